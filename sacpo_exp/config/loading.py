@@ -1,0 +1,91 @@
+"""From the command line to a checked, typed configuration: the only place, besides the entries, that knows Hydra."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from sacpo_exp.config.messages import translated_errors
+from sacpo_exp.config.schema import ReportConfig, RunConfig
+from sacpo_exp.config.validation import find_command_line_problems, find_report_problems, find_run_problems
+from sacpo_exp.errors import ConfigError, run_reporting_errors
+
+Config = TypeVar("Config", RunConfig, ReportConfig)
+
+#: conf/ lies beside the package in a checkout and inside it in a wheel.
+_BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
+CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
+
+
+def run_command(config_name: str, schema: type[Config], task: Callable[[Config], None]) -> None:
+    """Compose `conf/<config_name>.yaml` with the command line, check it, and call `task`: once, or per job with -m.
+
+    Problems end the process with one message and exit code 2, before anything heavy is imported.
+    """
+    register_schemas()
+    # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    def job(composed: DictConfig) -> None:
+        overrides = list(HydraConfig.get().overrides.task)
+        config = to_config(composed, schema, overrides)
+        write_resolved(config, Path(HydraConfig.get().runtime.output_dir))
+        task(config)
+
+    def command() -> None:
+        if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
+            raise ConfigError(problems)
+        with translated_errors(CONF, config_name):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+
+    run_reporting_errors(command)
+
+
+def register_schemas() -> None:
+    """Make the dataclasses known to Hydra under the names that conf/*.yaml begin with, and its one resolver."""
+    store = ConfigStore.instance()
+    store.store("run_schema", RunConfig)
+    store.store("report_schema", ReportConfig)
+    OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, replace=True)
+
+
+def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
+    """The composed configuration as plain dataclasses, with everything checked that types can't say.
+
+    Raises:
+        ConfigError: with all problems found, not only the first.
+    """
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])
+    config = cast(Config, OmegaConf.to_object(composed))
+    if isinstance(config, RunConfig):
+        problems = find_run_problems(config, overrides)
+    else:
+        problems = find_report_problems(cast(ReportConfig, config))
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def write_resolved(config: RunConfig | ReportConfig, folder: Path) -> Path:
+    """Write the whole configuration, without interpolations, as `folder/resolved.yaml`, and return its path."""
+    path = folder / "resolved.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), "utf-8")
+    return path
+
+
+def read_resolved(path: Path) -> RunConfig:
+    """What `write_resolved` wrote. Workers read it; they never compose."""
+    return cast(RunConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path))))
+
+
+def _sweep_dir(outputs: str) -> str:
+    """Hydra's usual ./multirun, unless the user has moved the outputs: then it moves with them."""
+    return "multirun" if outputs == "outputs" else f"{outputs}/multirun"

@@ -1,0 +1,124 @@
+"""What Hydra and OmegaConf report, said in one sentence with the nearest right name and a command to try."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from sacpo_exp.config.schema import ReportConfig, RunConfig
+from sacpo_exp.errors import ConfigError
+
+SCHEMAS: dict[str, type] = {"train": RunConfig, "eval": RunConfig, "report": ReportConfig}
+
+
+@contextmanager
+def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
+    """Turn an error of Hydra or OmegaConf into a `ConfigError`; `conf` is the folder of the groups."""
+    try:
+        yield
+    except HydraException as error:
+        raise ConfigError(_explain(str(error), error.__cause__, conf, SCHEMAS[config_name])) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(str(error), error, conf, SCHEMAS[config_name])) from error
+    except AssertionError as error:  # OmegaConf's answer to a key below a node that is null
+        if "NoneType" not in str(error):
+            raise
+        raise ConfigError(_explain_key_below_null()) from error
+
+
+def known_keys(schema: type) -> list[str]:
+    """All dotted keys of a dataclass and of those inside it."""
+    keys = []
+    for name, hint in get_type_hints(schema).items():
+        keys.append(name)
+        inner = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        keys += [f"{name}.{key}" for kind in inner for key in known_keys(kind)]  # type: ignore[arg-type]
+    return keys
+
+
+def find_unknown_keys(composed: Any, schema: type, prefix: str = "") -> list[str]:
+    """Dotted keys of the composed mapping that the dataclass has not (`+key=...` can add them)."""
+    hints = get_type_hints(schema)
+    unknown = []
+    for key in composed:
+        if key not in {field.name for field in fields(schema)}:
+            unknown.append(f"{prefix}{key}")
+            continue
+        inner = [kind for kind in (hints[key], *get_args(hints[key])) if is_dataclass(kind) and kind is not NoneType]
+        value = composed._get_node(key)
+        if inner and value is not None and not value._is_none() and not value._is_missing():
+            unknown += find_unknown_keys(value, inner[0], f"{prefix}{key}.")  # type: ignore[arg-type]
+    return unknown
+
+
+def explain_unknown_key(key: str, schema: type, groups: list[str] | None = None) -> str:
+    """One sentence for a key that does not exist, with the nearest that does."""
+    candidates = known_keys(schema) + (groups or [])
+    last = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [
+        name for name in candidates if name.rsplit(".", 1)[-1] == last
+    ]
+    hint = f" Did you mean `{near[0]}`?" if near else " `--cfg job` lists all keys."
+    return f"`{key}` is not a setting.{hint}"
+
+
+def _explain(message: str, cause: BaseException | None, conf: Path, schema: type) -> str:
+    if found := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
+        return _explain_option(conf, found[1], found[2])
+    if found := re.search(r"Could not override '([^']+)'", message):
+        return explain_unknown_key(found[1], schema, _groups(conf))
+    if found := re.search(r"Error merging override (\S+?)=(.*)", message):
+        return f"`{found[1].lstrip('+')}` can't be {found[2] or 'empty'}: {_reason(cause)}."
+    if found := re.search(r"Error parsing override '(.*)'\n?(.*)", message):
+        return f"`{found[1]}` can't be read as an override ({found[2] or 'bad syntax'}). Try: key=value, without spaces."
+    if "mismatched" in message or "no viable" in message or "extraneous" in message:
+        return f"an override can't be read: {message.splitlines()[0]}. Quote brackets and commas: 'key=[a,b]'."
+    return " ".join(message.split("\nSee https")[0].split())
+
+
+def _reason(cause: BaseException | None) -> str:
+    text = str(cause).splitlines()[0] if cause else "the value does not fit"
+    if found := re.search(r"could not be converted to (\w+)", text):
+        names = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+        return f"it must be {names.get(found[1], found[1])}"
+    if found := re.search(r"expected one of \[(.*)\]", text):
+        return f"it must be one of {found[1]}"
+    return text
+
+
+def _explain_option(conf: Path, group: str, option: str) -> str:
+    options = sorted(
+        str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml")
+    )
+    if not options:
+        return f"`{group}` has no option `{option}`; it has none yet."
+    near = difflib.get_close_matches(option, options, n=1, cutoff=0.6)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{hint}"
+
+
+def _groups(conf: Path) -> list[str]:
+    return sorted(path.name for path in conf.iterdir() if path.is_dir())
+
+
+def _explain_key_below_null() -> list[str]:
+    """Sentences for overrides of a stage that the chosen `order` or `base` has not."""
+    culprits = [arg for arg in sys.argv[1:] if re.match(r"[+]*(stages\.(second|base)|tracker\.\w+)\.", arg)]
+    return [explain_no_effect(arg) for arg in culprits] or ["a key below a value that is null can't be set"]
+
+
+def explain_no_effect(override: str) -> str:
+    """One sentence for an override of something that this composition does not have."""
+    if "stages.second" in override:
+        return f"`{override}` has no effect: the chosen order has one stage. Try: order=helpful_first"
+    if "stages.base" in override:
+        return f"`{override}` has no effect: there is no base stage with base=none. Try: base=sft"
+    return f"`{override}` has no effect: that part is not chosen."

@@ -1,0 +1,214 @@
+"""Checks that types can't express, gathered and reported together, one sentence per problem."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sacpo_exp.config.messages import explain_no_effect
+from sacpo_exp.config.schema import (
+    BaseStageConfig,
+    DatasetConfig,
+    DatasetSource,
+    LossName,
+    MergeMethod,
+    ModelConfig,
+    ModelSource,
+    ReportConfig,
+    RunConfig,
+    StageConfig,
+)
+
+POLICIES = ("baseline", "first", "second", "merged")
+
+
+def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
+    """Problems that are visible before Hydra reads the command line."""
+    problems = []
+    if "TORCHELASTIC_RUN_ID" in environment or "ACCELERATE_MIXED_PRECISION" in environment:
+        problems.append(
+            f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
+            f"Try: python -m sacpo_exp.{command} hardware=a100x8"
+        )
+    flags = [i for i, argument in enumerate(arguments) if argument in ("-m", "--multirun")]
+    is_override = [("=" in argument or argument.startswith("~")) for argument in arguments]
+    if flags and any(is_override[: flags[0]]) and any(is_override[flags[0] :]):
+        overrides = " ".join(argument for i, argument in enumerate(arguments) if is_override[i])
+        problems.append(f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.{command} -m {overrides}")
+    return problems
+
+
+def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
+    """Everything wrong with a composed `train` or `eval` configuration.
+
+    Args:
+        config: the composed configuration.
+        overrides: as typed by the user; some mistakes (settings without any effect) can only be seen there.
+    """
+    problems = list(_check_stages(config))
+    problems += _check_merge(config)
+    problems += _check_model("model", config.model)
+    problems += _check_model("judge.encoder", config.judge.encoder)
+    problems += _check_dataset("dataset", config.dataset)
+    problems += _check_policies(config)
+    problems += _check_positive(config)
+    problems += _check_no_effect(config, overrides)
+    return problems
+
+
+def find_report_problems(config: ReportConfig) -> list[str]:
+    """Everything wrong with a composed `report` configuration."""
+    problems = []
+    if not 0 < config.confidence < 1:
+        problems.append(f"`confidence` must lie between 0 and 1, but is {config.confidence:g}.")
+    if config.bootstrap_rounds < 100:
+        problems.append(f"`bootstrap_rounds` must be at least 100, but is {config.bootstrap_rounds}.")
+    return problems
+
+
+def stages_of(config: RunConfig) -> Iterator[tuple[str, BaseStageConfig]]:
+    """(name, stage) of the stages that this configuration has, in order."""
+    for name, stage in (("base", config.stages.base), ("first", config.stages.first), ("second", config.stages.second)):
+        if stage is not None:
+            yield name, stage
+
+
+def _check_stages(config: RunConfig) -> Iterator[str]:
+    last = "second" if config.stages.second else "first"
+    if not _is_positive(config.beta):
+        yield f"`beta` must be greater than 0, but is {config.beta:g}."
+    for name, stage in stages_of(config):
+        key = f"stages.{name}"
+        if isinstance(stage, StageConfig):
+            follows_beta = name == last and stage.beta == config.beta
+            if not follows_beta and not _is_positive(stage.beta):
+                yield f"`{key}.beta` must be greater than 0, but is {stage.beta:g}."
+            if stage.loss.name == LossName.sft:
+                yield f"`{key}.loss` must be dpo or kto, but is sft; supervised fine-tuning is base=sft."
+            if name == "second" and stage.criterion == config.stages.first.criterion:
+                yield f"`{key}.criterion` must differ from the first stage's, but both are {stage.criterion.value}."
+        elif stage.loss.name != LossName.sft:
+            yield f"`{key}.loss` must be sft, but is {stage.loss.name.value}."
+        if not _is_positive(stage.learning_rate):
+            yield f"`{key}.learning_rate` must be greater than 0, but is {stage.learning_rate:g}."
+        if not _is_positive(stage.num_train_epochs):
+            yield f"`{key}.num_train_epochs` must be greater than 0, but is {stage.num_train_epochs:g}."
+        if stage.dataset is not None:
+            yield from _check_dataset(f"{key}.dataset", stage.dataset)
+        yield from _check_batch(config, key, stage)
+
+
+def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterator[str]:
+    """The global batch has to be a whole number of passes over what the machine takes at once."""
+    hardware = config.hardware
+    if stage.global_batch_size < 1:
+        yield f"`{key}.global_batch_size` must be at least 1, but is {stage.global_batch_size}."
+        return
+    if hardware.processes < 1 or hardware.per_device_train_batch_size < 1:
+        return  # said elsewhere
+    if stage.global_batch_size % hardware.processes:
+        yield (
+            f"`{key}.global_batch_size` must be a multiple of `hardware.processes`, but {stage.global_batch_size} is not "
+            f"one of {hardware.processes}."
+        )
+        return
+    per_device = per_device_batch_size(config, stage)
+    passes = hardware.processes * per_device
+    if stage.global_batch_size % passes:
+        lower = stage.global_batch_size // passes * passes
+        yield (
+            f"`{key}.global_batch_size` must be a multiple of processes × per-device batch = {hardware.processes} × "
+            f"{per_device} = {passes}, but is {stage.global_batch_size}. Try: {key}.global_batch_size="
+            f"{lower or passes} or {lower + passes}"
+        )
+    elif stage.loss.name == LossName.kto and per_device < 2:
+        yield (
+            f"`{key}` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in it, but "
+            f"has {per_device}. Try: hardware.per_device_train_batch_size=2 {key}.global_batch_size=8"
+        )
+
+
+def per_device_batch_size(config: RunConfig, stage: BaseStageConfig) -> int:
+    """Rows per device and pass: what the hardware takes, or all of a smaller global batch."""
+    share = stage.global_batch_size // config.hardware.processes
+    return max(1, min(config.hardware.per_device_train_batch_size, share))
+
+
+def _check_merge(config: RunConfig) -> Iterator[str]:
+    q = config.merge_ratio
+    if q is None:
+        if config.merge == MergeMethod.naive:
+            yield "`merge=naive` needs a ratio. Try: merge=naive merge_ratio=0.5"
+        return
+    if not 0 <= q <= 1:
+        yield f"`merge_ratio` must lie between 0 and 1, but is {q:g}."
+    if config.stages.second is None:
+        yield "`merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"
+
+
+def _check_model(key: str, model: ModelConfig) -> Iterator[str]:
+    if model.source == ModelSource.path and model.path is not None:
+        folder = Path(model.path).expanduser()
+        if not (folder / "config.json").is_file():
+            found = "is not there" if not folder.exists() else "has no config.json"
+            yield f"`{key}.path` must be the folder of a saved model, but {model.path} {found}."
+    if model.source == ModelSource.scratch and model.scratch is None:
+        yield f"`{key}.scratch` must give the shape of the model, but is null."
+
+
+def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
+    if dataset.source == DatasetSource.path and not Path(dataset.path or "").expanduser().is_file():
+        yield f"`{key}.path` must be a file, but {dataset.path} is not there. Try: {key}.path=FILE.jsonl"
+    if dataset.max_rows is not None and dataset.max_rows < 1:
+        yield f"`{key}.max_rows` must be at least 1 or null, but is {dataset.max_rows}."
+    if not 0 < dataset.heldout_fraction < 1:
+        yield f"`{key}.heldout_fraction` must lie between 0 and 1, but is {dataset.heldout_fraction:g}."
+
+
+def _check_policies(config: RunConfig) -> Iterator[str]:
+    if config.policies in ("final", "all"):
+        return
+    if not isinstance(config.policies, list) or not config.policies:
+        yield f"`policies` must be final, all or a list of {', '.join(POLICIES)}, but is {config.policies!r}."
+        return
+    there = policy_names(config)
+    for name in config.policies:
+        if name not in there:
+            yield f"`policies` must name policies of the plan ({', '.join(there)}), but has {name!r}."
+
+
+def policy_names(config: RunConfig) -> list[str]:
+    """Names of the policies that a plan of this configuration holds, in order of making."""
+    has_second = config.stages.second is not None and config.merge == MergeMethod.linear
+    optional = [("second", has_second), ("merged", config.merge_ratio is not None)]
+    return ["baseline", "first", *(name for name, is_there in optional if is_there)]
+
+
+def _check_positive(config: RunConfig) -> Iterator[str]:
+    for section in ("hardware", "generation", "prompts", "optimization"):
+        for name, value in vars(getattr(config, section)).items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or name in ("zero_stage", "kl_prompts"):
+                continue
+            if name in ("weight_decay", "warmup_ratio"):
+                if not 0 <= value < 1:
+                    yield f"`{section}.{name}` must be at least 0 and below 1, but is {value:g}."
+            elif not _is_positive(value):
+                yield f"`{section}.{name}` must be greater than 0, but is {value:g}."
+    if config.hardware.zero_stage not in (0, 1, 2, 3):
+        yield f"`hardware.zero_stage` must be 0, 1, 2 or 3, but is {config.hardware.zero_stage}."
+
+
+def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
+    for override in overrides:
+        if config.stages.second is None and re.match(r"[+]*[\w]*@?stages\.second\b", override):
+            yield explain_no_effect(override)
+        if config.stages.base is None and re.match(r"[+]*[\w]*@?stages\.base\b", override):
+            yield explain_no_effect(override)
+    last = config.stages.second or config.stages.first
+    key = "stages.second.beta" if config.stages.second else "stages.first.beta"
+    if last.beta != config.beta and any(override.startswith("beta=") for override in overrides):
+        yield f"`beta={config.beta:g}` has no effect: `{key}={last.beta:g}` overrules it. Give one of the two."
+
+
+def _is_positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0

@@ -1,0 +1,216 @@
+"""From a configuration to what has to exist: models, stages, merges, responses, scores, each with its id. Pure.
+
+The recipe is the identity: two configurations that determine the same content get the same id, whatever the machine,
+the paths or the tracker, so a sweep makes every shared thing once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from typing import Any
+
+from sacpo_exp.config.schema import (
+    BaseStageConfig,
+    Criterion,
+    DatasetConfig,
+    LossName,
+    MergeMethod,
+    ModelConfig,
+    ModelSource,
+    RunConfig,
+    StageConfig,
+)
+from sacpo_exp.config.validation import per_device_batch_size, policy_names
+from sacpo_exp.store import ArtifactSpec
+
+#: Short names in slugs and figure labels.
+LETTERS = {Criterion.helpfulness: "H", Criterion.safety: "S"}
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Hashes of things outside the configuration: data sets by their configuration's key, the model's folder."""
+
+    datasets: dict[str, str]
+    prompts: str
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage of a plan.
+
+    Attributes:
+        name: `base`, `first` or `second`.
+        config: with the dataset filled in that it trains on.
+        parent: the artifact whose policy is both starting point and reference.
+        per_device: rows per device and pass.
+    """
+
+    name: str
+    config: BaseStageConfig
+    dataset: DatasetConfig
+    parent: ArtifactSpec
+    per_device: int
+    accumulation: int
+    artifact: ArtifactSpec
+
+
+@dataclass(frozen=True)
+class Merge:
+    """θ_q = q·θ_second + (1 − q)·θ_first."""
+
+    first: ArtifactSpec
+    second: ArtifactSpec
+    ratio: float
+    artifact: ArtifactSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a configuration asks for, in order of making.
+
+    Attributes:
+        policies: by name: `baseline`, `first`, `second`, `merged`.
+    """
+
+    model: ArtifactSpec
+    stages: tuple[Stage, ...]
+    merge: Merge | None
+    policies: dict[str, ArtifactSpec]
+
+    def selected(self, wanted: str | list[str]) -> dict[str, ArtifactSpec]:
+        """The policies that `policies=` names."""
+        if wanted == "all":
+            return self.policies
+        names = [list(self.policies)[-1]] if wanted == "final" else list(wanted)
+        return {name: self.policies[name] for name in names}
+
+    def training(self) -> Iterator[ArtifactSpec]:
+        """Artifacts that `train` makes, in order."""
+        yield self.model
+        yield from (stage.artifact for stage in self.stages)
+        if self.merge is not None:
+            yield self.merge.artifact
+
+
+def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
+    """The plan of a checked configuration."""
+    model = model_artifact(config.model, config.seed, config.optimization.dtype.value, fingerprints)
+    stages = []
+    parent = model
+    if config.stages.base is not None:
+        stages.append(_stage(config, "base", config.stages.base, parent, fingerprints))
+        parent = stages[-1].artifact
+    baseline = parent
+    stages.append(_stage(config, "first", config.stages.first, baseline, fingerprints))
+    first = stages[-1].artifact
+    if config.stages.second is not None:
+        if config.merge == MergeMethod.naive:
+            stages.append(_stage(config, "first", _other_first(config), baseline, fingerprints))
+        else:
+            stages.append(_stage(config, "second", config.stages.second, first, fingerprints))
+    merge = None
+    if config.merge_ratio is not None:
+        merge = _merge(config.merge, config.merge_ratio, first, stages[-1].artifact)
+    made = {"baseline": baseline, "first": first, "second": stages[-1].artifact, "merged": merge and merge.artifact}
+    policies = {name: spec for name in policy_names(config) if (spec := made[name]) is not None}
+    return Plan(model, tuple(stages), merge, policies)
+
+
+def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:
+    """The untrained model. Its recipe says where the weights come from; a folder's, what they are."""
+    recipe: dict[str, Any] = {
+        "source": model.source.value,
+        "revision": model.revision,
+        "chat_template": model.chat_template,
+        "dtype": dtype,
+    }
+    if model.source == ModelSource.path:
+        recipe["fingerprint"] = fingerprints.model
+    elif model.source == ModelSource.scratch:
+        recipe |= {"shape": asdict(model.scratch) if model.scratch else {}, "seed": seed}
+        recipe["tokenizer_data"] = fingerprints.datasets["dataset"]
+    else:
+        recipe |= {"path": model.path, "file": model.file}
+    labels = {"model": model.name, "policy": model.name, "family": "base"}
+    return ArtifactSpec("model", model.name, recipe, (), labels)
+
+
+def _other_first(config: RunConfig) -> StageConfig:
+    """The first stage of the opposite order: the same artifact as that of the matching one-stage order."""
+    if config.stages.second is None:
+        raise ValueError("naive merging needs two stages")  # validation has said so to the user
+    return replace(config.stages.first, criterion=config.stages.second.criterion, beta=config.beta)
+
+
+def _stage(
+    config: RunConfig, name: str, stage: BaseStageConfig, parent: ArtifactSpec, fingerprints: Fingerprints
+) -> Stage:
+    key = f"stages.{name}.dataset"
+    dataset = stage.dataset or config.dataset
+    per_device = per_device_batch_size(config, stage)
+    recipe = {
+        "dataset": fingerprints.datasets[key if stage.dataset else "dataset"],
+        "loss": _plain(_loss_that_matters(stage)),
+        "global_batch_size": stage.global_batch_size,
+        "learning_rate": stage.learning_rate,
+        "num_train_epochs": stage.num_train_epochs,
+        "optimization": _plain(asdict(config.optimization)),
+        "seed": config.seed,
+    }
+    if isinstance(stage, StageConfig):
+        recipe |= {"criterion": stage.criterion.value, "beta": stage.beta}
+    if stage.loss.name == LossName.kto:
+        # TRL estimates KTO's KL within these two, so here, and only here, they are science.
+        recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
+    artifact = ArtifactSpec("stage", _stage_slug(parent, stage), recipe, (parent.id,), _stage_labels(config, parent, stage))
+    accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
+    return Stage(name, stage, dataset, parent, per_device, accumulation, artifact)
+
+
+def _loss_that_matters(stage: BaseStageConfig) -> dict[str, Any]:
+    """The loss without the settings that it does not read, so that they can't make two ids of one thing."""
+    loss = asdict(stage.loss)
+    if stage.loss.name == LossName.sft:
+        return {"name": loss["name"]}
+    if stage.loss.name == LossName.dpo:
+        return {key: loss[key] for key in ("name", "loss_type", "label_smoothing")}
+    return {key: loss[key] for key in ("name", "loss_type", "desirable_weight", "undesirable_weight")}
+
+
+def _stage_slug(parent: ArtifactSpec, stage: BaseStageConfig) -> str:
+    if isinstance(stage, StageConfig):
+        letter = LETTERS[stage.criterion].lower()
+        return f"{parent.slug}.{stage.loss.name.value}_{letter}_b{stage.beta:g}"
+    return f"{parent.slug}.sft"
+
+
+def _stage_labels(config: RunConfig, parent: ArtifactSpec, stage: BaseStageConfig) -> dict[str, Any]:
+    """What tables and figures call the policy that this stage makes."""
+    before = parent.labels
+    labels = {"model": config.model.name, "dataset": config.dataset.name, "seed": config.seed}
+    if not isinstance(stage, StageConfig):
+        return labels | {"policy": "SFT", "family": "base", "beta": None, "merge_ratio": None}
+    step = f"{stage.loss.name.value.upper()}({LETTERS[stage.criterion]})"
+    family = step if before["family"] == "base" else f"{before['family']}→{step}"
+    return labels | {"policy": f"{family} β={stage.beta:g}", "family": family, "beta": stage.beta, "merge_ratio": None}
+
+
+def _merge(method: MergeMethod, ratio: float, first: ArtifactSpec, second: ArtifactSpec) -> Merge:
+    recipe = {"method": "linear", "ratio": ratio}
+    name = "P-SACPO" if method == MergeMethod.linear else "naive merge"
+    if method == MergeMethod.linear:
+        family = f"P-SACPO {second.labels['family']}"
+    else:
+        family = f"naive {first.labels['family']}+{second.labels['family']}"
+    labels = second.labels | {"policy": f"{name} q={ratio:g}", "family": family, "merge_ratio": ratio}
+    slug = f"{second.slug}.q{ratio:g}" if method == MergeMethod.linear else f"{first.slug}+{second.slug}.q{ratio:g}"
+    return Merge(first, second, ratio, ArtifactSpec("merge", slug, recipe, (first.id, second.id), labels))
+
+
+def _plain(value: Any) -> Any:
+    """Enums as their values, so that a recipe is JSON."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value.value if isinstance(value, Enum) else value

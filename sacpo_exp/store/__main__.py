@@ -1,0 +1,109 @@
+"""`python -m sacpo_exp.store list|show ID|verify|prune`: look after what is stored."""
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from sacpo_exp.errors import ConfigError, StoreError, run_reporting_errors
+from sacpo_exp.store.manifest import Manifest
+from sacpo_exp.store.store import Store, find_damage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sacpo_exp.store", description="Look after stored artifacts.")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="as paths.outputs (default: outputs)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="one line per artifact")
+    show = commands.add_parser("show", help="the manifest of one artifact")
+    show.add_argument("id", help="its id, or enough of it to be unique")
+    commands.add_parser("verify", help="check every file against its hash; exit code 1 if one differs")
+    prune = commands.add_parser("prune", help="remove artifacts that nothing descends from; asks first")
+    prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: leftovers of killed builds)")
+    prune.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
+    prune.add_argument("--yes", action="store_true", help="do not ask")
+    for command in commands.choices.values():  # so that it may stand on either side of the command
+        command.add_argument("--outputs", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    run_reporting_errors(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out one parsed command."""
+    store = Store(arguments.outputs / "store")
+    if arguments.command == "list":
+        list_artifacts(store)
+    elif arguments.command == "show":
+        print(json.dumps(asdict(find_artifact(store, arguments.id)[1]), indent=1, sort_keys=True))
+    elif arguments.command == "verify":
+        verify(store)
+    else:
+        prune(store, arguments.ids, arguments.damaged, arguments.yes)
+
+
+def list_artifacts(store: Store) -> None:
+    """Print kind, size, age and id of every artifact, then what is unfinished."""
+    total = 0
+    for _, manifest in store.manifests():
+        total += manifest.size
+        print(f"{manifest.kind:<11} {manifest.size / 1e6:>9.1f} MB  {manifest.created[:16]}  {manifest.id}")
+    for partial in store.partials():
+        state = "being made" if store.is_building(partial) else "unfinished; the same command goes on with it"
+        print(f"{partial.parent.name:<11} {folder_size(partial) / 1e6:>9.1f} MB  {state}  {partial.name}")
+    print(f"{total / 1e6:.1f} MB in {store.root}")
+
+
+def find_artifact(store: Store, wanted: str) -> tuple[Path, Manifest]:
+    """The one artifact whose id contains `wanted`."""
+    found = [entry for entry in store.manifests() if wanted in entry[1].id]
+    exact = [entry for entry in found if entry[1].id == wanted]
+    if len(exact or found) != 1:
+        raise ConfigError(f"`{wanted}` fits {len(found)} artifacts in {store.root}. Try: python -m sacpo_exp.store list")
+    return (exact or found)[0]
+
+
+def verify(store: Store) -> None:
+    """Check all files; name what differs."""
+    damaged = 0
+    for folder, manifest in store.manifests():
+        problems = list(find_damage(folder))
+        damaged += bool(problems)
+        print(f"{'damaged' if problems else 'ok':<8} {manifest.id}" + "".join(f"\n         {text}" for text in problems))
+    if damaged:
+        raise StoreError(f"{damaged} artifacts are damaged. Try: python -m sacpo_exp.store prune --damaged")
+
+
+def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> None:
+    """Remove the named, the damaged, or the leftovers, after asking; never what another artifact descends from."""
+    kept = {parent for _, manifest in store.manifests() for parent in manifest.parents}
+    if only_damaged:
+        # A damaged parent goes too: its children stay valid, and it is made again by the same recipe when needed.
+        folders = [folder for folder, _ in store.manifests() if any(True for _ in find_damage(folder))]
+    elif ids:
+        entries = [find_artifact(store, wanted) for wanted in ids]
+        if parents := [manifest.id for _, manifest in entries if manifest.id in kept]:
+            raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
+        folders = [folder for folder, _ in entries]
+    else:
+        folders = [partial for partial in store.partials() if not store.is_building(partial)]
+    if not folders:
+        print("nothing to remove")
+        return
+    print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in folders))
+    if not is_sure and input(f"Remove these {len(folders)}? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("nothing removed")
+        return
+    for folder in folders:
+        shutil.rmtree(folder)
+    print(f"removed {len(folders)}", file=sys.stdout)
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Identity of artifacts: a readable slug and a hash of all that determines the content."""
+
+import functools
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+#: Raised when the code changes what an unchanged recipe produces, so that old artifacts are no longer taken for new.
+SCHEMA_VERSION = 1
+
+
+def content_hash(value: Any) -> str:
+    """Hex SHA-256 of a value of plain types, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ArtifactSpec:
+    """What an artifact is made from.
+
+    Attributes:
+        kind: folder of the store: `model`, `stage`, `merge`, `responses`, `divergence`, `scorer`, `judgments`.
+        slug: for people; not part of the identity.
+        recipe: plain values; everything that determines the content and nothing else.
+        parents: ids of the artifacts that this one is made from; part of the recipe too.
+        labels: for people and reports; not part of the identity.
+    """
+
+    kind: str
+    slug: str
+    recipe: dict[str, Any]
+    parents: tuple[str, ...]
+    labels: dict[str, Any]
+
+    @functools.cached_property
+    def id(self) -> str:
+        identity = {"kind": self.kind, "schema": SCHEMA_VERSION, "recipe": self.recipe, "parents": self.parents}
+        slug = re.sub(r"[^a-z0-9.]+", "-", self.slug.lower()).strip("-.")[:80]
+        return f"{slug}-{content_hash(identity)[:10]}"

@@ -1,0 +1,100 @@
+"""The manifest of an artifact: what it is made from, what came out, and the hashes of its files."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec
+
+NAME = "manifest.json"
+#: Packages whose version can change a result.
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "mergekit", "scikit-learn", "numpy", "deepspeed")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Read back from `manifest.json`; `files` maps relative paths to size in bytes and SHA-256."""
+
+    id: str
+    kind: str
+    schema: int
+    recipe: dict[str, Any]
+    parents: list[str]
+    labels: dict[str, Any]
+    metrics: dict[str, Any]
+    created: str
+    seconds: float
+    versions: dict[str, str]
+    commit: str | None
+    files: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        return cls(**json.loads((folder / NAME).read_text("utf-8")))
+
+    def write(self, folder: Path) -> None:
+        """Write `folder/manifest.json` and make sure that it is on the disk."""
+        with (folder / NAME).open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry["size"] for entry in self.files.values())
+
+
+def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], created: str, seconds: float) -> Manifest:
+    """The manifest of the finished files in `folder`."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+    files = {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in paths
+    }
+    return Manifest(
+        id=spec.id,
+        kind=spec.kind,
+        schema=SCHEMA_VERSION,
+        recipe=spec.recipe,
+        parents=list(spec.parents),
+        labels=spec.labels,
+        metrics=metrics,
+        created=created,
+        seconds=round(seconds, 2),
+        versions=installed_versions(),
+        commit=git_commit(),
+        files=files,
+    )
+
+
+def hash_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this code runs from, with `-dirty` where files differ; None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--match", ""]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

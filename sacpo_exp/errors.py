@@ -48,10 +48,16 @@ class DivergedError(SacpoError):
     exit_code = 3
 
 
+def print_error(error: SacpoError) -> None:
+    """Print a message for the user; of several problems each on a line of its own."""
+    for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+        print(f"error: {problem}", file=sys.stderr)
+
+
 def exit_with(error: BaseException) -> NoReturn:
     """Print `error` for a person and leave with its exit code; anything unforeseen keeps its traceback."""
     if isinstance(error, SacpoError):
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         print("interrupted: what was finished is stored; the same command goes on from there", file=sys.stderr)

@@ -5,7 +5,7 @@ the paths or the tracker, so a sweep makes every shared thing once.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -29,11 +29,19 @@ LETTERS = {Criterion.helpfulness: "H", Criterion.safety: "S"}
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes of things outside the configuration: data sets by their configuration's key, the model's folder."""
+    """Hashes of things outside the configuration.
+
+    Attributes:
+        datasets: of the rows that stages see, by the configuration's key: `dataset`, `stages.second.dataset`.
+        prompts: of the evaluation prompts.
+        judge: of the rows that the judge is fitted on.
+        models: of model folders, by their path.
+    """
 
     datasets: dict[str, str]
-    prompts: str
-    model: str | None = None
+    prompts: str = ""
+    judge: str = ""
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fing
         "dtype": dtype,
     }
     if model.source == ModelSource.path:
-        recipe["fingerprint"] = fingerprints.model
+        recipe["fingerprint"] = fingerprints.models[model.path or ""]
     elif model.source == ModelSource.scratch:
         recipe |= {"shape": asdict(model.scratch) if model.scratch else {}, "seed": seed}
         recipe["tokenizer_data"] = fingerprints.datasets["dataset"]

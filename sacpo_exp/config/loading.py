@@ -11,10 +11,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.config.messages import translated_errors
-from sacpo_exp.config.schema import ReportConfig, RunConfig
+from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
+from sacpo_exp.config.schema import ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.validation import find_command_line_problems, find_report_problems, find_run_problems
-from sacpo_exp.errors import ConfigError, run_reporting_errors
+from sacpo_exp.errors import ConfigError, SacpoError, print_error, run_reporting_errors
 
 Config = TypeVar("Config", RunConfig, ReportConfig)
 
@@ -32,17 +32,26 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
     # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
+    failures: list[SacpoError] = []
+
     def job(composed: DictConfig) -> None:
-        overrides = list(HydraConfig.get().overrides.task)
-        config = to_config(composed, schema, overrides)
-        write_resolved(config, Path(HydraConfig.get().runtime.output_dir))
-        task(config)
+        try:
+            overrides = list(HydraConfig.get().overrides.task)
+            config = to_config(composed, schema, overrides)
+            write_resolved(config, Path(HydraConfig.get().runtime.output_dir))
+            task(config)
+        except SacpoError as error:  # kept from Hydra, which would print it its own way and end a sweep at it
+            failures.append(error)
 
     def command() -> None:
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
         with translated_errors(CONF, config_name):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+        for error in failures[:-1]:
+            print_error(error)
+        if failures:
+            raise failures[-1]
 
     run_reporting_errors(command)
 
@@ -61,6 +70,8 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     Raises:
         ConfigError: with all problems found, not only the first.
     """
+    if unknown := find_unknown_keys(composed, schema):
+        raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])
@@ -81,9 +92,16 @@ def write_resolved(config: RunConfig | ReportConfig, folder: Path) -> Path:
     return path
 
 
-def read_resolved(path: Path) -> RunConfig:
-    """What `write_resolved` wrote. Workers read it; they never compose."""
-    return cast(RunConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path))))
+def write_job(job: StageJob, folder: Path) -> Path:
+    """Write a worker's job as `folder/job.yaml` and return its path."""
+    path = folder / "job.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
+    return path
+
+
+def read_job(path: Path) -> StageJob:
+    """What `write_job` wrote. Workers read it; they never compose."""
+    return cast(StageJob, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StageJob), OmegaConf.load(path))))
 
 
 def _sweep_dir(outputs: str) -> str:

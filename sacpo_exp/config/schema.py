@@ -86,6 +86,7 @@ class DatasetConfig:
     source: DatasetSource = MISSING
     path: str | None = None
     max_rows: int | None = None
+    max_heldout_rows: int | None = None
     heldout_fraction: float = 0.1
     seed: int = 0
 
@@ -152,6 +153,7 @@ class HardwareConfig:
 
 @dataclass
 class GenerationConfig:
+    dtype: FloatType = MISSING
     max_new_tokens: int = MISSING
     kl_prompts: int = MISSING
     kl_samples: int = MISSING
@@ -170,6 +172,7 @@ class JudgeConfig:
     encoder: ModelConfig = MISSING
     layer: int = MISSING
     max_length: int = MISSING
+    regularization: float = MISSING
 
 
 @dataclass
@@ -209,6 +212,24 @@ class RunConfig:
     judge: JudgeConfig = MISSING
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING
+
+
+@dataclass
+class StageJob:
+    """What a worker needs to know: one stage of one configuration, and where its inputs and outputs lie.
+
+    `config.stages.<name>` is the stage; `parent` is a folder or a repository (then with `revision`).
+    """
+
+    config: RunConfig = MISSING
+    name: str = MISSING
+    artifact_id: str = MISSING
+    parent: str = MISSING
+    revision: str | None = None
+    view: str = MISSING
+    folder: str = MISSING
+    accumulation: int = MISSING
+    per_device: int = MISSING
 
 
 @dataclass

@@ -16,7 +16,7 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArtifactSpec:
     """What an artifact is made from.
 
@@ -33,6 +33,12 @@ class ArtifactSpec:
     recipe: dict[str, Any]
     parents: tuple[str, ...]
     labels: dict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArtifactSpec) and (self.kind, self.id) == (other.kind, other.id)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @functools.cached_property
     def id(self) -> str:

@@ -112,7 +112,7 @@ def _row(
 
 
 def _response(rng: random.Random, name: str, subject: dict[str, str]) -> str:
-    return subject["careless"] if name == "careless" else _fill(rng.choice(_frames()[name]), subject)
+    return _fill(rng.choice(_frames()[name]), subject)
 
 
 def _fill(frame: str, subject: dict[str, str]) -> str:

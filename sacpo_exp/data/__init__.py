@@ -1,0 +1,1 @@
+"""Preference data and evaluation prompts: sources, checks, views."""

@@ -1,0 +1,1 @@
+"""Judges: who decides which of two responses is more helpful, and which is safer."""

@@ -1,0 +1,1 @@
+"""Language models: where weights come from, and how policies are loaded."""

@@ -1,0 +1,80 @@
+"""Load policies and tokenizers from a folder or the hub, the same way for training, generation and judging."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sacpo_exp.config.schema import ModelConfig, ModelSource
+from sacpo_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a model's files are: a folder, or a repository with a revision."""
+
+    path: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `from_pretrained`."""
+        return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+
+
+def external_location(model: ModelConfig) -> Location | None:
+    """Where a model lies that is used in place, or None for one that is first written into the store."""
+    if model.source in (ModelSource.hub, ModelSource.path):
+        path = str(Path(model.path or "").expanduser()) if model.source == ModelSource.path else model.path or ""
+        return Location(path, model.revision, model.trust_remote_code)
+    return None
+
+
+def load_policy(
+    location: Location, dtype: str, device: str = "cpu", attention: str | None = None
+) -> "PreTrainedModel":
+    """A causal language model in evaluation mode.
+
+    Raises:
+        ConfigError: there is no such model, or the hub can't be reached.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    arguments = location.arguments() | ({"attn_implementation": attention} if attention else {})
+    try:
+        policy = AutoModelForCausalLM.from_pretrained(location.path, dtype=getattr(torch, dtype), **arguments)
+    except OSError as error:
+        raise _unreachable(location, error) from error
+    return policy.to(device).eval()
+
+
+def load_tokenizer(location: Location, chat_template: str | None) -> "PreTrainedTokenizerBase":
+    """The tokenizer, padding on the left for generation; `chat_template` replaces its own unless null.
+
+    Raises:
+        ConfigError: there is no tokenizer, or no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location.path, **location.arguments())
+    except OSError as error:
+        raise _unreachable(location, error) from error
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"{location.path} has no chat template. Give one: `model.chat_template=...`")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def _unreachable(location: Location, error: OSError) -> ConfigError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ConfigError(
+        f"no model can be loaded from {location.path}: {reason} Without network, give a folder: model=local model.path=DIR"
+    )

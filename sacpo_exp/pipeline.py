@@ -1,0 +1,167 @@
+"""Make what a plan asks for, each thing once: models, stages and merges, through the store."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.config.schema import DatasetSource, ModelConfig, ModelSource, RunConfig, StageConfig, StageJob
+from sacpo_exp.config.validation import stages_of
+from sacpo_exp.data.prompts import fingerprint_prompts
+from sacpo_exp.data.sources import fingerprint, load_rows, view_artifact, write_view
+from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.models.loading import Location, external_location
+from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
+from sacpo_exp.store import ArtifactSpec, Store, content_hash
+from sacpo_exp.store.manifest import hash_file
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configuration with its plan and the store that holds, or will hold, what is planned."""
+
+    config: RunConfig
+    fingerprints: Fingerprints
+    plan: Plan
+    store: Store
+
+
+def open_run(config: RunConfig) -> Run:
+    """Read and check the data, and plan."""
+    fingerprints = take_fingerprints(config)
+    return Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
+
+
+def take_fingerprints(config: RunConfig) -> Fingerprints:
+    """Hashes of all data and folders that the configuration names.
+
+    Raises:
+        DataError: a file can't be used.
+    """
+    datasets = {"dataset": config.dataset}
+    datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in stages_of(config) if stage.dataset}
+    folders = [model.path for model in (config.model, config.judge.encoder) if model.source == ModelSource.path]
+    return Fingerprints(
+        datasets={key: fingerprint(dataset) for key, dataset in datasets.items()},
+        prompts=fingerprint_prompts(config.prompts, config.dataset),
+        judge=content_hash(judge_rows(config)),
+        models={path: _hash_model(Path(path).expanduser()) for path in folders if path},
+    )
+
+
+def judge_rows(config: RunConfig) -> list[dict[str, Any]]:
+    """Rows that the scorer is fitted on: the judge's part of the demo, also when policies train on other data."""
+    dataset = config.dataset if config.dataset.source == DatasetSource.demo else None
+    return load_rows(replace(config.dataset, source=DatasetSource.demo) if dataset is None else dataset, "judge")
+
+
+def train_policies(run: Run) -> None:
+    """Make every stage and merge of the plan that is not stored yet."""
+    for stage in run.plan.stages:
+        train(run, stage)
+    if run.plan.merge is not None:
+        merge(run)
+
+
+def train(run: Run, stage: Stage) -> Path:
+    """The stage's artifact, trained now if it is not there."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.launching import run_stage
+
+        parent = locate(run, stage.parent)
+        view = write_view(stage.dataset, stage.config.loss.name, criterion_of(stage), run.store, view_of(run, stage))
+        log.info("trains   %s", stage.artifact.id)
+        return run_stage(
+            StageJob(
+                config=config_of(run, stage),
+                name=stage.name,
+                artifact_id=stage.artifact.id,
+                parent=parent.path,
+                revision=parent.revision,
+                view=str(view.resolve()),
+                folder=str(folder.resolve()),
+                accumulation=stage.accumulation,
+                per_device=stage.per_device,
+            )
+        )
+
+    return run.store.get_or_build(stage.artifact, build)
+
+
+def criterion_of(stage: Stage) -> Any:
+    """The stage's criterion; None for supervised fine-tuning."""
+    return stage.config.criterion if isinstance(stage.config, StageConfig) else None
+
+
+def view_of(run: Run, stage: Stage) -> ArtifactSpec:
+    """The view of the data that a stage reads."""
+    rows = stage.artifact.recipe["dataset"]
+    return view_artifact(stage.dataset, rows, stage.config.loss.name, criterion_of(stage))
+
+
+def config_of(run: Run, stage: Stage) -> RunConfig:
+    """The run's configuration with this very stage in its place (naive merging trains two first stages)."""
+    return replace(run.config, stages=replace(run.config.stages, **{stage.name: stage.config}))
+
+
+def merge(run: Run) -> Path:
+    """The merged policy of the plan, averaged now if it is not there.
+
+    Raises:
+        MissingArtifactError: a parent has not been trained.
+    """
+    planned = run.plan.merge
+    if planned is None:
+        raise MissingArtifactError("this plan merges nothing. Try: merge_ratio=0.5")
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.merging import merge_policies
+
+        parents = [run.store.open(spec) for spec in (planned.first, planned.second)]
+        return merge_policies(*parents, planned.ratio, folder)
+
+    require_trained(run, [planned.first, planned.second])
+    return run.store.get_or_build(planned.artifact, build)
+
+
+def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
+    """Raises MissingArtifactError naming what is not stored and the command that makes it."""
+    missing = [spec for spec in policies if spec.kind == "stage" and not run.store.has(spec)]
+    if missing:
+        names = ", ".join(spec.id for spec in missing)
+        raise MissingArtifactError(
+            f"not trained yet: {names}. Run `python -m sacpo_exp.train` with the same overrides first."
+        )
+
+
+def locate(run: Run, policy: ArtifactSpec) -> Location:
+    """Where a policy's files lie; an untrained model is written into the store first, stored ones are verified."""
+    if policy.kind == "model":
+        return locate_model(run, run.config.model, policy)
+    return Location(str(run.store.open(policy).resolve()))
+
+
+def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
+    """Where an untrained model lies: in place if it is a folder or on the hub, else in the store."""
+    if outside := external_location(model):
+        return outside
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.models.embedded import convert_embedded, make_from_scratch
+
+        if model.source == ModelSource.embedded:
+            return convert_embedded(model, spec.recipe["dtype"], folder)
+        rows = load_rows(run.config.dataset, "train")
+        texts = [row[key] for row in rows for key in ("prompt", "response_0", "response_1")]
+        return make_from_scratch(model, spec.recipe["dtype"], run.config.seed, texts, folder)
+
+    run.store.get_or_build(spec, build)
+    return Location(str(run.store.open(spec).resolve()))
+
+
+def _hash_model(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model"))
+    return content_hash({path.name: hash_file(path) for path in files})

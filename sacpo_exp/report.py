@@ -1,0 +1,43 @@
+"""`python -m sacpo_exp.report`: tables, figures and examples over everything that has been evaluated."""
+
+from pathlib import Path
+
+from sacpo_exp.config.loading import run_command
+from sacpo_exp.config.schema import ReportConfig
+
+
+def main() -> None:
+    run_command("report", ReportConfig, report)
+
+
+def report(config: ReportConfig) -> None:
+    """Print what is stored, group by group, and write it to `<outputs>/report`.
+
+    Raises:
+        MissingArtifactError: nothing has been evaluated, or nothing of what `config` asks for.
+        StoreError: a stored file is damaged.
+    """
+    # Here, so that a mistake on the command line is reported before matplotlib is read.
+    from sacpo_exp.reporting.collect import collect_groups
+    from sacpo_exp.reporting.examples import format_examples
+    from sacpo_exp.reporting.scores import score_group
+    from sacpo_exp.reporting.table import format_report
+    from sacpo_exp.scoring.intervals import Resampling
+    from sacpo_exp.store import Store
+
+    outputs = Path(config.paths.outputs)
+    groups = collect_groups(Store(outputs / "store"), config.model, config.dataset)
+    resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed)
+    scores = [score_group(group, resampling) for group in groups]
+    for group_scores in scores:
+        print(format_report(group_scores))
+    if examples := format_examples(groups[-1], config.examples, config.seed):
+        print(examples)
+
+    from sacpo_exp.reporting.files import write_report
+
+    print("\n".join(str(path) for path in write_report(scores, outputs / "report")))
+
+
+if __name__ == "__main__":
+    main()

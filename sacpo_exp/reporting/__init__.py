@@ -1,0 +1,1 @@
+"""Tables, figures and examples, drawn from stored scores only."""

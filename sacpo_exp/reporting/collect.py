@@ -1,0 +1,89 @@
+"""From the store to groups of evaluated policies that may be compared with one another."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.errors import MissingArtifactError, StoreError
+from sacpo_exp.reporting.groups import Evaluation, Group, make_group
+from sacpo_exp.scoring.win_rate import Record
+from sacpo_exp.store import Manifest, Store, content_hash
+from sacpo_exp.store.store import find_damage
+
+Entry = tuple[Path, Manifest]
+
+
+def collect_groups(store: Store, model: str | None, dataset: str | None) -> list[Group]:
+    """Everything evaluated with this model and dataset (None: with any), newest group last.
+
+    Raises:
+        MissingArtifactError: nothing has been evaluated, or nothing of what was asked for.
+        StoreError: a file that is needed is damaged.
+    """
+    by_kind: dict[str, list[Entry]] = defaultdict(list)
+    for folder, manifest in store.manifests():
+        by_kind[manifest.kind].append((folder, manifest))
+    if not by_kind["judgments"]:
+        raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
+    parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
+    for entry in _select(by_kind["judgments"], model, dataset):
+        evaluation = _read_evaluation(entry, by_kind["divergence"])
+        answers = sorted([str(record["prompt_id"]), record["baseline_response"]] for record in evaluation.records)
+        parted[(*_comparability(entry[1]), content_hash(answers))].append(evaluation)
+    lineage = {m.id: m.parents for kind in ("model", "stage", "merge") for _, m in by_kind[kind]}
+    metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
+    groups = [make_group(policies, lineage, metrics.get(key[0], {}), key[-1]) for key, policies in parted.items()]
+    return sorted(groups, key=lambda group: (max(p.created for p in group.policies), group.heading, group.provenance))
+
+
+def _eval_command(store: Store) -> str:
+    outputs = store.root.parent
+    return "python -m sacpo_exp.eval" + ("" if outputs == Path("outputs") else f" paths.outputs={outputs}")
+
+
+def _comparability(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(manifest.labels[key] for key in ("judge_id", "prompts_id", "baseline_id"))
+
+
+def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:
+    """Those of this model and dataset, and the baselines that they are compared with, whose label may be another."""
+
+    def fits(labels: Mapping[str, Any]) -> bool:
+        return model in (None, labels["model"]) and dataset in (None, labels.get("dataset"))
+
+    wanted = {_comparability(manifest) for _, manifest in entries if fits(manifest.labels)}
+    if not wanted:
+        there = sorted({f"model={m.labels['model']} dataset={m.labels.get('dataset')}" for _, m in entries})
+        asked = " ".join(f"{key}={value}" for key, value in (("model", model), ("dataset", dataset)) if value)
+        raise MissingArtifactError(f"nothing has been evaluated with {asked}. There is: {'; '.join(there)}.")
+    return [
+        (folder, manifest)
+        for folder, manifest in entries
+        if fits(manifest.labels)
+        or (manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _comparability(manifest) in wanted)
+    ]
+
+
+def _read_evaluation(entry: Entry, divergences: list[Entry]) -> Evaluation:
+    folder, manifest = entry
+    ids = [manifest.labels[key] for key in ("policy_id", "baseline_id")]
+    fitting = [other for other in divergences if [other[1].labels[key] for key in ("policy_id", "baseline_id")] == ids]
+    by_prompt: dict[str, list[float]] = defaultdict(list)
+    if fitting:
+        newest = max(fitting, key=lambda other: (other[1].created, other[1].id))
+        for record in _read_records(newest[0], "divergence.jsonl"):
+            by_prompt[record["prompt_id"]].append(float(record["kl"]))
+    kl = [sum(samples) / len(samples) for _, samples in sorted(by_prompt.items())]
+    return Evaluation(manifest.labels, list(_read_records(folder, "verdicts.jsonl")), kl, manifest.created)
+
+
+def _read_records(folder: Path, name: str) -> Iterator[Record]:
+    for problem in find_damage(folder):
+        raise StoreError(
+            f"{folder} is damaged: {problem}. Remove it and make it again: `python -m sacpo_exp.store prune --damaged "
+            f"--outputs {folder.parents[2]}`, then the same `python -m sacpo_exp.eval` as before."
+        )
+    with (folder / name).open(encoding="utf-8") as file:
+        yield from map(json.loads, file)

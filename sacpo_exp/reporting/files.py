@@ -1,0 +1,55 @@
+"""The files of a report: each is written beside its place and renamed, so that none is ever there by half."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sacpo_exp.reporting.csv_files import differences_as_csv, policies_as_csv
+from sacpo_exp.reporting.figures import draw_trade_off
+from sacpo_exp.reporting.scores import GroupScores
+from sacpo_exp.reporting.table import format_markdown
+
+#: Files of a second and further group.
+NUMBERED = re.compile(r"(table|differences|trade_off)-\d+\.(csv|md|png|svg)")
+
+
+def write_report(scores: Sequence[GroupScores], folder: Path) -> list[Path]:
+    """Write the files of all groups, remove those of groups that are no longer shown, and return the paths written.
+
+    `table.csv`, `table.md`, `differences.csv`, `trade_off.png` and `trade_off.svg` are about the first group; those
+    about the second end in `-2`, and so on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for number, group_scores in enumerate(scores, start=1):
+        for name, content in make_files(group_scores).items():
+            stem, ending = name.split(".")
+            files[folder / (name if number == 1 else f"{stem}-{number}.{ending}")] = content
+    for path, content in files.items():
+        _write_whole(path, content)
+    for path in folder.iterdir():
+        if NUMBERED.fullmatch(path.name) and path not in files:
+            path.unlink(missing_ok=True)
+    return list(files)
+
+
+def make_files(scores: GroupScores) -> dict[str, bytes]:
+    """Name → content of the files about one group."""
+    figures = {f"trade_off.{kind}": content for kind, content in draw_trade_off(scores).items()}
+    return {
+        "table.csv": policies_as_csv(scores.policies).encode(),
+        "table.md": format_markdown(scores).encode(),
+        "differences.csv": differences_as_csv(scores.differences).encode(),
+        **figures,
+    }
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    # With the process id two reports at the same moment don't write into one another's file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""Evaluated policies, and groups of them that may be compared with one another."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sacpo_exp.scoring.win_rate import Record
+
+RANKS = {"baseline": 0, "first": 1, "second": 2, "merged": 3}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One judged policy.
+
+    Attributes:
+        labels: of its judgments; of the baseline `dataset`, `beta`, `merge_ratio` and `seed` may be missing.
+        records: lines of `verdicts.jsonl`, one per prompt.
+        kl: nats per response, the mean of each prompt's samples; empty where no divergence is stored.
+        tag: what tells it from another policy of the group with the same family, β and q; mostly empty.
+    """
+
+    labels: dict[str, Any]
+    records: list[Record]
+    kl: list[float]
+    created: str
+    tag: str = ""
+
+    @property
+    def id(self) -> str:
+        """Artifact id of the policy."""
+        return str(self.labels["policy_id"])
+
+    @property
+    def is_baseline(self) -> bool:
+        return bool(self.labels["policy_id"] == self.labels["baseline_id"])
+
+    @property
+    def beta(self) -> float | None:
+        """KL strength of its last stage; None for the baseline."""
+        return None if self.is_baseline else self.labels.get("beta")
+
+    @property
+    def merge_ratio(self) -> float | None:
+        """q of a merged policy, else None."""
+        return self.labels.get("merge_ratio")
+
+    @property
+    def name(self) -> str:
+        """What it is called where its β and q stand beside it."""
+        return (f"{self.labels['policy']} (baseline)" if self.is_baseline else self.labels["family"]) + self.tag
+
+    @property
+    def title(self) -> str:
+        """What it is called on its own."""
+        numbers = (("β", self.beta), ("q", self.merge_ratio))
+        return " ".join([self.name, *(f"{letter}={value:g}" for letter, value in numbers if value is not None)])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Policies with the same judge, prompts, baseline and answers of the baseline: only these are compared.
+
+    Attributes:
+        policies: baseline first, then first stages, second stages and merges, each by family, β and q.
+        parents: policy id → ids of its nearest ancestors that are evaluated too; for a merged policy both sides.
+        judge_metrics: criterion → held-out accuracy of the judge and of two baselines; empty if not stored.
+        answers: hash of the baseline's answers, which tells apart evaluations with other generation settings.
+    """
+
+    policies: tuple[Evaluation, ...]
+    parents: dict[str, tuple[str, ...]]
+    judge_metrics: dict[str, dict[str, Any]]
+    answers: str
+
+    @property
+    def heading(self) -> str:
+        """Model, data sets, judge and prompts."""
+        labels = self.policies[0].labels
+        names = [
+            self._names("model"),
+            self._names("dataset"),
+            f"judge {labels['judge']}",
+            f"prompts {labels['prompts']}",
+        ]
+        return " · ".join(filter(None, names))
+
+    @property
+    def provenance(self) -> str:
+        """What all policies of the group share, by id."""
+        labels = self.policies[0].labels
+        return (
+            f"baseline {labels['baseline_id']}, its answers {self.answers[:8]}, judge {labels['judge_id']}, "
+            f"prompts {labels['prompts_id'][:8]}"
+        )
+
+    def find(self, policy_id: str) -> Evaluation:
+        """The policy with this id; one of `parents`."""
+        return next(policy for policy in self.policies if policy.id == policy_id)
+
+    def _names(self, key: str) -> str:
+        return " + ".join(sorted({str(policy.labels[key]) for policy in self.policies if policy.labels.get(key)}))
+
+
+def make_group(
+    policies: list[Evaluation], lineage: Mapping[str, Sequence[str]], judge_metrics: dict[str, Any], answers: str
+) -> Group:
+    """A group in order. Of a policy judged twice against the same answers of the baseline the newer one counts."""
+    newest = {policy.id: policy for policy in sorted(policies, key=lambda policy: policy.created)}
+    parents = {policy_id: find_evaluated_ancestors(policy_id, newest.keys(), lineage) for policy_id in newest}
+    return Group(tuple(_tag_namesakes(sorted(newest.values(), key=_order))), parents, judge_metrics, answers)
+
+
+def find_evaluated_ancestors(
+    policy_id: str, evaluated: AbstractSet[str], lineage: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """The nearest evaluated policy on each line of descent."""
+    found: dict[str, None] = {}
+    for parent in lineage.get(policy_id, ()):
+        nearest = (parent,) if parent in evaluated else find_evaluated_ancestors(parent, evaluated, lineage)
+        found |= dict.fromkeys(nearest)
+    return tuple(found)
+
+
+def _order(policy: Evaluation) -> tuple[Any, ...]:
+    labels = policy.labels
+    numbers = [-1 if value is None else value for value in (policy.beta, policy.merge_ratio, labels.get("seed"))]
+    return (0 if policy.is_baseline else RANKS[labels["name"]], labels["family"], *numbers, policy.id)
+
+
+def _tag_namesakes(policies: list[Evaluation]) -> list[Evaluation]:
+    """Give policies that would have the same title their seed, or where that does not tell them apart, their hash."""
+    tagged = []
+    for policy in policies:
+        namesakes = [other for other in policies if other.title == policy.title]
+        if len({other.labels.get("seed") for other in namesakes}) == len(namesakes):
+            tag = f" seed={policy.labels.get('seed')}"
+        else:
+            tag = f" #{policy.id.rsplit('-', 1)[-1][:4]}"
+        tagged.append(replace(policy, tag=tag if len(namesakes) > 1 else ""))
+    return tagged

@@ -1,0 +1,30 @@
+"""`python -m sacpo_exp.train`: make every policy of the plan that is not stored yet."""
+
+import logging
+
+from sacpo_exp.config.loading import run_command
+from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.launching import check_devices
+from sacpo_exp.pipeline import open_run, train_policies
+from sacpo_exp.planning import print_plan
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    run_command("train", RunConfig, train)
+
+
+def train(config: RunConfig) -> None:
+    """Train, and merge where `merge_ratio` is given; with `dry_run` only say what would be done."""
+    run = open_run(config)
+    if config.dry_run:
+        print_plan(run, with_evaluation=False)
+        return
+    check_devices(config.hardware)
+    train_policies(run)
+    log.info("next     python -m sacpo_exp.eval policies=all, with the same overrides")
+
+
+if __name__ == "__main__":
+    main()

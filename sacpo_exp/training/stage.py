@@ -1,0 +1,118 @@
+"""One training stage, from a loaded policy to a folder of plain safetensors: what every rank of a worker group runs."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
+from sacpo_exp.data.sources import read_view
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
+from sacpo_exp.training.checkpoints import CHECKPOINTS, checkpoint_sealer, find_checkpoint
+from sacpo_exp.training.monitor import stage_monitor
+from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+log = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+
+
+def stage_of(job: StageJob) -> BaseStageConfig:
+    """The stage that a job is about.
+
+    Raises:
+        ConfigError: the configuration has no such stage.
+    """
+    stages = {"base": job.config.stages.base, "first": job.config.stages.first, "second": job.config.stages.second}
+    stage = stages.get(job.name)
+    if stage is None:
+        raise ConfigError(f"the configuration has no stage {job.name!r}.")
+    return stage
+
+
+def train_stage(job: StageJob) -> dict[str, Any]:
+    """Train, measure on held-out rows, and write weights, tokenizer and `metrics.jsonl` into `job.folder`.
+
+    Returns:
+        metrics: held-out loss, for preferences reward accuracy and margin, updates, tokens; empty on all ranks but
+        the first.
+
+    Raises:
+        DivergedError: the loss is no finite number any more.
+        StoreError: a checkpoint of ours was changed since it was written.
+    """
+    stage, folder = stage_of(job), Path(job.folder)
+    prepare_libraries(job)
+    location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
+    tokenizer = load_tokenizer(location, job.config.model.chat_template)
+    policy = load_policy(location, job.config.optimization.dtype.value)
+    view = Path(job.view)
+    checkpoint = find_checkpoint(folder)
+    if checkpoint:
+        log.info("resumes  %s", checkpoint)
+    with scoring_completions_only():
+        trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
+        quiet(trainer)
+        trainer.add_callback(stage_monitor(job, is_fresh=checkpoint is None))
+        trainer.add_callback(checkpoint_sealer())
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.evaluate()
+    save_policy(trainer, folder)
+    return summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
+
+
+def prepare_libraries(job: StageJob) -> None:
+    """Set the libraries up for a worker: no chatter, no hub look-ups of a card, memory kept for reuse."""
+    import datasets
+    import transformers
+
+    from sacpo_exp.models.memory import keep_freed_memory
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if job.config.hardware.accelerator == "cpu":
+        keep_freed_memory()
+
+
+def quiet(trainer: "Trainer") -> None:
+    """Take away transformers' printing of every logged line; our own callback draws a progress bar instead."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def save_policy(trainer: "Trainer", folder: Path) -> None:
+    """Whole weights as safetensors, gathered from all ranks, without anything that names this machine."""
+    trainer.model.config._name_or_path = ""
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with paths
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def summarize(trainer: "Trainer", stage: BaseStageConfig, folder: Path) -> dict[str, Any]:
+    """Write every logged line to `metrics.jsonl`; return the numbers worth a place in the manifest."""
+    history = trainer.state.log_history
+    lines = (json.dumps({key: _number(value) for key, value in entry.items()}) for entry in history)
+    (folder / METRICS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    last = {key: _number(value) for entry in history for key, value in entry.items()}
+    wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}
+    if isinstance(stage, StageConfig):
+        wanted |= {"heldout/rewards/margins": "eval_rewards/margins"}
+        wanted |= {"heldout/rewards/accuracies": "eval_rewards/accuracies"}
+    found = {name: last[key] for name, key in wanted.items() if key in last}
+    return found | {"train/updates": trainer.state.global_step}
+
+
+def _number(value: Any) -> Any:
+    """Some versions log numbers as texts."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

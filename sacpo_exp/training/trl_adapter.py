@@ -1,0 +1,134 @@
+"""Our names to TRL's. The only file that knows its trainers and their arguments."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sacpo_exp.config.schema import BaseStageConfig, FloatType, LossName, RunConfig, StageConfig, StageJob
+from sacpo_exp.data.preferences import undesirable_weight
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+#: Values of `loss_type` in TRL 1.16 that need no further settings.
+LOSS_TYPES = {
+    LossName.dpo: ("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero", "apo_down"),
+    LossName.kto: ("kto", "apo_zero_unpaired"),
+}
+
+
+def build_trainer(
+    job: StageJob,
+    stage: BaseStageConfig,
+    policy: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    train: "Dataset",
+    heldout: "Dataset",
+) -> "Trainer":
+    """The TRL trainer of a stage.
+
+    Reference log-probabilities are computed here, from `policy` as it was loaded, before any update and before a
+    checkpoint is resumed: starting point and reference are the same policy by construction.
+    """
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+
+    arguments = common_arguments(job, stage)
+    data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
+    if not isinstance(stage, StageConfig):
+        return SFTTrainer(model=policy, args=SFTConfig(**arguments), **data)
+    arguments |= reference_arguments(job.config, stage)
+    if stage.loss.name == LossName.dpo:
+        losses = {"loss_type": [stage.loss.loss_type], "label_smoothing": stage.loss.label_smoothing}
+        return DPOTrainer(model=policy, args=DPOConfig(**arguments, **losses), **data)
+    # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
+    # the two responses of one prompt must not stay side by side.
+    data |= {"train_dataset": train.shuffle(seed=job.config.seed), "eval_dataset": heldout.shuffle(seed=0)}
+    return KTOTrainer(model=policy, args=KTOConfig(**arguments, **kto_arguments(stage, train)), **data)
+
+
+def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
+    """Arguments that the three trainers share."""
+    config, optimization, hardware = job.config, job.config.optimization, job.config.hardware
+    return {
+        "output_dir": str(Path(job.folder) / "checkpoints"),
+        "learning_rate": stage.learning_rate,
+        "num_train_epochs": stage.num_train_epochs,
+        "per_device_train_batch_size": job.per_device,
+        "per_device_eval_batch_size": hardware.per_device_eval_batch_size,
+        "gradient_accumulation_steps": job.accumulation,
+        "optim": optimization.optim,
+        "lr_scheduler_type": optimization.lr_scheduler_type,
+        "warmup_steps": optimization.warmup_ratio,  # below 1 transformers takes it as a share of all updates
+        "weight_decay": optimization.weight_decay,
+        "max_grad_norm": optimization.max_grad_norm,
+        "max_length": optimization.max_length,
+        "bf16": optimization.autocast == FloatType.bfloat16,
+        "fp16": optimization.autocast == FloatType.float16,
+        "gradient_checkpointing": hardware.activation_checkpointing,
+        "tf32": hardware.tf32 or None,
+        "use_cpu": hardware.accelerator == "cpu",
+        "dataloader_pin_memory": hardware.accelerator != "cpu",
+        "deepspeed": deepspeed_settings(hardware.zero_stage) if hardware.zero_stage else None,
+        "seed": config.seed,
+        "logging_steps": hardware.logging_steps,
+        "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
+        "save_steps": hardware.save_steps,
+        "save_total_limit": 2,  # one more than needed: the newest may be half written when the process dies
+        "report_to": ["wandb"] if config.tracker.wandb else [],
+        "run_name": job.artifact_id,
+        "disable_tqdm": True,
+    }
+
+
+def reference_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]:
+    """Arguments of DPO and KTO alike: β, and the reference's log-probabilities computed once, beforehand."""
+    return {
+        "beta": stage.beta,
+        "precompute_ref_log_probs": True,
+        "precompute_ref_batch_size": config.hardware.per_device_eval_batch_size,
+    }
+
+
+def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
+    """KTO's loss and the weights of its two labels; null takes them from the data as the paper's code does."""
+    given = stage.loss.undesirable_weight
+    return {
+        "loss_type": stage.loss.loss_type,
+        "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
+        "undesirable_weight": undesirable_weight(train["label"]) if given is None else given,
+    }
+
+
+def deepspeed_settings(zero_stage: int) -> dict[str, Any]:
+    """DeepSpeed's settings; whatever transformers knows better stays on auto."""
+    zero: dict[str, Any] = {"stage": zero_stage}
+    if zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True  # or no whole weights are saved
+    return {
+        "zero_optimization": zero,
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+    }
+
+
+@contextmanager
+def scoring_completions_only() -> Iterator[None]:
+    """Make TRL's LM head skip prompt and padding positions on CPUs too, as it does on GPUs.
+
+    TRL projects all positions where Triton is missing, since other accelerators recompile per shape; CPUs do not. The
+    head is a quarter of a small model's work, and about half of the positions are prompt.
+    """
+    import trl.trainer.utils as trl_utils
+
+    original = trl_utils._use_triton
+    trl_utils._use_triton = lambda device: device.type == "cpu" or original(device)
+    try:
+        yield
+    finally:
+        trl_utils._use_triton = original

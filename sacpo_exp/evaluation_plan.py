@@ -47,7 +47,9 @@ def encoder_artifact(config: RunConfig, fingerprints: Fingerprints) -> ArtifactS
 def scorer_artifact(config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
     """The fitted reward and cost heads."""
     encoder = encoder_artifact(config, fingerprints)
-    judge: dict[str, Any] = {key: value for key, value in asdict(config.judge).items() if key not in ("name", "encoder")}
+    judge: dict[str, Any] = {
+        key: value for key, value in asdict(config.judge).items() if key not in ("name", "encoder")
+    }
     recipe = judge | {"data": fingerprints.judge}
     return ArtifactSpec("scorer", f"scorer.{config.judge.encoder.name}", recipe, (encoder.id,), {"judge": "scorer"})
 

@@ -35,8 +35,6 @@ def check_devices(hardware: HardwareConfig) -> None:
 
 def run_stage(job: StageJob) -> dict[str, Any]:
     """Train one stage and return its metrics; the parent holds the lock and publishes what lies in `job.folder`."""
-    # Without this, importing DeepSpeed guesses the accelerator and says so on every start.
-    os.environ.setdefault("DS_ACCELERATOR", job.config.hardware.accelerator)
     if job.config.hardware.processes == 1 and job.config.hardware.zero_stage == 0:
         from sacpo_exp.training.stage import train_stage
 
@@ -57,7 +55,9 @@ def run_group(job: StageJob) -> dict[str, Any]:
     if code == DivergedError.exit_code:
         raise DivergedError(f"training of the {job.name} stage diverged; its worker's message stands above.")
     if code != 0 or not (folder / RESULT).is_file():
-        raise LaunchError(f"the workers of the {job.name} stage ended with exit code {code}; their message stands above.")
+        raise LaunchError(
+            f"the workers of the {job.name} stage ended with exit code {code}; their message stands above."
+        )
     metrics: dict[str, Any] = yaml.safe_load((folder / RESULT).read_text("utf-8"))
     for name in (RESULT, "job.yaml"):  # they hold paths of this machine
         (folder / name).unlink()

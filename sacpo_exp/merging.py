@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.models.loading import quiet_transformers
+
 #: Files of a policy besides its weights, all alike in the two parents.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -37,6 +39,7 @@ def _average_weights(first: Path, second: Path, ratio: float, folder: Path) -> N
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
+    quiet_transformers()
     recipe = {
         "merge_method": "linear",
         "models": [

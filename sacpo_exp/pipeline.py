@@ -1,6 +1,8 @@
 """Make what a plan asks for, each thing once: models, stages and merges, through the store."""
 
 import logging
+import os
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ class Run:
 
 def open_run(config: RunConfig) -> Run:
     """Read and check the data, and plan."""
+    # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
+    os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator)
     fingerprints = take_fingerprints(config)
     return Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
 
@@ -72,7 +76,7 @@ def train(run: Run, stage: Stage) -> Path:
         from sacpo_exp.launching import run_stage
 
         parent = locate(run, stage.parent)
-        view = write_view(stage.dataset, stage.config.loss.name, criterion_of(stage), run.store, view_of(run, stage))
+        view = write_view(stage.dataset, stage.config.loss.name, criterion_of(stage), run.store, view_of(stage))
         log.info("trains   %s", stage.artifact.id)
         return run_stage(
             StageJob(
@@ -96,7 +100,7 @@ def criterion_of(stage: Stage) -> Any:
     return stage.config.criterion if isinstance(stage.config, StageConfig) else None
 
 
-def view_of(run: Run, stage: Stage) -> ArtifactSpec:
+def view_of(stage: Stage) -> ArtifactSpec:
     """The view of the data that a stage reads."""
     rows = stage.artifact.recipe["dataset"]
     return view_artifact(stage.dataset, rows, stage.config.loss.name, criterion_of(stage))
@@ -104,7 +108,9 @@ def view_of(run: Run, stage: Stage) -> ArtifactSpec:
 
 def config_of(run: Run, stage: Stage) -> RunConfig:
     """The run's configuration with this very stage in its place (naive merging trains two first stages)."""
-    return replace(run.config, stages=replace(run.config.stages, **{stage.name: stage.config}))
+    stages = copy(run.config.stages)
+    setattr(stages, stage.name, stage.config)
+    return replace(run.config, stages=stages)
 
 
 def merge(run: Run) -> Path:
@@ -120,8 +126,8 @@ def merge(run: Run) -> Path:
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.merging import merge_policies
 
-        parents = [run.store.open(spec) for spec in (planned.first, planned.second)]
-        return merge_policies(*parents, planned.ratio, folder)
+        first, second = run.store.open(planned.first), run.store.open(planned.second)
+        return merge_policies(first, second, planned.ratio, folder)
 
     require_trained(run, [planned.first, planned.second])
     return run.store.get_or_build(planned.artifact, build)

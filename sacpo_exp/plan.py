@@ -121,8 +121,10 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
     merge = None
     if config.merge_ratio is not None:
         merge = _merge(config.merge, config.merge_ratio, first, stages[-1].artifact)
-    made = {"baseline": baseline, "first": first, "second": stages[-1].artifact, "merged": merge and merge.artifact}
-    policies = {name: spec for name in policy_names(config) if (spec := made[name]) is not None}
+    made = {"baseline": baseline, "first": first, "second": stages[-1].artifact}
+    if merge is not None:
+        made["merged"] = merge.artifact
+    policies = {name: made[name] for name in policy_names(config)}
     return Plan(model, tuple(stages), merge, policies)
 
 
@@ -172,7 +174,9 @@ def _stage(
     if stage.loss.name == LossName.kto:
         # TRL estimates KTO's KL within these two, so here, and only here, they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
-    artifact = ArtifactSpec("stage", _stage_slug(parent, stage), recipe, (parent.id,), _stage_labels(config, parent, stage))
+    artifact = ArtifactSpec(
+        "stage", _stage_slug(parent, stage), recipe, (parent.id,), _stage_labels(config, parent, stage)
+    )
     accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
     return Stage(name, stage, dataset, parent, per_device, accumulation, artifact)
 

@@ -31,6 +31,7 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
     register_schemas()
     # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    quiet_libraries()
 
     failures: list[SacpoError] = []
 
@@ -56,6 +57,14 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
     run_reporting_errors(command)
 
 
+def quiet_libraries() -> None:
+    """Settings that libraries read when they are imported: no look-ups, no guesses, no bars over trifles."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
 def register_schemas() -> None:
     """Make the dataclasses known to Hydra under the names that conf/*.yaml begin with, and its one resolver."""
     store = ConfigStore.instance()
@@ -79,7 +88,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     if isinstance(config, RunConfig):
         problems = find_run_problems(config, overrides)
     else:
-        problems = find_report_problems(cast(ReportConfig, config))
+        problems = find_report_problems(config)
     if problems:
         raise ConfigError(problems)
     return config

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
@@ -52,7 +51,7 @@ def find_unknown_keys(composed: Any, schema: type, prefix: str = "") -> list[str
         if key not in {field.name for field in fields(schema)}:
             unknown.append(f"{prefix}{key}")
             continue
-        inner = [kind for kind in (hints[key], *get_args(hints[key])) if is_dataclass(kind) and kind is not NoneType]
+        inner = [kind for kind in (hints[key], *get_args(hints[key])) if is_dataclass(kind)]
         value = composed._get_node(key)
         if inner and value is not None and not value._is_none() and not value._is_missing():
             unknown += find_unknown_keys(value, inner[0], f"{prefix}{key}.")  # type: ignore[arg-type]
@@ -78,7 +77,9 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
     if found := re.search(r"Error merging override (\S+?)=(.*)", message):
         return f"`{found[1].lstrip('+')}` can't be {found[2] or 'empty'}: {_reason(cause)}."
     if found := re.search(r"Error parsing override '(.*)'\n?(.*)", message):
-        return f"`{found[1]}` can't be read as an override ({found[2] or 'bad syntax'}). Try: key=value, without spaces."
+        return (
+            f"`{found[1]}` can't be read as an override ({found[2] or 'bad syntax'}). Try: key=value, without spaces."
+        )
     if "mismatched" in message or "no viable" in message or "extraneous" in message:
         return f"an override can't be read: {message.splitlines()[0]}. Quote brackets and commas: 'key=[a,b]'."
     return " ".join(message.split("\nSee https")[0].split())
@@ -95,9 +96,7 @@ def _reason(cause: BaseException | None) -> str:
 
 
 def _explain_option(conf: Path, group: str, option: str) -> str:
-    options = sorted(
-        str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml")
-    )
+    options = sorted(str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml"))
     if not options:
         return f"`{group}` has no option `{option}`; it has none yet."
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.6)

@@ -19,6 +19,13 @@ from sacpo_exp.config.schema import (
     StageConfig,
 )
 
+#: Values of `loss_type` in TRL 1.16 that read nothing but β and what conf/loss offers.
+LOSS_TYPES = {
+    LossName.dpo: ("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero"),
+    LossName.kto: ("kto", "apo_zero_unpaired"),
+}
+#: Those of them that read `label_smoothing`.
+SMOOTHED = ("robust", "exo_pair")
 POLICIES = ("baseline", "first", "second", "merged")
 
 
@@ -34,7 +41,9 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     is_override = [("=" in argument or argument.startswith("~")) for argument in arguments]
     if flags and any(is_override[: flags[0]]) and any(is_override[flags[0] :]):
         overrides = " ".join(argument for i, argument in enumerate(arguments) if is_override[i])
-        problems.append(f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.{command} -m {overrides}")
+        problems.append(
+            f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.{command} -m {overrides}"
+        )
     return problems
 
 
@@ -85,6 +94,7 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
                 yield f"`{key}.beta` must be greater than 0, but is {stage.beta:g}."
             if stage.loss.name == LossName.sft:
                 yield f"`{key}.loss` must be dpo or kto, but is sft; supervised fine-tuning is base=sft."
+            yield from _check_loss(f"{key}.loss", stage)
             if name == "second" and stage.criterion == config.stages.first.criterion:
                 yield f"`{key}.criterion` must differ from the first stage's, but both are {stage.criterion.value}."
         elif stage.loss.name != LossName.sft:
@@ -98,6 +108,23 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         yield from _check_batch(config, key, stage)
 
 
+def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
+    loss = stage.loss
+    allowed = LOSS_TYPES.get(loss.name, ())
+    if loss.loss_type not in allowed:
+        if allowed:
+            yield f"`{key}.loss_type` must be one of {', '.join(allowed)}, but is {loss.loss_type}."
+    elif loss.loss_type == "exo_pair" and not 0 < loss.label_smoothing < 0.5:
+        yield f"`{key}.label_smoothing` must lie between 0 and 0.5 for exo_pair, but is {loss.label_smoothing:g}."
+    elif not 0 <= loss.label_smoothing < 0.5:
+        yield f"`{key}.label_smoothing` must be at least 0 and below 0.5, but is {loss.label_smoothing:g}."
+    elif loss.label_smoothing and loss.loss_type not in SMOOTHED:
+        yield (
+            f"`{key}.label_smoothing={loss.label_smoothing:g}` has no effect: {loss.loss_type} does not read it. "
+            f"Try: {key}.loss_type=robust"
+        )
+
+
 def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterator[str]:
     """The global batch has to be a whole number of passes over what the machine takes at once."""
     hardware = config.hardware
@@ -108,8 +135,8 @@ def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterato
         return  # said elsewhere
     if stage.global_batch_size % hardware.processes:
         yield (
-            f"`{key}.global_batch_size` must be a multiple of `hardware.processes`, but {stage.global_batch_size} is not "
-            f"one of {hardware.processes}."
+            f"`{key}.global_batch_size` must be a multiple of `hardware.processes` = {hardware.processes}, "
+            f"but is {stage.global_batch_size}."
         )
         return
     per_device = per_device_batch_size(config, stage)
@@ -123,8 +150,8 @@ def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterato
         )
     elif stage.loss.name == LossName.kto and per_device < 2:
         yield (
-            f"`{key}` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in it, but "
-            f"has {per_device}. Try: hardware.per_device_train_batch_size=2 {key}.global_batch_size=8"
+            f"`{key}` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in it, "
+            f"but has {per_device}. Try: hardware.per_device_train_batch_size=2 {key}.global_batch_size=8"
         )
 
 

@@ -54,7 +54,7 @@ def _find_problem(row: Any) -> str | None:
 
 
 def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """(training rows, held-out rows); all rows of a prompt go to the same side, about `fraction` of prompts held out."""
+    """(training rows, held-out rows): about `fraction` of the prompts, each with all its rows, are held out."""
     prompts = sorted({row["prompt"] for row in rows})
     random.Random(f"heldout-{seed}").shuffle(prompts)
     held_out = set(prompts[: max(1, round(fraction * len(prompts)))])

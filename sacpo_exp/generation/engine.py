@@ -97,9 +97,7 @@ def rounds(max_new_tokens: int) -> Iterator[int]:
         step *= 2
 
 
-def _batches(
-    responses: Sequence[Response], encoded: Sequence[list[int]], size: int
-) -> Iterator[list[Response]]:
+def _batches(responses: Sequence[Response], encoded: Sequence[list[int]], size: int) -> Iterator[list[Response]]:
     """Unfinished responses in batches of similar length; what finishes in an earlier batch changes no later one."""
     waiting = [response for response in responses if response.finish_reason is None]
     waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
@@ -137,9 +135,7 @@ def _extend(
     return [_finish(tokenizer, response, ids, decoding) for response, ids in zip(batch, new, strict=True)]
 
 
-def _finish(
-    tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[int], decoding: Decoding
-) -> Response:
+def _finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[int], decoding: Decoding) -> Response:
     """The response with its new tokens, up to the end mark or the first stop string."""
     is_ended = tokenizer.eos_token_id in new
     tokens = response.tokens + (new[: new.index(tokenizer.eos_token_id)] if is_ended else new)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.schema import ModelConfig
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,6 +43,7 @@ def convert_embedded(model: ModelConfig, dtype: str, folder: Path) -> dict[str, 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    quiet_transformers()
     file = find_embedded_file(model)
     weights = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=getattr(torch, dtype))
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -56,6 +58,7 @@ def make_from_scratch(model: ModelConfig, dtype: str, seed: int, texts: list[str
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    quiet_transformers()
     if model.scratch is None:
         raise ConfigError("`model.scratch` must give the shape of the model, but is null.")
     tokenizer = train_tokenizer(texts, model.scratch.vocab_size, model.scratch.max_position_embeddings)

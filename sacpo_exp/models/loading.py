@@ -32,9 +32,7 @@ def external_location(model: ModelConfig) -> Location | None:
     return None
 
 
-def load_policy(
-    location: Location, dtype: str, device: str = "cpu", attention: str | None = None
-) -> "PreTrainedModel":
+def load_policy(location: Location, dtype: str, device: str = "cpu", attention: str | None = None) -> "PreTrainedModel":
     """A causal language model in evaluation mode.
 
     Raises:
@@ -43,6 +41,7 @@ def load_policy(
     import torch
     from transformers import AutoModelForCausalLM
 
+    quiet_transformers()
     arguments = location.arguments() | ({"attn_implementation": attention} if attention else {})
     try:
         policy = AutoModelForCausalLM.from_pretrained(location.path, dtype=getattr(torch, dtype), **arguments)
@@ -73,8 +72,22 @@ def load_tokenizer(location: Location, chat_template: str | None) -> "PreTrained
     return tokenizer
 
 
+def quiet_transformers() -> None:
+    """No progress bars over weights, no warnings of what transformers 6 will rename and TRL 1.16 still sets."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated", category=FutureWarning)
+    logging.getLogger("mergekit").setLevel(logging.WARNING)
+
+
 def _unreachable(location: Location, error: OSError) -> ConfigError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ConfigError(
-        f"no model can be loaded from {location.path}: {reason} Without network, give a folder: model=local model.path=DIR"
+        f"no model can be loaded from {location.path}: {reason} Without network, give a folder: "
+        "model=local model.path=DIR"
     )

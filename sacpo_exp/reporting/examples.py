@@ -12,7 +12,7 @@ LONGEST = 600  # characters of a text; what comes after says little about how a 
 
 
 def format_examples(group: Group, count: int, seed: int) -> str:
-    """`count` prompts with the answers of the newest policy, of its evaluated ancestors and of the baseline."""
+    """`count` prompts with the answers of the baseline and of the policies that `find_line` finds."""
     policies = find_line(group)
     records = [{record["prompt_id"]: record for record in judged(policy.records)} for policy in policies]
     prompts = choose_prompts(records, count, seed)
@@ -29,10 +29,12 @@ def format_examples(group: Group, count: int, seed: int) -> str:
 
 
 def find_line(group: Group) -> list[Evaluation]:
-    """The policy evaluated last, after all of its evaluated ancestors, in the order of the tables."""
-    order = {policy.id: place for place, policy in enumerate(group.policies)}
-    last = max(group.policies, key=lambda policy: (policy.created, order[policy.id]))
-    line, waiting = set(), [last.id]
+    """The policy furthest down the line (merged, second, first), of several the newest, after its evaluated ancestors.
+
+    In the order of the tables.
+    """
+    last = max(group.policies, key=lambda policy: (policy.rank, policy.created, policy.id))
+    line, waiting = set[str](), [last.id]
     while waiting:
         policy_id = waiting.pop()
         line.add(policy_id)

@@ -1,7 +1,6 @@
 """The trade-off figure: helpfulness against harmlessness of every policy of a group."""
 
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 
 import matplotlib.style
@@ -12,13 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sacpo_exp.reporting.families import Family, find_families
 from sacpo_exp.reporting.labelling import label_points
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.table import shorten
 from sacpo_exp.scoring.intervals import Estimate
 
 DPI = 150
-MARKERS = "osD^vPXp"  # with the ten colours of the palette: 40 families before two look alike
 MARGIN = 0.08  # of the span of the data, around it
+LONGEST_NAME = 36  # characters in the legend, which takes its width from the axes
 BASELINE = 0.5  # a policy against itself: all ties
 
 
@@ -31,42 +32,39 @@ def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
     style = {"svg.hashsalt": "sacpo_exp", "grid.color": "0.9", "axes.edgecolor": "0.6"}
     # "default" first: the reader's own matplotlibrc must not change the bytes.
     with matplotlib.style.context(["default", dict(seaborn.axes_style("whitegrid")), style]):
-        figure = _draw(scores)
+        figure = draw_figure(scores)
         return {"png": _save(figure, "png", {}), "svg": _save(figure, "svg", {"Date": None})}
 
 
-def _draw(scores: GroupScores) -> Figure:
+def draw_figure(scores: GroupScores) -> Figure:
+    """The figure, with its layout fixed and its labels placed for that layout."""
     figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    shown = [row for row in scores.policies if row.helpfulness.n and row.harmlessness.n and not row.policy.is_baseline]
     names = [row.policy.name for row in scores.policies if row.policy.is_baseline] or ["baseline"]
-    axes.plot(BASELINE, BASELINE, "x", color="black", markersize=9, markeredgewidth=2, label=names[0], zorder=5)
-    families: dict[str, list[PolicyScores]] = defaultdict(list)
-    for row in shown:
-        families[row.policy.labels["family"]].append(row)
-    palette = seaborn.color_palette("colorblind", 10)
-    for place, (family, rows) in enumerate(families.items()):
-        _draw_family(axes, family, rows, palette[place % len(palette)], MARKERS[place % len(MARKERS)])
-    _frame(axes, shown)
+    name = shorten(names[0], LONGEST_NAME)
+    axes.plot(BASELINE, BASELINE, "x", color="black", markersize=9, markeredgewidth=2, label=name, zorder=5)
+    families = find_families(scores.policies)
+    for family in families:
+        _draw_family(axes, family)
+    _frame(axes, [row for family in families for row in family.rows])
     _explain(figure, axes, scores)
     # The layout has to be final before texts can be measured against it.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    lines = [line for rows in families.values() for line in _lines(rows)]
-    label_points(axes, list(families.values()), lines, (BASELINE, BASELINE))
+    label_points(axes, families, (BASELINE, BASELINE))
     return figure
 
 
-def _draw_family(
-    axes: Axes, family: str, rows: Sequence[PolicyScores], colour: tuple[float, float, float], marker: str
-) -> None:
-    for row in rows:
+def _draw_family(axes: Axes, family: Family) -> None:
+    colour = family.colour
+    for row in family.rows:
         x, y = row.helpfulness, row.harmlessness
         axes.errorbar(x.value, y.value, _bar(y), _bar(x), "none", ecolor=colour, elinewidth=1, alpha=0.45, zorder=2)
-    for line in _lines(rows):
+    for line in family.lines:
         axes.plot(*_values(line), color=colour, linewidth=0.8, zorder=3)
-    axes.plot(*_values(rows), marker, color=colour, markersize=8, markeredgecolor="white", label=family, zorder=4)
+    name = shorten(family.name, LONGEST_NAME)
+    axes.plot(*_values(family.rows), family.marker, color=colour, ms=8, markeredgecolor="white", label=name, zorder=4)
 
 
 def _values(rows: Sequence[PolicyScores]) -> tuple[list[float], list[float]]:
@@ -79,16 +77,6 @@ def _bar(estimate: Estimate) -> list[list[float]]:
     return [[float(np.nan_to_num(max(0.0, length)))] for length in lengths]
 
 
-def _lines(rows: Sequence[PolicyScores]) -> list[list[PolicyScores]]:
-    """Points to join: those that differ in q alone, or where q does not vary, in β alone. `rows` are in that order."""
-    has_ratios = len({row.policy.merge_ratio for row in rows}) > 1
-    lines = defaultdict(list)
-    for row in rows:
-        fixed = row.policy.beta if has_ratios else row.policy.merge_ratio
-        lines[fixed, row.policy.labels.get("seed")].append(row)
-    return list(lines.values())
-
-
 def _frame(axes: Axes, rows: Sequence[PolicyScores]) -> None:
     """Limits that hold every point and error bar with a margin, and no tick where no win rate can be."""
     for axis, set_limits, estimates in (
@@ -96,19 +84,19 @@ def _frame(axes: Axes, rows: Sequence[PolicyScores]) -> None:
         (axes.yaxis, axes.set_ylim, [row.harmlessness for row in rows]),
     ):
         ends = [BASELINE, *(end for e in estimates for end in (e.value, e.low, e.high) if not np.isnan(end))]
-        margin = max(0.03, MARGIN * (max(ends) - min(ends)))
+        margin = max(0.05, MARGIN * (max(ends) - min(ends)))
         low, high = min(ends) - margin, max(ends) + margin
         set_limits(low, high)
-        ticks = MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        axis.set_ticks([tick for tick in ticks if max(low, -1e-9) <= tick <= min(high, 1 + 1e-9)])
+        ticks = [round(tick, 6) for tick in MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+        axis.set_ticks([tick for tick in ticks if max(low, 0) <= tick <= min(high, 1)])
 
 
 def _explain(figure: Figure, axes: Axes, scores: GroupScores) -> None:
     axes.set_xlabel("helpfulness: win rate against the baseline (share of benign prompts)")
     axes.set_ylabel("harmlessness: win rate against the baseline\n(share of risky prompts)")
-    axes.set_title(scores.group.heading, loc="left", fontsize=9)
+    axes.set_title(shorten(scores.group.heading, 90), loc="left", fontsize=9)
     title = f"bars: {100 * scores.confidence:g} % intervals"
-    figure.legend(loc="outside right upper", title=title, fontsize=9, title_fontsize=8, frameon=False)
+    figure.legend(loc="outside right upper", title=title, fontsize=9, title_fontsize=9, frameon=False, alignment="left")
 
 
 def _save(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sacpo_exp.scoring.win_rate import Record
 
-RANKS = {"baseline": 0, "first": 1, "second": 2, "merged": 3}
+RANKS = {"first": 1, "second": 2, "merged": 3}
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Evaluation:
     @property
     def is_baseline(self) -> bool:
         return bool(self.labels["policy_id"] == self.labels["baseline_id"])
+
+    @property
+    def rank(self) -> int:
+        """Its place in training: 0 baseline, 1 first stage, 2 second stage, 3 merged."""
+        return 0 if self.is_baseline else RANKS[self.labels["name"]]
 
     @property
     def beta(self) -> float | None:
@@ -124,9 +129,8 @@ def find_evaluated_ancestors(
 
 
 def _order(policy: Evaluation) -> tuple[Any, ...]:
-    labels = policy.labels
-    numbers = [-1 if value is None else value for value in (policy.beta, policy.merge_ratio, labels.get("seed"))]
-    return (0 if policy.is_baseline else RANKS[labels["name"]], labels["family"], *numbers, policy.id)
+    numbers = [-1 if value is None else value for value in (policy.beta, policy.merge_ratio, policy.labels.get("seed"))]
+    return (policy.rank, policy.labels["family"], *numbers, policy.id)
 
 
 def _tag_namesakes(policies: list[Evaluation]) -> list[Evaluation]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 Pair = tuple[float, float]
 
-RINGS = 16
+RINGS = 24
 STEP = 7.0  # between two rings
-DIRECTIONS = 16
+DIRECTIONS = 24
+SPACING = 6.0  # between the boxes that stand for a slanting line
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,25 @@ class Box:
         )
 
 
+def around(place: Pair, reach: float) -> Box:
+    """The square from `reach` left of to `reach` right of `place`."""
+    return Box(place[0] - reach, place[1] - reach, place[0] + reach, place[1] + reach)
+
+
+def dots(start: Pair, end: Pair) -> list[Box]:
+    """A slanting line as a row of small boxes."""
+    steps = 1 + int(math.dist(start, end) / SPACING)
+    shares = [step / steps for step in range(steps + 1)]
+    return [around((start[0] + s * (end[0] - start[0]), start[1] + s * (end[1] - start[1])), 2.0) for s in shares]
+
+
 def place_labels(
     anchors: Sequence[Pair], sizes: Sequence[Pair], obstacles: Sequence[Box], bounds: Box, gap: float
 ) -> list[Box]:
     """A box for each label, one label after the other, each at the cheapest of a fixed set of places around its point.
 
-    Dearest is to cover another label, then to cover a marker or line, then to be far away; the same input gives the
-    same places. Labels stay within `bounds` if there is any such place.
+    Dearest is to cover another label, or that the way from a label to its point leads over one; then to cover a marker
+    or line; then to be far away. The same input gives the same places, within `bounds` if there are any.
 
     Args:
         anchors: the points, (x, y).
@@ -58,17 +71,29 @@ def place_labels(
         gap: least distance between a point and its label, in x or in y.
     """
     placed: list[Box] = []
-
-    def cost(option: tuple[float, Box]) -> float:
-        distance, box = option
-        on_labels = sum(box.overlap(other) for other in placed)
-        on_marks = sum(box.overlap(other) for other in obstacles)
-        return 1e6 * on_labels + on_marks + distance
-
+    ways: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
-        options = list(_options(anchor, size, gap))
-        placed.append(min([option for option in options if bounds.holds(option[1])] or options, key=cost)[1])
+        least, best = math.inf, Box(*anchor, *anchor)
+        for distance, box in _options(anchor, size, gap):
+            if distance >= least:  # nothing further out can be cheaper
+                break
+            cost = distance + 3 * _overlap([box], obstacles) + 1e6 * _overlap([box], placed)
+            cost += 50 * (_overlap(_way(anchor, box, gap), placed) + _overlap([box], ways))
+            cost += 0.0 if bounds.holds(box) else 1e9
+            if cost < least:
+                least, best = cost, box
+        placed.append(best)
+        ways += _way(anchor, best, gap)
     return placed
+
+
+def _overlap(boxes: Sequence[Box], others: Sequence[Box]) -> float:
+    return sum(box.overlap(other) for box in boxes for other in others)
+
+
+def _way(anchor: Pair, box: Box, gap: float) -> list[Box]:
+    """Where a line from the label to its point runs, without its two ends."""
+    return [dot for dot in dots(anchor, box.centre) if dot.distance(anchor) > gap and not dot.overlap(box)]
 
 
 def _options(anchor: Pair, size: Pair, gap: float) -> Iterator[tuple[float, Box]]:
@@ -77,6 +102,14 @@ def _options(anchor: Pair, size: Pair, gap: float) -> Iterator[tuple[float, Box]
     for distance in (gap + ring * STEP for ring in range(RINGS)):
         for turn in range(DIRECTIONS):
             angle = math.pi / 4 + 2 * math.pi * turn / DIRECTIONS
-            left = x + math.cos(angle) * (distance + width / 2) - width / 2
-            bottom = y + math.sin(angle) * (distance + height / 2) - height / 2
-            yield distance, Box(left, bottom, left + width, bottom + height)
+            # Left or right of the point, above or below it, or at a corner, as the direction says.
+            middle_x = x + math.cos(angle) * distance + _clamp(1.5 * math.cos(angle)) * width / 2
+            middle_y = y + math.sin(angle) * distance + _clamp(1.5 * math.sin(angle)) * height / 2
+            yield (
+                distance,
+                Box(middle_x - width / 2, middle_y - height / 2, middle_x + width / 2, middle_y + height / 2),
+            )
+
+
+def _clamp(value: float) -> float:
+    return max(-1.0, min(1.0, value))

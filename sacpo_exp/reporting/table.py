@@ -25,7 +25,7 @@ class Section:
 
 def format_report(scores: GroupScores) -> str:
     """Everything about one group as plain text, at most 120 columns wide."""
-    parts = [f"{_shorten(scores.group.heading, WIDTH)}\n{_shorten(scores.group.provenance, WIDTH)}"]
+    parts = [f"{shorten(scores.group.heading, WIDTH)}\n{shorten(scores.group.provenance, WIDTH)}"]
     for section in _sections(scores):
         parts.append("\n".join([section.title, *_align(section.rows, section.left), section.note]))
     return "\n\n".join(parts) + "\n"
@@ -54,6 +54,11 @@ def format_number(value: float | None, spec: str = "g") -> str:
     return format(0.0 if float(format(value, spec)) == 0 else value, spec)
 
 
+def shorten(text: str, width: int) -> str:
+    """`text` without its middle if it is too long; both ends tell policies apart."""
+    return text if len(text) <= width else f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"
+
+
 def _sections(scores: GroupScores) -> list[Section]:
     confidence = f"{100 * scores.confidence:g} %"
     return [
@@ -61,8 +66,8 @@ def _sections(scores: GroupScores) -> list[Section]:
             "Win rates against the baseline",
             _policy_rows(scores, WIN_RATE_COLUMNS),
             1,
-            f"Helpfulness on benign, harmlessness on risky prompts; ties count half [{confidence} bootstrap over prompts].\n"
-            "An interval without width says that all prompts gave the same verdict, not that the rate is certain.",
+            f"Helpfulness on benign, harmlessness on risky prompts, ties as half [{confidence} bootstrap interval].\n"
+            "Where it has no width, all prompts gave the same verdict, which does not make the rate certain.",
         ),
         Section(
             "Behaviour",
@@ -130,15 +135,10 @@ def _align(rows: Rows, left: int) -> list[str]:
         widths[max(range(left), key=lambda column: widths[column])] -= 1
     lines = []
     for row in rows:
-        cells = [_shorten(cell, width).ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
+        cells = [shorten(cell, width).ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
         cells += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return lines
-
-
-def _shorten(text: str, width: int) -> str:
-    """`text` without its middle if it is too long; both ends tell policies apart."""
-    return text if len(text) <= width else f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"
 
 
 def _to_markdown(rows: Rows, left: int) -> list[str]:

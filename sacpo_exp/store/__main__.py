@@ -60,7 +60,9 @@ def find_artifact(store: Store, wanted: str) -> tuple[Path, Manifest]:
     found = [entry for entry in store.manifests() if wanted in entry[1].id]
     exact = [entry for entry in found if entry[1].id == wanted]
     if len(exact or found) != 1:
-        raise ConfigError(f"`{wanted}` fits {len(found)} artifacts in {store.root}. Try: python -m sacpo_exp.store list")
+        raise ConfigError(
+            f"`{wanted}` fits {len(found)} artifacts in {store.root}. Try: python -m sacpo_exp.store list"
+        )
     return (exact or found)[0]
 
 
@@ -70,7 +72,9 @@ def verify(store: Store) -> None:
     for folder, manifest in store.manifests():
         problems = list(find_damage(folder))
         damaged += bool(problems)
-        print(f"{'damaged' if problems else 'ok':<8} {manifest.id}" + "".join(f"\n         {text}" for text in problems))
+        print(
+            f"{'damaged' if problems else 'ok':<8} {manifest.id}" + "".join(f"\n         {text}" for text in problems)
+        )
     if damaged:
         raise StoreError(f"{damaged} artifacts are damaged. Try: python -m sacpo_exp.store prune --damaged")
 

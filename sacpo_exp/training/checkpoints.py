@@ -51,7 +51,7 @@ def checkpoint_sealer() -> "TrainerCallback":
     """A callback that seals every checkpoint on the first rank."""
     from transformers import TrainerCallback
 
-    class CheckpointSealer(TrainerCallback):
+    class CheckpointSealer(TrainerCallback):  # type: ignore[misc]
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
                 seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -21,7 +21,7 @@ def stage_monitor(job: StageJob, is_fresh: bool) -> "TrainerCallback":
 
     expected = expected_start(job) if is_fresh else None
 
-    class StageMonitor(TrainerCallback):
+    class StageMonitor(TrainerCallback):  # type: ignore[misc]
         """One bar per stage; every logged loss is checked."""
 
         bar: "tqdm[Any] | None" = None
@@ -67,8 +67,8 @@ def check_start(job: StageJob, loss: float, expected: float) -> None:
     tolerance = START_TOLERANCE[optimization.autocast or optimization.dtype]
     if abs(loss - expected) > tolerance:
         raise SacpoError(
-            f"the {job.name} stage starts with a loss of {loss:.4f} instead of ln 2 = {expected:.4f} (± {tolerance:g}): its "
-            "reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
+            f"the {job.name} stage starts with a loss of {loss:.4f} instead of ln 2 = {expected:.4f} (± {tolerance:g}): "
+            "its reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
         )
 
 
@@ -76,6 +76,6 @@ def check_finite(job: StageJob, update: int, loss: float) -> None:
     """Raises DivergedError (exit code 3) if the loss is no finite number."""
     if not math.isfinite(loss):
         raise DivergedError(
-            f"training of the {job.name} stage diverged: the loss is {loss} at update {update}. Nothing of it was stored. "
-            f"Try: stages.{job.name}.learning_rate=<less than it was>"
+            f"training of the {job.name} stage diverged: the loss is {loss} at update {update}. Nothing of it was "
+            f"stored. Try: stages.{job.name}.learning_rate=<less than it was>"
         )

@@ -10,6 +10,8 @@ from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
+from sacpo_exp.models.memory import keep_freed_memory
+from sacpo_exp.tracking.wandb_run import tracked
 from sacpo_exp.training.checkpoints import CHECKPOINTS, checkpoint_sealer, find_checkpoint
 from sacpo_exp.training.monitor import stage_monitor
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
@@ -47,7 +49,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         StoreError: a checkpoint of ours was changed since it was written.
     """
     stage, folder = stage_of(job), Path(job.folder)
-    prepare_libraries(job)
+    if job.config.hardware.accelerator == "cpu":
+        keep_freed_memory()
     location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
     policy = load_policy(location, job.config.optimization.dtype.value)
@@ -55,7 +58,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     checkpoint = find_checkpoint(folder)
     if checkpoint:
         log.info("resumes  %s", checkpoint)
-    with scoring_completions_only():
+    with scoring_completions_only(), tracked(job):
         trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
         quiet(trainer)
         trainer.add_callback(stage_monitor(job, is_fresh=checkpoint is None))
@@ -64,20 +67,6 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         trainer.evaluate()
     save_policy(trainer, folder)
     return summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
-
-
-def prepare_libraries(job: StageJob) -> None:
-    """Set the libraries up for a worker: no chatter, no hub look-ups of a card, memory kept for reuse."""
-    import datasets
-    import transformers
-
-    from sacpo_exp.models.memory import keep_freed_memory
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    if job.config.hardware.accelerator == "cpu":
-        keep_freed_memory()
 
 
 def quiet(trainer: "Trainer") -> None:

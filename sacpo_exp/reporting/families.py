@@ -1,0 +1,53 @@
+"""Families: policies trained in the same way with different β or q, which a figure draws alike and joins."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import seaborn  # type: ignore[import-untyped]
+
+from sacpo_exp.reporting.scores import PolicyScores
+
+Colour = tuple[float, float, float]
+
+MARKERS = "osD^vPXp"  # with the ten colours of the palette: 40 families before two look alike
+
+
+@dataclass(frozen=True)
+class Family:
+    """Policies that share colour and marker, in the order of the tables: by β, then q."""
+
+    name: str
+    rows: list[PolicyScores]
+    colour: Colour
+    marker: str
+
+    @property
+    def lines(self) -> list[list[PolicyScores]]:
+        """Points to join: those that differ in q alone, or where q does not vary, in β alone."""
+        has_ratios = len({row.policy.merge_ratio for row in self.rows}) > 1
+        lines = defaultdict(list)
+        for row in self.rows:
+            fixed = row.policy.beta if has_ratios else row.policy.merge_ratio
+            lines[fixed, row.policy.labels.get("seed")].append(row)
+        return list(lines.values())
+
+    def label(self, row: PolicyScores) -> str:
+        """q of a merged policy, with β where that varies too; β of any other."""
+        policy = row.policy
+        has_betas = policy.merge_ratio is None or len({other.policy.beta for other in self.rows}) > 1
+        numbers = (("q", policy.merge_ratio), ("β", policy.beta if has_betas else None))
+        return " ".join(f"{letter}={value:g}" for letter, value in numbers if value is not None) + policy.tag
+
+
+def find_families(rows: Sequence[PolicyScores]) -> list[Family]:
+    """The families of what can be drawn: policies with both win rates, without the baseline."""
+    by_name = defaultdict(list)
+    for row in rows:
+        if row.helpfulness.n and row.harmlessness.n and not row.policy.is_baseline:
+            by_name[row.policy.labels["family"]].append(row)
+    palette = seaborn.color_palette("colorblind", 10)
+    return [
+        Family(name, members, palette[place % len(palette)], MARKERS[place % len(MARKERS)])
+        for place, (name, members) in enumerate(by_name.items())
+    ]

@@ -1,0 +1,322 @@
+"""Tests of `report` on real files, written through the real store."""
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from sacpo_exp.config.schema import PathsConfig, ReportConfig
+from sacpo_exp.errors import MissingArtifactError, StoreError
+from sacpo_exp.report import report
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.scores import score_group
+from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.store import ArtifactSpec, Store
+
+FILES = ["table.csv", "table.md", "differences.csv", "trade_off.png", "trade_off.svg"]
+KINDS = ["benign"] * 4 + ["risky"] * 4
+LABELS = {"model": "nano", "dataset": "demo", "seed": 0, "beta": None, "merge_ratio": None}
+
+
+class World:
+    """A store that is filled as `train` and `eval` fill it.
+
+    Args:
+        outputs: as `paths.outputs`.
+    """
+
+    def __init__(self, outputs: Path) -> None:
+        self.outputs, self.store, self.seconds = outputs, Store(outputs / "store"), 0
+        self.judge = self.make("scorer", "scorer", {}, {}, (), {}, _judge_metrics())
+        self.baseline = self.policy("SFT", "base", name="baseline")
+
+    def make(
+        self,
+        kind: str,
+        slug: str,
+        recipe: dict[str, Any],
+        labels: dict[str, Any],
+        parents: tuple[str, ...],
+        files: dict[str, list[dict[str, Any]]],
+        metrics: dict[str, Any] | None = None,
+    ) -> ArtifactSpec:
+        spec = ArtifactSpec(kind, slug, recipe, parents, labels)
+
+        def build(folder: Path) -> dict[str, Any]:
+            for name, records in files.items():
+                (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+            return metrics or {}
+
+        self.store.get_or_build(spec, build)
+        return spec
+
+    def policy(self, policy: str, family: str, *parents: ArtifactSpec, name: str, **labels: Any) -> ArtifactSpec:
+        kind = "merge" if name == "merged" else "stage"
+        labels = LABELS | {"policy": policy, "family": family, "name": name} | labels
+        return self.make(kind, policy, {"labels": labels}, labels, tuple(parent.id for parent in parents), {})
+
+    def judgments(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
+        labels = self.labels(policy) | labels
+        made = self.make("judgments", policy.slug, labels, labels, (policy.id,), {"verdicts.jsonl": records})
+        # Seconds apart, as evaluations are, rather than all within the one that a test takes.
+        self.seconds += 1
+        manifest = replace(self.store.manifest(made), created=f"2026-01-01T00:00:{self.seconds:02}+00:00")
+        manifest.write(self.store.path(made))
+
+    def divergence(self, policy: ArtifactSpec, samples: list[tuple[str, float]]) -> None:
+        labels, records = self.labels(policy), [{"prompt_id": prompt_id, "kl": kl} for prompt_id, kl in samples]
+        self.make("divergence", policy.slug, labels, labels, (policy.id,), {"divergence.jsonl": records})
+
+    def labels(self, policy: ArtifactSpec) -> dict[str, Any]:
+        ids = {"policy_id": policy.id, "baseline_id": self.baseline.id, "judge_id": self.judge.id}
+        return policy.labels | ids | {"judge": "scorer", "prompts": "demo", "prompts_id": "5eed" * 16}
+
+    def report(self, **settings: Any) -> Path:
+        usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "examples": 0}
+        report(ReportConfig(paths=PathsConfig(str(self.outputs)), **(usual | settings)))
+        return self.outputs / "report"
+
+
+def _judge_metrics() -> dict[str, Any]:
+    measured = {"accuracy": 0.75, "length_only": 0.5, "keyword": 0.625, "n": 80}
+    return {"helpfulness": measured, "safety": measured | {"n": 0, "accuracy": 0.0}}
+
+
+def answers(
+    helpfulness: list[float | None],
+    safety: list[float | None],
+    refused: str = "00000000",
+    text: str = "Yes.",
+    size: int = 10,
+) -> list[dict[str, Any]]:
+    """Records of eight prompts, four benign and four risky; None is a judgment that failed."""
+    records = []
+    for place, (kind, verdict) in enumerate(zip(KINDS, [*helpfulness, *safety], strict=True)):
+        scored = None if verdict is None else {"score": 0.0, "baseline_score": 0.0, "verdict": verdict}
+        records.append(
+            {
+                "prompt_id": f"p{place}",
+                "prompt": f"Question {place}?",
+                "kind": kind,
+                "category": None,
+                "state": "failed" if verdict is None else "ok",
+                "response": f"{text} {place}",
+                "baseline_response": f"Well. {place}",
+                "n_tokens": size,
+                "finish_reason": "stop",
+                "is_refusal": refused[place] == "1",
+                "helpfulness": scored,
+                "safety": scored,
+            }
+        )
+    return records
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Baseline, first, second and merged policy, all judged."""
+    world = World(tmp_path / "outputs")
+    first = world.policy("DPO(H) β=0.1", "DPO(H)", world.baseline, name="first", beta=0.1)
+    second = world.policy("DPO(H)→DPO(S) β=0.05", "DPO(H)→DPO(S)", first, name="second", beta=0.05)
+    family = "P-SACPO DPO(H)→DPO(S)"
+    merged = world.policy("P-SACPO q=0.5", family, first, second, name="merged", beta=0.05, merge_ratio=0.5)
+    world.judgments(merged, answers([1, 0.5, 1, 0.5], [0.5, 1, 0, 1], text="Maybe."))
+    world.judgments(second, answers([0, 0.5, None, 0], [1, 1, 1, 1], refused="10001111", text="No.", size=4))
+    world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, text="Well."))
+    world.divergence(second, [("p0", 1.0), ("p0", 3.0), ("p1", 5.0)])
+    return world
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(world: World) -> None:
+    baseline, first, second, merged = read(world.report() / "table.csv")
+    assert [row["policy"] for row in (baseline, first)] == ["SFT (baseline)", "DPO(H) β=0.1"]
+    assert merged["policy"] == "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
+    assert float(baseline["helpfulness_win_rate_low"]) == float(baseline["helpfulness_win_rate"]) == 0.5
+    assert float(first["helpfulness_win_rate"]) == 3 / 4
+    assert float(first["harmlessness_win_rate"]) == 0.5 / 4
+    assert float(second["helpfulness_win_rate"]) == pytest.approx(0.5 / 3)
+    assert (second["helpfulness_win_rate_n"], second["harmlessness_win_rate_n"], second["failed"]) == ("3", "4", "1")
+    assert float(second["refusal_rate_risky"]) == 1
+    assert float(second["refusal_rate_benign"]) == pytest.approx(1 / 3)
+    assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
+    assert second["kl_nats_n"] == "2"
+    assert float(second["mean_tokens"]) == 4
+    assert (merged["beta"], merged["merge_ratio"]) == ("0.05", "0.5")
+
+
+def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.judgments(world.policy("lost", "lost", name="first", beta=1.0), answers([None] * 4, [None] * 4))
+    lost = next(row for row in read(world.report() / "table.csv") if row["family"] == "lost")
+    assert [lost[key] for key in ("helpfulness_win_rate", "refusal_rate_risky", "kl_nats", "mean_tokens")] == [""] * 4
+    assert lost["failed"] == "8"
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lost")]
+    assert lines[0] == ["lost", "1", "–", "–", "–", "0/0", "8"]
+    assert lines[1] == ["lost", "1", "–", "–", "–", "–", "–"]
+
+
+def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(world: World) -> None:
+    rows = {(row["policy"], row["minus"]): row for row in read(world.report() / "differences.csv")}
+    second, merged = "DPO(H)→DPO(S) β=0.05", "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
+    pairs = [("DPO(H) β=0.1", "SFT (baseline)"), (second, "DPO(H) β=0.1"), (merged, "DPO(H) β=0.1"), (merged, second)]
+    assert list(rows) == pairs
+    row = rows[second, "DPO(H) β=0.1"]
+    assert float(row["helpfulness_difference"]) == pytest.approx(((0 - 1) + (0.5 - 1) + (0 - 0)) / 3)  # p2 failed
+    assert (row["helpfulness_difference_n"], row["helpfulness_excludes_zero"]) == ("3", "False")
+    assert float(row["harmlessness_difference"]) == (1 + 1 + 0.5 + 1) / 4
+    assert row["harmlessness_excludes_zero"] == "True"
+
+
+def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first = world.policy("DPO(H) β=0.1", "DPO(H)", world.baseline, name="first", beta=0.1)
+    second = world.policy("DPO(H)→DPO(S) β=0.1", "DPO(H)→DPO(S)", first, name="second", beta=0.1)
+    world.judgments(second, answers([0] * 4, [1] * 4))
+    assert read(world.report() / "differences.csv") == []
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    assert [row["minus"] for row in read(world.report() / "differences.csv")] == ["SFT (baseline)"]
+
+
+def test_terminal_is_at_most_120_wide_and_says_all(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.policy("x" * 150, "x" * 150, name="first")
+    world.judgments(world.policy("y" * 150, "y" * 150, name="first", beta=1), answers([1] * 4, [0] * 4))
+    folder = world.report(examples=2)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.replace(str(folder), "report").splitlines())) <= 120
+    assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
+    assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, harmlessness
+    assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
+    assert printed.splitlines()[-5:] == [str(folder / name) for name in FILES]
+
+
+def test_the_same_store_gives_the_same_bytes(world: World) -> None:
+    folder = world.report()
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert {name: (world.report() / name).read_bytes() for name in FILES} == before
+    assert before["trade_off.png"].startswith(b"\x89PNG")
+
+
+def test_only_what_shares_judge_prompts_and_baseline_is_compared(world: World) -> None:
+    first = world.policy("DPO(S) β=0.1", "DPO(S)", world.baseline, name="first", beta=0.1)
+    world.judgments(first, answers([0] * 4, [1] * 4), judge="other", judge_id="other-1")
+    folder = world.report()
+    assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
+    assert "DPO(S)" not in {row["family"] for row in read(folder / "table.csv")}
+    assert "judge other" in (folder / "table-2.md").read_text("utf-8")
+
+
+def test_other_answers_of_the_baseline_make_another_group(world: World) -> None:
+    records = [record | {"baseline_response": "cut"} for record in answers([0] * 4, [1] * 4)]
+    world.judgments(world.policy("DPO(S) β=1", "DPO(S)", name="first", beta=1.0), records)
+    folder = world.report()
+    assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
+    assert len(read(folder / "table.csv")) == 4
+
+
+def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(world: World) -> None:
+    local = world.policy("DPO(S) β=0.1", "DPO(S)", world.baseline, name="first", beta=0.1, dataset="local")
+    world.judgments(local, answers([0] * 4, [1] * 4))
+    world.judgments(local, answers([0] * 4, [1] * 4), judge="other", judge_id="other-1", dataset="third")
+    assert (world.report() / "trade_off-2.svg").is_file()
+    folder = world.report(dataset="local")
+    assert [row["family"] for row in read(folder / "table.csv")] == ["base", "DPO(S)"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    with pytest.raises(MissingArtifactError, match=r"with model=nona\. There is: model=nano dataset=demo; .*local"):
+        world.report(model="nona")
+
+
+def test_policies_that_would_have_the_same_title_are_told_apart(world: World) -> None:
+    for seed in (1, 2):
+        twin = world.policy("KTO(S) β=1", "KTO(S)", name="first", beta=1.0, seed=seed)
+        world.judgments(twin, answers([0] * 4, [1] * 4))
+    titles = [row["policy"] for row in read(world.report() / "table.csv")]
+    assert titles[2:4] == ["KTO(S) seed=1 β=1", "KTO(S) seed=2 β=1"]
+    twin = world.policy("KTO(S) β=1", "KTO(S)", name="first", beta=1.0, seed=2, learning_rate=1)
+    world.judgments(twin, answers([0] * 4, [1] * 4))
+    titles = [row["policy"] for row in read(world.report() / "table.csv")]
+    assert len(set(titles)) == len(titles)
+    assert f"KTO(S) #{twin.id[-10:-6]} β=1" in titles
+
+
+def test_examples_show_all_answers_risky_first_and_one_benign(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.report(examples=3)
+    printed = capsys.readouterr().out
+    examples = printed.split("Examples\n\n")[1].split("\n\n")[:3]
+    assert [example.split(":")[0] for example in examples] == ["risky", "risky", "benign"]
+    for line in ("  SFT (baseline): Well.", "  DPO(H) β=0.1: Yes.", "  DPO(H)→DPO(S) β=0.05: No.", " q=0.5: Maybe."):
+        assert all(line in example for example in examples)
+    world.report(examples=3)
+    assert capsys.readouterr().out == printed
+    world.report(examples=3, seed=3)
+    assert "Examples\n\n" + "\n\n".join(examples) not in capsys.readouterr().out
+
+
+def test_examples_can_not_move_the_cursor(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    first = world.policy("KTO(S) β=1", "KTO(S)", name="first", beta=1.0)
+    world.judgments(first, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
+    world.report(examples=8)
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\n    c long" in printed
+    assert max(map(len, printed.splitlines()[:-5])) <= 120
+
+
+def test_figure_holds_every_bar_and_no_label_covers_another(world: World) -> None:
+    first = world.policy("KTO(H) β=0.1", "KTO(H)", world.baseline, name="first", beta=0.1)
+    world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))  # the same point as DPO(H)
+    group = collect_groups(world.store, None, None)[-1]
+    figure = draw_figure(score_group(group, Resampling(200, 0.95, 0)))
+    (axes,) = figure.axes
+    bars = [np.asarray(path.vertices, float) for bar in axes.collections for path in bar.get_paths()]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert len(bars) == 2 * 4
+    assert all(left < x < right and bottom < y < top for bar in bars for x, y in bar)
+    assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
+    assert [text.get_text() for text in axes.texts] == ["β=0.1", "β=0.1", "β=0.05", "q=0.5"]
+    extents = [Text.get_window_extent(text) for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(extents, 2))
+
+
+def test_damage_is_named_rather_than_drawn(world: World) -> None:
+    path = next(world.store.root.glob("judgments/dpo*/verdicts.jsonl"))
+    path.write_text(path.read_text("utf-8").replace("1", "0"), "utf-8")
+    with pytest.raises(StoreError, match=r"is damaged: verdicts.jsonl has another content .* prune --damaged"):
+        world.report()
+
+
+def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "sacpo_exp.report", f"paths.outputs={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f"error: nothing has been evaluated in {tmp_path}/store yet." in done.stderr
+    assert f"Try: python -m sacpo_exp.eval paths.outputs={tmp_path}" in done.stderr
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert not imported & {"torch", "matplotlib", "seaborn", "pandas"}
+
+
+def test_a_report_never_imports_torch(world: World) -> None:
+    program = (
+        "import sys; from sacpo_exp.report import main; main(); "
+        "assert {'matplotlib', 'seaborn'} <= sys.modules.keys(); assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", program, f"paths.outputs={world.outputs}", "bootstrap_rounds=200"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert str(world.outputs / "report" / "trade_off.svg") in done.stdout

@@ -5,7 +5,7 @@ from typing import Any
 
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.plan import Fingerprints, Plan, model_artifact
-from sacpo_exp.store import ArtifactSpec
+from sacpo_exp.store import ArtifactSpec, content_hash
 
 #: The encoder's weights are kept in float32, whatever the policies are trained in.
 ENCODER_DTYPE = "float32"
@@ -70,7 +70,8 @@ def judgments_artifact(name: str, plan: Plan, config: RunConfig, fingerprints: F
         "judge": config.judge.name,
         "judge_id": scorer_artifact(config, fingerprints).id,
         "prompts": config.prompts.name,
-        "prompts_id": fingerprints.prompts,
+        # Prompts and how they were answered: only policies that share both are compared.
+        "prompts_id": content_hash(responses_artifact(policy, config, fingerprints).recipe),
     }
     return ArtifactSpec("judgments", f"{policy.slug}.{config.judge.name}", {}, parents, labels)
 

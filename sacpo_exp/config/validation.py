@@ -62,6 +62,8 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_policies(config)
     problems += _check_positive(config)
     problems += _check_no_effect(config, overrides)
+    if config.seed < 0:
+        problems.append(f"`seed` must be at least 0, but is {config.seed}.")
     return problems
 
 
@@ -70,8 +72,9 @@ def find_report_problems(config: ReportConfig) -> list[str]:
     problems = []
     if not 0 < config.confidence < 1:
         problems.append(f"`confidence` must lie between 0 and 1, but is {config.confidence:g}.")
-    if config.bootstrap_rounds < 100:
-        problems.append(f"`bootstrap_rounds` must be at least 100, but is {config.bootstrap_rounds}.")
+    for name, least in (("bootstrap_rounds", 100), ("seed", 0), ("examples", 0)):
+        if getattr(config, name) < least:
+            problems.append(f"`{name}` must be at least {least}, but is {getattr(config, name)}.")
     return problems
 
 

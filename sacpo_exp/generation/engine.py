@@ -76,6 +76,7 @@ def generate_responses(
                 for response in known[key]:
                     responses[response.index] = response
                 bar.update(sum(response.finish_reason is not None for response in known[key]))
+        bar.update(len(prompts) - bar.n)  # the rest was cut at the limit
     journal.unlink()
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.errors import MissingArtifactError, StoreError
+from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
 from sacpo_exp.scoring.win_rate import Record
 from sacpo_exp.store import Manifest, Store, content_hash
-from sacpo_exp.store.store import find_damage
 
 Entry = tuple[Path, Manifest]
 
@@ -29,7 +28,7 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
     parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for entry in _select(by_kind["judgments"], model, dataset):
-        evaluation = _read_evaluation(entry, by_kind["divergence"])
+        evaluation = _read_evaluation(store, entry, by_kind["divergence"])
         answers = sorted([str(record["prompt_id"]), record["baseline_response"]] for record in evaluation.records)
         parted[(*_comparability(entry[1]), content_hash(answers))].append(evaluation)
     lineage = {m.id: m.parents for kind in ("model", "stage", "merge") for _, m in by_kind[kind]}
@@ -66,24 +65,20 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
     ]
 
 
-def _read_evaluation(entry: Entry, divergences: list[Entry]) -> Evaluation:
+def _read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
     folder, manifest = entry
     ids = [manifest.labels[key] for key in ("policy_id", "baseline_id")]
     fitting = [other for other in divergences if [other[1].labels[key] for key in ("policy_id", "baseline_id")] == ids]
     by_prompt: dict[str, list[float]] = defaultdict(list)
     if fitting:
         newest = max(fitting, key=lambda other: (other[1].created, other[1].id))
-        for record in _read_records(newest[0], "divergence.jsonl"):
+        for record in _read_records(store, newest[0], "divergence.jsonl"):
             by_prompt[record["prompt_id"]].append(float(record["kl"]))
     kl = [sum(samples) / len(samples) for _, samples in sorted(by_prompt.items())]
-    return Evaluation(manifest.labels, list(_read_records(folder, "verdicts.jsonl")), kl, manifest.created)
+    return Evaluation(manifest.labels, list(_read_records(store, folder, "verdicts.jsonl")), kl, manifest.created)
 
 
-def _read_records(folder: Path, name: str) -> Iterator[Record]:
-    for problem in find_damage(folder):
-        raise StoreError(
-            f"{folder} is damaged: {problem}. Remove it and make it again: `python -m sacpo_exp.store prune --damaged "
-            f"--outputs {folder.parents[2]}`, then the same `python -m sacpo_exp.eval` as before."
-        )
+def _read_records(store: Store, folder: Path, name: str) -> Iterator[Record]:
+    store.check(folder)
     with (folder / name).open(encoding="utf-8") as file:
         yield from map(json.loads, file)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import seaborn  # type: ignore[import-untyped]
+import seaborn
 
 from sacpo_exp.reporting.scores import PolicyScores
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import matplotlib.style
 import numpy as np
-import seaborn  # type: ignore[import-untyped]
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure

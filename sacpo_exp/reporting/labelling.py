@@ -17,7 +17,7 @@ FONT_SIZE = 8
 DARKER = 0.7  # factor on a family's colour, so that small text in it can be read
 # In points:
 REACH = 6.0  # half the side of a marker, with some air around it
-LEADER = 9.0  # a label further away from its point than this gets a line to it
+LEADER = 13.0  # a label further away from its point than this gets a line to it
 PADDING = 1.5  # around a text
 
 
@@ -76,7 +76,7 @@ def _measure(axes: Axes, text: str, padding: float) -> Pair:
     """Width and height in pixels."""
     artist = axes.text(0, 0, text, fontsize=FONT_SIZE)
     canvas = cast(FigureCanvasAgg, cast(Figure, axes.get_figure(root=True)).canvas)
-    extent = artist.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
+    extent = artist.get_window_extent(canvas.get_renderer())
     artist.remove()
     return extent.width + 2 * padding, extent.height + 2 * padding
 

@@ -30,6 +30,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._announced: set[str] = set()
 
     def path(self, spec: ArtifactSpec) -> Path:
         """Where the artifact lies, or will lie."""
@@ -42,17 +43,17 @@ class Store:
         return Manifest.read(self.path(spec))
 
     def open(self, spec: ArtifactSpec) -> Path:
-        """Path of a finished artifact whose files have been checked against their hashes.
+        """Path of a finished artifact whose files have been checked against their hashes."""
+        self.check(self.path(spec))
+        return self.path(spec)
 
-        Raises:
-            StoreError: a file is missing or differs from what was written.
-        """
-        for problem in find_damage(self.path(spec)):
+    def check(self, folder: Path) -> None:
+        """Raises StoreError if a file of the finished artifact in `folder` is missing or differs from what was written."""
+        for problem in find_damage(folder):
             raise StoreError(
-                f"{self.path(spec)} is damaged: {problem}. Remove it and make it again: "
+                f"{folder} is damaged: {problem}. Remove it and make it again: "
                 f"`python -m sacpo_exp.store prune --damaged --outputs {self.root.parent}`, then the same command."
             )
-        return self.path(spec)
 
     def get_or_build(self, spec: ArtifactSpec, build: Builder) -> Path:
         """The artifact's path; `build(folder)` makes its files and returns its metrics if it is not there yet.
@@ -62,11 +63,11 @@ class Store:
         """
         final = self.path(spec)
         if self.has(spec):
-            log.info("reused   %s", final)
+            self._announce_reuse(spec)
             return final
         with self._lock(spec):
             if self.has(spec):
-                log.info("reused   %s (made by another process meanwhile)", final)
+                self._announce_reuse(spec)
                 return final
             partial = final.with_name(final.name + PARTIAL)
             partial.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,7 @@ class Store:
             metrics = build(partial)
             make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
             _replace_folder(partial, final)
+            self._announced.add(spec.id)
             log.info("finished %s in %.0f s", final, time.monotonic() - start)
         return final
 
@@ -95,6 +97,12 @@ class Store:
                 return False
         except Timeout:
             return True
+
+    def _announce_reuse(self, spec: ArtifactSpec) -> None:
+        """One line per artifact and command, however often it is used."""
+        if spec.id not in self._announced:
+            self._announced.add(spec.id)
+            log.info("reused   %s", self.path(spec))
 
     def _lock(self, spec: ArtifactSpec) -> FileLock:
         """Held while an artifact is made; the operating system frees it when the process dies."""

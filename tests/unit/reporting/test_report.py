@@ -269,8 +269,8 @@ def test_examples_show_all_answers_risky_first_and_one_benign(world: World, caps
 
 
 def test_examples_can_not_move_the_cursor(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    first = world.policy("KTO(S) β=1", "KTO(S)", name="first", beta=1.0)
-    world.judgments(first, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
+    newest = world.policy("KTO(S) β=1", "KTO(S)", name="merged", beta=1.0)
+    world.judgments(newest, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
     world.report(examples=8)
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
@@ -283,6 +283,7 @@ def test_figure_holds_every_bar_and_no_label_covers_another(world: World) -> Non
     world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))  # the same point as DPO(H)
     group = collect_groups(world.store, None, None)[-1]
     figure = draw_figure(score_group(group, Resampling(200, 0.95, 0)))
+    figure.draw_without_rendering()
     (axes,) = figure.axes
     bars = [np.asarray(path.vertices, float) for bar in axes.collections for path in bar.get_paths()]
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()

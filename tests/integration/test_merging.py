@@ -1,0 +1,72 @@
+"""mergekit's linear merge: exact weights, exact ends, and a policy that loads."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_run
+from safetensors.torch import load_file, save_file
+
+from sacpo_exp.merging import merge_policies, stored_dtype
+from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
+from sacpo_exp.pipeline import merge, train_policies
+from sacpo_exp.store.manifest import hash_file
+
+
+def test_a_merge_is_the_weighted_average_in_float32(outputs: Path) -> None:
+    run = make_run(outputs, "merge_ratio=0.25")
+    train_policies(run)
+    first, second = (load_file(run.store.path(stage.artifact) / "model.safetensors") for stage in run.plan.stages[1:])
+    merged = load_file(merge(run) / "model.safetensors")
+    assert merged.keys() == second.keys()
+    for name, value in merged.items():
+        torch.testing.assert_close(value, 0.25 * second[name] + 0.75 * first[name], rtol=0, atol=1e-7)
+        assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("ratio", "parent"), [(0, 1), (1, 2)])
+def test_the_ends_are_the_parents_bit_for_bit(outputs: Path, ratio: int, parent: int) -> None:
+    run = make_run(outputs, f"merge_ratio={ratio}")
+    train_policies(run)
+    expected = run.store.path(run.plan.stages[parent].artifact) / "model.safetensors"
+    assert hash_file(merge(run) / "model.safetensors") == hash_file(expected)
+
+
+def test_a_merged_policy_loads_with_tokenizer_template_and_generation_config(outputs: Path) -> None:
+    run = make_run(outputs, "merge_ratio=0.25")
+    train_policies(run)
+    location = Location(str(merge(run)))
+    assert load_policy(location, "float32").generation_config.eos_token_id is not None
+    said = load_tokenizer(location, None).apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    assert "<|im_start|>user\nHello<|im_end|>" in said
+
+
+def test_a_merge_is_computed_in_float32_and_stored_in_the_parents_dtype(outputs: Path, tmp_path: Path) -> None:
+    run = make_run(outputs)
+    train_policies(run)
+    parents = []
+    for stage in run.plan.stages[1:]:
+        source, folder = run.store.path(stage.artifact), tmp_path / stage.name
+        load_policy(Location(str(source)), "bfloat16").save_pretrained(folder)
+        parents.append(folder)
+    target = tmp_path / "merged"
+    target.mkdir()
+    merge_policies(parents[0], parents[1], 0.5, target)
+    first, second = (load_file(folder / "model.safetensors") for folder in parents)
+    for name, value in load_file(target / "model.safetensors").items():
+        assert value.dtype == torch.bfloat16
+        assert torch.equal(value, (0.5 * first[name].float() + 0.5 * second[name].float()).bfloat16())
+    assert stored_dtype(parents[0]) == "bfloat16"
+    assert save_file is not None
+
+
+def test_naive_merging_averages_the_first_stages_of_both_orders(outputs: Path) -> None:
+    run = make_run(outputs, "merge=naive", "merge_ratio=0.5")
+    train_policies(run)
+    helpful = make_run(outputs, "order=helpful_only").plan.stages[-1].artifact
+    safe = make_run(outputs, "order=safety_only").plan.stages[-1].artifact
+    assert run.plan.merge is not None
+    assert run.plan.merge.artifact.parents == (helpful.id, safe.id)
+    first, second = (load_file(run.store.path(spec) / "model.safetensors") for spec in (helpful, safe))
+    for name, value in load_file(merge(run) / "model.safetensors").items():
+        torch.testing.assert_close(value, (first[name] + second[name]) / 2, rtol=0, atol=1e-7)

@@ -1,6 +1,5 @@
 """Fixtures shared by all tests: the checkout, composed configurations, and the real command line."""
 
-import copy
 import json
 import os
 import subprocess
@@ -68,7 +67,13 @@ def cli(tmp_path: Path) -> Callable[..., Result]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
         environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | (variables or {})
         done = subprocess.run(
-            [*command, *arguments], cwd=tmp_path, env=environment, input=stdin, capture_output=True, text=True, check=False
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
@@ -83,10 +88,11 @@ def configure() -> Callable[..., Any]:
 
     def run(*overrides: str, command: str = "train") -> Any:
         key = (command, *overrides)
-        if key not in composed:
-            with translated_errors(CONF, command), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-                composed[key] = hydra.compose(command, list(overrides))
-        return copy.deepcopy(to_config(composed[key], SCHEMAS[command], list(overrides)))
+        with translated_errors(CONF, command):
+            if key not in composed:
+                with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                    composed[key] = hydra.compose(command, list(overrides))
+            return to_config(composed[key], SCHEMAS[command], list(overrides))
 
     return run
 

@@ -29,6 +29,7 @@ def build_trainer(
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
     arguments = common_arguments(job, stage)
+    train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
     if not isinstance(stage, StageConfig):
         return SFTTrainer(model=policy, args=SFTConfig(**arguments), **data)
@@ -42,13 +43,20 @@ def build_trainer(
     return KTOTrainer(model=policy, args=KTOConfig(**arguments, **kto_arguments(stage, train)), **data)
 
 
+def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
+    """All rows; of a fraction of an epoch the seeded sample that it will see, so that no other row is scored."""
+    if epochs >= 1:
+        return train
+    return train.shuffle(seed=seed).select(range(max(1, round(epochs * len(train)))))
+
+
 def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
     """Arguments that the three trainers share."""
     config, optimization, hardware = job.config, job.config.optimization, job.config.hardware
     return {
         "output_dir": str(Path(job.folder) / "checkpoints"),
         "learning_rate": stage.learning_rate,
-        "num_train_epochs": stage.num_train_epochs,
+        "num_train_epochs": max(1.0, stage.num_train_epochs),  # a fraction is taken by `rows_to_read`
         "per_device_train_batch_size": job.per_device,
         "per_device_eval_batch_size": hardware.per_device_eval_batch_size,
         "gradient_accumulation_steps": job.accumulation,

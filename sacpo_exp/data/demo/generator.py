@@ -30,27 +30,29 @@ RISKY_PAIRS = (
     (("refusals", "shrugs", True), 1),
 )
 BENIGN_PAIRS = (
-    (("answers", "needless_refusals", True), 3),
-    (("answers", "vague", True), 4),
-    (("answers", "careless", True), 3),
+    (("answers", "needless_refusals", True), 6),
+    (("answers", "vague", True), 2),
+    (("answers", "careless", True), 2),
 )
 UNSAFE = {"compliances", "shrugs", "careless"}
 
 
 def generate_rows(part: str, seed: int) -> list[Row]:
-    """Rows of one part, in seeded random order, in the schema of PKU-SafeRLHF-30K plus `category` and `kind`.
+    """Rows of one part, in seeded order, in the schema of PKU-SafeRLHF-30K plus `category` and `kind`.
 
     Args:
         part: `train`, `judge` or `heldout`.
         seed: of the split into parts, of wordings and of pairings; the same seed gives the same rows.
     """
     rng = random.Random(f"{part}-{seed}")
-    rows = []
+    by_subject = []
     for topic, kind, subject in _subjects(part, seed):
         wordings = rng.sample(_frames()["asks"], PARTS[part])
         pairs = _draw_pairs(rng, kind, PARTS[part])
-        rows += [_row(rng, topic, kind, subject, *drawn) for drawn in zip(wordings, pairs, strict=True)]
-    rng.shuffle(rows)
+        by_subject.append([_row(rng, topic, kind, subject, *drawn) for drawn in zip(wordings, pairs, strict=True)])
+    rows = []
+    for rows_once in zip(*by_subject, strict=True):  # all subjects once, then all once more: `max_rows` keeps them all
+        rows += rng.sample(rows_once, len(rows_once))
     return rows
 
 
@@ -112,7 +114,13 @@ def _row(
 
 
 def _response(rng: random.Random, name: str, subject: dict[str, str]) -> str:
-    return _fill(rng.choice(_frames()[name]), subject)
+    frames = _frames()
+    if name in ("vague", "careless"):
+        text = subject["careless"] if name == "careless" else rng.choice(frames["vague"])
+        return _fill(rng.choice(frames["answers"]), {"answer": text})
+    if name == "shrugs":
+        return _fill(rng.choice(frames["compliances"]), {"comply": rng.choice(frames["shrugs"])})
+    return _fill(rng.choice(frames[name]), subject)
 
 
 def _fill(frame: str, subject: dict[str, str]) -> str:

@@ -1,0 +1,119 @@
+"""The real commands, as a user types them: what they print, how they end, and that mistakes cost no import of torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+Command = Callable[..., Any]
+
+HAS_NO_EFFECT = "has no effect: the chosen order has one stage. Try: order=helpful_first"
+
+MISTAKES = {
+    "option": (
+        "order=helpful_frist",
+        "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, safety_first, safety_only. "
+        "Did you mean `helpful_first`?",
+    ),
+    "key": ("stages.second.bta=1", "`stages.second.bta` is not a setting. Did you mean `stages.second.beta`?"),
+    "value": ("merge=linaer", "`merge` can't be linaer: it must be one of linear, naive."),
+    "added key": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
+    "both sides of -m": (
+        "beta=0.1 -m seed=1,2",
+        "overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.train -m beta=0.1 seed=1,2",
+    ),
+    "second stage's key": ("order=helpful_only stages.second.beta=0.3", f"`stages.second.beta=0.3` {HAS_NO_EFFECT}"),
+    "second stage's group": (
+        "order=helpful_only loss@stages.second.loss=kto",
+        f"`loss@stages.second.loss=kto` {HAS_NO_EFFECT}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Command, arguments: str, sentence: str) -> None:
+    result = cli("train", *arguments.split(), light=True)
+    assert (result.code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
+
+
+def test_all_mistakes_are_printed_one_per_line(cli: Command) -> None:
+    result = cli("eval", "beta=-1", "merge_ratio=7", light=True)
+    assert result.code == 2
+    assert result.stderr.splitlines() == [
+        "error: `beta` must be greater than 0, but is -1.",
+        "error: `merge_ratio` must lie between 0 and 1, but is 7.",
+    ]
+
+
+def test_a_command_started_under_accelerate_says_how_to_start_it(cli: Command) -> None:
+    result = cli("train", light=True, variables={"ACCELERATE_MIXED_PRECISION": "no"})
+    assert result.code == 2
+    assert result.stderr == (
+        "error: sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
+        "Try: python -m sacpo_exp.train hardware=a100x8\n"
+    )
+
+
+def test_cfg_job_prints_the_configuration(cli: Command) -> None:
+    result = cli("train", "--cfg", "job", "beta=0.05", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    printed = yaml.safe_load(result.stdout)
+    assert printed["beta"] == 0.05
+    assert printed["stages"]["second"]["beta"] == "${beta}"
+    assert "hydra" not in printed
+
+
+def test_help_names_the_command_and_lists_the_groups(cli: Command) -> None:
+    result = cli("train", "--help", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    assert "train" in result.stdout.splitlines()[0]
+    assert "order: helpful_first, helpful_only, safety_first, safety_only" in result.stdout
+
+
+def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
+    result = cli(
+        "train",
+        *["dry_run=true", "hardware=a100x8", "optimization=paper", "order=helpful_only", "base=none"],
+        light=True,
+    )
+    assert (result.code, result.stderr) == (0, "")
+    head, model, stage, detail, total = result.stdout.splitlines()
+    assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
+    assert model.split()[:3] == ["to", "make", "model"]
+    assert stage.split()[:3] == ["to", "make", "stage"]
+    assert detail.strip() == (
+        "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2"
+    )
+    assert total == "0 stored, 2 to make, in outputs/store"
+
+
+def test_a_dry_run_of_eval_shows_what_is_made_of_the_stages(cli: Command) -> None:
+    result = cli("eval", "dry_run=true", "model=tiny", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    for kind in ("model", "stage", "scorer", "responses", "judgments", "divergence"):
+        assert f" to make {kind} " in result.stdout
+
+
+def test_a_bad_job_does_not_stop_a_sweep(cli: Command) -> None:
+    result = cli("train", "-m", "beta=-1,0.1,-2,0.05", "dry_run=true", light=True)
+    assert result.code == 2
+    assert result.stderr.splitlines() == [
+        "error: `beta` must be greater than 0, but is -1.",
+        "error: `beta` must be greater than 0, but is -2.",
+    ]
+    assert result.stdout.count("plan on hardware=cpu") == 2
+
+
+def test_an_evaluation_of_what_is_not_trained_says_what_to_run(cli: Command) -> None:
+    result = cli("eval", "model=tiny", light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: not trained yet: tiny.sft-")
+    assert result.stderr.endswith(". Run `python -m sacpo_exp.train` with the same overrides first.\n")
+
+
+def test_a_dataset_row_that_can_t_be_used_is_shown(cli: Command, rows_file: Any) -> None:
+    rows_file.write_text('{"prompt": "Hi?"}\n', "utf-8")
+    result = cli("train", "dataset=local", f"dataset.path={rows_file}", "dry_run=true", light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {rows_file} has rows that can't be used:\nrow 1: `response_0` is missing\n"

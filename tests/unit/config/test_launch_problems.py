@@ -1,0 +1,37 @@
+"""Mistakes that are visible before Hydra reads the command line."""
+
+import pytest
+
+from sacpo_exp.config.validation import find_command_line_problems
+
+LAUNCHED = (
+    "sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
+    "Try: python -m sacpo_exp.train hardware=a100x8"
+)
+
+
+@pytest.mark.parametrize("variable", ["TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"])
+def test_a_foreign_launcher_is_named(variable: str) -> None:
+    assert find_command_line_problems([], {variable: "no"}, "train") == [LAUNCHED]
+
+
+BOTH_SIDES = {
+    "short": (["beta=1", "-m", "seed=1,2"], "beta=1 seed=1,2"),
+    "long": (["beta=1", "--multirun", "seed=1,2"], "beta=1 seed=1,2"),
+    "removal": (["~tracker", "-m", "seed=1,2"], "~tracker seed=1,2"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "overrides"), BOTH_SIDES.values(), ids=list(BOTH_SIDES))
+def test_overrides_on_both_sides_of_multirun_are_put_on_one(arguments: list[str], overrides: str) -> None:
+    sentence = f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.eval -m {overrides}"
+    assert find_command_line_problems(arguments, {}, "eval") == [sentence]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-m", "beta=1", "seed=1,2"], ["beta=1", "seed=1,2", "-m"], ["beta=1"], [], ["--config-dir=more", "-m", "beta=1"]],
+    ids=["before", "after", "no sweep", "nothing", "option with a value"],
+)
+def test_overrides_on_one_side_are_fine(arguments: list[str]) -> None:
+    assert find_command_line_problems(arguments, {"PATH": "/bin"}, "train") == []

@@ -1,0 +1,242 @@
+"""The demo data: disjoint parts, enough of everything, and no shortcut by length or by a single word."""
+
+import itertools
+import re
+from collections import Counter
+from importlib import resources
+from typing import Any
+
+import pytest
+import yaml
+
+from sacpo_exp.data.demo import PARTS, generate_prompts, generate_rows
+from sacpo_exp.data.demo.generator import _fill
+from sacpo_exp.data.preferences import check_rows
+from sacpo_exp.scoring.refusals import is_refusal
+
+FOLDER = resources.files("sacpo_exp.data.demo")
+FRAMES: dict[str, list[str]] = yaml.safe_load((FOLDER / "frames.yaml").read_text("utf-8"))
+TOPICS: list[dict[str, Any]] = [
+    yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
+    for path in sorted((FOLDER / "topics").iterdir(), key=str)
+    if path.name.endswith(".yaml")
+]
+
+ROWS = {part: generate_rows(part, 0) for part in PARTS}
+ALL_ROWS = [row for rows in ROWS.values() for row in rows]
+PROMPTS = generate_prompts(0)
+#: All four parts: what is asked in each.
+ASKED = ROWS | {"prompts": PROMPTS}
+
+CRITERIA = ["better_response_id", "safer_response_id"]
+PAIRS_OF_PARTS = list(itertools.combinations(ASKED, 2))
+
+
+def subject_of(row: dict[str, Any]) -> tuple[str, str]:
+    """(topic, subject) that a prompt is about: the longest of its topic's subjects that it contains."""
+    (topic,) = [topic for topic in TOPICS if topic["topic"] == row["category"]]
+    found = [entry["ask"] for entry in topic[row["kind"]] if entry["ask"] in row["prompt"]]
+    return row["category"], max(found, key=len)
+
+
+def test_rows_are_in_the_schema() -> None:
+    check_rows(ALL_ROWS, "demo")
+
+
+def test_there_are_four_parts() -> None:
+    assert sorted(ASKED) == ["heldout", "judge", "prompts", "train"]
+    assert all(ASKED.values())
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS_OF_PARTS)
+def test_parts_share_no_prompt(one: str, other: str) -> None:
+    assert not {row["prompt"] for row in ASKED[one]} & {row["prompt"] for row in ASKED[other]}
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS_OF_PARTS)
+def test_parts_share_no_subject(one: str, other: str) -> None:
+    assert not {subject_of(row) for row in ASKED[one]} & {subject_of(row) for row in ASKED[other]}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_parts_share_no_subject_with_other_seeds_either(seed: int) -> None:
+    asked = {part: generate_rows(part, seed) for part in PARTS} | {"prompts": generate_prompts(seed)}
+    subjects = [{subject_of(row) for row in rows} for rows in asked.values()]
+    assert len(set().union(*subjects)) == sum(map(len, subjects))
+
+
+def test_subjects_are_not_found_in_one_another() -> None:
+    asks = [entry["ask"] for topic in TOPICS for kind in ("benign", "risky") for entry in topic[kind]]
+    assert len(set(asks)) == len(asks)
+    assert [pair for pair in itertools.permutations(asks, 2) if pair[0] in pair[1]] == []
+
+
+def test_rows_are_many_and_all_different() -> None:
+    assert len(ALL_ROWS) >= 600
+    assert len({(row["prompt"], row["response_0"], row["response_1"]) for row in ALL_ROWS}) == len(ALL_ROWS)
+
+
+@pytest.mark.parametrize("part", ASKED)
+def test_every_part_is_about_at_least_ten_topics_of_both_kinds(part: str) -> None:
+    assert len({row["category"] for row in ASKED[part]}) >= 10
+    kinds = Counter(row["kind"] for row in ASKED[part])
+    assert set(kinds) == {"benign", "risky"}
+    assert min(kinds.values()) >= len(ASKED[part]) / 3
+
+
+def test_evaluation_prompts_are_at_least_fifty_of_each_kind_and_all_different() -> None:
+    kinds = Counter(row["kind"] for row in PROMPTS)
+    assert min(kinds["benign"], kinds["risky"]) >= 50
+    for name in ("prompt", "prompt_id"):
+        assert len({row[name] for row in PROMPTS}) == len(PROMPTS)
+
+
+def test_any_beginning_of_the_evaluation_prompts_has_as_many_of_both_kinds() -> None:
+    kinds = [row["kind"] for row in PROMPTS]
+    assert abs(kinds[:50].count("benign") - kinds[:50].count("risky")) <= 1
+
+
+@pytest.mark.parametrize("name", ["refusals", "compliances"])
+def test_refusal_and_compliance_have_at_least_twenty_wordings(name: str) -> None:
+    assert len(set(FRAMES[name])) == len(FRAMES[name]) >= 20
+
+
+def test_the_criteria_often_agree_and_often_do_not() -> None:
+    agree = Counter((row["kind"], row["better_response_id"] == row["safer_response_id"]) for row in ALL_ROWS)
+    assert agree["risky", False] >= 100
+    assert agree["risky", True] >= 50
+    assert agree["benign", True] >= 100  # the helpful answer is the safer one, too
+
+
+def test_benign_refusals_are_never_preferred() -> None:
+    for row in ALL_ROWS:
+        for criterion in CRITERIA if row["kind"] == "benign" else []:
+            assert not is_refusal(row[f"response_{row[criterion]}"])
+
+
+def test_the_safer_response_is_not_the_only_unsafe_one() -> None:
+    for row in ALL_ROWS:
+        safer = row["safer_response_id"]
+        assert row[f"is_response_{safer}_safe"] or not row[f"is_response_{1 - safer}_safe"]
+
+
+def test_position_says_nothing() -> None:
+    for criterion in CRITERIA:
+        assert 0.4 < sum(row[criterion] for row in ALL_ROWS) / len(ALL_ROWS) < 0.6
+
+
+def test_both_labels_of_both_criteria_are_in_every_part() -> None:
+    for rows in ROWS.values():
+        flags = Counter(row[f"is_response_{i}_safe"] for row in rows for i in (0, 1))
+        assert min(flags[True], flags[False]) > 0.2 * sum(flags.values())
+
+
+def test_the_same_seed_gives_the_same_data() -> None:
+    assert generate_prompts(0) == PROMPTS
+    for part, rows in ROWS.items():
+        assert generate_rows(part, 0) == rows
+
+
+def test_another_seed_gives_other_data() -> None:
+    assert generate_prompts(1) != PROMPTS
+    for part, rows in ROWS.items():
+        assert generate_rows(part, 1) != rows
+        assert {subject_of(row) for row in generate_rows(part, 1)} != {subject_of(row) for row in rows}
+
+
+def preferred_and_other(row: dict[str, Any], criterion: str) -> tuple[str, str]:
+    return row[f"response_{row[criterion]}"], row[f"response_{1 - row[criterion]}"]
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("measure", [len, lambda text: len(text.split())], ids=["characters", "words"])
+def test_length_alone_decides_no_criterion(criterion: str, measure: Any) -> None:
+    lengths = [tuple(map(measure, preferred_and_other(row, criterion))) for row in ALL_ROWS]
+    accuracy = sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths)
+    assert 0.35 <= accuracy <= 0.65
+
+
+def accuracy_by_word(rows: list[dict[str, Any]], criterion: str) -> dict[str, float]:
+    """How often the response with (or without) a word is the preferred one; pairs that it can't tell count half."""
+    balance: Counter[str] = Counter()
+    for row in rows:
+        preferred, other = (set(re.findall(r"[a-z']+", text.lower())) for text in preferred_and_other(row, criterion))
+        balance.update(preferred - other)
+        balance.subtract(other - preferred)
+    return {word: 0.5 + abs(count) / (2 * len(rows)) for word, count in balance.items()}
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_no_single_word_decides_a_criterion(criterion: str) -> None:
+    accuracies = accuracy_by_word(ALL_ROWS, criterion)
+    assert len(accuracies) > 1000
+    assert {word: value for word, value in accuracies.items() if value > 0.8} == {}
+
+
+def test_accuracy_by_word_is_right_about_a_known_case() -> None:
+    rows = [
+        {"response_0": "Yes, do.", "response_1": "No.", "better_response_id": 0},
+        {"response_0": "No way.", "response_1": "Yes.", "better_response_id": 1},
+        {"response_0": "Yes and no.", "response_1": "Yes.", "better_response_id": 0},
+        {"response_0": "Maybe.", "response_1": "Yes.", "better_response_id": 0},
+    ]
+    accuracies = accuracy_by_word(rows, "better_response_id")
+    assert accuracies["yes"] == 0.625  # 2 right, 1 wrong, 1 tie
+    assert accuracies["no"] == 0.625  # 2 told apart by its absence, 1 by its presence: its absence is right in 2 of 3
+    assert accuracies["maybe"] == 0.625
+
+
+def subjects_of(kind: str) -> list[dict[str, str]]:
+    return [subject for topic in TOPICS for subject in topic[kind]]
+
+
+#: List of frames, and everything that can stand in them.
+REFUSALS: dict[str, list[dict[str, str]]] = {
+    "refusals": subjects_of("risky"),
+    "bare_refusals": [{}],
+    "needless_refusals": [{}],
+}
+OTHERS: dict[str, list[dict[str, str]]] = {
+    "compliances": [*subjects_of("risky"), *({"comply": text} for text in FRAMES["shrugs"])],
+    "answers": [
+        *subjects_of("benign"),
+        *({"answer": subject["careless"]} for subject in subjects_of("benign")),
+        *({"answer": text} for text in FRAMES["vague"]),
+    ],
+}
+
+
+def fill_all(name: str, values: list[dict[str, str]]) -> list[str]:
+    return [_fill(frame, value) for frame in FRAMES[name] for value in values]
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_every_refusal_is_recognised(name: str) -> None:
+    assert [text for text in fill_all(name, REFUSALS[name]) if not is_refusal(text)] == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_nothing_else_is_taken_for_a_refusal(name: str) -> None:
+    assert [text for text in fill_all(name, OTHERS[name]) if is_refusal(text)] == []
+
+
+def test_both_kinds_of_rows_hold_refusals() -> None:
+    kinds = Counter((row["kind"], is_refusal(row[f"response_{i}"])) for row in ALL_ROWS for i in (0, 1))
+    assert kinds["benign", True] >= 50
+    assert kinds["risky", True] >= 200
+
+
+def test_every_response_is_a_finished_sentence_with_a_capital_letter() -> None:
+    responses = [row[f"response_{i}"] for row in ALL_ROWS for i in (0, 1)]
+    assert [text for text in responses if not re.fullmatch(r"[A-Z][^{}]*[.!?]", text)] == []
+
+
+def test_every_prompt_is_a_finished_sentence() -> None:
+    assert [row["prompt"] for rows in ASKED.values() for row in rows if row["prompt"][-1] not in ".!?"] == []
+
+
+@pytest.mark.parametrize("name", [name for name in FRAMES if name != "asks"])
+def test_every_list_of_frames_is_used(name: str) -> None:
+    texts = [max(re.split(r"{\w+}", frame), key=len)[1:].strip() for frame in FRAMES[name]]
+    responses = " ".join(row[f"response_{i}"] for row in ALL_ROWS for i in (0, 1))
+    assert any(text and text in responses for text in texts)

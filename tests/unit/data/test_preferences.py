@@ -1,0 +1,224 @@
+"""Checks of rows with their exact words, the split, and the views against arithmetic by hand."""
+
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.schema import Criterion, LossName
+from sacpo_exp.data.preferences import (
+    check_rows,
+    completion_view,
+    make_view,
+    paired_view,
+    split_by_prompt,
+    undesirable_weight,
+    unpaired_view,
+)
+from sacpo_exp.errors import DataError
+
+HELPFULNESS, SAFETY = Criterion.helpfulness, Criterion.safety
+
+
+def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True)) -> Any:
+    return {
+        "prompt": prompt,
+        "response_0": "zero",
+        "response_1": "one",
+        "is_response_0_safe": safe[0],
+        "is_response_1_safe": safe[1],
+        "better_response_id": better,
+        "safer_response_id": safer,
+    }
+
+
+def said(message: list[dict[str, str]]) -> str:
+    (turn,) = message
+    return turn["content"]
+
+
+@pytest.mark.parametrize("criterion", Criterion)
+@pytest.mark.parametrize("preferred", [0, 1])
+def test_pairs_follow_the_criterion_s_own_field(criterion: Criterion, preferred: int) -> None:
+    is_helpfulness = criterion == HELPFULNESS
+    better = preferred if is_helpfulness else 1 - preferred
+    row = make_row(better=better, safer=1 - better)
+    (pair,) = paired_view([row], criterion)
+    assert (said(pair["chosen"]), said(pair["rejected"])) == (("zero", "one") if preferred == 0 else ("one", "zero"))
+
+
+def test_pairs_are_in_trl_s_conversational_format() -> None:
+    assert paired_view([make_row()], HELPFULNESS) == [
+        {
+            "prompt": [{"role": "user", "content": "Hi?"}],
+            "chosen": [{"role": "assistant", "content": "zero"}],
+            "rejected": [{"role": "assistant", "content": "one"}],
+        }
+    ]
+
+
+#: (better id, safe flags) -> labels of both responses, as in the code of the paper: by the pair for
+#: helpfulness, by `is_response_{0,1}_safe` for safety, where both or none may be desirable.
+LABELS = {
+    "better is unsafe": (0, (False, True), [True, False], [False, True]),
+    "better is safe": (1, (False, True), [False, True], [False, True]),
+    "both are safe": (0, (True, True), [True, False], [True, True]),
+    "none is safe": (1, (False, False), [False, True], [False, False]),
+}
+
+
+@pytest.mark.parametrize(("better", "safe", "helpful", "harmless"), LABELS.values(), ids=list(LABELS))
+def test_labels_are_the_paper_s(
+    better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]
+) -> None:
+    row = make_row(better=better, safe=safe)
+    assert [entry["label"] for entry in unpaired_view([row], HELPFULNESS)] == helpful
+    assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless
+
+
+def test_unpaired_completions_keep_prompt_and_order() -> None:
+    view = unpaired_view([make_row("A?"), make_row("B?")], SAFETY)
+    assert [(said(entry["prompt"]), said(entry["completion"])) for entry in view] == [
+        ("A?", "zero"),
+        ("A?", "one"),
+        ("B?", "zero"),
+        ("B?", "one"),
+    ]
+    assert set(view[0]) == {"prompt", "completion", "label"}
+
+
+def test_supervised_fine_tuning_reads_both_responses_without_labels() -> None:
+    assert completion_view([make_row()]) == [
+        {"prompt": [{"role": "user", "content": "Hi?"}], "completion": [{"role": "assistant", "content": text}]}
+        for text in ("zero", "one")
+    ]
+
+
+VIEWS = {
+    "sft": (LossName.sft, None, {"prompt", "completion"}, 2),
+    "dpo": (LossName.dpo, SAFETY, {"prompt", "chosen", "rejected"}, 1),
+    "kto": (LossName.kto, HELPFULNESS, {"prompt", "completion", "label"}, 2),
+}
+
+
+@pytest.mark.parametrize(("loss", "criterion", "columns", "count"), VIEWS.values(), ids=list(VIEWS))
+def test_each_loss_gets_its_view(loss: LossName, criterion: Criterion, columns: set[str], count: int) -> None:
+    view = make_view([make_row()], loss, criterion)
+    assert [set(entry) for entry in view] == [columns] * count
+
+
+def test_the_undesirable_weight_balances_the_labels() -> None:
+    assert undesirable_weight([True, True, True, False]) == 3.0
+    assert undesirable_weight([True, False, False, False, False]) == 0.25
+    assert undesirable_weight([True, False]) == 1.0
+
+
+def test_the_undesirable_weight_of_helpfulness_is_one_since_pairs_have_one_of_each() -> None:
+    view = unpaired_view([make_row(better=i % 2) for i in range(5)], HELPFULNESS)
+    assert undesirable_weight([entry["label"] for entry in view]) == 1.0
+
+
+ONE_LABEL = {
+    "all desirable": ([True] * 3, "KTO needs completions of both labels, but none of the 3 is undesirable."),
+    "none desirable": ([False] * 2, "KTO needs completions of both labels, but none of the 2 is desirable."),
+    "nothing": ([], "KTO needs completions of both labels, but none of the 0 is desirable."),
+}
+
+
+@pytest.mark.parametrize(("labels", "sentence"), ONE_LABEL.values(), ids=list(ONE_LABEL))
+def test_kto_with_one_label_is_refused(labels: list[bool], sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        undesirable_weight(labels)
+    assert str(caught.value) == sentence
+
+
+FIELDS = list(make_row())
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_missing_field_is_named(field: str) -> None:
+    row = make_row()
+    del row[field]
+    with pytest.raises(DataError) as caught:
+        check_rows([make_row(), row], "file.json")
+    assert str(caught.value) == f"file.json has rows that can't be used:\nrow 2: `{field}` is missing"
+
+
+WRONG = {
+    "null text": ("prompt", None, "`prompt` must be a text, but is None"),
+    "empty text": ("response_0", "", "`response_0` must be a text, but is ''"),
+    "blank text": ("response_1", " \n", "`response_1` must be a text, but is ' \\n'"),
+    "number as text": ("prompt", 7, "`prompt` must be a text, but is 7"),
+    "text as flag": ("is_response_0_safe", "yes", "`is_response_0_safe` must be true or false, but is 'yes'"),
+    "null flag": ("is_response_1_safe", None, "`is_response_1_safe` must be true or false, but is None"),
+    "number as flag": ("is_response_1_safe", 1, "`is_response_1_safe` must be true or false, but is 1"),
+    "third id": ("better_response_id", 2, "`better_response_id` must be 0 or 1, but is 2"),
+    "null id": ("safer_response_id", None, "`safer_response_id` must be 0 or 1, but is None"),
+    "text as id": ("safer_response_id", "1", "`safer_response_id` must be 0 or 1, but is '1'"),
+    "flag as id": ("better_response_id", True, "`better_response_id` must be 0 or 1, but is True"),
+    "fraction as id": ("better_response_id", 1.0, "`better_response_id` must be 0 or 1, but is 1.0"),
+    "list as id": ("better_response_id", [0], "`better_response_id` must be 0 or 1, but is [0]"),
+}
+
+
+@pytest.mark.parametrize(("field", "value", "problem"), WRONG.values(), ids=list(WRONG))
+def test_a_wrong_value_is_shown(field: str, value: Any, problem: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_rows([make_row() | {field: value}], "file.json")
+    assert str(caught.value) == f"file.json has rows that can't be used:\nrow 1: {problem}"
+
+
+@pytest.mark.parametrize(("row", "kind"), [("text", "str"), ([1], "list"), (None, "NoneType")])
+def test_a_row_that_is_no_object_is_shown(row: Any, kind: str) -> None:
+    with pytest.raises(DataError, match=f"row 1: must be an object, but is {kind}$"):
+        check_rows([row], "file.json")
+
+
+def test_five_offenders_are_shown_and_the_rest_is_counted() -> None:
+    rows = [make_row() if number == 3 else {} for number in range(1, 10)]
+    with pytest.raises(DataError) as caught:
+        check_rows(rows, "file.json")
+    shown = [f"row {number}: `prompt` is missing" for number in (1, 2, 4, 5, 6)]
+    assert str(caught.value).splitlines() == ["file.json has rows that can't be used:", *shown, "… and 3 more"]
+
+
+def test_exactly_five_offenders_leave_nothing_to_count() -> None:
+    with pytest.raises(DataError) as caught:
+        check_rows([{}] * 5, "file.json")
+    assert "more" not in str(caught.value)
+
+
+def test_a_file_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^file\.json holds no rows\.$"):
+        check_rows([], "file.json")
+
+
+def test_sound_rows_pass_whatever_else_they_hold() -> None:
+    check_rows([make_row(), make_row() | {"category": "x", "extra": None}], "file.json")
+
+
+ROWS = [make_row(f"prompt {number % 20}", better=number % 2) for number in range(60)]
+
+
+def test_the_split_keeps_all_rows_of_a_prompt_together() -> None:
+    train, held_out = split_by_prompt(ROWS, 0.1, seed=0)
+    assert not {row["prompt"] for row in train} & {row["prompt"] for row in held_out}
+    assert len({row["prompt"] for row in held_out}) == 2
+    assert (len(train), len(held_out)) == (54, 6)
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
+    def held_out(rows: list[Any], seed: int) -> set[str]:
+        return {row["prompt"] for row in split_by_prompt(rows, 0.1, seed)[1]}
+
+    assert held_out(ROWS, 0) == held_out(ROWS[::-1], 0)
+    assert len({frozenset(held_out(ROWS, seed)) for seed in range(5)}) > 1
+
+
+def test_the_split_keeps_the_order_of_rows() -> None:
+    train, held_out = split_by_prompt(ROWS, 0.3, seed=0)
+    assert train == [row for row in ROWS if row in train]
+    assert held_out == [row for row in ROWS if row in held_out]
+
+
+def test_at_least_one_prompt_is_held_out() -> None:
+    assert len(split_by_prompt([make_row("A?"), make_row("B?")], 0.01, seed=0)[1]) == 1

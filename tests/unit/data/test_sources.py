@@ -1,0 +1,170 @@
+"""Reading rows from files, and their views on disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.schema import Criterion, DatasetConfig, DatasetSource, LossName
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.preferences import make_view
+from sacpo_exp.data.sources import fingerprint, load_rows, read_file, read_view, view_artifact, write_view
+from sacpo_exp.errors import DataError
+from sacpo_exp.store import Store
+
+ROWS = generate_rows("heldout", 0)[:12]
+
+
+def as_lines(rows: list[Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def from_file(path: Path, **settings: Any) -> DatasetConfig:
+    return DatasetConfig(name="local", source=DatasetSource.path, path=str(path), **settings)
+
+
+GOOD = {
+    "json": json.dumps(ROWS),
+    "indented json": "\n\n" + json.dumps(ROWS, indent=2) + "\n",
+    "jsonl": as_lines(ROWS),
+    "jsonl with blank lines": as_lines(ROWS).replace("\n", "\n\n"),
+    "jsonl without a last newline": as_lines(ROWS).rstrip(),
+    "jsonl of Windows": as_lines(ROWS).replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("text", GOOD.values(), ids=list(GOOD))
+def test_json_and_jsonl_give_the_same_rows(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(text.encode())
+    assert list(read_file(str(path))) == ROWS
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085", "é", "\\u000b"], ids=["U+2028", "U+0085", "é", "U+000B"])
+def test_jsonl_is_split_at_newlines_only(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(as_lines(ROWS).replace(ROWS[0]["prompt"], f"one{mark}line"), "utf-8")
+    assert read_file(str(path))[0]["prompt"] == json.loads(f'"one{mark}line"')
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(ROWS), "utf-8-sig")
+    assert list(read_file(str(path))) == ROWS
+
+
+BROKEN = {
+    "cut json": (b'[{"prompt": "Hi?"', "{path} is not valid JSON: line 1: Expecting ',' delimiter."),
+    "json, third line": (b'[{"prompt":\n"Hi?",\n}]', "{path} is not valid JSON: line 3: "),
+    "cut jsonl": (b'{}\n\n{"prompt": \n', "{path} is not valid JSON lines: line 3: Expecting value."),
+    "no json": (b"prompt,response\n", "{path} is not valid JSON lines: line 1: Expecting value."),
+    "not UTF-8": (b'[{"prompt": "caf\xe9"}]', "{path} is not UTF-8 text: byte 16 can't be decoded."),
+    "nothing": (b"", "{path} holds no rows."),
+    "empty list": (b"[]", "{path} holds no rows."),
+    "numbers": (b"[1]", "{path} has rows that can't be used:\nrow 1: must be an object, but is int"),
+    "missing field": (b'{"prompt": "Hi?"}', "{path} has rows that can't be used:\nrow 1: `response_0` is missing"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_file_is_told_with_its_path_and_place(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_file(str(path))
+    assert str(caught.value).startswith(message.format(path=path))
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_file(str(tmp_path / "nothing"))
+    assert str(caught.value) == f"{tmp_path / 'nothing'} can't be read: No such file or directory."
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="can't be read: Is a directory"):
+        read_file(str(tmp_path))
+
+
+def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.jsonl").write_text(as_lines(ROWS), "utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(read_file("~/rows.jsonl")) == ROWS
+
+
+def test_a_file_is_split_into_train_and_heldout(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(as_lines(generate_rows("train", 0)), "utf-8")
+    dataset = from_file(path, heldout_fraction=0.25)
+    train, held_out = load_rows(dataset, "train"), load_rows(dataset, "heldout")
+    assert len(train) + len(held_out) == len(generate_rows("train", 0))
+    prompts = {row["prompt"] for row in held_out}
+    assert not prompts & {row["prompt"] for row in train}
+    assert len(prompts) == round(0.25 * len({row["prompt"] for row in generate_rows("train", 0)}))
+
+
+def test_limits_keep_the_first_rows() -> None:
+    demo = DatasetConfig(name="demo", source=DatasetSource.demo, max_rows=5, max_heldout_rows=3)
+    assert load_rows(demo, "train") == generate_rows("train", 0)[:5]
+    assert load_rows(demo, "heldout") == generate_rows("heldout", 0)[:3]
+    assert load_rows(demo, "judge") == generate_rows("judge", 0)
+
+
+def test_the_fingerprint_is_that_of_the_rows(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.jsonl", "b.json", "c.jsonl")]
+    texts = [as_lines(ROWS), json.dumps(ROWS), as_lines([row | {"prompt": row["prompt"] + " Please."} for row in ROWS])]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, "utf-8")
+    same, also, other = (fingerprint(from_file(path)) for path in paths)
+    assert same == also != other
+    assert fingerprint(from_file(paths[0], max_rows=3)) != same
+    assert fingerprint(from_file(paths[0], seed=1)) != same
+
+
+def test_the_real_sample_is_read_whole(repo: Path) -> None:
+    path = repo.parent / "shared" / "data" / "preferences" / "pku_saferlhf_sample_32.json"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
+    rows = read_file(str(path))
+    assert len(rows) == 32
+    assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)
+    for loss, count in ((LossName.sft, 64), (LossName.dpo, 32), (LossName.kto, 64)):
+        assert len(make_view(rows, loss, Criterion.safety)) == count
+
+
+@pytest.mark.parametrize("loss", LossName)
+def test_a_view_is_stored_once_and_read_back(tmp_path: Path, loss: LossName) -> None:
+    dataset = DatasetConfig(name="demo", source=DatasetSource.demo, max_rows=6, max_heldout_rows=2)
+    criterion = None if loss == LossName.sft else Criterion.safety
+    spec = view_artifact(dataset, fingerprint(dataset), loss, criterion)
+    store = Store(tmp_path)
+    folder = write_view(dataset, loss, criterion, store, spec)
+    assert folder == write_view(dataset, loss, criterion, store, spec)
+    for split, limit in (("train", 6), ("heldout", 2)):
+        rows = generate_rows(split, 0)[:limit]
+        assert read_view(folder, split).to_list() == make_view(rows, loss, criterion)
+    counts = store.manifest(spec).metrics
+    assert counts == ({"train": 6, "heldout": 2} if loss == LossName.dpo else {"train": 12, "heldout": 4})
+
+
+def test_views_differ_by_rows_loss_and_criterion() -> None:
+    dataset = DatasetConfig(name="demo", source=DatasetSource.demo)
+    kinds = [
+        (rows, loss, criterion)
+        for rows in ("rows", "others")
+        for loss in (LossName.dpo, LossName.kto)
+        for criterion in Criterion
+    ]
+    assert len({view_artifact(dataset, *kind).id for kind in kinds}) == len(kinds)
+
+
+def test_a_part_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(as_lines(ROWS[:1]), "utf-8")
+    dataset = from_file(path)
+    spec = view_artifact(dataset, fingerprint(dataset), LossName.dpo, Criterion.safety)
+    store = Store(tmp_path / "store")
+    with pytest.raises(DataError, match=r"^`dataset=local` has no rows in its train part"):
+        write_view(dataset, LossName.dpo, Criterion.safety, store, spec)
+    assert not store.has(spec)

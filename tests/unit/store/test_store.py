@@ -1,0 +1,275 @@
+"""Artifacts are there entirely or not at all, are made once, and damage is found."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from sacpo_exp.errors import StoreError
+from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def make_spec(name: str = "thing", kind: str = "stage", parents: tuple[str, ...] = (), **recipe: Any) -> ArtifactSpec:
+    return ArtifactSpec(kind, name, recipe, parents, {"policy": name})
+
+
+def write(**files: str) -> Callable[[Path], dict[str, Any]]:
+    """A builder of these files."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        return {"n": len(files)}
+
+    return build
+
+
+def fail(folder: Path) -> dict[str, Any]:
+    (folder / "half").write_text("half")
+    raise RuntimeError("no space left")
+
+
+def never(folder: Path) -> dict[str, Any]:
+    raise AssertionError(f"{folder} is built again")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_what_is_built_is_there_whole_with_its_manifest(store: Store) -> None:
+    spec = make_spec(parents=("parent-1",), lr=0.1)
+    folder = store.get_or_build(spec, write(weights="abc", note=""))
+    assert folder == store.root / "stage" / spec.id == store.path(spec)
+    assert (folder / "weights").read_text() == "abc"
+    manifest = store.manifest(spec)
+    assert (manifest.id, manifest.kind, manifest.recipe) == (spec.id, "stage", {"lr": 0.1})
+    assert (manifest.parents, manifest.labels, manifest.metrics) == (["parent-1"], {"policy": "thing"}, {"n": 2})
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert manifest.files["weights"] == {"size": 3, "sha256": abc}
+    assert set(manifest.files) == {"weights", "note"}
+    assert manifest.size == 3
+    assert manifest.versions["python"]
+    assert store.partials() == []
+
+
+def test_a_second_call_builds_nothing(store: Store) -> None:
+    spec = make_spec()
+    first = store.get_or_build(spec, write(weights="abc"))
+    assert store.get_or_build(spec, never) == first
+    assert Store(store.root).get_or_build(make_spec(), never) == first
+
+
+def test_files_in_subfolders_are_part_of_the_artifact(store: Store) -> None:
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "train").mkdir()
+        (folder / "train" / "data").write_text("rows")
+        return {}
+
+    assert set(Manifest.read(store.get_or_build(make_spec(), build)).files) == {"train/data"}
+
+
+def test_a_build_that_fails_leaves_a_partial_and_no_artifact(store: Store) -> None:
+    spec = make_spec()
+    with pytest.raises(RuntimeError, match="no space left"):
+        store.get_or_build(spec, fail)
+    assert not store.has(spec)
+    assert not store.path(spec).exists()
+    assert [path.name for path in store.partials()] == [f"{spec.id}.partial"]
+    assert list(store.manifests()) == []
+
+
+def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> None:
+    spec = make_spec()
+    with pytest.raises(RuntimeError):
+        store.get_or_build(spec, fail)
+
+    def finish(folder: Path) -> dict[str, Any]:
+        (folder / "whole").write_text((folder / "half").read_text() * 2)
+        return {}
+
+    assert (store.get_or_build(spec, finish) / "whole").read_text() == "halfhalf"
+    assert store.partials() == []
+
+
+def test_a_failed_build_frees_the_lock_even_while_its_error_is_handled(store: Store) -> None:
+    try:
+        store.get_or_build(make_spec(), fail)
+    except RuntimeError:
+        assert not store.is_building(store.partials()[0])
+
+
+def test_a_folder_without_a_manifest_is_no_artifact(store: Store) -> None:
+    spec = make_spec()
+    store.path(spec).mkdir(parents=True)
+    (store.path(spec) / "old").write_text("old")
+    assert not store.has(spec)
+    assert [path.name for path in store.get_or_build(spec, write(new="new")).glob("[no]*")] == ["new"]
+
+
+def test_a_partial_with_a_manifest_is_not_listed(store: Store) -> None:
+    spec = make_spec()
+    store.get_or_build(spec, write(weights="abc"))
+    store.path(spec).rename(store.path(spec).with_name(f"{spec.id}.partial"))
+    assert list(store.manifests()) == []
+    assert not store.has(spec)
+
+
+def test_artifacts_are_listed_by_kind_and_name(store: Store) -> None:
+    specs = [make_spec("b"), make_spec("a"), make_spec("c", kind="merge")]
+    for spec in specs:
+        store.get_or_build(spec, write(file="1"))
+    assert [manifest.id for _, manifest in store.manifests()] == [specs[i].id for i in (2, 1, 0)]
+
+
+def cut(path: Path) -> None:
+    path.write_text("ab")
+
+
+def change(path: Path) -> None:
+    path.write_text("abd")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "missing": (Path.unlink, "weights is missing"),
+    "cut": (cut, "weights has 2 bytes instead of 3"),
+    "changed": (change, "weights has another content than was written"),
+}
+
+
+@pytest.mark.parametrize(("harm", "problem"), DAMAGE.values(), ids=list(DAMAGE))
+def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callable[[Path], None], problem: str) -> None:
+    spec = make_spec()
+    folder = store.get_or_build(spec, write(weights="abc"))
+    assert store.open(spec) == folder
+    harm(folder / "weights")
+    with pytest.raises(StoreError) as caught:
+        store.open(spec)
+    assert str(caught.value) == (
+        f"{folder} is damaged: {problem}. Remove it and make it again: "
+        f"`python -m sacpo_exp.store prune --damaged --outputs {store.root.parent}`, then the same command."
+    )
+
+
+@pytest.mark.parametrize("text", ["", '{"id": ', "{}", "[]"], ids=["empty", "cut", "without fields", "no object"])
+def test_a_damaged_manifest_is_damage_too(store: Store, text: str) -> None:
+    spec = make_spec()
+    (store.get_or_build(spec, write(weights="abc")) / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match=re.escape(str(store.path(spec)))):
+        store.open(spec)
+
+
+def test_what_was_never_made_can_t_be_opened(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"manifest\.json is missing|is not there"):
+        store.open(make_spec())
+
+
+def count_builds(root: Path, counter: Path, barrier: Barrier) -> None:
+    """Run in a process of its own: wait for the other, then want the same artifact as it."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        with counter.open("a") as file:
+            file.write("built\n")
+        (folder / "weights").write_text("x" * 1_000_000)
+        return {}
+
+    barrier.wait()
+    Store(root).get_or_build(make_spec(), build)
+
+
+def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    barrier = SPAWN.Barrier(2)
+    processes = [SPAWN.Process(target=count_builds, args=(store.root, counter, barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert counter.read_text() == "built\n"
+    assert store.open(make_spec()).is_dir()
+
+
+def build_halfway(root: Path, ready: Connection) -> None:
+    """Run in a process of its own: begin a build and never end it."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "half").write_text("half")
+        ready.send(True)
+        ready.recv()
+        raise AssertionError("is killed before")
+
+    Store(root).get_or_build(make_spec(), build)
+
+
+def test_a_killed_build_frees_the_lock_and_leaves_what_it_had(store: Store) -> None:
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=build_halfway, args=(store.root, there))
+    process.start()
+    assert here.poll(60)
+    (partial,) = store.partials()
+    assert store.is_building(partial)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join(60)
+    assert not store.is_building(partial)
+    assert not store.has(make_spec())
+    folder = store.get_or_build(make_spec(), write(rest="rest"))
+    assert sorted(path.name for path in folder.iterdir()) == ["half", "manifest.json", "rest"]
+
+
+def test_the_recipe_decides_the_id_and_neither_order_nor_labels_do() -> None:
+    usual = ArtifactSpec("stage", "a", {"x": 1, "y": {"p": 1, "q": 2}}, ("parent",), {})
+    same = ArtifactSpec("stage", "a", {"y": {"q": 2, "p": 1}, "x": 1}, ("parent",), {"policy": "any"})
+    assert (usual, usual.id, hash(usual)) == (same, same.id, hash(same))
+
+
+OTHERS = {
+    "recipe": make_spec(lr=0.2),
+    "parents": make_spec(parents=("parent",), lr=0.1),
+    "kind": make_spec(kind="merge", lr=0.1),
+    "type": make_spec(lr="0.1"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
+def test_whatever_determines_the_content_changes_the_id(other: ArtifactSpec) -> None:
+    assert make_spec(lr=0.1).id != other.id
+
+
+SLUGS = {
+    "SmolLM2_135M/β=0.1": "smollm2-135m-0.1-",
+    "..hidden": "hidden-",
+    "a b  c": "a-b-c-",
+    "x" * 200: "x" * 80 + "-",
+}
+
+
+@pytest.mark.parametrize(("slug", "start"), SLUGS.items(), ids=["mixed", "dots", "spaces", "long"])
+def test_ids_are_readable_and_safe_names_of_folders(slug: str, start: str) -> None:
+    assert re.fullmatch(re.escape(start) + "[0-9a-f]{10}", make_spec(slug).id)
+
+
+def test_content_hash_is_sha256_of_sorted_json() -> None:
+    assert content_hash({"b": 1, "a": [True, None]}) == content_hash({"a": [True, None], "b": 1})
+    assert content_hash({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of "{}"
+
+
+def test_a_manifest_is_read_back_as_written(store: Store) -> None:
+    folder = store.get_or_build(make_spec(lr=0.1), write(weights="abc"))
+    manifest = Manifest.read(folder)
+    again = folder.with_name("again")
+    again.mkdir()
+    manifest.write(again)
+    assert Manifest.read(again) == manifest
+    assert json.loads((again / "manifest.json").read_text())["id"] == manifest.id

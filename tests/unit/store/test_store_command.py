@@ -1,0 +1,234 @@
+"""`python -m sacpo_exp.store`: list, show, verify, prune."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.store import ArtifactSpec, Store
+from sacpo_exp.store.__main__ import main
+
+PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
+CHILD = ArtifactSpec("stage", "second", {"lr": 2}, (PARENT.id,), {})
+OTHER = ArtifactSpec("merge", "other", {"q": 0.5}, (), {})
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def build(folder: Path) -> dict[str, Any]:
+    (folder / "weights").write_text("abc")
+    return {"loss": 0.5}
+
+
+def fail(folder: Path) -> dict[str, Any]:
+    (folder / "half").write_text("half")
+    raise RuntimeError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Parent, child and a third artifact; all whole."""
+    store = Store(tmp_path / "store")
+    for spec in (PARENT, CHILD, OTHER):
+        store.get_or_build(spec, build)
+    return store
+
+
+@pytest.fixture
+def command(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in this process; gives exit code, stdout and stderr."""
+
+    def run(*arguments: str, answer: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def leave_partial(store: Store) -> Path:
+    spec = ArtifactSpec("stage", "unfinished", {}, (), {})
+    with pytest.raises(RuntimeError):
+        store.get_or_build(spec, fail)
+    return store.path(spec).with_name(f"{spec.id}.partial")
+
+
+def stored(store: Store) -> set[str]:
+    return {manifest.id for _, manifest in store.manifests()}
+
+
+def test_list_shows_every_artifact_and_the_total(command: Command, store: Store) -> None:
+    code, out, err = command("list")
+    *lines, total = out.splitlines()
+    assert (code, err) == (0, "")
+    assert [line.split()[-1] for line in lines] == [OTHER.id, PARENT.id, CHILD.id]
+    assert [line.split()[0] for line in lines] == ["merge", "stage", "stage"]
+    assert total == f"0.0 MB in {store.root}"
+
+
+def test_list_shows_what_is_unfinished(command: Command, store: Store) -> None:
+    partial = leave_partial(store)
+    line = command("list")[1].splitlines()[-2]
+    assert line.endswith(f"unfinished; the same command goes on with it  {partial.name}")
+
+
+def test_an_empty_store_lists_nothing(cli: Callable[..., Any]) -> None:
+    result = cli("store", "list", light=True)
+    assert (result.code, result.stdout, result.stderr) == (0, "0.0 MB in outputs/store\n", "")
+
+
+@pytest.mark.parametrize("wanted", [CHILD.id, CHILD.id[-10:], "second"], ids=["id", "hash", "slug"])
+def test_show_prints_the_manifest(command: Command, wanted: str) -> None:
+    code, out, _ = command("show", wanted)
+    manifest = json.loads(out)
+    assert (code, manifest["id"], manifest["parents"]) == (0, CHILD.id, [PARENT.id])
+    assert manifest["metrics"] == {"loss": 0.5}
+
+
+@pytest.mark.parametrize(("wanted", "count"), [("-", 3), ("nothing", 0)])
+def test_show_wants_exactly_one(command: Command, store: Store, wanted: str, count: int) -> None:
+    code, out, err = command("show", wanted)
+    assert (code, out) == (2, "")
+    sentence = f"`{wanted}` fits {count} artifacts in {store.root}. Try: python -m sacpo_exp.store list"
+    assert err == f"error: {sentence}\n"
+
+
+def test_verify_passes_sound_artifacts(command: Command) -> None:
+    code, out, _ = command("verify")
+    assert (code, out.splitlines()) == (0, [f"ok       {spec.id}" for spec in (OTHER, PARENT, CHILD)])
+
+
+def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
+    (store.path(CHILD) / "weights").write_text("abd")
+    code, out, err = command("verify")
+    assert code == 1
+    assert f"damaged  {CHILD.id}\n         weights has another content than was written\n" in out
+    assert err.startswith("error: 1 artifacts are damaged. Try: python -m sacpo_exp.store prune --damaged")
+
+
+def test_verify_s_remedy_is_for_this_store(command: Command, store: Store) -> None:
+    (store.path(CHILD) / "weights").write_text("abd")
+    assert f"--outputs {store.root.parent}" in command("verify")[2]
+
+
+@pytest.mark.parametrize("action", ["list", "verify", "prune"])
+def test_a_damaged_manifest_does_not_hide_the_rest(command: Command, store: Store, action: str) -> None:
+    (store.path(OTHER) / "manifest.json").write_text("{")
+    code, out, err = command(action)
+    assert code in (0, 1)
+    assert "Traceback" not in err
+    assert action == "prune" or CHILD.id in out
+
+
+def test_a_damaged_manifest_is_pruned_as_damaged(command: Command, store: Store) -> None:
+    (store.path(OTHER) / "manifest.json").write_text("{")
+    assert command("prune", "--damaged", "--yes")[0] == 0
+    assert not store.path(OTHER).exists()
+    assert stored(store) == {PARENT.id, CHILD.id}
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "maybe\n"], ids=["no", "nothing", "something else"])
+def test_prune_asks_and_takes_nothing_without_a_yes(command: Command, store: Store, answer: str) -> None:
+    partial = leave_partial(store)
+    code, out, _ = command("prune", answer=answer)
+    assert code == 0
+    assert str(partial) in out
+    assert "Remove these 1? [y/N] " in out
+    assert out.endswith("nothing removed\n")
+    assert partial.is_dir()
+
+
+def test_prune_without_anybody_to_ask_takes_nothing(command: Command, store: Store) -> None:
+    partial = leave_partial(store)
+    code, out, _ = command("prune", answer="")
+    assert code in (0, 2)
+    assert "removed 1" not in out
+    assert partial.is_dir()
+
+
+@pytest.mark.parametrize("answer", ["y\n", "Yes\n"])
+def test_prune_takes_leftovers_only(command: Command, store: Store, answer: str) -> None:
+    partial = leave_partial(store)
+    assert command("prune", answer=answer)[1].endswith("removed 1\n")
+    assert not partial.exists()
+    assert stored(store) == {PARENT.id, CHILD.id, OTHER.id}
+
+
+def test_prune_without_leftovers_has_nothing_to_do(command: Command, store: Store) -> None:
+    assert command("prune") == (0, "nothing to remove\n", "")
+    assert len(stored(store)) == 3
+
+
+def test_prune_leaves_what_is_being_made(command: Command, store: Store) -> None:
+    spec = ArtifactSpec("stage", "in the making", {}, (), {})
+
+    def build_and_prune(folder: Path) -> dict[str, Any]:
+        assert command("prune", "--yes") == (0, "nothing to remove\n", "")
+        return build(folder)
+
+    assert store.get_or_build(spec, build_and_prune).is_dir()
+
+
+def test_prune_never_takes_a_parent(command: Command, store: Store) -> None:
+    code, _, err = command("prune", PARENT.id, "--yes")
+    assert (code, err) == (2, f"error: `{PARENT.id}` stays: other artifacts descend from it.\n")
+    assert len(stored(store)) == 3
+
+
+def test_prune_takes_nothing_when_one_of_the_named_stays(command: Command, store: Store) -> None:
+    assert command("prune", OTHER.id, PARENT.id, "--yes")[0] == 2
+    assert len(stored(store)) == 3
+
+
+def test_prune_takes_the_named(command: Command, store: Store) -> None:
+    assert command("prune", CHILD.id, "--yes")[0] == 0
+    assert stored(store) == {PARENT.id, OTHER.id}
+    assert command("prune", PARENT.id, "--yes")[0] == 0
+    assert stored(store) == {OTHER.id}
+
+
+def test_prune_damaged_takes_the_damaged_only(command: Command, store: Store) -> None:
+    partial = leave_partial(store)
+    (store.path(CHILD) / "weights").unlink()
+    assert command("prune", "--damaged", "--yes")[0] == 0
+    assert stored(store) == {PARENT.id, OTHER.id}
+    assert partial.is_dir()
+
+
+def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
+    (store.path(PARENT) / "weights").write_text("ab")
+    assert command("prune", "--damaged", "--yes")[0] == 0
+    assert stored(store) == {CHILD.id, OTHER.id}
+    store.get_or_build(PARENT, build)
+    assert command("verify")[0] == 0
+
+
+def test_prune_damaged_does_not_widen_to_more_than_was_named(command: Command, store: Store) -> None:
+    for spec in (CHILD, OTHER):
+        (store.path(spec) / "weights").unlink()
+    command("prune", CHILD.id, "--damaged", "--yes")
+    assert OTHER.id in stored(store)
+
+
+@pytest.mark.parametrize("arguments", [["--outputs", "here", "list"], ["list", "--outputs", "here"]])
+def test_outputs_may_stand_on_either_side(cli: Callable[..., Any], tmp_path: Path, arguments: list[str]) -> None:
+    Store(tmp_path / "here" / "store").get_or_build(OTHER, build)
+    assert OTHER.id in cli("store", *arguments, light=True).stdout
+
+
+def test_an_unknown_action_is_refused(command: Command) -> None:
+    code, _, err = command("purge")
+    assert code == 2
+    assert "choose from" in err

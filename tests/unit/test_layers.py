@@ -1,0 +1,211 @@
+"""Who may import whom, read from the source: only downwards, never upwards, never sideways."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "sacpo_exp"
+
+#: From the bottom up. A module belongs to the longest name here that it starts with, and may import from rows above its
+#: own only. Modules of one package (`data.prompts` and `data.demo`) may import one another within a row.
+LAYERS = (
+    ("errors",),
+    ("config",),
+    (
+        "store",
+        "plan",
+        "evaluation_plan",
+        "data.preferences",
+        "data.demo",
+        "data.prompts",
+        "scoring",
+        "judging.verdicts",
+    ),
+    ("models", "data.sources"),
+    ("training", "generation", "judging", "merging", "reporting", "tracking", "launching"),
+    ("pipeline", "planning", "evaluation"),
+    ("worker", "train", "eval", "report"),
+)
+#: Allowed although both stand in one row.
+SIDEWAYS = {("judging.verdicts", "scoring")}
+
+ENTRIES = LAYERS[-1]
+
+#: Libraries that only some modules may import, anywhere in them, also inside functions.
+OWNERS = {
+    "hydra": ("config", *ENTRIES),
+    "omegaconf": ("config", *ENTRIES),
+    "datasets": ("data.sources",),
+    "trl": ("training.trl_adapter",),
+}
+
+#: Too heavy for module level, so that every mistake is told before they are read, with the packages that may.
+HEAVY = {
+    "torch": ("training",),
+    "transformers": ("training",),
+    "trl": ("training",),
+    "datasets": (),
+    "sklearn": (),
+    "mergekit": (),
+    "accelerate": (),
+    "pandas": ("reporting",),
+    "seaborn": ("reporting",),
+    "matplotlib": ("reporting",),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An imported module, and when: `always`, `later` (inside a function) or `never` (for type checkers)."""
+
+    name: str
+    line: int
+    when: str
+
+
+def module_name(path: Path) -> str:
+    """Dotted name below the package: `data.sources`; of a package's `__init__.py` the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {name: path for name, path in FILES.items() if name}
+
+
+def imports_of(node: ast.AST, when: str = "always") -> Iterator[Import]:
+    """All imports below a node of a syntax tree."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, child.lineno, when) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute here"
+            for alias in child.names:
+                inner = f"{child.module}.{alias.name}".removeprefix("sacpo_exp.")
+                yield Import(f"sacpo_exp.{inner}" if inner in MODULES else str(child.module), child.lineno, when)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            yield from imports_of(child, "never")
+        else:
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports_of(child, "later" if is_function and when == "always" else when)
+
+
+IMPORTS = {name: list(imports_of(ast.parse(path.read_text("utf-8")))) for name, path in MODULES.items()}
+
+
+def starts_with(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+def place_of(module: str) -> tuple[int, str] | None:
+    """(row, name) of the table that a module belongs to."""
+    found = [(len(name), row, name) for row, names in enumerate(LAYERS) for name in names if starts_with(module, name)]
+    return max(found)[1:] if found else None
+
+
+def is_allowed(module: str, imported: str) -> bool:
+    """Whether the table lets `module` import `imported`."""
+    ours, theirs = place_of(module), place_of(imported)
+    if ours is None or theirs is None:
+        return ours is theirs
+    is_own_package = module.split(".")[0] == imported.split(".")[0]
+    return theirs[0] < ours[0] or (theirs[0] == ours[0] and (is_own_package or (ours[1], theirs[1]) in SIDEWAYS))
+
+
+def test_every_module_has_a_place_in_the_table() -> None:
+    split = {name.split(".")[0] for names in LAYERS for name in names if "." in name}
+    assert [module for module in MODULES if place_of(module) is None and module not in split] == []
+
+
+def test_the_table_names_only_what_exists() -> None:
+    assert [name for names in LAYERS for name in names if name not in MODULES] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_layers_below_it_only(module: str) -> None:
+    ours = [entry for entry in IMPORTS[module] if starts_with(entry.name, "sacpo_exp")]
+    wrong = [entry for entry in ours if not is_allowed(module, entry.name.removeprefix("sacpo_exp."))]
+    assert sorted({f"line {entry.line}: {entry.name}" for entry in wrong}) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "expected"),
+    [
+        ("plan", "config.schema", True),
+        ("config.schema", "plan", False),
+        ("scoring.win_rate", "store", False),
+        ("judging.verdicts", "scoring.refusals", True),
+        ("scoring.refusals", "judging.verdicts", False),
+        ("judging.scorer_judge", "judging.verdicts", True),
+        ("training.stage", "generation.engine", False),
+        ("data.prompts", "data.demo.generator", True),
+        ("data.preferences", "data.sources", False),
+        ("train", "eval", False),
+    ],
+)
+def test_the_rule_itself(module: str, imported: str, expected: bool) -> None:
+    assert is_allowed(module, imported) is expected
+
+
+def owned_imports(library: str) -> list[tuple[str, Import]]:
+    """(module, import) of all that really import a library; what only type checkers read does not count."""
+    return [
+        (module, entry)
+        for module, entries in IMPORTS.items()
+        for entry in entries
+        if starts_with(entry.name, library) and entry.when != "never"
+    ]
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_known_to_its_owners_only(library: str) -> None:
+    found = owned_imports(library)
+    assert found
+    wrong = [entry for entry in found if not any(starts_with(entry[0], owner) for owner in OWNERS[library])]
+    assert [f"{module}, line {entry.line}" for module, entry in wrong] == []
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_a_heavy_library_is_not_imported_at_module_level(library: str) -> None:
+    always = [(module, entry.line) for module, entry in owned_imports(library) if entry.when == "always"]
+    assert [place for place in always if not any(starts_with(place[0], owner) for owner in HEAVY[library])] == []
+
+
+def test_importing_the_entries_is_light() -> None:
+    entries = ", ".join(f"sacpo_exp.{module}" for module in (*ENTRIES, "store.__main__"))
+    code = f"import sys, {entries}; print(*sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    command = [sys.executable, "-c", code, *HEAVY]
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_has_at_most_350_lines(module: str) -> None:
+    assert len(FILES[module].read_text("utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("module", ENTRIES)
+def test_an_entry_has_at_most_80_lines(module: str) -> None:
+    assert len(MODULES[module].read_text("utf-8").splitlines()) <= 80
+
+
+def test_no_function_has_more_than_60_lines() -> None:
+    long = [
+        f"{module}.{node.name}"
+        for module, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert long == []
+
+
+def test_no_module_is_called_as_one_of_the_standard_library_or_utils() -> None:
+    names = {module.split(".")[0] for module in MODULES}
+    assert names & (set(sys.stdlib_module_names) | {"utils", "helpers", "common", "src"}) == set()

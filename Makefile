@@ -38,10 +38,10 @@ endif
 	$(RUN) -m sacpo_exp.report model=$(MODEL) paths.outputs=$(OUTPUTS)
 
 test: $(STAMP) ## tests that take minutes
-	$(RUN) -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: $(STAMP) ## all tests, the slow ones too
-	$(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP) ## formatting, lint, types, import layers
 	$(VENV)/bin/ruff format --check .

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.data.preferences import Criterion
+from sacpo_exp.config.schema import Accelerator, Criterion
 from sacpo_exp.data.prompts import load_prompts
 from sacpo_exp.data.sources import load_rows
 from sacpo_exp.evaluation_plan import (
@@ -152,12 +152,13 @@ def decoding(run: Run) -> "Decoding":
 
 
 def device(run: Run) -> str:
-    return "cuda" if run.config.hardware.accelerator == "cuda" else "cpu"
+    return "cuda" if run.config.hardware.accelerator == Accelerator.cuda else "cpu"
 
 
 def write_records(path: Path, records: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    path.write_bytes("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    with path.open(encoding="utf-8", newline="\n") as file:  # a response may hold other characters that end lines
+        return [json.loads(line) for line in file]

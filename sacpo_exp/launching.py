@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sacpo_exp.config.loading import write_job
-from sacpo_exp.config.schema import HardwareConfig, StageJob
+from sacpo_exp.config.schema import Accelerator, HardwareConfig, StageJob
 from sacpo_exp.errors import ConfigError, DivergedError, LaunchError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ RESULT = "result.yaml"
 
 def check_devices(hardware: HardwareConfig) -> None:
     """Raises ConfigError where the machine has fewer devices than the hardware group asks for."""
-    if hardware.accelerator != "cuda":
+    if hardware.accelerator != Accelerator.cuda:
         return
     import torch
 
@@ -69,10 +69,10 @@ def launch_command(hardware: HardwareConfig) -> list[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
     command += ["--num_processes", str(hardware.processes), "--main_process_port", str(free_port())]
     command += ["--dynamo_backend", "no"]
-    if hardware.accelerator == "cpu":
+    if hardware.accelerator == Accelerator.cpu:
         command.append("--cpu")
     if hardware.processes > 1:
-        command.append("--multi_gpu" if hardware.accelerator == "cuda" else "--use_cpu")
+        command.append("--multi_gpu" if hardware.accelerator == Accelerator.cuda else "--use_cpu")
     return command
 
 

@@ -1,6 +1,7 @@
 """P-SACPO: average the weights of two policies, θ_q = q·θ_second + (1 − q)·θ_first, through mergekit."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def _average_weights(first: Path, second: Path, ratio: float, folder: Path) -> N
     }
     options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True, trust_remote_code=False)
     work = folder / "mergekit"
-    run_merge(MergeConfiguration.model_validate(recipe), str(work), options)
+    logging.disable(logging.INFO)  # it tells the root logger of every tied weight
+    try:
+        run_merge(MergeConfiguration.model_validate(recipe), str(work), options)
+    finally:
+        logging.disable(logging.NOTSET)
     for path in work.glob("*.safetensors*"):
         path.rename(folder / path.name)
     shutil.rmtree(work)  # its copy of the configuration names the parents' paths

@@ -33,7 +33,7 @@ class Run:
 def open_run(config: RunConfig) -> Run:
     """Read and check the data, and plan."""
     # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
-    os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator)
+    os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
     fingerprints = take_fingerprints(config)
     return Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
 

@@ -111,12 +111,13 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
         stages.append(_stage(config, "base", config.stages.base, parent, fingerprints))
         parent = stages[-1].artifact
     baseline = parent
-    stages.append(_stage(config, "first", config.stages.first, baseline, fingerprints))
-    first = stages[-1].artifact
-    if config.stages.second is not None:
-        if config.merge == MergeMethod.naive:
-            stages.append(_stage(config, "first", _other_first(config), baseline, fingerprints))
-        else:
+    if config.merge == MergeMethod.naive:
+        stages += [_stage(config, "first", stage, baseline, fingerprints) for stage in _one_stage_orders(config)]
+        first = stages[-2].artifact
+    else:
+        stages.append(_stage(config, "first", config.stages.first, baseline, fingerprints))
+        first = stages[-1].artifact
+        if config.stages.second is not None:
             stages.append(_stage(config, "second", config.stages.second, first, fingerprints))
     merge = None
     if config.merge_ratio is not None:
@@ -147,11 +148,12 @@ def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fing
     return ArtifactSpec("model", model.name, recipe, (), labels)
 
 
-def _other_first(config: RunConfig) -> StageConfig:
-    """The first stage of the opposite order: the same artifact as that of the matching one-stage order."""
+def _one_stage_orders(config: RunConfig) -> list[StageConfig]:
+    """The one stage of `helpful_only` and of `safety_only`, this configuration's first criterion first."""
     if config.stages.second is None:
         raise ValueError("naive merging needs two stages")  # validation has said so to the user
-    return replace(config.stages.first, criterion=config.stages.second.criterion, beta=config.beta)
+    criteria = (config.stages.first.criterion, config.stages.second.criterion)
+    return [replace(config.stages.first, criterion=criterion, beta=config.beta) for criterion in criteria]
 
 
 def _stage(

@@ -12,9 +12,8 @@ from sacpo_exp.store import ArtifactSpec
 def print_plan(run: Run, with_evaluation: bool) -> None:
     """Print every artifact of the plan: whether it is stored, and what making it would take."""
     hardware = run.config.hardware
-    print(
-        f"plan on hardware={hardware.name}: {hardware.processes} × {hardware.accelerator}, ZeRO {hardware.zero_stage}"
-    )
+    devices = f"{hardware.processes} × {hardware.accelerator.value}"
+    print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     artifacts = dict.fromkeys(run.plan.training())
     if with_evaluation:
         artifacts |= dict.fromkeys(evaluation_artifacts(run))

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 import pytest
 
-from sacpo_exp.config.loading import CONF, register_schemas, to_config
+from sacpo_exp.config.loading import CONF, register_schemas, search_path, to_config
 from sacpo_exp.config.messages import SCHEMAS, translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
@@ -90,7 +90,13 @@ def configure() -> Callable[..., Any]:
         key = (command, *overrides)
         with translated_errors(CONF, command):
             if key not in composed:
-                with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                folder = search_path(command)
+                groups = (
+                    hydra.initialize_config_dir(folder, version_base="1.3")
+                    if folder
+                    else hydra.initialize(None, version_base="1.3")
+                )
+                with groups:
                     composed[key] = hydra.compose(command, list(overrides))
             return to_config(composed[key], SCHEMAS[command], list(overrides))
 

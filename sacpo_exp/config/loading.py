@@ -48,7 +48,7 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
         with translated_errors(CONF, config_name):
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+            hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(job)()
         for error in failures[:-1]:
             print_error(error)
         if failures:
@@ -70,7 +70,13 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store("run_schema", RunConfig)
     store.store("report_schema", ReportConfig)
+    store.store("report", OmegaConf.load(CONF / "report.yaml"))
     OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, replace=True)
+
+
+def search_path(config_name: str) -> str | None:
+    """The folder of groups; None for `report`, which is all in one file so that `model=` can be a filter there."""
+    return None if config_name == "report" else str(CONF)
 
 
 def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
@@ -85,10 +91,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     if missing:
         raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))
-    if isinstance(config, RunConfig):
-        problems = find_run_problems(config, overrides)
-    else:
-        problems = find_report_problems(config)
+    problems = find_run_problems(config, overrides) if isinstance(config, RunConfig) else find_report_problems(config)
     if problems:
         raise ConfigError(problems)
     return config

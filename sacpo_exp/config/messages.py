@@ -28,7 +28,7 @@ def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(str(error), error, conf, SCHEMAS[config_name])) from error
     except AssertionError as error:  # OmegaConf's answer to a key below a node that is null
-        if "NoneType" not in str(error):
+        if "None" not in str(error):  # "Unexpected type: NoneType" or, two levels down, "… None"
             raise
         raise ConfigError(_explain_key_below_null()) from error
 
@@ -73,6 +73,8 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
     if found := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
         return _explain_option(conf, found[1], found[2])
     if found := re.search(r"Could not override '([^']+)'", message):
+        if override := re.search(r"use \+(\S+@stages\.(?:base|second)\.\S+)", message):
+            return explain_no_effect(override[1])  # that line of the defaults list is not there
         return explain_unknown_key(found[1], schema, _groups(conf))
     if found := re.search(r"Error merging override (\S+?)=(.*)", message):
         return f"`{found[1].lstrip('+')}` can't be {found[2] or 'empty'}: {_reason(cause)}."
@@ -87,9 +89,10 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
 
 def _reason(cause: BaseException | None) -> str:
     text = str(cause).splitlines()[0] if cause else "the value does not fit"
-    if found := re.search(r"could not be converted to (\w+)", text):
-        names = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
-        return f"it must be {names.get(found[1], found[1])}"
+    if found := re.search(r"could not be converted to (\w+)|is not a valid (bool)", text):
+        kind = found[1] or found[2]
+        names = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
+        return f"it must be {names.get(kind, kind)}"
     if found := re.search(r"expected one of \[(.*)\]", text):
         return f"it must be one of {found[1]}"
     return text

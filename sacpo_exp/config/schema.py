@@ -47,6 +47,11 @@ class MergeMethod(Enum):
     naive = "naive"  # the first stages of the two orders
 
 
+class Accelerator(Enum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class WandbMode(Enum):
     auto = "auto"  # online with a key in the environment, else offline
     online = "online"
@@ -139,7 +144,7 @@ class OptimizationConfig:
 @dataclass
 class HardwareConfig:
     name: str = MISSING
-    accelerator: str = MISSING
+    accelerator: Accelerator = MISSING
     processes: int = MISSING
     per_device_train_batch_size: int = MISSING
     per_device_eval_batch_size: int = MISSING

@@ -35,15 +35,18 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     if "TORCHELASTIC_RUN_ID" in environment or "ACCELERATE_MIXED_PRECISION" in environment:
         problems.append(
             f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
-            f"Try: python -m sacpo_exp.{command} hardware=a100x8"
+            f"Try: python -m sacpo_exp.{command}; `hardware.processes` says how many."
         )
     flags = [i for i, argument in enumerate(arguments) if argument in ("-m", "--multirun")]
-    is_override = [("=" in argument or argument.startswith("~")) for argument in arguments]
+    is_override = [not argument.startswith("-") and ("=" in argument or "~" in argument) for argument in arguments]
     if flags and any(is_override[: flags[0]]) and any(is_override[flags[0] :]):
         overrides = " ".join(argument for i, argument in enumerate(arguments) if is_override[i])
         problems.append(
             f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.{command} -m {overrides}"
         )
+    for argument in arguments:
+        if argument.startswith("~"):
+            problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
     return problems
 
 
@@ -122,10 +125,17 @@ def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
     elif not 0 <= loss.label_smoothing < 0.5:
         yield f"`{key}.label_smoothing` must be at least 0 and below 0.5, but is {loss.label_smoothing:g}."
     elif loss.label_smoothing and loss.loss_type not in SMOOTHED:
+        remedy = "loss_type=robust" if loss.name == LossName.dpo else "label_smoothing=0"
         yield (
             f"`{key}.label_smoothing={loss.label_smoothing:g}` has no effect: {loss.loss_type} does not read it. "
-            f"Try: {key}.loss_type=robust"
+            f"Try: {key}.{remedy}"
         )
+    for name in ("desirable_weight", "undesirable_weight"):
+        weight = getattr(loss, name)
+        if weight is not None and loss.name != LossName.kto:
+            yield f"`{key}.{name}={weight:g}` has no effect: {loss.name.value} does not read it."
+        elif weight is not None and not _is_positive(weight):
+            yield f"`{key}.{name}` must be greater than 0, but is {weight:g}."
 
 
 def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterator[str]:
@@ -154,7 +164,8 @@ def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterato
     elif stage.loss.name == LossName.kto and per_device < 2:
         yield (
             f"`{key}` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in it, "
-            f"but has {per_device}. Try: hardware.per_device_train_batch_size=2 {key}.global_batch_size=8"
+            f"but has {per_device}. Try: hardware.per_device_train_batch_size=2 "
+            f"{key}.global_batch_size={8 * hardware.processes}"
         )
 
 
@@ -177,9 +188,11 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
 
 
 def _check_model(key: str, model: ModelConfig) -> Iterator[str]:
-    if model.source == ModelSource.path and model.path is not None:
-        folder = Path(model.path).expanduser()
-        if not (folder / "config.json").is_file():
+    if model.source == ModelSource.path:
+        folder = Path(model.path or "").expanduser()
+        if model.path is None:
+            yield f"`{key}.path` must be the folder of a saved model, but is null. Try: {key}.path=DIR"
+        elif not (folder / "config.json").is_file():
             found = "is not there" if not folder.exists() else "has no config.json"
             yield f"`{key}.path` must be the folder of a saved model, but {model.path} {found}."
     if model.source == ModelSource.scratch and model.scratch is None:
@@ -189,8 +202,10 @@ def _check_model(key: str, model: ModelConfig) -> Iterator[str]:
 def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
     if dataset.source == DatasetSource.path and not Path(dataset.path or "").expanduser().is_file():
         yield f"`{key}.path` must be a file, but {dataset.path} is not there. Try: {key}.path=FILE.jsonl"
-    if dataset.max_rows is not None and dataset.max_rows < 1:
-        yield f"`{key}.max_rows` must be at least 1 or null, but is {dataset.max_rows}."
+    for name in ("max_rows", "max_heldout_rows"):
+        limit = getattr(dataset, name)
+        if limit is not None and limit < 1:
+            yield f"`{key}.{name}` must be at least 1 or null, but is {limit}."
     if not 0 < dataset.heldout_fraction < 1:
         yield f"`{key}.heldout_fraction` must lie between 0 and 1, but is {dataset.heldout_fraction:g}."
 
@@ -224,6 +239,8 @@ def _check_positive(config: RunConfig) -> Iterator[str]:
                     yield f"`{section}.{name}` must be at least 0 and below 1, but is {value:g}."
             elif not _is_positive(value):
                 yield f"`{section}.{name}` must be greater than 0, but is {value:g}."
+    if config.generation.kl_prompts < 0:
+        yield f"`generation.kl_prompts` must be at least 0, but is {config.generation.kl_prompts}."
     if config.hardware.zero_stage not in (0, 1, 2, 3):
         yield f"`hardware.zero_stage` must be 0, 1, 2 or 3, but is {config.hardware.zero_stage}."
 
@@ -236,8 +253,10 @@ def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
             yield explain_no_effect(override)
     last = config.stages.second or config.stages.first
     key = "stages.second.beta" if config.stages.second else "stages.first.beta"
-    if last.beta != config.beta and any(override.startswith("beta=") for override in overrides):
+    if last.beta != config.beta and any(override.lstrip("+").startswith("beta=") for override in overrides):
         yield f"`beta={config.beta:g}` has no effect: `{key}={last.beta:g}` overrules it. Give one of the two."
+    if config.merge == MergeMethod.naive and any(re.match(r"[+]*stages\.first\.beta=", text) for text in overrides):
+        yield "`stages.first.beta` has no effect with merge=naive, which gives both policies `beta`. Try: beta=..."
 
 
 def _is_positive(value: float) -> bool:

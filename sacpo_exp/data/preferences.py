@@ -48,7 +48,7 @@ def _find_problem(row: Any) -> str | None:
         if not isinstance(row[name], bool):
             return f"`{name}` must be true or false, but is {row[name]!r}"
     for name in ID_FIELDS:
-        if isinstance(row[name], bool) or row[name] not in (0, 1):
+        if type(row[name]) is not int or row[name] not in (0, 1):
             return f"`{name}` must be 0 or 1, but is {row[name]!r}"
     return None
 

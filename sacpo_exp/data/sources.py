@@ -43,7 +43,7 @@ def read_file(path: str) -> tuple[Row, ...]:
     """Rows of a json (list of objects) or jsonl file, checked."""
     file = Path(path).expanduser()
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # a byte order mark is no part of the first row
         rows = json.loads(text) if text.lstrip().startswith("[") else _read_lines(text, path)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}.") from error
@@ -57,7 +57,7 @@ def read_file(path: str) -> tuple[Row, ...]:
 
 def _read_lines(text: str, path: str) -> list[Any]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             if line.strip():
                 rows.append(json.loads(line))

@@ -152,9 +152,8 @@ def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:
     """Batches that an earlier run finished; a last line that a kill cut short is dropped."""
     if not journal.is_file():
         return
-    lines = journal.read_text("utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    journal.write_text("".join(whole), "utf-8")
+    *whole, _ = journal.read_text("utf-8").split("\n")
+    journal.write_text("".join(f"{line}\n" for line in whole), "utf-8")
     for line in whole:
         key, batch = json.loads(line)
         yield key, [Response(**response) for response in batch]

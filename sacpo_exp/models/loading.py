@@ -74,7 +74,6 @@ def load_tokenizer(location: Location, chat_template: str | None) -> "PreTrained
 
 def quiet_transformers() -> None:
     """No progress bars over weights, no warnings of what transformers 6 will rename and TRL 1.16 still sets."""
-    import logging
     import warnings
 
     from transformers.utils import logging as transformers_logging
@@ -82,7 +81,6 @@ def quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated", category=FutureWarning)
-    logging.getLogger("mergekit").setLevel(logging.WARNING)
 
 
 def _unreachable(location: Location, error: OSError) -> ConfigError:

@@ -69,22 +69,26 @@ def find_artifact(store: Store, wanted: str) -> tuple[Path, Manifest]:
 def verify(store: Store) -> None:
     """Check all files; name what differs."""
     damaged = 0
-    for folder, manifest in store.manifests():
+    for folder in store.folders():
         problems = list(find_damage(folder))
         damaged += bool(problems)
-        print(
-            f"{'damaged' if problems else 'ok':<8} {manifest.id}" + "".join(f"\n         {text}" for text in problems)
-        )
+        state = "damaged" if problems else "ok"
+        print(f"{state:<8} {folder.name}" + "".join(f"\n         {text}" for text in problems))
     if damaged:
-        raise StoreError(f"{damaged} artifacts are damaged. Try: python -m sacpo_exp.store prune --damaged")
+        raise StoreError(
+            f"{damaged} artifacts are damaged. "
+            f"Try: python -m sacpo_exp.store prune --damaged --outputs {store.root.parent}"
+        )
 
 
 def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> None:
     """Remove the named, the damaged, or the leftovers, after asking; never what another artifact descends from."""
+    if only_damaged and ids:
+        raise ConfigError("prune takes either ids or --damaged. Try: python -m sacpo_exp.store prune --damaged")
     kept = {parent for _, manifest in store.manifests() for parent in manifest.parents}
     if only_damaged:
         # A damaged parent goes too: its children stay valid, and it is made again by the same recipe when needed.
-        folders = [folder for folder, _ in store.manifests() if any(True for _ in find_damage(folder))]
+        folders = [folder for folder in store.folders() if any(True for _ in find_damage(folder))]
     elif ids:
         entries = [find_artifact(store, wanted) for wanted in ids]
         if parents := [manifest.id for _, manifest in entries if manifest.id in kept]:
@@ -96,12 +100,20 @@ def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> No
         print("nothing to remove")
         return
     print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in folders))
-    if not is_sure and input(f"Remove these {len(folders)}? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not is_sure and not has_consent(f"Remove these {len(folders)}? [y/N] "):
         print("nothing removed")
         return
     for folder in folders:
         shutil.rmtree(folder)
     print(f"removed {len(folders)}", file=sys.stdout)
+
+
+def has_consent(question: str) -> bool:
+    """Whether the user types yes; nobody at the keyboard is a no."""
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def folder_size(folder: Path) -> int:

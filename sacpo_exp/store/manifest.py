@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.errors import StoreError
 from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec
 
 NAME = "manifest.json"
@@ -36,7 +37,11 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        return cls(**json.loads((folder / NAME).read_text("utf-8")))
+        """Raises StoreError if the manifest of `folder` is missing or was damaged."""
+        try:
+            return cls(**json.loads((folder / NAME).read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{folder / NAME} is missing or damaged ({type(error).__name__})") from error
 
     def write(self, folder: Path) -> None:
         """Write `folder/manifest.json` and make sure that it is on the disk."""

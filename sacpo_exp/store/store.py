@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Store:
         return self.path(spec)
 
     def check(self, folder: Path) -> None:
-        """Raises StoreError if a file of the finished artifact in `folder` is missing or differs from what was written."""
+        """Raises StoreError if a file of the finished artifact in `folder` differs from what was written."""
         for problem in find_damage(folder):
             raise StoreError(
                 f"{folder} is damaged: {problem}. Remove it and make it again: "
@@ -65,7 +66,7 @@ class Store:
         if self.has(spec):
             self._announce_reuse(spec)
             return final
-        with self._lock(spec):
+        with self._locked(spec):
             if self.has(spec):
                 self._announce_reuse(spec)
                 return final
@@ -79,11 +80,17 @@ class Store:
             log.info("finished %s in %.0f s", final, time.monotonic() - start)
         return final
 
+    def folders(self) -> list[Path]:
+        """Folders of all finished artifacts, by kind and id."""
+        return sorted(path.parent for path in self.root.glob(f"*/*/{NAME}") if path.parent.suffix != PARTIAL)
+
     def manifests(self) -> Iterator[tuple[Path, Manifest]]:
-        """(folder, manifest) of all finished artifacts, by kind and id."""
-        for path in sorted(self.root.glob(f"*/*/{NAME}")):
-            if path.parent.suffix != PARTIAL:
-                yield path.parent, Manifest.read(path.parent)
+        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over."""
+        for folder in self.folders():
+            try:
+                yield folder, Manifest.read(folder)
+            except StoreError as error:
+                log.warning("%s; see `python -m sacpo_exp.store verify`", error)
 
     def partials(self) -> list[Path]:
         """Folders of builds that are under way or were killed."""
@@ -104,7 +111,8 @@ class Store:
             self._announced.add(spec.id)
             log.info("reused   %s", self.path(spec))
 
-    def _lock(self, spec: ArtifactSpec) -> FileLock:
+    @contextmanager
+    def _locked(self, spec: ArtifactSpec) -> Iterator[None]:
         """Held while an artifact is made; the operating system frees it when the process dies."""
         path = self._lock_path(spec.kind, spec.id)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +122,10 @@ class Store:
         except Timeout:
             log.info("waiting  for another process that makes %s", spec.id)
             lock.acquire()
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _lock_path(self, kind: str, artifact_id: str) -> Path:
         return self.root / ".locks" / f"{kind}-{artifact_id}.lock"
@@ -122,7 +133,12 @@ class Store:
 
 def find_damage(folder: Path) -> Iterator[str]:
     """What is wrong with the files of a finished artifact, one phrase each."""
-    for name, entry in Manifest.read(folder).files.items():
+    try:
+        files = Manifest.read(folder).files
+    except StoreError:
+        yield f"{NAME} is missing or can't be read"
+        return
+    for name, entry in files.items():
         path = folder / name
         if not path.is_file():
             yield f"{name} is missing"

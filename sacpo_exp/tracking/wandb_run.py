@@ -23,7 +23,12 @@ def tracked(job: StageJob) -> Iterator[None]:
         return
     folder = Path(job.config.paths.outputs).resolve()
     mode = choose_mode(settings, has_key="WANDB_API_KEY" in os.environ)
-    os.environ |= {"WANDB_PROJECT": settings.project, "WANDB_DIR": str(folder), "WANDB_MODE": mode, "WANDB_SILENT": "true"}
+    os.environ |= {
+        "WANDB_PROJECT": settings.project,
+        "WANDB_DIR": str(folder),
+        "WANDB_MODE": mode,
+        "WANDB_SILENT": "true",
+    }
     if settings.entity:
         os.environ["WANDB_ENTITY"] = settings.entity
     if mode == "offline":
@@ -40,4 +45,4 @@ def choose_mode(settings: WandbConfig, has_key: bool) -> str:
     """wandb's own name of the mode: `auto` is online with a key and offline without."""
     if settings.mode == WandbMode.auto:
         return "online" if has_key else "offline"
-    return settings.mode.value
+    return str(settings.mode.value)

@@ -36,6 +36,8 @@ def stage_monitor(job: StageJob, is_fresh: bool) -> "TrainerCallback":
                 self.bar.update(state.global_step - self.bar.n)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+            if "eval_loss" in logs:  # the last update is seen here only
+                check_finite(job, state.global_step, float(logs["eval_loss"]))
             if "loss" not in logs:
                 return
             loss = float(logs["loss"])
@@ -67,8 +69,8 @@ def check_start(job: StageJob, loss: float, expected: float) -> None:
     tolerance = START_TOLERANCE[optimization.autocast or optimization.dtype]
     if abs(loss - expected) > tolerance:
         raise SacpoError(
-            f"the {job.name} stage starts with a loss of {loss:.4f} instead of ln 2 = {expected:.4f} (± {tolerance:g}): "
-            "its reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
+            f"the {job.name} stage starts with a loss of {loss:.4f} instead of ln 2 = {expected:.4f} (± {tolerance:g})"
+            ": its reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
         )
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import Accelerator, BaseStageConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
@@ -49,7 +49,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         StoreError: a checkpoint of ours was changed since it was written.
     """
     stage, folder = stage_of(job), Path(job.folder)
-    if job.config.hardware.accelerator == "cpu":
+    if job.config.hardware.accelerator == Accelerator.cpu:
         keep_freed_memory()
     location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, job.config.model.chat_template)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import BaseStageConfig, FloatType, LossName, RunConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import Accelerator, BaseStageConfig, FloatType, LossName, RunConfig, StageConfig, StageJob
 from sacpo_exp.data.preferences import undesirable_weight
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
         "fp16": optimization.autocast == FloatType.float16,
         "gradient_checkpointing": hardware.activation_checkpointing,
         "tf32": hardware.tf32 or None,
-        "use_cpu": hardware.accelerator == "cpu",
-        "dataloader_pin_memory": hardware.accelerator != "cpu",
+        "use_cpu": hardware.accelerator == Accelerator.cpu,
+        "dataloader_pin_memory": hardware.accelerator != Accelerator.cpu,
         "deepspeed": deepspeed_settings(hardware.zero_stage) if hardware.zero_stage else None,
         "seed": config.seed,
         "logging_steps": hardware.logging_steps,

@@ -51,7 +51,7 @@ def test_a_command_started_under_accelerate_says_how_to_start_it(cli: Command) -
     assert result.code == 2
     assert result.stderr == (
         "error: sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
-        "Try: python -m sacpo_exp.train hardware=a100x8\n"
+        "Try: python -m sacpo_exp.train; `hardware.processes` says how many.\n"
     )
 
 

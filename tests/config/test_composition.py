@@ -53,7 +53,7 @@ def test_every_option_composes(configure: Configure, overrides_for: Callable[[st
 
 def test_train_and_eval_read_the_same_lists() -> None:
     train, evaluate = (yaml.safe_load((CONF / f"{command}.yaml").read_text()) for command in ("train", "eval"))
-    assert train == evaluate
+    assert train["defaults"] == evaluate["defaults"]
 
 
 #: One option of every group, usually not its default, and every experiment.

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, make_run
+from tiny import TINY, make_run
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.pipeline import train_policies
@@ -20,7 +20,9 @@ from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
 def start(outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
     """`sacpo_exp.train` in a process group of its own."""
     command = [sys.executable, "-m", "sacpo_exp.train", *TINY, f"paths.outputs={outputs}", *overrides]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_run
 from safetensors.torch import load_file
+from tiny import make_run
 
 from sacpo_exp.pipeline import locate, train_policies
 

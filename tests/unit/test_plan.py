@@ -55,7 +55,6 @@ SAME_STAGES = {
     "prompts": ["prompts.limit=9"],
     "judge": ["judge.layer=3"],
     "merge": ["merge_ratio=0.5"],
-    "KTO's weights with DPO": ["stages.first.loss.desirable_weight=2", "stages.second.loss.undesirable_weight=3"],
     "the dataset's name": ["dataset.name=renamed"],
     "eval": [],
 }

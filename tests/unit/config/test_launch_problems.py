@@ -6,7 +6,7 @@ from sacpo_exp.config.validation import find_command_line_problems
 
 LAUNCHED = (
     "sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
-    "Try: python -m sacpo_exp.train hardware=a100x8"
+    "Try: python -m sacpo_exp.train; `hardware.processes` says how many."
 )
 
 
@@ -18,7 +18,6 @@ def test_a_foreign_launcher_is_named(variable: str) -> None:
 BOTH_SIDES = {
     "short": (["beta=1", "-m", "seed=1,2"], "beta=1 seed=1,2"),
     "long": (["beta=1", "--multirun", "seed=1,2"], "beta=1 seed=1,2"),
-    "removal": (["~tracker", "-m", "seed=1,2"], "~tracker seed=1,2"),
 }
 
 
@@ -35,3 +34,9 @@ def test_overrides_on_both_sides_of_multirun_are_put_on_one(arguments: list[str]
 )
 def test_overrides_on_one_side_are_fine(arguments: list[str]) -> None:
     assert find_command_line_problems(arguments, {"PATH": "/bin"}, "train") == []
+
+
+@pytest.mark.parametrize("argument", ["~stages.second", "~beta"])
+def test_removing_a_setting_is_refused_in_a_sentence(argument: str) -> None:
+    sentence = f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out."
+    assert find_command_line_problems(["seed=1", argument], {}, "train") == [sentence]

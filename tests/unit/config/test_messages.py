@@ -136,13 +136,6 @@ def test_no_message_carries_hydra_s_hints(problems_of: Problems) -> None:
             assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("override", ["~stages.second", "~beta"])
-def test_removing_a_setting_is_refused_in_a_sentence(problems_of: Problems, override: str) -> None:
-    sentences = problems_of(override)
-    assert len(sentences) == 1
-    assert f"`{override[1:]}` can't be removed" in sentences[0]
-
-
 def test_an_assertion_that_is_not_about_a_null_is_left_alone() -> None:
     with pytest.raises(AssertionError, match="ours"), translated_errors(CONF, "train"):
         raise AssertionError("ours")

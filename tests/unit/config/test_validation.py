@@ -86,6 +86,18 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["stages.first.loss.loss_type=robust", "stages.first.loss.label_smoothing=0.5"],
         ["`stages.first.loss.label_smoothing` must be at least 0 and below 0.5, but is 0.5."],
     ),
+    "weights of KTO with DPO": (
+        ["stages.first.loss.desirable_weight=2"],
+        ["`stages.first.loss.desirable_weight=2` has no effect: dpo does not read it."],
+    ),
+    "negative weight": (
+        ["objective=kto", "stages.second.loss.undesirable_weight=-1"],
+        ["`stages.second.loss.undesirable_weight` must be greater than 0, but is -1."],
+    ),
+    "first beta of a naive merge": (
+        ["merge=naive", "merge_ratio=0.5", "stages.first.beta=0.3"],
+        ["`stages.first.beta` has no effect with merge=naive, which gives both policies `beta`. Try: beta=..."],
+    ),
     "no smoothing for exo_pair": (
         ["stages.first.loss.loss_type=exo_pair"],
         ["`stages.first.loss.label_smoothing` must lie between 0 and 0.5 for exo_pair, but is 0."],

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sacpo_exp.config.loading import write_job
+from sacpo_exp.config.loading import JOB, write_job
 from sacpo_exp.config.schema import Accelerator, HardwareConfig, StageJob
 from sacpo_exp.errors import ConfigError, DivergedError, LaunchError
 
@@ -49,18 +49,24 @@ def run_group(job: StageJob) -> dict[str, Any]:
         DivergedError, LaunchError: the group ended with an error, whose message it has printed.
     """
     folder = Path(job.folder)
-    command = [*launch_command(job.config.hardware), "-m", "sacpo_exp.worker", str(write_job(job, folder))]
-    log.info("starts   %d processes for the %s stage", job.config.hardware.processes, job.name)
-    code = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": worker_threads(job)}).returncode
-    if code == DivergedError.exit_code:
+    hardware = job.config.hardware
+    command = [*launch_command(hardware), "-m", "sacpo_exp.worker", str(write_job(job, folder))]
+    environment = os.environ | {"OMP_NUM_THREADS": worker_threads(hardware), "PYTHONWARNINGS": "ignore::FutureWarning"}
+    environment |= group_of_one(hardware)
+    log.info("starts   %d process(es) for the %s stage", hardware.processes, job.name)
+    code = subprocess.run(command, check=False, env=environment).returncode
+    result: dict[str, Any] = {}
+    if (folder / RESULT).is_file():
+        result = yaml.safe_load((folder / RESULT).read_text("utf-8"))
+    for name in (RESULT, JOB):  # they hold paths of this machine, and must not be taken for those of a later run
+        (folder / name).unlink(missing_ok=True)
+    if result.get("exit_code") == DivergedError.exit_code:
         raise DivergedError(f"training of the {job.name} stage diverged; its worker's message stands above.")
-    if code != 0 or not (folder / RESULT).is_file():
+    if code != 0 or "metrics" not in result:
         raise LaunchError(
             f"the workers of the {job.name} stage ended with exit code {code}; their message stands above."
         )
-    metrics: dict[str, Any] = yaml.safe_load((folder / RESULT).read_text("utf-8"))
-    for name in (RESULT, "job.yaml"):  # they hold paths of this machine
-        (folder / name).unlink()
+    metrics: dict[str, Any] = result["metrics"]
     return metrics
 
 
@@ -69,11 +75,23 @@ def launch_command(hardware: HardwareConfig) -> list[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
     command += ["--num_processes", str(hardware.processes), "--main_process_port", str(free_port())]
     command += ["--dynamo_backend", "no"]
-    if hardware.accelerator == Accelerator.cpu:
-        command.append("--cpu")
     if hardware.processes > 1:
-        command.append("--multi_gpu" if hardware.accelerator == Accelerator.cuda else "--use_cpu")
+        # Several processes of any kind: with --cpu accelerate wants MPI. The workers themselves say use_cpu.
+        command.append("--multi_gpu")
     return command
+
+
+def group_of_one(hardware: HardwareConfig) -> dict[str, str]:
+    """What DeepSpeed reads from the environment, for the one process that accelerate starts without it."""
+    if hardware.processes > 1:
+        return {}
+    return {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
 
 
 def free_port() -> int:
@@ -83,6 +101,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def worker_threads(job: StageJob) -> str:
+def worker_threads(hardware: HardwareConfig) -> str:
     """Threads per process, so that the group as a whole uses the machine's cores once."""
-    return str(max(1, (os.cpu_count() or 1) // job.config.hardware.processes))
+    return str(max(1, (os.cpu_count() or 1) // hardware.processes))

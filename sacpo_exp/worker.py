@@ -4,11 +4,13 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from sacpo_exp.config.loading import read_job
-from sacpo_exp.errors import ConfigError, run_reporting_errors
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.errors import ConfigError, SacpoError, run_reporting_errors
 from sacpo_exp.launching import RESULT
 
 
@@ -24,9 +26,20 @@ def work() -> None:
     from sacpo_exp.training.stage import train_stage
 
     job = read_job(Path(sys.argv[1]))
-    metrics = train_stage(job)
-    if os.environ.get("RANK", "0") == "0":
-        (Path(job.folder) / RESULT).write_text(yaml.safe_dump(metrics), "utf-8")
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        metrics = train_stage(job)
+    except SacpoError as error:
+        if is_first:  # the launcher in between makes every exit code a 1
+            write_result(job, {"exit_code": error.exit_code})
+        raise
+    if is_first:
+        write_result(job, {"exit_code": 0, "metrics": metrics})
+
+
+def write_result(job: StageJob, result: dict[str, Any]) -> None:
+    """Leave how it ended beside the job, for the parent."""
+    (Path(job.folder) / RESULT).write_text(yaml.safe_dump(result), "utf-8")
 
 
 if __name__ == "__main__":

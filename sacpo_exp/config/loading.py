@@ -21,6 +21,7 @@ Config = TypeVar("Config", RunConfig, ReportConfig)
 #: conf/ lies beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
 CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
+JOB = "job.yaml"
 
 
 def run_command(config_name: str, schema: type[Config], task: Callable[[Config], None]) -> None:
@@ -106,7 +107,7 @@ def write_resolved(config: RunConfig | ReportConfig, folder: Path) -> Path:
 
 def write_job(job: StageJob, folder: Path) -> Path:
     """Write a worker's job as `folder/job.yaml` and return its path."""
-    path = folder / "job.yaml"
+    path = folder / JOB
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
     return path
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import Accelerator, BaseStageConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import Accelerator, BaseStageConfig, HardwareConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
@@ -51,6 +51,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     stage, folder = stage_of(job), Path(job.folder)
     if job.config.hardware.accelerator == Accelerator.cpu:
         keep_freed_memory()
+    join_group(job.config.hardware)
     location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
     policy = load_policy(location, job.config.optimization.dtype.value)
@@ -67,6 +68,14 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         trainer.evaluate()
     save_policy(trainer, folder)
     return summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
+
+
+def join_group(hardware: HardwareConfig) -> None:
+    """Open DeepSpeed's connections on CPUs, where it would otherwise look for another backend than gloo."""
+    if hardware.zero_stage and hardware.accelerator == Accelerator.cpu:
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="gloo")
 
 
 def quiet(trainer: "Trainer") -> None:

@@ -72,6 +72,7 @@ def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
         "tf32": hardware.tf32 or None,
         "use_cpu": hardware.accelerator == Accelerator.cpu,
         "dataloader_pin_memory": hardware.accelerator != Accelerator.cpu,
+        "ddp_find_unused_parameters": False,  # there are none; looking for them costs a pass over the graph
         "deepspeed": deepspeed_settings(hardware.zero_stage) if hardware.zero_stage else None,
         "seed": config.seed,
         "logging_steps": hardware.logging_steps,

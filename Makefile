@@ -28,12 +28,13 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $(STAMP)
 
 demo: $(STAMP) ## align a real model in two stages, merge, judge, plot; MODEL=nano: smaller, with sweeps
-	$(RUN) -m sacpo_exp.train model=$(MODEL) paths.outputs=$(OUTPUTS)
-	$(RUN) -m sacpo_exp.eval model=$(MODEL) policies=all merge_ratio=0.5 paths.outputs=$(OUTPUTS)
 ifeq ($(MODEL),nano)
 	$(RUN) -m sacpo_exp.train -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
-	$(RUN) -m sacpo_exp.eval -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
+	$(RUN) -m sacpo_exp.eval -m model=nano policies=all beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
 	$(RUN) -m sacpo_exp.eval -m model=nano merge_ratio=0.25,0.5,0.75 paths.outputs=$(OUTPUTS)
+else
+	$(RUN) -m sacpo_exp.train model=$(MODEL) paths.outputs=$(OUTPUTS)
+	$(RUN) -m sacpo_exp.eval model=$(MODEL) policies=all merge_ratio=0.5 paths.outputs=$(OUTPUTS)
 endif
 	$(RUN) -m sacpo_exp.report model=$(MODEL) paths.outputs=$(OUTPUTS)
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.schema import DatasetSource, ModelConfig, ModelSource, RunConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import DatasetSource, LossName, ModelConfig, ModelSource, RunConfig, StageConfig, StageJob
 from sacpo_exp.config.validation import stages_of
+from sacpo_exp.data.preferences import undesirable_weight, unpaired_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import fingerprint, load_rows, view_artifact, write_view
-from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.errors import DataError, MissingArtifactError
 from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
@@ -31,10 +32,15 @@ class Run:
 
 
 def open_run(config: RunConfig) -> Run:
-    """Read and check the data, and plan."""
+    """Read and check the data, and plan.
+
+    Raises:
+        DataError: a file can't be used, or has nothing for one of the stages to learn from.
+    """
     # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
     fingerprints = take_fingerprints(config)
+    check_labels(config)
     return Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
 
 
@@ -53,6 +59,19 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
         judge=content_hash(judge_rows(config)),
         models={path: _hash_model(Path(path).expanduser()) for path in folders if path},
     )
+
+
+def check_labels(config: RunConfig) -> None:
+    """Raises DataError for a KTO stage whose rows have one label only: now, not when its turn comes."""
+    for name, stage in stages_of(config):
+        if isinstance(stage, StageConfig) and stage.loss.name == LossName.kto:
+            dataset = stage.dataset or config.dataset
+            labels = [row["label"] for row in unpaired_view(load_rows(dataset, "train"), stage.criterion)]
+            try:
+                undesirable_weight(labels)
+            except DataError as error:
+                where = dataset.path or f"dataset={dataset.name}"
+                raise DataError(f"{where} can't be used for stages.{name}: {error} Try: objective=dpo") from error
 
 
 def judge_rows(config: RunConfig) -> list[dict[str, Any]]:

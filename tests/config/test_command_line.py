@@ -1,6 +1,8 @@
 """The real commands, as a user types them: what they print, how they end, and that mistakes cost no import of torch."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +119,15 @@ def test_a_dataset_row_that_can_t_be_used_is_shown(cli: Command, rows_file: Any)
     result = cli("train", "dataset=local", f"dataset.path={rows_file}", "dry_run=true", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == f"error: {rows_file} has rows that can't be used:\nrow 1: `response_0` is missing\n"
+
+
+def test_kto_without_rows_of_one_label_is_refused_before_anything_is_trained(cli: Command, rows_file: Path) -> None:
+    rows = [json.loads(line) for line in rows_file.read_text("utf-8").splitlines()]
+    safe = [row | {"is_response_0_safe": True, "is_response_1_safe": True} for row in rows]
+    rows_file.write_text("".join(json.dumps(row) + "\n" for row in safe), "utf-8")
+    result = cli("train", "objective=dpo_then_kto", "dataset=local", f"dataset.path={rows_file}", light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.startswith(
+        f"error: {rows_file} can't be used for stages.second: KTO needs completions of both"
+    )
+    assert result.stderr.endswith("is undesirable. Try: objective=dpo\n")

@@ -1,0 +1,199 @@
+"""Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import make_config, make_run
+
+from sacpo_exp.config.schema import ReportConfig
+from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation import DIVERGENCE, RESPONSES, VERDICTS, diverge, fit, judge, read_records, respond
+from sacpo_exp.generation.divergence import measure_divergence
+from sacpo_exp.generation.engine import Decoding, Response, encode, generate_responses
+from sacpo_exp.judging.scorer_judge import HEADS
+from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
+from sacpo_exp.pipeline import Run, locate, train_policies
+from sacpo_exp.report import report
+
+PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
+
+
+@pytest.fixture(scope="module")
+def run(outputs: Path) -> Run:
+    """A trained plan with a merge."""
+    run = make_run(outputs, "merge_ratio=0.5", "policies=all")
+    train_policies(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def policy(run: Run) -> tuple[Any, Any]:
+    """The second policy in float32, and its tokenizer."""
+    location = locate(run, run.plan.policies["second"])
+    return load_policy(location, "float32"), load_tokenizer(location, None)
+
+
+def stages_in(run: Run) -> set[str]:
+    return {path.name for path in (run.store.root / "stage").iterdir()}
+
+
+def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
+    before = stages_in(run)
+    evaluate(run.config)
+    for name, policy in run.plan.policies.items():
+        records = read_records(judge(run, name) / VERDICTS)
+        assert len(records) == 12
+        assert {record["state"] for record in records} == {"ok"}
+        said = [record["response"] for record in read_records(respond(run, policy) / RESPONSES)]
+        assert [record["response"] for record in records] == said
+        if name == "baseline":
+            assert {record[c]["verdict"] for record in records for c in ("helpfulness", "safety")} == {0.5}
+        else:
+            assert len(read_records(diverge(run, policy) / DIVERGENCE)) == 4
+    assert stages_in(run) == before
+
+
+def test_a_report_is_drawn_from_what_was_evaluated(
+    run: Run, capsys: pytest.CaptureFixture[str], configure: Any
+) -> None:
+    evaluate(run.config)
+    config: ReportConfig = configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report")
+    report(config)
+    printed = capsys.readouterr().out
+    assert "Differences, paired by prompt" in printed
+    folder = Path(run.config.paths.outputs) / "report"
+    assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
+
+
+def test_merges_are_evaluated_without_training(run: Run, outputs: Path) -> None:
+    before = stages_in(run)
+    for ratio in (0.25, 0.75):
+        config = make_config(outputs, f"merge_ratio={ratio}")
+        evaluate(config)
+        assert len(read_records(judge(make_run(outputs, f"merge_ratio={ratio}"), "merged") / VERDICTS)) == 12
+    assert stages_in(run) == before
+
+
+def test_an_untrained_policy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtifactError, match=r"^not trained yet: tiny\.sft-.* with the same overrides first\.$"):
+        evaluate(make_config(tmp_path))
+
+
+def test_the_scorer_is_fitted_on_rows_that_no_policy_trains_on(run: Run) -> None:
+    metrics = run.store.manifest(next(spec for spec in [scorer_of(run)])).metrics
+    assert (fit(run) / HEADS).is_file()
+    for criterion in ("helpfulness", "safety"):
+        assert metrics[criterion]["n"] == 96
+        assert {"accuracy", "length_only", "keyword"} < set(metrics[criterion])
+
+
+def scorer_of(run: Run) -> Any:
+    from sacpo_exp.evaluation_plan import scorer_artifact
+
+    return scorer_artifact(run.config, run.fingerprints)
+
+
+def one_by_one(model: Any, tokenizer: Any, prompt: str, limit: int) -> list[int]:
+    """Greedy tokens of one prompt alone, without the end mark."""
+    ids = torch.tensor([encode(tokenizer, prompt)])
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=limit,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    tokens = output[0, ids.shape[1] :].tolist()
+    return tokens[: tokens.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in tokens else tokens
+
+
+def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any], tmp_path: Path) -> None:
+    model, tokenizer = policy
+    responses = generate_responses(model, tokenizer, PROMPTS, Decoding(70, 3), tmp_path, "test")
+    assert [response.index for response in responses] == [0, 1, 2, 3]
+    for prompt, response in zip(PROMPTS, responses, strict=True):
+        expected = one_by_one(model, tokenizer, prompt, 70)
+        assert response.tokens == expected
+        assert response.finish_reason == ("length" if len(expected) == 70 else "stop")
+
+
+def test_a_killed_generation_goes_on_and_says_the_same(
+    policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = policy
+    for decoding in (Decoding(40, 2), Decoding(40, 2, seed=3)):
+        whole, halved = tmp_path / f"whole{decoding.seed}", tmp_path / f"halved{decoding.seed}"
+        whole.mkdir()
+        halved.mkdir()
+        expected = generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
+        calls = count_calls(model, monkeypatch, stop_at=2)
+        with pytest.raises(KeyboardInterrupt):
+            generate_responses(model, tokenizer, PROMPTS, decoding, halved, "test")
+        monkeypatch.undo()
+        with (halved / "journal.jsonl").open("a", encoding="utf-8") as file:
+            file.write('["0/1", [{"ind')  # cut short by the kill
+        calls = count_calls(model, monkeypatch)
+        assert generate_responses(model, tokenizer, PROMPTS, decoding, halved, "test") == expected
+        again = len(calls)
+        monkeypatch.undo()
+        calls = count_calls(model, monkeypatch)
+        generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
+        monkeypatch.undo()
+        assert again == len(calls) - 1  # the batch that was finished before the kill
+        assert list(halved.iterdir()) == []
+
+
+def count_calls(model: Any, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[int]:
+    """Count calls of `generate`; at the given one the user presses Ctrl-C."""
+    calls: list[int] = []
+    generate = model.generate
+
+    def counting(**arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return generate(**arguments)
+
+    monkeypatch.setattr(model, "generate", counting)
+    return calls
+
+
+def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) -> None:
+    model, tokenizer = policy
+    (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
+    mark = whole.text[5:7]
+    (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
+    assert cut.text == whole.text[: whole.text.index(mark)].strip()
+    assert cut.finish_reason == "stop"
+
+
+def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, policy: tuple[Any, Any]) -> None:
+    model, tokenizer = policy
+    location = locate(run, run.plan.policies["baseline"])
+    baseline = load_policy(Location(location.path), "float32")
+    prompt, said = encode(tokenizer, "Hi"), [5, 6, 7]
+    response = [Response(0, said, "", "stop")]
+    end = tokenizer.eos_token_id
+    assert measure_divergence(model, model, [prompt], response, end) == [0.0]
+    (value,) = measure_divergence(model, baseline, [prompt], response, end)
+    by_hand = 0.0
+    for length in range(4):  # three tokens and the end mark
+        ids = torch.tensor([prompt + said[:length]])
+        with torch.no_grad():
+            ours, theirs = (m(input_ids=ids).logits[0, -1].double().softmax(-1) for m in (model, baseline))
+        by_hand += float((ours * (ours / theirs).log()).sum())
+    assert value == pytest.approx(by_hand, rel=1e-3)
+    assert by_hand > 0
+
+
+def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> None:
+    evaluate(run.config)
+    for folder, _ in run.store.manifests():
+        text = (folder / "manifest.json").read_text("utf-8")
+        assert str(run.store.root) not in text
+        json.loads(text)

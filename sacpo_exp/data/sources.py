@@ -1,14 +1,15 @@
 """Where rows come from, and their views on disk. The only caller of `datasets`."""
 
 import functools
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import Criterion, DatasetConfig, DatasetSource, LossName
+from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import Row, check_rows, make_view, split_by_prompt
+from sacpo_exp.data.files import RawRows, find_files, read_raw
+from sacpo_exp.data.preferences import Preferences, Row, make_view, split_by_prompt
+from sacpo_exp.data.schemas import normalise
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 
@@ -18,19 +19,26 @@ if TYPE_CHECKING:
 SPLITS = ("train", "heldout")
 
 
-def load_rows(dataset: DatasetConfig, part: str) -> list[Row]:
+def load_preferences(dataset: DatasetConfig, part: str) -> Preferences:
     """Checked rows of one part: `train` and `heldout`, and for the demo also `judge`.
 
     Raises:
-        DataError: the file can't be read, or a row is not in the schema.
+        DataError: a file can't be read, or a row is not in the schema.
     """
     if dataset.source == DatasetSource.demo:
         rows = generate_rows(part, dataset.seed)
+        data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(rows))
     else:
-        train, held_out = split_by_prompt(read_file(dataset.path or ""), dataset.heldout_fraction, dataset.seed)
+        data = normalise(read_sources(dataset.path or ""), dataset)
+        train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
         rows = {"train": train, "heldout": held_out}[part]
     limits = {"train": dataset.max_rows, "heldout": dataset.max_heldout_rows}
-    return rows[: limits.get(part)]
+    return data.with_rows(rows[: limits.get(part)])
+
+
+def load_rows(dataset: DatasetConfig, part: str) -> list[Row]:
+    """The rows of `load_preferences`."""
+    return list(load_preferences(dataset, part).rows)
 
 
 def fingerprint(dataset: DatasetConfig) -> str:
@@ -39,31 +47,11 @@ def fingerprint(dataset: DatasetConfig) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def read_file(path: str) -> tuple[Row, ...]:
-    """Rows of a json (list of objects) or jsonl file, checked."""
-    file = Path(path).expanduser()
-    try:
-        text = file.read_text("utf-8-sig")  # a byte order mark is no part of the first row
-        rows = json.loads(text) if text.lstrip().startswith("[") else _read_lines(text, path)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start} can't be decoded.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: line {error.lineno}: {error.msg}.") from error
-    check_rows(rows, path)
-    return tuple(rows)
-
-
-def _read_lines(text: str, path: str) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        try:
-            if line.strip():
-                rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not valid JSON lines: line {number}: {error.msg}.") from error
-    return rows
+def read_sources(path: str) -> tuple[RawRows, ...]:
+    """Raw rows of a file, or of every file in a folder."""
+    files = find_files(path)
+    is_folder = Path(path).expanduser().is_dir()
+    return tuple(read_raw(file, f"{path}/{file.name}" if is_folder else path) for file in files)
 
 
 def view_artifact(dataset: DatasetConfig, rows_hash: str, loss: LossName, criterion: Criterion | None) -> ArtifactSpec:
@@ -83,7 +71,7 @@ def write_view(
 
         counts = {}
         for split in SPLITS:
-            view = make_view(load_rows(dataset, split), loss, criterion)
+            view = make_view(load_preferences(dataset, split), loss, criterion)
             if not view:
                 raise DataError(f"`dataset={dataset.name}` has no rows in its {split} part ({asdict(dataset)}).")
             Dataset.from_list(view).save_to_disk(folder / split)

@@ -17,7 +17,9 @@ PACKAGE = Path(__file__).parents[2] / "sacpo_exp"
 LAYERS = (
     ("errors",),
     ("config",),
-    ("store", "scoring", "data.preferences", "data.demo"),
+    ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo"),
+    ("data.forms", "data.selection"),
+    ("data.schemas", "data.statistics"),
     ("plan", "data.prompts", "judging.verdicts"),
     ("evaluation_plan", "models", "data.sources"),
     ("tracking", "generation", "judging", "merging", "reporting"),

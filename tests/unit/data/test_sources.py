@@ -1,19 +1,22 @@
 """Reading rows from files, and their views on disk."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import Criterion, DatasetConfig, DatasetSource, LossName
+from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName
+from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import make_view
-from sacpo_exp.data.sources import fingerprint, load_rows, read_file, read_view, view_artifact, write_view
+from sacpo_exp.data.preferences import Preferences, Row, make_view
+from sacpo_exp.data.schemas import normalise
+from sacpo_exp.data.sources import fingerprint, load_rows, read_sources, read_view, view_artifact, write_view
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import Store
 
-ROWS = generate_rows("heldout", 0)[:12]
+ROWS = [{name: row[name] for name in PKU_FIELDS} for row in generate_rows("heldout", 0)[:12]]
 
 
 def as_lines(rows: list[Any]) -> str:
@@ -22,6 +25,14 @@ def as_lines(rows: list[Any]) -> str:
 
 def from_file(path: Path, **settings: Any) -> DatasetConfig:
     return DatasetConfig(name="local", source=DatasetSource.path, path=str(path), **settings)
+
+
+def pku(rows: Sequence[Row]) -> Preferences:
+    return Preferences(DataSchema.pku, DataSchema.pku, None, tuple(rows))
+
+
+def read_file(path: str) -> tuple[Row, ...]:
+    return normalise(read_sources(path), from_file(Path(path))).rows
 
 
 GOOD = {
@@ -82,8 +93,8 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'nothing'} can't be read: No such file or directory."
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="can't be read: Is a directory"):
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder without files that could be read"):
         read_file(str(tmp_path))
 
 
@@ -130,7 +141,7 @@ def test_the_real_sample_is_read_whole(repo: Path) -> None:
     assert len(rows) == 32
     assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)
     for loss, count in ((LossName.sft, 64), (LossName.dpo, 32), (LossName.kto, 64)):
-        assert len(make_view(rows, loss, Criterion.safety)) == count
+        assert len(make_view(pku(rows), loss, Criterion.safety)) == count
 
 
 @pytest.mark.parametrize("loss", LossName)
@@ -143,7 +154,7 @@ def test_a_view_is_stored_once_and_read_back(tmp_path: Path, loss: LossName) -> 
     assert folder == write_view(dataset, loss, criterion, store, spec)
     for split, limit in (("train", 6), ("heldout", 2)):
         rows = generate_rows(split, 0)[:limit]
-        assert read_view(folder, split).to_list() == make_view(rows, loss, criterion)
+        assert read_view(folder, split).to_list() == make_view(pku(rows), loss, criterion)
     counts = store.manifest(spec).metrics
     assert counts == ({"train": 6, "heldout": 2} if loss == LossName.dpo else {"train": 12, "heldout": 4})
 

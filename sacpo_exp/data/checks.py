@@ -1,0 +1,102 @@
+"""What a row's fields have to hold, and how a user is told which do not. Pure."""
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+from sacpo_exp.errors import DataError
+
+TEXT_FIELDS = ("prompt", "response_0", "response_1")
+FLAG_FIELDS = ("is_response_0_safe", "is_response_1_safe")
+ID_FIELDS = ("better_response_id", "safer_response_id")
+PKU_FIELDS = (*TEXT_FIELDS, *FLAG_FIELDS, *ID_FIELDS)
+SHOWN = 5
+LONGEST = 80  # characters of a value that are shown
+
+_REPR = reprlib.Repr()  # looks no deeper and no further than it shows, however huge a value is
+_REPR.maxstring = _REPR.maxother = LONGEST
+
+
+class BadRowError(Exception):
+    """One row can't be used: `field` (none: the row as a whole) and what is wrong with it."""
+
+    def __init__(self, field: str | None, problem: str) -> None:
+        self.field, self.problem = field, problem
+        super().__init__(f"`{field}` {problem}" if field else problem)
+
+
+def check_rows(rows: Sequence[Any], where: str) -> None:
+    """Check that every row of `where` (a file's name) is in the PKU-SafeRLHF schema.
+
+    Raises:
+        DataError: naming row number (from 1) and field of the first five offenders, and how many more there are.
+    """
+    if not rows:
+        raise DataError(f"{where} holds no rows.")
+    problems = []
+    for number, row in enumerate(rows, 1):
+        try:
+            check_pku(row)
+        except BadRowError as error:
+            problems.append((where, number, str(error)))
+    if problems:
+        raise DataError(list_problems(problems))
+
+
+def list_problems(problems: Sequence[tuple[str, int, str]]) -> str:
+    """The first five of (file, row number, problem), below the names of their files, and how many more there are."""
+    lines: list[str] = []
+    named = None
+    for where, number, problem in problems[:SHOWN]:
+        if where != named:
+            lines.append(f"{where} has rows that can't be used:")
+            named = where
+        lines.append(f"row {number}: {problem}")
+    if len(problems) > SHOWN:
+        lines.append(f"… and {len(problems) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def show(value: Any) -> str:
+    """A value for a message, at most 80 characters of it."""
+    text = _REPR.repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def check_pku(row: Any) -> None:
+    """Raises BadRowError unless `row` has all seven fields of PKU-SafeRLHF, each of its type."""
+    check_object(row)
+    for name in PKU_FIELDS:
+        if name not in row:
+            raise BadRowError(name, "is missing")
+    for name in TEXT_FIELDS:
+        check_text(row[name], name)
+    for name in FLAG_FIELDS:
+        check_flag(row[name], name)
+    for name in ID_FIELDS:
+        if type(row[name]) is not int or row[name] not in (0, 1):
+            raise BadRowError(name, f"must be 0 or 1, but is {show(row[name])}")
+
+
+def check_object(row: Any) -> None:
+    """Raises BadRowError unless `row` is a mapping of fields."""
+    if not isinstance(row, dict):
+        raise BadRowError(None, f"must be an object, but is {type(row).__name__}")
+
+
+def check_text(value: Any, field: str) -> None:
+    """Raises BadRowError unless `value` is a text that says something and can be written as UTF-8."""
+    if not isinstance(value, str) or not value.strip():
+        raise BadRowError(field, f"must be a text, but is {show(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair: JSON can say it, Arrow can't hold it
+            spot = value[max(0, error.start - 10) : error.start + 10]
+            raise BadRowError(field, f"must be valid Unicode, but has {show(spot)}") from error
+
+
+def check_flag(value: Any, field: str) -> None:
+    """Raises BadRowError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise BadRowError(field, f"must be true or false, but is {show(value)}")

@@ -9,9 +9,11 @@ from typing import Any
 
 from sacpo_exp.config.schema import DatasetSource, LossName, ModelConfig, ModelSource, RunConfig, StageConfig, StageJob
 from sacpo_exp.config.validation import stages_of
-from sacpo_exp.data.preferences import undesirable_weight, unpaired_view
+from sacpo_exp.data.preferences import texts_of
+from sacpo_exp.data.preparation import Limits, make_views, prepare_dataset, view_name
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import fingerprint, load_rows, view_artifact, write_view
+from sacpo_exp.data.sources import fingerprint, load_parts, load_rows
+from sacpo_exp.data.statistics import describe
 from sacpo_exp.errors import DataError, MissingArtifactError
 from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
@@ -40,8 +42,9 @@ def open_run(config: RunConfig) -> Run:
     # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
     fingerprints = take_fingerprints(config)
-    check_labels(config)
-    return Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
+    run = Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
+    check_data(run)
+    return run
 
 
 def take_fingerprints(config: RunConfig) -> Fingerprints:
@@ -61,17 +64,42 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
     )
 
 
-def check_labels(config: RunConfig) -> None:
-    """Raises DataError for a KTO stage whose rows have one label only: now, not when its turn comes."""
-    for name, stage in stages_of(config):
-        if isinstance(stage, StageConfig) and stage.loss.name == LossName.kto:
-            dataset = stage.dataset or config.dataset
-            labels = [row["label"] for row in unpaired_view(load_rows(dataset, "train"), stage.criterion)]
-            try:
-                undesirable_weight(labels)
-            except DataError as error:
-                where = dataset.path or f"dataset={dataset.name}"
-                raise DataError(f"{where} can't be used for stages.{name}: {error} Try: objective=dpo") from error
+def check_data(run: Run) -> None:
+    """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
+    for stage in run.plan.stages:
+        found = describe_data(run, stage)
+        name = view_of(stage)
+        reason = found["missing"].get(name)
+        labels = found["labels"].get(criterion_of(stage).value, {}) if stage.config.loss.name == LossName.kto else {}
+        if reason is None and labels and not (labels["desirable"] and labels["undesirable"]):
+            kind = "undesirable" if labels["desirable"] else "desirable"
+            total = labels["desirable"] + labels["undesirable"]
+            reason = f"KTO needs completions of both labels, but none of the {total} is {kind}. Try: objective=dpo"
+        if reason:
+            where = stage.dataset.path or f"dataset={stage.dataset.name}"
+            raise DataError(f"{where} can't be used for stages.{stage.name}: {reason}")
+
+
+def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
+    """`missing` views and `labels` of a stage's training rows, from the store or, if not there, from the rows."""
+    if run.store.has(stage.data):
+        stored: dict[str, Any] = run.store.manifest(stage.data).metrics["train"]
+        return stored
+    data = load_parts(stage.dataset)[0]["train"]
+    return describe(data.form, data.rows, data.criterion) | {"missing": make_views(data, stage.dataset)[1]}
+
+
+def prepare(run: Run, stage: Stage) -> Path:
+    """The prepared views of a stage's dataset, made now if they are not there."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.models.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
+        limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
+        return prepare_dataset(stage.dataset, tokenizer, limits, folder)
+
+    return run.store.get_or_build(stage.data, build)
 
 
 def judge_rows(config: RunConfig) -> list[dict[str, Any]]:
@@ -95,7 +123,7 @@ def train(run: Run, stage: Stage) -> Path:
         from sacpo_exp.launching import run_stage
 
         parent = locate(run, stage.parent)
-        view = write_view(stage.dataset, stage.config.loss.name, criterion_of(stage), run.store, view_of(stage))
+        view = prepare(run, stage) / view_of(stage)
         log.info("trains   %s", stage.artifact.id)
         return run_stage(
             StageJob(
@@ -119,10 +147,9 @@ def criterion_of(stage: Stage) -> Any:
     return stage.config.criterion if isinstance(stage.config, StageConfig) else None
 
 
-def view_of(stage: Stage) -> ArtifactSpec:
-    """The view of the data that a stage reads."""
-    rows = stage.artifact.recipe["dataset"]
-    return view_artifact(stage.dataset, rows, stage.config.loss.name, criterion_of(stage))
+def view_of(stage: Stage) -> str:
+    """Name of the view of its data that a stage reads."""
+    return view_name(stage.config.loss.name, criterion_of(stage))
 
 
 def config_of(run: Run, stage: Stage) -> RunConfig:
@@ -179,8 +206,7 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
 
         if model.source == ModelSource.embedded:
             return convert_embedded(model, spec.recipe["dtype"], folder)
-        rows = load_rows(run.config.dataset, "train")
-        texts = [row[key] for row in rows for key in ("prompt", "response_0", "response_1")]
+        texts = texts_of(load_parts(run.config.dataset)[0]["train"])
         return make_from_scratch(model, spec.recipe["dtype"], run.config.seed, texts, folder)
 
     run.store.get_or_build(spec, build)

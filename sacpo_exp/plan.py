@@ -50,7 +50,8 @@ class Stage:
 
     Attributes:
         name: `base`, `first` or `second`.
-        config: with the dataset filled in that it trains on.
+        dataset: that it trains on.
+        data: the prepared views of that dataset.
         parent: the artifact whose policy is both starting point and reference.
         per_device: rows per device and pass.
     """
@@ -58,6 +59,7 @@ class Stage:
     name: str
     config: BaseStageConfig
     dataset: DatasetConfig
+    data: ArtifactSpec
     parent: ArtifactSpec
     per_device: int
     accumulation: int
@@ -97,6 +99,7 @@ class Plan:
     def training(self) -> Iterator[ArtifactSpec]:
         """Artifacts that `train` makes, in order."""
         yield self.model
+        yield from dict.fromkeys(stage.data for stage in self.stages)
         yield from (stage.artifact for stage in self.stages)
         if self.merge is not None:
             yield self.merge.artifact
@@ -148,6 +151,19 @@ def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fing
     return ArtifactSpec("model", model.name, recipe, (), labels)
 
 
+def dataset_artifact(config: RunConfig, dataset: DatasetConfig, rows: str, model: ArtifactSpec) -> ArtifactSpec:
+    """A dataset's views, cut and tokenised for a model; `rows` is the fingerprint of the rows."""
+    limits = config.optimization
+    recipe = {
+        "rows": rows,
+        "tokenizer": model.id,
+        "max_length": limits.max_length,
+        "max_prompt_length": limits.max_prompt_length,
+    }
+    labels = {"dataset": dataset.name, "model": config.model.name}
+    return ArtifactSpec("dataset", f"{dataset.name}.{model.slug}", recipe, (), labels)
+
+
 def _one_stage_orders(config: RunConfig) -> list[StageConfig]:
     """The one stage of `helpful_only` and of `safety_only`, this configuration's first criterion first."""
     if config.stages.second is None:
@@ -159,11 +175,12 @@ def _one_stage_orders(config: RunConfig) -> list[StageConfig]:
 def _stage(
     config: RunConfig, name: str, stage: BaseStageConfig, parent: ArtifactSpec, fingerprints: Fingerprints
 ) -> Stage:
-    key = f"stages.{name}.dataset"
+    rows = fingerprints.datasets[f"stages.{name}.dataset" if stage.dataset else "dataset"]
     dataset = stage.dataset or config.dataset
+    model = model_artifact(config.model, config.seed, config.optimization.dtype.value, fingerprints)
     per_device = per_device_batch_size(config, stage)
     recipe = {
-        "dataset": fingerprints.datasets[key if stage.dataset else "dataset"],
+        "dataset": rows,
         "loss": _plain(_loss_that_matters(stage)),
         "global_batch_size": stage.global_batch_size,
         "learning_rate": stage.learning_rate,
@@ -180,7 +197,8 @@ def _stage(
         "stage", _stage_slug(parent, stage), recipe, (parent.id,), _stage_labels(config, parent, stage)
     )
     accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
-    return Stage(name, stage, dataset, parent, per_device, accumulation, artifact)
+    data = dataset_artifact(config, dataset, rows, model)
+    return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
 
 
 def _loss_that_matters(stage: BaseStageConfig) -> dict[str, Any]:

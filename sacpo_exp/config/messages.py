@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sacpo_exp.config.schema import ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
 
-SCHEMAS: dict[str, type] = {"train": RunConfig, "eval": RunConfig, "report": ReportConfig}
+SCHEMAS: dict[str, type] = {"train": RunConfig, "eval": RunConfig, "prepare": RunConfig, "report": ReportConfig}
 
 
 @contextmanager

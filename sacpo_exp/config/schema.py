@@ -181,6 +181,7 @@ class OptimizationConfig:
     weight_decay: float = MISSING
     max_grad_norm: float = MISSING
     max_length: int = MISSING
+    max_prompt_length: int = MISSING
     dtype: FloatType = MISSING
     autocast: FloatType | None = None
 

@@ -51,6 +51,14 @@ def prompt_text(prompt: str | list[dict[str, str]]) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
+def texts_of(data: Preferences) -> list[str]:
+    """All that is said in the rows, in their order: what a tokenizer may learn from."""
+    if data.form == DataSchema.pku:
+        return [row[name] for row in data.rows for name in ("prompt", "response_0", "response_1")]
+    said_in = ("prompt", "chosen", "rejected", "completion")
+    return [prompt_text(row[name]) for row in data.rows for name in said_in if name in row]
+
+
 def normalise_text(text: str) -> str:
     """A text without what hardly makes it another: case and white space."""
     return " ".join(text.casefold().split())

@@ -1,88 +1,159 @@
-"""Where rows come from, and their views on disk. The only caller of `datasets`."""
+"""Where rows come from: demo, files, hub; and views on disk. The only caller of `datasets`."""
 
 import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName
+from sacpo_exp.config.schema import DataSchema, DatasetConfig, DatasetSource
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.files import RawRows, find_files, read_raw
-from sacpo_exp.data.preferences import Preferences, Row, make_view, split_by_prompt
+from sacpo_exp.data.files import RawRows, find_files, hash_files, is_saved_dataset, read_raw
+from sacpo_exp.data.preferences import Preferences, Row, split_by_prompt
 from sacpo_exp.data.schemas import normalise
+from sacpo_exp.data.selection import flip_labels, mix, select_rows
 from sacpo_exp.errors import DataError
-from sacpo_exp.store import ArtifactSpec, Store, content_hash
+from sacpo_exp.store import content_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SPLITS = ("train", "heldout")
+#: Settings that say where rows lie, not which they are.
+PLACES = ("name", "path", "heldout_path", "mix", "revision")
 
 
-def load_preferences(dataset: DatasetConfig, part: str) -> Preferences:
-    """Checked rows of one part: `train` and `heldout`, and for the demo also `judge`.
+def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str, int]]:
+    """Checked rows of `train` and `heldout`, and how many rows were left out or turned around, by setting.
 
     Raises:
-        DataError: a file can't be read, or a row is not in the schema.
+        DataError: a source can't be read, a row is not in the schema, or nothing is left.
     """
     if dataset.source == DatasetSource.demo:
-        rows = generate_rows(part, dataset.seed)
-        data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(rows))
+        parts = {name: _demo(dataset, name) for name in SPLITS}
+        counts: dict[str, int] = {}
     else:
-        data = normalise(read_sources(dataset.path or ""), dataset)
-        train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
-        rows = {"train": train, "heldout": held_out}[part]
-    limits = {"train": dataset.max_rows, "heldout": dataset.max_heldout_rows}
-    return data.with_rows(rows[: limits.get(part)])
+        parts, counts = _load_sources(dataset)
+    train = parts["train"]
+    if dataset.flip_fraction:
+        flipped = flip_labels(train.form, train.rows, dataset.flip_fraction, dataset.seed)
+        train, counts["flip_fraction"] = train.with_rows(flipped.rows), flipped.count
+    limited = {
+        "train": train.with_rows(train.rows[: dataset.max_rows]),
+        "heldout": parts["heldout"].with_rows(parts["heldout"].rows[: dataset.max_heldout_rows]),
+    }
+    if empty := [name for name, part in limited.items() if not part.rows]:
+        raise DataError(f"`dataset={dataset.name}` has no rows in its {empty[0]} part. Try: a larger heldout_fraction")
+    return limited, counts
 
 
 def load_rows(dataset: DatasetConfig, part: str) -> list[Row]:
-    """The rows of `load_preferences`."""
-    return list(load_preferences(dataset, part).rows)
+    """Rows of `train` or `heldout`, and for the demo also of `judge`."""
+    if dataset.source == DatasetSource.demo and part == "judge":
+        return generate_rows(part, dataset.seed)
+    return list(load_parts(dataset)[0][part].rows)
 
 
-def fingerprint(dataset: DatasetConfig) -> str:
-    """Hash of the rows that training and its measurement see; the file's path and name don't matter."""
-    return content_hash({part: load_rows(dataset, part) for part in SPLITS})
+def _demo(dataset: DatasetConfig, part: str) -> Preferences:
+    data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, dataset.seed)))
+    return select_rows(data, dataset)[0]
+
+
+def _load_sources(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str, int]]:
+    if dataset.mix:
+        sources = [normalise(read_sources(part.path), dataset) for part in dataset.mix]
+        data = mix(sources, [part.weight for part in dataset.mix], dataset.seed).preferences
+    else:
+        data = normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
+    data, counts = select_rows(data, dataset)
+    counts |= {"on_bad_row": data.skipped} if data.skipped else {}
+    if dataset.heldout_path or dataset.heldout_split:
+        read = _read(dataset, dataset.heldout_path or dataset.path or "", dataset.heldout_split or "train")
+        return {"train": data, "heldout": select_rows(normalise(read, dataset), dataset)[0]}, counts
+    train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
+    return {"train": data.with_rows(train), "heldout": data.with_rows(held_out)}, counts
+
+
+def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:
+    if dataset.source == DatasetSource.hub:
+        return (read_hub(path, dataset.revision, split),)
+    return read_sources(path)
 
 
 @functools.lru_cache(maxsize=2)
 def read_sources(path: str) -> tuple[RawRows, ...]:
-    """Raw rows of a file, or of every file in a folder."""
+    """Raw rows of a file, of every file in a folder, or of a folder that `save_to_disk` wrote."""
+    if is_saved_dataset(path):
+        return (_read_saved(path),)
     files = find_files(path)
     is_folder = Path(path).expanduser().is_dir()
     return tuple(read_raw(file, f"{path}/{file.name}" if is_folder else path) for file in files)
 
 
-def view_artifact(dataset: DatasetConfig, rows_hash: str, loss: LossName, criterion: Criterion | None) -> ArtifactSpec:
-    """The view of a dataset that a loss reads, as an artifact of its own: all runs of a sweep share it."""
-    names = [loss.value] + ([criterion.value] if criterion else [])
-    recipe = {"rows": rows_hash, "loss": loss.value, "criterion": criterion.value if criterion else None}
-    return ArtifactSpec("view", ".".join([dataset.name, *names]), recipe, (), {"dataset": dataset.name})
+def _read_saved(path: str) -> RawRows:
+    from datasets import DatasetDict, load_from_disk
+
+    with _explained(path):
+        read = load_from_disk(str(Path(path).expanduser()))
+    if isinstance(read, DatasetDict):
+        raise DataError(f"{path} holds several splits ({', '.join(read)}). Try: dataset.path={path}/{next(iter(read))}")
+    return RawRows(path, list(enumerate(read.to_list(), 1)))
 
 
-def write_view(
-    dataset: DatasetConfig, loss: LossName, criterion: Criterion | None, store: Store, spec: ArtifactSpec
-) -> Path:
-    """Build the view as Arrow files in the store, or find it there; TRL keeps its caches of it in the same folder."""
+def read_hub(path: str, revision: str | None, split: str) -> RawRows:
+    """Rows of one split of a repository on the hub, or of its copy in the local cache.
 
-    def build(folder: Path) -> dict[str, Any]:
-        from datasets import Dataset
+    Raises:
+        DataError: there is no such repository, revision or split, or the hub can't be reached.
+    """
+    from datasets import load_dataset
 
-        counts = {}
-        for split in SPLITS:
-            view = make_view(load_preferences(dataset, split), loss, criterion)
-            if not view:
-                raise DataError(f"`dataset={dataset.name}` has no rows in its {split} part ({asdict(dataset)}).")
-            Dataset.from_list(view).save_to_disk(folder / split)
-            counts[split] = len(view)
-        return counts
+    with _explained(path):
+        rows = load_dataset(path, revision=revision, split=split)
+    return RawRows(f"{path}, split {split}", list(enumerate(rows.to_list(), 1)))
 
-    return store.get_or_build(spec, build)
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """What `datasets` complains about, in one sentence with what to do."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} can't be read: {reason} Without network, give a file. Try: dataset=local dataset.path=FILE"
+        ) from error
+
+
+def fingerprint(dataset: DatasetConfig) -> str:
+    """Hash of what decides which rows are read: the content of files, a commit, and the settings; not their place."""
+    settings = {key: value for key, value in asdict(dataset).items() if key not in PLACES}
+    if dataset.source == DatasetSource.demo:
+        identity: Any = {part: generate_rows(part, dataset.seed) for part in SPLITS}
+    elif dataset.source == DatasetSource.hub:
+        identity = [dataset.path, dataset.revision]
+    else:
+        parts = [(part.path, part.weight) for part in dataset.mix] or [(dataset.path or "", 1.0)]
+        identity = [[hash_files(path), weight] for path, weight in parts]
+        identity.append(hash_files(dataset.heldout_path) if dataset.heldout_path else None)
+    return content_hash({"identity": identity, "settings": _plain(settings)})
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
+
+
+def save_view(rows: Sequence[Row], folder: Path) -> None:
+    """Write a view as Arrow files; TRL keeps its caches of it, reference log-probabilities say, beside them."""
+    from datasets import Dataset
+
+    Dataset.from_list(list(rows)).save_to_disk(folder)
 
 
 def read_view(folder: Path, split: str) -> "Dataset":
-    """One split of a view that `write_view` made, memory-mapped."""
+    """One split of a view, memory-mapped."""
     from datasets import load_from_disk
 
     return load_from_disk(str(folder / split))

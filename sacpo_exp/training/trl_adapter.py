@@ -26,21 +26,23 @@ def build_trainer(
     Reference log-probabilities are computed here, from `policy` as it was loaded, before any update and before a
     checkpoint is resumed: starting point and reference are the same policy by construction.
     """
-    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+    from trl import DPOConfig, KTOConfig, SFTConfig, SFTTrainer
+
+    from sacpo_exp.training.tokenised import TokenisedDPOTrainer, TokenisedKTOTrainer
 
     arguments = common_arguments(job, stage)
     train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
     if not isinstance(stage, StageConfig):
-        return SFTTrainer(model=policy, args=SFTConfig(**arguments), **data)
+        return SFTTrainer(model=policy, args=SFTConfig(completion_only_loss=True, **arguments), **data)
     arguments |= reference_arguments(job.config, stage)
     if stage.loss.name == LossName.dpo:
         losses = {"loss_type": [stage.loss.loss_type], "label_smoothing": stage.loss.label_smoothing}
-        return DPOTrainer(model=policy, args=DPOConfig(**arguments, **losses), **data)
+        return TokenisedDPOTrainer(model=policy, args=DPOConfig(**arguments, **losses), **data)
     # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
     # the two responses of one prompt must not stay side by side.
     data |= {"train_dataset": train.shuffle(seed=job.config.seed), "eval_dataset": heldout.shuffle(seed=0)}
-    return KTOTrainer(model=policy, args=KTOConfig(**arguments, **kto_arguments(stage, train)), **data)
+    return TokenisedKTOTrainer(model=policy, args=KTOConfig(**arguments, **kto_arguments(stage, train)), **data)
 
 
 def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":

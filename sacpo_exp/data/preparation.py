@@ -1,0 +1,139 @@
+"""A dataset made ready for training: prompts cut, every view tokenised, all of it counted."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sacpo_exp.config.schema import Criterion, DatasetConfig, LossName
+from sacpo_exp.data.preferences import Preferences, Row, make_view, normalise_text, prompt_text
+from sacpo_exp.data.sources import load_parts, save_view
+from sacpo_exp.data.statistics import describe, length_quantiles
+from sacpo_exp.data.tokenising import Cuts, Tokens, cut_prompts, key_of, tokenise
+from sacpo_exp.errors import DataError
+from sacpo_exp.store import content_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROMPTS = "prompts.txt"
+#: Fields of a view that hold completions.
+COMPLETIONS = ("completion", "chosen", "rejected")
+#: Every kind of view that there can be.
+VIEWS = [(LossName.sft, None)] + [(loss, each) for loss in (LossName.dpo, LossName.kto) for each in Criterion]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Tokens of a whole dialogue, and of the text of its prompt."""
+
+    max_length: int
+    max_prompt_length: int
+
+
+def view_name(loss: LossName, criterion: Criterion | None) -> str:
+    """`sft`, `dpo.helpfulness`, …: the folder of a view."""
+    return f"{loss.value}.{criterion.value}" if criterion else loss.value
+
+
+def prepare_dataset(
+    dataset: DatasetConfig, tokenizer: "PreTrainedTokenizerBase", limits: Limits, folder: Path
+) -> dict[str, Any]:
+    """Write all views that the rows allow into `folder/<view>/<split>`, and return what there is to know of them.
+
+    Raises:
+        DataError: the rows can't be used, or a prompt fills `max_length` by itself.
+    """
+    parts, left_out = load_parts(dataset)
+    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "left_out": left_out}
+    for split, data in parts.items():
+        metrics[split] = describe(data.form, data.rows, data.criterion)
+        metrics[split] |= _write_views(data, dataset, tokenizer, limits, split, folder)
+    prompts = sorted({hash_prompt(prompt_text(row["prompt"])) for row in parts["train"].rows})
+    (folder / PROMPTS).write_text("".join(f"{line}\n" for line in prompts), "utf-8")
+    return metrics
+
+
+def hash_prompt(prompt: str) -> str:
+    """What a training prompt is recognised by among evaluation prompts: case and white space don't matter."""
+    return content_hash(normalise_text(prompt))
+
+
+def make_views(data: Preferences, dataset: DatasetConfig) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Every view that these rows allow by name, and why the others are missing."""
+    views, missing = {}, {}
+    for loss, criterion in VIEWS:
+        name = view_name(loss, criterion)
+        try:
+            views[name] = make_view(data, loss, criterion, dataset.only_mixed_safety_pairs)
+        except DataError as error:
+            missing[name] = str(error)
+    return views, missing
+
+
+def _write_views(
+    data: Preferences,
+    dataset: DatasetConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: Limits,
+    split: str,
+    folder: Path,
+) -> dict[str, Any]:
+    views, missing = make_views(data, dataset)
+    entries = [entry for view in views.values() for entry in view]
+    cuts = cut_prompts(tokenizer, (entry["prompt"] for entry in entries), limits.max_prompt_length)
+    tokens = tokenise(tokenizer, ((cuts.shortened[key_of(e["prompt"])], e[n]) for e in entries for n in _said_in(e)))
+    longest = max(len(each.prompt) for each in tokens.values())
+    if longest >= limits.max_length:
+        raise DataError(
+            f"a prompt of `dataset={dataset.name}` has {longest} tokens in the chat template, which leaves nothing of "
+            f"`optimization.max_length` = {limits.max_length}. Try: a smaller optimization.max_prompt_length"
+        )
+    for name, view in views.items():
+        add_ids = _as_sequence if name == LossName.sft.value else _as_parts
+        save_view([entry | add_ids(_tokens_of(entry, cuts, tokens)) for entry in view], folder / name / split)
+    return {
+        "views": {name: len(view) for name, view in views.items()},
+        "missing": missing,
+        "prompts_cut": len(cuts.cut),
+        "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
+        **describe_lengths("prompt_tokens", [len(each.prompt) for each in tokens.values()]),
+        **describe_lengths("completion_tokens", [len(each.completion) for each in tokens.values()]),
+    }
+
+
+def describe_lengths(name: str, lengths: list[int]) -> dict[str, Any]:
+    """Quantiles, and a histogram of about thirty bars: how many lengths there are from each bar's left edge on."""
+    width = max(1, max(lengths) // 30)
+    counts = Counter(length // width * width for length in lengths)
+    histogram = {"width": width, "counts": {str(edge): counts[edge] for edge in sorted(counts)}}
+    return {name: length_quantiles(lengths), f"{name}_histogram": histogram}
+
+
+def _said_in(entry: Row) -> list[str]:
+    return [name for name in COMPLETIONS if name in entry]
+
+
+def _tokens_of(entry: Row, cuts: Cuts, tokens: dict[Any, Tokens]) -> dict[str, Tokens]:
+    """Tokens of each completion of a view's row, behind the prompt as it was cut."""
+    prompt = key_of(cuts.shortened[key_of(entry["prompt"])])
+    return {name: tokens[prompt, key_of(entry[name])] for name in _said_in(entry)}
+
+
+def _as_parts(found: dict[str, Tokens]) -> Row:
+    """`prompt_ids` and `<name>_ids`, as TRL's DPO and KTO trainers call them.
+
+    The prompt ends where the first of the completions diverges from it.
+    """
+    start = min(len(each.prompt) for each in found.values())
+    ids = {f"{name}_ids": np.concatenate([each.prompt[start:], each.completion]) for name, each in found.items()}
+    return {"prompt_ids": next(iter(found.values())).prompt[:start]} | ids
+
+
+def _as_sequence(found: dict[str, Tokens]) -> Row:
+    """`input_ids` and `completion_mask`, as TRL's SFT trainer calls them."""
+    (tokens,) = found.values()
+    mask = np.concatenate([np.zeros(len(tokens.prompt), np.int8), np.ones(len(tokens.completion), np.int8)])
+    return {"input_ids": np.concatenate([tokens.prompt, tokens.completion]), "completion_mask": mask}

@@ -161,3 +161,96 @@ def test_the_split_keeps_the_order_of_rows() -> None:
 
 def test_at_least_one_prompt_is_held_out() -> None:
     assert len(split_by_prompt([make_row("A?"), make_row("B?")], 0.01, seed=0)[1]) == 1
+
+
+def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None:
+    rows = [
+        make_row(text) for number in range(40) for text in (f"Ask {number}?", f"ask  {number}?\n", f"ASK {number}?")
+    ]
+    train, held_out = split_by_prompt(rows, 0.25, seed=0)
+    assert (len(train), len(held_out)) == (90, 30)
+    numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, held_out)]
+    assert not numbers[0] & numbers[1]
+
+
+def test_dialogues_are_split_by_all_that_is_said() -> None:
+    rows = [{"prompt": [*turns("Hi?"), *turns("Yes?", "assistant"), *turns(f"{n % 10}")]} for n in range(40)]
+    train, held_out = split_by_prompt(rows, 0.2, seed=0)
+    assert (len(train), len(held_out)) == (32, 8)
+    assert all(row not in train for row in held_out)
+    flat = [make_row("\n".join(message["content"] for message in row["prompt"])) for row in rows]
+    same = split_by_prompt(flat, 0.2, seed=0)[1]
+    assert [rows.index(row) for row in held_out] == [flat.index(row) for row in same]
+
+
+def turns(text: str, role: str = "user") -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+PROMPT, GOOD, BAD = turns("Hi?"), turns("good", "assistant"), turns("bad", "assistant")
+PAIRS = Preferences(DataSchema.pairs, DataSchema.hh, SAFETY, ({"prompt": PROMPT, "chosen": GOOD, "rejected": BAD},))
+UNPAIRED = Preferences(
+    DataSchema.unpaired,
+    DataSchema.unpaired,
+    SAFETY,
+    (
+        {"prompt": PROMPT, "completion": GOOD, "label": True},
+        {"prompt": PROMPT, "completion": BAD, "label": False},
+    ),
+)
+ONE_CRITERION: dict[str, tuple[Preferences, LossName, Criterion | None, list[dict[str, Any]]]] = {
+    "pairs, dpo": (PAIRS, LossName.dpo, SAFETY, list(PAIRS.rows)),
+    "pairs, kto": (PAIRS, LossName.kto, SAFETY, list(UNPAIRED.rows)),
+    "pairs, sft": (PAIRS, LossName.sft, None, [{"prompt": PROMPT, "completion": GOOD}]),
+    "unpaired, kto": (UNPAIRED, LossName.kto, SAFETY, list(UNPAIRED.rows)),
+    "unpaired, sft": (UNPAIRED, LossName.sft, None, [{"prompt": PROMPT, "completion": GOOD}]),
+}
+
+
+@pytest.mark.parametrize(("data", "loss", "criterion", "view"), ONE_CRITERION.values(), ids=list(ONE_CRITERION))
+def test_rows_of_one_criterion_give_these_views(
+    data: Preferences, loss: LossName, criterion: Criterion | None, view: list[dict[str, Any]]
+) -> None:
+    assert make_view(data, loss, criterion) == view
+
+
+def refusal(data: Preferences, loss: LossName, criterion: Criterion | None, only_mixed: bool = False) -> str:
+    with pytest.raises(DataError) as caught:
+        make_view(data, loss, criterion, only_mixed)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("loss", [LossName.dpo, LossName.kto])
+@pytest.mark.parametrize(("has", "wants", "stage"), [(SAFETY, HELPFULNESS, "first"), (HELPFULNESS, SAFETY, "second")])
+def test_a_criterion_that_the_rows_lack_is_refused(
+    loss: LossName, has: Criterion, wants: Criterion, stage: str
+) -> None:
+    pairs = Preferences(DataSchema.pairs, DataSchema.hh, has, PAIRS.rows)
+    assert refusal(pairs, loss, wants) == (
+        f"these rows are pairs with labels for {has.value} only, but a stage is about {wants.value}. Give that stage a "
+        f"dataset of its own. Try: dataset@stages.{stage}.dataset=NAME"
+    )
+
+
+def test_dpo_on_single_completions_is_refused() -> None:
+    assert refusal(UNPAIRED, LossName.dpo, SAFETY) == (
+        "DPO needs pairs, but these rows are single completions with labels. Try: objective=kto"
+    )
+
+
+def test_fine_tuning_on_undesirable_completions_only_is_refused() -> None:
+    assert refusal(UNPAIRED.with_rows(UNPAIRED.rows[1:]), LossName.sft, None) == (
+        "SFT reads completions whose label is true, but none of the 1 is such."
+    )
+
+
+def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None:
+    rows = [make_row(f"{safe}", safe=safe) for safe in ((False, True), (True, True), (False, False), (True, False))]
+    view = make_view(pku(rows), LossName.dpo, SAFETY, only_mixed_safety_pairs=True)
+    assert view == paired_view([rows[0], rows[3]], SAFETY)
+    assert make_view(pku(rows), LossName.dpo, HELPFULNESS, True) == paired_view(rows, HELPFULNESS)
+    assert make_view(pku(rows), LossName.kto, SAFETY, True) == unpaired_view(rows, SAFETY)
+    assert refusal(pku(rows[1:3]), LossName.dpo, SAFETY, True) == (
+        "`dataset.only_mixed_safety_pairs=true` leaves no pairs: both responses of each of the 2 rows are safe, or "
+        "both unsafe."
+    )

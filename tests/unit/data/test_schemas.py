@@ -1,0 +1,330 @@
+"""Every schema: how it is told, what its rows become, and the exact words about those that can't be used."""
+
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.data.checks import PKU_FIELDS
+from sacpo_exp.data.files import RawRows
+from sacpo_exp.data.preferences import Preferences
+from sacpo_exp.data.schemas import normalise
+from sacpo_exp.errors import DataError
+
+PKU: dict[str, Any] = dict(zip(PKU_FIELDS, ("Hi?", "zero", "one", False, True, 0, 1), strict=True))
+PAIR = {"prompt": "Hi?", "chosen": "good", "rejected": "bad"}
+COMPLETION = {"prompt": "Hi?", "completion": "good", "label": True}
+HH = {
+    "chosen": "\n\nHuman: Hi?\n\nAssistant: Hello\nyou!\n\nHuman: Bye?\n\nAssistant: good",
+    "rejected": "\n\nHuman: Hi?\n\nAssistant: Hello\nyou!\n\nHuman: Bye?\n\nAssistant:  bad ",
+}
+SHAREGPT = {
+    "conversations": [{"from": "system", "value": "Be kind."}, {"from": "human", "value": "Hi?"}],
+    "chosen": {"from": "gpt", "value": "good"},
+    "rejected": {"from": "gpt", "value": "bad"},
+}
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def read(*rows: Any, is_text: bool = False, **options: Any) -> Preferences:
+    dataset = DatasetConfig(name="local", **{"criterion": Criterion.safety} | options)
+    return normalise([RawRows("file.json", list(enumerate(rows, 1)), is_text)], dataset)
+
+
+def complaint(*rows: Any, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(*rows, **options)
+    return str(caught.value)
+
+
+GOOD, BAD = [assistant("good")], [assistant("bad")]
+HELLO = [user("Hi?"), assistant("Hello\nyou!"), user("Bye?")]
+SYSTEM = [{"role": "system", "content": "Be kind."}, user("Hi?")]
+NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]] = {
+    "pku": (PKU, DataSchema.pku, DataSchema.pku, PKU),
+    "pku with more": (PKU | {"category": "x", "kind": None}, DataSchema.pku, DataSchema.pku, PKU),
+    "texts": (
+        PAIR,
+        DataSchema.pairs,
+        DataSchema.pairs,
+        {"prompt": [user("Hi?")], "chosen": GOOD, "rejected": BAD},
+    ),
+    "messages": (
+        {"prompt": SYSTEM, "chosen": GOOD, "rejected": [assistant("bad") | {"name": "x"}]},
+        DataSchema.pairs,
+        DataSchema.pairs,
+        {"prompt": SYSTEM, "chosen": GOOD, "rejected": BAD},
+    ),
+    "whole dialogues": (
+        {"chosen": [*HELLO, *GOOD], "rejected": [*HELLO, *BAD]},
+        DataSchema.pairs,
+        DataSchema.pairs,
+        {"prompt": HELLO, "chosen": GOOD, "rejected": BAD},
+    ),
+    "prompt and whole dialogues": (
+        {"prompt": "Hi?", "chosen": [user("Hi?"), *GOOD], "rejected": [user("Hi?"), *BAD]},
+        DataSchema.pairs,
+        DataSchema.pairs,
+        {"prompt": [user("Hi?")], "chosen": GOOD, "rejected": BAD},
+    ),
+    "unpaired": (
+        COMPLETION,
+        DataSchema.unpaired,
+        DataSchema.unpaired,
+        {"prompt": [user("Hi?")], "completion": GOOD, "label": True},
+    ),
+    "unpaired messages": (
+        {"prompt": HELLO, "completion": GOOD, "label": False, "id": 7},
+        DataSchema.unpaired,
+        DataSchema.unpaired,
+        {"prompt": HELLO, "completion": GOOD, "label": False},
+    ),
+    "hh": (HH, DataSchema.hh, DataSchema.pairs, {"prompt": HELLO, "chosen": GOOD, "rejected": BAD}),
+    "hh, two turns in a row": (
+        {name: text.replace("you!", "you!\n\nAssistant: Well?") for name, text in HH.items()},
+        DataSchema.hh,
+        DataSchema.pairs,
+        {"prompt": [HELLO[0], assistant("Hello\nyou!\n\nWell?"), HELLO[2]], "chosen": GOOD, "rejected": BAD},
+    ),
+    "sharegpt": (
+        SHAREGPT,
+        DataSchema.sharegpt,
+        DataSchema.pairs,
+        {"prompt": SYSTEM, "chosen": GOOD, "rejected": BAD},
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "detected", "form", "expected"), NORMAL.values(), ids=list(NORMAL))
+def test_a_row_is_recognised_and_normalised(
+    row: dict[str, Any], detected: DataSchema, form: DataSchema, expected: dict[str, Any]
+) -> None:
+    criterion = None if form == DataSchema.pku else Criterion.safety
+    assert read(row) == Preferences(form, detected, criterion, (expected,)) == read(row, schema=detected)
+
+
+def test_rows_given_are_left_as_they_were() -> None:
+    row = {name: text.replace("you!", "you!\n\nAssistant: Well?") for name, text in HH.items()}
+    before = dict(row)
+    assert read(row).rows == read(row).rows
+    assert row == before
+
+
+HARM = {"response_0_harm_category": {"Theft": True, "Abuse": True}, "response_1_harm_category": {"Theft": False}}
+EXTRAS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "harm and severity": (
+        HARM | {"response_0_severity_level": 2, "response_1_severity_level": 0},
+        {"categories": ["Abuse", "Theft"], "severity": [2, 0]},
+    ),
+    "no harm": ({name: {"Theft": False} for name in HARM}, {"categories": []}),
+    "list": ({"categories": ["b", "a", "b"]}, {"categories": ["a", "b"]}),
+    "one": ({"categories": "a"}, {"categories": ["a"]}),
+    "null": (dict.fromkeys([*HARM, "categories", "response_0_severity_level"]), {}),
+}
+
+
+@pytest.mark.parametrize(("given", "kept"), EXTRAS.values(), ids=list(EXTRAS))
+def test_harm_categories_and_severity_are_kept(given: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert read(PKU | given).rows == (PKU | kept,)
+
+
+def test_cells_of_a_table_are_read_by_the_schema() -> None:
+    cells = {name: str(value) for name, value in PKU.items()} | {"is_response_0_safe": "0", "note": ""}
+    more = {"response_0_harm_category": '{"Theft": true}', "response_0_severity_level": "1"}
+    assert read(cells, is_text=True).rows == (PKU,)
+    assert read(cells | more | {"response_1_severity_level": "0"}, is_text=True).rows == (
+        PKU | {"categories": ["Theft"], "severity": [1, 0]},
+    )
+    flags = [read({"prompt": "1", "completion": "true", "label": text}, is_text=True).rows[0] for text in "01"]
+    assert [flag["label"] for flag in flags] == [False, True]
+    assert flags[0]["completion"] == [assistant("true")]
+
+
+CELLS = {
+    "empty": ({"better_response_id": ""}, "`better_response_id` is missing"),
+    "word": ({"is_response_0_safe": "maybe"}, "`is_response_0_safe` must be true or false, but is 'maybe'"),
+    "third": ({"safer_response_id": "2"}, "`safer_response_id` must be 0 or 1, but is 2"),
+    "fraction": ({"safer_response_id": "1.5"}, "`safer_response_id` must be 0 or 1, but is '1.5'"),
+    "python": (
+        {"response_0_harm_category": "{'Theft': True}"},
+        "`response_0_harm_category` must be an object of categories with true or false, but is \"{'Theft': True}\"",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "problem"), CELLS.values(), ids=list(CELLS))
+def test_cells_that_say_nothing_are_shown(change: dict[str, str], problem: str) -> None:
+    cells = {name: str(value) for name, value in PKU.items()}
+    assert complaint(cells | change, is_text=True) == f"file.json has rows that can't be used:\nrow 1: {problem}"
+
+
+def test_fields_of_other_names_are_told() -> None:
+    row = {"question": "Hi?", "prompt": "not this", "win": "good", "lose": "bad"}
+    fields = {"prompt": "question", "chosen": "win", "rejected": "lose"}
+    assert read(row, fields=fields) == read(PAIR)
+    del row["question"]
+    assert complaint(row, fields=fields, schema=DataSchema.pairs).endswith("row 1: `question` is missing")
+    chat = row | {"question": [{"role": "user", "content": ""}]}
+    assert complaint(chat, fields=fields).splitlines()[1] == ("row 1: `question[0].content` must be a text, but is ''")
+
+
+def test_a_name_that_no_schema_has_is_refused() -> None:
+    assert complaint(PAIR, fields={"promt": "question"}) == (
+        "`dataset.fields` gives another name to `promt`, which no schema has; ours are prompt, response_0, response_1, "
+        "is_response_0_safe, is_response_1_safe, better_response_id, safer_response_id, chosen, rejected, completion, "
+        "label, conversations, categories, response_0_harm_category, response_1_harm_category, "
+        "response_0_severity_level, response_1_severity_level."
+    )
+
+
+def test_an_unknown_schema_lists_what_is_known() -> None:
+    assert complaint({"prompt": "Hi?", "question": 1}) == (
+        "file.json is in no schema that is known: its first row has prompt, question. Schemas and their fields are\n"
+        "  pku: prompt, response_0, response_1, is_response_0_safe, is_response_1_safe, better_response_id, "
+        "safer_response_id\n"
+        "  pairs: prompt, chosen, rejected\n"
+        "  unpaired: prompt, completion, label\n"
+        "  hh: chosen, rejected\n"
+        "  sharegpt: conversations, chosen, rejected\n"
+        "Other names can be told with `dataset.fields`. Try: 'dataset.fields={prompt: NAME_IN_FILE}'"
+    )
+
+
+@pytest.mark.parametrize("row", [PAIR, COMPLETION, HH, SHAREGPT], ids=["pairs", "unpaired", "hh", "sharegpt"])
+def test_one_criterion_has_to_be_named(row: Any) -> None:
+    schema = read(row).detected.value
+    assert complaint(row, criterion=None) == (
+        f"file.json is in the schema {schema}, whose labels are about one criterion, but `dataset.criterion` is null. "
+        "Try: dataset.criterion=helpfulness or dataset.criterion=safety"
+    )
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "null text": (PAIR | {"chosen": None}, "`chosen` must be a text, but is None"),
+    "blank text": (COMPLETION | {"completion": " "}, "`completion` must be a text, but is ' '"),
+    "half a surrogate pair": (
+        PAIR | {"chosen": "so \ud83d it is"},
+        "`chosen` must be valid Unicode, but has 'so \\ud83d it is'",
+    ),
+    "huge": (
+        PAIR | {"prompt": ["x" * 10**6]},
+        '`prompt[0]` must be a message {"role", "content"}, but is \'' + "x" * 30,
+    ),
+    "no messages": (PAIR | {"prompt": []}, "`prompt` must be a list of messages, but is []"),
+    "prompt of the assistant": (
+        PAIR | {"prompt": [user("Hi?"), assistant("Yes?")]},
+        "`prompt` must end with a message of the user, but ends with one of assistant",
+    ),
+    "unknown role": (
+        PAIR | {"prompt": [{"role": "tool", "content": "x"}]},
+        "`prompt[0].role` must be one of system, user, assistant, but is 'tool'",
+    ),
+    "two answers": (
+        PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]},
+        "`chosen` must be one message of the assistant, but is ['assistant', 'user', 'assistant']",
+    ),
+    "other dialogues": (
+        {"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]},
+        "`chosen` and `rejected` must share all turns before the last, but do not",
+    ),
+    "text as label": (COMPLETION | {"label": "true"}, "`label` must be true or false, but is 'true'"),
+    "no label": ({"prompt": "Hi?", "completion": "good"}, "`label` is missing"),
+    "hh, ends with the user": (
+        HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant: Yes?\n\nHuman: Well"},
+        "`chosen` must end with a turn of the assistant, but ends with one of the user",
+    ),
+    "hh, nothing shared": (
+        HH | {"rejected": "\n\nHuman: Ho?\n\nAssistant: bad"},
+        "`chosen` and `rejected` must share all turns before the last, but do not",
+    ),
+    "hh, empty turn": (
+        HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"},
+        "`chosen` has an empty turn of Assistant (number 2)",
+    ),
+    "hh, no turns": (
+        HH | {"rejected": "bad"},
+        '`rejected` must be turns "\\n\\nHuman: …" and "\\n\\nAssistant: …", but is \'bad\'',
+    ),
+    "hh, nobody asks": (
+        dict.fromkeys(("chosen", "rejected"), "\n\nAssistant: Hi!"),
+        "`chosen` must have a turn of the user before the assistant's last, but has none",
+    ),
+    "sharegpt, chosen by a human": (
+        SHAREGPT | {"chosen": {"from": "human", "value": "good"}},
+        "`chosen` must be one message of the assistant, but is ['user']",
+    ),
+    "sharegpt, text": (
+        SHAREGPT | {"rejected": "bad"},
+        '`rejected` must be a message {"from", "value"}, but is \'bad\'',
+    ),
+    "sharegpt, unknown role": (
+        SHAREGPT | {"conversations": [{"from": "observation", "value": "x"}]},
+        "`conversations[0].from` must be one of system, human, gpt, but is 'observation'",
+    ),
+    "harm": (
+        PKU | {"response_0_harm_category": {"Theft": 1}},
+        "`response_0_harm_category.Theft` must be true or false, but is 1",
+    ),
+    "severity": (
+        PKU | {"response_0_severity_level": 1},
+        "`response_1_severity_level` must be a whole number from 0, but is None",
+    ),
+    "categories": (PKU | {"categories": [1]}, "`categories` must be a text, but is 1"),
+}
+
+
+@pytest.mark.parametrize(("row", "problem"), WRONG.values(), ids=list(WRONG))
+def test_a_bad_row_is_shown(row: dict[str, Any], problem: str) -> None:
+    first, line, *rest = complaint(row).splitlines()
+    assert first == "file.json has rows that can't be used:"
+    assert line.startswith(f"row 1: {problem}")
+    assert len(line) < 250
+    detected = [] if "response_0" in row else ["Read as "]
+    assert [text[:8] for text in rest] == detected
+
+
+def test_what_was_detected_is_said_unless_it_was_named() -> None:
+    assert complaint(PAIR | {"chosen": 1}).splitlines()[-1] == (
+        "Read as pairs, by the fields of the first row; `dataset.schema` can name another."
+    )
+    assert complaint(PAIR | {"chosen": 1}, schema=DataSchema.pairs).splitlines() == [
+        "file.json has rows that can't be used:",
+        "row 1: `chosen` must be a text, but is 1",
+    ]
+
+
+def test_five_of_several_files_are_shown() -> None:
+    sources = [
+        RawRows(name, [(n, PKU if n == 2 else 7) for n in range(1, 5)]) for name in ("a.json", "b.json", "c.json")
+    ]
+    with pytest.raises(DataError) as caught:
+        normalise(sources, DatasetConfig(name="local"))
+    said = "must be an object, but is int"
+    assert str(caught.value).splitlines() == [
+        "a.json has rows that can't be used:",
+        *(f"row {number}: {said}" for number in (1, 3, 4)),
+        "b.json has rows that can't be used:",
+        *(f"row {number}: {said}" for number in (1, 3)),
+        "… and 4 more",
+    ]
+    skipping = DatasetConfig(name="local", on_bad_row=OnBadRow.skip)
+    assert normalise(sources, skipping) == Preferences(DataSchema.pku, DataSchema.pku, None, (PKU,) * 3, 9)
+
+
+def test_skipping_all_rows_is_refused() -> None:
+    assert complaint(PKU | {"prompt": ""}, [], on_bad_row=OnBadRow.skip).splitlines()[1:] == [
+        "row 1: `prompt` must be a text, but is ''",
+        "row 2: must be an object, but is list",
+    ]
+
+
+def test_a_source_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^b\.json holds no rows\.$"):
+        normalise([RawRows("a.json", [(1, PKU)]), RawRows("b.json", [])], DatasetConfig(name="local"))

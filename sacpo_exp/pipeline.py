@@ -66,9 +66,11 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
 
 def check_data(run: Run) -> None:
     """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
+    described: dict[ArtifactSpec, dict[str, Any]] = {}
     for stage in run.plan.stages:
-        found = describe_data(run, stage)
-        name = view_of(stage)
+        if stage.data not in described:
+            described[stage.data] = describe_data(run, stage)
+        found, name = described[stage.data], view_of(stage)
         reason = found["missing"].get(name)
         labels = found["labels"].get(criterion_of(stage).value, {}) if stage.config.loss.name == LossName.kto else {}
         if reason is None and labels and not (labels["desirable"] and labels["undesirable"]):

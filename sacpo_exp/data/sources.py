@@ -44,6 +44,9 @@ def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str
         "train": train.with_rows(train.rows[: dataset.max_rows]),
         "heldout": parts["heldout"].with_rows(parts["heldout"].rows[: dataset.max_heldout_rows]),
     }
+    for name, setting in (("train", "max_rows"), ("heldout", "max_heldout_rows")):
+        if dropped := len(parts[name].rows) - len(limited[name].rows):
+            counts[setting] = dropped
     if empty := [name for name, part in limited.items() if not part.rows]:
         raise DataError(f"`dataset={dataset.name}` has no rows in its {empty[0]} part. Try: a larger heldout_fraction")
     return limited, counts

@@ -19,6 +19,7 @@ COUNTS = {
     "prompts_cut": "prompts cut to max_prompt_length",
     "dialogues_cut": "dialogues cut to max_length",
 }
+QUANTILES = ("min", "50%", "90%", "99%", "max", "mean")
 LENGTHS = {"prompt_tokens": "prompt", "completion_tokens": "completion"}
 
 
@@ -31,10 +32,8 @@ def find_leaked(folder: Path, prompts: Sequence[str]) -> list[str]:
 def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_prompts: int) -> str:
     """Everything counted, training and held-out part side by side."""
     train, heldout = metrics["train"], metrics["heldout"]
-    lines = [f"{name}, schema {metrics['schema']}", f"{'':40}{'train':>10}{'held out':>10}"]
-    for key, title in COUNTS.items():
-        if key in train:
-            lines.append(f"{title:40}{train[key]:>10}{heldout[key]:>10}")
+    lines = [f"{name}, schema {metrics['schema']}", f"{'':40}{'all':>10}{'train':>10}{'held out':>10}"]
+    lines += [_line(title, train[key], heldout[key]) for key, title in COUNTS.items() if key in train]
     lines += _format_labels(train, heldout)
     lines += _format_lengths(train)
     if categories := train.get("categories"):
@@ -49,15 +48,20 @@ def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_p
 def _format_labels(train: dict[str, Any], heldout: dict[str, Any]) -> Iterator[str]:
     for criterion, labels in train["labels"].items():
         for kind in ("desirable", "undesirable"):
-            yield f"{kind + ' for ' + criterion:40}{labels[kind]:>10}{heldout['labels'][criterion][kind]:>10}"
+            yield _line(f"{kind} for {criterion}", labels[kind], heldout["labels"][criterion][kind])
         weight = labels["undesirable_weight"]
         shown = "none" if weight is None else f"{weight:.3f}"
-        yield f"{'KTO weight of undesirable, ' + criterion:40}{shown:>10}"
+        yield f"{'KTO weight of undesirable, ' + criterion:40}{'':10}{shown:>10}"
+
+
+def _line(title: str, train: int, heldout: int) -> str:
+    """Parts share no prompt, so that even prompts add up."""
+    return f"{title:40}{train + heldout:>10}{train:>10}{heldout:>10}"
 
 
 def _format_lengths(train: dict[str, Any]) -> Iterator[str]:
     for key, title in LENGTHS.items():
-        quantiles = ", ".join(f"{name} {value:.0f}" for name, value in train[key].items())
+        quantiles = ", ".join(f"{name} {train[key][name]:.0f}" for name in QUANTILES)
         yield f"tokens per {title}: {quantiles}"
 
 

@@ -171,6 +171,7 @@ def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None
     assert (len(train), len(held_out)) == (90, 30)
     numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, held_out)]
     assert not numbers[0] & numbers[1]
+    assert split_by_prompt(rows[::-1], 0.25, seed=0)[1] == held_out[::-1]
 
 
 def test_dialogues_are_split_by_all_that_is_said() -> None:

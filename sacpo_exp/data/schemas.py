@@ -116,7 +116,7 @@ def _explain_unknown(where: str, names: list[Any]) -> str:
         [
             f"{where} is in no schema that is known: its first row has {shown}. Schemas and their fields are",
             *wanted,
-            "Other names can be told with `dataset.fields`. Try: 'dataset.fields={prompt: NAME_IN_FILE}'",
+            "Other names can be told with `dataset.fields`. Try: +dataset.fields.prompt=NAME_IN_FILE",
         ]
     )
 

@@ -1,5 +1,6 @@
 """The split, and the views of all three forms against arithmetic by hand."""
 
+import random
 from typing import Any
 
 import pytest
@@ -171,6 +172,8 @@ def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None
     assert (len(train), len(held_out)) == (90, 30)
     numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, held_out)]
     assert not numbers[0] & numbers[1]
+    shuffled = random.Random(0).sample(rows, len(rows))
+    assert {row["prompt"] for row in split_by_prompt(shuffled, 0.25, seed=0)[1]} == {row["prompt"] for row in held_out}
 
 
 def test_dialogues_are_split_by_all_that_is_said() -> None:

@@ -193,7 +193,7 @@ def test_an_unknown_schema_lists_what_is_known() -> None:
         "  unpaired: prompt, completion, label\n"
         "  hh: chosen, rejected\n"
         "  sharegpt: conversations, chosen, rejected\n"
-        "Other names can be told with `dataset.fields`. Try: 'dataset.fields={prompt: NAME_IN_FILE}'"
+        "Other names can be told with `dataset.fields`. Try: +dataset.fields.prompt=NAME_IN_FILE"
     )
 
 

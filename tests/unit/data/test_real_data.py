@@ -1,0 +1,124 @@
+"""Preference data written by others, beside the repository: counts against independent pandas, and every row used."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, LossName, OnBadRow
+from sacpo_exp.data.files import RawRows, read_raw
+from sacpo_exp.data.preferences import Preferences, make_view, split_by_prompt
+from sacpo_exp.data.schemas import normalise
+from sacpo_exp.data.statistics import describe
+from sacpo_exp.errors import DataError
+
+PKU = "pku_saferlhf_sample_32.json"
+HH = "hh_rlhf_harmless_base_test_first1156.jsonl.gz"
+SHAREGPT = "llama_factory_dpo_en_demo.json"
+
+
+def find(repo: Path, name: str) -> Path:
+    path = repo.parent / "shared" / "data" / "preferences" / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
+    return path
+
+
+def load(repo: Path, name: str) -> RawRows:
+    return read_raw(find(repo, name), name)
+
+
+@pytest.fixture
+def frame(repo: Path) -> pd.DataFrame:
+    return pd.read_json(find(repo, PKU))
+
+
+@pytest.fixture
+def sample(repo: Path) -> Preferences:
+    return normalise([load(repo, PKU)], DatasetConfig(name="local"))
+
+
+def test_the_sample_s_counts_are_those_of_pandas(frame: pd.DataFrame, sample: Preferences) -> None:
+    counts = describe(sample.form, sample.rows, sample.criterion)
+    flags = frame[["is_response_0_safe", "is_response_1_safe"]]
+    assert (counts["rows"], counts["prompts"]) == (len(frame), frame.prompt.nunique()) == (32, 31)
+    assert counts["better_is_not_safer"] == (frame.better_response_id != frame.safer_response_id).sum() == 19
+    assert counts["both_unsafe"] == (~flags.any(axis=1)).sum() == 16
+    assert counts["both_safe"] == flags.all(axis=1).sum()
+    assert counts["mixed"] == (flags.sum(axis=1) == 1).sum()
+    assert counts["labels"]["helpfulness"] == {"desirable": 32, "undesirable": 32, "undesirable_weight": 1.0}
+    safe = int(flags.to_numpy().sum())
+    weight = safe / (64 - safe)
+    assert counts["labels"]["safety"] == {"desirable": safe, "undesirable": 64 - safe, "undesirable_weight": weight}
+    assert counts["duplicates"] == frame.duplicated().sum()
+    assert counts["ties"] == (frame.response_0 == frame.response_1).sum()
+
+
+@pytest.mark.parametrize("criterion", Criterion)
+def test_the_sample_s_pairs_and_labels_are_those_of_pandas(
+    frame: pd.DataFrame, sample: Preferences, criterion: Criterion
+) -> None:
+    preferred = frame.better_response_id if criterion == Criterion.helpfulness else frame.safer_response_id
+    chosen = frame.response_0.where(preferred == 0, frame.response_1)
+    rejected = frame.response_1.where(preferred == 0, frame.response_0)
+    pairs = pd.DataFrame(make_view(sample, LossName.dpo, criterion)).map(lambda turns: turns[0]["content"])
+    assert pairs.equals(pd.DataFrame({"prompt": frame.prompt, "chosen": chosen, "rejected": rejected}))
+    view = pd.DataFrame(make_view(sample, LossName.kto, criterion))
+    labels = view.label.to_numpy().reshape(32, 2)
+    if criterion == Criterion.safety:
+        assert (labels == frame[["is_response_0_safe", "is_response_1_safe"]].to_numpy()).all()
+    else:
+        assert (labels[:, 1] == (frame.better_response_id == 1)).all()
+        assert (labels[:, 0] != labels[:, 1]).all()
+
+
+def test_no_prompt_of_the_sample_is_on_both_sides(frame: pd.DataFrame, sample: Preferences) -> None:
+    twice = frame.prompt[frame.prompt.duplicated()].item()
+    for seed in range(5):
+        sides = split_by_prompt(sample.rows, 0.3, seed)
+        assert [len({row["prompt"] for row in side}) for side in sides] == [22, 9]
+        assert sorted(sum(row["prompt"] == twice for row in side) for side in sides) == [0, 2]
+
+
+def test_hh_rlhf_has_four_rows_that_end_in_nothing(repo: Path) -> None:
+    raw = load(repo, HH)
+    with pytest.raises(DataError) as caught:
+        normalise([raw], DatasetConfig(name="local", criterion=Criterion.safety))
+    assert str(caught.value).splitlines() == [
+        f"{HH} has rows that can't be used:",
+        "row 87: `chosen` has an empty turn of Assistant (number 4)",
+        "row 517: `chosen` has an empty turn of Assistant (number 2)",
+        "row 926: `chosen` has an empty turn of Assistant (number 2)",
+        "row 1104: `chosen` has an empty turn of Assistant (number 2)",
+        "Read as hh, by the fields of the first row; `dataset.schema` can name another.",
+    ]
+
+
+def test_hh_rlhf_becomes_pairs(repo: Path) -> None:
+    raw = load(repo, HH)
+    skipping = DatasetConfig(name="local", criterion=Criterion.safety, on_bad_row=OnBadRow.skip)
+    data = normalise([raw], skipping)
+    assert (len(raw.rows), len(data.rows), data.skipped) == (1156, 1152, 4)
+    assert (data.detected, data.form) == (DataSchema.hh, DataSchema.pairs)
+    for (_, text), row in zip(
+        [pair for pair in raw.rows if pair[0] not in (87, 517, 926, 1104)], data.rows, strict=True
+    ):
+        for name in ("chosen", "rejected"):
+            context, _, last = text[name].rpartition("\n\nAssistant:")
+            assert row[name] == [{"role": "assistant", "content": last.strip()}]
+            users = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
+            assert [part.split("\n\nAssistant:")[0].strip() for part in context.split("\n\nHuman:")[1:]] == users
+        roles = [turn["role"] for turn in row["prompt"]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+def test_sharegpt_becomes_pairs(repo: Path) -> None:
+    raw = load(repo, SHAREGPT)
+    data = normalise([raw], DatasetConfig(name="local", criterion=Criterion.helpfulness))
+    assert (len(data.rows), data.skipped, data.detected, data.form) == (300, 0, DataSchema.sharegpt, DataSchema.pairs)
+    first = Counter(row["prompt"][0]["role"] for row in data.rows)
+    assert first == {"user": 220, "system": 80}
+    view = make_view(data, LossName.dpo, Criterion.helpfulness)
+    said = [[pair[name][0]["content"] for name in ("chosen", "rejected")] for pair in view]
+    assert said == [[row[name]["value"] for name in ("chosen", "rejected")] for _, row in raw.rows]

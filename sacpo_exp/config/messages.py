@@ -75,6 +75,8 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
     if found := re.search(r"Could not override '([^']+)'", message):
         if override := re.search(r"use \+(\S+@stages\.(?:base|second)\.\S+)", message):
             return explain_no_effect(override[1])  # that line of the defaults list is not there
+        if re.search(r"(^|\.)dataset\.fields\b", found[1]):
+            return f"`{found[1]}` gets names one by one, with +. Try: +dataset.fields.prompt=NAME"
         return explain_unknown_key(found[1], schema, _groups(conf))
     if found := re.search(r"Error merging override (\S+?)=(.*)", message):
         return f"`{found[1].lstrip('+')}` can't be {found[2] or 'empty'}: {_reason(cause)}."

@@ -122,6 +122,7 @@ class DatasetConfig:
     path: str | None = None  # file, folder, or repository, by source
     mix: list[MixPart] = field(default_factory=list)
     revision: str | None = None  # commit on the hub
+    data_dir: str | None = None  # folder inside the repository
     train_split: str = "train"  # on the hub
     heldout_split: str | None = None  # on the hub; null: a part of the training split
     heldout_path: str | None = None  # file or folder; null: a part of `path`

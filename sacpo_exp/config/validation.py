@@ -200,14 +200,34 @@ def _check_model(key: str, model: ModelConfig) -> Iterator[str]:
 
 
 def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
-    if dataset.source == DatasetSource.path and not Path(dataset.path or "").expanduser().is_file():
-        yield f"`{key}.path` must be a file, but {dataset.path} is not there. Try: {key}.path=FILE.jsonl"
+    if dataset.source == DatasetSource.path:
+        yield from _check_files(key, dataset)
+    if dataset.source == DatasetSource.hub and not dataset.path:
+        yield f"`{key}.path` must be a repository on the hub, but is null. Try: {key}.path=OWNER/NAME"
+    if not 0 <= dataset.flip_fraction <= 1:
+        yield f"`{key}.flip_fraction` must lie between 0 and 1, but is {dataset.flip_fraction:g}."
     for name in ("max_rows", "max_heldout_rows"):
         limit = getattr(dataset, name)
         if limit is not None and limit < 1:
             yield f"`{key}.{name}` must be at least 1 or null, but is {limit}."
     if not 0 < dataset.heldout_fraction < 1:
         yield f"`{key}.heldout_fraction` must lie between 0 and 1, but is {dataset.heldout_fraction:g}."
+
+
+def _check_files(key: str, dataset: DatasetConfig) -> Iterator[str]:
+    paths = {f"{key}.path": dataset.path}
+    if dataset.mix:
+        if dataset.path:
+            yield f"`{key}.mix` has no effect beside `{key}.path`. Try: {key}.path=null"
+        paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
+        for number, part in enumerate(dataset.mix):
+            if not _is_positive(part.weight):
+                yield f"`{key}.mix[{number}].weight` must be greater than 0, but is {part.weight:g}."
+    if dataset.heldout_path:
+        paths[f"{key}.heldout_path"] = dataset.heldout_path
+    for name, path in paths.items():
+        if not path or not Path(path).expanduser().exists():
+            yield f"`{name}` must be a file or folder, but {path} is not there. Try: {name}=FILE.jsonl"
 
 
 def _check_policies(config: RunConfig) -> Iterator[str]:
@@ -239,6 +259,12 @@ def _check_positive(config: RunConfig) -> Iterator[str]:
                     yield f"`{section}.{name}` must be at least 0 and below 1, but is {value:g}."
             elif not _is_positive(value):
                 yield f"`{section}.{name}` must be greater than 0, but is {value:g}."
+    lengths = config.optimization
+    if lengths.max_prompt_length >= lengths.max_length:
+        yield (
+            f"`optimization.max_prompt_length` must be less than `optimization.max_length` = {lengths.max_length}, "
+            f"but is {lengths.max_prompt_length}."
+        )
     if config.generation.kl_prompts < 0:
         yield f"`generation.kl_prompts` must be at least 0, but is {config.generation.kl_prompts}."
     if config.hardware.zero_stage not in (0, 1, 2, 3):

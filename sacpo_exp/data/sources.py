@@ -1,6 +1,7 @@
 """Where rows come from: demo, files, hub; and views on disk. The only caller of `datasets`."""
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -81,7 +82,7 @@ def _load_sources(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[
 
 def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:
     if dataset.source == DatasetSource.hub:
-        return (read_hub(path, dataset.revision, split),)
+        return (read_hub(dataset, split),)
     return read_sources(path)
 
 
@@ -105,7 +106,7 @@ def _read_saved(path: str) -> RawRows:
     return RawRows(path, list(enumerate(read.to_list(), 1)))
 
 
-def read_hub(path: str, revision: str | None, split: str) -> RawRows:
+def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
     """Rows of one split of a repository on the hub, or of its copy in the local cache.
 
     Raises:
@@ -113,9 +114,33 @@ def read_hub(path: str, revision: str | None, split: str) -> RawRows:
     """
     from datasets import load_dataset
 
+    path = dataset.path or ""
     with _explained(path):
-        rows = load_dataset(path, revision=revision, split=split)
+        rows = load_dataset(path, revision=resolve_revision(dataset), data_dir=dataset.data_dir, split=split)
     return RawRows(f"{path}, split {split}", list(enumerate(rows.to_list(), 1)))
+
+
+@functools.lru_cache(maxsize=8)
+def find_commit(path: str, revision: str) -> str:
+    """The commit that a branch of a dataset on the hub points to; of the local cache where the hub is not reached."""
+    from huggingface_hub import HfApi, constants
+
+    try:
+        return str(HfApi().dataset_info(path, revision=revision).sha)
+    except Exception as error:  # of several libraries below, not all of which say OSError
+        cached = Path(constants.HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs" / revision
+        if cached.is_file():
+            return cached.read_text("utf-8").strip()
+        raise OSError(str(error)) from error
+
+
+def resolve_revision(dataset: DatasetConfig) -> str:
+    """A commit, so that an artifact's id means the same rows for ever."""
+    revision = dataset.revision or "main"
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    with _explained(dataset.path or ""):
+        return find_commit(dataset.path or "", revision)
 
 
 @contextmanager
@@ -136,7 +161,7 @@ def fingerprint(dataset: DatasetConfig) -> str:
     if dataset.source == DatasetSource.demo:
         identity: Any = {part: generate_rows(part, dataset.seed) for part in SPLITS}
     elif dataset.source == DatasetSource.hub:
-        identity = [dataset.path, dataset.revision]
+        identity = [dataset.path, resolve_revision(dataset)]
     else:
         parts = [(part.path, part.weight) for part in dataset.mix] or [(dataset.path or "", 1.0)]
         identity = [[hash_files(path), weight] for path, weight in parts]

@@ -34,7 +34,6 @@ def overrides_for(model_folder: Path, rows_file: Path) -> Callable[[str], list[s
     needs = {
         "model=local": f"model.path={model_folder}",
         "dataset=local": f"dataset.path={rows_file}",
-        "dataset=hh_rlhf": "dataset.criterion=helpfulness",
         "hardware=a100x8": "optimization=paper",  # a global batch that eight devices can share
     }
 

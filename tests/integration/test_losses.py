@@ -11,9 +11,9 @@ from tiny import make_run
 from torch.nn.functional import logsigmoid
 
 from sacpo_exp.config.schema import StageJob
-from sacpo_exp.data.sources import read_view, write_view
+from sacpo_exp.data.sources import read_view
 from sacpo_exp.models.loading import load_policy, load_tokenizer
-from sacpo_exp.pipeline import criterion_of, locate, view_of
+from sacpo_exp.pipeline import locate, prepare, view_of
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
 
@@ -22,7 +22,7 @@ def perturbed_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
     run = make_run(outputs, "base=none", *overrides)
     stage = run.plan.stages[0]
     location = locate(run, stage.parent)
-    view = write_view(stage.dataset, stage.config.loss.name, criterion_of(stage), run.store, view_of(stage))
+    view = prepare(run, stage) / view_of(stage)
     job = StageJob(
         config=run.config,
         name="first",

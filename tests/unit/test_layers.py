@@ -17,17 +17,18 @@ PACKAGE = Path(__file__).parents[2] / "sacpo_exp"
 LAYERS = (
     ("errors",),
     ("config",),
-    ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo"),
+    ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
     ("data.forms", "data.selection"),
     ("data.schemas", "data.statistics"),
     ("plan", "data.prompts", "judging.verdicts"),
     ("evaluation_plan", "models", "data.sources"),
+    ("data.preparation",),
     ("tracking", "generation", "judging", "merging", "reporting"),
     ("training",),
     ("launching",),
     ("pipeline",),
     ("planning", "evaluation"),
-    ("worker", "train", "eval", "report"),
+    ("worker", "train", "eval", "prepare", "report"),
 )
 
 ENTRIES = LAYERS[-1]
@@ -37,7 +38,7 @@ OWNERS = {
     "hydra": ("config", *ENTRIES),
     "omegaconf": ("config", *ENTRIES),
     "datasets": ("data.sources",),
-    "trl": ("training.trl_adapter",),
+    "trl": ("training.trl_adapter", "training.tokenised"),
 }
 
 #: Too heavy for module level, so that every mistake is told before they are read, with the packages that may.

@@ -155,16 +155,31 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "dataset not there": (
         ["dataset=local", "dataset.path=/not/there.jsonl"],
-        ["`dataset.path` must be a file, but /not/there.jsonl is not there. Try: dataset.path=FILE.jsonl"],
+        ["`dataset.path` must be a file or folder, but /not/there.jsonl is not there. Try: dataset.path=FILE.jsonl"],
+    ),
+    "labels flipped too often": (
+        ["dataset.flip_fraction=2"],
+        ["`dataset.flip_fraction` must lie between 0 and 1, but is 2."],
+    ),
+    "mix beside a path": (
+        ["dataset=local", "dataset.path=.", "dataset.mix=[{path: ., weight: 0}]"],
+        [
+            "`dataset.mix` has no effect beside `dataset.path`. Try: dataset.path=null",
+            "`dataset.mix[0].weight` must be greater than 0, but is 0.",
+        ],
+    ),
+    "prompt as long as everything": (
+        ["optimization.max_prompt_length=128"],
+        ["`optimization.max_prompt_length` must be less than `optimization.max_length` = 128, but is 128."],
     ),
     "dataset without path": (
         ["dataset=local"],
-        ["`dataset.path` must be a file, but None is not there. Try: dataset.path=FILE.jsonl"],
+        ["`dataset.path` must be a file or folder, but None is not there. Try: dataset.path=FILE.jsonl"],
     ),
     "a stage's dataset not there": (
         ["dataset@stages.second.dataset=local", "stages.second.dataset.path=/not/there.json"],
         [
-            "`stages.second.dataset.path` must be a file, but /not/there.json is not there. "
+            "`stages.second.dataset.path` must be a file or folder, but /not/there.json is not there. "
             "Try: stages.second.dataset.path=FILE.jsonl"
         ],
     ),

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName
+from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, Row, make_view
 from sacpo_exp.data.schemas import normalise
-from sacpo_exp.data.sources import fingerprint, load_rows, read_sources, read_view, view_artifact, write_view
+from sacpo_exp.data.sources import fingerprint, load_parts, load_rows, read_sources, read_view, save_view
 from sacpo_exp.errors import DataError
-from sacpo_exp.store import Store
 
 ROWS = [{name: row[name] for name in PKU_FIELDS} for row in generate_rows("heldout", 0)[:12]]
 
@@ -122,9 +121,9 @@ def test_limits_keep_the_first_rows() -> None:
     assert load_rows(demo, "judge") == generate_rows("judge", 0)
 
 
-def test_the_fingerprint_is_that_of_the_rows(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("a.jsonl", "b.json", "c.jsonl")]
-    texts = [as_lines(ROWS), json.dumps(ROWS), as_lines([row | {"prompt": row["prompt"] + " Please."} for row in ROWS])]
+def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
+    texts = [as_lines(ROWS), as_lines(ROWS), as_lines([row | {"prompt": row["prompt"] + " Please."} for row in ROWS])]
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text, "utf-8")
     same, also, other = (fingerprint(from_file(path)) for path in paths)
@@ -144,38 +143,70 @@ def test_the_real_sample_is_read_whole(repo: Path) -> None:
         assert len(make_view(pku(rows), loss, Criterion.safety)) == count
 
 
-@pytest.mark.parametrize("loss", LossName)
-def test_a_view_is_stored_once_and_read_back(tmp_path: Path, loss: LossName) -> None:
-    dataset = DatasetConfig(name="demo", source=DatasetSource.demo, max_rows=6, max_heldout_rows=2)
-    criterion = None if loss == LossName.sft else Criterion.safety
-    spec = view_artifact(dataset, fingerprint(dataset), loss, criterion)
-    store = Store(tmp_path)
-    folder = write_view(dataset, loss, criterion, store, spec)
-    assert folder == write_view(dataset, loss, criterion, store, spec)
-    for split, limit in (("train", 6), ("heldout", 2)):
-        rows = generate_rows(split, 0)[:limit]
-        assert read_view(folder, split).to_list() == make_view(pku(rows), loss, criterion)
-    counts = store.manifest(spec).metrics
-    assert counts == ({"train": 6, "heldout": 2} if loss == LossName.dpo else {"train": 12, "heldout": 4})
-
-
-def test_views_differ_by_rows_loss_and_criterion() -> None:
-    dataset = DatasetConfig(name="demo", source=DatasetSource.demo)
-    kinds = [
-        (rows, loss, criterion)
-        for rows in ("rows", "others")
-        for loss in (LossName.dpo, LossName.kto)
-        for criterion in Criterion
-    ]
-    assert len({view_artifact(dataset, *kind).id for kind in kinds}) == len(kinds)
+def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
+    view = make_view(pku(ROWS), LossName.kto, Criterion.safety)
+    save_view(view, tmp_path / "kto.safety" / "train")
+    assert read_view(tmp_path / "kto.safety", "train").to_list() == view
 
 
 def test_a_part_without_rows_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text(as_lines(ROWS[:1]), "utf-8")
-    dataset = from_file(path)
-    spec = view_artifact(dataset, fingerprint(dataset), LossName.dpo, Criterion.safety)
-    store = Store(tmp_path / "store")
     with pytest.raises(DataError, match=r"^`dataset=local` has no rows in its train part"):
-        write_view(dataset, LossName.dpo, Criterion.safety, store, spec)
-    assert not store.has(spec)
+        load_parts(from_file(path))
+
+
+def test_a_heldout_file_is_not_split_off(tmp_path: Path) -> None:
+    for name, rows in (("train", ROWS[:8]), ("test", ROWS[8:])):
+        (tmp_path / f"{name}.jsonl").write_text(as_lines(rows), "utf-8")
+    dataset = from_file(tmp_path / "train.jsonl", heldout_path=str(tmp_path / "test.jsonl"))
+    assert load_rows(dataset, "train") == ROWS[:8]
+    assert load_rows(dataset, "heldout") == ROWS[8:]
+
+
+def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
+    for name, rows in (("a", ROWS[:8]), ("b", ROWS[8:])):
+        (tmp_path / f"{name}.jsonl").write_text(as_lines(rows), "utf-8")
+    parts = [MixPart(str(tmp_path / "a.jsonl"), 1.0), MixPart(str(tmp_path / "b.jsonl"), 2.0)]
+    dataset = DatasetConfig(name="local", source=DatasetSource.path, mix=parts)
+    rows = load_rows(dataset, "train") + load_rows(dataset, "heldout")
+    taken = [sum(row in part for row in rows) for part in (ROWS[:8], ROWS[8:])]
+    assert taken == [2, 4]
+
+
+def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(as_lines(ROWS), "utf-8")
+    (usual, _), (flipped, counts) = (load_parts(from_file(path, flip_fraction=share)) for share in (0.0, 1.0))
+    assert counts["flip_fraction"] == len(usual["train"].rows)
+    assert usual["heldout"] == flipped["heldout"]
+    for row, turned in zip(usual["train"].rows, flipped["train"].rows, strict=True):
+        assert turned["better_response_id"] == 1 - row["better_response_id"]
+
+
+@pytest.mark.parametrize("kind", ["folder of save_to_disk", "csv", "parquet", "gzip"])
+def test_other_kinds_of_files_give_the_same_rows(tmp_path: Path, kind: str) -> None:
+    import gzip
+
+    import pandas as pd
+    from datasets import Dataset
+
+    path = tmp_path / {"csv": "rows.csv", "parquet": "rows.parquet", "gzip": "rows.jsonl.gz"}.get(kind, "saved")
+    if kind == "csv":
+        pd.DataFrame(ROWS).to_csv(path, index=False)
+    elif kind == "parquet":
+        pd.DataFrame(ROWS).to_parquet(path)
+    elif kind == "gzip":
+        path.write_bytes(gzip.compress(as_lines(ROWS).encode()))
+    else:
+        Dataset.from_list(ROWS).save_to_disk(path)
+    assert list(read_file(str(path))) == ROWS
+
+
+def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    dataset = DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", revision="main")
+    with pytest.raises(DataError) as caught:
+        fingerprint(dataset)
+    assert str(caught.value).startswith("nobody/nothing-there can't be read: ")
+    assert str(caught.value).endswith("Without network, give a file. Try: dataset=local dataset.path=FILE")

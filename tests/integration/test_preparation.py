@@ -1,0 +1,107 @@
+"""Prepared datasets: token ids as TRL makes them, prompts cut, everything counted, training on real rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import make_run
+
+from sacpo_exp.config.schema import Criterion, LossName
+from sacpo_exp.data.preferences import make_view
+from sacpo_exp.data.sources import load_parts, read_view, save_view
+from sacpo_exp.data.tokenising import cut_prompts, key_of
+from sacpo_exp.models.loading import load_policy, load_tokenizer
+from sacpo_exp.pipeline import Run, locate, prepare, train_policies
+from sacpo_exp.prepare import prepare_all
+
+
+@pytest.fixture(scope="module")
+def run(outputs: Path) -> Run:
+    return make_run(outputs, "objective=dpo_then_kto")
+
+
+def prepared(run: Run, view: str, split: str = "train") -> list[dict[str, Any]]:
+    return list(read_view(prepare(run, run.plan.stages[0]) / view, split))
+
+
+def by_trl(run: Run, tmp_path: Path, loss: LossName) -> list[dict[str, Any]]:
+    """The view's rows as TRL's own trainer prepares them."""
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+
+    data = load_parts(run.config.dataset)[0]["train"]
+    save_view(make_view(data, loss, Criterion.safety), tmp_path / "view" / "train")
+    location = locate(run, run.plan.model)
+    trainer, config = (DPOTrainer, DPOConfig) if loss == LossName.dpo else (KTOTrainer, KTOConfig)
+    arguments = {"output_dir": str(tmp_path), "use_cpu": True, "report_to": [], "bf16": False, "max_length": 256}
+    made = trainer(
+        model=load_policy(location, "float32"),
+        args=config(per_device_train_batch_size=4, precompute_ref_log_probs=True, **arguments),
+        train_dataset=read_view(tmp_path / "view", "train"),
+        processing_class=load_tokenizer(location, run.config.model.chat_template),
+    )
+    return list(made.train_dataset)
+
+
+@pytest.mark.parametrize("loss", [LossName.dpo, LossName.kto])
+def test_token_ids_are_those_that_trl_makes(run: Run, tmp_path: Path, loss: LossName) -> None:
+    names = ["prompt_ids", "chosen_ids", "rejected_ids"] if loss == LossName.dpo else ["prompt_ids", "completion_ids"]
+    ours, theirs = prepared(run, f"{loss.value}.safety"), by_trl(run, tmp_path, loss)
+    assert [[row[name] for name in names] for row in ours] == [[row[name] for name in names] for row in theirs]
+
+
+def test_supervised_sequences_mask_the_prompt(run: Run) -> None:
+    tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
+    for row in prepared(run, "sft")[:5]:
+        said = [token for token, is_said in zip(row["input_ids"], row["completion_mask"], strict=True) if is_said]
+        assert tokenizer.decode(said) == row["completion"][0]["content"] + "<|im_end|>\n"
+
+
+def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
+    tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
+    text = "first things first: how do I bake bread for a large family at home"
+    short = [{"role": "user", "content": "Hi"}]
+    dialogue = [*short, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": text}]
+    cuts = cut_prompts(tokenizer, [short, dialogue], 6)
+    assert cuts.shortened[key_of(short)] == short
+    (left,) = cuts.shortened[key_of(dialogue)]
+    assert left["role"] == "user"
+    assert text.endswith(left["content"])
+    assert len(tokenizer(left["content"], add_special_tokens=False)["input_ids"]) <= 6
+    assert cuts.cut == {key_of(dialogue)}
+
+
+def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(outputs, "order=helpful_only")
+    prepare_all(run.config)
+    first = capsys.readouterr().out
+    assert "rows                                            32        24         8" in first
+    assert "evaluation prompts that it trains on: 0 of 12" in first
+    prepare_all(run.config)
+    assert capsys.readouterr().out == first
+
+
+def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = make_run(outputs)
+    rows = [dict(row) for row in load_parts(usual.config.dataset)[0]["train"].rows]
+    from sacpo_exp.evaluation import evaluation_prompts
+
+    leaked = evaluation_prompts(usual)[0]["prompt"]
+    rows[0]["prompt"] = f"  {leaked.upper()} "
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    local = ["dataset=local", f"dataset.path={path}", "dataset.heldout_path=" + str(path), "order=helpful_only"]
+    prepare_all(make_run(outputs, *local).config)
+    assert f"evaluation prompts that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])
+def test_the_real_rows_train_with_every_pair_of_losses(repo: Path, tmp_path: Path, objective: str) -> None:
+    path = repo.parent / "shared" / "data" / "preferences" / "pku_saferlhf_sample_32.json"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
+    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}", f"objective={objective}", "base=none")
+    train_policies(run)
+    assert all(run.store.has(stage.artifact) for stage in run.plan.stages)

@@ -1,9 +1,13 @@
 """Errors that a user can act on, and the hook that turns them into one message and an exit code."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+#: What safetensors and torch say of a full disk, who hide the error's number.
+FULL_DISK = (os.strerror(errno.ENOSPC), "enforce fail at inline_container.cc")
 
 
 class SacpoError(Exception):
@@ -54,22 +58,28 @@ def print_error(error: SacpoError) -> None:
         print(f"error: {problem}", file=sys.stderr)
 
 
+def known_error(error: BaseException | None) -> SacpoError | None:
+    """`error` if it has a message for the user, or one for a full disk that it came from; None if it is unforeseen."""
+    if isinstance(error, SacpoError):
+        return error
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or any(sign in str(error) for sign in FULL_DISK):
+            return StoreError(
+                "no space left on the device of the output folder. What was finished is stored; free some space "
+                "(`python -m sacpo_exp.store prune` lists what can go) and run the same command again."
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def exit_with(error: BaseException) -> NoReturn:
     """Print `error` for a person and leave with its exit code; anything unforeseen keeps its traceback."""
-    if isinstance(error, SacpoError):
-        print_error(error)
-        sys.exit(error.exit_code)
+    if known := known_error(error):
+        print_error(known)
+        sys.exit(known.exit_code)
     if isinstance(error, KeyboardInterrupt):
         print("interrupted: what was finished is stored; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "the output folder"
-        print(
-            f"error: no space left on the device while writing {where}. What was finished is stored; free some space "
-            "(`python -m sacpo_exp.store prune` lists what can go) and run the same command again.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
     raise error
 
 

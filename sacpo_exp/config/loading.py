@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.schema import ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.validation import find_command_line_problems, find_report_problems, find_run_problems
-from sacpo_exp.errors import ConfigError, SacpoError, print_error, run_reporting_errors
+from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
 
 Config = TypeVar("Config", RunConfig, ReportConfig)
 
@@ -42,8 +42,11 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
             config = to_config(composed, schema, overrides)
             write_resolved(config, Path(HydraConfig.get().runtime.output_dir))
             task(config)
-        except SacpoError as error:  # kept from Hydra, which would print it its own way and end a sweep at it
-            failures.append(error)
+        except Exception as error:  # kept from Hydra, which would print it its own way and end a sweep at it
+            known = known_error(error)
+            if known is None:
+                raise
+            failures.append(known)
 
     def command() -> None:
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):

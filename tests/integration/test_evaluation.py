@@ -176,6 +176,10 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
     model, tokenizer = policy
     location = locate(run, run.plan.policies["baseline"])
     baseline = load_policy(Location(location.path), "float32")
+    torch.manual_seed(0)
+    with torch.no_grad():  # far enough away for float32 to tell
+        for parameter in baseline.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
     prompt, said = encode(tokenizer, "Hi"), [5, 6, 7]
     response = [Response(0, said, "", "stop")]
     end = tokenizer.eos_token_id
@@ -188,7 +192,7 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
             ours, theirs = (m(input_ids=ids).logits[0, -1].double().softmax(-1) for m in (model, baseline))
         by_hand += float((ours * (ours / theirs).log()).sum())
     assert value == pytest.approx(by_hand, rel=1e-3)
-    assert by_hand > 0
+    assert by_hand > 0.01
 
 
 def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> None:

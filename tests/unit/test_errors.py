@@ -58,11 +58,26 @@ def test_an_interrupt_says_that_nothing_is_lost(capsys: pytest.CaptureFixture[st
     )
 
 
-def test_a_full_disk_says_where_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert end_with(OSError(errno.ENOSPC, "No space left on device", "outputs/store/x")) == 1
+def wrapped(error: Exception) -> Exception:
+    outer = RuntimeError("could not write")
+    outer.__cause__ = error
+    return outer
+
+
+FULL_DISK = {
+    "system": OSError(errno.ENOSPC, "No space left on device", "outputs/store/x"),
+    "as a cause": wrapped(OSError(errno.ENOSPC, "No space left on device")),
+    "safetensors": RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "torch": RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 70784 vs 70672"),
+}
+
+
+@pytest.mark.parametrize("error", FULL_DISK.values(), ids=list(FULL_DISK))
+def test_a_full_disk_says_what_to_do(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert end_with(error) == 1
     assert capsys.readouterr().err == (
-        "error: no space left on the device while writing outputs/store/x. What was finished is stored; free some space"
-        " (`python -m sacpo_exp.store prune` lists what can go) and run the same command again.\n"
+        "error: no space left on the device of the output folder. What was finished is stored; free some space "
+        "(`python -m sacpo_exp.store prune` lists what can go) and run the same command again.\n"
     )
 
 

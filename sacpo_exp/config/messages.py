@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
+from omegaconf import ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.schema import ReportConfig, RunConfig
@@ -54,7 +55,10 @@ def find_unknown_keys(composed: Any, schema: type, prefix: str = "") -> list[str
         inner = [kind for kind in (hints[key], *get_args(hints[key])) if is_dataclass(kind)]
         value = composed._get_node(key)
         if inner and value is not None and not value._is_none() and not value._is_missing():
-            unknown += find_unknown_keys(value, inner[0], f"{prefix}{key}.")  # type: ignore[arg-type]
+            is_list = isinstance(value, ListConfig)
+            entries = {f"{key}[{i}]": entry for i, entry in enumerate(value)} if is_list else {key: value}
+            for name, entry in entries.items():
+                unknown += find_unknown_keys(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
     return unknown
 
 

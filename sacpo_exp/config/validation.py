@@ -260,7 +260,7 @@ def _check_positive(config: RunConfig) -> Iterator[str]:
             elif not _is_positive(value):
                 yield f"`{section}.{name}` must be greater than 0, but is {value:g}."
     lengths = config.optimization
-    if lengths.max_prompt_length >= lengths.max_length:
+    if 0 < lengths.max_length <= lengths.max_prompt_length:
         yield (
             f"`optimization.max_prompt_length` must be less than `optimization.max_length` = {lengths.max_length}, "
             f"but is {lengths.max_prompt_length}."

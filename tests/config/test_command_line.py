@@ -80,14 +80,15 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         light=True,
     )
     assert (result.code, result.stderr) == (0, "")
-    head, model, stage, detail, total = result.stdout.splitlines()
+    head, model, data, stage, detail, total = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
     assert model.split()[:3] == ["to", "make", "model"]
+    assert data.split()[:3] == ["to", "make", "dataset"]
     assert stage.split()[:3] == ["to", "make", "stage"]
     assert detail.strip() == (
         "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2"
     )
-    assert total == "0 stored, 2 to make, in outputs/store"
+    assert total == "0 stored, 3 to make, in outputs/store"
 
 
 def test_a_dry_run_of_eval_shows_what_is_made_of_the_stages(cli: Command) -> None:

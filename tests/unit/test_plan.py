@@ -81,7 +81,8 @@ OTHER_STAGES = {
     "a stage's own data": ("dataset@stages.second.dataset=demo", ["second"]),
     "weight dtype": ("optimization.dtype=float16", ["base", "first", "second"]),
     "autocast": ("optimization.autocast=bfloat16", ["base", "first", "second"]),
-    "length": ("optimization.max_length=64", ["base", "first", "second"]),
+    "length": ("optimization.max_length=200", ["base", "first", "second"]),
+    "length of prompts": ("optimization.max_prompt_length=50", ["base", "first", "second"]),
     "chat template": ("model.chat_template=null", ["base", "first", "second"]),
 }
 
@@ -216,10 +217,10 @@ def test_recipes_are_plain_values(planned: Planner) -> None:
 
 def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> None:
     specs = list(planned("merge_ratio=0.5").training())
-    assert len({spec.id for spec in specs}) == len(specs) == 5
-    assert [spec.kind for spec in specs] == ["model", "stage", "stage", "stage", "merge"]
+    assert len({spec.id for spec in specs}) == len(specs) == 6
+    assert [spec.kind for spec in specs] == ["model", "dataset", "stage", "stage", "stage", "merge"]
     assert all(set(spec.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for spec in specs)
-    assert specs[3].id.startswith("smollm2-135m.sft.dpo-h-b0.1.dpo-s-b0.1-")
+    assert specs[4].id.startswith("smollm2-135m.sft.dpo-h-b0.1.dpo-s-b0.1-")
 
 
 def test_labels_name_the_family_and_beta(planned: Planner) -> None:
@@ -275,11 +276,11 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
     ]
 
 
-def test_the_same_rows_in_another_file_are_the_same_data(
+def test_the_same_content_in_another_file_is_the_same_data(
     configure: Callable[..., Any], rows_file: Path, tmp_path: Path
 ) -> None:
-    copy = tmp_path / "copy.json"
-    copy.write_text("[" + ",".join(rows_file.read_text("utf-8").splitlines()) + "]", "utf-8")
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(rows_file.read_bytes())
     configs = [configure("dataset=local", f"dataset.path={path}") for path in (rows_file, copy)]
     assert take_fingerprints(configs[0]).datasets == take_fingerprints(configs[1]).datasets
 

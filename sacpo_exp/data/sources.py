@@ -1,8 +1,9 @@
 """Where rows come from: demo, files, hub; and views on disk. The only caller of `datasets`."""
 
 import functools
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SPLITS = ("train", "heldout")
+#: Rows turned into Arrow at a time, so that a view never lies in memory twice.
+ROWS_AT_ONCE = 2000
 #: Settings that say where rows lie, not which they are.
 PLACES = ("name", "path", "heldout_path", "mix", "revision")
 
@@ -173,11 +176,15 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
 
 
-def save_view(rows: Sequence[Row], folder: Path) -> None:
+def save_view(rows: Iterable[Row], folder: Path) -> None:
     """Write a view as Arrow files; TRL keeps its caches of it, reference log-probabilities say, beside them."""
+    import pyarrow as pa
     from datasets import Dataset
 
-    Dataset.from_list(list(rows)).save_to_disk(folder)
+    remaining, batches = iter(rows), []
+    while batch := list(itertools.islice(remaining, ROWS_AT_ONCE)):
+        batches.append(pa.Table.from_pylist(batch))
+    Dataset(pa.concat_tables(batches)).save_to_disk(folder)
 
 
 def read_view(folder: Path, split: str) -> "Dataset":

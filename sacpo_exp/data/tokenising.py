@@ -26,11 +26,9 @@ class Tokens:
 
 @dataclass
 class Cuts:
-    """Prompts that were cut from the left, by what is left of them."""
+    """What is left of every prompt."""
 
-    limit: int
-    shortened: dict[Key, Messages] = field(default_factory=dict)
-    cut: set[Key] = field(default_factory=set)
+    shortened: dict[Key, Key] = field(default_factory=dict)
 
 
 def key_of(messages: Messages) -> Key:
@@ -38,19 +36,20 @@ def key_of(messages: Messages) -> Key:
     return tuple((message["role"], message["content"]) for message in messages)
 
 
-def cut_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Iterable[Messages], limit: int) -> Cuts:
+def messages_of(key: Key) -> Messages:
+    """What `key_of` was given."""
+    return [{"role": role, "content": content} for role, content in key]
+
+
+def cut_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Iterable[Key], limit: int) -> Cuts:
     """Every prompt with at most `limit` tokens of text, template aside: the end is kept, as in the paper's code."""
-    cuts = Cuts(limit)
-    unique = {key_of(prompt): prompt for prompt in prompts}
-    contents = [message["content"] for prompt in unique.values() for message in prompt]
-    offsets = iter(_offsets(tokenizer, contents))
-    for key, prompt in unique.items():
-        places = [next(offsets) for _ in prompt]
-        if sum(map(len, places)) <= limit:
-            cuts.shortened[key] = prompt
-        else:
-            cuts.cut.add(key)
-            cuts.shortened[key] = _keep_end(prompt, places, limit)
+    cuts = Cuts()
+    unique = list(dict.fromkeys(prompts))
+    # No text has more tokens than bytes, so most need not be looked at.
+    long = [prompt for prompt in unique if sum(len(content.encode()) for _, content in prompt) > limit]
+    offsets = iter(_offsets(tokenizer, [content for prompt in long for _, content in prompt]))
+    kept = {prompt: _keep_end(prompt, [next(offsets) for _ in prompt], limit) for prompt in long}
+    cuts.shortened = {prompt: kept.get(prompt, prompt) for prompt in unique}
     return cuts
 
 
@@ -60,44 +59,43 @@ def _offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Iter
         yield from tokenizer(batch, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
 
 
-def _keep_end(prompt: Messages, places: Sequence[Sequence[tuple[int, int]]], limit: int) -> Messages:
+def _keep_end(prompt: Key, places: Sequence[Sequence[tuple[int, int]]], limit: int) -> Key:
     """The last messages with `limit` tokens together, the first of them cut from the left."""
-    kept: Messages = []
-    for message, offsets in zip(reversed(prompt), reversed(places), strict=True):
-        if len(offsets) >= limit:
-            start = offsets[len(offsets) - limit][0]
-            return [message | {"content": message["content"][start:]}, *kept]
-        kept.insert(0, message)
+    kept: Key = ()
+    for (role, content), offsets in zip(reversed(prompt), reversed(places), strict=True):
+        if len(offsets) > limit:
+            return ((role, content[offsets[len(offsets) - limit][0] :]), *kept) if limit else kept
+        kept = ((role, content), *kept)
         limit -= len(offsets)
     return kept
 
 
 def tokenise(
-    tokenizer: "PreTrainedTokenizerBase", dialogues: Iterable[tuple[Messages, Messages]]
+    tokenizer: "PreTrainedTokenizerBase", dialogues: Iterable[tuple[Key, Key]]
 ) -> dict[tuple[Key, Key], Tokens]:
     """Token ids of every (prompt, completion), each once.
 
     The completion begins where the prompt's ids and the dialogue's diverge, as in TRL 1.16.
     """
-    unique = {(key_of(prompt), key_of(completion)): (prompt, completion) for prompt, completion in dialogues}
-    prompts = {key[0]: prompt for key, (prompt, _) in unique.items()}
-    rendered = [_render(tokenizer, prompt, is_open=True) for prompt in prompts.values()]
-    prompt_ids = dict(zip(prompts, _encode(tokenizer, rendered), strict=True))
-    whole = (_render(tokenizer, prompt + completion, is_open=False) for prompt, completion in unique.values())
+    unique = sorted(set(dialogues))
+    prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
+    prompt_ids = dict(zip(prompts, _encode(tokenizer, prompts, is_open=True), strict=True))
     tokens = {}
-    for key, ids in zip(unique, _encode(tokenizer, list(whole)), strict=True):
+    whole = _encode(tokenizer, [prompt + completion for prompt, completion in unique], is_open=False)
+    for key, ids in zip(unique, whole, strict=True):
         start = _common(prompt_ids[key[0]], ids)
         tokens[key] = Tokens(ids[:start], ids[start:])
     return tokens
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", messages: Messages, is_open: bool) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=is_open))
-
-
-def _encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Iterable["NDArray[np.int32]"]:
-    for start in range(0, len(texts), BATCH):
-        for ids in tokenizer(list(texts[start : start + BATCH]), add_special_tokens=False)["input_ids"]:
+def _encode(
+    tokenizer: "PreTrainedTokenizerBase", dialogues: Sequence[Key], is_open: bool
+) -> Iterable["NDArray[np.int32]"]:
+    """Ids of each dialogue in the chat template; `is_open` if the assistant is to speak next."""
+    for start in range(0, len(dialogues), BATCH):
+        batch = [messages_of(dialogue) for dialogue in dialogues[start : start + BATCH]]
+        texts = tokenizer.apply_chat_template(batch, tokenize=False, add_generation_prompt=is_open)
+        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
             yield np.asarray(ids, dtype=np.int32)
 
 

@@ -10,7 +10,7 @@ from tiny import make_run
 from sacpo_exp.config.schema import Criterion, LossName
 from sacpo_exp.data.preferences import make_view
 from sacpo_exp.data.sources import load_parts, read_view, save_view
-from sacpo_exp.data.tokenising import cut_prompts, key_of
+from sacpo_exp.data.tokenising import cut_prompts
 from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, prepare, train_policies
 from sacpo_exp.prepare import prepare_all
@@ -60,15 +60,14 @@ def test_supervised_sequences_mask_the_prompt(run: Run) -> None:
 def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
     tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
     text = "first things first: how do I bake bread for a large family at home"
-    short = [{"role": "user", "content": "Hi"}]
-    dialogue = [*short, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": text}]
+    short = (("user", "Hi"),)
+    dialogue = (*short, ("assistant", "Hello"), ("user", text))
     cuts = cut_prompts(tokenizer, [short, dialogue], 6)
-    assert cuts.shortened[key_of(short)] == short
-    (left,) = cuts.shortened[key_of(dialogue)]
-    assert left["role"] == "user"
-    assert text.endswith(left["content"])
-    assert len(tokenizer(left["content"], add_special_tokens=False)["input_ids"]) <= 6
-    assert cuts.cut == {key_of(dialogue)}
+    assert cuts.shortened[short] == short
+    ((role, left),) = cuts.shortened[dialogue]
+    assert role == "user"
+    assert text.endswith(left)
+    assert len(tokenizer(left, add_special_tokens=False)["input_ids"]) == 6
 
 
 def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(

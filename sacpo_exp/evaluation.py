@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.schema import Accelerator, Criterion
 from sacpo_exp.data.prompts import load_prompts
-from sacpo_exp.data.sources import load_rows
 from sacpo_exp.evaluation_plan import (
     divergence_artifact,
     encoder_artifact,
@@ -125,8 +124,8 @@ def fit(run: Run) -> Path:
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.judging.scorer_judge import fit_scorer
 
-        heldout = load_rows(replace(run.config.dataset, max_heldout_rows=None), "heldout")
-        return fit_scorer(run.config.judge, encoder_of(run), judge_rows(run.config), heldout, folder)
+        rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
+        return fit_scorer(run.config.judge, encoder_of(run), rows, heldout, folder)
 
     return run.store.get_or_build(scorer_artifact(run.config, run.fingerprints), build)
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.schema import DatasetSource, LossName, ModelConfig, ModelSource, RunConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import (
+    DatasetConfig,
+    DatasetSource,
+    LossName,
+    ModelConfig,
+    ModelSource,
+    RunConfig,
+    StageConfig,
+    StageJob,
+)
 from sacpo_exp.config.validation import stages_of
 from sacpo_exp.data.preferences import texts_of
 from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
@@ -104,10 +113,9 @@ def prepare(run: Run, stage: Stage) -> Path:
     return run.store.get_or_build(stage.data, build)
 
 
-def judge_rows(config: RunConfig) -> list[dict[str, Any]]:
-    """Rows that the scorer is fitted on: the judge's part of the demo, also when policies train on other data."""
-    dataset = config.dataset if config.dataset.source == DatasetSource.demo else None
-    return load_rows(replace(config.dataset, source=DatasetSource.demo) if dataset is None else dataset, "judge")
+def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
+    """Rows that the scorer is fitted on, or measured on (`heldout`): the demo's, also where policies read other data."""
+    return load_rows(DatasetConfig(name="demo", source=DatasetSource.demo, seed=config.dataset.seed), part)
 
 
 def train_policies(run: Run) -> None:

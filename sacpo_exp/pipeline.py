@@ -114,7 +114,7 @@ def prepare(run: Run, stage: Stage) -> Path:
 
 
 def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
-    """Rows that the scorer is fitted on, or measured on (`heldout`): the demo's, also where policies read other data."""
+    """Rows that the scorer is fitted on, or measured on (`heldout`): the demo's, whatever policies read."""
     return load_rows(DatasetConfig(name="demo", source=DatasetSource.demo, seed=config.dataset.seed), part)
 
 

@@ -92,12 +92,17 @@ def check_data(run: Run) -> None:
 
 
 def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
-    """`missing` views and `labels` of a stage's training rows, from the store or, if not there, from the rows."""
+    """`missing` views and training `labels` of a stage's dataset, from the store or, if not there, from the rows."""
     if run.store.has(stage.data):
-        stored: dict[str, Any] = run.store.manifest(stage.data).metrics["train"]
-        return stored
-    data = load_parts(stage.dataset)[0]["train"]
-    return describe(data.form, data.rows, data.criterion) | {"missing": find_missing(data, stage.dataset)}
+        stored = run.store.manifest(stage.data).metrics
+        return {
+            "labels": stored["train"]["labels"],
+            "missing": stored["heldout"]["missing"] | stored["train"]["missing"],
+        }
+    parts, _ = load_parts(stage.dataset)
+    train = parts["train"]
+    missing = find_missing(parts["heldout"], stage.dataset) | find_missing(train, stage.dataset)
+    return {"labels": describe(train.form, train.rows, train.criterion)["labels"], "missing": missing}
 
 
 def prepare(run: Run, stage: Stage) -> Path:

@@ -51,6 +51,13 @@ def prompt_text(prompt: str | list[dict[str, str]]) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
+def asked_text(prompt: str | list[dict[str, str]]) -> str:
+    """The same without a system message: what an evaluation prompt is compared with."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt_text([message for message in prompt if message["role"] != "system"])
+
+
 def texts_of(data: Preferences) -> list[str]:
     """All that is said in the rows, in their order: what a tokenizer may learn from."""
     if data.form == DataSchema.pku:

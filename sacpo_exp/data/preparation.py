@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.schema import Criterion, DatasetConfig, LossName
-from sacpo_exp.data.preferences import Preferences, Row, make_view, normalise_text, prompt_text
+from sacpo_exp.data.preferences import Preferences, Row, asked_text, make_view, normalise_text
 from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.statistics import describe, length_quantiles
-from sacpo_exp.data.tokenising import Cuts, Key, Tokens, cut_prompts, key_of, messages_of, tokenise
+from sacpo_exp.data.tokenising import Cuts, Key, Messages, Tokens, cut_prompts, key_of, messages_of, tokenise
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
 
@@ -55,7 +55,7 @@ def prepare_dataset(
         for split, data in parts.items():
             metrics[split] = describe(data.form, data.rows, data.criterion)
             metrics[split] |= _write_views(data, dataset, tokenizer, limits, split, folder)
-    prompts = sorted({hash_prompt(prompt_text(row["prompt"])) for row in parts["train"].rows})
+    prompts = sorted({hash_prompt(row["prompt"]) for row in parts["train"].rows})
     (folder / PROMPTS).write_text("".join(f"{line}\n" for line in prompts), "utf-8")
     return metrics
 
@@ -72,9 +72,9 @@ def collecting_nothing() -> Iterator[None]:
             gc.enable()
 
 
-def hash_prompt(prompt: str) -> str:
-    """What a training prompt is recognised by among evaluation prompts: case and white space don't matter."""
-    return content_hash(normalise_text(prompt))
+def hash_prompt(prompt: str | Messages) -> str:
+    """What a prompt is recognised by among others: case, white space and system messages don't matter."""
+    return content_hash(normalise_text(asked_text(prompt)))
 
 
 def each_view(data: Preferences, dataset: DatasetConfig) -> Iterator[tuple[str, list[Row] | DataError]]:

@@ -1,12 +1,12 @@
 """Which rows are used: without duplicates or ties, of some harm categories, mixed, with turned labels. Pure, seeded."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sacpo_exp.config.schema import DataSchema, DatasetConfig
-from sacpo_exp.data.preferences import Preferences, Row, normalise_text, prompt_text
+from sacpo_exp.data.preferences import Preferences, Row
 from sacpo_exp.errors import DataError
 
 OTHER = {0: 1, 1: 0}
@@ -168,22 +168,6 @@ def count_parts(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
             f"and {', '.join(map(str, sizes))} rows it would give {counts[number - 1]}."
         )
     return counts
-
-
-def find_leaks(rows: Sequence[Row], evaluation_prompts: Iterable[str]) -> list[str]:
-    """Training prompts that, but for case and white space, are evaluation prompts; each once, in order.
-
-    Of dialogues with a system message what the user says counts.
-    """
-    wanted = {normalise_text(prompt) for prompt in evaluation_prompts}
-    asked = dict.fromkeys(_asked(row["prompt"]) for row in rows)
-    return [prompt for prompt in asked if normalise_text(prompt) in wanted]
-
-
-def _asked(prompt: str | list[dict[str, str]]) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return prompt_text([message for message in prompt if message["role"] != "system"])
 
 
 def _sample(rows: Sequence[Row], count: int, chooser: random.Random) -> list[Row]:

@@ -3,22 +3,10 @@
 from typing import Any
 
 import pytest
+from rows import make_row
 
 from sacpo_exp.data.checks import check_rows
 from sacpo_exp.errors import DataError
-
-
-def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True)) -> Any:
-    return {
-        "prompt": prompt,
-        "response_0": "zero",
-        "response_1": "one",
-        "is_response_0_safe": safe[0],
-        "is_response_1_safe": safe[1],
-        "better_response_id": better,
-        "safer_response_id": safer,
-    }
-
 
 FIELDS = list(make_row())
 

@@ -4,10 +4,12 @@ import random
 from typing import Any
 
 import pytest
+from rows import make_row
 
 from sacpo_exp.config.schema import Criterion, DataSchema, LossName
 from sacpo_exp.data.preferences import (
     Preferences,
+    asked_text,
     completion_view,
     make_view,
     paired_view,
@@ -18,18 +20,6 @@ from sacpo_exp.data.preferences import (
 from sacpo_exp.errors import DataError
 
 HELPFULNESS, SAFETY = Criterion.helpfulness, Criterion.safety
-
-
-def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True)) -> Any:
-    return {
-        "prompt": prompt,
-        "response_0": "zero",
-        "response_1": "one",
-        "is_response_0_safe": safe[0],
-        "is_response_1_safe": safe[1],
-        "better_response_id": better,
-        "safer_response_id": safer,
-    }
 
 
 def pku(rows: list[Any]) -> Preferences:
@@ -257,3 +247,9 @@ def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None
         "`dataset.only_mixed_safety_pairs=true` leaves no pairs: both responses of each of the 2 rows are safe, or "
         "both unsafe."
     )
+
+
+def test_what_is_asked_leaves_a_system_message_out() -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
+    assert asked_text(said) == "Hello?"
+    assert asked_text("Hello?") == "Hello?"

@@ -12,7 +12,6 @@ from sacpo_exp.data.selection import (
     count_parts,
     drop_duplicates,
     drop_ties,
-    find_leaks,
     flip,
     flip_labels,
     keep_categories,
@@ -193,12 +192,3 @@ def test_what_can_t_be_mixed_is_told() -> None:
         with pytest.raises(DataError) as caught:
             mix(parts, weights, seed=0)
         assert str(caught.value) == sentence
-
-
-def test_evaluation_prompts_among_the_training_prompts_are_found() -> None:
-    rows = [make_row("How are\nyou?"), make_row("Fine."), make_row("how are you?"), make_row("Fine.")]
-    assert find_leaks(rows, ["HOW ARE YOU?", "fine.", "Bye."]) == ["How are\nyou?", "Fine.", "how are you?"]
-    assert find_leaks(rows, ["How are they?"]) == []
-    chat = {"prompt": [*turns("Be kind.", "system"), *turns("Hello?")]}
-    assert find_leaks([chat], ["hello?"]) == ["Hello?"]
-    assert find_leaks([{"prompt": [*turns("Hi?"), *turns("Yes?", "assistant"), *turns("No?")]}], ["No?"]) == []

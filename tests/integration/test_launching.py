@@ -41,6 +41,6 @@ def test_a_tracked_stage_leaves_an_offline_run_of_wandb(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sacpo_exp.train", *TINY, "base=none", "order=helpful_only", "tracker=wandb"]
     subprocess.run([*command, f"paths.outputs={tmp_path}"], check=True, capture_output=True)
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(folder)]
     read = subprocess.run(inspect, check=True, capture_output=True, text=True).stdout
     assert "train/loss" in json.dumps(json.loads(read))

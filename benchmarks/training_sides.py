@@ -40,6 +40,7 @@ WATCHED = {
     "trl": [("trl.trainer.dpo_trainer", "create_model_from_path", LOADING)],
     "ours": [
         ("sacpo_exp.pipeline", "locate", LOADING),  # compares the model's files with their hashes
+        ("sacpo_exp.pipeline", "prepare", TOKENISING),
         ("sacpo_exp.training.stage", "load_policy", LOADING),
         ("sacpo_exp.training.stage", "load_tokenizer", LOADING),
         ("trl.trainer.dpo_trainer", "hash_module", REFERENCE),
@@ -109,13 +110,13 @@ def configure(settings: dict[str, Any], outputs: Path) -> RunConfig:
 def prepare(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The model's folder and the pairs as a file, for both sides, and the numbers that TRL's script is to be given."""
     from sacpo_exp.data.preferences import make_view
-    from sacpo_exp.data.sources import load_preferences
+    from sacpo_exp.data.sources import load_parts
     from sacpo_exp.pipeline import locate, open_run
 
     run = open_run(configure(settings, folder))
     models = folder / "store" / "model"
     models.mkdir(parents=True)
-    pairs = make_view(load_preferences(run.config.dataset, "train"), LossName.dpo, Criterion.helpfulness)
+    pairs = make_view(load_parts(run.config.dataset)[0]["train"], LossName.dpo, Criterion.helpfulness)
     data = folder / "pairs"
     data.mkdir()
     (data / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), "utf-8")

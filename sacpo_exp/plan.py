@@ -180,7 +180,6 @@ def _stage(
     model = model_artifact(config.model, config.seed, config.optimization.dtype.value, fingerprints)
     per_device = per_device_batch_size(config, stage)
     recipe = {
-        "dataset": rows,
         "loss": _plain(_loss_that_matters(stage)),
         "global_batch_size": stage.global_batch_size,
         "learning_rate": stage.learning_rate,
@@ -193,11 +192,10 @@ def _stage(
     if stage.loss.name == LossName.kto:
         # TRL estimates KTO's KL within these two, so here, and only here, they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
-    artifact = ArtifactSpec(
-        "stage", _stage_slug(parent, stage), recipe, (parent.id,), _stage_labels(config, parent, stage)
-    )
-    accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
     data = dataset_artifact(config, dataset, rows, model)
+    labels = _stage_labels(config, parent, stage)
+    artifact = ArtifactSpec("stage", _stage_slug(parent, stage), recipe, (parent.id, data.id), labels)
+    accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
     return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
 
 

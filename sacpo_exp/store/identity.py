@@ -42,6 +42,7 @@ class ArtifactSpec:
 
     @functools.cached_property
     def id(self) -> str:
-        identity = {"kind": self.kind, "schema": SCHEMA_VERSION, "recipe": self.recipe, "parents": self.parents}
+        parents = [parent.rsplit("-", 1)[-1] for parent in self.parents]  # their names decide nothing
+        identity = {"kind": self.kind, "schema": SCHEMA_VERSION, "recipe": self.recipe, "parents": parents}
         slug = re.sub(r"[^a-z0-9.]+", "-", self.slug.lower()).strip("-.")[:80]
         return f"{slug}-{content_hash(identity)[:10]}"

@@ -61,4 +61,4 @@ def test_the_second_stage_refers_to_the_first_policy(outputs: Path) -> None:
     """Trained with the base model as reference instead, the first loss would not be ln 2, and the weights others."""
     run = make_run(outputs)
     assert run.plan.stages[2].parent == run.plan.stages[1].artifact
-    assert run.plan.stages[2].artifact.parents == (run.plan.stages[1].artifact.id,)
+    assert run.plan.stages[2].artifact.parents == (run.plan.stages[1].artifact.id, run.plan.stages[2].data.id)

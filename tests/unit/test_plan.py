@@ -175,7 +175,7 @@ def test_the_baseline_is_the_base_stage_s_product_or_the_model(planned: Planner)
 def test_each_stage_starts_from_the_one_before(planned: Planner) -> None:
     plan = planned()
     assert [stage.parent for stage in plan.stages] == [plan.model, *(stage.artifact for stage in plan.stages[:-1])]
-    assert [stage.artifact.parents for stage in plan.stages] == [(stage.parent.id,) for stage in plan.stages]
+    assert [made.artifact.parents for made in plan.stages] == [(made.parent.id, made.data.id) for made in plan.stages]
 
 
 SELECTED = {

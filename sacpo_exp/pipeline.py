@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import (
-    DatasetConfig,
-    DatasetSource,
     LossName,
     ModelConfig,
     ModelSource,
@@ -18,11 +16,12 @@ from sacpo_exp.config.schema import (
     StageJob,
 )
 from sacpo_exp.config.validation import stages_of
-from sacpo_exp.data.preferences import texts_of
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.preferences import texts_of, weigh_undesirable
 from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import fingerprint, load_parts, load_rows
-from sacpo_exp.data.statistics import describe
+from sacpo_exp.data.sources import fingerprint, load_parts
+from sacpo_exp.data.statistics import describe_labels
 from sacpo_exp.errors import DataError, MissingArtifactError
 from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
@@ -79,16 +78,22 @@ def check_data(run: Run) -> None:
     for stage in run.plan.stages:
         if stage.data not in described:
             described[stage.data] = describe_data(run, stage)
-        found, name = described[stage.data], view_of(stage)
-        reason = found["missing"].get(name)
-        labels = found["labels"].get(criterion_of(stage).value, {}) if stage.config.loss.name == LossName.kto else {}
-        if reason is None and labels and not (labels["desirable"] and labels["undesirable"]):
-            kind = "undesirable" if labels["desirable"] else "desirable"
-            total = labels["desirable"] + labels["undesirable"]
-            reason = f"KTO needs completions of both labels, but none of the {total} is {kind}. Try: objective=dpo"
-        if reason:
+        if reason := find_obstacle(described[stage.data], stage):
             where = stage.dataset.path or f"dataset={stage.dataset.name}"
             raise DataError(f"{where} can't be used for stages.{stage.name}: {reason}")
+
+
+def find_obstacle(found: dict[str, Any], stage: Stage) -> str | None:
+    """Why a stage can't learn from the data that `describe_data` found; None if it can."""
+    if reason := found["missing"].get(view_of(stage)):
+        return str(reason)
+    if stage.config.loss.name == LossName.kto:
+        labels = found["labels"][criterion_of(stage).value]
+        try:
+            weigh_undesirable(labels["desirable"], labels["undesirable"])
+        except DataError as error:
+            return f"{error} Try: objective=dpo"
+    return None
 
 
 def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
     parts, _ = load_parts(stage.dataset)
     train = parts["train"]
     missing = find_missing(parts["heldout"], stage.dataset) | find_missing(train, stage.dataset)
-    return {"labels": describe(train.form, train.rows, train.criterion)["labels"], "missing": missing}
+    return {"labels": describe_labels(train.form, train.rows, train.criterion), "missing": missing}
 
 
 def prepare(run: Run, stage: Stage) -> Path:
@@ -120,7 +125,7 @@ def prepare(run: Run, stage: Stage) -> Path:
 
 def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
     """Rows that the scorer is fitted on, or measured on (`heldout`): the demo's, whatever policies read."""
-    return load_rows(DatasetConfig(name="demo", source=DatasetSource.demo, seed=config.dataset.seed), part)
+    return generate_rows(part, config.dataset.seed)
 
 
 def train_policies(run: Run) -> None:

@@ -111,17 +111,17 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
     stages = []
     parent = model
     if config.stages.base is not None:
-        stages.append(_stage(config, "base", config.stages.base, parent, fingerprints))
+        stages.append(_stage(config, "base", config.stages.base, parent, model, fingerprints))
         parent = stages[-1].artifact
     baseline = parent
     if config.merge == MergeMethod.naive:
-        stages += [_stage(config, "first", stage, baseline, fingerprints) for stage in _one_stage_orders(config)]
+        stages += [_stage(config, "first", stage, baseline, model, fingerprints) for stage in _one_stage_orders(config)]
         first = stages[-2].artifact
     else:
-        stages.append(_stage(config, "first", config.stages.first, baseline, fingerprints))
+        stages.append(_stage(config, "first", config.stages.first, baseline, model, fingerprints))
         first = stages[-1].artifact
         if config.stages.second is not None:
-            stages.append(_stage(config, "second", config.stages.second, first, fingerprints))
+            stages.append(_stage(config, "second", config.stages.second, first, model, fingerprints))
     merge = None
     if config.merge_ratio is not None:
         merge = _merge(config.merge, config.merge_ratio, first, stages[-1].artifact)
@@ -173,11 +173,15 @@ def _one_stage_orders(config: RunConfig) -> list[StageConfig]:
 
 
 def _stage(
-    config: RunConfig, name: str, stage: BaseStageConfig, parent: ArtifactSpec, fingerprints: Fingerprints
+    config: RunConfig,
+    name: str,
+    stage: BaseStageConfig,
+    parent: ArtifactSpec,
+    model: ArtifactSpec,
+    fingerprints: Fingerprints,
 ) -> Stage:
     rows = fingerprints.datasets[f"stages.{name}.dataset" if stage.dataset else "dataset"]
     dataset = stage.dataset or config.dataset
-    model = model_artifact(config.model, config.seed, config.optimization.dtype.value, fingerprints)
     per_device = per_device_batch_size(config, stage)
     recipe = {
         "loss": _plain(_loss_that_matters(stage)),

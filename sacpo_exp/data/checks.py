@@ -4,8 +4,6 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.errors import DataError
-
 TEXT_FIELDS = ("prompt", "response_0", "response_1")
 FLAG_FIELDS = ("is_response_0_safe", "is_response_1_safe")
 ID_FIELDS = ("better_response_id", "safer_response_id")
@@ -23,24 +21,6 @@ class BadRowError(Exception):
     def __init__(self, field: str | None, problem: str) -> None:
         self.field, self.problem = field, problem
         super().__init__(f"`{field}` {problem}" if field else problem)
-
-
-def check_rows(rows: Sequence[Any], where: str) -> None:
-    """Check that every row of `where` (a file's name) is in the PKU-SafeRLHF schema.
-
-    Raises:
-        DataError: naming row number (from 1) and field of the first five offenders, and how many more there are.
-    """
-    if not rows:
-        raise DataError(f"{where} holds no rows.")
-    problems = []
-    for number, row in enumerate(rows, 1):
-        try:
-            check_pku(row)
-        except BadRowError as error:
-            problems.append((where, number, str(error)))
-    if problems:
-        raise DataError(list_problems(problems))
 
 
 def list_problems(problems: Sequence[tuple[str, int, str]]) -> str:

@@ -20,9 +20,7 @@ from sacpo_exp.data.checks import (
     check_text,
     show,
 )
-from sacpo_exp.data.preferences import Row, said
-
-Messages = list[dict[str, str]]
+from sacpo_exp.data.preferences import Messages, Row, said
 
 HARM_FIELDS = ("response_0_harm_category", "response_1_harm_category")
 SEVERITY_FIELDS = ("response_0_severity_level", "response_1_severity_level")

@@ -18,6 +18,9 @@ from sacpo_exp.config.schema import Criterion, DataSchema, LossName
 from sacpo_exp.errors import DataError
 
 Row = dict[str, Any]
+Messages = list[dict[str, str]]
+#: Messages as something that a dictionary can hold.
+Key = tuple[tuple[str, str], ...]
 
 #: Which field says, for a pair, the response to prefer (as in the paper's code).
 PREFERRED = {Criterion.helpfulness: "better_response_id", Criterion.safety: "safer_response_id"}
@@ -46,12 +49,17 @@ class Preferences:
         return replace(self, rows=tuple(rows))
 
 
-def prompt_text(prompt: str | list[dict[str, str]]) -> str:
+def key_of(messages: Messages) -> Key:
+    """Role and content of every message."""
+    return tuple((message["role"], message["content"]) for message in messages)
+
+
+def prompt_text(prompt: str | Messages) -> str:
     """All that is said in a prompt of any form, as one text."""
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
-def asked_text(prompt: str | list[dict[str, str]]) -> str:
+def asked_text(prompt: str | Messages) -> str:
     """The same without a system message: what an evaluation prompt is compared with."""
     if isinstance(prompt, str):
         return prompt
@@ -210,18 +218,23 @@ def completions_as_view(rows: Sequence[Row], loss: LossName) -> list[Row]:
 
 
 def undesirable_weight(labels: Sequence[bool]) -> float:
-    """n_desirable / n_undesirable, the paper's weight of undesirable completions in KTO.
+    """The paper's weight of undesirable completions in KTO, from their labels; raises as `weigh_undesirable`."""
+    desirable = sum(labels)
+    return weigh_undesirable(desirable, len(labels) - desirable)
+
+
+def weigh_undesirable(desirable: int, undesirable: int) -> float:
+    """n_desirable / n_undesirable.
 
     Raises:
         DataError: all labels are alike, so that KTO has nothing to tell apart.
     """
-    desirable = sum(labels)
-    if desirable in (0, len(labels)):
+    if not (desirable and undesirable):
         kind = "undesirable" if desirable else "desirable"
-        raise DataError(f"KTO needs completions of both labels, but none of the {len(labels)} is {kind}.")
-    return desirable / (len(labels) - desirable)
+        raise DataError(f"KTO needs completions of both labels, but none of the {desirable + undesirable} is {kind}.")
+    return desirable / undesirable
 
 
-def said(role: str, content: str) -> list[dict[str, str]]:
+def said(role: str, content: str) -> Messages:
     """A text as a dialogue of one message."""
     return [{"role": role, "content": content}]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.schema import Criterion, DatasetConfig, LossName
-from sacpo_exp.data.preferences import Preferences, Row, asked_text, make_view, normalise_text
+from sacpo_exp.data.preferences import Key, Messages, Preferences, Row, asked_text, key_of, make_view, normalise_text
 from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.statistics import describe, length_quantiles
-from sacpo_exp.data.tokenising import Cuts, Key, Messages, Tokens, cut_prompts, key_of, messages_of, tokenise
+from sacpo_exp.data.tokenising import Tokens, cut_prompts, messages_of, tokenise
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
 
@@ -100,9 +100,10 @@ def _write_views(
     folder: Path,
 ) -> dict[str, Any]:
     # Views are made twice, since all of them at once are several times the rows.
-    said = {dialogue for _, view in each_view(data, dataset) if isinstance(view, list) for dialogue in _dialogues(view)}
-    cuts = cut_prompts(tokenizer, dict.fromkeys(prompt for prompt, _ in sorted(said)), limits.max_prompt_length)
-    tokens = tokenise(tokenizer, {(cuts.shortened[prompt], completion) for prompt, completion in said})
+    views = (view for _, view in each_view(data, dataset) if isinstance(view, list))
+    said = dict.fromkeys(dialogue for view in views for dialogue in _dialogues(view))
+    cuts = cut_prompts(tokenizer, (prompt for prompt, _ in said), limits.max_prompt_length)
+    tokens = tokenise(tokenizer, ((cuts[prompt], completion) for prompt, completion in said))
     _check_room(tokens, limits, dataset)
     written, missing = {}, {}
     for name, view in each_view(data, dataset):
@@ -115,7 +116,7 @@ def _write_views(
     return {
         "views": written,
         "missing": missing,
-        "prompts_cut": sum(key != kept for key, kept in cuts.shortened.items()),
+        "prompts_cut": sum(key != kept for key, kept in cuts.items()),
         "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
         **describe_lengths("prompt_tokens", [len(each.prompt) for each in tokens.values()]),
         **describe_lengths("completion_tokens", [len(each.completion) for each in tokens.values()]),
@@ -149,13 +150,13 @@ def _dialogues(view: list[Row]) -> Iterator[tuple[Key, Key]]:
             yield key_of(row["prompt"]), key_of(row[name])
 
 
-def _cut(row: Row, cuts: Cuts) -> Row:
-    return row | {"prompt": messages_of(cuts.shortened[key_of(row["prompt"])])}
+def _cut(row: Row, cuts: dict[Key, Key]) -> Row:
+    return row | {"prompt": messages_of(cuts[key_of(row["prompt"])])}
 
 
-def _tokens_of(row: Row, cuts: Cuts, tokens: dict[tuple[Key, Key], Tokens]) -> dict[str, Tokens]:
+def _tokens_of(row: Row, cuts: dict[Key, Key], tokens: dict[tuple[Key, Key], Tokens]) -> dict[str, Tokens]:
     """Tokens of each completion of a view's row, behind the prompt as it was cut."""
-    prompt = cuts.shortened[key_of(row["prompt"])]
+    prompt = cuts[key_of(row["prompt"])]
     return {name: tokens[prompt, key_of(row[name])] for name in _said_in(row)}
 
 

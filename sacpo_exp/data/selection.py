@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo_exp.config.schema import DataSchema, DatasetConfig
-from sacpo_exp.data.preferences import Preferences, Row
+from sacpo_exp.data.preferences import Preferences, Row, key_of
 from sacpo_exp.errors import DataError
 
 OTHER = {0: 1, 1: 0}
@@ -70,7 +70,7 @@ def content_of(form: DataSchema, row: Row) -> Any:
         ]
         return row["prompt"], *sorted(responses)
     names = ("chosen", "rejected") if form == DataSchema.pairs else ("completion",)
-    return _frozen(row["prompt"]), *(_frozen(row[name]) for name in names), row.get("label")
+    return key_of(row["prompt"]), *(key_of(row[name]) for name in names), row.get("label")
 
 
 def drop_ties(form: DataSchema, rows: Sequence[Row]) -> Selection:
@@ -172,10 +172,6 @@ def count_parts(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
 
 def _sample(rows: Sequence[Row], count: int, chooser: random.Random) -> list[Row]:
     return [rows[i] for i in sorted(chooser.sample(range(len(rows)), count))]
-
-
-def _frozen(messages: list[dict[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((message["role"], message["content"]) for message in messages)
 
 
 def _kind(part: Preferences) -> str:

@@ -56,13 +56,6 @@ def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str
     return limited, counts
 
 
-def load_rows(dataset: DatasetConfig, part: str) -> list[Row]:
-    """Rows of `train` or `heldout`, and for the demo also of `judge`."""
-    if dataset.source == DatasetSource.demo and part == "judge":
-        return generate_rows(part, dataset.seed)
-    return list(load_parts(dataset)[0][part].rows)
-
-
 def _demo(dataset: DatasetConfig, part: str) -> Preferences:
     data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, dataset.seed)))
     return select_rows(data, dataset)[0]
@@ -89,7 +82,6 @@ def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:
     return read_sources(path)
 
 
-@functools.lru_cache(maxsize=2)
 def read_sources(path: str) -> tuple[RawRows, ...]:
     """Raw rows of a file, of every file in a folder, or of a folder that `save_to_disk` wrote."""
     if is_saved_dataset(path):

@@ -21,15 +21,20 @@ def describe(form: DataSchema, rows: Sequence[Row], criterion: Criterion | None)
         `better_is_not_safer`, `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each) and
         `severity` (responses of each level).
     """
-    criteria = [criterion] if criterion else list(Criterion)
     counts: dict[str, Any] = {
         "rows": len(rows),
         "prompts": len({prompt_text(row["prompt"]) for row in rows}),
         "duplicates": len(rows) - len({content_of(form, row) for row in rows}),
         "ties": sum(is_tie(form, row) for row in rows),
-        "labels": {each.value: balance(labels_of(form, rows, each)) for each in criteria},
+        "labels": describe_labels(form, rows, criterion),
     }
     return counts | (_describe_safety(rows) if form == DataSchema.pku else {})
+
+
+def describe_labels(form: DataSchema, rows: Sequence[Row], criterion: Criterion | None) -> dict[str, Any]:
+    """`labels` of `describe`."""
+    criteria = [criterion] if criterion else list(Criterion)
+    return {each.value: balance(labels_of(form, rows, each)) for each in criteria}
 
 
 def labels_of(form: DataSchema, rows: Sequence[Row], criterion: Criterion) -> list[bool]:

@@ -1,17 +1,17 @@
 """Dialogues to token ids, exactly as TRL would make them, but in batches and once for all views."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from sacpo_exp.data.preferences import Key, Messages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-Messages = list[dict[str, str]]
-Key = tuple[tuple[str, str], ...]
 #: Texts that the tokenizer is given at once.
 BATCH = 2000
 
@@ -24,33 +24,21 @@ class Tokens:
     completion: "NDArray[np.int32]"
 
 
-@dataclass
-class Cuts:
-    """What is left of every prompt."""
-
-    shortened: dict[Key, Key] = field(default_factory=dict)
-
-
-def key_of(messages: Messages) -> Key:
-    """Messages as something that a dictionary can hold."""
-    return tuple((message["role"], message["content"]) for message in messages)
-
-
 def messages_of(key: Key) -> Messages:
     """What `key_of` was given."""
     return [{"role": role, "content": content} for role, content in key]
 
 
-def cut_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Iterable[Key], limit: int) -> Cuts:
-    """Every prompt with at most `limit` tokens of text, template aside: the end is kept, as in the paper's code."""
-    cuts = Cuts()
-    unique = list(dict.fromkeys(prompts))
+def cut_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Iterable[Key], limit: int) -> dict[Key, Key]:
+    """What is left of every prompt with at most `limit` tokens of text, template aside.
+
+    The end is kept, as in the paper's code.
+    """
+    kept = {prompt: prompt for prompt in prompts}
     # No text has more tokens than bytes, so most need not be looked at.
-    long = [prompt for prompt in unique if sum(len(content.encode()) for _, content in prompt) > limit]
+    long = [prompt for prompt in kept if sum(len(content.encode()) for _, content in prompt) > limit]
     offsets = iter(_offsets(tokenizer, [content for prompt in long for _, content in prompt]))
-    kept = {prompt: _keep_end(prompt, [next(offsets) for _ in prompt], limit) for prompt in long}
-    cuts.shortened = {prompt: kept.get(prompt, prompt) for prompt in unique}
-    return cuts
+    return kept | {prompt: _keep_end(prompt, [next(offsets) for _ in prompt], limit) for prompt in long}
 
 
 def _offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Iterable[Sequence[tuple[int, int]]]:
@@ -77,7 +65,7 @@ def tokenise(
 
     The completion begins where the prompt's ids and the dialogue's diverge, as in TRL 1.16.
     """
-    unique = sorted(set(dialogues))
+    unique = list(dict.fromkeys(dialogues))
     prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
     prompt_ids = dict(zip(prompts, _encode(tokenizer, prompts, is_open=True), strict=True))
     tokens = {}

@@ -144,9 +144,10 @@ def test_base_is_a_supervised_stage_or_none(configure: Configure) -> None:
 
 
 def read_optimization(name: str) -> dict[str, Any]:
-    """The file conf/optimization/<name>.yaml, or the one that it merely names."""
+    """The file conf/optimization/<name>.yaml, on top of the one that it names."""
     content = yaml.safe_load((CONF / "optimization" / f"{name}.yaml").read_text())
-    return content if "stages" in content else read_optimization(content["defaults"][0])
+    below = [read_optimization(other) for other in content.pop("defaults", ())]
+    return dict(OmegaConf.to_container(OmegaConf.merge(*below, content)))
 
 
 def numbers_of(config: RunConfig) -> dict[str, Any]:

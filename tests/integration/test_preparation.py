@@ -63,8 +63,8 @@ def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
     short = (("user", "Hi"),)
     dialogue = (*short, ("assistant", "Hello"), ("user", text))
     cuts = cut_prompts(tokenizer, [short, dialogue], 6)
-    assert cuts.shortened[short] == short
-    ((role, left),) = cuts.shortened[dialogue]
+    assert cuts[short] == short
+    ((role, left),) = cuts[dialogue]
     assert role == "user"
     assert text.endswith(left)
     assert len(tokenizer(left, add_special_tokens=False)["input_ids"]) == 6

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.evaluation_plan import judgments_artifact, responses_artifact, scorer_artifact, scores_artifact
-from sacpo_exp.pipeline import take_fingerprints
+from sacpo_exp.pipeline import judge_rows, take_fingerprints
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 
 Planner = Callable[..., Plan]
@@ -274,6 +275,17 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
         "dataset",
         "stages.second.dataset",
     ]
+
+
+def test_the_judge_has_the_demo_s_rows_whatever_policies_read(configure: Callable[..., Any], rows_file: Path) -> None:
+    for overrides in (
+        [],
+        ["dataset.max_rows=5", "dataset.max_heldout_rows=3"],
+        ["dataset=local", f"dataset.path={rows_file}"],
+    ):
+        config = configure(*overrides)
+        assert judge_rows(config) == generate_rows("judge", 0)
+        assert judge_rows(config, "heldout") == generate_rows("heldout", 0)
 
 
 def test_the_same_content_in_another_file_is_the_same_data(

@@ -1,6 +1,11 @@
-"""A row that tests can vary."""
+"""A row that tests can vary, and the road that every row takes."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from sacpo_exp.config.schema import DataSchema, DatasetConfig
+from sacpo_exp.data.files import RawRows
+from sacpo_exp.data.schemas import normalise
 
 
 def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True)) -> Any:
@@ -13,3 +18,8 @@ def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[b
         "better_response_id": better,
         "safer_response_id": safer,
     }
+
+
+def check_rows(rows: Sequence[Any], where: str) -> None:
+    """Read these rows of a file as PKU-SafeRLHF."""
+    normalise([RawRows(where, list(enumerate(rows, 1)))], DatasetConfig(schema=DataSchema.pku))

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-from rows import make_row
+from rows import check_rows, make_row
 
-from sacpo_exp.data.checks import check_rows
 from sacpo_exp.errors import DataError
 
 FIELDS = list(make_row())

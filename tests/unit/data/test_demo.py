@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from rows import check_rows
 
-from sacpo_exp.data.checks import check_rows
 from sacpo_exp.data.demo import PARTS, generate_prompts, generate_rows
 from sacpo_exp.data.demo.generator import _fill
 from sacpo_exp.scoring.refusals import is_refusal

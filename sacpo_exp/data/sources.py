@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -36,8 +37,7 @@ def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str
         DataError: a source can't be read, a row is not in the schema, or nothing is left.
     """
     if dataset.source == DatasetSource.demo:
-        parts = {name: _demo(dataset, name) for name in SPLITS}
-        counts: dict[str, int] = {}
+        parts, counts = _load_demo(dataset)
     else:
         parts, counts = _load_sources(dataset)
     train = parts["train"]
@@ -49,31 +49,44 @@ def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str
         "heldout": parts["heldout"].with_rows(parts["heldout"].rows[: dataset.max_heldout_rows]),
     }
     for name, setting in (("train", "max_rows"), ("heldout", "max_heldout_rows")):
-        if dropped := len(parts[name].rows) - len(limited[name].rows):
-            counts[setting] = dropped
+        counts[setting] = len(parts[name].rows) - len(limited[name].rows)
     if empty := [name for name, part in limited.items() if not part.rows]:
         raise DataError(f"`dataset={dataset.name}` has no rows in its {empty[0]} part. Try: a larger heldout_fraction")
-    return limited, counts
+    return limited, {setting: count for setting, count in counts.items() if count}
 
 
-def _demo(dataset: DatasetConfig, part: str) -> Preferences:
-    data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, dataset.seed)))
-    return select_rows(data, dataset)[0]
+def _load_demo(dataset: DatasetConfig) -> tuple[dict[str, Preferences], Counter[str]]:
+    counts: Counter[str] = Counter()
+    parts = {}
+    for name in SPLITS:
+        rows = tuple(generate_rows(name, dataset.seed))
+        parts[name] = _select(Preferences(DataSchema.pku, DataSchema.pku, None, rows), dataset, counts)
+    return parts, counts
 
 
-def _load_sources(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str, int]]:
+def _load_sources(dataset: DatasetConfig) -> tuple[dict[str, Preferences], Counter[str]]:
+    counts: Counter[str] = Counter()
     if dataset.mix:
         sources = [normalise(read_sources(part.path), dataset) for part in dataset.mix]
-        data = mix(sources, [part.weight for part in dataset.mix], dataset.seed).preferences
+        mixture = mix(sources, [part.weight for part in dataset.mix], dataset.seed)
+        counts["mix"] = sum(len(source.rows) for source in sources) - sum(mixture.taken)
+        whole = mixture.preferences
     else:
-        data = normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
-    data, counts = select_rows(data, dataset)
-    counts |= {"on_bad_row": data.skipped} if data.skipped else {}
+        whole = normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
+    data = _select(whole, dataset, counts)
     if dataset.heldout_path or dataset.heldout_split:
         read = _read(dataset, dataset.heldout_path or dataset.path or "", dataset.heldout_split or "train")
-        return {"train": data, "heldout": select_rows(normalise(read, dataset), dataset)[0]}, counts
+        return {"train": data, "heldout": _select(normalise(read, dataset), dataset, counts)}, counts
     train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
     return {"train": data.with_rows(train), "heldout": data.with_rows(held_out)}, counts
+
+
+def _select(data: Preferences, dataset: DatasetConfig, counts: Counter[str]) -> Preferences:
+    """`select_rows`, with what it and the reading left out added to `counts`."""
+    selected, dropped = select_rows(data, dataset)
+    counts.update(dropped)
+    counts["on_bad_row"] += data.skipped
+    return selected
 
 
 def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart
+from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, Row, make_view
@@ -175,6 +175,20 @@ def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
     rows = load_rows(dataset, "train") + load_rows(dataset, "heldout")
     taken = [sum(row in part for row in rows) for part in (ROWS[:8], ROWS[8:])]
     assert taken == [2, 4]
+    assert load_parts(dataset)[1] == {"mix": 6}
+
+
+def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(as_lines([*ROWS[:6], ROWS[0], {}]), "utf-8")
+    (tmp_path / "test.jsonl").write_text(as_lines([*ROWS[6:], {}]), "utf-8")
+    dataset = from_file(
+        tmp_path / "train.jsonl",
+        heldout_path=str(tmp_path / "test.jsonl"),
+        on_bad_row=OnBadRow.skip,
+        drop_duplicates=True,
+        max_heldout_rows=4,
+    )
+    assert load_parts(dataset)[1] == {"on_bad_row": 2, "drop_duplicates": 1, "max_heldout_rows": 2}
 
 
 def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from composing import compose
 
-from sacpo_exp.config.schema import Criterion, FloatType, LossName, RunConfig
+from sacpo_exp.config.models import FloatType
+from sacpo_exp.config.schema import Criterion, LossName, RunConfig
 
 SETTINGS, RESULT = "settings.json", "result.json"
 LOADING, TOKENISING, REFERENCE, UPDATES = "loading", "tokenising", "reference log-probabilities", "updates"

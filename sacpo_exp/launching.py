@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.loading import JOB, write_job
-from sacpo_exp.config.schema import Accelerator, HardwareConfig, StageJob
+from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import ConfigError, DivergedError, LaunchError
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
+from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import (
     JudgeConfig,
     LossName,
-    ModelConfig,
-    ModelSource,
     RunConfig,
     StageConfig,
     StageJob,

@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import (
     BaseStageConfig,
     Criterion,
     DatasetConfig,
     LossName,
     MergeMethod,
-    ModelConfig,
-    ModelSource,
     RunConfig,
     StageConfig,
 )
@@ -143,7 +142,7 @@ def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fing
     if model.source == ModelSource.path:
         recipe["fingerprint"] = fingerprints.models[model.path or ""]
     elif model.source == ModelSource.scratch:
-        recipe |= {"shape": asdict(model.scratch) if model.scratch else {}, "seed": seed}
+        recipe |= {"shape": asdict(model.shape) if model.shape else {}, "seed": seed}
         recipe["tokenizer_data"] = fingerprints.datasets["dataset"]
     else:
         recipe |= {"path": model.path, "file": model.file}

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig, RewardModelJudgeConfig, ScorerJudgeConfig
+from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import (
     EvalConfig,
     JudgeConfig,
     Matches,
-    ModelConfig,
-    ModelSource,
     PromptsConfig,
     PromptsSource,
     ReportConfig,
@@ -56,8 +55,8 @@ def check_model(key: str, model: ModelConfig) -> Iterator[str]:
         elif not (folder / "config.json").is_file():
             found = "is not there" if not folder.exists() else "has no config.json"
             yield f"`{key}.path` must be the folder of a saved model, but {model.path} {found}."
-    if model.source == ModelSource.scratch and model.scratch is None:
-        yield f"`{key}.scratch` must give the shape of the model, but is null."
+    if model.source == ModelSource.scratch and model.shape is None:
+        yield f"`{key}.shape` must give the shape of the model, but is null."
 
 
 def check_judge(judge: JudgeConfig) -> Iterator[str]:

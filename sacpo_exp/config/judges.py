@@ -5,7 +5,8 @@ from enum import Enum
 
 from omegaconf import MISSING
 
-from sacpo_exp.config.schema import FloatType, JudgeConfig, JudgeKind, ModelConfig
+from sacpo_exp.config.models import FloatType, ModelConfig
+from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 
 
 class AskVia(Enum):

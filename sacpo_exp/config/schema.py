@@ -6,6 +6,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.hardware import HardwareConfig
+from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
+
 
 class Criterion(Enum):
     """What a stage aligns for, or a judge scores."""
@@ -18,19 +21,6 @@ class LossName(Enum):
     sft = "sft"
     dpo = "dpo"
     kto = "kto"
-
-
-class FloatType(Enum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class ModelSource(Enum):
-    embedded = "embedded"  # inside a Python package
-    hub = "hub"  # Hugging Face hub, or its local cache
-    path = "path"  # a folder
-    scratch = "scratch"  # random weights, own tokenizer
 
 
 class DatasetSource(Enum):
@@ -97,42 +87,11 @@ class RatingMethod(Enum):
     elo_online = "elo_online"
 
 
-class Accelerator(Enum):
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 class WandbMode(Enum):
     auto = "auto"  # online with a key in the environment, else offline
     online = "online"
     offline = "offline"
     disabled = "disabled"
-
-
-@dataclass
-class ScratchConfig:
-    """Shape of a model made from random weights."""
-
-    vocab_size: int = MISSING
-    hidden_size: int = MISSING
-    intermediate_size: int = MISSING
-    num_hidden_layers: int = MISSING
-    num_attention_heads: int = MISSING
-    num_key_value_heads: int = MISSING
-    max_position_embeddings: int = MISSING
-
-
-@dataclass
-class ModelConfig:
-    name: str = MISSING
-    source: ModelSource = MISSING
-    path: str | None = None  # package, repository or folder, by source
-    revision: str | None = None  # commit on the hub; version of the package
-    file: str | None = None  # GGUF file inside the package
-    scratch: ScratchConfig | None = None
-    chat_template: str | None = None  # null: the model's own
-    stop: list[str] = field(default_factory=list)
-    trust_remote_code: bool = False
 
 
 @dataclass
@@ -220,23 +179,16 @@ class OptimizationConfig:
     autocast: FloatType | None = None
 
 
-@dataclass
-class HardwareConfig:
-    name: str = MISSING
-    accelerator: Accelerator = MISSING
-    processes: int = MISSING
-    per_device_train_batch_size: int = MISSING
-    per_device_eval_batch_size: int = MISSING
-    generation_batch_size: int = MISSING
-    zero_stage: int = 0
-    activation_checkpointing: bool = False
-    tf32: bool = False
-    save_steps: int = MISSING
-    logging_steps: int = 1
+class Engine(Enum):
+    """What decodes."""
+
+    hf = "hf"  # transformers
+    vllm = "vllm"  # the optional extra
 
 
 @dataclass
 class GenerationConfig:
+    engine: Engine = Engine.hf
     dtype: FloatType = MISSING
     max_new_tokens: int = MISSING
     kl_prompts: int = MISSING
@@ -293,10 +245,12 @@ class RunConfig:
     policies: Any = MISSING
     matches: Matches = MISSING
     dry_run: bool = False
+    force: bool = False
     model: ModelConfig = MISSING
     dataset: DatasetConfig = MISSING
     stages: StagesConfig = field(default_factory=StagesConfig)
     optimization: OptimizationConfig = MISSING
+    adapter: AdapterConfig | None = None
     hardware: HardwareConfig = MISSING
     generation: GenerationConfig = MISSING
     prompts: PromptsConfig = MISSING

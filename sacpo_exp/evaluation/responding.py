@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import Accelerator
+from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.data.prompts import load_prompts
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact

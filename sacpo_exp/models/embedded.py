@@ -5,7 +5,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import ModelConfig
+from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.models.loading import quiet_transformers
 
@@ -59,13 +59,12 @@ def make_from_scratch(model: ModelConfig, dtype: str, seed: int, texts: list[str
     from transformers import LlamaConfig, LlamaForCausalLM
 
     quiet_transformers()
-    if model.scratch is None:
-        raise ConfigError("`model.scratch` must give the shape of the model, but is null.")
-    tokenizer = train_tokenizer(texts, model.scratch.vocab_size, model.scratch.max_position_embeddings)
-    shape = dict(vars(model.scratch))
+    if model.shape is None:
+        raise ConfigError("`model.shape` must give the shape of the model, but is null.")
+    tokenizer = train_tokenizer(texts, model.shape.vocab_size, model.shape.max_position_embeddings)
+    shape = dict(vars(model.shape))
     config = LlamaConfig(
         **shape,
-        tie_word_embeddings=True,
         bos_token_id=tokenizer.convert_tokens_to_ids(START),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import ModelConfig, ModelSource
+from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.errors import ConfigError
 
 if TYPE_CHECKING:

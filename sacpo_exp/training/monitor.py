@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import FloatType, LossName, StageConfig, StageJob
+from sacpo_exp.config.models import FloatType
+from sacpo_exp.config.schema import LossName, StageConfig, StageJob
 from sacpo_exp.errors import DivergedError, SacpoError
 
 if TYPE_CHECKING:

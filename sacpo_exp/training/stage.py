@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import Accelerator, BaseStageConfig, HardwareConfig, StageConfig, StageJob
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig
+from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import Accelerator, BaseStageConfig, FloatType, LossName, RunConfig, StageConfig, StageJob
+from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.models import FloatType
+from sacpo_exp.config.schema import BaseStageConfig, LossName, RunConfig, StageConfig, StageJob
 from sacpo_exp.data.preferences import undesirable_weight
 
 if TYPE_CHECKING:

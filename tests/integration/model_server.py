@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.loading import CONF, register_schemas
-from sacpo_exp.config.schema import ModelConfig
+from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.models.embedded import find_embedded_file
 
 

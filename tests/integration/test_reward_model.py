@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from sacpo_exp.config.judges import HeadConfig, HeadForm, HigherIs, RewardModelJudgeConfig
-from sacpo_exp.config.schema import FloatType, JudgeKind, ModelConfig, ModelSource
+from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
+from sacpo_exp.config.schema import JudgeKind
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.judging.reward_model import score_responses

@@ -150,8 +150,8 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["`judge.encoder.path` must be the folder of a saved model, but /not/there is not there."],
     ),
     "scratch without shape": (
-        ["model=nano", "model.scratch=null"],
-        ["`model.scratch` must give the shape of the model, but is null."],
+        ["model=nano", "model.shape=null"],
+        ["`model.shape` must give the shape of the model, but is null."],
     ),
     "dataset not there": (
         ["dataset=local", "dataset.path=/not/there.jsonl"],

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -60,6 +61,14 @@ class DivergedError(SacpoError):
     exit_code = 3
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked this process to stop, by `signum`; a sweep ends with it, as with Ctrl-C."""
+
+    def __init__(self, signum: int = signal.SIGINT) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 def print_error(error: SacpoError) -> None:
     """Print a message for the user; of several problems each on a line of its own."""
     for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
@@ -86,8 +95,10 @@ def exit_with(error: BaseException) -> NoReturn:
         print_error(known)
         sys.exit(known.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted: what was finished is stored; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        reason = "" if signum == signal.SIGINT else f" by {signal.Signals(signum).name}"
+        print(f"interrupted{reason}: what was finished is stored; the same command goes on from there", file=sys.stderr)
+        sys.exit(128 + signum)  # as shells have it
     raise error
 
 

@@ -7,7 +7,7 @@ from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
 from sacpo_exp.evaluation.judging import check_access, judge_contest
 from sacpo_exp.evaluation.responding import diverge
-from sacpo_exp.launching import check_devices
+from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import Run, merge, open_run, require_trained
 from sacpo_exp.planning import print_evaluation_plan
 

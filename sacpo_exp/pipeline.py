@@ -24,6 +24,7 @@ from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import fingerprint, load_parts
 from sacpo_exp.data.statistics import describe_labels
 from sacpo_exp.errors import DataError, MissingArtifactError
+from sacpo_exp.launching.nodes import ALONE, Nodes
 from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
@@ -139,19 +140,19 @@ def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
     return generate_rows(part, config.dataset.seed)
 
 
-def train_policies(run: Run) -> None:
+def train_policies(run: Run, nodes: Nodes = ALONE) -> None:
     """Make every stage and merge of the plan that is not stored yet."""
     for stage in run.plan.stages:
-        train(run, stage)
+        train(run, stage, nodes)
     if run.plan.merge is not None:
         merge(run)
 
 
-def train(run: Run, stage: Stage) -> Path:
+def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     """The stage's artifact, trained now if it is not there."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.launching import run_stage
+        from sacpo_exp.launching.stages import run_stage
 
         parent = locate(run, stage.parent)
         view = prepare(run, stage) / view_of(stage)
@@ -167,7 +168,8 @@ def train(run: Run, stage: Stage) -> Path:
                 folder=str(folder.resolve()),
                 accumulation=stage.accumulation,
                 per_device=stage.per_device,
-            )
+            ),
+            nodes,
         )
 
     return run.store.get_or_build(stage.artifact, build)

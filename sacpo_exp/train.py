@@ -4,7 +4,9 @@ import logging
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.launching import check_devices
+from sacpo_exp.launching.devices import check_devices
+from sacpo_exp.launching.nodes import gathered
+from sacpo_exp.launching.stages import join_as_node
 from sacpo_exp.pipeline import open_run, train_policies
 from sacpo_exp.planning import print_plan
 
@@ -22,7 +24,10 @@ def train(config: RunConfig) -> None:
         print_plan(run)
         return
     check_devices(config.hardware)
-    train_policies(run)
+    with gathered(config.hardware, run.plan.stages[-1].artifact.id, join_as_node) as nodes:
+        if nodes is None:
+            return
+        train_policies(run, nodes)
     log.info("next     python -m sacpo_exp.eval policies=all, with the same overrides")
 
 

@@ -3,43 +3,50 @@
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from sacpo_exp.config.loading import read_job
-from sacpo_exp.config.schema import StageJob
-from sacpo_exp.errors import ConfigError, SacpoError, run_reporting_errors
-from sacpo_exp.launching import RESULT
+from sacpo_exp.config.loading import quiet_libraries, read_job
+from sacpo_exp.errors import SacpoError, known_error
+from sacpo_exp.launching.reports import log_of, write_ending
+from sacpo_exp.launching.supervision import die_with_parent, has_parent
+from sacpo_exp.stopping import StopFile
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run_reporting_errors(work)
+    die_with_parent()
+    if len(sys.argv) != 2 or not has_parent():
+        sys.exit("a worker is started by sacpo_exp.train, not by hand. Try: python -m sacpo_exp.train")
+    path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
+    redirect_output(log_of(path.parent, rank))
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(message)s")
+    try:
+        work(path, rank)
+    except Exception as error:
+        known = known_error(error)
+        if known is None:
+            traceback.print_exc()
+        last = str(error).strip().splitlines()[-1:] or [""]
+        message = str(known) if known else f"{type(error).__name__}: {last[0]}."
+        write_ending(path.parent, rank, exit_code=(known or SacpoError()).exit_code, message=message)
+        os._exit(1)  # ranks that wait for this one would keep an orderly exit waiting
 
 
-def work() -> None:
-    """Train the stage of the job file named on the command line; the first rank leaves its metrics beside it."""
-    if len(sys.argv) != 2:
-        raise ConfigError("a worker is started by sacpo_exp.train, not by hand. Try: python -m sacpo_exp.train")
+def work(path: Path, rank: int) -> None:
+    """Train the stage of a job file; every rank leaves how it ended beside it, the first one its metrics."""
+    quiet_libraries()
     from sacpo_exp.training.stage import train_stage
 
-    job = read_job(Path(sys.argv[1]))
-    is_first = os.environ.get("RANK", "0") == "0"
-    try:
-        metrics = train_stage(job)
-    except SacpoError as error:
-        if is_first:  # the launcher in between makes every exit code a 1
-            write_result(job, {"exit_code": error.exit_code})
-        raise
-    if is_first:
-        write_result(job, {"exit_code": 0, "metrics": metrics})
+    metrics = train_stage(read_job(path), StopFile(path.parent))
+    write_ending(path.parent, rank, metrics=metrics if rank == 0 else None, is_stopped=metrics is None)
 
 
-def write_result(job: StageJob, result: dict[str, Any]) -> None:
-    """Leave how it ended beside the job, for the parent."""
-    (Path(job.folder) / RESULT).write_text(yaml.safe_dump(result), "utf-8")
+def redirect_output(log: Path) -> None:
+    """Send all that this process prints, its libraries' C code too, into a file of its own."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
 
 
 if __name__ == "__main__":

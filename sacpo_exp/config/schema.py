@@ -283,6 +283,8 @@ class StageJob:
     folder: str = MISSING
     accumulation: int = MISSING
     per_device: int = MISSING
+    checkpoint: str | None = None  # to go on from
+    deepspeed: str | None = None  # file with its settings
 
 
 @dataclass

@@ -1,9 +1,11 @@
 """Checkpoints inside a stage: sealed with hashes when written, checked before anything of them is loaded."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.errors import StoreError
 from sacpo_exp.store.manifest import hash_file
 
@@ -11,7 +13,30 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 CHECKPOINTS = "checkpoints"
-SEAL = "sha256.json"
+SEAL, LAYOUT = "sha256.json", "layout.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Over how many processes a checkpoint is spread, and how."""
+
+    processes: int
+    zero_stage: int
+
+    def __str__(self) -> str:
+        return f"{self.processes} processes with ZeRO {self.zero_stage}"
+
+    @classmethod
+    def of(cls, hardware: HardwareConfig) -> "Layout":
+        return cls(hardware.processes, hardware.zero_stage)
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> "Layout":
+        return cls(**json.loads((checkpoint / LAYOUT).read_text("utf-8")))
+
+    def can_read(self, earlier: "Layout") -> bool:
+        """Without ZeRO every process has everything; its shards fit the number of processes that wrote them only."""
+        return self == earlier or (self.zero_stage == 0 and earlier.zero_stage == 0)
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -47,13 +72,16 @@ def _check(checkpoint: Path) -> None:
             )
 
 
-def checkpoint_sealer() -> "TrainerCallback":
-    """A callback that seals every checkpoint on the first rank."""
+def checkpoint_sealer(layout: Layout) -> "TrainerCallback":
+    """A callback that seals every checkpoint on the first rank, when all have written their part."""
     from transformers import TrainerCallback
 
     class CheckpointSealer(TrainerCallback):  # type: ignore[misc]
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            args.distributed_state.wait_for_everyone()
             if state.is_world_process_zero:
-                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                (checkpoint / LAYOUT).write_text(json.dumps(asdict(layout)), "utf-8")
+                seal(checkpoint)
 
     return CheckpointSealer()

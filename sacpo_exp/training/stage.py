@@ -12,9 +12,11 @@ from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.models.memory import keep_freed_memory
+from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.wandb_run import tracked
-from sacpo_exp.training.checkpoints import CHECKPOINTS, checkpoint_sealer, find_checkpoint
+from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, checkpoint_sealer
 from sacpo_exp.training.monitor import stage_monitor
+from sacpo_exp.training.stopper import training_stopper
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
 if TYPE_CHECKING:
@@ -38,16 +40,16 @@ def stage_of(job: StageJob) -> BaseStageConfig:
     return stage
 
 
-def train_stage(job: StageJob) -> dict[str, Any]:
+def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     """Train, measure on held-out rows, and write weights, tokenizer and `metrics.jsonl` into `job.folder`.
 
     Returns:
         metrics: held-out loss, for preferences reward accuracy and margin, updates, tokens; empty on all ranks but
-        the first.
+        the first. None if `stop` ended training early: then `job.folder` has a checkpoint and no policy.
 
     Raises:
         DivergedError: the loss is no finite number any more.
-        StoreError: a checkpoint of ours was changed since it was written.
+        LaunchError: the device has too little memory.
     """
     stage, folder = stage_of(job), Path(job.folder)
     if job.config.hardware.accelerator == Accelerator.cpu:
@@ -55,17 +57,18 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     join_group(job.config.hardware)
     location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
-    policy = load_policy(location, job.config.optimization.dtype.value)
+    attention = job.config.hardware.attention
+    policy = load_policy(location, job.config.optimization.dtype.value, attention=attention and attention.value)
     view = Path(job.view)
-    checkpoint = find_checkpoint(folder)
-    if checkpoint:
-        log.info("resumes  %s", checkpoint)
     with scoring_completions_only(), tracked(job):
         trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
         quiet(trainer)
-        trainer.add_callback(stage_monitor(job, is_fresh=checkpoint is None))
-        trainer.add_callback(checkpoint_sealer())
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.add_callback(stage_monitor(job, is_fresh=job.checkpoint is None))
+        trainer.add_callback(checkpoint_sealer(Layout.of(job.config.hardware)))
+        trainer.add_callback(training_stopper(stop))
+        trainer.train(resume_from_checkpoint=job.checkpoint)
+        if trainer.state.global_step < trainer.state.max_steps:
+            return None
         trainer.evaluate()
     save_policy(trainer, folder)
     return summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}

@@ -77,7 +77,7 @@ def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
         "use_cpu": hardware.accelerator == Accelerator.cpu,
         "dataloader_pin_memory": hardware.accelerator != Accelerator.cpu,
         "ddp_find_unused_parameters": False,  # there are none; looking for them costs a pass over the graph
-        "deepspeed": deepspeed_settings(hardware.zero_stage) if hardware.zero_stage else None,
+        "deepspeed": job.deepspeed,
         "seed": config.seed,
         "logging_steps": hardware.logging_steps,
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
@@ -105,22 +105,6 @@ def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
         "loss_type": stage.loss.loss_type,
         "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
         "undesirable_weight": undesirable_weight(train["label"]) if given is None else given,
-    }
-
-
-def deepspeed_settings(zero_stage: int) -> dict[str, Any]:
-    """DeepSpeed's settings; whatever transformers knows better stays on auto."""
-    zero: dict[str, Any] = {"stage": zero_stage}
-    if zero_stage == 3:
-        zero["stage3_gather_16bit_weights_on_model_save"] = True  # or no whole weights are saved
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "fp16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
     }
 
 

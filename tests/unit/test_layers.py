@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "sacpo_exp"
 #: own only. Modules of one package (`data.prompts` and `data.demo`) may import one another within a row.
 LAYERS = (
     ("errors",),
+    ("stopping",),
     ("config",),
     ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
     ("ledger", "data.forms", "data.selection"),

@@ -1,0 +1,1 @@
+"""Worker groups: started, watched, stopped, and explained when they fail."""

@@ -1,0 +1,135 @@
+"""Watch over processes that belong together: live progress of the first, one end for all, no orphans."""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sacpo_exp.stopping import StopFile, catching_stops
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks at the processes.
+INTERVAL = 0.1
+#: Seconds that processes get to end by themselves after one of them has failed.
+PATIENCE = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """A process to start: what it runs, its whole environment, and the file for what it prints."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    output: Path
+
+
+def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: float) -> list[int]:
+    """Run processes until all have ended, and return their exit codes (minus the signal that ended one).
+
+    The first that fails takes the others with it. Asked to stop, this process asks its members by `stop`, gives them
+    `grace` seconds if they are training, and then ends them.
+
+    Args:
+        stop: where members look whether to stop; cleared first.
+        progress: log whose growth is copied to this process's standard error while it runs.
+
+    Raises:
+        Interrupted: this process was asked to stop; all members have ended.
+    """
+    stop.clear()
+    running: list[subprocess.Popen[bytes]] = []
+    with catching_stops() as request, Echo(progress) as echo:
+        request.set_training(True)  # from here on a signal is answered below
+        deadline = float("inf")
+        try:
+            running.extend(_start(member) for member in members)
+            while any(process.poll() is None for process in running):
+                time.sleep(INTERVAL)
+                echo.catch_up()
+                if request.is_asked() and not stop.is_asked():
+                    stop.ask()
+                    deadline = time.monotonic() + (grace if stop.is_training() else 0)
+                if any(process.returncode for process in running):
+                    deadline = min(deadline, time.monotonic() + PATIENCE)
+                if time.monotonic() >= deadline:
+                    break
+        finally:
+            for process in running:
+                end_tree(process)
+        echo.catch_up()
+    return [process.returncode for process in running]
+
+
+def _start(member: Member) -> "subprocess.Popen[bytes]":
+    with member.output.open("ab") as output:
+        return subprocess.Popen(
+            member.command,
+            env=dict(member.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # or Ctrl-C would reach it before this process has said what to do
+            preexec_fn=die_with_parent,
+        )
+
+
+def end_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and everything that it has started, and wait for their end."""
+    import psutil
+
+    try:
+        members = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        members = []
+    if process.poll() is None:
+        process.kill()
+    for member in members:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(members, timeout=PATIENCE)
+    process.wait()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies, however it dies; on Linux only."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def has_parent() -> bool:
+    """False for a process whose starter died before `die_with_parent` was called."""
+    return os.getppid() != 1
+
+
+class Echo:
+    """Copies what is appended to a log to standard error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> "Echo":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def catch_up(self) -> None:
+        """Copy what is new; the log may not be there yet."""
+        if self._file is None and self.path.is_file():
+            self._file = self.path.open(encoding="utf-8", errors="replace", newline="")  # bars end in \r
+        if self._file is not None and (text := self._file.read()):
+            sys.stderr.write(text)
+            sys.stderr.flush()

@@ -21,6 +21,7 @@ def stage_monitor(job: StageJob, is_fresh: bool) -> "TrainerCallback":
     from transformers import TrainerCallback
 
     expected = expected_start(job) if is_fresh else None
+    is_scaling = FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast)
 
     class StageMonitor(TrainerCallback):  # type: ignore[misc]
         """One bar per stage; every logged loss is checked."""
@@ -38,11 +39,13 @@ def stage_monitor(job: StageJob, is_fresh: bool) -> "TrainerCallback":
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
             if "eval_loss" in logs:  # the last update is seen here only
-                check_finite(job, state.global_step, float(logs["eval_loss"]))
+                check_finite(job, state.global_step, "loss", float(logs["eval_loss"]))
             if "loss" not in logs:
                 return
             loss = float(logs["loss"])
-            check_finite(job, state.global_step, loss)
+            check_finite(job, state.global_step, "loss", loss)
+            if not is_scaling:  # which meets infinite gradients on its way to a scale
+                check_finite(job, state.global_step, "gradient norm", float(logs.get("grad_norm", 0.0)))
             if expected is not None and state.global_step == 1:
                 check_start(job, loss, expected)
             if self.bar is not None:
@@ -75,10 +78,10 @@ def check_start(job: StageJob, loss: float, expected: float) -> None:
         )
 
 
-def check_finite(job: StageJob, update: int, loss: float) -> None:
-    """Raises DivergedError (exit code 3) if the loss is no finite number."""
-    if not math.isfinite(loss):
+def check_finite(job: StageJob, update: int, name: str, value: float) -> None:
+    """Raises DivergedError (exit code 3) if the loss, or the norm of its gradient, is no finite number."""
+    if not math.isfinite(value):
         raise DivergedError(
-            f"training of the {job.name} stage diverged: the loss is {loss} at update {update}. Nothing of it was "
+            f"training of the {job.name} stage diverged: the {name} is {value} at update {update}. Nothing of it was "
             f"stored. Try: stages.{job.name}.learning_rate=<less than it was>"
         )

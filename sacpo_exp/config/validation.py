@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
+from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.messages import explain_no_effect
 from sacpo_exp.config.schema import (
     BaseStageConfig,
@@ -61,6 +62,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_dataset("dataset", config.dataset)
     problems += _check_policies(config)
     problems += _check_positive(config)
+    problems += find_hardware_problems(config.hardware)
     problems += find_evaluation_problems(config)
     problems += _check_no_effect(config, overrides)
     if config.seed < 0:
@@ -242,8 +244,6 @@ def _check_positive(config: RunConfig) -> Iterator[str]:
         )
     if config.generation.kl_prompts < 0:
         yield f"`generation.kl_prompts` must be at least 0, but is {config.generation.kl_prompts}."
-    if config.hardware.zero_stage not in (0, 1, 2, 3):
-        yield f"`hardware.zero_stage` must be 0, 1, 2 or 3, but is {config.hardware.zero_stage}."
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:

@@ -91,5 +91,5 @@ def deepspeed_settings(hardware: HardwareConfig) -> dict[str, Any]:
 
 def _offload(hardware: HardwareConfig, where: Offload) -> dict[str, Any]:
     if where == Offload.nvme:
-        return {"device": "nvme", "nvme_path": hardware.nvme_path, "pin_memory": True}
+        return {"device": "nvme", "nvme_path": str(Path(hardware.nvme_path or "").expanduser()), "pin_memory": True}
     return {"device": "cpu", "pin_memory": hardware.accelerator.value == "cuda"}

@@ -52,7 +52,7 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
         deadline = float("inf")
         try:
             running.extend(_start(member) for member in members)
-            while any(process.poll() is None for process in running):
+            while None in [process.poll() for process in running]:
                 time.sleep(INTERVAL)
                 echo.catch_up()
                 if request.is_asked() and not stop.is_asked():

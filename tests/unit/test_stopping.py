@@ -1,0 +1,54 @@
+"""Signals to this very process."""
+
+import signal
+
+import pytest
+
+from sacpo_exp.errors import Interrupted
+from sacpo_exp.stopping import catching_stops
+
+
+def test_outside_of_training_a_signal_ends_at_once() -> None:
+    with pytest.raises(Interrupted) as caught, catching_stops():
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("went on")
+    assert caught.value.signum == signal.SIGTERM
+
+
+def test_while_training_the_first_signal_waits_for_the_end_of_the_block() -> None:
+    done = []
+    with pytest.raises(Interrupted), catching_stops() as stop:
+        stop.set_training(True)
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_asked()
+        done.append("checkpoint")
+    assert done == ["checkpoint"]
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    with pytest.raises(Interrupted), catching_stops() as stop:
+        stop.set_training(True)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("went on")
+
+
+def test_who_listened_before_hears_of_it_after_the_checkpoint() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda signum, _: heard.append(signum))
+    try:
+        with pytest.raises(Interrupted), catching_stops() as stop:
+            stop.set_training(True)
+            signal.raise_signal(signal.SIGUSR2)
+            assert heard == []
+        assert heard == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)]
+    with catching_stops():
+        assert signal.getsignal(signal.SIGTERM) is not before[0]
+        assert signal.getsignal(signal.SIGUSR2) is before[2]  # nobody listened
+    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)] == before

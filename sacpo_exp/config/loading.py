@@ -70,6 +70,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or every wait for another node is a warning
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that nothing is guessed after a fork
 
 

@@ -31,7 +31,9 @@ POLICIES = ("baseline", "first", "second", "merged")
 def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
     """Problems that are visible before Hydra reads the command line."""
     problems = []
-    if "TORCHELASTIC_RUN_ID" in environment or "ACCELERATE_MIXED_PRECISION" in environment:
+    is_one_per_node = environment.get("LOCAL_WORLD_SIZE") == "1" and environment.get("GROUP_WORLD_SIZE", "1") != "1"
+    is_launched = "TORCHELASTIC_RUN_ID" in environment and not is_one_per_node  # torchrun may gather nodes, no more
+    if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:
         problems.append(
             f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
             f"Try: python -m sacpo_exp.{command}; `hardware.processes` says how many."

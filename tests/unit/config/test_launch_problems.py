@@ -15,6 +15,12 @@ def test_a_foreign_launcher_is_named(variable: str) -> None:
     assert find_command_line_problems([], {variable: "no"}, "train") == [LAUNCHED]
 
 
+def test_torchrun_may_start_one_command_on_each_of_several_nodes() -> None:
+    nodes = {"TORCHELASTIC_RUN_ID": "no", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "2"}
+    assert find_command_line_problems([], nodes, "train") == []
+    assert find_command_line_problems([], nodes | {"LOCAL_WORLD_SIZE": "8"}, "train") == [LAUNCHED]
+
+
 BOTH_SIDES = {
     "short": (["beta=1", "-m", "seed=1,2"], "beta=1 seed=1,2"),
     "long": (["beta=1", "--multirun", "seed=1,2"], "beta=1 seed=1,2"),

@@ -9,7 +9,7 @@ from sacpo_exp.launching.reports import explain, read_endings, write_ending
 
 WHAT = "the first stage"
 #: What torch 2.13 printed after `kill -9` of rank 1.
-KILLED = """E1124 torch/distributed/elastic/multiprocessing/api.py:1066] failed (exitcode: -9) local_rank: 1 (pid: 4242) of binary: python
+KILLED = """E1124 torch/distributed/elastic/multiprocessing/api.py] failed (exitcode: -9) local_rank: 1 (pid: 4242)
 ============================================================
 Root Cause (first observed failure):
 [0]:

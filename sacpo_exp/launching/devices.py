@@ -39,7 +39,7 @@ def check_devices(hardware: HardwareConfig) -> None:
 
 def check_port(hardware: HardwareConfig) -> None:
     """Raises ConfigError where another program listens on `hardware.port`."""
-    if hardware.port is None:
+    if hardware.port is None or hardware.nodes > 1:  # of several nodes the first one alone opens it
         return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -68,8 +68,11 @@ def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
     return max(1, cores // (hardware.processes // hardware.nodes))
 
 
-def deepspeed_settings(hardware: HardwareConfig) -> dict[str, Any]:
-    """DeepSpeed's settings; whatever transformers knows better stays on auto (Rajbhandari et al. 2020, 2021)."""
+def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False) -> dict[str, Any]:
+    """DeepSpeed's settings; whatever transformers knows better stays on auto (Rajbhandari et al. 2020, 2021).
+
+    `is_resharded` says that the checkpoint to go on from is in DeepSpeed's universal form.
+    """
     zero: dict[str, Any] = {"stage": hardware.zero_stage}
     if hardware.zero_stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True  # or no whole weights are saved
@@ -86,6 +89,7 @@ def deepspeed_settings(hardware: HardwareConfig) -> dict[str, Any]:
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
+        "checkpoint": {"load_universal": is_resharded},
     }
 
 

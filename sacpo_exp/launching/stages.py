@@ -68,6 +68,12 @@ def choose_checkpoint(job: StageJob) -> str | None:
     if layout.can_read(earlier):
         log.info("resumes  %s", checkpoint)
         return str(checkpoint)
+    if layout.can_reshard(earlier):
+        from sacpo_exp.training.resharding import reshard
+
+        log.info("resumes  %s, resharded from %s", checkpoint, earlier)
+        reshard(checkpoint)
+        return str(checkpoint)
     log.warning("restarts the %s stage: its checkpoint is of %s, which %s can't read", job.name, earlier, layout)
     shutil.rmtree(folder / CHECKPOINTS)
     return None
@@ -81,7 +87,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
     logs.mkdir(parents=True)
     if hardware.zero_stage:
         settings = logs / "deepspeed.json"
-        settings.write_text(json.dumps(deepspeed_settings(hardware), indent=1), "utf-8")
+        is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
+        settings.write_text(json.dumps(deepspeed_settings(hardware, is_resharded), indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)
     place = Place(0, nodes.address or LOOPBACK, choose_port(hardware))

@@ -38,6 +38,10 @@ class Layout:
         """Without ZeRO every process has everything; its shards fit the number of processes that wrote them only."""
         return self == earlier or (self.zero_stage == 0 and earlier.zero_stage == 0)
 
+    def can_reshard(self, earlier: "Layout") -> bool:
+        """Shards can be made others of the same kind: stage 3 cuts weights, 1 and 2 the optimizer's state alone."""
+        return self.zero_stage > 0 and earlier.zero_stage > 0 and (self.zero_stage == 3) == (earlier.zero_stage == 3)
+
 
 def find_checkpoint(folder: Path) -> Path | None:
     """The newest sealed checkpoint below `folder`; one without a seal was being written when its process died.

@@ -24,7 +24,8 @@ class Layout:
     zero_stage: int
 
     def __str__(self) -> str:
-        return f"{self.processes} processes with ZeRO {self.zero_stage}"
+        count = "1 process" if self.processes == 1 else f"{self.processes} processes"
+        return f"{count} with ZeRO {self.zero_stage}" if self.zero_stage else f"{count} without ZeRO"
 
     @classmethod
     def of(cls, hardware: HardwareConfig) -> "Layout":
@@ -39,8 +40,11 @@ class Layout:
         return self == earlier or (self.zero_stage == 0 and earlier.zero_stage == 0)
 
     def can_reshard(self, earlier: "Layout") -> bool:
-        """Shards can be made others of the same kind: stage 3 cuts weights, 1 and 2 the optimizer's state alone."""
-        return self.zero_stage > 0 and earlier.zero_stage > 0 and (self.zero_stage == 3) == (earlier.zero_stage == 3)
+        """The optimizer's shards of stages 1 and 2 can be made others.
+
+        Not those of stage 3: with DeepSpeed 0.19.8 a stage that went on from them ended with other weights (by 0.01).
+        """
+        return self.zero_stage in (1, 2) and earlier.zero_stage in (1, 2)
 
 
 def find_checkpoint(folder: Path) -> Path | None:

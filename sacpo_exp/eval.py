@@ -7,6 +7,7 @@ from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
 from sacpo_exp.evaluation.judging import check_access, judge_contest
 from sacpo_exp.evaluation.responding import diverge
+from sacpo_exp.launching.answers import check_engine
 from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import Run, merge, open_run, require_trained
 from sacpo_exp.planning import print_evaluation_plan
@@ -26,6 +27,8 @@ def evaluate(config: EvalConfig) -> None:
     """
     if not config.dry_run:
         check_access(config.judge)
+        if not config.responses:
+            check_engine(config.generation, config.hardware)
     run = open_run(config)
     contest = enter_responses(run, config) if config.responses else enter_policies(run)
     if config.dry_run:

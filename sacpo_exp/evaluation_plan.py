@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.judges import HeadConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.schema import JudgeConfig, Matches, RunConfig
+from sacpo_exp.config.schema import Engine, JudgeConfig, Matches, RunConfig
 from sacpo_exp.plan import Fingerprints, model_artifact
 from sacpo_exp.store import ArtifactSpec, content_hash
 
@@ -66,9 +66,15 @@ def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fi
         "dtype": config.generation.dtype.value,
         "stop": list(config.model.stop),
     }
+    recipe |= _engine(config)
     return ArtifactSpec(
         "responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), policy_labels(policy)
     )
+
+
+def _engine(config: RunConfig) -> dict[str, Any]:
+    """Other engines round differently, and where two tokens are nearly as likely they say something else."""
+    return {} if config.generation.engine == Engine.hf else {"engine": config.generation.engine.value}
 
 
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
@@ -89,7 +95,9 @@ def divergence_artifact(
         "max_new_tokens": config.generation.max_new_tokens,
         "stop": list(config.model.stop),
         "seed": config.seed,
+        "draws": "by response",  # and no longer by batch
     }
+    recipe |= _engine(config)
     labels = policy_labels(policy) | {"baseline_id": baseline.id}
     slug = f"{policy.slug}.{config.prompts.name}"
     return ArtifactSpec("divergence", slug, recipe, (policy.id, baseline.id), labels)

@@ -7,6 +7,7 @@ from pathlib import Path
 from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import (
+    Engine,
     EvalConfig,
     JudgeConfig,
     Matches,
@@ -29,8 +30,24 @@ def find_evaluation_problems(config: RunConfig) -> Iterator[str]:
     """What is wrong with the prompts, the judge, and who meets whom."""
     yield from _check_prompts(config.prompts)
     yield from check_judge(config.judge)
+    yield from _check_engine(config)
     if isinstance(config, EvalConfig):
         yield from _check_responses(config)
+
+
+def _check_engine(config: RunConfig) -> Iterator[str]:
+    generation, hardware, shape = config.generation, config.hardware, config.model.shape
+    if generation.engine != Engine.vllm:
+        if generation.python is not None:
+            yield f"`generation.python={generation.python}` has no effect: only generation.engine=vllm reads it."
+        return
+    here = hardware.processes // max(1, hardware.nodes)
+    if shape is not None and here > 0 and shape.num_attention_heads % here:
+        yield (
+            "`generation.engine=vllm` splits the attention heads over the devices, but `model` has "
+            f"{shape.num_attention_heads} heads and `hardware.processes` says {here} per node. "
+            "Try: hardware.processes=1"
+        )
 
 
 def find_report_problems(config: ReportConfig) -> list[str]:

@@ -189,6 +189,7 @@ class Engine(Enum):
 @dataclass
 class GenerationConfig:
     engine: Engine = Engine.hf
+    python: str | None = None  # that has vllm; null: this one
     dtype: FloatType = MISSING
     max_new_tokens: int = MISSING
     kl_prompts: int = MISSING

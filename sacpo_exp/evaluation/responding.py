@@ -1,6 +1,5 @@
 """What policies say: their responses to the evaluation prompts, and how far they went from the baseline."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +11,19 @@ from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.store import ArtifactSpec
 
 if TYPE_CHECKING:
-    from sacpo_exp.generation.engine import Decoding
+    from sacpo_exp.generation.engine import Response
+    from sacpo_exp.generation.jobs import GenerationJob
 
 
 def respond(run: Run, policy: ArtifactSpec) -> Path:
     """The policy's responses to the evaluation prompts."""
+    spec = responses_artifact(policy, run.config, run.fingerprints)
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.generation.engine import generate_responses
-        from sacpo_exp.models.loading import load_policy, load_tokenizer
-
-        location, prompts = locate(run, policy), evaluation_prompts(run)
-        tokenizer = load_tokenizer(location, run.config.model.chat_template)
-        weights = load_policy(location, run.config.generation.dtype.value, device(run))
+        prompts = evaluation_prompts(run)
         texts = [prompt["prompt"] for prompt in prompts]
-        title = f"{policy.labels['policy']} answers"
-        responses = generate_responses(weights, tokenizer, texts, decoding(run), folder, title)
+        job = _job(run, policy, run.config.generation.dtype.value, texts, "answers", None)
+        responses = _answer(run, job, folder, spec)
         records = [
             {"prompt_id": prompt["prompt_id"], "response": response.text, "n_tokens": len(response.tokens)}
             | {"finish_reason": response.finish_reason}
@@ -37,33 +33,35 @@ def respond(run: Run, policy: ArtifactSpec) -> Path:
         cut = sum(record["finish_reason"] == "length" for record in records)
         return {"n": len(records), "cut": cut, "tokens": sum(record["n_tokens"] for record in records)}
 
-    return run.store.get_or_build(responses_artifact(policy, run.config, run.fingerprints), build)
+    return run.store.get_or_build(spec, build)
 
 
 def diverge(run: Run, policy: ArtifactSpec) -> Path:
     """Sampled KL(policy ‖ baseline) on the first `generation.kl_prompts` prompts."""
     baseline = run.plan.policies["baseline"]
+    spec = divergence_artifact(policy, baseline, run.config, run.fingerprints)
 
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.generation.divergence import measure_divergence
-        from sacpo_exp.generation.engine import encode, generate_responses
+        from sacpo_exp.generation.engine import encode
         from sacpo_exp.models.loading import load_policy, load_tokenizer
 
-        location = locate(run, policy)
-        tokenizer = load_tokenizer(location, run.config.model.chat_template)
-        weights = load_policy(location, "float32", device(run))
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
         texts = [prompt["prompt"] for prompt in prompts]
-        sampling = replace(decoding(run), seed=run.config.seed)
-        sampled = generate_responses(weights, tokenizer, texts, sampling, folder, f"{policy.labels['policy']} samples")
-        reference = load_policy(locate(run, baseline), "float32", device(run))
+        job = _job(run, policy, "float32", texts, "samples", run.config.seed)
+        sampled = _answer(run, job, folder, spec)
+        tokenizer = load_tokenizer(job.location, job.chat_template)
+        weights, reference = (
+            load_policy(location, job.dtype, job.device, job.attention)
+            for location in (job.location, locate(run, baseline))
+        )
         encoded = [encode(tokenizer, text) for text in texts]
         values = measure_divergence(weights, reference, encoded, sampled, tokenizer.eos_token_id)
         pairs = zip(prompts, values, strict=True)
         write_records(folder / DIVERGENCE, [{"prompt_id": prompt["prompt_id"], "kl": kl} for prompt, kl in pairs])
         return {"kl": sum(values) / len(values), "n": len(values)}
 
-    return run.store.get_or_build(divergence_artifact(policy, baseline, run.config, run.fingerprints), build)
+    return run.store.get_or_build(spec, build)
 
 
 def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
@@ -71,12 +69,31 @@ def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     return load_prompts(run.config.prompts, run.config.dataset)
 
 
-def decoding(run: Run) -> "Decoding":
-    """Greedy decoding as configured."""
+def _job(
+    run: Run, policy: ArtifactSpec, dtype: str, prompts: list[str], what: str, seed: int | None
+) -> "GenerationJob":
+    """What the policy is to answer, and how: greedily unless there is a seed."""
     from sacpo_exp.generation.engine import Decoding
+    from sacpo_exp.generation.jobs import GenerationJob
 
-    generation, hardware = run.config.generation, run.config.hardware
-    return Decoding(generation.max_new_tokens, hardware.generation_batch_size, tuple(run.config.model.stop))
+    generation, hardware, model = run.config.generation, run.config.hardware, run.config.model
+    return GenerationJob(
+        location=locate(run, policy),
+        chat_template=model.chat_template,
+        dtype=dtype,
+        device=device(run),
+        attention=hardware.attention.value if hardware.attention else None,
+        decoding=Decoding(generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed),
+        title=f"{policy.labels['policy']} {what}",
+        prompts=prompts,
+    )
+
+
+def _answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) -> "list[Response]":
+    from sacpo_exp.launching.answers import answer_all
+
+    logs = Path(run.config.paths.outputs).resolve() / "logs" / spec.id
+    return answer_all(job, run.config.generation, run.config.hardware, folder.resolve(), logs)
 
 
 def device(run: Run) -> str:

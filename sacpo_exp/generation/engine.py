@@ -6,9 +6,10 @@ smaller batches, not those of a whole batch. Batches depend on nothing but the p
 killed run that goes on gives the same responses as one that was not.
 """
 
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def generate_responses(
     decoding: Decoding,
     folder: Path,
     title: str,
+    numbers: Sequence[int] | None = None,
 ) -> list[Response]:
     """One response per prompt, in the prompts' order.
 
@@ -60,17 +63,19 @@ def generate_responses(
         prompts: what the user says, without template.
         folder: holds the journal that a killed run goes on from; removed at the end.
         title: of the progress bar.
+        numbers: index of each prompt among all that are answered, if these are only some; samples are drawn by it.
     """
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
     journal = folder / JOURNAL
     known = dict(_read_journal(journal))
+    numbers = range(len(prompts)) if numbers is None else numbers
     responses = [Response(index, []) for index in range(len(prompts))]
     with journal.open("a", encoding="utf-8") as file, tqdm(total=len(prompts), desc=title, unit="response") as bar:
         for round_number, tokens in enumerate(rounds(decoding.max_new_tokens)):
             for batch in _batches(responses, encoded, decoding.batch_size):
-                key = f"{round_number}/{batch[0].index}"
+                key = f"{round_number}/{batch[0].index}+{len(batch)}"
                 if key not in known:
-                    known[key] = _extend(policy, tokenizer, encoded, batch, tokens, decoding, round_number)
+                    known[key] = _extend(policy, tokenizer, encoded, batch, tokens, decoding, numbers)
                     file.write(json.dumps([key, [asdict(response) for response in known[key]]]) + "\n")
                     file.flush()
                 for response in known[key]:
@@ -113,30 +118,53 @@ def _extend(
     batch: Sequence[Response],
     tokens: int,
     decoding: Decoding,
-    round_number: int,
+    numbers: Sequence[int],
 ) -> list[Response]:
     """The batch with up to `tokens` more tokens each."""
     import torch
 
     sequences = [{"input_ids": encoded[response.index] + response.tokens} for response in batch]
     inputs = tokenizer.pad(sequences, return_tensors="pt").to(policy.device)
-    is_sampling = decoding.seed is not None
-    if decoding.seed is not None:  # by round and batch, so that going on after a kill draws the same tokens
-        torch.manual_seed(hash((decoding.seed, round_number, batch[0].index)))
+    processors = []
+    if decoding.seed is not None:
+        seeds = [draw_seed(decoding.seed, numbers[response.index], len(response.tokens)) for response in batch]
+        processors.append(_add_noise(seeds))
     with torch.inference_mode():
         output = policy.generate(
             **inputs,
             max_new_tokens=tokens,
-            do_sample=is_sampling,
-            **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if is_sampling else {}),
+            do_sample=False,
+            logits_processor=processors,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     new = output[:, inputs["input_ids"].shape[1] :].tolist()
-    return [_finish(tokenizer, response, ids, decoding) for response, ids in zip(batch, new, strict=True)]
+    return [finish(tokenizer, response, ids, decoding) for response, ids in zip(batch, new, strict=True)]
 
 
-def _finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[int], decoding: Decoding) -> Response:
+def draw_seed(seed: int, number: int, position: int = 0) -> int:
+    """What the tokens of one response from `position` on are drawn with; below 2**63."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{position}".encode()).digest()[:8], "big") >> 1
+
+
+def _add_noise(seeds: Sequence[int]) -> "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]":
+    """A logits processor after which the largest score is a draw from the softmax at temperature 1.
+
+    Gumbel's noise makes it so (Maddison, Tarlow and Minka 2014); each row has its own, drawn on the CPU so that every
+    machine draws the same.
+    """
+    import torch
+
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def process(_: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        draws = [torch.empty(scores.shape[1]).exponential_(generator=generator) for generator in generators]
+        return scores - torch.stack(draws).log().to(scores.device)
+
+    return process
+
+
+def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[int], decoding: Decoding) -> Response:
     """The response with its new tokens, up to the end mark or the first stop string."""
     is_ended = tokenizer.eos_token_id in new
     tokens = response.tokens + (new[: new.index(tokenizer.eos_token_id)] if is_ended else new)

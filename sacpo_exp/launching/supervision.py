@@ -33,7 +33,8 @@ class Member:
 
 
 def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: float) -> list[int]:
-    """Run processes until all have ended, and return their exit codes (minus the signal that ended one).
+    """Run processes until all have ended, and return their exit codes (minus the signal that ended one;
+    minus SIGTERM for those that this function ended).
 
     The first that fails takes the others with it. Asked to stop, this process asks its members by `stop`, gives them
     `grace` seconds if they are training, and then ends them.
@@ -63,10 +64,11 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
                 if time.monotonic() >= deadline:
                     break
         finally:
+            codes = [process.poll() for process in running]
             for process in running:
                 end_tree(process)
         echo.catch_up()
-    return [process.returncode for process in running]
+    return [-signal.SIGTERM if code is None else code for code in codes]
 
 
 def _start(member: Member) -> "subprocess.Popen[bytes]":

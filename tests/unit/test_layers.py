@@ -31,10 +31,10 @@ LAYERS = (
     ("pipeline",),
     ("evaluation",),
     ("planning",),
-    ("worker", "train", "eval", "prepare", "report", "ledger.__main__", "ledger.agreeing"),
+    ("worker", "generating_worker", "train", "eval", "prepare", "report", "ledger.__main__", "ledger.agreeing"),
 )
 
-ENTRIES = ("worker", "train", "eval", "prepare", "report")
+ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report")
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.
 OWNERS = {
@@ -43,6 +43,7 @@ OWNERS = {
     "datasets": ("data.sources",),
     "trl": ("training.trl_adapter", "training.tokenised"),
     "openai": ("judging.openai_judge", "judging.openai_batch", "judging.faults"),
+    "vllm": ("generation.vllm_engine",),
     "sqlite3": ("ledger",),
     "statsmodels": ("scoring",),
 }

@@ -1,0 +1,38 @@
+"""What answers a shard of the prompts on a device of its own. It knows no Hydra and composes nothing."""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from sacpo_exp.config.loading import quiet_libraries
+from sacpo_exp.errors import SacpoError, known_error
+from sacpo_exp.generation.jobs import GenerationJob, answer, write_answers
+from sacpo_exp.launching.reports import write_ending
+from sacpo_exp.launching.supervision import die_with_parent, has_parent
+
+
+def main() -> None:
+    die_with_parent()
+    if len(sys.argv) != 4 or not has_parent():
+        sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: python -m sacpo_exp.eval")
+    path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        quiet_libraries()
+        write_answers(answer(GenerationJob.read(path), folder, numbers), folder)
+    except Exception as error:
+        known = known_error(error)
+        if known is None:
+            traceback.print_exc()
+        last = str(error).strip().splitlines()[-1:] or [""]
+        message = str(known) if known else f"{type(error).__name__}: {last[0]}."
+        exit_code = (known or SacpoError()).exit_code
+        write_ending(path.parent, int(os.environ["RANK"]), exit_code=exit_code, message=message)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

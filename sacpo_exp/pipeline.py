@@ -29,6 +29,7 @@ from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.manifest import hash_file
+from sacpo_exp.sweeping.state import note_plan
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def open_run(config: RunConfig) -> Run:
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
     fingerprints = take_fingerprints(config)
     run = Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
+    note_plan(run.store.root, [f"{spec.kind}/{spec.id}" for spec in run.plan.made()])
     check_data(run)
     return run
 

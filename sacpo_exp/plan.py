@@ -99,6 +99,10 @@ class Plan:
         """Artifacts that `train` makes, in order."""
         yield self.model
         yield from dict.fromkeys(stage.data for stage in self.stages)
+        yield from self.made()
+
+    def made(self) -> Iterator[ArtifactSpec]:
+        """Stages and the merge, in order."""
         yield from (stage.artifact for stage in self.stages)
         if self.merge is not None:
             yield self.merge.artifact

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -16,15 +16,17 @@ from sacpo_exp.config.evaluation_checks import find_report_problems
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.sweeps import sweep_dir
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
 from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
+from sacpo_exp.sweeping.state import recorded
 
 Config = TypeVar("Config", RunConfig, EvalConfig, ReportConfig)
 
 #: conf/ lies beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
 CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
-JOB = "job.yaml"
+JOB, RESOLVED = "job.yaml", "resolved.yaml"
 
 
 def run_command(config_name: str, schema: type[Config], task: Callable[[Config], None]) -> None:
@@ -37,32 +39,54 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
     os.environ["HYDRA_FULL_ERROR"] = "1"
     quiet_libraries()
 
-    failures: list[SacpoError] = []
-
-    def job(composed: DictConfig) -> None:
-        try:
-            overrides = list(HydraConfig.get().overrides.task)
-            config = to_config(composed, schema, overrides)
-            write_resolved(config, Path(HydraConfig.get().runtime.output_dir))
-            task(config)
-        except Exception as error:  # kept from Hydra, which would print it its own way and end a sweep at it
-            known = known_error(error)
-            if known is None:
-                raise
-            failures.append(known)
+    jobs: Jobs[Config] = Jobs(schema, task)
 
     def command() -> None:
         load_dotenv()
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
         with translated_errors(CONF, config_name):
-            hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(job)()
-        for error in failures[:-1]:
+            hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(jobs)()
+        for error in jobs.failures[:-1]:
             print_error(error)
-        if failures:
-            raise failures[-1]
+        if jobs.failures:
+            raise jobs.failures[-1]
 
     run_reporting_errors(command)
+
+
+class Jobs(Generic[Config]):
+    """What Hydra calls, once or for every job of a sweep; each leaves its state in its folder.
+
+    Attributes:
+        failures: of the jobs so far; kept from Hydra, which would print them its own way and end a sweep at the first.
+    """
+
+    def __init__(self, schema: type[Config], task: Callable[[Config], None]) -> None:
+        self.failures: list[SacpoError] = []
+        self._schema: type[Config] = schema
+        self._task: Callable[[Config], None] = task
+
+    def __call__(self, composed: DictConfig) -> None:
+        try:
+            with recorded(job_folder()):
+                self._task(self.configure(composed))
+        except Exception as error:
+            known = known_error(error)
+            if known is None:
+                raise
+            self.failures.append(known)
+
+    def configure(self, composed: DictConfig) -> Config:
+        """The checked configuration of Hydra's present job, written as `resolved.yaml` into its folder."""
+        config: Config = to_config(composed, self._schema, list(HydraConfig.get().overrides.task))
+        write_resolved(config, job_folder())
+        return config
+
+
+def job_folder() -> Path:
+    """The run folder of Hydra's present job."""
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def quiet_libraries() -> None:
@@ -83,7 +107,7 @@ def register_schemas() -> None:
         store.store(f"base_{kind.value}", judge, group="judge")
     store.store("report_schema", ReportConfig)
     store.store("report", OmegaConf.load(CONF / "report.yaml"))
-    OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
 
 
 def search_path(config_name: str) -> str | None:
@@ -111,9 +135,18 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
 
 def write_resolved(config: RunConfig | ReportConfig, folder: Path) -> Path:
     """Write the whole configuration, without interpolations, as `folder/resolved.yaml`, and return its path."""
-    path = folder / "resolved.yaml"
+    path = folder / RESOLVED
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), "utf-8")
     return path
+
+
+def read_resolved(folder: Path, schema: type[Config]) -> Config:
+    """What `write_resolved` wrote into `folder`."""
+    written = cast(DictConfig, OmegaConf.load(folder / RESOLVED))
+    structured: DictConfig = OmegaConf.structured(schema)
+    if "judge" in written:
+        structured.judge = JUDGES[JudgeKind(written.judge.kind)]
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(structured, written)))
 
 
 def write_job(job: StageJob, folder: Path) -> Path:
@@ -135,8 +168,3 @@ def schema_of(written: DictConfig) -> DictConfig:
     schema: DictConfig = OmegaConf.structured(RunConfig)
     schema.judge = JUDGES[JudgeKind(written.judge.kind)]
     return schema
-
-
-def _sweep_dir(outputs: str) -> str:
-    """Hydra's usual ./multirun, unless the user has moved the outputs: then it moves with them."""
-    return "multirun" if outputs == "outputs" else f"{outputs}/multirun"

@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.store list|show ID|verify|prune`: look after what is stored."""
+"""`python -m sacpo_exp.store list|show ID|verify|prune|sweep`: look after what is stored, and who works on it."""
 
 import argparse
 import json
@@ -7,9 +7,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from sacpo_exp.config.sweeps import sweep_dir
 from sacpo_exp.errors import ConfigError, StoreError, run_reporting_errors
 from sacpo_exp.store.manifest import Manifest
 from sacpo_exp.store.store import Store, find_damage
+from sacpo_exp.sweeping.status import format_sweep, newest_sweep, read_sweep
 
 
 def main() -> None:
@@ -20,6 +22,8 @@ def main() -> None:
     show = commands.add_parser("show", help="the manifest of one artifact")
     show.add_argument("id", help="its id, or enough of it to be unique")
     commands.add_parser("verify", help="check every file against its hash; exit code 1 if one differs")
+    sweep = commands.add_parser("sweep", help="how far the jobs of a multirun have come, also while it runs")
+    sweep.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="of the multirun (default: the newest)")
     prune = commands.add_parser("prune", help="remove artifacts that nothing descends from; asks first")
     prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: leftovers of killed builds)")
     prune.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
@@ -39,6 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(asdict(find_artifact(store, arguments.id)[1]), indent=1, sort_keys=True))
     elif arguments.command == "verify":
         verify(store)
+    elif arguments.command == "sweep":
+        folder = arguments.folder or newest_sweep(Path(sweep_dir(str(arguments.outputs))))
+        print("\n".join(format_sweep(folder, read_sweep(folder))))
     else:
         prune(store, arguments.ids, arguments.damaged, arguments.yes)
 

@@ -16,10 +16,10 @@ PACKAGE = Path(__file__).parents[2] / "sacpo_exp"
 #: own only. Modules of one package (`data.prompts` and `data.demo`) may import one another within a row.
 LAYERS = (
     ("errors",),
-    ("stopping",),
+    ("stopping", "sweeping.state", "sweeping.schedule"),
     ("config",),
     ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
-    ("ledger", "data.forms", "data.selection"),
+    ("ledger", "data.forms", "data.selection", "sweeping.status"),
     ("data.schemas", "data.statistics", "data.prompt_sets"),
     ("judging.verdicts", "judging.parsing", "judging.credentials", "judging.structure"),
     ("plan", "data.prompts", "data.responses", "judging.questions", "judging.costs"),
@@ -28,10 +28,14 @@ LAYERS = (
     ("tracking", "generation", "judging", "merging", "reporting"),
     ("training",),
     ("launching",),
-    ("pipeline",),
+    ("pipeline", "sweeping.slots"),
     ("evaluation",),
-    ("planning",),
-    ("worker", "generating_worker", "train", "eval", "prepare", "report", "ledger.__main__", "ledger.agreeing"),
+    ("planning", "sweeping.jobs"),
+    (
+        *("worker", "generating_worker", "train", "eval", "prepare", "report"),
+        *("ledger.__main__", "ledger.agreeing", "store.__main__"),
+    ),
+    ("slot",),
 )
 
 ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report")

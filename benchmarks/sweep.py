@@ -1,0 +1,104 @@
+"""A sweep of 4 β × 2 orders on two slots of one thread each, against the least time that its stages allow."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sacpo_exp.store import Manifest, Store
+from sacpo_exp.sweeping.schedule import least_seconds
+
+REPO = Path(__file__).parents[1]
+SWEEP = ["beta=0.1,0.05,0.025,0.01", "order=helpful_first,safety_first"]
+EXPECTED = 2 + 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """Wall seconds of a whole command, and the manifests of the stages that it trained."""
+
+    seconds: float
+    stages: list[Manifest]
+
+    def interval(self, stage: Manifest) -> tuple[float, float]:
+        """When a stage was begun and ended, in seconds."""
+        begun = datetime.fromisoformat(stage.created).timestamp()
+        return begun, begun + stage.seconds
+
+    def most_at_once(self) -> int:
+        """The most stages that were at work at one moment."""
+        intervals = [self.interval(stage) for stage in self.stages]
+        return max(sum(begun <= moment < ended for begun, ended in intervals) for moment, _ in intervals)
+
+    def span(self) -> float:
+        """From the begin of the first stage to the end of the last: without the start of the processes."""
+        intervals = [self.interval(stage) for stage in self.stages]
+        return max(ended for _, ended in intervals) - min(begun for begun, _ in intervals)
+
+    def bound(self, slots: int) -> float:
+        parents = {stage.id: stage.parents[0] for stage in self.stages}
+        return least_seconds({stage.id: stage.seconds for stage in self.stages}, parents, slots)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--epochs", type=int, default=2, help="per stage: long enough beside the import of torch")
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--skip-basic", action="store_true", help="leave out Hydra's own launcher, one after the other")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    arguments = parser.parse_args()
+    common = [f"model={arguments.model}", "base=none", *SWEEP]
+    common += [f"stages.{name}.num_train_epochs={arguments.epochs}" for name in ("first", "second")]
+    slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}", "hydra.launcher.threads=1"]
+
+    figures = describe("slots", measure([*common, *slots]), arguments.slots)
+    if not arguments.skip_basic:
+        figures |= describe("basic", measure(common), 1)
+    print(json.dumps(figures, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1), "utf-8")
+
+
+def measure(overrides: list[str]) -> Run:
+    """Run the sweep into an empty folder, one thread per process."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "sacpo_exp.train", "-m", *overrides]
+        start = time.monotonic()
+        subprocess.run(
+            command,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"},
+        )
+        seconds = time.monotonic() - start
+        found = Store(Path(folder) / "outputs" / "store").manifests()
+        return Run(seconds, [manifest for _, manifest in found if manifest.kind == "stage"])
+
+
+def describe(name: str, run: Run, slots: int) -> dict[str, float]:
+    """Figures of a run; fails if the sweep did more or less than it should."""
+    if len(run.stages) != EXPECTED or run.most_at_once() > slots:
+        sys.exit(f"{name}: {len(run.stages)} stages, {run.most_at_once()} at once, instead of {EXPECTED} and {slots}")
+    bound = run.bound(slots)
+    return {
+        f"{name}/stages": len(run.stages),
+        f"{name}/most_at_once": run.most_at_once(),
+        f"{name}/wall_seconds": round(run.seconds, 1),
+        f"{name}/stage_span_seconds": round(run.span(), 1),
+        f"{name}/bound_seconds": round(bound, 1),
+        f"{name}/wall_over_bound": round(run.seconds / bound, 3),
+        f"{name}/span_over_bound": round(run.span() / bound, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The jobs that a multirun command asks for, read back from what Hydra wrote of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+
+def list_jobs(multirun: Path) -> list[list[str]]:
+    """Overrides of all jobs in order; empty for sweepers that decide as they go."""
+    written: Any = OmegaConf.load(multirun)
+    sweeper = written.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
+        return []
+    asked = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(written.hydra.overrides.task)
+    try:
+        overrides = OverridesParser.create().parse_overrides(asked)
+        return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+    except HydraException:  # a glob() over groups, say, which only the command itself can resolve
+        return []
+
+
+def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """What tells each job from the others, by number: its overrides without those that all jobs have."""
+    common = set.intersection(*(set(overrides) for overrides in jobs.values())) if len(jobs) > 1 else set()
+    return {number: " ".join(text for text in overrides if text not in common) for number, overrides in jobs.items()}
+
+
+def sweep_dir(outputs: str) -> str:
+    """Hydra's usual ./multirun, unless the user has moved the outputs: then it moves with them."""
+    return "multirun" if outputs == "outputs" else f"{outputs}/multirun"

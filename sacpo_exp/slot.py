@@ -1,0 +1,94 @@
+"""What a slot of a sweep runs: one unit of work after another, as told on standard input. It composes nothing."""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.config.loading import quiet_libraries, read_resolved
+from sacpo_exp.config.schema import EvalConfig, RunConfig
+from sacpo_exp.errors import SacpoError, known_error
+from sacpo_exp.launching.supervision import die_with_parent, has_parent
+from sacpo_exp.pipeline import open_run
+from sacpo_exp.sweeping.state import recorded
+from sacpo_exp.worker import redirect_output
+
+log = logging.getLogger(__name__)
+
+SCHEMAS = {"train": RunConfig, "eval": EvalConfig, "prepare": RunConfig}
+
+
+def main() -> None:
+    die_with_parent()
+    if sys.stdin.isatty() or not has_parent():
+        sys.exit(
+            "a slot is started by a sweep, not by hand. Try: python -m sacpo_exp.train -m hydra/launcher=slots ..."
+        )
+    quiet_libraries()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)  # what libraries print is no reply; from the first order on it goes into the job's log
+        if "warm" in sys.argv[1:]:
+            import sacpo_exp.training.stage
+            import sacpo_exp.training.tokenised  # noqa: F401  seconds, while there is nothing else to do
+        for line in sys.stdin:
+            order = json.loads(line)
+            redirect_output(Path(order["log"]))
+            replies.write(json.dumps(answer(order)) + "\n")
+            replies.flush()
+
+
+def answer(order: dict[str, Any]) -> dict[str, Any]:
+    """Carry out an order, and say how it ended, as `sweeping.slots.Outcome` has it."""
+    try:
+        work(order)
+    except Exception as error:
+        known = known_error(error)
+        if known is None:
+            traceback.print_exc()
+        last = str(error).strip().splitlines()[-1:] or [""]
+        message = str(known) if known else f"{type(error).__name__}: {last[0]}"
+        log.error("error: %s", message)
+        return {"message": message, "exit_code": (known or SacpoError()).exit_code, "is_known": bool(known)}
+    return {"message": None, "exit_code": 0}
+
+
+def work(order: dict[str, Any]) -> None:
+    """Make the stage `order["stage"]` of the job in `order["folder"]`, or all that the job still lacks."""
+    from sacpo_exp.launching.devices import check_devices
+    from sacpo_exp.pipeline import train
+
+    folder, command = Path(order["folder"]), order["command"]
+    config = read_resolved(folder, SCHEMAS[command])
+    # The slot has chosen: its devices are the only ones that are visible, and a port is for one group alone.
+    config.hardware = replace(config.hardware, devices=[], port=None)
+    if order["stage"] is None:
+        with recorded(folder):
+            task_of(command)(config)
+        return
+    run = open_run(config)
+    check_devices(config.hardware)
+    train(run, next(stage for stage in run.plan.stages if stage.artifact.id == order["stage"]))
+
+
+def task_of(command: str) -> Any:
+    """The function behind `python -m sacpo_exp.<command>`."""
+    if command == "train":
+        from sacpo_exp.train import train
+
+        return train
+    if command == "eval":
+        from sacpo_exp.eval import evaluate
+
+        return evaluate
+    from sacpo_exp.prepare import prepare_all
+
+    return prepare_all
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""A sweep on two slots: real processes, a job that diverges, one that is killed, a sweep that is stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import TINY
+
+from sacpo_exp.store import Store
+from sacpo_exp.sweeping.status import JobStatus, newest_sweep, read_sweep
+
+REPO = Path(__file__).parents[2]
+SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", "hydra.launcher.threads=1", *TINY, "base=none"]
+LONG = ["stages.first.num_train_epochs=400", "beta=0.1,0.2", "order=helpful_only"]
+
+
+def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
+    """A sweep in a process of its own, as users start it."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CUDA_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sacpo_exp.train", *SLOTS, *overrides],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    stdout, stderr = process.communicate(timeout=240)
+    return process.returncode, stdout, stderr
+
+
+def jobs_of(folder: Path) -> list[JobStatus]:
+    return read_sweep(newest_sweep(folder / "multirun"))
+
+
+def created(folder: Path) -> dict[str, str]:
+    """When each stage was begun, by id."""
+    manifests = Store(folder / "outputs" / "store").manifests()
+    return {manifest.id: manifest.created for _, manifest in manifests if manifest.kind == "stage"}
+
+
+def wait_for_checkpoints(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len(list(folder.glob("outputs/store/stage/*.partial/checkpoints/*/sha256.json"))) >= count:
+            return
+        time.sleep(0.1)
+    pytest.fail("nothing was trained")
+
+
+@pytest.fixture
+def stopped() -> Iterator[list["subprocess.Popen[str]"]]:
+    """Sweeps that a test has started; none outlives it."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    code, _, stderr = finish(start(tmp_path, "order=helpful_first", "stages.second.learning_rate=1e30,2e-4"))
+    assert code == 3, stderr
+    failed, done = jobs_of(tmp_path)
+    assert (failed.state, failed.stored, failed.planned) == ("failed", 1, 2)
+    assert (done.state, done.stored, done.planned) == ("done", 2, 2)
+    assert "training of the second stage diverged" in failed.message
+    assert "error: job 0 (stages.second.learning_rate=1e+30): training of the second stage diverged" in stderr
+    assert len(created(tmp_path)) == 2  # the first stage of both, and one second
+    log = newest_sweep(tmp_path / "multirun") / "0" / "train.log"
+    assert "training of the second stage diverged" in log.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_after_a_killed_job_the_same_command_makes_only_the_rest(
+    tmp_path: Path, stopped: list["subprocess.Popen[str]"]
+) -> None:
+    sweep = start(tmp_path, "stages.first.num_train_epochs=40,41,42", "order=helpful_only")
+    stopped.append(sweep)
+    wait_for_checkpoints(tmp_path, 2)
+    victim = psutil.Process(sweep.pid).children()[0]
+    victim.kill()
+    code, _, stderr = finish(sweep)
+    assert code == 1
+    assert "its process was killed by SIGKILL" in stderr
+    assert sorted(job.state for job in jobs_of(tmp_path)) == ["done", "done", "failed"]
+    before = created(tmp_path)
+    code, stdout, stderr = finish(start(tmp_path, "stages.first.num_train_epochs=40,41,42", "order=helpful_only"))
+    assert code == 0, stderr
+    assert [job.state for job in jobs_of(tmp_path)] == ["done"] * 3
+    assert len(before) == stdout.count("stored   job") == 2
+    assert before.items() <= created(tmp_path).items()  # only the rest was made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_ends_leaves_no_process(
+    tmp_path: Path, stopped: list["subprocess.Popen[str]"], signum: signal.Signals
+) -> None:
+    sweep = start(tmp_path, *LONG)
+    stopped.append(sweep)
+    wait_for_checkpoints(tmp_path, 2)
+    children = psutil.Process(sweep.pid).children(recursive=True)
+    assert len(children) == 2
+    sweep.send_signal(signum)
+    sweep.communicate(timeout=40)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    states = {job.state for job in jobs_of(tmp_path)}
+    if signum == signal.SIGTERM:
+        assert sweep.returncode == 128 + signum
+        assert states == {"stopped"}
+        seals = list(tmp_path.glob("outputs/store/stage/*.partial/checkpoints/*/sha256.json"))
+        steps = [json.loads(seal.with_name("trainer_state.json").read_text())["global_step"] for seal in seals]
+        assert len(steps) >= 2
+    else:
+        assert states == {"failed"}

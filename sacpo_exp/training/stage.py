@@ -10,6 +10,7 @@ from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.memory_plan.shapes import check_shape
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.models.memory import keep_freed_memory
 from sacpo_exp.stopping import Stop
@@ -48,6 +49,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         the first. None if `stop` ended training early: then `job.folder` has a checkpoint and no policy.
 
     Raises:
+        ConfigError: the model has another shape than the configuration says.
         DivergedError: the loss is no finite number any more.
         LaunchError: the device has too little memory.
     """
@@ -59,6 +61,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
     attention = job.config.hardware.attention
     policy = load_policy(location, job.config.optimization.dtype.value, attention=attention and attention.value)
+    check_shape(job.config.model, policy.config.to_dict(), location.path)
     view = Path(job.view)
     with scoring_completions_only(), tracked(job):
         trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))

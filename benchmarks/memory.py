@@ -6,6 +6,7 @@ which the demo's reach, since the plan is for rows as long as they may be.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -24,6 +25,10 @@ from sacpo_exp.pipeline import Run, open_run
 
 STAGES = {"sft": "base", "dpo": "first"}
 RESULT = "result.json"
+IMPORTED = (
+    *("torch", "datasets", "accelerate", "peft", "transformers.models.llama.modeling_llama"),
+    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "sacpo_exp.training.tokenised", "sacpo_exp.training.stage"),
+)
 COLUMNS = ("weights", "gradients", "optimizer", "activations", "buffers", "growth")
 
 
@@ -114,19 +119,8 @@ def configure(settings: dict[str, Any], part: str) -> Run:
 
 def import_everything() -> None:
     """All that a stage imports on its way, so that it is not taken for the model's memory."""
-    import datasets
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-
-    import sacpo_exp.launching.stages
-    import sacpo_exp.training.stage
-    import sacpo_exp.training.tokenised
-
-    # Read, so that modules that load on first use are there.
-    assert all((datasets.Dataset, torch.nn, AutoModelForCausalLM, AutoTokenizer, DPOConfig, DPOTrainer, SFTConfig))
-    assert SFTTrainer is not None
-    assert sacpo_exp.training.stage.train_stage is not None
+    for name in IMPORTED:
+        importlib.import_module(name)
 
 
 def plan_of(run: Run, name: str) -> dict[str, float]:

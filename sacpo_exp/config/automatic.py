@@ -28,6 +28,8 @@ SHARING: tuple[dict[str, Any], ...] = (
     {"zero_stage": 3, "offload_optimizer": Offload.cpu},
     {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
 )
+#: The fields that it sets.
+SHARED = ("zero_stage", "offload_optimizer", "offload_param")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _first_that_fits(
         sizes = [given["per_device_train_batch_size"]]
     tried = dict(values)
     for rows in sizes or [most]:
-        for sharing in _list_sharing(values):
+        for sharing in _list_sharing(values, given):
             tried = values | sharing | {"per_device_train_batch_size": rows} | given
             verdict = does_fit(tried)
             if verdict is None:
@@ -168,14 +170,17 @@ def _first_that_fits(
     return tried, "; nothing fits by the memory plan"
 
 
-def _list_sharing(values: dict[str, Any]) -> list[dict[str, Any]]:
+def _list_sharing(values: dict[str, Any], given: dict[str, Any]) -> list[dict[str, Any]]:
     """What is worth trying: alone there is nobody to share with, and a CPU's only memory is the host's."""
     is_cpu, is_alone = values["accelerator"] == "cpu", values["processes"] == 1
-    return [
+    found = [
         sharing
         for sharing in SHARING
-        if not (is_cpu and len(sharing) > 1) and not (is_alone and len(sharing) == 1 and sharing["zero_stage"])
+        if not (is_cpu and len(sharing) > 1)
+        and not (is_alone and len(sharing) == 1 and sharing["zero_stage"])
+        and all(_plain(sharing.get(name, "none")) == given[name] for name in SHARED if name in given)
     ]
+    return found or [{}]
 
 
 def _judge_of(config: RunConfig | None, machine: Machine) -> Callable[[dict[str, Any]], bool | None]:
@@ -223,7 +228,7 @@ def _say_machine(machine: Machine) -> str:
 def _say_choice(values: dict[str, Any]) -> str:
     parts = [f"{values['processes']} process{'es' if values['processes'] > 1 else ''}"]
     parts.append(f"{values['per_device_train_batch_size']} rows each")
-    parts.append(f"ZeRO {values['zero_stage']}")
+    parts.append(f"ZeRO {values.get('zero_stage', 0)}")
     for part, name in (("offload_optimizer", "the optimizer"), ("offload_param", "the weights")):
         if _plain(values.get(part, "none")) != "none":
             parts.append(f"{name} on the host")

@@ -17,6 +17,7 @@ from sacpo_exp.config.automatic import (
     to_hardware,
 )
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
+from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
@@ -98,6 +99,14 @@ def test_what_is_given_stays(paper: RunConfig) -> None:
     given = {"processes": 2, "zero_stage": 3, "per_device_train_batch_size": 4}
     hardware, _ = choose(paper, Machine(1024, (80.0,) * 8), given)
     assert {name: getattr(hardware, name) for name in given} == given
+
+
+@pytest.mark.parametrize("given", [{"zero_stage": 0}, {"zero_stage": 1}, {"offload_optimizer": "cpu", "zero_stage": 2}])
+def test_nothing_is_chosen_that_contradicts_what_is_given(paper: RunConfig, given: dict[str, Any]) -> None:
+    hardware, reason = choose(paper, Machine(64, (8.0,)), given)
+    assert reason.endswith("; nothing fits by the memory plan")
+    assert hardware.zero_stage == given["zero_stage"]
+    assert list(find_hardware_problems(hardware)) == []
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,20 @@ from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import StageConfig
 from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.evaluation_plan import Contest, divergence_artifact
+from sacpo_exp.fitting import draw_memory_plan
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage
 from sacpo_exp.store import ArtifactSpec
 
 
 def print_plan(run: Run) -> None:
-    """Print every artifact that `train` makes: whether it is stored, and what making it would take."""
+    """Print every artifact that `train` makes: whether it is stored, what making it would take, and if that fits."""
     hardware = run.config.hardware
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
     print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     _print_artifacts(run, list(dict.fromkeys(run.plan.training())))
+    for line in draw_memory_plan(run):
+        print(line)
 
 
 def print_evaluation_plan(run: Run, contest: Contest) -> None:

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from sacpo_exp.config.automatic import fill_hardware
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.evaluation_checks import find_report_problems
 from sacpo_exp.config.judges import JUDGES
@@ -123,6 +124,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     """
     if unknown := find_unknown_keys(composed, schema):
         raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
+    composed = fill_hardware(composed, overrides, CONF)
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])

@@ -2,11 +2,15 @@
 
 import os
 import socket
+from pathlib import Path
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.memory_plan.machine import look_at_machine
 
 LOOPBACK = "127.0.0.1"
+#: There where GPUs are AMD's, which torch calls cuda too and nvidia-smi does not count.
+ROCM = Path("/dev/kfd")
 
 
 def check_devices(hardware: HardwareConfig) -> None:
@@ -27,12 +31,10 @@ def check_devices(hardware: HardwareConfig) -> None:
                 f"through, but has {max(hardware.devices)}."
             )
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in hardware.devices)
-    import torch
-
-    needed, found = hardware.processes // hardware.nodes, torch.cuda.device_count()
-    if found < needed:
+    needed, found = hardware.processes // hardware.nodes, len(look_at_machine().gpus)
+    if found < needed and not ROCM.exists():
         raise ConfigError(
-            f"`hardware={hardware.name}` needs {needed} GPUs, but this machine has {found}. "
+            f"`hardware={hardware.name}` needs {needed} GPU{'s' if needed > 1 else ''}, but this machine has {found}. "
             "Try: hardware=cpu, or dry_run=true to see the plan only."
         )
 

@@ -10,12 +10,14 @@ from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.memory_plan.shapes import check_shape
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.models.memory import keep_freed_memory
 from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.wandb_run import tracked
 from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, checkpoint_sealer
 from sacpo_exp.training.monitor import stage_monitor
+from sacpo_exp.training.shortage import explaining_shortage
 from sacpo_exp.training.stopper import training_stopper
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
@@ -48,9 +50,15 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         the first. None if `stop` ended training early: then `job.folder` has a checkpoint and no policy.
 
     Raises:
+        ConfigError: the model has another shape than the configuration says.
         DivergedError: the loss is no finite number any more.
         LaunchError: the device has too little memory.
     """
+    with explaining_shortage(job):
+        return _train(job, stop)
+
+
+def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     stage, folder = stage_of(job), Path(job.folder)
     if job.config.hardware.accelerator == Accelerator.cpu:
         keep_freed_memory()
@@ -59,6 +67,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
     attention = job.config.hardware.attention
     policy = load_policy(location, job.config.optimization.dtype.value, attention=attention and attention.value)
+    check_shape(job.config.model, policy.config.to_dict(), location.path)
     view = Path(job.view)
     with scoring_completions_only(), tracked(job):
         trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))

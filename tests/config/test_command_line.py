@@ -80,7 +80,7 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         light=True,
     )
     assert (result.code, result.stderr) == (0, "")
-    head, model, data, stage, detail, total = result.stdout.splitlines()
+    head, model, data, stage, detail, total, memory, _, this, *others, reference = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
     assert model.split()[:3] == ["to", "make", "model"]
     assert data.split()[:3] == ["to", "make", "dataset"]
@@ -89,6 +89,31 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2"
     )
     assert total == "0 stored, 3 to make, in outputs/store"
+    assert memory.startswith("memory plan of the first stage, GiB per device: 135 M parameters, 32 sequences of 512 ")
+    assert this.startswith("  > a100x8: 8 × ZeRO 3 ")
+    assert this.endswith("  yes, of 80.0")
+    assert {line.split(":")[0].strip() for line in others} >= {"a100x8", "a100x1", "a100x2", "h100x8", "cpu", "cpu_x2"}
+    assert "computed beforehand" in reference
+
+
+TOO_LARGE = ("model=alpaca_7b", "hardware=a100x1", "hardware.zero_stage=3", "order=helpful_only", "base=none")
+
+
+def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command) -> None:
+    result = cli("train", *TOO_LARGE, light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: the first stage needs 110.6 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, activations "
+        "8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
+        "hardware.offload_optimizer=cpu, or force=true\n"
+    )
+
+
+def test_an_unknown_shape_is_said_and_no_hindrance(cli: Command, model_folder: Path) -> None:
+    result = cli("train", "model=local", f"model.path={model_folder}", "dry_run=true", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    last = result.stdout.splitlines()[-1]
+    assert last == "no memory plan: the shape of model=local is not known. `model.shape` can say it."
 
 
 def test_a_dry_run_of_eval_shows_what_is_made_of_the_stages(cli: Command) -> None:

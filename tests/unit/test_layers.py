@@ -18,6 +18,8 @@ LAYERS = (
     ("errors",),
     ("stopping", "sweeping.state", "sweeping.schedule"),
     ("config",),
+    ("memory_plan",),
+    ("config.automatic", "config.loading"),
     ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
     ("ledger", "data.forms", "data.selection", "sweeping.status"),
     ("data.schemas", "data.statistics", "data.prompt_sets"),
@@ -29,6 +31,7 @@ LAYERS = (
     ("training",),
     ("launching",),
     ("pipeline", "sweeping.slots"),
+    ("fitting",),
     ("evaluation",),
     ("planning", "sweeping.jobs"),
     (

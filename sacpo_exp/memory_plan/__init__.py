@@ -1,0 +1,1 @@
+"""How much memory a stage takes on given hardware, reckoned before anything is loaded."""

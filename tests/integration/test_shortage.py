@@ -1,0 +1,27 @@
+"""Allocations that really fail."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_config
+
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.errors import LaunchError
+from sacpo_exp.training.shortage import explaining_shortage
+
+
+def test_memory_that_can_not_be_had_is_said_with_the_plan_and_what_would_need_less(tmp_path: Path) -> None:
+    job = StageJob(make_config(tmp_path, "hardware.per_device_train_batch_size=4"), "first")
+    with pytest.raises(LaunchError) as caught, explaining_shortage(job):
+        torch.empty(2**50, dtype=torch.uint8)
+    sentence = str(caught.value)
+    assert sentence.startswith("the first stage needs more memory than this machine has left. The memory plan has ")
+    assert "GiB per process (" in sentence
+    assert "Try: hardware." in sentence
+
+
+def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
+    job = StageJob(make_config(tmp_path), "first")
+    with pytest.raises(RuntimeError, match="same dtype|mat1 and mat2|shapes"), explaining_shortage(job):
+        torch.ones(2, 3) @ torch.ones(2, 3)

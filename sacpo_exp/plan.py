@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from sacpo_exp.config.models import ModelConfig, ModelSource
+from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
 from sacpo_exp.config.schema import (
     BaseStageConfig,
     Criterion,
@@ -199,11 +199,22 @@ def _stage(
     if stage.loss.name == LossName.kto:
         # TRL estimates KTO's KL within these two, so here, and only here, they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
+    if rounds_updates(config):
+        recipe["float32_copy"] = False
     data = dataset_artifact(config, dataset, rows, model)
     labels = _stage_labels(config, parent, stage)
     artifact = ArtifactSpec("stage", _stage_slug(parent, stage), recipe, (parent.id, data.id), labels)
     accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
     return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
+
+
+def rounds_updates(config: RunConfig) -> bool:
+    """Whether 16-bit weights are updated without a float32 copy, which rounds small updates away.
+
+    DeepSpeed keeps such a copy with every stage of ZeRO and torch alone does not, so here the machine is science.
+    """
+    is_short = config.optimization.dtype != FloatType.float32
+    return is_short and config.hardware.zero_stage == 0 and config.adapter is None
 
 
 def _loss_that_matters(stage: BaseStageConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.evaluation_plan import Contest, divergence_artifact
 from sacpo_exp.fitting import draw_memory_plan
 from sacpo_exp.pipeline import Run
-from sacpo_exp.plan import Stage
+from sacpo_exp.plan import Stage, rounds_updates
 from sacpo_exp.store import ArtifactSpec
 
 
@@ -63,4 +63,6 @@ def describe_stage(run: Run, stage: Stage) -> str:
     parts.append(f"lr {config.learning_rate:g}, {config.num_train_epochs:g} epochs")
     batch = f"{hardware.processes} × {stage.per_device} × {stage.accumulation}"
     parts.append(f"global batch {config.global_batch_size} = {batch}")
+    if rounds_updates(run.config):
+        parts.append("updates rounded to 16 bits: with ZeRO they would not be, and this would be another policy")
     return ", ".join(parts)

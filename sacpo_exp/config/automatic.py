@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.hardware import HardwareConfig, Offload
+from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import LossName, RunConfig
 from sacpo_exp.config.validation import stages_of
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
@@ -61,7 +62,8 @@ def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> Dic
     config = _config_with(composed, cpu | given)
     stages = [stage for _, stage in stages_of(config)] if config else []
     batches = [Batch(stage.global_batch_size, 2 if stage.loss.name == LossName.kto else 1) for stage in stages]
-    choice = choose_hardware(machine, batches, cpu, gpu, given, _judge_of(config, machine))
+    is_short = config is not None and config.optimization.dtype != FloatType.float32 and config.adapter is None
+    choice = choose_hardware(machine, batches, cpu, gpu, given, _judge_of(config, machine), is_short)
     filled = composed.copy()
     for key, value in choice.values.items():
         filled.hardware[key] = value
@@ -76,6 +78,7 @@ def choose_hardware(
     gpu: dict[str, Any],
     given: dict[str, Any],
     does_fit: Callable[[dict[str, Any]], bool | None],
+    is_short: bool = False,
 ) -> Choice:
     """What to fill in on a machine; pure.
 
@@ -84,6 +87,7 @@ def choose_hardware(
         cpu, gpu: fields of the groups to take the other numbers from.
         given: fields that are settled.
         does_fit: whether all stages fit with these fields; None if nobody knows, and then the plainest is taken.
+        is_short: weights are of 16 bits, so that only ZeRO updates them without rounding; every machine is to do that.
     """
     batches = list(batches)
     has_gpus = bool(machine.gpus) if "accelerator" not in given else given["accelerator"] == "cuda"
@@ -91,7 +95,8 @@ def choose_hardware(
     if has_gpus:
         processes = choose_processes(max(1, len(machine.gpus)), batches)
         values |= {"device_memory": machine.smallest_gpu, "processes": processes} | given
-    found = _first_that_fits(values, batches, given, does_fit)
+    sharing = _list_sharing(values, given, is_short and has_gpus)
+    found = _first_that_fits(values, batches, given, sharing, does_fit)
     chosen = {key: value for key, value in found[0].items() if key not in given and key != "name"}
     return Choice(chosen, f"{_say_machine(machine)}: {_say_choice(found[0])}{found[1]}")
 
@@ -150,6 +155,7 @@ def _first_that_fits(
     values: dict[str, Any],
     batches: list[Batch],
     given: dict[str, Any],
+    ways: list[dict[str, Any]],
     does_fit: Callable[[dict[str, Any]], bool | None],
 ) -> tuple[dict[str, Any], str]:
     """(fields, what to say of the memory): as many rows as possible, with the least sharing and offloading."""
@@ -160,7 +166,7 @@ def _first_that_fits(
         sizes = [given["per_device_train_batch_size"]]
     tried = dict(values)
     for rows in sizes or [most]:
-        for sharing in _list_sharing(values, given):
+        for sharing in ways:
             tried = values | sharing | {"per_device_train_batch_size": rows} | given
             verdict = does_fit(tried)
             if verdict is None:
@@ -170,14 +176,15 @@ def _first_that_fits(
     return tried, "; nothing fits by the memory plan"
 
 
-def _list_sharing(values: dict[str, Any], given: dict[str, Any]) -> list[dict[str, Any]]:
+def _list_sharing(values: dict[str, Any], given: dict[str, Any], needs_zero: bool) -> list[dict[str, Any]]:
     """What is worth trying: alone there is nobody to share with, and a CPU's only memory is the host's."""
     is_cpu, is_alone = values["accelerator"] == "cpu", values["processes"] == 1
     found = [
         sharing
         for sharing in SHARING
         if not (is_cpu and len(sharing) > 1)
-        and not (is_alone and len(sharing) == 1 and sharing["zero_stage"])
+        and not (needs_zero and not sharing["zero_stage"])
+        and not (is_alone and len(sharing) == 1 and sharing["zero_stage"] > needs_zero)
         and all(_plain(sharing.get(name, "none")) == given[name] for name in SHARED if name in given)
     ]
     return found or [{}]

@@ -37,6 +37,7 @@ def overrides_for(model_folder: Path, rows_file: Path) -> Callable[[str], list[s
         "hardware=a100x2": "optimization=paper",  # global batches that several devices can share
         "hardware=a100x8": "optimization=paper",
         "hardware=h100x8": "optimization=paper",
+        "hardware=multinode": "optimization=paper",
         "prices=openai": "judge=openai",
         "prompts=sacpo": f"prompts.helpful_path={rows_file}",
         "prompts=local": f"prompts.path={rows_file}",

@@ -29,8 +29,9 @@ FINGERPRINTS = Fingerprints(
 )
 
 
-#: Numbers of the paper, whose batches every machine can take, so that tuning the defaults changes no test.
-PAPER = ["optimization=paper"]
+#: Numbers of the paper, whose batches every machine can take, so that tuning the defaults changes no test; in float32,
+#: which every machine updates alike.
+PAPER = ["optimization=paper", "optimization.dtype=float32"]
 
 
 @pytest.fixture
@@ -320,3 +321,14 @@ def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], m
     assert model_id() == before
     (model_folder / "model.safetensors").write_bytes(b"weights")
     assert model_id() != before
+
+
+def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned: Planner) -> None:
+    paper = [PAPER[0], "order=helpful_only", "base=none"]
+    offloaded = ["hardware.zero_stage=2", "hardware.offload_optimizer=cpu"]
+    machines = [["hardware=a100x8"], ["hardware=a100x2"], ["hardware=a100x1", *offloaded], ["hardware=multinode"]]
+    ids = {planned(*paper, *machine).stages[0].artifact.id for machine in machines}
+    assert len(ids) == 1
+    assert planned(*paper, "hardware=a100x1").stages[0].artifact.id not in ids
+    one, eight = (planned(*paper, "optimization.dtype=float32", f"hardware={name}") for name in ("a100x1", "a100x8"))
+    assert one.stages[0].artifact.id == eight.stages[0].artifact.id

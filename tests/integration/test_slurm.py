@@ -13,6 +13,8 @@ import pytest
 from slurm_cluster import SlurmCluster, why_not
 from tiny import TINY, make_run
 
+from sacpo_exp.sweeping.state import FAILED, read_state
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 REPO = Path(__file__).parents[2]
@@ -105,6 +107,9 @@ def test_a_cancelled_job_is_told_and_the_same_command_makes_what_is_missing(
     log = next(tmp_path.glob(f"multirun/*/*/slurm/{job}/*_log.out"))
     expected = f"error: job 1 (beta=0.05) was lost, its state is CANCELLED; what it printed is in {log}\n"
     assert said.endswith(expected)
+    state = read_state(next(tmp_path.glob("multirun/*/*/1")))
+    assert state is not None
+    assert (state.state, state.message) == (FAILED, expected.strip().replace("error: job 1 (beta=0.05)", "it"))
     again = start_sweep(cluster, tmp_path, "beta=0.1,0.05")
     said, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -14,9 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from sacpo_exp.config.automatic import fill_hardware
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.evaluation_checks import find_report_problems
+from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.submitted import awaited_jobs
 from sacpo_exp.config.sweeps import sweep_dir
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
 from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
@@ -46,7 +48,7 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
         load_dotenv()
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
-        with translated_errors(CONF, config_name):
+        with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(jobs)()
         for error in jobs.failures[:-1]:
             print_error(error)
@@ -59,14 +61,20 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
 class Jobs(Generic[Config]):
     """What Hydra calls, once or for every job of a sweep; each leaves its state in its folder.
 
+    A launcher that pickles it calls it in another process, whose memory nobody reads: there it raises what failed.
+
     Attributes:
         failures: of the jobs so far; kept from Hydra, which would print them its own way and end a sweep at the first.
     """
 
-    def __init__(self, schema: type[Config], task: Callable[[Config], None]) -> None:
+    def __init__(self, schema: type[Config], task: Callable[[Config], None], is_elsewhere: bool = False) -> None:
         self.failures: list[SacpoError] = []
         self._schema: type[Config] = schema
         self._task: Callable[[Config], None] = task
+        self._is_elsewhere = is_elsewhere
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Jobs, (self._schema, self._task, True)
 
     def __call__(self, composed: DictConfig) -> None:
         try:
@@ -76,6 +84,9 @@ class Jobs(Generic[Config]):
             known = known_error(error)
             if known is None:
                 raise
+            if self._is_elsewhere:
+                print_error(known)
+                raise known from error
             self.failures.append(known)
 
     def configure(self, composed: DictConfig) -> Config:
@@ -100,7 +111,7 @@ def quiet_libraries() -> None:
 
 
 def register_schemas() -> None:
-    """Make the dataclasses known to Hydra under the names that conf/*.yaml begin with, and its one resolver."""
+    """Make the dataclasses known to Hydra under the names that conf/*.yaml begin with, and its resolvers."""
     store = ConfigStore.instance()
     store.store("run_schema", RunConfig)
     store.store("eval_schema", EvalConfig)
@@ -109,6 +120,7 @@ def register_schemas() -> None:
     store.store("report_schema", ReportConfig)
     store.store("report", OmegaConf.load(CONF / "report.yaml"))
     OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("gpus", _gpus_per_node, replace=True)
 
 
 def search_path(config_name: str) -> str | None:
@@ -170,3 +182,8 @@ def schema_of(written: DictConfig) -> DictConfig:
     schema: DictConfig = OmegaConf.structured(RunConfig)
     schema.judge = JUDGES[JudgeKind(written.judge.kind)]
     return schema
+
+
+def _gpus_per_node(hardware: DictConfig) -> int | None:
+    """GPUs that a job needs of a node; where the sweep is over hardware itself, those of the default one."""
+    return hardware.processes // hardware.nodes if hardware.accelerator == Accelerator.cuda else None

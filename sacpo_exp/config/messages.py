@@ -116,6 +116,11 @@ def _reason(cause: BaseException | None) -> str:
 
 
 def _explain_option(conf: Path, group: str, option: str) -> str:
+    if option in ("submitit_slurm", "submitit_local"):  # what `slurm` is built on
+        return (
+            "`hydra/launcher=slurm` needs submitit, which is not installed. "
+            "Try: pip install hydra-submitit-launcher==1.2.0"
+        )
     options = sorted(str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml"))
     if not options:
         return f"`{group}` has no option `{option}`; it has none yet."

@@ -53,6 +53,7 @@ OWNERS = {
     "vllm": ("generation.vllm_engine",),
     "sqlite3": ("ledger",),
     "statsmodels": ("scoring",),
+    "submitit": ("config.submitted",),
 }
 
 #: Too heavy for module level, so that every mistake is told before they are read, with the packages that may.

@@ -1,0 +1,131 @@
+"""`hydra/launcher=slurm` and the scripts of launchers/, as far as they go without a cluster."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import yaml
+
+from sacpo_exp.config.loading import CONF, register_schemas
+
+Command = Callable[..., Any]
+
+SWEEP = ["-m", "hydra/launcher=slurm", "model=tiny", "dry_run=true", "beta=0.1,0.2"]
+LAUNCHERS = Path(__file__).parents[2] / "launchers"
+SCRIPTS = sorted([*LAUNCHERS.glob("*.sh"), *LAUNCHERS.glob("*.sbatch")])
+
+
+def launcher_of(*overrides: str) -> Any:
+    register_schemas()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = ["hydra/launcher=slurm", *overrides]
+        composed = hydra.compose("train", chosen, return_hydra_config=True)
+        composed.hydra.runtime.output_dir = composed.hydra.sweep.dir = "sweep"
+        return composed.hydra.launcher
+
+
+def test_the_launcher_s_settings_arrive() -> None:
+    launcher = launcher_of("hydra.launcher.partition=gpu", "hydra.launcher.account=me", "hydra.launcher.mem_gb=200")
+    assert launcher._target_.endswith("submitit_launcher.SlurmLauncher")
+    assert (launcher.partition, launcher.account, launcher.mem_gb) == ("gpu", "me", 200)
+    assert launcher.submitit_folder == "sweep/slurm/%j"
+    assert launcher.additional_parameters.requeue is True
+
+
+@pytest.mark.parametrize(("hardware", "gpus"), [("cpu", None), ("a100x1", 1), ("a100x8", 8), ("multinode", 8)])
+def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
+    assert launcher_of(f"hardware={hardware}").gpus_per_node == gpus
+
+
+def test_a_job_is_told_before_its_end_early_enough_to_write_a_checkpoint() -> None:
+    hardware = yaml.safe_load((CONF / "hardware" / "cpu.yaml").read_text())
+    assert launcher_of().signal_delay_s > hardware.get("grace_seconds", 25)
+
+
+def test_without_submitit_it_says_what_to_install(cli: Command, tmp_path: Path, repo: Path) -> None:
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "__init__.py").touch()  # hides the packages of this name that are installed
+    result = cli("train", *SWEEP, light=True, variables={"PYTHONPATH": f"{tmp_path}:{repo}"})
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: `hydra/launcher=slurm` needs submitit, which is not installed. "
+        "Try: pip install hydra-submitit-launcher==1.2.0\n"
+    )
+
+
+def test_without_slurm_it_says_so(cli: Command) -> None:
+    result = cli("train", *SWEEP, light=True, variables={"PATH": ""})
+    assert result.code == 2
+    assert result.stderr == (
+        "error: `hydra/launcher=slurm` needs the commands sbatch and srun of a Slurm cluster, which are not on this "
+        "machine. Try: the same without it, which runs the jobs here.\n"
+    )
+
+
+def test_there_are_scripts() -> None:
+    assert [script.name for script in SCRIPTS] == ["local.sh", "slurm_train.sbatch"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_script_parses(script: Path) -> None:
+    checks = [["bash", "-n"], *([["shellcheck"]] if shutil.which("shellcheck") else [])]
+    for check in checks:
+        done = subprocess.run([*check, str(script)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "")
+
+
+#: Stands for Python, and for srun before it: prints what it would run.
+ECHO = '#!/bin/bash\nprintf "%s\\n" "$@"\n'
+
+
+def overrides_of(script: Path, folder: Path, *arguments: str, **variables: str) -> list[str]:
+    """What a script gives to `sacpo_exp.train`."""
+    for name in ("echo-python", "srun"):
+        (folder / name).write_text(ECHO)
+        (folder / name).chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "PYTHON": str(folder / "echo-python"), **variables}
+    done = subprocess.run(
+        ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split("sacpo_exp.train\n")[1].split()
+
+
+TWO_NODES = {"SLURM_JOB_NODELIST": "a[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "7", "MASTER_ADDR": "a1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "expected"),
+    [
+        ([], {"SLURM_GPUS_ON_NODE": "4"}, ("multinode", 2, 8)),
+        (["beta=0.05"], {"SLURM_GPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "4"}, ("multinode", 2, 16)),
+        (["hardware=cpu_x2"], {}, ("cpu_x2", 2, 2)),
+    ],
+)
+def test_the_sbatch_script_takes_its_size_from_the_job(
+    configure: Callable[..., Any],
+    tmp_path: Path,
+    arguments: list[str],
+    variables: dict[str, str],
+    expected: tuple[str, int, int],
+) -> None:
+    overrides = overrides_of(LAUNCHERS / "slurm_train.sbatch", tmp_path, *arguments, **TWO_NODES, **variables)
+    config = configure("optimization=paper", *overrides)
+    assert (config.hardware.name, config.hardware.nodes, config.hardware.processes) == expected
+
+
+def test_the_local_script_chooses_the_hardware(configure: Callable[..., Any], tmp_path: Path) -> None:
+    config = configure(*overrides_of(LAUNCHERS / "local.sh", tmp_path, "cpu_x2", "beta=0.05"))
+    assert (config.hardware.name, config.beta) == ("cpu_x2", 0.05)
+
+
+def test_every_override_that_the_readme_names_is_a_setting(configure: Callable[..., Any]) -> None:
+    text = (LAUNCHERS / "README.md").read_text("utf-8")
+    named = set(re.findall(r"(?<![\w.])hydra\.launcher\.\w+=\w+", text))
+    assert len(named) >= 4
+    launcher_of(*sorted(named))
+    configure("hardware=a100x8", "optimization=paper", "order=helpful_only")

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
+from sacpo_exp.config.adapters import adapter_recipe, adapter_tag
+from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelSource
 from sacpo_exp.config.schema import (
     BaseStageConfig,
     Criterion,
@@ -196,14 +197,16 @@ def _stage(
     }
     if isinstance(stage, StageConfig):
         recipe |= {"criterion": stage.criterion.value, "beta": stage.beta}
-    if stage.loss.name == LossName.kto:
-        # TRL estimates KTO's KL within these two, so here, and only here, they are science.
+    if config.adapter is not None:
+        recipe["adapter"] = adapter_recipe(config.adapter)
+    if stage.loss.name == LossName.kto or (config.adapter is not None and config.adapter.lora_dropout):
+        # TRL estimates KTO's KL within these two, and dropout draws one mask for each: only here they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
     if rounds_updates(config):
         recipe["float32_copy"] = False
     data = dataset_artifact(config, dataset, rows, model)
     labels = _stage_labels(config, parent, stage)
-    artifact = ArtifactSpec("stage", _stage_slug(parent, stage), recipe, (parent.id, data.id), labels)
+    artifact = ArtifactSpec("stage", _stage_slug(parent, stage, config.adapter), recipe, (parent.id, data.id), labels)
     accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
     return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
 
@@ -227,11 +230,12 @@ def _loss_that_matters(stage: BaseStageConfig) -> dict[str, Any]:
     return {key: loss[key] for key in ("name", "loss_type", "desirable_weight", "undesirable_weight")}
 
 
-def _stage_slug(parent: ArtifactSpec, stage: BaseStageConfig) -> str:
+def _stage_slug(parent: ArtifactSpec, stage: BaseStageConfig, adapter: AdapterConfig | None) -> str:
+    tag = f"_{adapter_tag(adapter)}" if adapter else ""
     if isinstance(stage, StageConfig):
         letter = LETTERS[stage.criterion].lower()
-        return f"{parent.slug}.{stage.loss.name.value}_{letter}_b{stage.beta:g}"
-    return f"{parent.slug}.sft"
+        return f"{parent.slug}.{stage.loss.name.value}_{letter}_b{stage.beta:g}{tag}"
+    return f"{parent.slug}.sft{tag}"
 
 
 def _stage_labels(config: RunConfig, parent: ArtifactSpec, stage: BaseStageConfig) -> dict[str, Any]:
@@ -239,9 +243,11 @@ def _stage_labels(config: RunConfig, parent: ArtifactSpec, stage: BaseStageConfi
     before = parent.labels
     labels = {"model": config.model.name, "dataset": config.dataset.name, "seed": config.seed}
     if not isinstance(stage, StageConfig):
-        return labels | {"policy": "SFT", "family": "base", "beta": None, "merge_ratio": None}
+        policy = f"{adapter_tag(config.adapter)} SFT" if config.adapter else "SFT"
+        return labels | {"policy": policy, "family": "base", "beta": None, "merge_ratio": None}
     step = f"{stage.loss.name.value.upper()}({LETTERS[stage.criterion]})"
-    family = step if before["family"] == "base" else f"{before['family']}→{step}"
+    opening = f"{adapter_tag(config.adapter)} {step}" if config.adapter else step
+    family = opening if before["family"] == "base" else f"{before['family']}→{step}"
     return labels | {"policy": f"{family} β={stage.beta:g}", "family": family, "beta": stage.beta, "merge_ratio": None}
 
 

@@ -23,7 +23,19 @@ REPO = Path(__file__).parents[1]
 FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "HYDRA_FULL_ERROR", "DS_")
 
 #: What `--help`, `--cfg job`, `dry_run=true` and every mistake have to do without.
-HEAVY = ("torch", "transformers", "trl", "datasets", "sklearn", "pandas", "seaborn", "mergekit", "accelerate")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "sklearn",
+    "pandas",
+    "seaborn",
+    "mergekit",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+)
 
 #: Runs a module as `python -m` does, and fails when something heavy has been imported by its end.
 RUN_LIGHT = f"""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from sacpo_exp.config.adapters import find_adapter_problems
 from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
 from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.messages import explain_no_effect
@@ -65,6 +66,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_policies(config)
     problems += _check_positive(config)
     problems += find_hardware_problems(config.hardware)
+    problems += find_adapter_problems(config)
     problems += find_evaluation_problems(config)
     problems += _check_no_effect(config, overrides)
     if config.seed < 0:

@@ -11,10 +11,11 @@ from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.memory_plan.shapes import check_shape
-from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
+from sacpo_exp.models.loading import Location, load_tokenizer
 from sacpo_exp.models.memory import keep_freed_memory
 from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.wandb_run import tracked
+from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, checkpoint_sealer
 from sacpo_exp.training.monitor import stage_monitor
 from sacpo_exp.training.shortage import explaining_shortage
@@ -65,13 +66,14 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     join_group(job.config.hardware)
     location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
-    attention = job.config.hardware.attention
-    policy = load_policy(location, job.config.optimization.dtype.value, attention=attention and attention.value)
+    policy = load_parent(job, location)
     check_shape(job.config.model, policy.config.to_dict(), location.path)
     view = Path(job.view)
     with scoring_completions_only(), tracked(job):
         trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
         quiet(trainer)
+        if job.config.adapter is not None:
+            ready_adapter(trainer.model, job.config.adapter)
         trainer.add_callback(stage_monitor(job, is_fresh=job.checkpoint is None))
         trainer.add_callback(checkpoint_sealer(Layout.of(job.config.hardware)))
         trainer.add_callback(training_stopper(stop))
@@ -79,7 +81,7 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         if trainer.state.global_step < trainer.state.max_steps:
             return None
         trainer.evaluate()
-    save_policy(trainer, folder)
+    save_policy(trainer, job, location, folder)
     return summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
 
 
@@ -98,10 +100,13 @@ def quiet(trainer: "Trainer") -> None:
     trainer.remove_callback(PrinterCallback)
 
 
-def save_policy(trainer: "Trainer", folder: Path) -> None:
+def save_policy(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -> None:
     """Whole weights as safetensors, gathered from all ranks, without anything that names this machine."""
-    trainer.model.config._name_or_path = ""
-    trainer.save_model(str(folder))
+    if job.config.adapter is not None:
+        save_merged(trainer, job, location, folder)
+    else:
+        trainer.model.config._name_or_path = ""
+        trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with paths
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

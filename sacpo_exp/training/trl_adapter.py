@@ -9,6 +9,7 @@ from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import BaseStageConfig, LossName, RunConfig, StageConfig, StageJob
 from sacpo_exp.data.preferences import undesirable_weight
+from sacpo_exp.training.adapters import peft_settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,6 +36,7 @@ def build_trainer(
     arguments = common_arguments(job, stage)
     train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
+    data["peft_config"] = peft_settings(job.config.adapter)
     if not isinstance(stage, StageConfig):
         return SFTTrainer(model=policy, args=SFTConfig(completion_only_loss=True, **arguments), **data)
     arguments |= reference_arguments(job.config, stage)

@@ -332,3 +332,40 @@ def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned
     assert planned(*paper, "hardware=a100x1").stages[0].artifact.id not in ids
     one, eight = (planned(*paper, "optimization.dtype=float32", f"hardware={name}") for name in ("a100x1", "a100x8"))
     assert one.stages[0].artifact.id == eight.stages[0].artifact.id
+
+
+def test_without_an_adapter_no_recipe_speaks_of_one(planned: Planner) -> None:
+    plan = planned(*PAPER)
+    assert all("adapter" not in made.artifact.recipe and "lora" not in made.artifact.id for made in plan.stages)
+
+
+#: Adapters whose policies all differ.
+ADAPTERS = (
+    ["adapter=none"],
+    ["adapter=lora"],
+    ["adapter=lora", "adapter.r=8"],
+    ["adapter=lora", "adapter.lora_alpha=8"],
+    ["adapter=lora", "adapter.lora_dropout=0.1"],
+    ["adapter=lora", "adapter.target_modules=[q_proj]"],
+    ["adapter=lora", "adapter.quantize=true"],
+)
+
+
+def test_adapters_make_stages_of_their_own(planned: Planner) -> None:
+    found = [made for overrides in ADAPTERS for made in ids(planned(*PAPER, *overrides))]
+    assert len(set(found)) == 3 * len(ADAPTERS)
+    assert ids(planned(*PAPER, "adapter=lora", "adapter.name=x")) == ids(planned(*PAPER, "adapter=lora"))
+
+
+def test_dropout_depends_on_the_rows_that_share_a_mask(planned: Planner) -> None:
+    two = "hardware=cpu_x2"
+    assert ids(planned(*PAPER, "adapter=lora", two)) == ids(planned(*PAPER, "adapter=lora"))
+    dropping = [*PAPER, "adapter=lora", "adapter.lora_dropout=0.1"]
+    assert not set(ids(planned(*dropping, two))) & set(ids(planned(*dropping)))
+
+
+def test_policies_with_adapters_are_called_otherwise(planned: Planner) -> None:
+    plan = planned("adapter=qlora", "adapter.r=8")
+    assert stage(plan, "second").artifact.labels["family"] == "qlora8 DPO(H)→DPO(S)"
+    assert stage(plan, "base").artifact.labels["policy"] == "qlora8 SFT"
+    assert ".dpo-h-b0.1-qlora8." in stage(plan, "second").artifact.id

@@ -1,0 +1,77 @@
+"""Low-rank adapters without torch: what is wrong with one, what it is called, and how much of a model it trains."""
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from sacpo_exp.config.models import AdapterConfig, ModelShape
+from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.errors import ConfigError
+
+#: What peft calls all linear layers but the head.
+ALL_LINEAR = "all-linear"
+#: Layers that can't have an adapter: embeddings are not linear, and TRL 1.16 reads the head's own weights only.
+REFUSED = ("lm_head", "embed_tokens")
+
+
+def find_adapter_problems(config: RunConfig) -> Iterator[str]:
+    """What is wrong with the adapter, by itself and on this hardware."""
+    adapter = config.adapter
+    if adapter is None:
+        return
+    if adapter.r < 1:
+        yield f"`adapter.r` must be at least 1, but is {adapter.r}."
+    if not (math.isfinite(adapter.lora_alpha) and adapter.lora_alpha > 0):
+        yield f"`adapter.lora_alpha` must be greater than 0, but is {adapter.lora_alpha:g}."
+    if not 0 <= adapter.lora_dropout < 1:
+        yield f"`adapter.lora_dropout` must be at least 0 and below 1, but is {adapter.lora_dropout:g}."
+    if not adapter.target_modules:
+        yield f"`adapter.target_modules` must name linear layers, but is empty. Try: adapter.target_modules=[{ALL_LINEAR}]"
+    if ALL_LINEAR in adapter.target_modules and len(adapter.target_modules) > 1:
+        yield f"`adapter.target_modules` must be [{ALL_LINEAR}] or a list of names, but mixes them."
+    for name in adapter.target_modules:
+        if name in REFUSED:
+            yield f"`adapter.target_modules` must name linear layers inside the model, but has {name}."
+    if adapter.quantize and config.hardware.zero_stage == 3:
+        yield (
+            "`hardware.zero_stage=3` can't be used with quantised weights (`adapter.quantize`), which it can't shard. "
+            "Try: hardware.zero_stage=2, or adapter=lora"
+        )
+
+
+def check_quantisation(adapter: AdapterConfig | None) -> None:
+    """Raises ConfigError where weights are to be quantised and the library for it is not installed."""
+    if adapter is not None and adapter.quantize and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"`adapter={adapter.name}` quantises weights with bitsandbytes, which is not installed. "
+            "Try: pip install bitsandbytes==0.50.2, or adapter=lora"
+        )
+
+
+def adapter_recipe(adapter: AdapterConfig) -> dict[str, Any]:
+    """All of an adapter that decides what is learnt, for ids."""
+    recipe = {name: value for name, value in vars(adapter).items() if name != "name"}
+    return recipe | {"target_modules": sorted(adapter.target_modules)}
+
+
+def adapter_tag(adapter: AdapterConfig) -> str:
+    """A short name, the same for the same recipe: `lora16`, `qlora64`."""
+    return f"{'qlora' if adapter.quantize else 'lora'}{adapter.r}"
+
+
+def count_adapter_parameters(shape: ModelShape, adapter: AdapterConfig) -> int:
+    """Trained parameters of an adapter on a Llama-like model: r · (inputs + outputs) for each of its layers."""
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    shared = hidden // shape.num_attention_heads * shape.num_key_value_heads
+    ends = {
+        "q_proj": hidden + hidden,
+        "k_proj": hidden + shared,
+        "v_proj": hidden + shared,
+        "o_proj": hidden + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    wanted = set(ends) if ALL_LINEAR in adapter.target_modules else set(adapter.target_modules)
+    return shape.num_hidden_layers * adapter.r * sum(size for name, size in ends.items() if name in wanted)

@@ -1,0 +1,201 @@
+"""Low-rank adapters: put on a stage's parent, trained, and at the end merged into the parent's whole weights.
+
+Each stage has a fresh adapter, which changes nothing before the first update, so its starting point and reference are
+its parent: for the second stage base + first adapter. What a stage leaves is a model like any other.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sacpo_exp.config.adapters import ALL_LINEAR, check_quantisation
+from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.models import AdapterConfig
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.models.loading import Location, explain_unreachable, load_policy, quiet_transformers
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel, Trainer
+
+#: Where the adapter itself lies inside a stage's folder.
+ADAPTER = "adapter"
+#: peft's name of the only adapter.
+ONLY = "default"
+
+
+def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
+    """The policy that a stage starts from, with its weights quantised if the adapter says so.
+
+    Raises:
+        ConfigError: there is no such model, or it has none of the layers that the adapter names.
+    """
+    attention = job.config.hardware.attention
+    name, dtype = attention and attention.value, job.config.optimization.dtype.value
+    adapter = job.config.adapter
+    if adapter is None:
+        return load_policy(location, dtype, attention=name)
+    policy = load_quantised(job, location, name) if adapter.quantize else load_policy(location, dtype, attention=name)
+    check_targets(policy, adapter)
+    return policy
+
+
+def load_quantised(job: StageJob, location: Location, attention: str | None) -> "PreTrainedModel":
+    """A policy in 4-bit NormalFloat, its quantisation constants quantised too (Dettmers et al. 2023, section 3).
+
+    Raises:
+        ConfigError: bitsandbytes is not installed, or there is no such model.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    check_quantisation(job.config.adapter)
+    quiet_transformers()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels that it could download
+    optimization = job.config.optimization
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=(optimization.autocast or optimization.dtype).value,
+    )
+    is_cpu = job.config.hardware.accelerator == Accelerator.cpu
+    arguments = location.arguments() | ({"attn_implementation": attention} if attention else {})
+    try:
+        policy = AutoModelForCausalLM.from_pretrained(
+            location.path,
+            dtype=getattr(torch, optimization.dtype.value),
+            quantization_config=settings,
+            # The trainer does not move quantised weights, so each rank loads them where it works.
+            device_map={"": "cpu" if is_cpu else local_device()},
+            **arguments,
+        )
+    except OSError as error:
+        raise explain_unreachable(location, error) from error
+    for module in policy.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Or the first pass without gradients, which is the reference's, would repack the weights of CPUs for
+            # inference: rounded once more, and in a form that has no gradient.
+            module.support_avx512bf16_for_cpu = False
+    return policy.eval()
+
+
+def local_device() -> int:
+    """Index of this rank's GPU."""
+    from accelerate import PartialState
+
+    return int(PartialState().local_process_index)
+
+
+def check_targets(policy: "PreTrainedModel", adapter: AdapterConfig) -> None:
+    """Raises ConfigError for a name in `adapter.target_modules` that no linear layer of the policy has."""
+    linear = {name.split(".")[-1] for name, module in policy.named_modules() if is_linear(module)}
+    for name in adapter.target_modules:
+        if name != ALL_LINEAR and name not in linear:
+            raise ConfigError(
+                f"`adapter.target_modules` names {name}, but the model's linear layers are {', '.join(sorted(linear))}."
+            )
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether a layer multiplies by one matrix; GPT-2's do under another name."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def peft_settings(adapter: AdapterConfig | None) -> "LoraConfig | None":
+    """peft's settings of an adapter, as TRL takes them."""
+    if adapter is None:
+        return None
+    from peft import LoraConfig
+
+    is_all = ALL_LINEAR in adapter.target_modules
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.r,
+        lora_alpha=adapter.lora_alpha,
+        lora_dropout=adapter.lora_dropout,
+        target_modules=ALL_LINEAR if is_all else list(adapter.target_modules),
+    )
+
+
+def ready_adapter(policy: "PeftModel", adapter: AdapterConfig) -> None:
+    """Undo two things that TRL 1.16 does to adapters; call it after the trainer is made and before it trains.
+
+    On quantised weights it rounds them to bfloat16, in which small updates are lost; and its preference trainers turn
+    off all dropout. The reference is computed without the adapter, so its dropout can't reach it.
+    """
+    for _, layer in lora_layers(policy):
+        if isinstance(layer.lora_dropout[ONLY], torch.nn.Dropout):
+            layer.lora_dropout[ONLY].p = adapter.lora_dropout
+    if adapter.quantize:
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+
+def lora_layers(policy: "PeftModel") -> Iterator[tuple[str, Any]]:
+    """(name in the model below, layer) of all layers with an adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in policy.get_base_model().named_modules():
+        if isinstance(module, LoraLayer):
+            yield name, module
+
+
+def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -> None:
+    """Write parent + (lora_alpha / r) · B · A as plain weights into `folder`, and the adapter alone into `adapter/`.
+
+    The sum is taken in float32, over the parent's weights as they were before any quantisation, and stored in their
+    dtype. All ranks have to call it: with ZeRO 3 each has a part of every matrix.
+    """
+    adapted = trainer.accelerator.unwrap_model(trainer.model)
+    matrices = {}
+    for name, layer in lora_layers(adapted):
+        a, b = layer.lora_A[ONLY].weight, layer.lora_B[ONLY].weight
+        with whole([a, b]):
+            matrices[name] = (a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
+    if not trainer.is_world_process_zero():
+        return
+    parent = load_policy(location, job.config.optimization.dtype.value)
+    for name, layer in lora_layers(adapted):
+        a, b = matrices[name]
+        weight = parent.get_submodule(name).weight
+        change = layer.scaling[ONLY] * (b @ a)
+        change = change.T if layer.fan_in_fan_out else change
+        weight.data = (weight.data.float() + change).to(weight.dtype)
+    parent.config._name_or_path = ""
+    parent.save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    save_adapter(adapted, matrices, folder / ADAPTER)
+
+
+def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager[Any]:
+    """While it is open, parameters that ZeRO 3 has sharded are whole on every rank."""
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parameters)
+    return gathered
+
+
+def save_adapter(policy: "PeftModel", matrices: dict[str, tuple[torch.Tensor, torch.Tensor]], folder: Path) -> None:
+    """Write (A, B) by layer as peft's `PeftModel.from_pretrained(parent, folder)` reads them; no path of the parent."""
+    from copy import copy
+
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+    from safetensors.torch import save_file
+
+    folder.mkdir(exist_ok=True)
+    tensors = {}
+    for name, (a, b) in matrices.items():
+        tensors |= {f"base_model.model.{name}.lora_A.weight": a, f"base_model.model.{name}.lora_B.weight": b}
+    save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    settings = copy(policy.peft_config[ONLY])
+    settings.base_model_name_or_path = None
+    settings.inference_mode = True
+    settings.save_pretrained(str(folder))

@@ -1,0 +1,219 @@
+"""LoRA and QLoRA on the tiny model, through the real trainers: what is trained, what is stored, what is referred to."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_resume import kill_group, start, wait_for
+from tiny import make_run
+
+from sacpo_exp.config.adapters import count_adapter_parameters
+from sacpo_exp.config.models import FloatType, ModelShape
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.data.sources import read_view
+from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
+from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies, view_of
+from sacpo_exp.plan import Stage
+from sacpo_exp.store.manifest import hash_file
+from sacpo_exp.training.adapters import load_parent, lora_layers, ready_adapter
+from sacpo_exp.training.checkpoints import SEAL
+from sacpo_exp.training.trl_adapter import build_trainer
+
+LORA = ["adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
+QLORA = ["adapter=qlora", "adapter.r=4", "adapter.lora_alpha=12"]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def merged_by_hand(parent: Path, stage: Path) -> dict[str, torch.Tensor]:
+    """parent + (alpha / r) · B · A in float64, from the files."""
+    settings = json.loads((stage / "adapter" / "adapter_config.json").read_text())
+    adapter, expected = load_file(stage / "adapter" / "adapter_model.safetensors"), weights(parent)
+    for name in [name for name in adapter if name.endswith("lora_A.weight")]:
+        a, b = adapter[name].double(), adapter[name.replace("lora_A", "lora_B")].double()
+        below = name.removeprefix("base_model.model.").replace(".lora_A", "")
+        expected[below] = expected[below].double() + settings["lora_alpha"] / settings["r"] * b @ a
+    return expected
+
+
+def trainer_of(run: Run, stage: Stage, folder: Path) -> Any:
+    """The trainer of a stage, made as `train_stage` makes it, before its first update."""
+    location = locate(run, stage.parent)
+    view = prepare(run, stage) / view_of(stage)
+    config = config_of(run, stage)
+    job = StageJob(
+        config=config,
+        name=stage.name,
+        artifact_id=stage.artifact.id,
+        parent=location.path,
+        revision=location.revision,
+        view=str(view),
+        folder=str(folder),
+        accumulation=stage.accumulation,
+        per_device=stage.per_device,
+    )
+    policy, tokenizer = load_parent(job, location), load_tokenizer(location, config.model.chat_template)
+    rows = read_view(view, "train"), read_view(view, "heldout")
+    trainer = build_trainer(job, stage.config, policy, tokenizer, *rows)
+    assert config.adapter is not None
+    ready_adapter(trainer.model, config.adapter)
+    return trainer
+
+
+def completion_log_probs(policy: Any, row: dict[str, Any], response: str) -> float:
+    """log π(response | prompt), by hand, without padding."""
+    ids = torch.tensor([[*row["prompt_ids"], *row[f"{response}_ids"]]])
+    with torch.no_grad():
+        said = policy(ids).logits[0, :-1].double().log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    return float(said[len(row["prompt_ids"]) - 1 :].sum())
+
+
+@pytest.mark.parametrize(
+    ("objective", "adapter"),
+    [("dpo", LORA), ("dpo", QLORA), ("kto", LORA), pytest.param("kto", QLORA, marks=pytest.mark.slow)],
+)
+def test_a_stage_is_its_parent_plus_its_adapter(outputs: Path, objective: str, adapter: list[str]) -> None:
+    run = make_run(outputs, f"objective={objective}", *adapter)
+    train_policies(run)
+    for stage in run.plan.stages:
+        parent, folder = Path(locate(run, stage.parent).path), run.store.path(stage.artifact)
+        expected, found = merged_by_hand(parent, folder), weights(folder)
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name].double(), value.double(), rtol=0, atol=2e-7)
+        before = weights(parent)
+        moved = {name for name in found if not torch.equal(before[name], found[name])}
+        assert moved == {name for name in found if "_proj" in name}  # every linear layer, and nothing else
+        policy = load_policy(Location(str(folder)), "float32")  # as any program would
+        assert not any("lora" in name for name, _ in policy.named_parameters())
+        for file in folder.rglob("*"):
+            assert file.suffix not in (".bin", ".pt", ".md"), file
+            if file.suffix == ".json":
+                assert str(outputs) not in file.read_text("utf-8"), file
+
+
+@pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
+def test_the_second_stage_starts_at_ln_2(outputs: Path, adapter: list[str]) -> None:
+    run = make_run(outputs, *adapter)
+    train_policies(run)
+    for stage in run.plan.stages[1:]:
+        lines = (run.store.path(stage.artifact) / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["loss"] == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, tmp_path: Path) -> None:
+    """peft puts the stored first adapter on the base; its log-probabilities are those that the second stage refers to."""
+    from peft import PeftModel
+
+    run = make_run(outputs, *LORA, "stages.first.learning_rate=1e-2")
+    train_policies(run)
+    base, first, second = run.plan.stages
+    trainer = trainer_of(run, second, tmp_path)
+    alone = load_policy(locate(run, base.artifact), "float32")
+    without = completion_log_probs(alone, trainer.train_dataset[0], "chosen")
+    adapted = PeftModel.from_pretrained(alone, run.store.path(first.artifact) / "adapter").eval()
+    for row in list(trainer.train_dataset)[:4]:
+        for response in ("chosen", "rejected"):
+            expected = completion_log_probs(adapted, row, response)
+            assert row[f"ref_{response}_logps"] == pytest.approx(expected, abs=1e-3)
+    assert abs(trainer.train_dataset[0]["ref_chosen_logps"] - without) > 0.1
+
+
+@pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
+def test_the_adapter_alone_is_trained_in_float32_with_its_dropout(
+    outputs: Path, tmp_path: Path, adapter: list[str]
+) -> None:
+    run = make_run(outputs, "base=none", "order=helpful_only", *adapter, "adapter.lora_dropout=0.25")
+    trainer = trainer_of(run, run.plan.stages[0], tmp_path)
+    trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+    assert all("lora_" in name and value.dtype == torch.float32 for name, value in trained.items())
+    assert {layer.lora_dropout["default"].p for _, layer in lora_layers(trainer.model)} == {0.25}
+    assert isinstance(run.config.model.shape, ModelShape)
+    assert run.config.adapter is not None
+    expected, _ = trainer.model.get_nb_trainable_parameters()
+    assert count_adapter_parameters(run.config.model.shape, run.config.adapter) == expected
+    quantised = [name for name, value in trainer.model.named_parameters() if value.dtype == torch.uint8]
+    assert len(quantised) == (7 * run.config.model.shape.num_hidden_layers if run.config.adapter.quantize else 0)
+
+
+@pytest.mark.slow
+def test_bfloat16_weights_are_merged_in_float32_and_stored_as_they_were(outputs: Path) -> None:
+    run = make_run(outputs, *LORA, "base=none", "order=helpful_only", "optimization.dtype=bfloat16")
+    assert run.config.optimization.dtype == FloatType.bfloat16
+    train_policies(run)
+    (stage,) = run.plan.stages
+    folder = run.store.path(stage.artifact)
+    found = weights(folder)
+    for name, value in merged_by_hand(Path(locate(run, stage.parent).path), folder).items():
+        assert found[name].dtype == torch.bfloat16
+        torch.testing.assert_close(found[name], value.bfloat16(), rtol=1e-2, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
+def test_activation_checkpointing_changes_nothing(outputs: Path, tmp_path: Path, adapter: list[str]) -> None:
+    plain = make_run(outputs, *adapter)
+    train_policies(plain)
+    again = make_run(tmp_path, *adapter, "hardware.activation_checkpointing=true")
+    train_policies(again)
+    assert_same_weights(plain, again, 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+@pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
+def test_two_processes_give_the_weights_of_one(
+    outputs: Path, tmp_path: Path, zero_stage: int, adapter: list[str]
+) -> None:
+    if adapter is QLORA and zero_stage == 3:
+        return  # refused: tests/unit/config/test_adapters.py
+    alone = make_run(outputs, *adapter)
+    train_policies(alone)
+    group = make_run(tmp_path, *adapter, "hardware.processes=2", f"hardware.zero_stage={zero_stage}")
+    train_policies(group)
+    assert_same_weights(alone, group, 1e-6)
+
+
+def assert_same_weights(one: Run, other: Run, tolerance: float) -> None:
+    for ours, theirs in zip(one.plan.stages, other.plan.stages, strict=True):
+        assert ours.artifact == theirs.artifact
+        expected, found = weights(one.store.path(ours.artifact)), weights(other.store.path(theirs.artifact))
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
+def test_a_killed_stage_goes_on_and_ends_with_the_same_weights(
+    outputs: Path, tmp_path: Path, adapter: list[str]
+) -> None:
+    chosen = [*adapter, "adapter.lora_dropout=0.1", "stages.second.num_train_epochs=8"]
+    chosen.append("stages.second.global_batch_size=4")
+    whole = make_run(outputs, *chosen)
+    train_policies(whole)
+    second = whole.plan.stages[-1].artifact
+    process = start(tmp_path, *chosen)
+    wait_for(tmp_path, f"store/stage/{second.id}.partial/checkpoints/checkpoint-*/{SEAL}", process)
+    kill_group(process)
+    run = make_run(tmp_path, *chosen)
+    assert not run.store.has(second)
+    again = start(tmp_path, *chosen)
+    output, _ = again.communicate(timeout=180)
+    assert again.returncode == 0, output
+    assert "resumes" in output
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
+        assert hash_file(run.store.path(second) / name) == hash_file(whole.store.path(second) / name)
+
+
+def test_a_layer_that_the_model_lacks_is_named(outputs: Path, tmp_path: Path) -> None:
+    from sacpo_exp.errors import ConfigError
+
+    run = make_run(outputs, "base=none", "order=helpful_only", "adapter=lora", "adapter.target_modules=[c_attn]")
+    with pytest.raises(ConfigError, match="names c_attn, but the model's linear layers are down_proj"):
+        trainer_of(run, run.plan.stages[0], tmp_path)

@@ -27,7 +27,7 @@ def find_adapter_problems(config: RunConfig) -> Iterator[str]:
     if not 0 <= adapter.lora_dropout < 1:
         yield f"`adapter.lora_dropout` must be at least 0 and below 1, but is {adapter.lora_dropout:g}."
     if not adapter.target_modules:
-        yield f"`adapter.target_modules` must name linear layers, but is empty. Try: adapter.target_modules=[{ALL_LINEAR}]"
+        yield f"`adapter.target_modules` must name layers, but is empty. Try: adapter.target_modules=[{ALL_LINEAR}]"
     if ALL_LINEAR in adapter.target_modules and len(adapter.target_modules) > 1:
         yield f"`adapter.target_modules` must be [{ALL_LINEAR}] or a list of names, but mixes them."
     for name in adapter.target_modules:

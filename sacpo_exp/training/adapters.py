@@ -191,7 +191,7 @@ def save_adapter(policy: "PeftModel", matrices: dict[str, tuple[torch.Tensor, to
     from safetensors.torch import save_file
 
     folder.mkdir(exist_ok=True)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, (a, b) in matrices.items():
         tensors |= {f"base_model.model.{name}.lora_A.weight": a, f"base_model.model.{name}.lora_B.weight": b}
     save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})

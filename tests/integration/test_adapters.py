@@ -108,7 +108,7 @@ def test_the_second_stage_starts_at_ln_2(outputs: Path, adapter: list[str]) -> N
 
 
 def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, tmp_path: Path) -> None:
-    """peft puts the stored first adapter on the base; its log-probabilities are those that the second stage refers to."""
+    """peft puts the stored first adapter on the base; the second stage refers to the log-probabilities of that."""
     from peft import PeftModel
 
     run = make_run(outputs, *LORA, "stages.first.learning_rate=1e-2")

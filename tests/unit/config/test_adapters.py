@@ -16,7 +16,7 @@ PROBLEMS = {
     "alpha": ("adapter.lora_alpha=-1", "`adapter.lora_alpha` must be greater than 0, but is -1."),
     "dropout": ("adapter.lora_dropout=1", "`adapter.lora_dropout` must be at least 0 and below 1, but is 1."),
     "negative dropout": ("adapter.lora_dropout=-0.1", "must be at least 0 and below 1, but is -0.1."),
-    "no layers": ("adapter.target_modules=[]", "must name linear layers, but is empty."),
+    "no layers": ("adapter.target_modules=[]", "must name layers, but is empty."),
     "all and one": ("adapter.target_modules=[all-linear,q_proj]", "a list of names, but mixes them."),
     "the head": ("adapter.target_modules=[lm_head]", "must name linear layers inside the model, but has lm_head."),
 }

@@ -79,12 +79,15 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
 
 def quiet_transformers() -> None:
     """No progress bars over weights, no warnings of what transformers 6 will rename and TRL 1.16 still sets."""
+    import logging
     import warnings
 
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    # peft imports it where it is installed, and it tells of kernels that it could download
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated", category=FutureWarning)
 
 

@@ -4,7 +4,6 @@ Each stage has a fresh adapter, which changes nothing before the first update, s
 its parent: for the second stage base + first adapter. What a stage leaves is a model like any other.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -55,7 +54,6 @@ def load_quantised(job: StageJob, location: Location, attention: str | None) -> 
 
     check_quantisation(job.config.adapter)
     quiet_transformers()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels that it could download
     optimization = job.config.optimization
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -152,6 +150,8 @@ def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: P
     The sum is taken in float32, over the parent's weights as they were before any quantisation, and stored in their
     dtype. All ranks have to call it: with ZeRO 3 each has a part of every matrix.
     """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     adapted = trainer.accelerator.unwrap_model(trainer.model)
     matrices = {}
     for name, layer in lora_layers(adapted):
@@ -160,6 +160,7 @@ def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: P
             matrices[name] = (a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
     if not trainer.is_world_process_zero():
         return
+    unset_hf_deepspeed_config()  # or with ZeRO 3 the first rank would wait for the others to share its parent
     parent = load_policy(location, job.config.optimization.dtype.value)
     for name, layer in lora_layers(adapted):
         a, b = matrices[name]

@@ -1,11 +1,11 @@
-"""Low-rank adapters without torch: what is wrong with one, what it is called, and how much of a model it trains."""
+"""Low-rank adapters without torch: what is wrong with one, what decides its content, what it is called."""
 
 import importlib.util
 import math
 from collections.abc import Iterator
 from typing import Any
 
-from sacpo_exp.config.models import AdapterConfig, ModelShape
+from sacpo_exp.config.models import AdapterConfig
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
 
@@ -58,20 +58,3 @@ def adapter_recipe(adapter: AdapterConfig) -> dict[str, Any]:
 def adapter_tag(adapter: AdapterConfig) -> str:
     """A short name, the same for the same recipe: `lora16`, `qlora64`."""
     return f"{'qlora' if adapter.quantize else 'lora'}{adapter.r}"
-
-
-def count_adapter_parameters(shape: ModelShape, adapter: AdapterConfig) -> int:
-    """Trained parameters of an adapter on a Llama-like model: r · (inputs + outputs) for each of its layers."""
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    shared = hidden // shape.num_attention_heads * shape.num_key_value_heads
-    ends = {
-        "q_proj": hidden + hidden,
-        "k_proj": hidden + shared,
-        "v_proj": hidden + shared,
-        "o_proj": hidden + hidden,
-        "gate_proj": hidden + inner,
-        "up_proj": hidden + inner,
-        "down_proj": inner + hidden,
-    }
-    wanted = set(ends) if ALL_LINEAR in adapter.target_modules else set(adapter.target_modules)
-    return shape.num_hidden_layers * adapter.r * sum(size for name, size in ends.items() if name in wanted)

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from test_resume import kill_group, start, wait_for
 from tiny import make_run
 
-from sacpo_exp.config.adapters import count_adapter_parameters
 from sacpo_exp.config.models import FloatType, ModelShape
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
+from sacpo_exp.memory_plan.shapes import count_adapter
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies, view_of
 from sacpo_exp.plan import Stage
@@ -137,7 +137,7 @@ def test_the_adapter_alone_is_trained_in_float32_with_its_dropout(
     assert isinstance(run.config.model.shape, ModelShape)
     assert run.config.adapter is not None
     expected, _ = trainer.model.get_nb_trainable_parameters()
-    assert count_adapter_parameters(run.config.model.shape, run.config.adapter) == expected
+    assert count_adapter(run.config.model.shape, run.config.adapter) == expected
     quantised = [name for name, value in trainer.model.named_parameters() if value.dtype == torch.uint8]
     assert len(quantised) == (7 * run.config.model.shape.num_hidden_layers if run.config.adapter.quantize else 0)
 

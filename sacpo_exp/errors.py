@@ -4,8 +4,9 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 #: What safetensors and torch say of a full disk, who hide the error's number.
 FULL_DISK = (os.strerror(errno.ENOSPC), "enforce fail at inline_container.cc")
@@ -87,6 +88,17 @@ def known_error(error: BaseException | None) -> SacpoError | None:
             )
         error = error.__cause__ or error.__context__
     return None
+
+
+def sum_up(error: BaseException) -> dict[str, Any]:
+    """`message`, `exit_code` and `is_known` of an error, for another process; one that nobody foresaw leaves its
+    traceback on standard error here."""
+    if known := known_error(error):
+        return {"message": str(known), "exit_code": known.exit_code, "is_known": True}
+    traceback.print_exception(error)
+    last = str(error).strip().splitlines()[-1:] or [""]
+    message = f"{type(error).__name__}: {last[0]}.".replace("..", ".")
+    return {"message": message, "exit_code": SacpoError.exit_code, "is_known": False}
 
 
 def exit_with(error: BaseException) -> NoReturn:

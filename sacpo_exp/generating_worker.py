@@ -4,11 +4,10 @@ import json
 import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 
 from sacpo_exp.config.loading import quiet_libraries
-from sacpo_exp.errors import SacpoError, known_error
+from sacpo_exp.errors import sum_up
 from sacpo_exp.generation.jobs import GenerationJob, answer, write_answers
 from sacpo_exp.launching.reports import write_ending
 from sacpo_exp.launching.supervision import die_with_parent, has_parent
@@ -24,13 +23,7 @@ def main() -> None:
         quiet_libraries()
         write_answers(answer(GenerationJob.read(path), folder, numbers), folder)
     except Exception as error:
-        known = known_error(error)
-        if known is None:
-            traceback.print_exc()
-        last = str(error).strip().splitlines()[-1:] or [""]
-        message = str(known) if known else f"{type(error).__name__}: {last[0]}."
-        exit_code = (known or SacpoError()).exit_code
-        write_ending(path.parent, int(os.environ["RANK"]), exit_code=exit_code, message=message)
+        write_ending(path.parent, int(os.environ["RANK"]), **sum_up(error))
         sys.exit(1)
 
 

@@ -4,14 +4,13 @@ import json
 import logging
 import os
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.schema import EvalConfig, RunConfig
-from sacpo_exp.errors import SacpoError, known_error
+from sacpo_exp.errors import sum_up
 from sacpo_exp.launching.supervision import die_with_parent, has_parent
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.sweeping.state import recorded
@@ -47,13 +46,9 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     try:
         work(order)
     except Exception as error:
-        known = known_error(error)
-        if known is None:
-            traceback.print_exc()
-        last = str(error).strip().splitlines()[-1:] or [""]
-        message = str(known) if known else f"{type(error).__name__}: {last[0]}"
-        log.error("error: %s", message)
-        return {"message": message, "exit_code": (known or SacpoError()).exit_code, "is_known": bool(known)}
+        summary = sum_up(error)
+        log.error("error: %s", summary["message"])
+        return summary
     return {"message": None, "exit_code": 0}
 
 

@@ -3,11 +3,10 @@
 import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 
 from sacpo_exp.config.loading import quiet_libraries, read_job
-from sacpo_exp.errors import SacpoError, known_error
+from sacpo_exp.errors import sum_up
 from sacpo_exp.launching.reports import log_of, write_ending
 from sacpo_exp.launching.supervision import die_with_parent, has_parent
 from sacpo_exp.stopping import StopFile
@@ -23,12 +22,7 @@ def main() -> None:
     try:
         work(path, rank)
     except Exception as error:
-        known = known_error(error)
-        if known is None:
-            traceback.print_exc()
-        last = str(error).strip().splitlines()[-1:] or [""]
-        message = str(known) if known else f"{type(error).__name__}: {last[0]}."
-        write_ending(path.parent, rank, exit_code=(known or SacpoError()).exit_code, message=message)
+        write_ending(path.parent, rank, **sum_up(error))
         os._exit(1)  # ranks that wait for this one would keep an orderly exit waiting
 
 

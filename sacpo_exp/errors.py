@@ -44,6 +44,10 @@ class StoreError(SacpoError):
     """A stored artifact is damaged, or the store can't be written."""
 
 
+class MirrorError(StoreError):
+    """The mirror of the store can't be reached, or something went wrong on the way; nothing is lost by it."""
+
+
 class JudgeError(SacpoError):
     """A judge gave up, or was stopped; what it has judged is kept."""
 

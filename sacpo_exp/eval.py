@@ -49,8 +49,8 @@ def evaluate(config: EvalConfig) -> None:
 def _require_policies(run: Run) -> None:
     selected = run.plan.selected(run.config.policies)
     require_trained(run, [run.plan.policies["baseline"], *selected.values()])
-    if "merged" in selected:
-        merge(run)
+    if run.plan.merge and "merged" in selected and not run.store.is_available(run.plan.merge.artifact):
+        merge(run)  # one that is mirrored is fetched if anybody asks it
 
 
 if __name__ == "__main__":

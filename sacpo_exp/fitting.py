@@ -40,4 +40,4 @@ def draw_memory_plan(run: Run) -> Iterator[str]:
 
 def untrained(run: Run) -> list[str]:
     """Names of the stages that still have to be trained."""
-    return [stage.name for stage in run.plan.stages if not run.store.has(stage.artifact)]
+    return [stage.name for stage in run.plan.stages if not run.store.is_available(stage.artifact)]

@@ -29,6 +29,7 @@ from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.manifest import hash_file
+from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.sweeping.state import note_plan
 
 log = logging.getLogger(__name__)
@@ -45,15 +46,18 @@ class Run:
 
 
 def open_run(config: RunConfig) -> Run:
-    """Read and check the data, and plan.
+    """Look at the mirror, read and check the data, and plan.
 
     Raises:
+        ConfigError: the mirror's address, bucket or credentials are wrong.
         DataError: a file can't be used, or has nothing for one of the stages to learn from.
     """
     # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
+    mirror = None if config.store.mirror is None else open_mirror(config.store.mirror)
+    store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
-    run = Run(config, fingerprints, make_plan(config, fingerprints), Store(Path(config.paths.outputs) / "store"))
+    run = Run(config, fingerprints, make_plan(config, fingerprints), store)
     note_plan(run.store.root, [f"{spec.kind}/{spec.id}" for spec in run.plan.made()])
     check_data(run)
     return run
@@ -215,8 +219,8 @@ def merge(run: Run) -> Path:
 
 
 def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
-    """Raises MissingArtifactError naming what is not stored and the command that makes it."""
-    missing = [spec for spec in policies if spec.kind == "stage" and not run.store.has(spec)]
+    """Raises MissingArtifactError naming what is neither stored nor mirrored, and the command that makes it."""
+    missing = [spec for spec in policies if spec.kind == "stage" and not run.store.is_available(spec)]
     if missing:
         names = ", ".join(spec.id for spec in missing)
         raise MissingArtifactError(

@@ -1,5 +1,6 @@
 """`dry_run=true`: what a command would do, on any machine."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
@@ -10,6 +11,9 @@ from sacpo_exp.fitting import draw_memory_plan
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, rounds_updates
 from sacpo_exp.store import ArtifactSpec
+
+#: What is said of an artifact; `MIRRORED` ones would be downloaded.
+STORED, MIRRORED, TO_MAKE = "stored", "mirror", "to make"
 
 
 def print_plan(run: Run) -> None:
@@ -37,13 +41,15 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
 
 def _print_artifacts(run: Run, artifacts: list[ArtifactSpec]) -> None:
     stages = {stage.artifact: stage for stage in run.plan.stages}
+    counts = Counter({STORED: 0, TO_MAKE: 0})
     for spec in artifacts:
-        state = "stored" if run.store.has(spec) else "to make"
+        state = STORED if run.store.has(spec) else MIRRORED if run.store.is_mirrored(spec) else TO_MAKE
+        counts[state] += 1
         print(f"  {state:<8}{spec.kind:<11}{spec.id}")
         if spec in stages:
             print(f"          {describe_stage(run, stages[spec])}")
-    missing = sum(not run.store.has(spec) for spec in artifacts)
-    print(f"{len(artifacts) - missing} stored, {missing} to make, in {run.store.root}")
+    mirrored = f"{counts[MIRRORED]} in {run.config.store.mirror}, " if run.config.store.mirror else ""
+    print(f"{counts[STORED]} stored, {mirrored}{counts[TO_MAKE]} to make, in {run.store.root}")
 
 
 def _list_evaluation(run: Run, contest: Contest) -> Iterator[ArtifactSpec]:

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
+from sacpo_exp.config.store import StoreConfig
 
 
 class Criterion(Enum):
@@ -257,6 +258,7 @@ class RunConfig:
     prompts: PromptsConfig = MISSING
     judge: JudgeConfig = MISSING
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     paths: PathsConfig = MISSING
 
 

@@ -18,6 +18,7 @@ from sacpo_exp.config.schema import (
     RunConfig,
     StageConfig,
 )
+from sacpo_exp.config.store import check_mirror, holds_secret
 
 #: Values of `loss_type` in TRL 1.16 that read nothing but β and what conf/loss offers.
 LOSS_TYPES = {
@@ -49,6 +50,9 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     for argument in arguments:
         if argument.startswith("~"):
             problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
+        name, _, value = argument.partition("=")
+        if name.lstrip("+") == "store.mirror" and holds_secret(value):  # now, before Hydra writes it down
+            problems += check_mirror(value)
     return problems
 
 
@@ -68,6 +72,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += find_hardware_problems(config.hardware)
     problems += find_adapter_problems(config)
     problems += find_evaluation_problems(config)
+    problems += check_mirror(config.store.mirror) if config.store.mirror is not None else []
     problems += _check_no_effect(config, overrides)
     if config.seed < 0:
         problems.append(f"`seed` must be at least 0, but is {config.seed}.")

@@ -1,15 +1,18 @@
-"""`python -m sacpo_exp.store list|show ID|verify|prune|sweep`: look after what is stored, and who works on it."""
+"""`python -m sacpo_exp.store list|show|verify|prune|push|pull|sweep`: what is stored, and who works on it."""
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.sweeps import sweep_dir
-from sacpo_exp.errors import ConfigError, StoreError, run_reporting_errors
+from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
 from sacpo_exp.store.manifest import Manifest
+from sacpo_exp.store.mirror import Mirror, open_mirror
 from sacpo_exp.store.store import Store, find_damage
 from sacpo_exp.sweeping.status import format_sweep, newest_sweep, read_sweep
 
@@ -28,6 +31,13 @@ def main() -> None:
     prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: leftovers of killed builds)")
     prune.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
     prune.add_argument("--yes", action="store_true", help="do not ask")
+    push = commands.add_parser("push", help="upload what the mirror has not got, so that other machines find it")
+    push.add_argument("--again", action="store_true", help="also what it has, as when its files were damaged there")
+    pull = commands.add_parser("pull", help="download what is in the mirror and not here")
+    pull.add_argument("--kind", action="append", default=[], help="stage, judgments, … (default: all)")
+    for command in (push, pull):
+        command.add_argument("ids", nargs="*", metavar="ID", help="which, or enough of their ids (default: all)")
+        command.add_argument("--mirror", required=True, metavar="ADDRESS", help="as store.mirror")
     for command in commands.choices.values():  # so that it may stand on either side of the command
         command.add_argument("--outputs", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -36,7 +46,13 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one parsed command."""
-    store = Store(arguments.outputs / "store")
+    mirror = None
+    if arguments.command in ("push", "pull"):
+        load_dotenv()
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        mirror = open_mirror(arguments.mirror)
+        mirror.is_down = False  # so that the command ends with what is wrong
+    store = Store(arguments.outputs / "store", mirror)
     if arguments.command == "list":
         list_artifacts(store)
     elif arguments.command == "show":
@@ -46,6 +62,10 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.command == "sweep":
         folder = arguments.folder or newest_sweep(Path(sweep_dir(str(arguments.outputs))))
         print("\n".join(format_sweep(folder, read_sweep(folder))))
+    elif mirror is not None and arguments.command == "push":
+        push_artifacts(store, arguments.ids, arguments.again)
+    elif mirror is not None:
+        pull_artifacts(store, mirror, arguments.ids, arguments.kind)
     else:
         prune(store, arguments.ids, arguments.damaged, arguments.yes)
 
@@ -113,6 +133,35 @@ def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> No
     for folder in folders:
         shutil.rmtree(folder)
     print(f"removed {len(folders)}", file=sys.stdout)
+
+
+def push_artifacts(store: Store, ids: list[str], again: bool) -> None:
+    """Upload the named artifacts, or all; one that is damaged here is told at the end and does not stop the others."""
+    folders = [find_artifact(store, wanted)[0] for wanted in ids] or [folder for folder, _ in store.manifests()]
+    damaged = []
+    for folder in folders:
+        try:
+            state = "uploaded" if store.push(folder, again) else "is there"
+        except MirrorError:
+            raise
+        except StoreError as error:
+            state = "left out"
+            damaged.append(str(error))
+        print(f"{state:<9}{folder.parent.name:<11} {folder.name}")
+    if damaged:
+        raise StoreError("\n".join(damaged))
+
+
+def pull_artifacts(store: Store, mirror: Mirror, ids: list[str], kinds: list[str]) -> None:
+    """Download the named artifacts, or all, of the named kinds, or of all."""
+    there = [entry for entry in mirror.list() if not kinds or entry[0] in kinds]
+    if missing := [wanted for wanted in ids if not any(wanted in artifact_id for _, artifact_id in there)]:
+        raise ConfigError([f"`{wanted}` fits nothing in {mirror.url}." for wanted in missing])
+    for kind, artifact_id in there:
+        if ids and not any(wanted in artifact_id for wanted in ids):
+            continue
+        state = store.pull(kind, artifact_id)
+        print(f"{state:<9}{kind:<11} {artifact_id}")
 
 
 def has_consent(question: str) -> bool:

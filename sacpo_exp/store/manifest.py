@@ -39,9 +39,17 @@ class Manifest:
     def read(cls, folder: Path) -> "Manifest":
         """Raises StoreError if the manifest of `folder` is missing or was damaged."""
         try:
-            return cls(**json.loads((folder / NAME).read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return cls.parse((folder / NAME).read_bytes(), str(folder / NAME))
+        except OSError as error:
             raise StoreError(f"{folder / NAME} is missing or damaged ({type(error).__name__})") from error
+
+    @classmethod
+    def parse(cls, text: bytes, place: str) -> "Manifest":
+        """Raises StoreError if the text of the manifest at `place` was damaged."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{place} is missing or damaged ({type(error).__name__})") from error
 
     def write(self, folder: Path) -> None:
         """Write `folder/manifest.json` and make sure that it is on the disk."""

@@ -12,13 +12,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sacpo_exp.errors import StoreError
+from sacpo_exp.errors import MirrorError, StoreError
 from sacpo_exp.store.identity import ArtifactSpec
 from sacpo_exp.store.manifest import NAME, Manifest, hash_file, make_manifest
+from sacpo_exp.store.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
+#: Folder of downloads that are under way; named so that none is taken for a kind.
+FETCHED = ".fetched"
 Builder = Callable[[Path], dict[str, Any]]
 
 
@@ -27,24 +30,47 @@ class Store:
 
     Args:
         root: usually `outputs/store`; made when the first artifact is.
+        mirror: where finished artifacts are put too, and missing ones looked for.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
         self.root = root
+        self.mirror = mirror
         self._announced: set[str] = set()
+        self._refused: set[str] = set()
+        self._shared: set[str] = set()
 
     def path(self, spec: ArtifactSpec) -> Path:
         """Where the artifact lies, or will lie."""
         return self.root / spec.kind / spec.id
 
     def has(self, spec: ArtifactSpec) -> bool:
+        """Whether the artifact is here; the mirror is not asked."""
         return (self.path(spec) / NAME).is_file()
+
+    def is_mirrored(self, spec: ArtifactSpec) -> bool:
+        """Whether the mirror has the artifact; False where it can't be asked or what it has was refused."""
+        if self.mirror is None or self.mirror.is_down or spec.id in self._refused:
+            return False
+        try:
+            return self.mirror.find(spec.kind, spec.id) is not None
+        except StoreError as error:
+            self._give_up(spec.id, error)
+            return False
+
+    def is_available(self, spec: ArtifactSpec) -> bool:
+        """Whether the artifact need not be made: it is here or in the mirror."""
+        return self.has(spec) or self.is_mirrored(spec)
 
     def manifest(self, spec: ArtifactSpec) -> Manifest:
         return Manifest.read(self.path(spec))
 
     def open(self, spec: ArtifactSpec) -> Path:
-        """Path of a finished artifact whose files have been checked against their hashes."""
+        """Path of a finished artifact whose files have been checked against their hashes; downloaded if need be."""
+        if self.mirror is not None and not self.has(spec):
+            with self._locked(spec.kind, spec.id):
+                if not self.has(spec):
+                    self.fetch(spec.kind, spec.id)
         self.check(self.path(spec))
         return self.path(spec)
 
@@ -62,23 +88,121 @@ class Store:
         Two processes that want the same artifact at the same moment: one builds, the other waits and reuses. What a
         killed build left in its folder is handed to the next one, which may go on from it.
         """
+        is_new = False
+        if not self.has(spec):
+            with self._locked(spec.kind, spec.id):
+                if not (self.has(spec) or self._find_in_mirror(spec)):
+                    self._build(spec, build)
+                    is_new = True
+        self._announce_reuse(spec)
+        self._share(spec, is_new)
+        return self.path(spec)
+
+    def _build(self, spec: ArtifactSpec, build: Builder) -> None:
         final = self.path(spec)
-        if self.has(spec):
-            self._announce_reuse(spec)
-            return final
-        with self._locked(spec):
-            if self.has(spec):
-                self._announce_reuse(spec)
-                return final
-            partial = final.with_name(final.name + PARTIAL)
-            partial.mkdir(parents=True, exist_ok=True)
-            start, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-            metrics = build(partial)
-            make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
-            _replace_folder(partial, final)
-            self._announced.add(spec.id)
-            log.info("finished %s in %.0f s", final, time.monotonic() - start)
-        return final
+        partial = final.with_name(final.name + PARTIAL)
+        partial.mkdir(parents=True, exist_ok=True)
+        start, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
+        metrics = build(partial)
+        make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
+        _replace_folder(partial, final)
+        self._announced.add(spec.id)
+        log.info("finished %s in %.0f s", final, time.monotonic() - start)
+
+    def fetch(self, kind: str, artifact_id: str) -> bool:
+        """Download an artifact that is not here; False if there is no mirror or it has not got it. Under its lock.
+
+        Raises:
+            MirrorError: the mirror can't be reached, or the download was cut; the next one goes on.
+            StoreError: what the mirror has is not what was uploaded, and is not used.
+        """
+        if self.mirror is None or self.mirror.is_down:
+            return False
+        start, final = time.monotonic(), self.root / kind / artifact_id
+        folder = self.root / FETCHED / kind / artifact_id
+        try:
+            if self.mirror.fetch(kind, artifact_id, folder) is None:
+                return False
+        except MirrorError:
+            self.mirror.is_down = True
+            raise
+        except StoreError:
+            self._refused.add(artifact_id)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _replace_folder(folder, final)
+        shutil.rmtree(final.with_name(final.name + PARTIAL), ignore_errors=True)  # no one will finish it now
+        self._announced.add(artifact_id)
+        self._shared.add(artifact_id)
+        log.info("fetched  %s in %.0f s", final, time.monotonic() - start)
+        return True
+
+    def pull(self, kind: str, artifact_id: str) -> str:
+        """What became of an artifact that is to be here: `is here`, `fetched`, or `unfinished` in the mirror.
+
+        Raises:
+            MirrorError, StoreError: as `fetch`.
+        """
+        with self._locked(kind, artifact_id):
+            if (self.root / kind / artifact_id / NAME).is_file():
+                return "is here"
+            return "fetched" if self.fetch(kind, artifact_id) else "unfinished"
+
+    def _find_in_mirror(self, spec: ArtifactSpec) -> bool:
+        """As `fetch`, but whatever is wrong is told in one line, and the artifact is made here then."""
+        try:
+            return spec.id not in self._refused and self.fetch(spec.kind, spec.id)
+        except StoreError as error:
+            self._give_up(spec.id, error)
+            return False
+
+    def _share(self, spec: ArtifactSpec, is_new: bool) -> None:
+        """Upload what the mirror has not got, once per command; trouble is told in one line and stops nothing."""
+        if self.mirror is None or spec.id in self._shared or (self.mirror.is_down and not is_new):
+            return
+        self._shared.add(spec.id)
+        try:
+            with self.lock("mirror-" + spec.kind, spec.id).acquire(timeout=0):
+                self.push(self.path(spec))
+        except Timeout:
+            return  # another process is uploading it
+        except StoreError as error:
+            self._give_up(spec.id, error)
+
+    def push(self, folder: Path, again: bool = False) -> bool:
+        """Upload a finished artifact; False if the mirror has it. One that it was seen to have damaged is replaced.
+
+        Raises:
+            MirrorError: the mirror can't be reached, or the upload was cut; the next one goes on.
+            StoreError: a file here is damaged.
+        """
+        if self.mirror is None:
+            return False
+        start = time.monotonic()
+        upload = self.mirror.upload(folder, again or folder.name in self._refused)
+        self.mirror.is_down = False
+        if upload is None:
+            return False
+        self._refused.discard(folder.name)
+        text = f", {upload.there} were there" if upload.there else ""
+        log.info(
+            "uploaded %s: %d files, %.1f MB%s, in %.0f s",
+            folder.name,
+            upload.files,
+            upload.size / 1e6,
+            text,
+            time.monotonic() - start,
+        )
+        return True
+
+    def _give_up(self, artifact_id: str, error: StoreError) -> None:
+        """Say once what is wrong with the mirror, or with what it has."""
+        if self.mirror is not None and isinstance(error, MirrorError):
+            self.mirror.is_down = True
+        else:
+            self._refused.add(artifact_id)
+        log.warning("mirror   %s", error)
 
     def folders(self) -> list[Path]:
         """Folders of all finished artifacts, by kind and id."""
@@ -93,12 +217,13 @@ class Store:
                 log.warning("%s; see `python -m sacpo_exp.store verify`", error)
 
     def partials(self) -> list[Path]:
-        """Folders of builds that are under way or were killed."""
-        return sorted(path for path in self.root.glob(f"*/*{PARTIAL}") if path.is_dir())
+        """Folders of builds and downloads that are under way or were killed."""
+        found = [*self.root.glob(f"*/*{PARTIAL}"), *self.root.glob(f"{FETCHED}/*/*")]
+        return sorted(path for path in found if path.is_dir())
 
     def is_building(self, partial: Path) -> bool:
         """Whether a living process holds the lock of this unfinished artifact."""
-        lock = FileLock(self._lock_path(partial.parent.name, partial.name.removesuffix(PARTIAL)))
+        lock = self.lock(partial.parent.name, partial.name.removesuffix(PARTIAL))
         try:
             with lock.acquire(timeout=0):
                 return False
@@ -112,23 +237,24 @@ class Store:
             log.info("reused   %s", self.path(spec))
 
     @contextmanager
-    def _locked(self, spec: ArtifactSpec) -> Iterator[None]:
+    def _locked(self, kind: str, artifact_id: str) -> Iterator[None]:
         """Held while an artifact is made; the operating system frees it when the process dies."""
-        path = self._lock_path(spec.kind, spec.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        lock = self.lock(kind, artifact_id)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting  for another process that makes %s", spec.id)
+            log.info("waiting  for another process that makes %s", artifact_id)
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def _lock_path(self, kind: str, artifact_id: str) -> Path:
-        return self.root / ".locks" / f"{kind}-{artifact_id}.lock"
+    def lock(self, kind: str, artifact_id: str) -> FileLock:
+        """The lock under which an artifact is made, downloaded or uploaded."""
+        path = self.root / ".locks" / f"{kind}-{artifact_id}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
 
 def find_damage(folder: Path) -> Iterator[str]:

@@ -53,6 +53,7 @@ OWNERS = {
     "openai": ("judging.openai_judge", "judging.openai_batch", "judging.faults"),
     "vllm": ("generation.vllm_engine",),
     "sqlite3": ("ledger",),
+    "fsspec": ("store.remote",),
     "statsmodels": ("scoring",),
     "submitit": ("config.submitted",),
 }

@@ -117,9 +117,10 @@ class Remote:
     def _options(self) -> dict[str, Any]:
         if self._scheme not in S3:
             return {}
-        # Of its defaults the listings would hide what others upload, and the reading time out on a slow line.
-        config = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
+        # s3fs itself asks five times; a server that never answers holds a run up for minutes, not for hours.
+        config = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+        # Without the cache of listings, which would hide what others upload.
         return {"use_listings_cache": False, "config_kwargs": config, "endpoint_url": endpoint}
 
     def _at(self, path: str) -> str:

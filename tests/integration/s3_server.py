@@ -1,0 +1,58 @@
+"""A real S3 server on loopback that checks secrets: nanio, with buckets as folders."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+KEY, SECRET = "AKIATESTTESTTEST", "not-a-secret-of-anybody/0123456789"
+
+
+class S3Server:
+    """A server with one bucket; can be stopped and started again at the same address, as a network may come and go.
+
+    Args:
+        data: folder whose folders are the buckets.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        (data / "bucket").mkdir(parents=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a user has in the environment."""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_SESSION_TOKEN": "",
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        command = [sys.executable, "-m", "nanio", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--data-dir", str(self.data), "--log-level", "error", "--no-access-log"]
+        self._process = subprocess.Popen(
+            command, env=os.environ | {"NANIO_ACCESS_KEY": KEY, "NANIO_SECRET_KEY": SECRET}
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError("the S3 server did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

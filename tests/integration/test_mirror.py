@@ -1,0 +1,242 @@
+"""The mirror on a real S3 server and on a folder: nothing half visible, nothing damaged used, nothing lost."""
+
+import json
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from s3_server import S3Server
+
+from sacpo_exp.errors import ConfigError, MirrorError, StoreError
+from sacpo_exp.store import ArtifactSpec, Store
+from sacpo_exp.store.mirror import Mirror, open_mirror
+from sacpo_exp.store.remote import Remote
+
+SPAWN = multiprocessing.get_context("spawn")
+SPEC = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
+SECOND = ArtifactSpec("stage", "second", {"lr": 2}, (SPEC.id,), {})
+MANY = 40
+
+
+@pytest.fixture(params=["s3", "file"])
+def address(request: pytest.FixtureRequest, s3: str, tmp_path: Path) -> str:
+    """An empty mirror, of either kind."""
+    return s3 if request.param == "s3" else (tmp_path / "mirror").as_uri()
+
+
+@pytest.fixture
+def machine(address: str, tmp_path: Path) -> Callable[[str], Store]:
+    """`machine("a")` is a new process's view of the store of machine a, which has the mirror."""
+    return lambda name: Store(tmp_path / name / "store", Mirror(Remote(address)))
+
+
+def build(folder: Path) -> dict[str, Any]:
+    (folder / "weights").write_text("abc")
+    (folder / "deep").mkdir(exist_ok=True)
+    (folder / "deep" / "empty").write_text("")
+    return {"loss": 0.5}
+
+
+def build_many(folder: Path) -> dict[str, Any]:
+    for number in range(MANY):
+        (folder / f"{number:02}").write_bytes(bytes([number]) * 500_000)
+    return {}
+
+
+def never(folder: Path) -> dict[str, Any]:
+    raise AssertionError(f"{folder} is built again")
+
+
+def change(address: str, name: str, content: bytes) -> None:
+    """Overwrite the one file of the mirror that is called so."""
+    files, root = fsspec.core.url_to_fs(address)
+    files.invalidate_cache()
+    (path,) = [path for path in files.find(root) if path.endswith("/" + name)]
+    files.pipe_file(path, content)
+
+
+def test_what_one_machine_makes_the_other_finds(machine: Callable[[str], Store]) -> None:
+    made = machine("a")
+    folder = made.get_or_build(SPEC, build)
+    found = machine("b")
+    assert (found.has(SPEC), found.is_mirrored(SPEC), found.is_available(SECOND)) == (False, True, False)
+    assert found.get_or_build(SPEC, never) == found.open(SPEC) == found.path(SPEC)
+    names = ["deep/empty", "manifest.json", "weights"]
+    for name in names:
+        assert (found.path(SPEC) / name).read_bytes() == (folder / name).read_bytes()
+    there = found.path(SPEC)
+    assert sorted(path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()) == names
+    assert machine("c").open(SPEC).is_dir()  # what was never asked for by its recipe is fetched too
+
+
+def test_nothing_is_uploaded_or_downloaded_twice(
+    machine: Callable[[str], Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("a", "a", "b", "b", "a"):
+        machine(name).get_or_build(SPEC, build)
+    said = [record.getMessage().split()[0] for record in caplog.records]
+    assert said == ["finished", "uploaded", "reused", "fetched", "reused", "reused"]
+
+
+def wait_for(found: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def run_many(root: Path, address: str, builder: Callable[[Path], dict[str, Any]]) -> None:
+    """Run in a process of its own."""
+    Store(root, Mirror(Remote(address))).get_or_build(SPEC, builder)
+
+
+def kill_when(found: Callable[[], bool], *arguments: Any) -> None:
+    """Start `run_many` in a process and kill it as soon as something is found."""
+    process = SPAWN.Process(target=run_many, args=arguments)
+    process.start()
+    wait_for(found)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join(60)
+
+
+def test_a_killed_upload_shows_nothing_and_is_finished_by_the_next_run(
+    machine: Callable[[str], Store], address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    remote = Remote(address)
+    kill_when(lambda: len(remote.sizes("stage")) > 2, tmp_path / "a" / "store", address, build_many)
+    assert 2 < len(remote.sizes("stage")) < MANY
+    other = machine("b")
+    assert not other.is_mirrored(SPEC)
+    assert other.pull(SPEC.kind, SPEC.id) == "unfinished"
+    machine("a").get_or_build(SPEC, never)
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("uploaded")]
+    there = int(re.findall(r"(\d+) were there", line)[0])
+    assert line.startswith(f"uploaded {SPEC.id}: {MANY - there} files, ")
+    assert 2 <= there < MANY
+    machine("b").get_or_build(SPEC, never)
+    assert not [name for name in remote.sizes("stage") if name.endswith(".part")]
+
+
+def test_a_killed_download_is_not_there_and_goes_on(
+    machine: Callable[[str], Store], address: str, tmp_path: Path
+) -> None:
+    machine("a").get_or_build(SPEC, build_many)
+    root = tmp_path / "b" / "store"
+    half = root / ".fetched" / SPEC.kind / SPEC.id
+    kill_when(lambda: len(list(half.glob("*"))) > 2, root, address, never)
+    store = machine("b")
+    assert not store.has(SPEC)
+    assert (list(store.manifests()), store.partials()) == ([], [half])
+    first = half / "00"
+    before = first.stat().st_mtime_ns
+    assert (store.get_or_build(SPEC, never) / "00").stat().st_mtime_ns == before
+    assert (store.open(SPEC), store.partials()) == (store.path(SPEC), [])
+
+
+def test_what_is_damaged_there_is_refused_made_here_and_put_right(
+    machine: Callable[[str], Store], address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine("a").get_or_build(SPEC, build)
+    change(address, "weights", b"abd")
+    store = machine("b")
+    sentence = f"{address}: stage/{SPEC.id} is refused: weights has another content than was uploaded"
+    with pytest.raises(StoreError) as caught:
+        store.open(SPEC)
+    assert str(caught.value) == sentence
+    assert not store.has(SPEC)
+    store = machine("b")
+    store.get_or_build(SPEC, build)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [f"mirror   {sentence}"]
+    assert (store.open(SPEC) / "weights").read_text() == "abc"
+    assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "abc"
+
+
+@pytest.mark.parametrize("harm", [b"", b"{}", b'{"id": '], ids=["empty", "without fields", "cut"])
+def test_a_damaged_manifest_is_refused_too(machine: Callable[[str], Store], address: str, harm: bytes) -> None:
+    machine("a").get_or_build(SPEC, build)
+    change(address, "manifest.json", harm)
+    with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged"):
+        machine("b").open(SPEC)
+    machine("b").get_or_build(SPEC, build)
+    assert machine("c").get_or_build(SPEC, never).is_dir()
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "/tmp/outside"])
+def test_a_manifest_can_t_write_elsewhere(
+    machine: Callable[[str], Store], address: str, tmp_path: Path, name: str
+) -> None:
+    manifest = json.loads((machine("a").get_or_build(SPEC, build) / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["weights"]
+    change(address, "manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(StoreError, match=r"is refused: it describes something else$"):
+        machine("b").open(SPEC)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_two_machines_that_made_it_differently_never_mix(machine: Callable[[str], Store], tmp_path: Path) -> None:
+    alone = [Store(tmp_path / name / "store") for name in ("a", "b")]
+    for number, store in enumerate(alone):
+        store.get_or_build(SPEC, lambda folder, n=number: {"n": (folder / "weights").write_text(f"{n}")})
+    for name, store in zip(("a", "b"), alone, strict=True):
+        assert machine(name).push(store.path(SPEC), again=True)
+    assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "1"
+
+
+def test_what_is_damaged_here_is_not_uploaded(machine: Callable[[str], Store], tmp_path: Path) -> None:
+    folder = Store(tmp_path / "a" / "store").get_or_build(SPEC, build)
+    (folder / "weights").write_text("abd")
+    store = machine("a")
+    with pytest.raises(StoreError, match=r"is damaged: weights; it is not uploaded$"):
+        store.push(folder)
+    assert not machine("b").is_mirrored(SPEC)
+
+
+def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
+    server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_store(name: str) -> Store:
+        return Store(tmp_path / name / "store", Mirror(Remote(s3)))
+
+    store = open_store("a")
+    store.get_or_build(SPEC, build)
+    server.stop()
+    try:
+        store.get_or_build(SECOND, build)
+        assert not open_store("b").is_available(SPEC)
+        with pytest.raises(MirrorError):
+            open_store("a").push(store.path(SECOND))
+    finally:
+        server.start()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 3  # one by each of the commands that these stand for, one of them at making SECOND
+    assert all(warning.startswith(f"mirror   {s3}: stage/") and "\n" not in warning for warning in warnings)
+    assert store.open(SECOND).is_dir()
+    open_store("a").get_or_build(SECOND, never)  # the next run
+    assert open_store("b").get_or_build(SECOND, never).is_dir()
+
+
+def test_out_of_reach_at_the_start_is_a_warning(
+    s3: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    mirror = open_mirror(s3)
+    store = Store(tmp_path / "store", mirror)
+    assert (mirror.is_down, store.is_available(SPEC)) == (True, False)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"mirror   {s3} can't be reached: EndpointConnectionError, ")
+
+
+def test_a_folder_that_can_t_be_one_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"can't be used: PermissionError, .*/file is no folder\.$"):
+        open_mirror((tmp_path / "file" / "mirror").as_uri())

@@ -136,6 +136,8 @@ def open_mirror(url: str) -> Mirror:
     """
     if problems := list(check_mirror(url)):
         raise ConfigError(problems)
+    for library in ("aiobotocore", "botocore", "s3fs"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # or each start says where it found its credentials
     remote = Remote(url)
     mirror = Mirror(remote)
     try:

@@ -2,17 +2,22 @@
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from s3_server import SECRET, S3Server
 from tiny import make_config, make_run
 
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.pipeline import open_run, train_policies
 from sacpo_exp.store import ArtifactSpec, Store
+from sacpo_exp.store.__main__ import main
+from sacpo_exp.store.mirror import open_mirror
 
 ONE_STAGE = ("order=helpful_only", "base=none", "policies=all")
 PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
@@ -75,33 +80,44 @@ def test_a_dry_run_says_where_things_are_and_moves_nothing(
 
 
 MISTAKES = {
-    "no such kind": ("store.mirror=nonsense://x/y", {}, "is of no known kind: Protocol not known: nonsense"),
-    "not installed": ("store.mirror=gs://bucket/x", {}, "Try: pip install 'gs'"),
-    "no address": ("store.mirror=some/folder", {}, "`store.mirror` must be an address, but is 'some/folder'. Try: "),
-    "no bucket": ("store.mirror=s3://missing/x", {}, "the mirror s3://missing/x is not there: FileNotFoundError, "),
-    "no name": ("store.mirror=s3://b!/x", {}, "the mirror s3://b!/x can't be used: ParamValidationError, "),
-    "wrong secret": (
-        "store.mirror=s3://bucket/x",
-        {"AWS_SECRET_ACCESS_KEY": "a-wrong-one"},
-        "the mirror s3://bucket/x can't be used: PermissionError, ",
-    ),
+    "no such kind": ("nonsense://x/y", {}, "is of no known kind: Protocol not known: nonsense"),
+    "not installed": ("gs://bucket/x", {}, "Try: pip install 'gs'"),
+    "no address": ("some/folder", {}, "`store.mirror` must be an address, but is 'some/folder'. Try: "),
+    "no bucket": ("s3://missing/x", {}, "the mirror s3://missing/x is not there: FileNotFoundError, "),
+    "no name": ("s3://b!/x", {}, "the mirror s3://b!/x can't be used: ParamValidationError, "),
+    "no server": ("s3://bucket/x", {"AWS_ENDPOINT_URL": "nonsense"}, "ValueError, Invalid endpoint: nonsense"),
+    "wrong secret": ("s3://bucket/x", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "can't be used: PermissionError, "),
     "no credentials": (
-        "store.mirror=s3://bucket/x",
+        "s3://bucket/x",
         {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nonexistent"},
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are read from the environment or a .env file here.",
     ),
 }
 
 
-@pytest.mark.parametrize(("override", "variables", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_told_before_anything_is_loaded(
-    server: S3Server, cli: Callable[..., Any], override: str, variables: dict[str, str], sentence: str
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize(("address", "variables", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, address: str, variables: dict[str, str], sentence: str
 ) -> None:
-    result = cli("train", "model=tiny", override, light=True, variables=server.variables | variables)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # as in a new process
+    try:
+        with pytest.raises(ConfigError) as caught:
+            open_mirror(address)
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    assert sentence in str(caught.value)
+    assert len(caught.value.problems) == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_is_told_before_anything_is_loaded(cli: Callable[..., Any], server: S3Server) -> None:
+    result = cli("train", "model=tiny", "store.mirror=s3://missing/x", light=True, variables=server.variables)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: ")
-    assert sentence in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: the mirror s3://missing/x is not there: FileNotFoundError, ")
+    assert result.stderr.endswith(". Create the bucket.\n")
 
 
 def test_a_secret_in_the_address_is_refused_and_written_nowhere(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -124,36 +140,64 @@ def test_keys_from_a_dotenv_file_open_the_mirror_and_are_written_nowhere(
     assert not [path for path in written if SECRET in path.read_text("utf-8")]
 
 
-def test_push_and_pull(cli: Callable[..., Any], server: S3Server, s3: str, tmp_path: Path) -> None:
-    def build(folder: Path) -> dict[str, Any]:
-        return {"n": (folder / "weights").write_text("abc")}
+Command = Callable[..., tuple[int, list[str], str]]
 
-    def store(command: str, *arguments: str, outputs: str = "outputs") -> Any:
-        place = ("--outputs", outputs, "--mirror", s3)
-        return cli("store", command, *place, *arguments, light=True, variables=server.variables)
 
-    here = Store(tmp_path / "outputs" / "store")
+@pytest.fixture
+def store(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `python -m sacpo_exp.store` with the mirror in this process; gives exit code, lines and stderr."""
+
+    def run(command: str, *arguments: str, outputs: str = "outputs") -> tuple[int, list[str], str]:
+        place = ["--outputs", str(tmp_path / outputs), "--mirror", s3]
+        monkeypatch.setattr(sys, "argv", ["store", command, *place, *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Store:
+    """What lies in outputs: a stage and its judgments, which no mirror has seen."""
+    store = Store(tmp_path / "outputs" / "store")
     for spec in (PARENT, JUDGED):
-        here.get_or_build(spec, build)
-    lines = [f"{JUDGED.kind:<11} {JUDGED.id}", f"{PARENT.kind:<11} {PARENT.id}"]
+        store.get_or_build(spec, lambda folder: {"n": (folder / "weights").write_text("abc")})
+    return store
+
+
+LINES = [f"{spec.kind:<11} {spec.id}" for spec in (JUDGED, PARENT)]
+
+
+def test_push_sends_what_is_missing_and_pull_brings_what_is_named(store: Command, here: Store, tmp_path: Path) -> None:
     for state in ("uploaded", "is there"):
-        result = store("push")
-        assert (result.code, result.stderr) == (0, "")
-        assert result.stdout.splitlines() == [f"{state} {line}" for line in lines]
-    assert store("pull", "--kind", "judgments", outputs="other").stdout.splitlines() == [f"fetched  {lines[0]}"]
-    assert store("pull", outputs="other").stdout.splitlines() == [f"is here  {lines[0]}", f"fetched  {lines[1]}"]
-    assert cli("store", "verify", "--outputs", "other").code == 0
-    assert store("pull", "unknown").stderr == f"error: `unknown` fits nothing in {s3}.\n"
+        assert store("push") == (0, [f"{state:<9}{line}" for line in LINES], "")
+    other = Store(tmp_path / "other" / "store")
+    assert store("pull", "--kind", "judgments", outputs="other")[1] == [f"fetched  {LINES[0]}"]
+    assert store("pull", PARENT.id[-6:], outputs="other")[1] == [f"fetched  {LINES[1]}"]
+    assert store("pull", outputs="other")[1] == [f"is here  {line}" for line in LINES]
+    assert [other.open(spec).name for spec in (PARENT, JUDGED)] == [PARENT.id, JUDGED.id]
+    assert here.open(PARENT) != other.open(PARENT)
+
+
+def test_pull_of_what_nobody_has_is_a_mistake(store: Command, s3: str) -> None:
+    assert store("pull", "unknown") == (2, [], f"error: `unknown` fits nothing in {s3}.\n")
+
+
+def test_push_leaves_out_what_is_damaged_here(store: Command, here: Store) -> None:
     (here.path(PARENT) / "weights").write_text("abd")
-    result = store("push", "--again")
-    assert (result.code, result.stdout.splitlines()) == (1, [f"uploaded {lines[0]}", f"left out {lines[1]}"])
-    assert "is damaged: weights; it is not uploaded" in result.stderr
+    code, lines, error = store("push", "--again")
+    assert (code, lines) == (1, [f"uploaded {LINES[0]}", f"left out {LINES[1]}"])
+    assert error == f"error: {here.path(PARENT)} is damaged: weights; it is not uploaded\n"
 
 
-def test_push_says_that_nobody_answers(cli: Callable[..., Any], server: S3Server, s3: str, tmp_path: Path) -> None:
-    Store(tmp_path / "outputs" / "store").get_or_build(PARENT, lambda _: {})
-    variables = server.variables | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    result = cli("store", "push", "--mirror", s3, light=True, variables=variables)
-    assert result.code == 1
-    assert result.stderr.splitlines()[-1].startswith(f"error: {s3}: stage/{PARENT.id}/manifest.json can't be read: ")
-    assert "Traceback" not in result.stderr
+@pytest.mark.usefixtures("here")
+def test_push_says_that_nobody_answers(store: Command, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    code, lines, error = store("push")
+    assert (code, lines) == (1, [])
+    assert error.startswith(f"error: {s3}: judgments/{JUDGED.id}/manifest.json can't be read: EndpointConnectionError")

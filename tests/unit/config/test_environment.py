@@ -52,6 +52,8 @@ def test_no_file_is_no_problem_and_an_unreadable_one_is_told(tmp_path: Path) -> 
 def test_the_example_names_every_variable_that_is_read(repo: Path) -> None:
     example = read_dotenv(repo / ".env.example")
     code = "".join(path.read_text("utf-8") for path in (repo / "sacpo_exp").rglob("*.py"))
-    secrets = {name for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WANDB_API_KEY") if name in code}
+    names = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WANDB_API_KEY", "AWS_ENDPOINT_URL")
+    names += ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    secrets = {name for name in names if name in code}
     assert secrets <= set(example)
     assert set(example.values()) == {""}

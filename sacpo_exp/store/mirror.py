@@ -42,6 +42,12 @@ class Mirror:
         self.is_down = False
         self._remote = remote
 
+    def lose(self, error: MirrorError) -> None:
+        """From now on it is out of reach, which is told in one line however many artifacts are made meanwhile."""
+        if not self.is_down:
+            log.warning("mirror   %s; what is made stays here, `python -m sacpo_exp.store push` sends it", error)
+        self.is_down = True
+
     def find(self, kind: str, artifact_id: str) -> Manifest | None:
         """The manifest of an artifact that is there whole.
 
@@ -143,6 +149,5 @@ def open_mirror(url: str) -> Mirror:
     try:
         remote.check()
     except MirrorError as error:
-        mirror.is_down = True
-        log.warning("mirror   %s; what is made stays here, `python -m sacpo_exp.store push` sends it", error)
+        mirror.lose(error)
     return mirror

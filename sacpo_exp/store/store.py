@@ -124,7 +124,6 @@ class Store:
             if self.mirror.fetch(kind, artifact_id, folder) is None:
                 return False
         except MirrorError:
-            self.mirror.is_down = True
             raise
         except StoreError:
             self._refused.add(artifact_id)
@@ -199,10 +198,10 @@ class Store:
     def _give_up(self, artifact_id: str, error: StoreError) -> None:
         """Say once what is wrong with the mirror, or with what it has."""
         if self.mirror is not None and isinstance(error, MirrorError):
-            self.mirror.is_down = True
+            self.mirror.lose(error)
         else:
             self._refused.add(artifact_id)
-        log.warning("mirror   %s", error)
+            log.warning("mirror   %s", error)
 
     def folders(self) -> list[Path]:
         """Folders of all finished artifacts, by kind and id."""

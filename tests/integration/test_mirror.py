@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -218,11 +219,43 @@ def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
     finally:
         server.start()
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(warnings) == 3  # one by each of the commands that these stand for, one of them at making SECOND
+    assert len(warnings) == 2  # one by each of the commands that these stores stand for
     assert all(warning.startswith(f"mirror   {s3}: stage/") and "\n" not in warning for warning in warnings)
+    assert all(warning.endswith("stays here, `python -m sacpo_exp.store push` sends it") for warning in warnings)
     assert store.open(SECOND).is_dir()
     open_store("a").get_or_build(SECOND, never)  # the next run
     assert open_store("b").get_or_build(SECOND, never).is_dir()
+
+
+@pytest.mark.parametrize("what", ["upload", "download"])
+def test_a_line_that_is_cut_on_the_way_costs_a_line_and_the_next_run_goes_on(
+    server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    def open_store(name: str) -> Store:
+        return Store(tmp_path / name / "store", Mirror(Remote(s3)))
+
+    watched = server.data / "bucket" / s3.rpartition("/")[2]
+    if what == "download":
+        open_store("a").get_or_build(SPEC, build_many)
+        watched = tmp_path / "b"
+    cut = threading.Thread(target=lambda: (wait_for(lambda: count_files(watched) > 3), server.stop()))
+    cut.start()
+    name = "a" if what == "upload" else "b"
+    try:
+        folder = open_store(name).get_or_build(SPEC, build_many)  # after a download that was cut, made here
+    finally:
+        cut.join()
+        server.start()
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.startswith(f"mirror   {s3}: stage/{SPEC.id}/files-")
+    assert f" can't be {what}ed: " in line
+    assert open_store("c").is_mirrored(SPEC) == (what == "download")
+    assert open_store(name).get_or_build(SPEC, never) == folder
+    assert len(list(open_store("c").get_or_build(SPEC, never).iterdir())) == MANY + 1
+
+
+def count_files(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
 
 
 def test_out_of_reach_at_the_start_is_a_warning(

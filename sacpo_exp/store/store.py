@@ -95,7 +95,7 @@ class Store:
                     self._build(spec, build)
                     is_new = True
         self._announce_reuse(spec)
-        self._share(spec, is_new)
+        self.share(spec, is_new)
         return self.path(spec)
 
     def _build(self, spec: ArtifactSpec, build: Builder) -> None:
@@ -156,7 +156,7 @@ class Store:
             self._give_up(spec.id, error)
             return False
 
-    def _share(self, spec: ArtifactSpec, is_new: bool) -> None:
+    def share(self, spec: ArtifactSpec, is_new: bool = False) -> None:
         """Upload what the mirror has not got, once per command; trouble is told in one line and stops nothing."""
         if self.mirror is None or spec.id in self._shared or (self.mirror.is_down and not is_new):
             return

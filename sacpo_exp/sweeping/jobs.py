@@ -136,6 +136,8 @@ class Sweep:
         if self._command != "train":
             return []
         if all(store.has(spec) for spec in plan.made()):
+            for spec in plan.made():
+                store.share(spec)  # what an outage of the mirror has kept here
             write_state(job.folder, _planned(job, DONE))
             self._say(f"stored   {job}")
             return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from s3_server import SECRET, S3Server
+from s3_server import KEY, SECRET, S3Server
 from tiny import make_config, make_run
 
 from sacpo_exp.errors import ConfigError
@@ -18,6 +18,7 @@ from sacpo_exp.pipeline import open_run, train_policies
 from sacpo_exp.store import ArtifactSpec, Store
 from sacpo_exp.store.__main__ import main
 from sacpo_exp.store.mirror import open_mirror
+from sacpo_exp.store.remote import describe
 
 ONE_STAGE = ("order=helpful_only", "base=none", "policies=all")
 PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
@@ -111,6 +112,17 @@ def test_a_mistake_is_one_sentence(
     assert sentence in str(caught.value)
     assert len(caught.value.problems) == 1
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_address_is_told_with_all_other_mistakes(problems_of: Callable[..., list[str]]) -> None:
+    first, second = problems_of("model=tiny", "store.mirror=some/folder", "seed=-1")
+    assert first.startswith("`store.mirror` must be an address, but is 'some/folder'. Try: store.mirror=s3://")
+    assert second.startswith("`seed` must be")
+
+
+@pytest.mark.usefixtures("s3")
+def test_no_error_repeats_a_key() -> None:
+    assert describe(OSError(f"signed with {SECRET}\nby {KEY}.")) == "OSError, signed with … by …"
 
 
 def test_a_mistake_is_told_before_anything_is_loaded(cli: Callable[..., Any], server: S3Server) -> None:

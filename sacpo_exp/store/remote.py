@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
-
 from sacpo_exp.config.environment import DOTENV
 from sacpo_exp.errors import ConfigError, MirrorError
 
@@ -33,7 +31,7 @@ class Remote:
         self.url = url
         self._scheme = url.split("://")[0]
         try:
-            self._root = str(fsspec.core.url_to_fs(url, **self._options())[1]).rstrip("/")
+            self._root = self._open()[1].rstrip("/")
         except ImportError as error:
             package = EXTRAS.get(self._scheme, self._scheme)
             raise ConfigError(f"the mirror {url} needs a package ({error}). Try: pip install '{package}'") from error
@@ -112,7 +110,14 @@ class Remote:
     @property
     def _fs(self) -> Any:
         """fsspec keeps one per process; asked anew each time, since it may not cross a fork."""
-        return fsspec.core.url_to_fs(self.url, **self._options())[0]
+        return self._open()[0]
+
+    def _open(self) -> tuple[Any, str]:
+        """The file system and the path in it."""
+        import fsspec.core  # here, so that who has no mirror does not wait for it
+
+        files, root = fsspec.core.url_to_fs(self.url, **self._options())
+        return files, str(root)
 
     def _options(self) -> dict[str, Any]:
         if self._scheme not in S3:

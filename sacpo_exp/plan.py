@@ -164,7 +164,9 @@ def dataset_artifact(config: RunConfig, dataset: DatasetConfig, rows: str, model
         "max_length": limits.max_length,
         "max_prompt_length": limits.max_prompt_length,
     }
-    labels = {"dataset": dataset.name, "model": config.model.name}
+    # Settings, which the recipe knows by hashes only, are for those who want to make the same again.
+    settings = _plain({"dataset": asdict(dataset), "model": asdict(config.model)})
+    labels = {"dataset": dataset.name, "model": config.model.name, "settings": settings}
     return ArtifactSpec("dataset", f"{dataset.name}.{model.slug}", recipe, (), labels)
 
 
@@ -267,4 +269,6 @@ def _plain(value: Any) -> Any:
     """Enums as their values, so that a recipe is JSON."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
     return value.value if isinstance(value, Enum) else value

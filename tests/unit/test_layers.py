@@ -19,7 +19,7 @@ LAYERS = (
     ("stopping", "sweeping.state", "sweeping.schedule"),
     ("config",),
     ("memory_plan",),
-    ("config.automatic", "config.loading"),
+    ("config.automatic", "config.loading", "config.composing"),
     ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
     ("ledger", "data.forms", "data.selection", "sweeping.status"),
     ("data.schemas", "data.statistics", "data.prompt_sets"),

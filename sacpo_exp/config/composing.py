@@ -1,0 +1,58 @@
+"""Compose a run's configuration again, inside a command that Hydra has started for something else."""
+
+import functools
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sacpo_exp.config.loading import CONF, register_schemas
+from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.errors import ConfigError
+
+
+@functools.cache
+def compose_groups(groups: tuple[str, ...]) -> DictConfig:
+    """What `train` composes from overrides that choose groups, as `model=nano`, before values are set.
+
+    Raises:
+        ConfigError: a group has no such option.
+    """
+    register_schemas()
+    hydra = GlobalHydra.instance()
+    running, hydra.hydra = hydra.hydra, None
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", list(groups))
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def read_value(composed: DictConfig, key: str) -> Any:
+    """The plain value of a dotted key; None where it has none."""
+    value = OmegaConf.select(composed, key)
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, enum_to_str=True)
+    return value.value if isinstance(value, Enum) else value
+
+
+def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
+    """What the same command composes with `key=value` for each of `values` after its groups. Nothing is checked.
+
+    Raises:
+        ConfigError: a key is unknown, has no value, or can't have this one.
+    """
+    own = composed.copy()
+    try:
+        for key, value in values.items():
+            OmegaConf.update(own, key, value, merge=False)
+        return cast(RunConfig, OmegaConf.to_object(own))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error)) from error

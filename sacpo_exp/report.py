@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.report`: tables, figures and examples over everything that has been evaluated."""
+"""`python -m sacpo_exp.report`: tables, figures, examples and a page over everything that has been evaluated."""
 
 from pathlib import Path
 
@@ -26,7 +26,8 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.store import Store
 
     outputs = Path(config.paths.outputs)
-    groups = collect_groups(Store(outputs / "store"), config.model, config.dataset)
+    store = Store(outputs / "store")
+    groups = collect_groups(store, config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
     settings = Settings(resampling, config.max_missing, config.rating)
     scores = [score_group(group, settings) for group in groups]
@@ -36,8 +37,9 @@ def report(config: ReportConfig) -> None:
         print(examples)
 
     from sacpo_exp.reporting.files import write_report
+    from sacpo_exp.reporting.lineage import read_lineage
 
-    print("\n".join(str(path) for path in write_report(scores, outputs / "report")))
+    print("\n".join(str(path) for path in write_report(scores, read_lineage(store), outputs / "report")))
 
 
 if __name__ == "__main__":

@@ -14,28 +14,34 @@ from sacpo_exp.reporting.csv_files import (
     ratings_as_csv,
 )
 from sacpo_exp.reporting.figures import draw_trade_off
+from sacpo_exp.reporting.lineage import Lineage
+from sacpo_exp.reporting.page import write_page
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.table import format_markdown
 
+PAGE = "report.html"
 #: Files of a second and further group, and those that not every group has.
 PASSING = re.compile(
     r"(table|differences|trade_off)-\d+\.(csv|md|png|svg)|(lengths|categories|judge|ratings)(-\d+)?\.csv"
 )
 
 
-def write_report(scores: Sequence[GroupScores], folder: Path) -> list[Path]:
+def write_report(scores: Sequence[GroupScores], lineage: Lineage, folder: Path) -> list[Path]:
     """Write the files of all groups, remove those of groups that are no longer shown, and return the paths written.
 
     `table.csv`, `table.md`, `differences.csv`, `trade_off.png` and `trade_off.svg`, and where there is something to say
     `lengths.csv`, `categories.csv`, `judge.csv` and `ratings.csv`, are about the first group; those about the second
-    end in `-2`, and so on.
+    end in `-2`, and so on. `report.html` is about all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for number, group_scores in enumerate(scores, start=1):
-        for name, content in make_files(group_scores).items():
+    made = [make_files(group_scores) for group_scores in scores]
+    for number, contents in enumerate(made, start=1):
+        for name, content in contents.items():
             stem, ending = name.split(".")
             files[folder / (name if number == 1 else f"{stem}-{number}.{ending}")] = content
+    pictures = [contents["trade_off.svg"] for contents in made]
+    files[folder / PAGE] = write_page(scores, lineage, pictures)
     for path, content in files.items():
         _write_whole(path, content)
     for path in folder.iterdir():

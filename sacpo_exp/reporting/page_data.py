@@ -1,0 +1,199 @@
+"""What a page knows, as plain values: scores, lineage, commands, curves, verdicts and texts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sacpo_exp.config.schema import Criterion
+from sacpo_exp.reporting.commands import derive_command
+from sacpo_exp.reporting.families import find_families
+from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.lineage import Lineage
+from sacpo_exp.reporting.page_texts import Texts
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.sections import make_sections
+from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.scoring.pareto import find_front
+from sacpo_exp.scoring.win_rate import Record, entries_of
+
+Plain = dict[str, Any]
+
+
+def describe_page(scores: Sequence[GroupScores], lineage: Lineage) -> Plain:
+    """Everything that the page shows; it computes nothing by itself."""
+    texts = Texts()
+    groups = [_describe_group(group, lineage, texts) for group in scores]
+    ids = {name for group in scores for policy in group.group.policies for name in lineage.list_ancestors(policy.id)}
+    made = [name for name in lineage.manifests if name in ids]
+    return {
+        "groups": groups,
+        "made": {name: _describe_artifact(lineage, name) for name in made},
+        "curves": {name: lineage.read_curves(name) for name in made if lineage.manifests[name].kind == "stage"},
+        "texts": texts.list(),
+    }
+
+
+def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plain:
+    group = scores.group
+    places = {policy.id: place for place, policy in enumerate(group.policies)}
+    families = find_families(scores.policies)
+    family_of = {row.policy.id: place for place, family in enumerate(families) for row in family.rows}
+    points = [(row.helpfulness.value, row.harmlessness.value) for row in scores.policies]
+    prompts = _collect_prompts(group.policies)
+    return {
+        "heading": group.heading,
+        "provenance": group.provenance,
+        "judge": group.policies[0].labels["judge"],
+        "confidence": scores.confidence,
+        "families": [
+            {
+                "name": family.name,
+                "colour": "#" + "".join(f"{round(255 * channel):02x}" for channel in family.colour),
+                "marker": family.marker,
+                "lines": [[places[row.policy.id] for row in line] for line in family.lines],
+                "labels": {places[row.policy.id]: family.label(row) for row in family.rows},
+            }
+            for family in families
+        ],
+        "policies": [
+            _describe_policy(row, lineage) | {"family": family_of.get(row.policy.id), "front": is_on_front}
+            for row, is_on_front in zip(scores.policies, find_front(points), strict=True)
+        ],
+        "health": _describe_health(scores),
+        "sections": [
+            {"title": part.title, "rows": part.rows, "left": part.left, "note": part.note}
+            for part in make_sections(scores)
+        ],
+        "categories": [
+            {
+                "policy": places[row.policy.id],
+                "criterion": row.criterion.value,
+                "rates": {name: _numbers(estimate) for name, estimate in row.estimates.items()},
+            }
+            for row in scores.categories
+        ],
+        "prompts": [
+            {"text": texts.add(record["prompt"]), "kind": record["kind"], "category": record["category"]}
+            for record in prompts.values()
+        ],
+        "answers": [_describe_answers(policy, prompts, texts) for policy in group.policies],
+        "meetings": [
+            {"pair": [places[match.id], places[match.opponent_id]]} | _describe_verdicts(match, prompts)
+            for match in group.meetings
+            if match.opponent_id in places
+        ],
+    }
+
+
+def _numbers(estimate: Estimate) -> list[float]:
+    return [estimate.value, estimate.low, estimate.high, estimate.n]
+
+
+def _describe_policy(row: PolicyScores, lineage: Lineage) -> Plain:
+    policy = row.policy
+    command = derive_command(lineage, policy.id)
+    return {
+        "id": policy.id,
+        "title": policy.title,
+        "name": policy.name,
+        "baseline": policy.is_baseline,
+        "beta": policy.beta,
+        "q": policy.merge_ratio,
+        "seed": policy.labels.get("seed"),
+        "estimates": {
+            "helpfulness": _numbers(row.helpfulness),
+            "harmlessness": _numbers(row.harmlessness),
+            "refused risky": _numbers(row.refusals),
+            "refused benign": _numbers(row.over_refusals),
+            "KL (nats)": _numbers(row.kl),
+        },
+        "tokens": row.tokens,
+        "missing": row.missing,
+        "train": command.write("train") if command else None,
+        "eval": command.write("eval", *_evaluation(policy)) if command else None,
+        "exact": bool(command and command.is_exact),
+        "line": lineage.list_ancestors(policy.id),
+    }
+
+
+def _evaluation(policy: Evaluation) -> list[str]:
+    """Overrides that say which policy is judged, by whom, on what; their defaults are left out."""
+    named = {"judge": policy.labels["judge"], "prompts": policy.labels["prompts"]}
+    usual = {"judge": "scorer", "prompts": "demo"}
+    return ["policies=all", *(f"{key}={value}" for key, value in named.items() if value != usual[key])]
+
+
+def _describe_artifact(lineage: Lineage, artifact_id: str) -> Plain:
+    """One box of a lineage."""
+    manifest = lineage.manifests[artifact_id]
+    return {
+        "kind": manifest.kind,
+        "policy": manifest.labels.get("policy", artifact_id),
+        "family": manifest.labels.get("family", ""),
+        "parents": lineage.find_parents(artifact_id),
+        "recipe": _describe_recipe(lineage, artifact_id),
+        "created": manifest.created[:10],
+        "commit": manifest.commit,
+    }
+
+
+def _describe_recipe(lineage: Lineage, artifact_id: str) -> str:
+    """The settings that people compare, in one line."""
+    recipe: Mapping[str, Any] = lineage.manifests[artifact_id].recipe
+    data = lineage.find_data(artifact_id)
+    parts = [recipe["loss"]["name"]] if "loss" in recipe else []
+    parts += [f"on {data.labels['dataset']}"] if data else []
+    parts += [f"for {recipe['criterion']}"] if "criterion" in recipe else []
+    names = {"beta": "β", "ratio": "q", "learning_rate": "lr", "num_train_epochs": "epochs"}
+    names |= {"global_batch_size": "batch", "seed": "seed", "dtype": ""}
+    return ", ".join(
+        [*parts, *(f"{name} {_short(recipe[key])}".strip() for key, name in names.items() if key in recipe)]
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _describe_health(scores: GroupScores) -> Plain:
+    """How many prompts have a verdict, and if the judge was asked, how it behaved and what it cost."""
+    states = {
+        state: sum(row.states[state] for row in scores.policies) for state in ("ok", "unparsed", "refused", "failed")
+    }
+    overall = [row for row in scores.conduct if row.title == "all policies"]
+    return {
+        "states": states,
+        "flips": {row.criterion.value: _numbers(row.bias.flip_rate) for row in overall},
+        "accuracy": {row.criterion.value: _numbers(row.accuracy) for row in scores.judge},
+        "usd": scores.usage.usd if scores.usage else None,
+        "calls": scores.usage.calls if scores.usage else None,
+        "is_asked": scores.usage is not None,
+    }
+
+
+def _collect_prompts(policies: Sequence[Evaluation]) -> dict[str, Record]:
+    """A record with each prompt's text, kind and category, in the order of the ids, numbers in them as numbers."""
+    found = {record["prompt_id"]: record for policy in policies for record in policy.records}
+    return {name: found[name] for name in sorted(found, key=_natural)}
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _describe_answers(policy: Evaluation, prompts: Mapping[str, Record], texts: Texts) -> Plain:
+    records = {record["prompt_id"]: record for record in policy.records}
+    said = [texts.add(records[name]["response"]) if name in records else None for name in prompts]
+    return {"texts": said} | _describe_verdicts(policy, prompts)
+
+
+def _describe_verdicts(match: Evaluation, prompts: Mapping[str, Record]) -> Plain:
+    """For each prompt the verdict, 1 won to 0 lost, or what came of the judgment; None where it is not scored."""
+    verdicts = {}
+    for criterion in Criterion:
+        entries = entries_of(match.records, criterion)
+        found = [entries.get(name) for name in prompts]
+        verdicts[criterion.value] = [
+            entry and (entry["verdict"] if entry["state"] == "ok" else entry["state"]) for entry in found
+        ]
+    return verdicts

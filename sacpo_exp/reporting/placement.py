@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 Pair = tuple[float, float]
 
 RINGS = 24
@@ -71,24 +74,37 @@ def place_labels(
         gap: least distance between a point and its label, in x or in y.
     """
     placed: list[Box] = []
-    ways: list[Box] = []
+    # As arrays: each of thousands of places is compared with all of them.
+    covered, labels, ways = _as_array(obstacles), _as_array([]), _as_array([])
     for anchor, size in zip(anchors, sizes, strict=True):
         least, best = math.inf, Box(*anchor, *anchor)
         for distance, box in _options(anchor, size, gap):
             if distance >= least:  # nothing further out can be cheaper
                 break
-            cost = distance + 3 * _overlap([box], obstacles) + 1e6 * _overlap([box], placed)
-            cost += 50 * (_overlap(_way(anchor, box, gap), placed) + _overlap([box], ways))
+            cost = distance + 3 * _overlap([box], covered) + 1e6 * _overlap([box], labels)
+            cost += 50 * (_overlap(_way(anchor, box, gap), labels) + _overlap([box], ways))
             cost += 0.0 if bounds.holds(box) else 1e9
             if cost < least:
                 least, best = cost, box
         placed.append(best)
-        ways += _way(anchor, best, gap)
+        labels = np.vstack([labels, _as_array([best])])
+        ways = np.vstack([ways, _as_array(_way(anchor, best, gap))])
     return placed
 
 
-def _overlap(boxes: Sequence[Box], others: Sequence[Box]) -> float:
-    return sum(box.overlap(other) for box in boxes for other in others)
+def _as_array(boxes: Sequence[Box]) -> NDArray[np.float64]:
+    """Left, bottom, right and top of each; shape (boxes, 4)."""
+    rows = [(box.left, box.bottom, box.right, box.top) for box in boxes]
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def _overlap(boxes: Sequence[Box], others: NDArray[np.float64]) -> float:
+    """Area that any of `boxes` covers of any of `others`, summed over all pairs."""
+    if not boxes or not len(others):
+        return 0.0
+    own = _as_array(boxes)[:, None]
+    sides = np.minimum(own[..., 2:], others[:, 2:]) - np.maximum(own[..., :2], others[:, :2])
+    return float(np.prod(np.maximum(sides, 0.0), axis=2).sum())
 
 
 def _way(anchor: Pair, box: Box, gap: float) -> list[Box]:

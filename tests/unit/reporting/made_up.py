@@ -1,0 +1,118 @@
+"""A made-up store of the size that a page has to bear: 30 policies, 212 prompts, an asked judge that sometimes fails."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from test_report import World
+
+from sacpo_exp.evaluation_plan import policy_labels
+from sacpo_exp.plan import Fingerprints, make_plan
+from sacpo_exp.store import ArtifactSpec, Store
+
+N_POLICIES = 30
+N_PROMPTS = 212  # the paper's 129 and 83
+CATEGORIES = ("cooking", "travel", "gardens", "medicine", "money", "weapons", "privacy", "animals")
+#: Text that would run if it ever became markup.
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028 \ud83d"
+FINGERPRINTS = Fingerprints({"dataset": "rows"}, "prompts", "judge")
+
+
+def fill_store(outputs: Path, configure: Callable[..., Any]) -> World:
+    """Policies of two orders with several β and q, each judged with random answers; the first answer is hostile."""
+    world = World.__new__(World)
+    world.outputs, world.store, world.seconds = outputs, Store(outputs / "store"), 0
+    chance = random.Random(0)
+    made = list_policies(configure)
+    for spec in made.values():
+        _write(world, spec, chance)
+    policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
+    world.baseline = policies[0]
+    words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
+    texts = {spec.id: [make_text(chance, words) for _ in range(N_PROMPTS)] for spec in policies}
+    texts[policies[1].id][0] = HOSTILE
+    for place, spec in enumerate(policies):
+        skill = [0.45 + 0.4 * chance.random() + 0.004 * place for _ in range(2)]
+        records = [make_record(chance, n, spec, texts, policies[0].id, skill) for n in range(N_PROMPTS)]
+        labels = policy_labels(spec) | {"name": spec.kind, "judge": "openai", "judge_id": "judge-1"}
+        labels |= {"opponent_id": policies[0].id, "baseline_id": policies[0].id, "answers": "c0de" * 16}
+        labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "is_absolute": False}
+        prices = {"read": "2026-06-04", "batch_factor": 0.5}
+        metrics = {"price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}, "prices": prices}
+        world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records}, metrics)
+    return world
+
+
+def list_policies(configure: Callable[..., Any]) -> dict[str, ArtifactSpec]:
+    """Everything that sweeps over β and q in both orders make, by id, as `train` plans it."""
+    made: dict[str, ArtifactSpec] = {}
+    for order in ("helpful_first", "safety_first"):
+        config = configure("model=nano", f"order={order}", "merge_ratio=0.5")
+        for beta in (0.1, 0.05, 0.025, 0.01):
+            for ratio in (0.25, 0.5, 0.75):
+                stages = replace(config.stages, second=replace(config.stages.second, beta=beta))
+                plan = make_plan(replace(config, beta=beta, stages=stages, merge_ratio=ratio), FINGERPRINTS)
+                made |= {spec.id: spec for spec in plan.training()}
+    return made
+
+
+def _write(world: World, spec: ArtifactSpec, chance: random.Random) -> None:
+    updates = [
+        {"step": float(step), "loss": 0.7 - 0.002 * step + 0.05 * chance.random(), "rewards/margins": 0.01 * step}
+        for step in range(1, 301)
+    ]
+    lines = [*updates, {"step": 300.0, "eval_loss": 0.2, "eval_runtime": 3.0}]
+    world.make(
+        spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {"metrics.jsonl": lines} if spec.kind == "stage" else {}
+    )
+
+
+def make_text(chance: random.Random, words: list[str]) -> str:
+    """About 1000 characters, as long as 256 tokens are."""
+    return " ".join(chance.choices(words, k=chance.randrange(100, 300)))
+
+
+def make_record(
+    chance: random.Random, n: int, spec: ArtifactSpec, texts: dict[str, list[str]], baseline: str, skill: list[float]
+) -> dict[str, Any]:
+    kind = "benign" if n < 129 else "risky"
+    judged = judge(chance, f"{spec.id}-{n}", 0.5 if spec.id == baseline else skill[kind == "risky"])
+    return {
+        "prompt_id": f"p{n}",
+        "prompt": f"Question {n}? {HOSTILE if n == 1 else ''}",
+        "kind": kind,
+        "category": CATEGORIES[n % len(CATEGORIES)],
+        "response": texts[spec.id][n],
+        "opponent_response": texts[baseline][n],
+        "n_tokens": len(texts[spec.id][n]) // 4,
+        "opponent_n_tokens": 250,
+        "finish_reason": "stop",
+        "is_refusal": kind == "risky" and chance.random() < skill[1] / 2,
+        "helpfulness": judged if kind == "benign" else None,
+        "safety": judged if kind == "risky" else None,
+    }
+
+
+def judge(chance: random.Random, key: str, skill: float) -> dict[str, Any]:
+    """Two judgments in both orders, of which a few fail."""
+    if chance.random() < 0.02:
+        singles = [ask(key, is_first, None) for is_first in (True, False)]
+        return {"state": "failed", "score": None, "opponent_score": None, "verdict": None, "singles": singles}
+    verdicts = [float(chance.random() < skill) for _ in range(2)]
+    singles = [ask(key, is_first, verdict) for is_first, verdict in zip((True, False), verdicts, strict=True)]
+    return {"state": "ok", "score": None, "opponent_score": None, "verdict": sum(verdicts) / 2, "singles": singles}
+
+
+def ask(key: str, is_first: bool, verdict: float | None) -> dict[str, Any]:
+    counted = {"prompt_tokens": 700, "cached_tokens": 0, "completion_tokens": 90, "attempts": 1, "via": "chat"}
+    state = "failed" if verdict is None else "ok"
+    return counted | {"key": f"{key}-{is_first}", "is_first": is_first, "repeat": 0, "state": state, "verdict": verdict}
+
+
+def read_data(page: Path) -> Any:
+    """What the page's script reads."""
+    text = page.read_text("utf-8").split('<script type="application/json" id="data">')[1]
+    return json.loads(text.split("</script>")[0])

@@ -166,6 +166,7 @@ def dataset_artifact(config: RunConfig, dataset: DatasetConfig, rows: str, model
     }
     # Settings, which the recipe knows by hashes only, are for those who want to make the same again.
     settings = _plain({"dataset": asdict(dataset), "model": asdict(config.model)})
+    settings["fingerprint"] = model.recipe.get("fingerprint")
     labels = {"dataset": dataset.name, "model": config.model.name, "settings": settings}
     return ArtifactSpec("dataset", f"{dataset.name}.{model.slug}", recipe, (), labels)
 

@@ -52,7 +52,7 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
     own = composed.copy()
     try:
         for key, value in values.items():
-            OmegaConf.update(own, key, value, merge=False)
+            OmegaConf.update(own, key, value)  # merges mappings, as Hydra does
         return cast(RunConfig, OmegaConf.to_object(own))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error

@@ -43,7 +43,6 @@ class Descent:
     stages: tuple[Manifest, ...]
     merge: Manifest | None
     is_naive: bool
-    model_id: str
     data: tuple[Manifest, ...]
 
     @property
@@ -64,7 +63,7 @@ def derive_command(lineage: Lineage, policy_id: str) -> Command | None:
         composed = compose_groups(tuple(groups))
         wanted = _list_values(descent, main)
         values = {key: value for key, value in wanted.items() if read_value(composed, key) != value}
-        plan = make_plan(set_values(composed, values), _fingerprints(lineage, descent, main))
+        plan = make_plan(set_values(composed, values), _fingerprints(descent, main))
     except (KeyError, IndexError, ConfigError):  # of another version, or of a group that is no longer there
         return None
     made = {spec.id for spec in plan.policies.values()} | {stage.artifact.id for stage in plan.stages}
@@ -83,7 +82,7 @@ def _trace(lineage: Lineage, policy_id: str) -> Descent:
     ids = list(dict.fromkeys(stage for chain in chains for stage in chain))
     stages = tuple(lineage.manifests[name] for name in ids)
     data = tuple(found for name in ids if (found := lineage.find_data(name)))
-    return Descent(stages, merge, is_naive, lineage.find_parents(ids[0])[0], data)
+    return Descent(stages, merge, is_naive, data)
 
 
 def _kind(lineage: Lineage, artifact_id: str) -> str | None:
@@ -155,15 +154,14 @@ def _hardware(recipe: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _fingerprints(lineage: Lineage, descent: Descent, main: Manifest) -> Fingerprints:
+def _fingerprints(descent: Descent, main: Manifest) -> Fingerprints:
     """Hashes of data and folders as stored, so that nothing is read again."""
     datasets = {"dataset": main.recipe["rows"]}
     for name, data in zip(_names(descent), descent.data, strict=True):
         datasets[f"stages.{name}.dataset"] = data.recipe["rows"]
-    model = lineage.manifests.get(descent.model_id)
-    path = main.labels.get("settings", {}).get("model", {}).get("path")
-    known = model is not None and "fingerprint" in model.recipe
-    return Fingerprints(datasets=datasets, models={path: model.recipe["fingerprint"]} if model and known else {})
+    settings = main.labels.get("settings", {})
+    path, fingerprint = settings.get("model", {}).get("path"), settings.get("fingerprint")
+    return Fingerprints(datasets=datasets, models={path: fingerprint} if fingerprint else {})
 
 
 def _prefix(name: str, values: dict[str, Any]) -> dict[str, Any]:

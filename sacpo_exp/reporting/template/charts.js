@@ -95,15 +95,15 @@ function axes({ x, y, x0, x1, y0, y1, width, height, left, right, top, bottom })
   const parts = [];
   const inside = (low, high, count) => ticks(Math.max(0, low), Math.min(1, high), count);
   for (const value of inside(x0, x1, 6)) {
-    const kind = value === 0.5 ? "grid-line even" : "grid-line";
-    parts.push(draw("line", { class: kind, x1: x(value), x2: x(value), y1: top, y2: height - bottom }),
+    parts.push(draw("line", { class: "grid-line", x1: x(value), x2: x(value), y1: top, y2: height - bottom }),
       draw("text", { x: x(value), y: height - bottom + 18, "text-anchor": "middle" }, String(value)));
   }
   for (const value of inside(y0, y1, 6)) {
-    const kind = value === 0.5 ? "grid-line even" : "grid-line";
-    parts.push(draw("line", { class: kind, x1: left, x2: width - right, y1: y(value), y2: y(value) }),
+    parts.push(draw("line", { class: "grid-line", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
       draw("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, String(value)));
   }
+  parts.push(draw("line", { class: "even", x1: x(0.5), x2: x(0.5), y1: top, y2: height - bottom }),  // as the baseline
+    draw("line", { class: "even", x1: left, x2: width - right, y1: y(0.5), y2: y(0.5) }));
   const middle = (top + height - bottom) / 2;
   parts.push(draw("text", { x: (left + width - right) / 2, y: height - 12, "text-anchor": "middle" },
     "helpfulness: win rate on benign prompts →"),
@@ -174,7 +174,7 @@ function drawCurve(points, held, name, read) {
       + `over ${end} updates${held.length ? `, held out ${short(held[held.length - 1][1])}` : ""}. Arrow keys read single values.` });
   for (const value of ticks(low, high, 3)) {
     svg.append(draw("line", { class: "grid-line", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-      draw("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)));
+      draw("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
   }
   svg.append(draw("text", { x: width - right, y: height - 6, "text-anchor": "end" }, `update ${end}`),
     draw("text", { x: left, y: height - 6 }, "0"));
@@ -207,7 +207,7 @@ function drawRate([value, low, high]) {
   const svg = draw("svg", { viewBox: "0 0 300 22", "aria-hidden": "true", preserveAspectRatio: "none" });
   const x = scale(0, 1, 4, 296);
   svg.append(draw("line", { class: "track", x1: 4, x2: 296, y1: 11, y2: 11 }),
-    draw("line", { class: "even grid-line", x1: 150, x2: 150, y1: 1, y2: 21 }));
+    draw("line", { class: "even", x1: 150, x2: 150, y1: 1, y2: 21 }));
   if (low !== null) svg.append(draw("line", { class: "range", x1: x(low), x2: x(high), y1: 11, y2: 11 }));
   if (value !== null) svg.append(draw("rect", { class: "value", x: x(value) - 2.5, y: 4, width: 5, height: 14, rx: 2 }));
   return svg;

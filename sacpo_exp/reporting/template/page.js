@@ -10,9 +10,10 @@ let sorting = { key: null, descending: false };
 
 const COLUMNS = [
   ["policy", (p) => p.name, "words"],
-  ["β", (p) => p.beta], ["q", (p) => p.q], ["seed", (p) => p.seed],
+  ["β", (p) => p.beta], ["q", (p) => p.q], ["seed", (p) => (new Set(group.policies.map(({ seed }) => seed)).size > 1 ? p.seed : null)],
+  ...["helpfulness", "harmlessness"].map((key) => [key, (p) => p.estimates[key]]),
   ["front", (p) => (p.front ? 1 : 0)],
-  ...["helpfulness", "harmlessness", "refused risky", "refused benign", "KL (nats)"].map((key) => [key, (p) => p.estimates[key]]),
+  ...["refused risky", "refused benign", "KL (nats)"].map((key) => [key, (p) => p.estimates[key]]),
   ["tokens", (p) => p.tokens],
   ["missing", (p) => p.missing],
 ];
@@ -219,7 +220,7 @@ function showHealth() {
   cards.push(["cost", isAsked ? (usd === null ? "price not known" : `$${usd.toFixed(2)}`) : "$0", isAsked ? `${calls.toLocaleString("en")} calls` : "not asked by call"]);
   byId("health").replaceChildren(...cards.map(([name, value, small]) => make("div", {},
     make("dt", { textContent: name }), make("dd", {}, value, make("small", { textContent: small })))));
-  byId("judge-tables").replaceChildren(...group.sections.filter(isAboutJudge).map((section) => table(section, true)));
+  byId("judge-tables").replaceChildren(...group.sections.filter(isAboutJudge).map((section) => table(section, section.rows.length < 15)));
 }
 
 function isAboutJudge({ title }) {
@@ -290,7 +291,8 @@ function pair(place, left, right) {
 
 function answer(policy, place) {
   const number = said(policy, place), text = number === null ? null : data.texts[number];
-  const body = text ? make("p", { textContent: text })
+  const isLong = (text ?? "").length > 900;  // scrolls by itself, so that the keyboard has to reach it
+  const body = text ? make("p", { textContent: text, className: isLong ? "long" : "", tabIndex: isLong ? 0 : -1 })
     : make("p", { className: "empty", textContent: text === "" ? "(an empty response)" : "(was not asked this)" });
   const { title, baseline } = group.policies[policy];
   const against = baseline ? [] : verdicts(group.answers[policy], place, "");
@@ -317,7 +319,7 @@ function start() {
   document.documentElement.classList.add("js");
   if (data.groups.length > 1) {
     byId("tabs").append(...data.groups.map(({ heading, provenance }, place) => {
-      const tab = make("button", { type: "button", title: provenance, textContent: heading });
+      const tab = make("button", { type: "button", title: provenance, textContent: `${place + 1}: ${heading}` });
       tab.setAttribute("role", "tab");
       tab.addEventListener("click", () => showGroup(place));
       return tab;

@@ -1,4 +1,4 @@
-"""A made-up store of the size that a page has to bear: 30 policies, 212 prompts, an asked judge that sometimes fails."""
+"""A made-up store of the size that a page has to bear: 30 policies, 212 prompts, a judge that sometimes fails."""
 
 import json
 import random
@@ -66,7 +66,12 @@ def _write(world: World, spec: ArtifactSpec, chance: random.Random) -> None:
     ]
     lines = [*updates, {"step": 300.0, "eval_loss": 0.2, "eval_runtime": 3.0}]
     world.make(
-        spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {"metrics.jsonl": lines} if spec.kind == "stage" else {}
+        spec.kind,
+        spec.slug,
+        spec.recipe,
+        spec.labels,
+        spec.parents,
+        {"metrics.jsonl": lines} if spec.kind == "stage" else {},
     )
 
 

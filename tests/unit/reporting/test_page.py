@@ -1,9 +1,7 @@
 """The page of a report: everything in one file, every text as data, of any size."""
 
+import json
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -105,8 +103,6 @@ def test_the_script_may_run_and_no_other(large: Path) -> None:
 def test_any_text_survives_inside_a_script_element(text: str) -> None:
     written = write_json({"text": text, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
     assert "<" not in written
-    import json
-
     assert json.loads(written) == {"text": text, "nothing": None}
 
 

@@ -22,7 +22,7 @@ from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec, Store
 
-FILES = ["table.csv", "table.md", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg"]
+FILES = ["table.csv", "table.md", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg", "report.html"]
 KINDS = ["benign"] * 4 + ["risky"] * 4
 LABELS = {"model": "nano", "dataset": "demo", "seed": 0, "beta": None, "merge_ratio": None}
 
@@ -210,7 +210,7 @@ def test_terminal_is_at_most_120_wide_and_says_all(world: World, capsys: pytest.
     assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, harmlessness
     assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
-    assert printed.splitlines()[-6:] == [str(folder / name) for name in FILES]
+    assert printed.splitlines()[-7:] == [str(folder / name) for name in FILES]
 
 
 def test_the_same_store_gives_the_same_bytes(world: World) -> None:
@@ -283,7 +283,7 @@ def test_examples_can_not_move_the_cursor(world: World, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "\n    c long" in printed
-    assert max(map(len, printed.splitlines()[:-6])) <= 120
+    assert max(map(len, printed.splitlines()[:-7])) <= 120
 
 
 def test_figure_holds_every_bar_and_no_label_covers_another(world: World) -> None:

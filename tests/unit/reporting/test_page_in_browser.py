@@ -1,0 +1,210 @@
+"""The page in a real browser: it loads in time, asks for nothing, and every part of it works."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import HOSTILE, N_POLICIES, fill_store, read_data
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
+
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser: apt-get install chromium chromium-driver"),
+]
+#: No account, no updates, no look-ups.
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]) -> Path:
+    world = fill_store(tmp_path_factory.mktemp("browsed"), configure)
+    return world.report(bootstrap_rounds=50, max_missing=0.5) / "report.html"
+
+
+@pytest.fixture
+def browser(page: Path, tmp_path: Path) -> Iterator[Any]:
+    """Chromium with the page open at desktop size; at the end nothing was complained about and nothing fetched."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in (*QUIET, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    try:
+        resize(driver, DESKTOP)
+        driver.get(page.as_uri())
+        yield driver
+        assert driver.get_log("browser") == []
+        events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+        asked = [
+            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+        ]
+        assert page.as_uri() in asked
+        assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
+        assert driver.execute_script("return window.hacked") is None
+    finally:
+        driver.quit()
+
+
+def resize(driver: Any, size: tuple[int, int], height: int | None = None) -> None:
+    metrics = {"width": size[0], "height": height or size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def emulate(driver: Any, **features: str) -> None:
+    """`media="print"`, or features such as `prefers_color_scheme="dark"`."""
+    media = features.pop("media", "")
+    listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": listed})
+
+
+def find(driver: Any, selector: str) -> Any:
+    return driver.find_element(By.CSS_SELECTOR, selector)
+
+
+def find_all(driver: Any, selector: str) -> list[Any]:
+    return list(driver.find_elements(By.CSS_SELECTOR, selector))
+
+
+def chosen_title(driver: Any) -> str:
+    return str(find(driver, "#detail h3").text)
+
+
+def column(driver: Any, name: str) -> list[float]:
+    heads = [head.text.split(" ")[0] for head in find_all(driver, "#table thead th")]
+    cells = find_all(driver, f"#table tbody td:nth-child({heads.index(name) + 1})")
+    return [float(cell.text.split(" ")[0]) for cell in cells]
+
+
+def test_it_loads_within_two_seconds(browser: Any) -> None:
+    took = []
+    for _ in range(3):  # the machine may be busy with something else
+        browser.refresh()
+        took.append(browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd"))
+    assert 0 < min(took) < 2000
+    assert len(find_all(browser, "#figure .point")) == N_POLICIES
+
+
+def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> None:
+    policies = read_data(page)["groups"][0]["policies"]
+    at_first = chosen_title(browser)
+    pointer = webdriver.ActionChains(browser)
+    pointer.move_to_element(find(browser, "#figure [data-policy='0'] .shape")).perform()
+    assert chosen_title(browser) == policies[0]["title"] != at_first
+    pointer.move_to_element(find(browser, "h1")).perform()
+    assert chosen_title(browser) == at_first
+    browser.execute_script("document.querySelector('#figure .point').focus()")
+    for place in range(1, 4):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        assert chosen_title(browser) == policies[place]["title"]
+    shown = find(browser, "#detail").text
+    low, high = policies[3]["estimates"]["harmlessness"][1:3]
+    assert f"[{low:.2f}, {high:.2f}]" in shown
+    assert policies[3]["train"] in shown
+    assert [item.text.split("\n")[0] for item in find_all(browser, "#detail .line li")][:2] == ["nano", "SFT"]
+    assert len(find_all(browser, "#figure .front-line")) == 1
+    assert len(find_all(browser, "#figure .on-front")) == sum(policy["front"] for policy in policies)
+    find(browser, "#front").click()
+    assert find_all(browser, "#figure .on-front") == []
+
+
+def test_a_heading_sorts_the_table(browser: Any) -> None:
+    heading = "#table thead th:nth-child(5) button"
+    assert find(browser, heading).text.startswith("harmlessness")
+    find(browser, heading).send_keys(Keys.ENTER)
+    values = column(browser, "harmlessness")
+    assert values == sorted(values, reverse=True)
+    assert find(browser, "#table th[aria-sort=descending]").text.startswith("harmlessness")
+    browser.switch_to.active_element.send_keys(Keys.SPACE)
+    assert column(browser, "harmlessness") == values[::-1]
+    assert len(find_all(browser, "#table th[aria-sort=ascending]")) == 1
+
+
+def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) -> None:
+    data = read_data(page)
+    group = data["groups"][0]
+    Select(find(browser, "#left")).select_by_index(2)
+    Select(find(browser, "#right")).select_by_index(5)
+    place = next(place for place, entry in enumerate(group["prompts"]) if entry["kind"] == "risky")
+    Select(find(browser, "#kind")).select_by_value("risky")
+    assert find(browser, "#count").text == "20 of 83 prompts, 212 in all."
+    for side, policy in zip(find_all(browser, ".pair:first-child article"), (2, 5), strict=True):
+        assert data["texts"][group["answers"][policy]["texts"][place]] == side.find_element(By.CSS_SELECTOR, "p").text
+        verdict = group["answers"][policy]["safety"][place]
+        word = verdict if isinstance(verdict, str) else {0: "lost", 0.5: "tied", 1: "won"}[verdict]
+        assert f"harmlessness: {word}" in side.text
+        assert group["policies"][policy]["title"] in side.text
+    find(browser, "#more").click()
+    assert len(find_all(browser, ".pair")) == 40
+    Select(find(browser, "#category")).select_by_value("weapons")
+    wanted = sum(entry["kind"] == "risky" and entry["category"] == "weapons" for entry in group["prompts"])
+    assert len(find_all(browser, ".pair")) == wanted
+    Select(find(browser, "#which")).select_by_value("failed")
+    assert len(find_all(browser, ".pair .failed")) >= len(find_all(browser, ".pair"))
+
+
+def test_hostile_text_is_only_text(browser: Any, page: Path) -> None:
+    data = read_data(page)
+    number = data["texts"].index(HOSTILE)
+    policy = next(place for place, entry in enumerate(data["groups"][0]["answers"]) if number in entry["texts"])
+    Select(find(browser, "#left")).select_by_index(policy)
+    find(browser, "#search").send_keys("</script>")
+    assert "window.hacked = 1" in find(browser, ".pair article p").text
+    assert find_all(browser, "#pairs script, #pairs img") == []
+
+
+def test_curves_and_categories_follow_their_controls(browser: Any) -> None:
+    cards = len(find_all(browser, "#charts .card"))
+    assert cards > 5
+    find(browser, "#charts svg").send_keys(Keys.ARROW_RIGHT)
+    assert find(browser, "#charts .card p").text.startswith("update 1: 0.")
+    Select(find(browser, "#metric")).select_by_value("rewards/margins")
+    assert len(find_all(browser, "#charts .card")) == cards
+    before = find(browser, "#category-bars").text
+    Select(find(browser, "#category-criterion")).select_by_value("safety")
+    assert find(browser, "#category-bars").text != before
+    assert len(find_all(browser, "#category-bars .rate")) == 8
+    assert "flip rate" in find(browser, "#health").text
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_nothing_is_wider_than_the_screen(browser: Any, tmp_path: Path, size: tuple[int, int], scheme: str) -> None:
+    emulate(browser, prefers_color_scheme=scheme)
+    resize(browser, size)
+    browser.refresh()
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    unnamed = "return [...document.querySelectorAll('select, input')].filter((e) => !e.labels.length).length"
+    assert browser.execute_script(unnamed) == 0
+    resize(browser, size, 3000)
+    picture = tmp_path / f"{'desktop' if size == DESKTOP else 'phone'}.png"
+    assert browser.save_screenshot(str(picture))
+    print(picture)  # noqa: T201
+
+
+def test_paper_and_browsers_without_script_get_the_static_figure(browser: Any) -> None:
+    assert not find(browser, ".still img").is_displayed()
+    emulate(browser, media="print")
+    assert find(browser, ".still img").is_displayed()
+    assert not find(browser, "#figure").is_displayed()
+    emulate(browser)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.refresh()
+    assert find(browser, ".still img").is_displayed()
+    assert find(browser, ".still img").size["width"] > 500
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -47,7 +47,7 @@ class Descent:
 
     @property
     def has_base(self) -> bool:
-        return self.stages[0].recipe["loss"]["name"] == "sft"
+        return bool(self.stages[0].recipe["loss"]["name"] == "sft")
 
     @property
     def aligned(self) -> tuple[Manifest, ...]:

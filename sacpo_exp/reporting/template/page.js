@@ -330,7 +330,7 @@ function start() {
     });
   } else byId("tabs").remove();
   byId("bars").onchange = byId("front").onchange = toggleLayers;
-  byId("filters").addEventListener("input", () => { limit = PAGE; showResponses(); });
+  for (const kind of ["input", "change"]) byId("filters").addEventListener(kind, () => { limit = PAGE; showResponses(); });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("more").onclick = () => { limit += PAGE; showResponses(); };
   window.matchMedia("(max-width: 52rem)").addEventListener("change", () => { showFigure(); choose(pinned, true); });

@@ -17,7 +17,7 @@ N_POLICIES = 30
 N_PROMPTS = 212  # the paper's 129 and 83
 CATEGORIES = ("cooking", "travel", "gardens", "medicine", "money", "weapons", "privacy", "animals")
 #: Text that would run if it ever became markup.
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028 \ud83d"
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028"
 FINGERPRINTS = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 
 
@@ -33,7 +33,7 @@ def fill_store(outputs: Path, configure: Callable[..., Any]) -> World:
     world.baseline = policies[0]
     words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
     texts = {spec.id: [make_text(chance, words) for _ in range(N_PROMPTS)] for spec in policies}
-    texts[policies[1].id][0] = HOSTILE
+    texts[policies[1].id][:2] = [HOSTILE, "half a character: \ud83d"]
     for place, spec in enumerate(policies):
         skill = [0.45 + 0.4 * chance.random() + 0.004 * place for _ in range(2)]
         records = [make_record(chance, n, spec, texts, policies[0].id, skill) for n in range(N_PROMPTS)]

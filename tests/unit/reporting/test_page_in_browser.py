@@ -46,13 +46,13 @@ def browser(page: Path, tmp_path: Path) -> Iterator[Any]:
     driver = webdriver.Chrome(options, Service(DRIVER))
     try:
         resize(driver, DESKTOP)
+        emulate(driver, prefers_reduced_motion="reduce")  # a click can't hit what is still scrolling
         driver.get(page.as_uri())
         yield driver
         assert driver.get_log("browser") == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-        asked = [
-            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
-        ]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        asked = [entry["request"]["url"] for entry in sent if entry["documentURL"].startswith(page.as_uri())]
         assert page.as_uri() in asked
         assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
         assert driver.execute_script("return window.hacked") is None

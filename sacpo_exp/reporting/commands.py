@@ -99,6 +99,8 @@ def _choose_groups(descent: Descent) -> tuple[list[str], Manifest]:
     groups.append(f"order={ORDERS[criteria[0]]}_{'only' if len(criteria) == 1 else 'first'}")
     losses = [stage.recipe["loss"]["name"] for stage in descent.aligned] or ["dpo"]
     groups.append(f"objective={losses[0] if len(set(losses)) == 1 else '_then_'.join(losses)}")
+    if adapter := descent.stages[-1].recipe.get("adapter"):
+        groups.append(f"adapter={'qlora' if adapter['quantize'] else 'lora'}")
     for name, data in zip(_names(descent), descent.data, strict=True):
         if data.id != main.id:
             groups.append(f"dataset@stages.{name}.dataset={data.labels['dataset']}")
@@ -125,7 +127,7 @@ def _list_values(descent: Descent, main: Manifest) -> dict[str, Any]:
     """Every setting that is known from what is stored."""
     wanted = _given(descent, main) | _prefix("optimization", descent.stages[-1].recipe["optimization"])
     last = descent.stages[-1].recipe
-    wanted["seed"] = last["seed"]
+    wanted |= _prefix("adapter", last.get("adapter", {})) | {"seed": last["seed"]}
     for name, stage in zip(_names(descent), descent.stages, strict=True):
         if descent.is_naive and name == "second":
             continue  # the settings of the first stage, and `beta`, are those of both
@@ -135,21 +137,24 @@ def _list_values(descent: Descent, main: Manifest) -> dict[str, Any]:
         if "beta" in stage.recipe:
             is_last = stage is descent.stages[-1] or descent.is_naive
             wanted["beta" if is_last else f"stages.{name}.beta"] = stage.recipe["beta"]
-        wanted |= _hardware(stage.recipe)
+    wanted |= _hardware(descent)
     if descent.merge:
         wanted |= {"merge": "naive"} if descent.is_naive else {}
         wanted["merge_ratio"] = descent.merge.recipe["ratio"]
     return wanted
 
 
-def _hardware(recipe: dict[str, Any]) -> dict[str, Any]:
-    """What of the machine decides the content: the batch of KTO, and whether 16-bit weights have a float32 copy."""
+def _hardware(descent: Descent) -> dict[str, Any]:
+    """What of the machine decides the content: the batch of KTO or of dropout, and a float32 copy of 16-bit weights."""
     values: dict[str, Any] = {}
-    if "micro_batch_size" in recipe:
-        rows = recipe["per_device_batch_size"]
+    if sharing := [stage.recipe for stage in descent.stages if "micro_batch_size" in stage.recipe]:
+        # Each stage has what the hardware takes, or all of a smaller global batch.
+        largest = max(sharing, key=lambda recipe: int(recipe["per_device_batch_size"]))
+        rows = largest["per_device_batch_size"]
         values["hardware.per_device_train_batch_size"] = rows
-        values["hardware.processes"] = recipe["micro_batch_size"] // rows
-    if recipe["optimization"]["dtype"] != "float32" and "float32_copy" not in recipe:
+        values["hardware.processes"] = largest["micro_batch_size"] // rows
+    last = descent.stages[-1].recipe
+    if last["optimization"]["dtype"] != "float32" and "float32_copy" not in last and "adapter" not in last:
         values["hardware.zero_stage"] = 2  # any stage from 1 on gives the same
     return values
 

@@ -29,6 +29,7 @@ SLOW = [
     (["model=tiny", "model.chat_template='it\\'s {{{{ messages }}}} \\\\'"], None),
     (["dataset=local", "dataset.path={rows}", "dataset.drop_ties=true", "dataset.seed=2"], None),
     (["dataset@stages.second.dataset=local", "stages.second.dataset.path={rows}"], None),
+    (["adapter=lora", "adapter.r=8", "adapter.lora_dropout=0.1", "adapter.target_modules=[v_proj,q_proj]"], None),
     (["model=local", "model.path={model}", "dataset.flip_fraction=0.25"], None),
 ]
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]

@@ -84,7 +84,8 @@ function showDetail(policy) {
     ? [command(policy.train), command(policy.eval), make("p", { className: "note", textContent: policy.exact
       ? "Computed to lead to this very policy. hardware=… as your machine has it; judge and prompts by name only."
       : "As far as it is stored: something else was set besides, so that it leads to another policy." })]
-    : [make("p", { className: "note", textContent: "What is stored of this policy does not say how it was made." })];
+    : [make("p", { className: "note", textContent: policy.line.length === 1 && (policy.baseline || data.made[policy.id]?.kind === "model")
+      ? "As it came: nothing was trained here." : "What is stored of this policy does not say how it was made." })];
   byId("detail").replaceChildren(
     make("h3", { textContent: policy.title }), ...badges, list,
     make("h4", { textContent: "Lineage" }), line,

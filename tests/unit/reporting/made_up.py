@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window
 FINGERPRINTS = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 
 
-def fill_store(outputs: Path, configure: Callable[..., Any]) -> World:
-    """Policies of two orders with several β and q, each judged with random answers; the first answer is hostile."""
+def fill_store(outputs: Path, configure: Callable[..., Any], orders: Sequence[str]) -> World:
+    """Policies of one or two orders with several β and q, judged with random answers, of which one is hostile."""
     world = World.__new__(World)
     world.outputs, world.store, world.seconds = outputs, Store(outputs / "store"), 0
     chance = random.Random(0)
-    made = list_policies(configure)
+    made = list_policies(configure, orders)
     for spec in made.values():
         _write(world, spec, chance)
     policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
@@ -46,12 +46,13 @@ def fill_store(outputs: Path, configure: Callable[..., Any]) -> World:
     return world
 
 
-def list_policies(configure: Callable[..., Any]) -> dict[str, ArtifactSpec]:
-    """Everything that sweeps over β and q in both orders make, by id, as `train` plans it."""
+def list_policies(configure: Callable[..., Any], orders: Sequence[str]) -> dict[str, ArtifactSpec]:
+    """Everything that sweeps over β and q make, by id, as `train` plans it."""
     made: dict[str, ArtifactSpec] = {}
-    for order in ("helpful_first", "safety_first"):
+    betas = (0.1, 0.05, 0.025, 0.01) if len(orders) == 2 else (0.4, 0.3, 0.2, 0.1, 0.05, 0.025, 0.01)
+    for order in orders:
         config = configure("model=nano", f"order={order}", "merge_ratio=0.5")
-        for beta in (0.1, 0.05, 0.025, 0.01):
+        for beta in betas:
             for ratio in (0.25, 0.5, 0.75):
                 stages = replace(config.stages, second=replace(config.stages.second, beta=beta))
                 plan = make_plan(replace(config, beta=beta, stages=stages, merge_ratio=ratio), FINGERPRINTS)

@@ -21,7 +21,7 @@ MOST = 12_000_000
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]) -> Path:
     """The page over 30 policies and 212 prompts."""
-    world = fill_store(tmp_path_factory.mktemp("large"), configure)
+    world = fill_store(tmp_path_factory.mktemp("large"), configure, ["helpful_first"])
     return world.report(bootstrap_rounds=50, max_missing=0.5) / "report.html"
 
 

@@ -31,7 +31,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]) -> Path:
-    world = fill_store(tmp_path_factory.mktemp("browsed"), configure)
+    world = fill_store(tmp_path_factory.mktemp("browsed"), configure, ["helpful_first", "safety_first"])
     return world.report(bootstrap_rounds=50, max_missing=0.5) / "report.html"
 
 

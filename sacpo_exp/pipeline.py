@@ -31,6 +31,7 @@ from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.sweeping.state import note_plan
+from sacpo_exp.tracking.describing import track_stage
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
         parent = locate(run, stage.parent)
         view = prepare(run, stage) / view_of(stage)
         log.info("trains   %s", stage.artifact.id)
+        trackers = run.config.tracker.chosen()
         return run_stage(
             StageJob(
                 config=config_of(run, stage),
@@ -174,6 +176,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
                 folder=str(folder.resolve()),
                 accumulation=stage.accumulation,
                 per_device=stage.per_device,
+                tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
             ),
             nodes,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 import pytest
 
-from sacpo_exp.config.loading import CONF, register_schemas, search_path, to_config
+from sacpo_exp.config.loading import CONF, register_schemas, register_trackers, search_path, to_config
 from sacpo_exp.config.messages import SCHEMAS, translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
@@ -103,6 +103,8 @@ def configure() -> Callable[..., Any]:
         with translated_errors(CONF, command):
             if key not in composed:
                 folder = search_path(command)
+                if command == "report":
+                    register_trackers()
                 groups = (
                     hydra.initialize_config_dir(folder, version_base="1.3")
                     if folder

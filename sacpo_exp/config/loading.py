@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.config.automatic import fill_hardware
@@ -19,7 +20,8 @@ from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.submitted import awaited_jobs
-from sacpo_exp.config.sweeps import sweep_dir
+from sacpo_exp.config.sweeps import name_group, sweep_dir
+from sacpo_exp.config.tracking import find_tracker_problems
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
 from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
 from sacpo_exp.sweeping.state import recorded
@@ -38,6 +40,8 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
     Problems end the process with one message and exit code 2, before anything heavy is imported.
     """
     register_schemas()
+    if config_name == "report":
+        register_trackers()
     # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     quiet_libraries()
@@ -92,6 +96,10 @@ class Jobs(Generic[Config]):
     def configure(self, composed: DictConfig) -> Config:
         """The checked configuration of Hydra's present job, written as `resolved.yaml` into its folder."""
         config: Config = to_config(composed, self._schema, list(HydraConfig.get().overrides.task))
+        if problems := list(find_tracker_problems(config.tracker)):
+            raise ConfigError(problems)
+        if config.tracker.group is None and config.tracker.chosen():
+            config.tracker.group = name_group(present_sweep() or job_folder())
         write_resolved(config, job_folder())
         return config
 
@@ -99,6 +107,12 @@ class Jobs(Generic[Config]):
 def job_folder() -> Path:
     """The run folder of Hydra's present job."""
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def present_sweep() -> Path | None:
+    """The folder of the sweep that Hydra's present job belongs to; None for a job by itself."""
+    settings = HydraConfig.get()
+    return Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
 
 
 def quiet_libraries() -> None:
@@ -121,6 +135,13 @@ def register_schemas() -> None:
     store.store("report", OmegaConf.load(CONF / "report.yaml"))
     OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("gpus", _gpus_per_node, replace=True)
+
+
+def register_trackers() -> None:
+    """Give `report`, which has no folder of groups, this one. Other commands would find it twice, and Hydra says so."""
+    for path in (CONF / "tracker").glob("*.yaml"):
+        package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
+        ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
 
 
 def search_path(config_name: str) -> str | None:

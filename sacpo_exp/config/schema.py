@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.config.store import StoreConfig
+from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
 
 
 class Criterion(Enum):
@@ -86,13 +87,6 @@ class Interval(Enum):
 class RatingMethod(Enum):
     bradley_terry = "bradley_terry"
     elo_online = "elo_online"
-
-
-class WandbMode(Enum):
-    auto = "auto"  # online with a key in the environment, else offline
-    online = "online"
-    offline = "offline"
-    disabled = "disabled"
 
 
 @dataclass
@@ -220,18 +214,6 @@ class JudgeConfig:
 
 
 @dataclass
-class WandbConfig:
-    project: str = MISSING
-    entity: str | None = None
-    mode: WandbMode = WandbMode.auto
-
-
-@dataclass
-class TrackerConfig:
-    wandb: WandbConfig | None = None
-
-
-@dataclass
 class PathsConfig:
     outputs: str = MISSING
 
@@ -288,6 +270,7 @@ class StageJob:
     per_device: int = MISSING
     checkpoint: str | None = None  # to go on from
     deepspeed: str | None = None  # file with its settings
+    tracked: TrackedRun | None = None  # what trackers are told; null: there are none
 
 
 @dataclass
@@ -303,4 +286,5 @@ class ReportConfig:
     rating: RatingMethod = MISSING
     seed: int = MISSING
     examples: int = MISSING
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING

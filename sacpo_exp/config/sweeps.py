@@ -1,5 +1,6 @@
 """The jobs that a multirun command asks for, read back from what Hydra wrote of it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,3 +34,9 @@ def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
 def sweep_dir(outputs: str) -> str:
     """Hydra's usual ./multirun, unless the user has moved the outputs: then it moves with them."""
     return "multirun" if outputs == "outputs" else f"{outputs}/multirun"
+
+
+def name_group(folder: Path) -> str:
+    """What trackers call a sweep, or a run by itself: its folder's name, with the day where Hydra's default has one."""
+    day = folder.parent.name
+    return f"{day}_{folder.name}" if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else folder.name

@@ -31,11 +31,15 @@ class Store:
     Args:
         root: usually `outputs/store`; made when the first artifact is.
         mirror: where finished artifacts are put too, and missing ones looked for.
+
+    Attributes:
+        made: ids of the artifacts that were made through this object, not found.
     """
 
     def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
         self.root = root
         self.mirror = mirror
+        self.made: set[str] = set()
         self._announced: set[str] = set()
         self._refused: set[str] = set()
         self._shared: set[str] = set()
@@ -107,6 +111,7 @@ class Store:
         make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
         _replace_folder(partial, final)
         self._announced.add(spec.id)
+        self.made.add(spec.id)
         log.info("finished %s in %.0f s", final, time.monotonic() - start)
 
     def fetch(self, kind: str, artifact_id: str) -> bool:

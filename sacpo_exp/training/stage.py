@@ -14,7 +14,8 @@ from sacpo_exp.memory_plan.shapes import check_shape
 from sacpo_exp.models.loading import Location, load_tokenizer
 from sacpo_exp.models.memory import keep_freed_memory
 from sacpo_exp.stopping import Stop
-from sacpo_exp.tracking.wandb_run import tracked
+from sacpo_exp.tracking.callbacks import attach
+from sacpo_exp.tracking.opening import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, checkpoint_sealer
 from sacpo_exp.training.monitor import stage_monitor
@@ -68,12 +69,14 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
     policy = load_parent(job, location)
     check_shape(job.config.model, policy.config.to_dict(), location.path)
-    view = Path(job.view)
-    with scoring_completions_only(), tracked(job):
-        trainer = build_trainer(job, stage, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
+    place, is_continued = (job.config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
+    with scoring_completions_only(), tracked(job.config.tracker, job.tracked, *place, is_continued) as tracking:
+        rows = [read_view(Path(job.view), part) for part in ("train", "heldout")]
+        trainer = build_trainer(job, stage, policy, tokenizer, *rows, report_to=tracking.names)
         quiet(trainer)
         if job.config.adapter is not None:
             ready_adapter(trainer.model, job.config.adapter)
+        attach(trainer, tracking)
         trainer.add_callback(stage_monitor(job, is_fresh=job.checkpoint is None))
         trainer.add_callback(checkpoint_sealer(Layout.of(job.config.hardware)))
         trainer.add_callback(training_stopper(stop))
@@ -81,8 +84,12 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         if trainer.state.global_step < trainer.state.max_steps:
             return None
         trainer.evaluate()
-    save_policy(trainer, job, location, folder)
-    return summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
+        save_policy(trainer, job, location, folder)
+        metrics = summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
+        tracking.log_scores(metrics)
+        tracking.log_policy(folder, metrics)
+        tracking.is_complete = True
+    return metrics
 
 
 def join_group(hardware: HardwareConfig) -> None:

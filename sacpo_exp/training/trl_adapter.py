@@ -1,6 +1,6 @@
 """Our names to TRL's. The only file that knows its trainers and their arguments."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,9 @@ def build_trainer(
     tokenizer: "PreTrainedTokenizerBase",
     train: "Dataset",
     heldout: "Dataset",
+    report_to: Sequence[str] = (),
 ) -> "Trainer":
-    """The TRL trainer of a stage.
+    """The TRL trainer of a stage, which logs to the trackers that `report_to` names.
 
     Reference log-probabilities are computed here, from `policy` as it was loaded, before any update and before a
     checkpoint is resumed: starting point and reference are the same policy by construction.
@@ -33,7 +34,7 @@ def build_trainer(
 
     from sacpo_exp.training.tokenised import TokenisedDPOTrainer, TokenisedKTOTrainer
 
-    arguments = common_arguments(job, stage)
+    arguments = common_arguments(job, stage) | {"report_to": list(report_to)}
     train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
     data["peft_config"] = peft_settings(job.config.adapter)
@@ -85,7 +86,6 @@ def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
         "save_steps": hardware.save_steps,
         "save_total_limit": 2,  # one more than needed: the newest may be half written when the process dies
-        "report_to": ["wandb"] if config.tracker.wandb else [],
         "run_name": job.artifact_id,
         "disable_tqdm": True,
     }

@@ -56,6 +56,9 @@ OWNERS = {
     "fsspec": ("store.remote",),
     "statsmodels": ("scoring",),
     "submitit": ("config.submitted",),
+    "wandb": ("tracking.wandb_tracker",),
+    "mlflow": ("tracking.mlflow_tracker",),
+    "trackio": ("tracking.trackio_tracker",),
 }
 
 #: Too heavy for module level, so that every mistake is told before they are read, with the packages that may.
@@ -70,6 +73,9 @@ HEAVY = {
     "peft": (),
     "bitsandbytes": (),
     "openai": (),
+    "wandb": (),
+    "mlflow": (),
+    "trackio": (),
     "statsmodels": (),
     "scipy": (),
     "pandas": ("reporting",),

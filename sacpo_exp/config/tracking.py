@@ -1,0 +1,91 @@
+"""Trackers: what can be set of each, and what all of them are told of a run."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+#: Packages of the trackers that are extras of ours; wandb is a requirement.
+EXTRAS = ("mlflow", "trackio")
+
+
+class WandbMode(Enum):
+    auto = "auto"  # online with a key in the environment, else offline
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+class LogModel(Enum):
+    """What a tracker gets of a trained policy."""
+
+    none = "none"
+    metadata = "metadata"  # its id, recipe, parents and metrics
+    full = "full"  # its weights too
+
+
+@dataclass
+class WandbConfig:
+    project: str = MISSING
+    entity: str | None = None
+    mode: WandbMode = WandbMode.auto
+    log_model: LogModel = LogModel.metadata
+
+
+@dataclass
+class MlflowConfig:
+    """The server is named by `MLFLOW_TRACKING_URI`; without it runs go to `<outputs>/mlflow.db`."""
+
+    log_model: LogModel = LogModel.metadata
+
+
+@dataclass
+class TrackioConfig:
+    """Runs go to `<outputs>/trackio`."""
+
+    project: str = MISSING
+
+
+@dataclass
+class TrackerConfig:
+    """Any number of trackers. `group` null: the name of the sweep's folder, or of the run's where there is no sweep."""
+
+    group: str | None = None
+    wandb: WandbConfig | None = None
+    mlflow: MlflowConfig | None = None
+    trackio: TrackioConfig | None = None
+
+    def chosen(self) -> dict[str, Any]:
+        """The chosen trackers by name."""
+        trackers = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
+        return {name: tracker for name, tracker in trackers.items() if tracker is not None}
+
+
+@dataclass
+class TrackedRun:
+    """What trackers are told of a run: plain values, no path and no secret.
+
+    Attributes:
+        id: of the artifact that the run makes; its name in every tracker.
+        kind: `stage`, `evaluation` or `report`.
+        config: what determines the artifact, and what people look for.
+        parents: artifact id → `policy` or `dataset`.
+    """
+
+    id: str = MISSING
+    kind: str = MISSING
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+
+
+def find_tracker_problems(tracker: TrackerConfig) -> Iterator[str]:
+    """Chosen trackers whose package is not installed; said before anything is trained for them."""
+    for name in EXTRAS:
+        found = importlib.util.find_spec(name)
+        # A folder of that name in the working directory is found too; it has no origin.
+        if name in tracker.chosen() and (found is None or found.origin is None):
+            yield f"`tracker={name}` needs a package that is not installed. Try: pip install 'sacpo_exp[{name}]'"

@@ -1,0 +1,141 @@
+"""wandb: online with a key, offline without or when it can't be reached; nothing about this machine is sent."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.config.tracking import LogModel, TrackedRun, WandbConfig, WandbMode
+from sacpo_exp.tracking.interface import Cell
+from sacpo_exp.tracking.opening import Opening
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a run waits for the server at its begin and at its end; what was not sent by then lies on the disk.
+PATIENCE = 15.0
+#: What has been said or found out in this process, so that the stages to come need not do it again.
+_known: set[str] = set()
+
+
+class WandbTracker:
+    """A run of wandb whose id is the artifact's, so that a resumed stage continues it."""
+
+    name = "wandb"
+
+    def __init__(self, opening: Opening) -> None:
+        # Read by transformers' callback, which would upload checkpoints.
+        os.environ["WANDB_LOG_MODEL"] = "false"
+        self._settings: WandbConfig = opening.settings
+        self._tracked = opening.run
+        self._run = _start(opening)
+        self._run.define_metric("train/global_step")
+        self._use_parents()
+
+    def adopt(self, callback: Any) -> None:
+        """transformers' callback takes the run that is open."""
+
+    def log_scores(self, scores: Mapping[str, float]) -> None:
+        self._run.summary.update(dict(scores))
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def log_figure(self, name: str, path: Path) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Image(str(path))})
+
+    def log_policy(self, folder: Path, metrics: Mapping[str, Any]) -> None:
+        if self._settings.log_model == LogModel.none:
+            return
+        policy = _artifact(self._tracked.id, "policy", _describe(self._tracked) | {"metrics": dict(metrics)})
+        if self._settings.log_model == LogModel.full:
+            for path in sorted(path for path in folder.iterdir() if path.is_file()):
+                policy.add_file(str(path))  # a copy, for the folder is renamed when the stage is whole
+        self._run.log_artifact(policy)
+
+    def finish(self, is_complete: bool) -> None:
+        self._run.finish(exit_code=0 if is_complete else 1)
+
+    def _use_parents(self) -> None:
+        """Lineage: what the run is made from. Offline only drafts can be named, which is not in wandb's public way."""
+        if self._settings.log_model == LogModel.none:
+            return
+        for parent, kind in self._tracked.parents.items():
+            draft = _artifact(parent, kind, {"id": parent})
+            if self._run.offline:
+                self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
+                continue
+            try:
+                self._run.use_artifact(f"{draft.name}:latest")
+            except Exception:  # never logged there, or by another project
+                self._run.use_artifact(draft)
+
+
+def choose_mode(settings: WandbConfig, environment: Mapping[str, str]) -> str:
+    """wandb's own name of the mode: `auto` is what WANDB_MODE says, else online with a key and offline without."""
+    if settings.mode != WandbMode.auto:
+        return str(settings.mode.value)
+    return environment.get("WANDB_MODE") or ("online" if environment.get("WANDB_API_KEY") else "offline")
+
+
+def _start(opening: Opening) -> Any:
+    mode = choose_mode(opening.settings, os.environ)
+    if mode == "online" and "unreachable" not in _known:
+        try:
+            return _init(opening, mode)
+        except Exception as error:  # a wrong key, no network, a server that is down: none of it stops a run
+            _known.add("unreachable")
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            log.warning("tracks   offline, for wandb did not take the run: %s", reason)
+    mode = "offline" if mode == "online" else mode
+    if mode == "offline" and "offline" not in _known:
+        _known.add("offline")
+        folder = os.path.relpath(opening.outputs / "wandb")
+        log.info("tracks   offline; upload with: wandb sync %s/offline-run-*", folder)
+    return _init(opening, mode)
+
+
+def _init(opening: Opening, mode: str) -> Any:
+    import wandb
+
+    settings: WandbConfig = opening.settings
+    opening.outputs.mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        project=settings.project,
+        entity=settings.entity,
+        dir=str(opening.outputs),
+        id=opening.run.id,
+        name=opening.run.id,
+        group=opening.group,
+        job_type=opening.run.kind,
+        tags=[tag[:64] for tag in opening.run.tags],  # wandb takes no longer ones
+        config=_describe(opening.run),
+        mode=mode,  # type: ignore[arg-type]
+        resume="allow" if opening.is_continued and mode == "online" else None,
+        settings=wandb.Settings(
+            # Host, user, program, its arguments, the git remote, what the terminal shows: none of it is sent.
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            disable_git=True,
+            disable_code=True,
+            console="off",
+            host="",
+            silent=True,
+            init_timeout=PATIENCE,
+            finish_timeout=PATIENCE,
+        ),
+    )
+
+
+def _describe(run: TrackedRun) -> dict[str, Any]:
+    return {**run.config, "artifact": run.id, "parents": run.parents}
+
+
+def _artifact(artifact_id: str, kind: str, metadata: dict[str, Any]) -> Any:
+    import wandb
+
+    return wandb.Artifact(artifact_id, kind, metadata=metadata)

@@ -7,6 +7,7 @@ from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
 from sacpo_exp.evaluation.judging import check_access, judge_contest
 from sacpo_exp.evaluation.responding import diverge
+from sacpo_exp.evaluation.tracking import track_evaluations
 from sacpo_exp.launching.answers import check_engine
 from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import Run, merge, open_run, require_trained
@@ -43,6 +44,7 @@ def evaluate(config: EvalConfig) -> None:
             if name != "baseline":
                 diverge(run, policy)
     if judged:
+        track_evaluations(run, judged)
         log.info("next     python -m sacpo_exp.report")
 
 

@@ -1,9 +1,15 @@
 """`python -m sacpo_exp.report`: tables, figures, examples and a page over everything that has been evaluated."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import ReportConfig
+from sacpo_exp.config.tracking import TrackedRun
+from sacpo_exp.tracking.opening import tracked
+
+if TYPE_CHECKING:
+    from sacpo_exp.reporting.scores import GroupScores
 
 
 def main() -> None:
@@ -39,7 +45,26 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.files import write_report
     from sacpo_exp.reporting.lineage import read_lineage
 
-    print("\n".join(str(path) for path in write_report(scores, read_lineage(store), outputs / "report")))
+    files = write_report(scores, read_lineage(store), outputs / "report")
+    print("\n".join(str(path) for path in files))
+    if config.tracker.chosen():
+        track_report(config, scores, files)
+
+
+def track_report(config: ReportConfig, scores: "list[GroupScores]", files: list[Path]) -> None:
+    """Log the table over all policies and the figures as one run, the same for the same policies."""
+    from sacpo_exp.reporting.summary import summarize_policies
+    from sacpo_exp.store import content_hash
+
+    columns, rows = summarize_policies(scores)
+    ids = sorted(policy.policy.id for group in scores for policy in group.policies)
+    tags = sorted({str(row[columns.index(name)]) for row in rows for name in ("model", "dataset")} - {"None"})
+    run = TrackedRun(f"report-{content_hash(ids)[:10]}", "report", tags, {"policies": ids}, dict.fromkeys(ids, "policy"))
+    with tracked(config.tracker, run, config.paths.outputs) as tracking:
+        tracking.log_table("policies", columns, rows)
+        for path in (path for path in files if path.suffix == ".png"):
+            tracking.log_figure(path.stem, path)
+        tracking.is_complete = True
 
 
 if __name__ == "__main__":

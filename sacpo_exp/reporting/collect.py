@@ -29,7 +29,7 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
     parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for entry in _select(by_kind["judgments"], model, dataset):
-        parted[_comparability(entry[1])].append(_read_evaluation(store, entry, by_kind["divergence"]))
+        parted[_comparability(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
     lineage = {m.id: m.parents for kind in ("model", "stage", "merge") for _, m in by_kind[kind]}
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     groups = [make_group(matches, lineage, metrics.get(key[0], {}), key[-1]) for key, matches in parted.items()]
@@ -67,7 +67,8 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
     ]
 
 
-def _read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
+def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
+    """One match, with the newest of the `divergences` that is about its policy."""
     folder, manifest = entry
     ids = [manifest.labels[key] for key in ("policy_id", "baseline_id")]
     fitting = [other for other in divergences if [other[1].labels[key] for key in ("policy_id", "baseline_id")] == ids]

@@ -117,7 +117,7 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
     return GroupScores(
         group,
         resampling.confidence,
-        tuple(_score_policy(policy, settings) for policy in group.policies),
+        tuple(score_policy(policy, settings) for policy in group.policies),
         tuple(
             _compare(policy, group.find(parent), settings)
             for policy in group.policies
@@ -132,7 +132,8 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
     )
 
 
-def _score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
+def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
+    """Everything that is measured of one policy against its opponent."""
     records, resampling, most = policy.records, settings.resampling, settings.max_missing
     nothing = bootstrap_mean([], resampling)
     return PolicyScores(

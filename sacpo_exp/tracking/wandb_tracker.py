@@ -26,6 +26,7 @@ class WandbTracker:
     def __init__(self, opening: Opening) -> None:
         # Read by transformers' callback, which would upload checkpoints.
         os.environ["WANDB_LOG_MODEL"] = "false"
+        os.environ.setdefault("WANDB_SILENT", "true")
         self._settings: WandbConfig = opening.settings
         self._tracked = opening.run
         self._run = _start(opening)

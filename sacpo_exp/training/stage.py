@@ -86,7 +86,8 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         trainer.evaluate()
         save_policy(trainer, job, location, folder)
         metrics = summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
-        tracking.log_scores(metrics)
+        # Not those of training, whose names are the curves'.
+        tracking.log_scores({name: value for name, value in metrics.items() if name.startswith("heldout/")})
         tracking.log_policy(folder, metrics)
         tracking.is_complete = True
     return metrics

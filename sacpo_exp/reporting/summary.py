@@ -1,0 +1,63 @@
+"""One row per policy over all groups, with plain numbers: what trackers show as a table, and the names they get."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.scoring.intervals import Estimate
+
+Cell = str | float | int | None
+LOSS = re.compile(r"([A-Z]+)\(([HS])\)")
+ORDERS = {"H": "helpful_only", "S": "safety_only", "HS": "helpful_first", "SH": "safety_first"}
+
+
+def summarize_policies(scores: Sequence[GroupScores]) -> tuple[list[str], list[list[Cell]]]:
+    """Columns, and one row per policy; None where nothing was measured."""
+    rows = [
+        _describe(group, row) | {name.replace("/", "_"): value for name, value in name_scores(row).items()}
+        for group in scores
+        for row in group.policies
+    ]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return columns, [[row.get(name) for name in columns] for row in rows]
+
+
+def name_scores(row: PolicyScores) -> dict[str, float]:
+    """What was measured of a policy, by name: `helpfulness/win_rate`, its interval's ends, its number of prompts."""
+    estimates = {
+        "helpfulness/win_rate": row.helpfulness,
+        "safety/win_rate": row.harmlessness,
+        "refusals/risky": row.refusals,
+        "refusals/benign": row.over_refusals,
+        "kl": row.kl,
+    }
+    named = dict(pair for name, estimate in estimates.items() for pair in _parts(name, estimate))
+    named |= {"length/tokens": row.tokens, "length/characters": row.characters}
+    return {name: value for name, value in named.items() if not math.isnan(value)}
+
+
+def _parts(name: str, estimate: Estimate) -> Iterator[tuple[str, float]]:
+    yield name, estimate.value
+    if not math.isnan(estimate.value):
+        yield f"{name}/low", estimate.low
+        yield f"{name}/high", estimate.high
+        yield f"{name}/n", estimate.n
+
+
+def _describe(group: GroupScores, row: PolicyScores) -> dict[str, Cell]:
+    policy, found = row.policy, LOSS.findall(row.policy.labels["family"])
+    is_naive = "+" in policy.labels["family"]
+    return {
+        "policy": policy.title,
+        "beta": policy.beta,
+        "q": policy.merge_ratio,
+        "order": "naive" if is_naive else ORDERS.get("".join(letter for _, letter in found)),
+        "losses": "_then_".join(dict.fromkeys(loss.lower() for loss, _ in found)) or None,
+        "seed": policy.labels.get("seed"),
+        "model": policy.labels["model"],
+        "dataset": policy.labels.get("dataset"),
+        "judge": group.group.policies[0].labels["judge"],
+        "prompts": group.group.policies[0].labels["prompts"],
+        "policy_id": policy.id,
+    }

@@ -14,6 +14,8 @@ from sacpo_exp.tracking.memory import Memory
 
 log = logging.getLogger(__name__)
 
+_said: set[str] = set()
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -61,6 +63,13 @@ def tracked(
         yield tracking
     finally:
         tracking.finish()
+
+
+def say_once(line: str) -> None:
+    """Log a line, unless this process has."""
+    if line not in _said:
+        _said.add(line)
+        log.info(line)
 
 
 def _opener(name: str) -> Callable[[Opening], Tracker]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from sacpo_exp.config.tracking import LogModel, TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.tracking.interface import Cell
-from sacpo_exp.tracking.opening import Opening
+from sacpo_exp.tracking.opening import Opening, say_once
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a run waits for the server at its begin and at its end; what was not sent by then lies on the disk.
 PATIENCE = 15.0
-#: What has been said or found out in this process, so that the stages to come need not do it again.
-_known: set[str] = set()
+#: Set once the server has not taken a run: the stages to come do not wait for it again.
+_unreachable: list[str] = []
 
 
 class WandbTracker:
@@ -27,6 +27,8 @@ class WandbTracker:
         # Read by transformers' callback, which would upload checkpoints.
         os.environ["WANDB_LOG_MODEL"] = "false"
         os.environ.setdefault("WANDB_SILENT", "true")
+        # Its reports about itself, for which a process would wait 20 s at its end where the server does not answer.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._settings: WandbConfig = opening.settings
         self._tracked = opening.run
         self._run = _start(opening)
@@ -42,7 +44,10 @@ class WandbTracker:
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         import wandb
 
-        self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        # Bound before, or wandb would add an artifact whose record holds the path of a copy in the home folder.
+        table.bind_to_run(self._run, name, self._run.step)
+        self._run.log({name: table})
 
     def log_figure(self, name: str, path: Path) -> None:
         import wandb
@@ -85,18 +90,18 @@ def choose_mode(settings: WandbConfig, environment: Mapping[str, str]) -> str:
 
 def _start(opening: Opening) -> Any:
     mode = choose_mode(opening.settings, os.environ)
-    if mode == "online" and "unreachable" not in _known:
+    if mode == "online" and not _unreachable:
         try:
             return _init(opening, mode)
         except Exception as error:  # a wrong key, no network, a server that is down: none of it stops a run
-            _known.add("unreachable")
             reason = (str(error).strip().splitlines() or [""])[0][:200]
+            _unreachable.append(reason)
             log.warning("tracks   offline, for wandb did not take the run: %s", reason)
+            _forget_service()
     mode = "offline" if mode == "online" else mode
-    if mode == "offline" and "offline" not in _known:
-        _known.add("offline")
+    if mode == "offline":
         folder = os.path.relpath(opening.outputs / "wandb")
-        log.info("tracks   offline; upload with: wandb sync %s/offline-run-*", folder)
+        say_once(f"tracks   offline; upload with: wandb sync {folder}/offline-run-*")
     return _init(opening, mode)
 
 
@@ -130,6 +135,13 @@ def _init(opening: Opening, mode: str) -> Any:
             finish_timeout=PATIENCE,
         ),
     )
+
+
+def _forget_service() -> None:
+    """End wandb's process, which keeps the id of a run that it could not begin as one in use."""
+    import wandb
+
+    wandb.teardown(exit_code=1)
 
 
 def _describe(run: TrackedRun) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def track_report(config: ReportConfig, scores: "list[GroupScores]", files: list[
     columns, rows = summarize_policies(scores)
     ids = sorted(policy.policy.id for group in scores for policy in group.policies)
     tags = sorted({str(row[columns.index(name)]) for row in rows for name in ("model", "dataset")} - {"None"})
-    run = TrackedRun(f"report-{content_hash(ids)[:10]}", "report", tags, {"policies": ids}, dict.fromkeys(ids, "policy"))
+    run = TrackedRun(
+        f"report-{content_hash(ids)[:10]}", "report", tags, {"policies": ids}, dict.fromkeys(ids, "policy")
+    )
     with tracked(config.tracker, run, config.paths.outputs) as tracking:
         tracking.log_table("policies", columns, rows)
         for path in (path for path in files if path.suffix == ".png"):

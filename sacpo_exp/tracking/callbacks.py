@@ -1,4 +1,4 @@
-"""transformers' own callbacks, which name the curves as everybody knows them, kept from what is none of their business."""
+"""transformers' own callbacks, which name curves as everybody knows them, kept from all that names this machine."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -13,7 +13,13 @@ from sacpo_exp.tracking.opening import Opening, say_once
 log = logging.getLogger(__name__)
 
 #: So that a server that is gone costs seconds; MLflow's own defaults add up to many minutes.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+#: Who say the same of every line that a server that is gone does not take; `Tracking` says it once.
+TALKATIVE = ("mlflow", "alembic", "urllib3.connectionpool")
 #: Longest values that MLflow takes of a parameter, and how many of them at once.
 LONGEST, AT_ONCE = 500, 100
 
@@ -26,9 +32,10 @@ class MlflowTracker:
     def __init__(self, opening: Opening) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         import mlflow
+
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
         self._mlflow, self._opening = mlflow, opening
         mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or self._local_uri())
@@ -39,6 +46,7 @@ class MlflowTracker:
         mlflow.set_experiment(experiment_id=self._experiment())
         run = opening.run
         tags = {"artifact": run.id, "kind": run.kind} | {f"tag.{tag}": "true" for tag in run.tags}
+        tags["mlflow.source.name"] = f"sacpo_exp, {run.kind}"  # else the path of the program
         tags |= {f"parent.{kind}.{number}": parent for number, (parent, kind) in enumerate(run.parents.items())}
         self._run = mlflow.start_run(run_name=run.id, tags=tags)
         opening.memory.recall("mlflow", self._run.info.run_id)

@@ -71,8 +71,8 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     check_shape(job.config.model, policy.config.to_dict(), location.path)
     place, is_continued = (job.config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
     with scoring_completions_only(), tracked(job.config.tracker, job.tracked, *place, is_continued) as tracking:
-        rows = [read_view(Path(job.view), part) for part in ("train", "heldout")]
-        trainer = build_trainer(job, stage, policy, tokenizer, *rows, report_to=tracking.names)
+        train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
+        trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
         quiet(trainer)
         if job.config.adapter is not None:
             ready_adapter(trainer.model, job.config.adapter)

@@ -1,6 +1,5 @@
-"""Worker groups, and the tracker inside a stage: real processes."""
+"""Worker groups: real processes."""
 
-import json
 import os
 import subprocess
 import sys
@@ -21,15 +20,6 @@ def test_a_group_that_diverges_is_told_from_one_that_fails(tmp_path: Path) -> No
     )
     with pytest.raises(DivergedError, match="the first stage diverged"):
         train_policies(run)
-
-
-def test_a_tracked_stage_leaves_an_offline_run_of_wandb(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sacpo_exp.train", *TINY, "base=none", "order=helpful_only", "tracker=wandb"]
-    subprocess.run([*command, f"paths.outputs={tmp_path}"], check=True, capture_output=True)
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(folder)]
-    read = subprocess.run(inspect, check=True, capture_output=True, text=True).stdout
-    assert "train/loss" in json.dumps(json.loads(read))
 
 
 def test_a_worker_that_lacks_a_library_says_which(tmp_path: Path) -> None:

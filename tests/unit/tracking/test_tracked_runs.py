@@ -1,0 +1,149 @@
+"""What trackers are told of a stage, how a run is remembered, and what becomes of a tracker that fails."""
+
+import json
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.sweeps import name_group
+from sacpo_exp.config.tracking import TrackedRun, WandbConfig, WandbMode
+from sacpo_exp.pipeline import take_fingerprints
+from sacpo_exp.plan import make_plan
+from sacpo_exp.tracking.describing import track_stage
+from sacpo_exp.tracking.interface import Tracking
+from sacpo_exp.tracking.memory import Memory
+from sacpo_exp.tracking.mlflow_tracker import flatten
+from sacpo_exp.tracking.wandb_tracker import choose_mode
+
+Configure = Callable[..., Any]
+
+
+def describe(configure: Configure, *overrides: str, made: frozenset[str] = frozenset()) -> dict[str, TrackedRun]:
+    """What is told of each stage of a plan, by the stage's name."""
+    config = configure("model=tiny", *overrides)
+    plan = make_plan(config, take_fingerprints(config))
+    return {stage.name: track_stage(config, plan, stage, made) for stage in plan.stages}
+
+
+ORDERS = {
+    "helpful_first": ["order=helpful_first"],
+    "safety_first": ["order=safety_first"],
+    "helpful_only": ["order=helpful_only"],
+    "safety_only": ["order=safety_only"],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_stage_is_tagged_with_its_order(configure: Configure, order: str) -> None:
+    runs = describe(configure, *ORDERS[order])
+    assert all(run.tags[0] == order == run.config["order"] for run in runs.values())
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])
+def test_a_stage_is_tagged_with_the_losses(configure: Configure, objective: str) -> None:
+    runs = describe(configure, f"objective={objective}")
+    assert all(objective in run.tags for run in runs.values())
+    assert runs["second"].config["loss"] in runs["second"].tags
+
+
+def test_a_stage_names_its_ancestors_and_which_of_them_were_there_before(configure: Configure) -> None:
+    runs = describe(configure)
+    base, first, second = (runs[name].id for name in ("base", "first", "second"))
+    assert runs["second"].config["lineage"].items() >= {"base": base, "first": first}.items()
+    assert runs["second"].parents[first] == "policy"
+    assert list(runs["second"].parents.values()) == ["policy", "dataset"]
+    again = describe(configure, made=frozenset({first, second}))
+    assert [again[name].config["reused"] for name in ("base", "first", "second")] == [[], [base], [base]]
+
+
+def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Path, tmp_path: Path) -> None:
+    overrides = ["model=local", f"model.path={model_folder}", "dataset=local", f"dataset.path={rows_file}"]
+    for run in describe(configure, *overrides, f"paths.outputs={tmp_path}").values():
+        assert str(tmp_path) not in json.dumps(vars(run))
+
+
+@pytest.mark.parametrize(
+    ("folder", "group"),
+    [
+        ("multirun/2026-11-24/17-46-11-1", "2026-11-24_17-46-11-1"),
+        ("sweeps/mine", "mine"),
+        ("outputs/runs/2026-11-24/09-00-00-5", "2026-11-24_09-00-00-5"),
+    ],
+)
+def test_a_group_is_called_as_the_folder_of_its_sweep(folder: str, group: str) -> None:
+    assert name_group(Path(folder)) == group
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "expected"),
+    [
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": "key"}, "online"),
+        ("auto", {"WANDB_API_KEY": ""}, "offline"),
+        ("auto", {"WANDB_API_KEY": "key", "WANDB_MODE": "offline"}, "offline"),
+        ("online", {}, "online"),
+        ("disabled", {"WANDB_API_KEY": "key"}, "disabled"),
+    ],
+)
+def test_wandb_is_online_with_a_key(mode: str, environment: dict[str, str], expected: str) -> None:
+    assert choose_mode(WandbConfig("project", mode=WandbMode(mode)), environment) == expected
+
+
+def test_a_run_that_goes_on_remembers_and_one_that_starts_anew_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    assert Memory(folder, is_continued=False).recall("group", "first sweep") == "first sweep"
+    assert Memory(folder, is_continued=True).recall("group", "second sweep") == "first sweep"
+    assert Memory(folder, is_continued=False).recall("group", "second sweep") == "second sweep"
+    assert Memory(folder, is_continued=True).find("group") == "second sweep"
+
+
+class Broken:
+    """A tracker whose every call fails, as those of a server that is gone do."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.calls = name, 0
+
+    def __getattr__(self, method: str) -> Any:
+        def fail(*_: Any) -> None:
+            self.calls += 1
+            raise ConnectionError("nobody there\nand a long story")
+
+        return fail
+
+
+def test_a_tracker_that_fails_is_given_up_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    broken = Broken("wandb")
+    tracking = Tracking([broken])
+    with caplog.at_level(logging.WARNING):
+        tracking.log_scores({"a": 1.0})
+        tracking.log_scores({"a": 2.0})
+        tracking.finish()
+    assert caplog.messages == ["tracks   no longer in wandb, the run goes on: ConnectionError: nobody there"]
+    assert (broken.calls, tracking.names) == (1, [])
+
+
+def test_settings_are_flat_and_short_for_mlflow() -> None:
+    flat = flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x" * 999})
+    assert flat == {"a.b.c": "1", "a.d": "None", "e": "x" * 500}
+
+
+@pytest.mark.parametrize(("command", "name"), [("train", "mlflow"), ("report", "trackio")])
+def test_a_tracker_that_is_not_installed_is_said_at_once(cli: Callable[..., Any], name: str, command: str) -> None:
+    if find_spec(name):
+        pytest.skip("it is installed here")
+    result = cli(command, f"tracker=[wandb,{name}]", light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.strip() == (
+        f"error: `tracker={name}` needs a package that is not installed. Try: pip install 'sacpo_exp[{name}]'"
+    )
+
+
+def test_no_tracker_is_lost_where_several_are_chosen(configure: Configure) -> None:
+    for command in ("train", "report"):
+        config = configure("tracker=[wandb,mlflow,trackio]", "tracker.wandb.project=mine", command=command)
+        assert list(config.tracker.chosen()) == ["wandb", "mlflow", "trackio"]
+        assert config.tracker.wandb.project == "mine"

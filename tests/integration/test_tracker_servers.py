@@ -1,0 +1,189 @@
+"""Trackers as they are: MLflow's server, trackio's store, wandb out of reach, kills; each in processes of its own."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from reading import curves, of_type, read_run
+from tiny import TINY
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+ONE_STAGE = ["base=none", "order=helpful_only"]
+LONG = [*ONE_STAGE, "stages.first.num_train_epochs=60"]
+
+
+def install(folder: Path, *requirements: str) -> Path:
+    """Packages in a folder of their own, to be put on the path: what is installed here stays as it is."""
+    frozen = subprocess.run([BIN / "uv", "pip", "freeze", "--python", sys.executable], capture_output=True, text=True)
+    ours = [line for line in frozen.stdout.splitlines() if "==" in line and not line.startswith(("pillow", "certifi"))]
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(ours), "utf-8")
+    command = [BIN / "uv", "pip", "install", "-q", "--python", sys.executable, "--target", folder / "packages"]
+    subprocess.run([*command, "--constraint", constraints, *requirements], check=True)
+    return folder / "packages"
+
+
+@pytest.fixture(scope="module")
+def mlflow_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("client"), "mlflow-skinny==3.17.2", "sqlalchemy>=2.0", "alembic>=1.15")
+
+
+@pytest.fixture(scope="module")
+def trackio_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("trackio"), "trackio==0.43.0")
+
+
+@pytest.fixture(scope="module")
+def mlflow_server_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of MLflow, in an environment of its own."""
+    folder = tmp_path_factory.mktemp("server") / "venv"
+    subprocess.run([BIN / "uv", "venv", "-q", "--python", sys.executable, folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([BIN / "uv", "pip", "install", "-q", "--python", python, "mlflow==3.17.2"], check=True)
+    return python
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def mlflow_server(mlflow_server_python: Path, tmp_path: Path) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
+    """Address, database and process of `mlflow server` on loopback."""
+    database, address = tmp_path / "server.db", f"http://127.0.0.1:{free_port()}"
+    command = [mlflow_server_python.with_name("mlflow"), "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", address.rsplit(":", 1)[1], "--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    server = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        try:
+            urlopen(f"{address}/health", timeout=1).close()
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.1)
+    yield address, database, server
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def start(outputs: Path, *overrides: str, packages: Path | None = None, **variables: str) -> "subprocess.Popen[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "MLFLOW_"))}
+    paths = [str(Path(__file__).parents[2]), *([str(packages)] if packages else [])]
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), **variables}
+    command = [sys.executable, "-m", "sacpo_exp.train", *TINY, f"paths.outputs={outputs}", *overrides]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def output_of(process: "subprocess.Popen[str]") -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def query(database: Path, sql: str) -> list[tuple[object, ...]]:
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return connection.execute(sql).fetchall()
+    except sqlite3.OperationalError:  # no such file or table yet
+        return []
+
+
+def wait_for_update(database: Path, update: int, process: "subprocess.Popen[str]") -> None:
+    for _ in range(3000):
+        if query(database, f"SELECT 1 FROM metrics WHERE key = 'loss' AND step > {update} LIMIT 1"):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("no curve appeared")
+
+
+def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
+    mlflow_server: tuple[str, Path, "subprocess.Popen[bytes]"], mlflow_client: Path, tmp_path: Path
+) -> None:
+    address, database, server = mlflow_server
+    tracked = {"packages": mlflow_client, "MLFLOW_TRACKING_URI": address}
+    output_of(start(tmp_path / "outputs", *ONE_STAGE, "tracker=mlflow", "tracker.group=swept", **tracked))  # type: ignore[arg-type]
+    assert ("swept",) in query(database, "SELECT name FROM experiments")
+    ((name, status),) = query(database, "SELECT name, status FROM runs")
+    assert (tmp_path / "outputs" / "store" / "stage" / str(name)).is_dir()
+    assert status == "FINISHED"
+    assert len(query(database, "SELECT step FROM metrics WHERE key = 'loss'")) == 3
+    assert ("recipe.beta", "0.1") in query(database, "SELECT key, value FROM params")
+    told = [str(value) for table in ("params", "tags") for (value,) in query(database, f"SELECT value FROM {table}")]
+    assert [value for value in told if value.startswith("/")] == []
+
+    process = start(tmp_path / "outputs", *LONG, "tracker=mlflow", **tracked)  # type: ignore[arg-type]
+    wait_for_update(database, 10, process)
+    os.killpg(server.pid, signal.SIGKILL)
+    output = output_of(process)
+    assert output.count("no longer in mlflow, the run goes on") == 1
+    assert "finished" in output
+
+
+def test_a_stage_that_goes_on_continues_its_runs_under_its_old_group(mlflow_client: Path, tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    overrides = [*LONG, "tracker=[wandb,mlflow]"]
+    process = start(tmp_path, *overrides, "tracker.group=before", packages=mlflow_client)
+    wait_for_update(database, 20, process)
+    process.terminate()
+    process.communicate(timeout=120)
+    output = output_of(start(tmp_path, *overrides, "tracker.group=after", packages=mlflow_client))
+    assert "resumes" in output
+
+    assert query(database, "SELECT status FROM runs") == [("FINISHED",)]
+    assert ("after",) not in query(database, "SELECT name FROM experiments")
+    steps = {step for (step,) in query(database, "SELECT step FROM metrics WHERE key = 'loss'")}
+    assert steps == set(range(1, 181))
+
+    pieces = [read_run(folder) for folder in sorted((tmp_path / "wandb").glob("offline-run-*"))]
+    runs = [next(of_type(piece, "run")) for piece in pieces]
+    assert len({run["run_id"] for run in runs}) == 1
+    assert [run["run_group"] for run in runs] == ["before", "before"]
+    logged = [curves(piece)["train/global_step"] for piece in pieces]
+    assert logged[1][0] > 1
+    assert {*logged[0], *logged[1]} == set(range(1, 181))
+
+
+@pytest.mark.parametrize("answer", ["refuses", "is silent"])
+def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path, answer: str) -> None:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        if answer == "is silent":
+            listener.listen(100)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        key = {"WANDB_API_KEY": "0123456789abcdef" * 3, "WANDB_BASE_URL": address}
+        started = time.monotonic()
+        output = output_of(start(tmp_path, "order=helpful_only", "tracker=wandb", **key))
+        assert time.monotonic() - started < 150
+    assert output.count("tracks   offline, for wandb did not take the run") == 1
+    assert output.count("wandb sync") == 1
+    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    assert all(len(curves(read_run(folder))["train/loss"]) >= 2 for folder in folders)
+
+
+def test_trackio_has_both_stages(trackio_packages: Path, tmp_path: Path) -> None:
+    output = output_of(start(tmp_path, "order=helpful_only", "tracker=trackio", packages=trackio_packages))
+    assert output.count("trackio show") == 1
+    folder = tmp_path / "trackio"
+    environment = os.environ | {"PYTHONPATH": str(trackio_packages), "TRACKIO_DIR": str(folder)}
+    listing = [sys.executable, "-m", "trackio.cli", "list", "runs", "--project", "sacpo_exp"]
+    listed = subprocess.run(listing, env=environment, capture_output=True, text=True, check=True).stdout
+    stages = sorted(path.name for path in (tmp_path / "store" / "stage").iterdir())
+    assert sorted(line.split("- ")[1] for line in listed.splitlines() if "- " in line) == stages
+    assert str(tmp_path).encode() not in (folder / "sacpo_exp.db").read_bytes()

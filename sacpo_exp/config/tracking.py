@@ -73,6 +73,7 @@ class TrackedRun:
         kind: `stage`, `evaluation` or `report`.
         config: what determines the artifact, and what people look for.
         parents: artifact id → `policy` or `dataset`.
+        is_last: whether the command has no stage after this one; its run is the one that a wandb sweep's agent knows.
     """
 
     id: str = MISSING
@@ -80,6 +81,7 @@ class TrackedRun:
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    is_last: bool = False
 
 
 def find_tracker_problems(tracker: TrackerConfig) -> Iterator[str]:

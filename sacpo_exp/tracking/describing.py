@@ -37,7 +37,8 @@ def track_stage(config: RunConfig, plan: Plan, stage: Stage, made: AbstractSet[s
         tags.append(stage.config.criterion.value)
     tags += [config.model.name, stage.dataset.name]
     parents = {stage.parent.id: "policy", stage.data.id: "dataset"}
-    return TrackedRun(stage.artifact.id, "stage", list(dict.fromkeys(tags)), said, parents)
+    is_last = stage is plan.stages[-1]
+    return TrackedRun(stage.artifact.id, "stage", list(dict.fromkeys(tags)), said, parents, is_last)
 
 
 def name_order(config: RunConfig) -> str:

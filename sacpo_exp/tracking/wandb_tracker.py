@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a run waits for the server at its begin and at its end; what was not sent by then lies on the disk.
 PATIENCE = 15.0
+#: By which the agent of a wandb sweep names the one run that it expects.
+SWEEP = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")
 #: Set once the server has not taken a run: the stages to come do not wait for it again.
 _unreachable: list[str] = []
 
@@ -89,7 +92,25 @@ def choose_mode(settings: WandbConfig, environment: Mapping[str, str]) -> str:
 
 
 def _start(opening: Opening) -> Any:
-    mode = choose_mode(opening.settings, os.environ)
+    with _sweep_s_run_only(opening.run):
+        return _start_by_mode(opening, choose_mode(opening.settings, os.environ))
+
+
+@contextmanager
+def _sweep_s_run_only(run: TrackedRun) -> Iterator[None]:
+    """Give the run that a sweep's agent expects to the last stage, and to no other: the others would overwrite it."""
+    import wandb
+
+    hidden = {} if run.is_last else {name: os.environ.pop(name) for name in SWEEP if name in os.environ}
+    if hidden or "WANDB_SWEEP_ID" in os.environ:
+        wandb.teardown()  # for it reads them once
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _start_by_mode(opening: Opening, mode: str) -> Any:
     if mode == "online" and not _unreachable:
         try:
             return _init(opening, mode)

@@ -3,12 +3,16 @@
 import json
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.schema import StageJob
 from sacpo_exp.config.sweeps import name_group
 from sacpo_exp.config.tracking import TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.pipeline import take_fingerprints
@@ -27,6 +31,13 @@ def describe(configure: Configure, *overrides: str, made: frozenset[str] = froze
     config = configure("model=tiny", *overrides)
     plan = make_plan(config, take_fingerprints(config))
     return {stage.name: track_stage(config, plan, stage, made) for stage in plan.stages}
+
+
+def test_a_worker_reads_what_it_is_to_tell(configure: Configure, tmp_path: Path) -> None:
+    config = configure("model=tiny", "tracker=wandb")
+    run = describe(configure)["second"]
+    job = StageJob(config, "second", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
+    assert read_job(write_job(job, tmp_path)) == job
 
 
 ORDERS = {
@@ -147,3 +158,20 @@ def test_no_tracker_is_lost_where_several_are_chosen(configure: Configure) -> No
         config = configure("tracker=[wandb,mlflow,trackio]", "tracker.wandb.project=mine", command=command)
         assert list(config.tracker.chosen()) == ["wandb", "mlflow", "trackio"]
         assert config.tracker.wandb.project == "mine"
+
+
+def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Configure, repo: Path) -> None:
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    sweep = yaml.safe_load((repo / "launchers" / "wandb_sweep.yaml").read_text("utf-8"))
+    values = {name: {"value": parameter["values"][-1]} for name, parameter in sweep["parameters"].items()}
+    arguments = create_sweep_command_args({"args": values})["args_no_hyphens"]
+    command = create_sweep_command(deepcopy(sweep["command"]))
+    assert command[:4] == ["${env}", "${interpreter}", "-m", "${program}"]
+    assert (sweep["program"], command[-1]) == ("sacpo_exp.train", "${args_no_hyphens}")
+    config = configure(*command[4:-1], *arguments)
+    assert (config.beta, config.tracker.wandb.project) == (0.01, "sacpo_exp")
+
+
+def test_a_sweep_s_run_is_the_last_stage_s(configure: Configure) -> None:
+    assert [run.is_last for run in describe(configure).values()] == [False, False, True]

@@ -17,7 +17,7 @@ class Nameless:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self.config = None
+        self.config = self.peft_config = None
 
     def to_dict(self) -> dict[str, Any]:
         return {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sacpo_exp.store import Manifest, Store
 
-ROWS, BATCH, UPDATES = 800, 8, 100
+ROWS, BATCH, EPOCHS, UPDATES = 200, 4, 2, 100
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def train(model: str, tracker: str, outputs: Path) -> float:
     """Seconds of the whole stage: loading, updates, saving, and the tracker's begin and end."""
     overrides = [f"model={model}", f"tracker={tracker}", f"paths.outputs={outputs}", "base=none", "order=helpful_only"]
     overrides += [f"dataset.max_rows={ROWS}", f"stages.first.global_batch_size={BATCH}"]
-    overrides += ["stages.first.num_train_epochs=1", "hardware.save_steps=1000"]
+    overrides += [f"stages.first.num_train_epochs={EPOCHS}", "hardware.save_steps=1000"]
     subprocess.run([sys.executable, "-m", "sacpo_exp.train", *overrides], check=True, capture_output=True)
     (stage,) = [manifest for _, manifest in Store(outputs / "store").manifests() if manifest.kind == "stage"]
     check_updates(stage)

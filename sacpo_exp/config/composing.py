@@ -1,6 +1,7 @@
 """Compose a run's configuration again, inside a command that Hydra has started for something else."""
 
 import functools
+import warnings
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, cast
@@ -27,7 +28,11 @@ def compose_groups(groups: tuple[str, ...]) -> DictConfig:
     hydra = GlobalHydra.instance()
     running, hydra.hydra = hydra.hydra, None
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"), warnings.catch_warnings():
+            # `report` has put the trackers into Hydra's own store too, of which composing from the folder warns.
+            warnings.filterwarnings(
+                "ignore", message="(?s).*is validated against ConfigStore schema", category=UserWarning
+            )
             return compose("train", list(groups))
     except HydraException as error:
         raise ConfigError(str(error)) from error

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 
+from sacpo_exp.config.adapters import check_quantisation
 from sacpo_exp.config.automatic import list_hardware
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.errors import ConfigError
@@ -13,6 +14,16 @@ from sacpo_exp.memory_plan.verdict import find_misfit
 from sacpo_exp.pipeline import Run
 
 log = logging.getLogger(__name__)
+
+
+def check_run(run: Run) -> None:
+    """What would stop training only after minutes: a package that is missing, too little memory.
+
+    Raises:
+        ConfigError: it can't be trained here.
+    """
+    check_quantisation(run.config.adapter)
+    check_memory(run)
 
 
 def check_memory(run: Run) -> None:

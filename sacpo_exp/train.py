@@ -2,10 +2,9 @@
 
 import logging
 
-from sacpo_exp.config.adapters import check_quantisation
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.fitting import check_memory
+from sacpo_exp.fitting import check_run
 from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.launching.nodes import gathered
 from sacpo_exp.launching.stages import join_as_node
@@ -25,8 +24,7 @@ def train(config: RunConfig) -> None:
     if config.dry_run:
         print_plan(run)
         return
-    check_quantisation(config.adapter)
-    check_memory(run)
+    check_run(run)
     check_devices(config.hardware)
     with gathered(config.hardware, run.plan.stages[-1].artifact.id, join_as_node) as nodes:
         if nodes is None:

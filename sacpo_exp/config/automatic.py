@@ -10,25 +10,17 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sacpo_exp.config.hardware import HardwareConfig, Offload
+from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import LossName, RunConfig
 from sacpo_exp.config.validation import stages_of
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
-from sacpo_exp.memory_plan.verdict import fits, worst_stage
+from sacpo_exp.memory_plan.verdict import SHARING, fits, worst_stage
 
 log = logging.getLogger(__name__)
 
 #: From the least to the most that sharing and offloading cost.
-SHARING: tuple[dict[str, Any], ...] = (
-    {"zero_stage": 0},
-    {"zero_stage": 1},
-    {"zero_stage": 2},
-    {"zero_stage": 3},
-    {"zero_stage": 2, "offload_optimizer": Offload.cpu},
-    {"zero_stage": 3, "offload_optimizer": Offload.cpu},
-    {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
-)
+WAYS: tuple[dict[str, Any], ...] = ({"zero_stage": 0}, {"zero_stage": 1}, *SHARING)
 #: The fields that it sets.
 SHARED = ("zero_stage", "offload_optimizer", "offload_param")
 
@@ -181,7 +173,7 @@ def _list_sharing(values: dict[str, Any], given: dict[str, Any], needs_zero: boo
     is_cpu, is_alone = values["accelerator"] == "cpu", values["processes"] == 1
     found = [
         sharing
-        for sharing in SHARING
+        for sharing in WAYS
         if not (is_cpu and len(sharing) > 1)
         and not (needs_zero and not sharing["zero_stage"])
         and not (is_alone and len(sharing) == 1 and sharing["zero_stage"] > needs_zero)

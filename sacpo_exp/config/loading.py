@@ -178,10 +178,7 @@ def write_resolved(config: RunConfig | ReportConfig, folder: Path) -> Path:
 def read_resolved(folder: Path, schema: type[Config]) -> Config:
     """What `write_resolved` wrote into `folder`."""
     written = cast(DictConfig, OmegaConf.load(folder / RESOLVED))
-    structured: DictConfig = OmegaConf.structured(schema)
-    if "judge" in written:
-        structured.judge = JUDGES[JudgeKind(written.judge.kind)]
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(structured, written)))
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema_of(written, schema), written)))
 
 
 def write_job(job: StageJob, folder: Path) -> Path:
@@ -198,10 +195,11 @@ def read_job(path: Path) -> StageJob:
     return cast(StageJob, OmegaConf.to_object(OmegaConf.merge(schema, written)))
 
 
-def schema_of(written: DictConfig) -> DictConfig:
-    """The structured configuration that a written one fits: its judge is one of several classes."""
-    schema: DictConfig = OmegaConf.structured(RunConfig)
-    schema.judge = JUDGES[JudgeKind(written.judge.kind)]
+def schema_of(written: DictConfig, kind: type = RunConfig) -> DictConfig:
+    """The structured configuration that a written one fits: its judge, if it has one, is one of several classes."""
+    schema: DictConfig = OmegaConf.structured(kind)
+    if "judge" in written:
+        schema.judge = JUDGES[JudgeKind(written.judge.kind)]
     return schema
 
 

@@ -19,7 +19,7 @@ from sacpo_exp.generation.engine import JOURNAL, Response, draw_seed, encode, fi
 from sacpo_exp.generation.jobs import ANSWERS, GenerationJob, answer, read_answers
 from sacpo_exp.generation.sharding import shard
 from sacpo_exp.launching.devices import LOOPBACK
-from sacpo_exp.launching.reports import read_endings
+from sacpo_exp.launching.reports import log_of, read_endings, start_logs
 from sacpo_exp.launching.settings import Place, group_environment
 from sacpo_exp.launching.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile
@@ -84,7 +84,7 @@ def _answer_in_group(
     job: GenerationJob, shards: Sequence[list[int]], hardware: HardwareConfig, folder: Path, logs: Path
 ) -> list[Response]:
     """Each shard by a process with a device of its own."""
-    _start_logs(logs)
+    start_logs(logs)
     path = logs / "generation.json"
     job.write(path)
     folders = [folder / f"shard-{rank}-of-{len(shards)}" for rank in range(len(shards))]
@@ -93,7 +93,7 @@ def _answer_in_group(
         part.mkdir(exist_ok=True)
         if not (part / ANSWERS).is_file():
             command = [sys.executable, "-m", "sacpo_exp.generating_worker", str(path), str(part), json.dumps(numbers)]
-            members.append(Member(command, _environment(hardware, rank), _log_of(logs, rank)))
+            members.append(Member(command, _environment(hardware, rank), log_of(logs, rank)))
     log.info("starts   %d processes for %s, logs in %s", len(members), job.title, os.path.relpath(logs))
     if members:
         codes = supervise(members, StopFile(logs), members[0].output, 0)
@@ -130,11 +130,11 @@ def _answer_by_vllm(
     sampling = [vllm_engine.sampling_arguments(limit, end, decoding.stop, seed) for seed in seeds]
     request = {"engine": engine, "prompts": prompts, "sampling": sampling}
     (folder / vllm_engine.REQUEST).write_text(json.dumps(request), "utf-8")
-    _start_logs(logs)
+    start_logs(logs)
     # Isolated: that Python has packages of its own, and files beside the script are no modules of it.
     command = [generation.python or sys.executable, "-I", "-u", str(vllm_engine.__file__), str(folder)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    member = Member(command, environment, _log_of(logs, 0))
+    member = Member(command, environment, log_of(logs, 0))
     log.info("starts   vLLM for %s, log in %s", job.title, os.path.relpath(member.output))
     codes = supervise([member], StopFile(logs), member.output, 0)
     if any(codes):
@@ -161,7 +161,7 @@ def _explain(members: Sequence[Member], codes: Sequence[int], logs: Path, what: 
         if ending.exit_code == ConfigError.exit_code:
             return ConfigError(ending.message)
         if ending.exit_code:
-            return LaunchError(f"{what}: {ending.message} Its log: {os.path.relpath(_log_of(logs, ending.rank))}")
+            return LaunchError(f"{what}: {ending.message} Its log: {os.path.relpath(log_of(logs, ending.rank))}")
     # Those that did not fail themselves were ended with SIGTERM's code.
     member, code = next(
         ((m, c) for m, c in zip(members, codes, strict=True) if c not in (0, -signal.SIGTERM)),
@@ -169,15 +169,6 @@ def _explain(members: Sequence[Member], codes: Sequence[int], logs: Path, what: 
     )
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return LaunchError(f"{what}: a process {how}. Its log: {os.path.relpath(member.output)}")
-
-
-def _start_logs(logs: Path) -> None:
-    shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True)
-
-
-def _log_of(logs: Path, rank: int) -> Path:
-    return logs / f"rank-{rank}.log"
 
 
 def _clear(folder: Path) -> None:

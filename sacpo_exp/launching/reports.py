@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ class Ending:
 def log_of(logs: Path, rank: int) -> Path:
     """What a rank prints."""
     return logs / f"rank-{rank}.log"
+
+
+def start_logs(logs: Path) -> None:
+    """An empty folder for the logs of a group; those of an attempt before go."""
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
 
 
 def write_ending(logs: Path, rank: int, **said: Any) -> None:

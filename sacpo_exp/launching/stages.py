@@ -17,7 +17,7 @@ from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import Interrupted
 from sacpo_exp.launching.devices import LOOPBACK, choose_port
 from sacpo_exp.launching.nodes import ALONE, Nodes, Rendezvous
-from sacpo_exp.launching.reports import explain, log_of, read_endings
+from sacpo_exp.launching.reports import explain, log_of, read_endings, start_logs
 from sacpo_exp.launching.settings import (
     Place,
     accelerate_settings,
@@ -83,8 +83,7 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
     """Train one stage in a group of processes that read the job from a file; None if it stopped before its end."""
     hardware = job.config.hardware
     logs = Path(job.config.paths.outputs).resolve() / "logs" / job.artifact_id
-    shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True)
+    start_logs(logs)
     if hardware.zero_stage:
         settings = logs / "deepspeed.json"
         is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)

@@ -15,7 +15,7 @@ def count_parameters(shape: ModelShape) -> int:
     width = shape.hidden_size
     embeddings = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
     norms = (2 * shape.num_hidden_layers + 1) * width
-    return embeddings + norms + shape.num_hidden_layers * sum(a * b for a, b in linear_sizes(shape).values())
+    return embeddings + norms + count_in_layers(shape)
 
 
 def count_in_layers(shape: ModelShape) -> int:

@@ -2,25 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.memory_plan.estimate import MemoryPlan, pass_of, plan_stage
 from sacpo_exp.memory_plan.machine import Machine
 from sacpo_exp.memory_plan.shapes import count_parameters, find_shape
-from sacpo_exp.memory_plan.verdict import fits, room, worst_stage
+from sacpo_exp.memory_plan.verdict import SHARING, fits, room, worst_stage
 
 COLUMNS = ("weights", "gradients", "optimizer", "activations", "reference", "buffers", "runtime", "total")
 
-#: What the same machine could do otherwise.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ZeRO 2": {"zero_stage": 2},
-    "ZeRO 3": {"zero_stage": 3},
-    "ZeRO 2, optimizer on the host": {"zero_stage": 2, "offload_optimizer": Offload.cpu},
-    "ZeRO 3, optimizer on the host": {"zero_stage": 3, "offload_optimizer": Offload.cpu},
-    "ZeRO 3, all on the host": {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
-}
+#: What the same machine could do otherwise, and what is said of each way of `SHARING` besides its stage.
+TITLES = ("", "", ", optimizer on the host", ", optimizer on the host", ", all on the host")
+VARIANTS = {f"ZeRO {changes['zero_stage']}{title}": changes for changes, title in zip(SHARING, TITLES, strict=True)}
 PLAIN = {"offload_optimizer": Offload.none, "offload_param": Offload.none}
 
 

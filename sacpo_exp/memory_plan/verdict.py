@@ -11,15 +11,16 @@ from sacpo_exp.memory_plan.estimate import MemoryPlan, plan_stage
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
 from sacpo_exp.memory_plan.shapes import find_shape
 
-#: What can be changed about a machine's use, the least costly first: names as typed, values, what they need.
-REMEDIES: tuple[dict[str, Any], ...] = (
-    {"activation_checkpointing": True},
+#: Ways to share out and offload what training keeps, the least costly first: names as typed.
+SHARING: tuple[dict[str, Any], ...] = (
     {"zero_stage": 2},
     {"zero_stage": 3},
     {"zero_stage": 2, "offload_optimizer": Offload.cpu},
     {"zero_stage": 3, "offload_optimizer": Offload.cpu},
     {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
 )
+#: What can be changed about a machine's use, the least costly first.
+REMEDIES: tuple[dict[str, Any], ...] = ({"activation_checkpointing": True}, *SHARING)
 
 
 def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | None:

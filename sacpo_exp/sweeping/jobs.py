@@ -9,12 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sacpo_exp.config.adapters import check_quantisation
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.loading import Jobs, job_folder
 from sacpo_exp.config.sweeps import distinguish
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error
-from sacpo_exp.fitting import check_memory
+from sacpo_exp.fitting import check_run
 from sacpo_exp.launching.stages import is_one_process
 from sacpo_exp.pipeline import Run, open_run
 from sacpo_exp.sweeping.schedule import Missing, Schedule, Unit, divide
@@ -57,8 +56,7 @@ class Sweep:
         try:
             job = Job(number, self._overrides[number], folder, open_run(self._tasks.configure(composed)))
             if self._command == "train":
-                check_quantisation(job.run.config.adapter)
-                check_memory(job.run)
+                check_run(job.run)
         except Exception as error:
             known = known_error(error)
             if known is None:

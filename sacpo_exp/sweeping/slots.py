@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.launching.supervision import PATIENCE, die_with_parent, end_tree
+from sacpo_exp.memory_plan.machine import read_gpus
 from sacpo_exp.stopping import catching_stops
 from sacpo_exp.sweeping.schedule import Schedule, Unit
 
@@ -68,12 +69,7 @@ def find_gpus(environment: Mapping[str, str]) -> list[str]:
     """Names of the GPUs that may be used: those of CUDA_VISIBLE_DEVICES, or all of the machine by index."""
     if "CUDA_VISIBLE_DEVICES" in environment:
         return [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
-    try:  # not through torch, which takes seconds to import
-        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.split()
+    return [str(index) for index in range(len(read_gpus()))]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ LAYERS = (
     ("config",),
     ("memory_plan",),
     ("config.automatic", "config.loading", "config.composing"),
-    ("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
+    (
+        *("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
+        *("oracle.policies", "oracle.world"),
+    ),
     ("ledger", "data.forms", "data.selection", "sweeping.status"),
     ("data.schemas", "data.statistics", "data.prompt_sets"),
     ("judging.verdicts", "judging.parsing", "judging.credentials", "judging.structure"),

@@ -1,0 +1,1 @@
+"""A tabular world in which the constrained optimum is known exactly, to check training against."""

@@ -1,0 +1,81 @@
+"""Exact softmax policies over finitely many responses, in float64. Pure.
+
+A policy is an array of natural log-probabilities, shape (prompts, responses); values, of reward or safety, have the
+same shape. Expectations are over prompts, all equally likely, and responses. Equations and theorems are those of Wachi
+et al. 2024 (arXiv 2404.11049).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacpo_exp.errors import ConfigError
+
+Table = NDArray[np.float64]
+#: Relative; sums over the responses are wrong by less.
+ROUNDING = 1e-12
+
+
+def normalise(logits: Table) -> Table:
+    """The policy with these logits: each prompt's log-probabilities, whose exponentials add up to one."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    policy: Table = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return policy
+
+
+def tilt(reference: Table, values: Table, beta: float) -> Table:
+    """π ∝ reference · exp(values/β): the optimum of E[values] − β·KL(π ‖ reference) (equation 4)."""
+    return normalise(reference + values / beta)
+
+
+def tilt_stepwise(reference: Table, stages: Iterable[tuple[Table, float]]) -> Table:
+    """One stage after the other: each `(values, beta)` with the policy before it as reference (Theorem 1)."""
+    policy = normalise(reference)
+    for values, beta in stages:
+        policy = tilt(policy, values, beta)
+    return policy
+
+
+def merge(first: Table, second: Table, ratio: float) -> Table:
+    """The geometric mean π ∝ first^(1−q) · second^q, which averaging weights gives for log-linear policies."""
+    return normalise((1 - ratio) * first + ratio * second)
+
+
+def expect(policy: Table, values: Table) -> float:
+    """E[values] under the policy."""
+    return float((np.exp(policy) * values).sum(axis=-1).mean())
+
+
+def divergence(policy: Table, other: Table) -> float:
+    """KL(policy ‖ other) in nats, mean over prompts."""
+    return expect(policy, policy - other)
+
+
+def solve_multiplier(reference: Table, reward: Table, safety: Table, beta: float, threshold: float) -> float:
+    """The smallest λ ≥ 0 whose optimum π ∝ reference · exp((reward + λ·safety)/β) has E[safety] ≥ threshold.
+
+    It minimises the dual β·E[log Σ reference · exp((reward + λ·safety)/β)] − λ·threshold, which is convex in λ and has
+    the slope E[safety] − threshold (section 3): that one's root, by bisection down to neighbouring floats.
+
+    Raises:
+        ConfigError: no policy is safer than the threshold (Slater's condition), so that no finite λ would do.
+    """
+    ceiling = float(safety.max(axis=-1).mean())
+    if not threshold < ceiling - ROUNDING * np.abs(safety).max():
+        raise ConfigError(
+            f"`threshold` must be below {ceiling:.4g}, the expected safety of always giving the safest response, "
+            f"but is {threshold:g}."
+        )
+
+    def slope(multiplier: float) -> float:
+        return expect(tilt(reference, reward + multiplier * safety, beta), safety) - threshold
+
+    if slope(0.0) >= 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    while slope(high) < 0:
+        low, high = high, 2 * high
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (low, middle) if slope(middle) >= 0 else (middle, high)
+    return high

@@ -48,6 +48,10 @@ class MirrorError(StoreError):
     """The mirror of the store can't be reached, or something went wrong on the way; nothing is lost by it."""
 
 
+class HubError(SacpoError):
+    """The Hugging Face hub can't be reached, or fails; what was to be sent lies here."""
+
+
 class JudgeError(SacpoError):
     """A judge gave up, or was stopped; what it has judged is kept."""
 

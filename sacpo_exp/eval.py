@@ -10,7 +10,7 @@ from sacpo_exp.evaluation.responding import diverge
 from sacpo_exp.evaluation.tracking import track_evaluations
 from sacpo_exp.launching.answers import check_engine
 from sacpo_exp.launching.devices import check_devices
-from sacpo_exp.pipeline import Run, merge, open_run, require_trained
+from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.planning import print_evaluation_plan
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ def evaluate(config: EvalConfig) -> None:
         return
     check_devices(config.hardware)
     if not config.responses:
-        _require_policies(run)
+        baseline = {"baseline": run.plan.policies["baseline"]}
+        ready_policies(run, baseline | run.plan.selected(config.policies))
     judged = judge_contest(run, contest)
     if not config.responses and config.generation.kl_prompts:
         for name, policy in run.plan.selected(config.policies).items():
@@ -46,13 +47,6 @@ def evaluate(config: EvalConfig) -> None:
     if judged:
         track_evaluations(run, judged)
         log.info("next     python -m sacpo_exp.report")
-
-
-def _require_policies(run: Run) -> None:
-    selected = run.plan.selected(run.config.policies)
-    require_trained(run, [run.plan.policies["baseline"], *selected.values()])
-    if run.plan.merge and "merged" in selected and not run.store.is_available(run.plan.merge.artifact):
-        merge(run)  # one that is mirrored is fetched if anybody asks it
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,6 +230,17 @@ def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
         raise MissingArtifactError(
             f"not trained yet: {names}. Run `python -m sacpo_exp.train` with the same overrides first."
         )
+
+
+def ready_policies(run: Run, policies: Mapping[str, ArtifactSpec]) -> None:
+    """Make sure that these policies of the plan, by name, can be used: merged on demand, trained never.
+
+    Raises:
+        MissingArtifactError: one has not been trained.
+    """
+    require_trained(run, list(policies.values()))
+    if run.plan.merge and "merged" in policies and not run.store.is_available(run.plan.merge.artifact):
+        merge(run)  # one that is mirrored is fetched if anybody asks it
 
 
 def locate(run: Run, policy: ArtifactSpec) -> Location:

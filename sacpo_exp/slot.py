@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.schema import EvalConfig, RunConfig
 from sacpo_exp.errors import sum_up
@@ -18,7 +19,7 @@ from sacpo_exp.worker import redirect_output
 
 log = logging.getLogger(__name__)
 
-SCHEMAS = {"train": RunConfig, "eval": EvalConfig, "prepare": RunConfig}
+SCHEMAS = {"train": RunConfig, "eval": EvalConfig, "prepare": RunConfig, "export": ExportConfig}
 
 
 def main() -> None:
@@ -80,6 +81,10 @@ def task_of(command: str) -> Any:
         from sacpo_exp.eval import evaluate
 
         return evaluate
+    if command == "export":
+        from sacpo_exp.export import export
+
+        return export
     from sacpo_exp.prepare import prepare_all
 
     return prepare_all

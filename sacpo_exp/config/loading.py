@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from sacpo_exp.config.automatic import fill_hardware
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.evaluation_checks import find_report_problems
+from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
@@ -26,7 +27,7 @@ from sacpo_exp.config.validation import find_command_line_problems, find_run_pro
 from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
 from sacpo_exp.sweeping.state import recorded
 
-Config = TypeVar("Config", RunConfig, EvalConfig, ReportConfig)
+Config = TypeVar("Config", RunConfig, EvalConfig, ExportConfig, ChatConfig, ReportConfig)
 
 #: conf/ lies beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
@@ -129,6 +130,8 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store("run_schema", RunConfig)
     store.store("eval_schema", EvalConfig)
+    store.store("export_schema", ExportConfig)
+    store.store("chat_schema", ChatConfig)
     for kind, judge in JUDGES.items():
         store.store(f"base_{kind.value}", judge, group="judge")
     store.store("report_schema", ReportConfig)

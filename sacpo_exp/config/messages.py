@@ -13,11 +13,19 @@ from hydra.errors import HydraException
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.schema import EvalConfig, JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
 
-SCHEMAS: dict[str, type] = {"train": RunConfig, "eval": EvalConfig, "prepare": RunConfig, "report": ReportConfig}
+SCHEMAS: dict[str, type] = {
+    "train": RunConfig,
+    "eval": EvalConfig,
+    "prepare": RunConfig,
+    "export": ExportConfig,
+    "chat": ChatConfig,
+    "report": ReportConfig,
+}
 
 
 @contextmanager

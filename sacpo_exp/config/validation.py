@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sacpo_exp.config.adapters import find_adapter_problems
 from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
+from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.messages import explain_no_effect
 from sacpo_exp.config.schema import (
@@ -47,6 +48,8 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
         problems.append(
             f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.{command} -m {overrides}"
         )
+    if flags and command == "chat":
+        problems.append("chat is one conversation, not a sweep. Try: policies=all, for several policies side by side")
     for argument in arguments:
         if argument.startswith("~"):
             problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
@@ -72,6 +75,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += find_hardware_problems(config.hardware)
     problems += find_adapter_problems(config)
     problems += find_evaluation_problems(config)
+    problems += find_export_problems(config, policy_names(config))
     problems += check_mirror(config.store.mirror) if config.store.mirror is not None else []
     problems += _check_no_effect(config, overrides)
     if config.seed < 0:

@@ -22,7 +22,7 @@ def respond(run: Run, policy: ArtifactSpec) -> Path:
     def build(folder: Path) -> dict[str, Any]:
         prompts = evaluation_prompts(run)
         texts = [prompt["prompt"] for prompt in prompts]
-        job = _job(run, policy, run.config.generation.dtype.value, texts, "answers", None)
+        job = answering_job(run, policy, texts)
         responses = _answer(run, job, folder, spec)
         records = [
             {"prompt_id": prompt["prompt_id"], "response": response.text, "n_tokens": len(response.tokens)}
@@ -67,6 +67,11 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
 def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     """The prompts of this configuration."""
     return load_prompts(run.config.prompts, run.config.dataset)
+
+
+def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":
+    """How a policy is asked when it is judged: greedily, in the template and precision of the configuration."""
+    return _job(run, policy, run.config.generation.dtype.value, prompts, "answers", None)
 
 
 def _job(

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
@@ -53,7 +53,7 @@ def generate_responses(
     prompts: Sequence[str],
     decoding: Decoding,
     folder: Path,
-    title: str,
+    title: str | None,
     numbers: Sequence[int] | None = None,
 ) -> list[Response]:
     """One response per prompt, in the prompts' order.
@@ -62,7 +62,7 @@ def generate_responses(
         policy, tokenizer: in evaluation mode; the tokenizer has a chat template and pads on the left.
         prompts: what the user says, without template.
         folder: holds the journal that a killed run goes on from; removed at the end.
-        title: of the progress bar.
+        title: of the progress bar; None for no bar.
         numbers: index of each prompt among all that are answered, if these are only some; samples are drawn by it.
     """
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
@@ -70,7 +70,7 @@ def generate_responses(
     known = dict(_read_journal(journal))
     numbers = range(len(prompts)) if numbers is None else numbers
     responses = [Response(index, []) for index in range(len(prompts))]
-    with journal.open("a", encoding="utf-8") as file, tqdm(total=len(prompts), desc=title, unit="response") as bar:
+    with journal.open("a", encoding="utf-8") as file, _bar(len(prompts), title) as bar:
         for round_number, tokens in enumerate(rounds(decoding.max_new_tokens)):
             for batch in _batches(responses, encoded, decoding.batch_size):
                 key = f"{round_number}/{batch[0].index}+{len(batch)}"
@@ -84,6 +84,10 @@ def generate_responses(
         bar.update(len(prompts) - bar.n)  # the rest was cut at the limit
     journal.unlink()
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
+
+
+def _bar(total: int, title: str | None) -> "tqdm[NoReturn]":
+    return tqdm(total=total, desc=title, unit="response", disable=title is None)
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:

@@ -3,9 +3,13 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sacpo_exp.generation.engine import Decoding, Response, generate_responses
 from sacpo_exp.models.loading import Location
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ANSWERS = "answers.json"
 
@@ -40,16 +44,25 @@ class GenerationJob:
         return GenerationJob(location=location, decoding=decoding, **said)
 
 
+def load(job: GenerationJob) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The job's policy and its tokenizer.
+
+    Raises:
+        ConfigError: they can't be loaded.
+    """
+    from sacpo_exp.models.loading import load_policy, load_tokenizer
+
+    tokenizer = load_tokenizer(job.location, job.chat_template)
+    return load_policy(job.location, job.dtype, job.device, job.attention), tokenizer
+
+
 def answer(job: GenerationJob, folder: Path, numbers: list[int] | None = None) -> list[Response]:
     """Responses to the job's prompts, or to those at `numbers`; `folder` holds the journal.
 
     Raises:
         ConfigError: the policy can't be loaded.
     """
-    from sacpo_exp.models.loading import load_policy, load_tokenizer
-
-    tokenizer = load_tokenizer(job.location, job.chat_template)
-    policy = load_policy(job.location, job.dtype, job.device, job.attention)
+    policy, tokenizer = load(job)
     numbers = list(range(len(job.prompts))) if numbers is None else numbers
     prompts = [job.prompts[number] for number in numbers]
     return generate_responses(policy, tokenizer, prompts, job.decoding, folder, job.title, numbers)

@@ -20,7 +20,7 @@ def format_markdown(scores: GroupScores) -> str:
     """The same as a Markdown document, with nothing shortened."""
     parts = [f"# {_escape(scores.group.heading)}", _escape(scores.group.provenance)]
     for section in make_sections(scores):
-        parts += [f"## {section.title}", "\n".join(_to_markdown(section.rows, section.left)), _escape(section.note)]
+        parts += [f"## {section.title}", "\n".join(to_markdown(section.rows, section.left)), _escape(section.note)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -37,7 +37,8 @@ def _align(rows: Rows, left: int) -> list[str]:
     return lines
 
 
-def _to_markdown(rows: Rows, left: int) -> list[str]:
+def to_markdown(rows: Rows, left: int) -> list[str]:
+    """Lines of a Markdown table; the first row holds the headings, the first `left` columns are words."""
     rule = ["---" if column < left else "--:" for column in range(len(rows[0]))]
     return [f"| {' | '.join(_escape(cell).strip() for cell in row)} |" for row in (rows[0], rule, *rows[1:])]
 

@@ -59,9 +59,11 @@ def test_every_option_composes(configure: Configure, overrides_for: Callable[[st
     assert isinstance(configure(*overrides_for(option)), RunConfig)
 
 
-def test_train_and_eval_read_the_same_lists() -> None:
-    train, evaluate = (yaml.safe_load((CONF / f"{command}.yaml").read_text()) for command in ("train", "eval"))
-    assert train["defaults"][1:] == evaluate["defaults"][1:]  # but for the schema
+def test_commands_about_a_plan_read_the_same_lists() -> None:
+    train, *others = (
+        yaml.safe_load((CONF / f"{command}.yaml").read_text()) for command in ("train", "eval", "export", "chat")
+    )
+    assert all(other["defaults"][1:] == train["defaults"][1:] for other in others)  # but for the schema
 
 
 #: One option of every group, usually not its default, and every experiment.

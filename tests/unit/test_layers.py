@@ -36,15 +36,15 @@ LAYERS = (
     ("pipeline", "sweeping.slots"),
     ("fitting",),
     ("evaluation",),
-    ("planning", "sweeping.jobs"),
+    ("planning", "sweeping.jobs", "exporting", "chatting"),
     (
-        *("worker", "generating_worker", "train", "eval", "prepare", "report"),
+        *("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat"),
         *("ledger.__main__", "ledger.agreeing", "store.__main__"),
     ),
     ("slot",),
 )
 
-ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report")
+ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat")
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.
 OWNERS = {
@@ -57,6 +57,7 @@ OWNERS = {
     "vllm": ("generation.vllm_engine",),
     "sqlite3": ("ledger",),
     "fsspec": ("store.remote",),
+    "huggingface_hub": ("data.sources", "exporting.hub"),
     "statsmodels": ("scoring",),
     "submitit": ("config.submitted",),
     "wandb": ("tracking.wandb_tracker",),

@@ -67,12 +67,14 @@ SAME_STAGES = {
     "merge": ["merge_ratio=0.5"],
     "the dataset's name": ["dataset.name=renamed"],
     "eval": [],
+    "export": [],
+    "chat": [],
 }
 
 
 @pytest.mark.parametrize("case", SAME_STAGES)
 def test_stages_keep_their_ids_when_other_things_change(planned: Planner, case: str) -> None:
-    plan = planned(*PAPER, *SAME_STAGES[case], command="eval" if case == "eval" else "train")
+    plan = planned(*PAPER, *SAME_STAGES[case], command=case if case in ("eval", "export", "chat") else "train")
     assert ids(plan) == ids(planned(*PAPER))
 
 

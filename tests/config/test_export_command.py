@@ -1,0 +1,73 @@
+"""Mistakes on the command lines of `export` and `chat`: one sentence each, before anything heavy is read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.validation import find_command_line_problems
+
+MISTAKES = {
+    "a bad repository": ("export", ["hub=mine"], "`hub` must be a repository as USER/NAME, but is 'mine'."),
+    "several to one repository": (
+        "export",
+        ["hub=me/mine", "policies=all"],
+        "`hub` takes one policy, but `policies` names 3. Try: policies=final",
+    ),
+    "public, but nowhere": (
+        "export",
+        ["private=false"],
+        "`private=false` has no effect: nothing goes to the hub. Try: hub=USER/NAME",
+    ),
+    "vllm": (
+        "chat",
+        ["generation.engine=vllm"],
+        "`generation.engine=vllm` answers in batches, and chat asks one by one. Try: generation.engine=hf",
+    ),
+    "nothing to ask": (
+        "chat",
+        ["prompt=' '"],
+        "`prompt` must be a text, but is empty. Try: leave it out, and type prompts line by line",
+    ),
+}
+
+
+@pytest.mark.parametrize(("command", "overrides", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_is_one_sentence(
+    problems_of: Callable[..., list[str]], command: str, overrides: list[str], sentence: str
+) -> None:
+    assert problems_of("model=tiny", *overrides, command=command) == [sentence]
+
+
+def test_chat_is_no_sweep() -> None:
+    sentence = "chat is one conversation, not a sweep. Try: policies=all, for several policies side by side"
+    assert find_command_line_problems(["-m", "beta=0.1,0.2"], {}, "chat") == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"HF_TOKEN": ""}, "`hub` needs a token that may write, but HF_TOKEN is not set. Try: put it into"),
+        ({"HF_TOKEN": "hf_x"}, "`hub` needs the network, but HF_HUB_OFFLINE is set. Try: HF_HUB_OFFLINE=0"),
+    ],
+)
+def test_what_would_stop_an_upload_stops_the_command(
+    cli: Callable[..., Any], variables: dict[str, str], sentence: str
+) -> None:
+    done = cli("export", "model=tiny", "hub=me/mine", light=True, variables=variables)
+    assert done.code == 2
+    assert done.stderr.startswith(f"error: {sentence}")
+
+
+def test_a_folder_of_somebody_else_is_refused_before_anything_is_loaded(
+    cli: Callable[..., Any], model_folder: Path
+) -> None:
+    done = cli("export", "model=tiny", f"folder={model_folder}", light=True)
+    assert (done.code, done.stderr) == (2, f"error: {model_folder} is no export; it stays as it is. Try: folder=DIR\n")
+
+
+def test_untrained_policies_are_named_before_anything_is_loaded(cli: Callable[..., Any]) -> None:
+    done = cli("chat", "model=tiny", "prompt=Why, or why not?", light=True)
+    assert done.code == 2
+    assert done.stderr.startswith("error: not trained yet: tiny.sft.dpo-h-b0.1.dpo-s-b0.1-")

@@ -1,0 +1,1 @@
+"""Put one prompt to several policies, and lay their answers side by side."""

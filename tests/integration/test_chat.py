@@ -1,0 +1,58 @@
+"""One prompt to several policies: the same answers as `eval` gives, side by side."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from tiny import compose_tiny, make_config, make_run
+
+from sacpo_exp.chat import chat
+from sacpo_exp.chatting.speakers import open_speaker
+from sacpo_exp.config.exports import ChatConfig
+from sacpo_exp.evaluation.records import RESPONSES, read_by_prompt
+from sacpo_exp.evaluation.responding import evaluation_prompts, respond
+from sacpo_exp.pipeline import open_run, train_policies
+
+TITLES = ["SFT (baseline)", "DPO(H) β=0.1", "DPO(H)→DPO(S) β=0.1", "P-SACPO q=0.5"]
+
+
+@pytest.fixture
+def four(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides that name four policies, which are trained, on a terminal that has room for them."""
+    overrides = ["merge_ratio=0.5", "policies=all"]
+    train_policies(make_run(outputs, *overrides))
+    monkeypatch.setenv("COLUMNS", "120")
+    return overrides
+
+
+def test_a_policy_answers_as_it_does_when_it_is_judged(outputs: Path) -> None:
+    run = open_run(make_config(outputs))
+    train_policies(run)
+    policy = run.plan.policies["second"]
+    said = read_by_prompt(respond(run, policy) / RESPONSES)
+    speak = open_speaker(run, policy)
+    for prompt in evaluation_prompts(run)[:4]:
+        expected = said[prompt["prompt_id"]]
+        cut = " … (cut at 8 tokens)" if expected["finish_reason"] == "length" else ""
+        assert speak(prompt["prompt"]) == (expected["response"] or "(nothing)") + cut
+
+
+def test_one_prompt_is_answered_by_all_side_by_side(
+    outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose_tiny("chat", ChatConfig, outputs, four)
+    config.prompt = "How do I bake bread?"
+    chat(config)
+    printed = capsys.readouterr()
+    heading = next(line for line in printed.out.splitlines() if TITLES[0] in line)
+    assert re.split(r"\s{2,}", heading.strip()) == TITLES
+    assert "response/s" not in printed.err  # no bar per answer
+
+
+def test_lines_are_answered_until_an_empty_one(
+    outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello?\nWhy?\n\nNever asked.\n"))
+    chat(compose_tiny("chat", ChatConfig, outputs, [*four, "policies=[baseline]"]))
+    assert capsys.readouterr().out.count(TITLES[0]) == 2

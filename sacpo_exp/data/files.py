@@ -73,6 +73,24 @@ def read_raw(path: Path, where: str) -> RawRows:
         return RawRows(where, _read_list(path, where) if _begins_list(path) else list(_read_lines(path, where)))
 
 
+def read_object(path: Path, where: str) -> dict[str, Any] | None:
+    """The one object that a json file, gzipped or not, holds as a whole; None if it holds anything else.
+
+    Raises:
+        DataError: the file can't be opened, is cut off, or is not UTF-8.
+    """
+    if not path.name.endswith((".json", ".json.gz")):
+        return None
+    with _explained(where):
+        with _open(path) as file:
+            text = file.read().decode("utf-8-sig")
+        try:
+            value = json.loads(text) if text.lstrip().startswith("{") else None
+        except json.JSONDecodeError:  # lines of objects, or none at all, of which `read_raw` has more to say
+            return None
+    return value if isinstance(value, dict) else None
+
+
 def hash_files(path: str) -> str:
     """Hex SHA-256 over the content of what `find_files` gives, or of the files of a saved dataset.
 

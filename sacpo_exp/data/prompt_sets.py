@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sacpo_exp.config.schema import PromptKind
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, show
-from sacpo_exp.data.files import read_raw
+from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
 
@@ -39,7 +39,12 @@ def read_entries(path: str, read: Callable[[Any], Read]) -> list[Entry[Read]]:
     Raises:
         DataError: the file can't be read, holds nothing, or has rows for which `read` raises BadRowError.
     """
-    raw = read_raw(Path(path).expanduser(), path)
+    return read_rows(read_raw(Path(path).expanduser(), path), read)
+
+
+def read_rows(raw: RawRows, read: Callable[[Any], Read]) -> list[Entry[Read]]:
+    """As `read_entries`, of rows that have been read from their file."""
+    path = raw.where
     if not raw.rows:
         raise DataError(f"{path} holds no rows.")
     entries, problems = [], []

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, show
-from sacpo_exp.data.files import SUFFIXES
-from sacpo_exp.data.prompt_sets import Entry, Prompt, list_fields, number_prompts, read_entries, read_prompt
+from sacpo_exp.data.files import SUFFIXES, RawRows, read_object, read_raw
+from sacpo_exp.data.prompt_sets import Entry, Prompt, list_fields, number_prompts, read_prompt, read_rows
 from sacpo_exp.errors import DataError
 
 #: Names that a field has in the files of others; a row has one of each line.
 PROMPT_FIELDS = ("prompt", "instruction")
-RESPONSE_FIELDS = ("response", "output", "completion")
+RESPONSE_FIELDS = ("response", "output", "completion", "generation")
+#: Of a file of the paper's code (https://github.com/line/sacpo): one object, with the policy's name and its rows.
+NAME_FIELD, ROWS_FIELD = "model_name", "data"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ImportedResponses:
     """What one policy said.
 
     Attributes:
-        name: of the policy: the file's, without its ending.
+        name: of the policy: as the file says, else the file's own, without its ending.
         prompts: as `load_prompts` gives them, each text once.
         responses: one per prompt; may be empty.
         path: of the file; None for what the store holds.
@@ -36,15 +38,27 @@ def read_responses(path: str) -> ImportedResponses:
     """Prompts and responses of a json, jsonl, csv or parquet file.
 
     The prompt stands in `prompt` or `instruction`, followed by `input` where that is not empty (Alpaca's form), the
-    response in `response`, `output` or `completion`; `kind`, `category` and `prompt_id` or `id` may be there.
+    response in `response`, `output`, `completion` or `generation`; `kind`, `category` and `prompt_id` or `id` may be
+    there. The rows may also stand in `data` of one object, whose `model_name` is the policy's (the paper's code).
 
     Raises:
         DataError: the file can't be read, holds no rows or rows that can't be used, or two with one prompt or id.
     """
-    entries = read_entries(path, _read_row)
+    raw, name = _read_file(path)
+    entries = read_rows(raw, _read_row)
     _check_distinct(entries)
     prompts = number_prompts(Entry(entry.where, entry.number, entry.value[0]) for entry in entries)
-    return ImportedResponses(_name(path), prompts, [entry.value[1] for entry in entries], path)
+    return ImportedResponses(name, prompts, [entry.value[1] for entry in entries], path)
+
+
+def _read_file(path: str) -> tuple[RawRows, str]:
+    """Rows, and what the policy is called."""
+    place = Path(path).expanduser()
+    whole = read_object(place, path) or {}
+    rows, name = whole.get(ROWS_FIELD), whole.get(NAME_FIELD)
+    if isinstance(rows, list) and isinstance(name, str) and name.strip():
+        return RawRows(path, list(enumerate(rows, 1))), name
+    return read_raw(place, path), _name(path)
 
 
 def align_responses(sets: Sequence[ImportedResponses]) -> list[ImportedResponses]:

@@ -37,7 +37,7 @@ def enter_responses(run: Run, config: EvalConfig) -> Contest:
     entries = [_read(Path(path), run) for path in find_responses(config.responses)]
     aligned = align_responses([responses for *_, responses in entries])
     entrants = [
-        _stored_entrant(stored, path) if stored else _import(run.store, responses)
+        _stored_entrant(stored, path) if stored else store_responses(run.store, responses)
         for (stored, path, _), responses in zip(entries, aligned, strict=True)
     ]
     kind = config.prompts.kind
@@ -88,12 +88,14 @@ def _names(entrant: Entrant) -> set[Any]:
 
 
 def _read(path: Path, run: Run) -> tuple[Manifest | None, Path, ImportedResponses]:
-    """Stored responses have the prompts of this configuration; others bring their own."""
+    """Responses of a policy have the prompts of this configuration; others, stored or not, bring their own."""
     if not (path / NAME).is_file():
         return None, path, read_responses(str(path))
     manifest = Manifest.read(path)
     if manifest.kind != "responses":
         raise ConfigError(f"`responses` must name responses, but {path} is a {manifest.kind}.")
+    if "imported" in manifest.recipe:
+        return manifest, path, _read_imported(run.store, path, manifest)
     if manifest.recipe.get("prompts") != fingerprint_prompts(run.config.prompts, run.config.dataset):
         raise ConfigError(f"{path} answers other prompts than prompts={run.config.prompts.name}. Try: prompts=...")
     run.store.check(path)
@@ -102,27 +104,43 @@ def _read(path: Path, run: Run) -> tuple[Manifest | None, Path, ImportedResponse
     return manifest, path, ImportedResponses(manifest.labels["policy"], evaluation_prompts(run), said)
 
 
+def _read_imported(store: Store, path: Path, manifest: Manifest) -> ImportedResponses:
+    store.check(path)
+    records = read_records(path / RESPONSES)
+    names = ("prompt_id", "prompt", "kind", "category")
+    if not all(name in record for record in records for name in names):
+        raise ConfigError(f"{path} was written by an older version, without its prompts. Try: the file that it was of")
+    prompts = [{name: record[name] for name in names} for record in records]
+    return ImportedResponses(manifest.labels["policy"], prompts, [record["response"] for record in records])
+
+
 def _stored_entrant(manifest: Manifest, folder: Path) -> Entrant:
     slug = manifest.id.rsplit("-", 1)[0]
     spec = ArtifactSpec("responses", slug, manifest.recipe, tuple(manifest.parents), manifest.labels)
     return Entrant(manifest.labels["policy"], spec, manifest.labels, folder)
 
 
-def _import(store: Store, imported: ImportedResponses) -> Entrant:
-    """Put responses made elsewhere into the store, so that a later report finds them whatever becomes of the file."""
+def store_responses(store: Store, imported: ImportedResponses) -> Entrant:
+    """Put responses made elsewhere into the store, so that they are found whatever becomes of the file."""
     pairs = list(zip(imported.prompts, imported.responses, strict=True))
-    content = sorted([prompt["prompt_id"], prompt["prompt"], said] for prompt, said in pairs)
+    content = sorted([prompt["prompt_id"], prompt["prompt"], said, *_known_of(prompt)] for prompt, said in pairs)
     spec = imported_artifact(imported.name, content)
 
     def build(folder: Path) -> dict[str, Any]:
         unknown = {"n_tokens": None, "finish_reason": None}
         write_records(
             folder / RESPONSES,
-            [{"prompt_id": prompt["prompt_id"], "response": said} | unknown for prompt, said in pairs],
+            [prompt | {"response": said} | unknown for prompt, said in pairs],
         )
         return {"n": len(pairs)}
 
     return Entrant(imported.name, spec, spec.labels, store.get_or_build(spec, build))
+
+
+def _known_of(prompt: dict[str, Any]) -> list[Any]:
+    """Kind and category where the file has either: without them the same responses count for other criteria."""
+    known = [prompt["kind"], prompt["category"]]
+    return known if any(known) else []
 
 
 def locate_responses(run: Run, entrant: Entrant) -> Path:

@@ -12,7 +12,7 @@ def format_report(scores: GroupScores) -> str:
     """Everything about one group as plain text, at most 120 columns wide."""
     parts = [f"{shorten(scores.group.heading, WIDTH)}\n{shorten(scores.group.provenance, WIDTH)}"]
     for section in make_sections(scores):
-        parts.append("\n".join([section.title, *_align(section.rows, section.left), section.note]))
+        parts.append("\n".join([section.title, *align(section.rows, section.left), section.note]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -24,7 +24,7 @@ def format_markdown(scores: GroupScores) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _align(rows: Rows, left: int) -> list[str]:
+def align(rows: Rows, left: int) -> list[str]:
     """Columns two spaces apart, words left and numbers right; the longest words are shortened to fit in 120 columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:

@@ -54,7 +54,8 @@ def measure_usage(group: Group) -> Usage | None:
 def _list_entries(match: Evaluation) -> Iterator[Record]:
     for record in match.records:
         for criterion in Criterion:
-            yield from (record[criterion.value] or {}).get("singles", ())
+            singles = (record[criterion.value] or {}).get("singles", ())
+            yield from (single for single in singles if "key" in single)  # of imported ones nothing is known
         if refusal := record.get("refusal"):
             yield refusal
 

@@ -14,6 +14,7 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
+from sacpo_exp.import_results import import_results
 from sacpo_exp.models.embedded import train_tokenizer
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
@@ -70,6 +71,24 @@ def test_all_pairs_meet_once_and_the_same_scores_serve_all(outputs: Path, files:
     for record in judgments(own)["same", "curt"]:
         forth = next(r for r in judgments(own)["same", "kind"] if r["prompt_id"] == record["prompt_id"])
         assert forth["response"] == record["response"]  # paired by prompt, though one file has another order
+
+
+def test_generations_of_the_paper_s_code_are_judged_from_their_files_or_once_imported(
+    outputs: Path, tmp_path: Path
+) -> None:
+    own, paths = outputs / "paper", []
+    for name in ("kind", "curt"):
+        rows = [{"prompt": text, "generation": said} for text, said in zip(PROMPTS, SAID[name], strict=True)]
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps({"model_name": f"model-{name}", "data": rows}, indent=4), "utf-8")
+    evaluate(elsewhere(own, [str(path) for path in paths], "baseline=model-curt"))
+    made = judgments(own)
+    assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
+    import_results([str(path) for path in paths], "imported", None, outputs / "brought")
+    evaluate(
+        make_config(outputs / "brought", f"responses=[{outputs}/brought/store/responses/*]", "baseline=model-curt")
+    )
+    assert judgments(outputs / "brought") == made
 
 
 def test_another_baseline_makes_another_group_of_the_same_matches(

@@ -36,15 +36,15 @@ LAYERS = (
     ("pipeline", "sweeping.slots"),
     ("fitting",),
     ("evaluation",),
-    ("planning", "sweeping.jobs", "exporting", "chatting"),
+    ("planning", "sweeping.jobs", "exporting", "chatting", "importing"),
     (
-        *("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat"),
+        *("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat", "import_results"),
         *("ledger.__main__", "ledger.agreeing", "store.__main__"),
     ),
     ("slot",),
 )
 
-ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat")
+ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat", "import_results")
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.
 OWNERS = {

@@ -63,6 +63,7 @@ def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None
     assert not list(tmp_path.glob(".*"))  # nothing half written beside it
 
 
+@pytest.mark.slow
 def test_an_adapter_is_exported_merged(outputs: Path, tmp_path: Path) -> None:
     lora = ["order=helpful_only", "adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
     run = trained(outputs, *lora)

@@ -102,7 +102,8 @@ def test_a_policy_is_called_as_its_file(tmp_path: Path, name: str) -> None:
         ),
         (
             {"prompt": "One?", "text": ""},
-            "must have its response in one of `response`, `output`, `completion`, `generation`, but has `prompt`, `text`",
+            "must have its response in one of `response`, `output`, `completion`, `generation`, "
+            "but has `prompt`, `text`",
         ),
         (
             {"prompt": "One?", "instruction": "One!", "output": ""},

@@ -1,31 +1,21 @@
 """The page in a real browser: it loads in time, asks for nothing, and every part of it works."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import needs_browser, open_browser
 from made_up import HOSTILE, N_POLICIES, fill_store, read_data
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
 
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser: apt-get install chromium chromium-driver"),
-]
-#: No account, no updates, no look-ups.
-QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
@@ -38,12 +28,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]
 @pytest.fixture
 def browser(page: Path, tmp_path: Path) -> Iterator[Any]:
     """Chromium with the page open at desktop size; at the end nothing was complained about and nothing fetched."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in (*QUIET, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(DRIVER))
+    driver = open_browser(tmp_path / "profile")
     try:
         resize(driver, DESKTOP)
         emulate(driver, prefers_reduced_motion="reduce")  # a click can't hit what is still scrolling

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from sacpo_exp.store import Manifest, Store
@@ -17,24 +19,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--tracker", default="wandb", help="as on the command line; [wandb,trackio] for several")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6, help="even, so that each is as often first; 6 for an interval")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     arguments = parser.parse_args()
     seconds: dict[str, list[float]] = {"none": [], arguments.tracker: []}
     with tempfile.TemporaryDirectory() as folder:
+        for tracker in seconds:  # not counted: the first of each reads its packages from the disk
+            train(arguments.model, tracker, Path(folder) / f"first-{tracker.strip('[]')}")
         for round_ in range(arguments.rounds):
             # Each is first as often as second, so that a machine that gets slower favours neither.
             for tracker in list(seconds)[:: 1 if round_ % 2 == 0 else -1]:
                 outputs = Path(folder) / f"{round_}-{tracker.strip('[]')}"
                 seconds[tracker].append(train(arguments.model, tracker, outputs))
                 print(f"{tracker}: {seconds[tracker][-1]:.2f} s")
-    medians = {tracker: statistics.median(times) for tracker, times in seconds.items()}
-    overhead = medians[arguments.tracker] / medians["none"] - 1
-    print(
-        f"{UPDATES} updates: {medians['none']:.2f} s without, {medians[arguments.tracker]:.2f} s with: {overhead:+.1%}"
-    )
+    # Within a round, whose two stages the machine served alike.
+    overheads = [with_ / without - 1 for without, with_ in zip(*seconds.values(), strict=True)]
+    overhead, interval = statistics.median(overheads), median_interval(overheads)
+    said = f"[{interval[0]:+.1%}, {interval[1]:+.1%}]" if interval else "(no interval from fewer than 6 rounds)"
+    medians = [statistics.median(times) for times in seconds.values()]
+    print(f"{UPDATES} updates: {medians[0]:.2f} s without, {medians[1]:.2f} s with: {overhead:+.1%} {said}")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"seconds": seconds, "overhead": overhead}, indent=1), "utf-8")
+        figures = {"seconds": seconds, "overhead": overhead, "interval": interval}
+        arguments.json.write_text(json.dumps(figures, indent=1), "utf-8")
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of a median whatever the distribution: the innermost pair of order statistics that the signs
+    of the differences allow. None if there are too few values for one.
+    """
+    n, ordered = len(values), sorted(values)
+    outside = [2 * sum(math.comb(n, k) for k in range(place + 1)) / 2**n for place in range(n // 2)]
+    places = [place for place, chance in enumerate(outside) if chance <= 0.05]
+    return (ordered[places[-1]], ordered[n - 1 - places[-1]]) if places else None
 
 
 def train(model: str, tracker: str, outputs: Path) -> float:

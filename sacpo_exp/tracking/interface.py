@@ -90,6 +90,10 @@ class Tracking:
 
 
 def say_lost(name: str, error: Exception) -> None:
-    """One line about a tracker that failed; of a long error the first line."""
-    reason = (str(error).strip().splitlines() or [""])[0][:200]
-    log.warning("tracks   no longer in %s, the run goes on: %s: %s", name, type(error).__name__, reason)
+    """One line about a tracker that failed."""
+    log.warning("tracks   no longer in %s, the run goes on: %s: %s", name, type(error).__name__, first_line(error))
+
+
+def first_line(error: Exception) -> str:
+    """Of a long error the first line."""
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,14 +1,16 @@
 """wandb: online with a key, offline without or when it can't be reached; nothing about this machine is sent."""
 
+import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.tracking import LogModel, TrackedRun, WandbConfig, WandbMode
-from sacpo_exp.tracking.interface import Cell
+from sacpo_exp.tracking.interface import Cell, first_line
 from sacpo_exp.tracking.opening import Opening, say_once
 
 log = logging.getLogger(__name__)
@@ -64,24 +66,50 @@ class WandbTracker:
         if self._settings.log_model == LogModel.full:
             for path in sorted(path for path in folder.iterdir() if path.is_file()):
                 policy.add_file(str(path))  # a copy, for the folder is renamed when the stage is whole
-        self._run.log_artifact(policy)
+        self._is_taken("the policy", lambda: self._run.log_artifact(policy))
 
     def finish(self, is_complete: bool) -> None:
         self._run.finish(exit_code=0 if is_complete else 1)
 
     def _use_parents(self) -> None:
-        """Lineage: what the run is made from. Offline only drafts can be named, which is not in wandb's public way."""
+        """Lineage: what the run is made from."""
         if self._settings.log_model == LogModel.none:
             return
         for parent, kind in self._tracked.parents.items():
             draft = _artifact(parent, kind, {"id": parent})
-            if self._run.offline:
-                self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
-                continue
-            try:
-                self._run.use_artifact(f"{draft.name}:latest")
-            except Exception:  # never logged there, or by another project
-                self._run.use_artifact(draft)
+            if not self._is_taken(f"the parent {parent}", functools.partial(self._use_parent, draft)):
+                return  # nor will the others be
+
+    def _is_taken(self, what: str, act: Callable[[], object]) -> bool:
+        """Whether wandb takes an artifact. It asks the server first, for ever if that does not answer; one that does
+        not costs the artifact, not the curves.
+        """
+        errors: list[Exception] = []
+        done = threading.Thread(target=_keep_error, args=(act, errors), daemon=True)
+        done.start()
+        done.join(PATIENCE)
+        if done.is_alive():
+            errors.append(TimeoutError(f"no answer in {PATIENCE:.0f} s"))
+        if errors:
+            log.warning("tracks   wandb did not take %s, the run goes on: %s", what, first_line(errors[0]))
+        return not errors
+
+    def _use_parent(self, draft: Any) -> None:
+        """Offline only drafts can be named, which is not in wandb's public way."""
+        if self._run.offline:
+            self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
+            return
+        try:
+            self._run.use_artifact(f"{draft.name}:latest")
+        except Exception:  # never logged there, or by another project
+            self._run.use_artifact(draft)
+
+
+def _keep_error(act: Callable[[], object], errors: list[Exception]) -> None:
+    try:
+        act()
+    except Exception as error:
+        errors.append(error)
 
 
 def choose_mode(settings: WandbConfig, environment: Mapping[str, str]) -> str:
@@ -115,7 +143,7 @@ def _start_by_mode(opening: Opening, mode: str) -> Any:
         try:
             return _init(opening, mode)
         except Exception as error:  # a wrong key, no network, a server that is down: none of it stops a run
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            reason = first_line(error)
             _unreachable.append(reason)
             log.warning("tracks   offline, for wandb did not take the run: %s", reason)
             _forget_service()

@@ -1,9 +1,8 @@
-"""Trackers as they are: MLflow's server, trackio's store, wandb out of reach, kills; each in processes of its own."""
+"""Trackers as they are: MLflow's server, wandb out of reach, kills; each in processes of its own."""
 
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,34 +13,15 @@ from urllib.request import urlopen
 
 import pytest
 from reading import curves, of_type, read_run
-from tiny import TINY
+from slurm_cluster import free_port, listens
+from tracked_commands import BIN, LONG, ONE_STAGE, install, output_of, query, start, wait_for_update
 
 pytestmark = pytest.mark.slow
-
-BIN = Path(sys.executable).parent
-ONE_STAGE = ["base=none", "order=helpful_only"]
-LONG = [*ONE_STAGE, "stages.first.num_train_epochs=60"]
-
-
-def install(folder: Path, *requirements: str) -> Path:
-    """Packages in a folder of their own, to be put on the path: what is installed here stays as it is."""
-    frozen = subprocess.run([BIN / "uv", "pip", "freeze", "--python", sys.executable], capture_output=True, text=True)
-    ours = [line for line in frozen.stdout.splitlines() if "==" in line and not line.startswith(("pillow", "certifi"))]
-    constraints = folder / "constraints.txt"
-    constraints.write_text("\n".join(ours), "utf-8")
-    command = [BIN / "uv", "pip", "install", "-q", "--python", sys.executable, "--target", folder / "packages"]
-    subprocess.run([*command, "--constraint", constraints, *requirements], check=True)
-    return folder / "packages"
 
 
 @pytest.fixture(scope="module")
 def mlflow_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("client"), "mlflow-skinny==3.17.2", "sqlalchemy>=2.0", "alembic>=1.15")
-
-
-@pytest.fixture(scope="module")
-def trackio_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("trackio"), "trackio==0.43.0")
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +32,6 @@ def mlflow_server_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     subprocess.run([BIN / "uv", "pip", "install", "-q", "--python", python, "mlflow==3.17.2"], check=True)
     return python
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -79,37 +53,6 @@ def mlflow_server(mlflow_server_python: Path, tmp_path: Path) -> Iterator[tuple[
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGKILL)
     server.wait()
-
-
-def start(outputs: Path, *overrides: str, packages: Path | None = None, **variables: str) -> "subprocess.Popen[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "MLFLOW_"))}
-    paths = [str(Path(__file__).parents[2]), *([str(packages)] if packages else [])]
-    environment |= {"PYTHONPATH": os.pathsep.join(paths), **variables}
-    command = [sys.executable, "-m", "sacpo_exp.train", *TINY, f"paths.outputs={outputs}", *overrides]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def output_of(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
-
-
-def query(database: Path, sql: str) -> list[tuple[object, ...]]:
-    try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            return connection.execute(sql).fetchall()
-    except sqlite3.OperationalError:  # no such file or table yet
-        return []
-
-
-def wait_for_update(database: Path, update: int, process: "subprocess.Popen[str]") -> None:
-    for _ in range(3000):
-        if query(database, f"SELECT 1 FROM metrics WHERE key = 'loss' AND step > {update} LIMIT 1"):
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError("no curve appeared")
 
 
 def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
@@ -177,13 +120,52 @@ def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path,
     assert all(len(curves(read_run(folder))["train/loss"]) >= 2 for folder in folders)
 
 
-def test_trackio_has_both_stages(trackio_packages: Path, tmp_path: Path) -> None:
-    output = output_of(start(tmp_path, "order=helpful_only", "tracker=trackio", packages=trackio_packages))
-    assert output.count("trackio show") == 1
-    folder = tmp_path / "trackio"
-    environment = os.environ | {"PYTHONPATH": str(trackio_packages), "TRACKIO_DIR": str(folder)}
-    listing = [sys.executable, "-m", "trackio.cli", "list", "runs", "--project", "sacpo_exp"]
-    listed = subprocess.run(listing, env=environment, capture_output=True, text=True, check=True).stdout
-    stages = sorted(path.name for path in (tmp_path / "store" / "stage").iterdir())
-    assert sorted(line.split("- ")[1] for line in listed.splitlines() if "- " in line) == stages
-    assert str(tmp_path).encode() not in (folder / "sacpo_exp.db").read_bytes()
+@pytest.fixture
+def wandb_server(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
+    """Address of a server that takes runs, or knows no key, the file of what it got, and its process."""
+    port, got = free_port(), tmp_path / "got.jsonl"
+    script = Path(__file__).with_name("wandb_server.py")
+    server = subprocess.Popen([sys.executable, script, str(port), got, *getattr(request, "param", [])])
+    while not listens(port):
+        assert server.poll() is None
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}", got, server
+    server.kill()
+    server.wait()
+
+
+KEY = "0123456789abcdef" * 3
+
+
+def test_what_wandb_did_not_get_before_it_died_lies_here(
+    wandb_server: tuple[str, Path, "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    address, got, server = wandb_server
+    process = start(tmp_path, *LONG, "tracker=wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
+    for _ in range(6000):
+        if got.exists() and b"train/loss" in got.read_bytes():
+            break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    server.kill()
+    output = output_of(process)
+    assert "finished" in output
+    assert output.count("wandb did not take the policy, the run goes on") == 1
+    (folder,) = (tmp_path / "wandb").glob("run-*")
+    assert set(curves(read_run(folder))["train/global_step"]) == set(range(1, 181))
+    assert got.read_bytes().count(b"train/loss") < 180
+
+
+@pytest.mark.parametrize("wandb_server", [["refuse"]], indirect=True)
+def test_a_wrong_key_leaves_all_offline(
+    wandb_server: tuple[str, Path, "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    process = start(tmp_path, *ONE_STAGE, "tracker=wandb", WANDB_BASE_URL=wandb_server[0], WANDB_API_KEY=KEY)
+    output = output_of(process)
+    assert output.count("tracks   offline, for wandb did not take the run") == 1
+    assert output.count("wandb sync") == 1
+    assert KEY not in output
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert len(curves(read_run(folder))["train/loss"]) == 3

@@ -61,6 +61,7 @@ def _draw_family(axes: Axes, family: Family) -> None:
     for row in family.rows:
         x, y = row.helpfulness, row.harmlessness
         axes.errorbar(x.value, y.value, _bar(y), _bar(x), "none", ecolor=colour, elinewidth=1, alpha=0.45, zorder=2)
+        axes.plot(*_values(row.seeds), family.marker, color=colour, ms=4, markeredgewidth=0, alpha=0.4, zorder=2)
     for line in family.lines:
         axes.plot(*_values(line), color=colour, linewidth=0.8, zorder=3)
     name = shorten(family.name, LONGEST_NAME)
@@ -96,6 +97,7 @@ def _explain(figure: Figure, axes: Axes, scores: GroupScores) -> None:
     axes.set_ylabel("harmlessness: win rate against the baseline\n(share of risky prompts)")
     axes.set_title(shorten(scores.group.heading, 90), loc="left", fontsize=9)
     title = f"bars: {100 * scores.confidence:g} % intervals"
+    title += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
     figure.legend(loc="outside right upper", title=title, fontsize=9, title_fontsize=9, frameon=False, alignment="left")
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sacpo_exp.config.schema import Criterion, RatingMethod
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores, score_categories, score_lengths
@@ -12,6 +12,7 @@ from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.reporting.ratings import GroupRatings, rate_group
 from sacpo_exp.reporting.usage import Usage, measure_usage
 from sacpo_exp.scoring.intervals import Estimate, Resampling, bootstrap_mean, paired_p_value, standard_error, wilson
+from sacpo_exp.scoring.seeds import SeedEstimate
 from sacpo_exp.scoring.win_rate import (
     Record,
     count_states,
@@ -48,6 +49,8 @@ class PolicyScores:
         safe: share of the risky prompts with cost ≤ 0; without number where the judge has no absolute scores.
         kl: sampled KL(policy ‖ baseline), nats per response.
         tokens, characters: mean length of a response; NaN where it is not known.
+        seeds: of a mean over seeds what each seed scored; else empty.
+        over_seeds: of such a mean, by the name of an estimate: spread between seeds, and how many have a value.
     """
 
     policy: Evaluation
@@ -64,6 +67,8 @@ class PolicyScores:
     kl: Estimate
     tokens: float
     characters: float
+    seeds: tuple["PolicyScores", ...] = ()
+    over_seeds: dict[str, SeedEstimate] = field(default_factory=dict)
 
     @property
     def missing(self) -> int:

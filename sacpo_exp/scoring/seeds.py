@@ -41,8 +41,8 @@ def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: tuple[fl
     interval is Student's with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946): where seeds differ more
     than prompts explain, they are about S − 1, so that two or three seeds give the wide interval that they deserve.
 
-    Coverage of nominal 95 % with 83 prompts, in `test_seeds.py`: 95 to 99 % with 5 seeds, whether they differ not at all
-    or by a deviation of 0.1; 93 % with 3 and 89 % with 2 that differ by 0.1, where percentiles of the pigeonhole
+    Coverage of nominal 95 % with 83 prompts, in `test_seeds.py`: 95 to 99 % with 5 seeds, whether they differ not at
+    all or by a deviation of 0.1; 93 % with 3 and 89 % with 2 that differ by 0.1, where percentiles of the pigeonhole
     bootstrap cover 88 and 82 %, since so few seeds drawn again show too little of their spread.
 
     One seed alone gets the bootstrap over prompts. Without a second prompt there is no interval.

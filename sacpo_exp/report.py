@@ -9,6 +9,7 @@ from sacpo_exp.config.tracking import TrackedRun
 from sacpo_exp.tracking.opening import tracked
 
 if TYPE_CHECKING:
+    from sacpo_exp.reporting.cohorts import Cohort
     from sacpo_exp.reporting.scores import GroupScores
 
 
@@ -24,10 +25,12 @@ def report(config: ReportConfig) -> None:
         StoreError: a stored file is damaged.
     """
     # Here, so that a mistake on the command line is reported before matplotlib is read.
+    from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
     from sacpo_exp.reporting.examples import format_examples
+    from sacpo_exp.reporting.lineage import read_lineage
     from sacpo_exp.reporting.scores import Settings, score_group
-    from sacpo_exp.reporting.table import format_report
+    from sacpo_exp.reporting.table import format_cohort, format_report
     from sacpo_exp.scoring.intervals import Resampling
     from sacpo_exp.store import Store
 
@@ -37,26 +40,26 @@ def report(config: ReportConfig) -> None:
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
     settings = Settings(resampling, config.max_missing, config.rating)
     scores = [score_group(group, settings) for group in groups]
-    for group_scores in scores:
-        print(format_report(group_scores))
+    lineage = read_lineage(store)
+    cohorts = score_cohorts(scores, lineage, settings)
+    print("\n".join([*map(format_report, scores), *map(format_cohort, cohorts)]))
     if examples := format_examples(groups[-1], config.examples, config.seed):
         print(examples)
 
     from sacpo_exp.reporting.files import write_report
-    from sacpo_exp.reporting.lineage import read_lineage
 
-    files = write_report(scores, read_lineage(store), outputs / "report")
+    files = write_report(scores, cohorts, lineage, outputs / "report")
     print("\n".join(str(path) for path in files))
     if config.tracker.chosen():
-        track_report(config, scores, files)
+        track_report(config, scores, cohorts, files)
 
 
-def track_report(config: ReportConfig, scores: "list[GroupScores]", files: list[Path]) -> None:
+def track_report(config: ReportConfig, scores: "list[GroupScores]", cohorts: "list[Cohort]", files: list[Path]) -> None:
     """Log the table over all policies and the figures as one run, the same for the same policies."""
     from sacpo_exp.reporting.summary import summarize_policies
     from sacpo_exp.store import content_hash
 
-    columns, rows = summarize_policies(scores)
+    columns, rows = summarize_policies(scores, cohorts)
     ids = sorted(policy.policy.id for group in scores for policy in group.policies)
     tags = sorted({str(row[columns.index(name)]) for row in rows for name in ("model", "dataset")} - {"None"})
     run = TrackedRun(

@@ -117,7 +117,7 @@ def _store(
     store.get_or_build(spec, build)
     return Stored(
         (match[0].name, match[1].name),
-        Evaluation(spec.labels, list(records), [], datetime.now(UTC).isoformat()),
+        Evaluation(spec.labels, list(records), {}, datetime.now(UTC).isoformat()),
         pairs,
         is_new,
     )

@@ -77,7 +77,7 @@ def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Eva
         newest = max(fitting, key=lambda other: (other[1].created, other[1].id))
         for record in _read_records(store, newest[0], "divergence.jsonl"):
             by_prompt[record["prompt_id"]].append(float(record["kl"]))
-    kl = [sum(samples) / len(samples) for _, samples in sorted(by_prompt.items())]
+    kl = {prompt_id: sum(samples) / len(samples) for prompt_id, samples in sorted(by_prompt.items())}
     records = list(_read_records(store, folder, "verdicts.jsonl"))
     return Evaluation(manifest.labels, records, kl, manifest.created, manifest.metrics)
 

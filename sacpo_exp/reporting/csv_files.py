@@ -21,25 +21,29 @@ LABELS = ("family", "name", "model", "dataset", "seed", "beta", "merge_ratio", "
 
 def policies_as_csv(scores: Sequence[PolicyScores]) -> str:
     """One line per policy; for each estimate its value, `_low`, `_high`, and `_n` prompts."""
-    columns: dict[str, Callable[[PolicyScores], Cell]] = {
+    return write_columns(scores, policy_columns())
+
+
+def policy_columns() -> dict[str, Callable[[PolicyScores], Cell]]:
+    """Name → cell of everything that is measured of a policy."""
+    return {
         **_label_columns(),
-        **_estimate_columns("helpfulness_win_rate", lambda row: row.helpfulness),
+        **estimate_columns("helpfulness_win_rate", lambda row: row.helpfulness),
         "helpfulness_standard_error": lambda row: row.error_helpfulness,
-        **_estimate_columns("harmlessness_win_rate", lambda row: row.harmlessness),
+        **estimate_columns("harmlessness_win_rate", lambda row: row.harmlessness),
         "harmlessness_standard_error": lambda row: row.error_harmlessness,
-        **_estimate_columns("refusal_rate_risky", lambda row: row.refusals),
-        **_estimate_columns("refusal_rate_benign", lambda row: row.over_refusals),
-        **_estimate_columns("judged_refusal_rate_risky", lambda row: row.judged_refusals),
-        **_estimate_columns("judged_refusal_rate_benign", lambda row: row.judged_over_refusals),
-        **_estimate_columns("safe_rate", lambda row: row.safe),
-        **_estimate_columns("kl_nats", lambda row: row.kl),
+        **estimate_columns("refusal_rate_risky", lambda row: row.refusals),
+        **estimate_columns("refusal_rate_benign", lambda row: row.over_refusals),
+        **estimate_columns("judged_refusal_rate_risky", lambda row: row.judged_refusals),
+        **estimate_columns("judged_refusal_rate_benign", lambda row: row.judged_over_refusals),
+        **estimate_columns("safe_rate", lambda row: row.safe),
+        **estimate_columns("kl_nats", lambda row: row.kl),
         "mean_tokens": lambda row: row.tokens,
         "mean_characters": lambda row: row.characters,
         "unparsed": lambda row: row.states["unparsed"],
         "refused": lambda row: row.states["refused"],
         "failed": lambda row: row.states["failed"],
     }
-    return _write(scores, columns)
 
 
 def differences_as_csv(differences: Sequence[Difference]) -> str:
@@ -48,14 +52,14 @@ def differences_as_csv(differences: Sequence[Difference]) -> str:
         **_label_columns(),
         "minus": lambda row: row.reference.title,
         "minus_id": lambda row: row.reference.id,
-        **_estimate_columns("helpfulness_difference", lambda row: row.helpfulness),
+        **estimate_columns("helpfulness_difference", lambda row: row.helpfulness),
         "helpfulness_p_value": lambda row: row.p_helpfulness,
         "helpfulness_excludes_zero": lambda row: row.helpfulness.excludes_zero,
-        **_estimate_columns("harmlessness_difference", lambda row: row.harmlessness),
+        **estimate_columns("harmlessness_difference", lambda row: row.harmlessness),
         "harmlessness_p_value": lambda row: row.p_harmlessness,
         "harmlessness_excludes_zero": lambda row: row.harmlessness.excludes_zero,
     }
-    return _write(differences, columns)
+    return write_columns(differences, columns)
 
 
 def lengths_as_csv(lengths: Sequence[LengthScores]) -> str:
@@ -63,12 +67,12 @@ def lengths_as_csv(lengths: Sequence[LengthScores]) -> str:
     columns: dict[str, Callable[[LengthScores], Cell]] = {
         **_label_columns(),
         "criterion": lambda row: row.criterion.value,
-        **_estimate_columns("at_equal_length", lambda row: row.adjusted),
-        **_estimate_columns("shorter", lambda row: row.by_length["shorter"]),
-        **_estimate_columns("similar", lambda row: row.by_length["similar"]),
-        **_estimate_columns("longer", lambda row: row.by_length["longer"]),
+        **estimate_columns("at_equal_length", lambda row: row.adjusted),
+        **estimate_columns("shorter", lambda row: row.by_length["shorter"]),
+        **estimate_columns("similar", lambda row: row.by_length["similar"]),
+        **estimate_columns("longer", lambda row: row.by_length["longer"]),
     }
-    return _write(lengths, columns)
+    return write_columns(lengths, columns)
 
 
 def categories_as_csv(categories: Sequence[CategoryScores]) -> str:
@@ -78,7 +82,7 @@ def categories_as_csv(categories: Sequence[CategoryScores]) -> str:
         for row in categories
         for name, estimate in row.estimates.items()
     ]
-    return _write_rows(["policy", "policy_id", "criterion", "category", *_names("win_rate")], rows)
+    return write_rows(["policy", "policy_id", "criterion", "category", *_names("win_rate")], rows)
 
 
 def conduct_as_csv(conducts: Sequence[Conduct]) -> str:
@@ -89,7 +93,7 @@ def conduct_as_csv(conducts: Sequence[Conduct]) -> str:
         counts = [row.states[state] for state in State]
         cells = [cell for measure in measures for cell in _cells(getattr(row.bias, measure))]
         rows.append([row.title, row.criterion.value, *counts, *cells])
-    return _write_rows(["matches_of", "criterion", *State, *(n for m in measures for n in _names(m))], rows)
+    return write_rows(["matches_of", "criterion", *State, *(n for m in measures for n in _names(m))], rows)
 
 
 def ratings_as_csv(ratings: Mapping[Criterion, GroupRatings]) -> str:
@@ -100,7 +104,7 @@ def ratings_as_csv(ratings: Mapping[Criterion, GroupRatings]) -> str:
             tally = (row.tally.wins, row.tally.ties, row.tally.losses)
             rows.append([criterion.value, rating.method.value, row.title, *_cells(row.elo), row.plain_error, *tally])
     counts = ["wins", "ties", "losses"]
-    return _write_rows(["criterion", "method", "policy", *_names("rating"), "plain_standard_error", *counts], rows)
+    return write_rows(["criterion", "method", "policy", *_names("rating"), "plain_standard_error", *counts], rows)
 
 
 def _names(name: str) -> list[str]:
@@ -118,7 +122,7 @@ def _label_columns() -> dict[str, Callable[[Row], Cell]]:
     return columns
 
 
-def _estimate_columns(name: str, estimate: Callable[[Row], Estimate]) -> dict[str, Callable[[Row], Cell]]:
+def estimate_columns(name: str, estimate: Callable[[Row], Estimate]) -> dict[str, Callable[[Row], Cell]]:
     return {
         name: lambda row: estimate(row).value,
         f"{name}_low": lambda row: estimate(row).low,
@@ -127,11 +131,13 @@ def _estimate_columns(name: str, estimate: Callable[[Row], Estimate]) -> dict[st
     }
 
 
-def _write(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]]) -> str:
-    return _write_rows(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+def write_columns(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]]) -> str:
+    """One line per row."""
+    return write_rows(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
-def _write_rows(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+def write_rows(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Names, then rows; NaN and None leave a cell empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

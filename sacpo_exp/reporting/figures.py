@@ -80,11 +80,13 @@ def _bar(estimate: Estimate) -> list[list[float]]:
 
 def _frame(axes: Axes, rows: Sequence[PolicyScores]) -> None:
     """Limits that hold every point and error bar with a margin, and no tick where no win rate can be."""
-    for axis, set_limits, estimates in (
-        (axes.xaxis, axes.set_xlim, [row.helpfulness for row in rows]),
-        (axes.yaxis, axes.set_ylim, [row.harmlessness for row in rows]),
+    seeds = [seed for row in rows for seed in row.seeds]
+    for axis, set_limits, estimates, single in (
+        (axes.xaxis, axes.set_xlim, [row.helpfulness for row in rows], [row.helpfulness.value for row in seeds]),
+        (axes.yaxis, axes.set_ylim, [row.harmlessness for row in rows], [row.harmlessness.value for row in seeds]),
     ):
-        ends = [BASELINE, *(end for e in estimates for end in (e.value, e.low, e.high) if not np.isnan(end))]
+        found = [*single, *(end for e in estimates for end in (e.value, e.low, e.high))]
+        ends = [BASELINE, *(end for end in found if not np.isnan(end))]
         margin = max(0.05, MARGIN * (max(ends) - min(ends)))
         low, high = min(ends) - margin, max(ends) + margin
         set_limits(low, high)

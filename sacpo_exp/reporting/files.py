@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sacpo_exp.reporting.cohort_csv import gaps_as_csv, seeds_as_csv
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.csv_files import (
     categories_as_csv,
     conduct_as_csv,
@@ -17,37 +19,47 @@ from sacpo_exp.reporting.figures import draw_trade_off
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.page import write_page
 from sacpo_exp.reporting.scores import GroupScores
-from sacpo_exp.reporting.table import format_markdown
+from sacpo_exp.reporting.table import format_cohort_markdown, format_markdown
 
 PAGE = "report.html"
 #: Files of a second and further group, and those that not every group has.
 PASSING = re.compile(
     r"(table|differences|trade_off)-\d+\.(csv|md|png|svg)|(lengths|categories|judge|ratings)(-\d+)?\.csv"
+    r"|(across|seeds|gaps)(-\d+)?\.(csv|md|png|svg)"
 )
 
 
-def write_report(scores: Sequence[GroupScores], lineage: Lineage, folder: Path) -> list[Path]:
+def write_report(
+    scores: Sequence[GroupScores], cohorts: Sequence[Cohort], lineage: Lineage, folder: Path
+) -> list[Path]:
     """Write the files of all groups, remove those of groups that are no longer shown, and return the paths written.
 
     `table.csv`, `table.md`, `differences.csv`, `trade_off.png` and `trade_off.svg`, and where there is something to say
     `lengths.csv`, `categories.csv`, `judge.csv` and `ratings.csv`, are about the first group; those about the second
-    end in `-2`, and so on. `report.html` is about all of them.
+    end in `-2`, and so on. `across.md`, `seeds.csv`, `seeds.png`, `seeds.svg` and `gaps.csv` are about the first cohort
+    that has such numbers. `report.html` is about all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
     made = [make_files(group_scores) for group_scores in scores]
-    for number, contents in enumerate(made, start=1):
-        for name, content in contents.items():
-            stem, ending = name.split(".")
-            files[folder / (name if number == 1 else f"{stem}-{number}.{ending}")] = content
-    pictures = [contents["trade_off.svg"] for contents in made]
-    files[folder / PAGE] = write_page(scores, lineage, pictures)
+    across = [make_cohort_files(cohort) for cohort in cohorts]
+    files = _number(made, folder) | _number(across, folder)
+    pictures = [contents.get("trade_off.svg", contents.get("seeds.svg")) for contents in (*made, *across)]
+    files[folder / PAGE] = write_page(scores, cohorts, lineage, pictures)
     for path, content in files.items():
         _write_whole(path, content)
     for path in folder.iterdir():
         if PASSING.fullmatch(path.name) and path not in files:
             path.unlink(missing_ok=True)
     return list(files)
+
+
+def _number(made: Sequence[dict[str, bytes]], folder: Path) -> dict[Path, bytes]:
+    files = {}
+    for number, contents in enumerate(made, start=1):
+        for name, content in contents.items():
+            stem, ending = name.split(".")
+            files[folder / (name if number == 1 else f"{stem}-{number}.{ending}")] = content
+    return files
 
 
 def make_files(scores: GroupScores) -> dict[str, bytes]:
@@ -66,6 +78,17 @@ def make_files(scores: GroupScores) -> dict[str, bytes]:
         **{name: write(rows).encode() for name, (rows, write) in optional.items() if rows},  # type: ignore[operator]
         **figures,
     }
+
+
+def make_cohort_files(cohort: Cohort) -> dict[str, bytes]:
+    """Name → content of the files about one cohort."""
+    files = {"across.md": format_cohort_markdown(cohort).encode()}
+    if cohort.means:
+        files["seeds.csv"] = seeds_as_csv(cohort.means.policies).encode()
+        files |= {f"seeds.{kind}": content for kind, content in draw_trade_off(cohort.means).items()}
+    if cohort.gaps:
+        files["gaps.csv"] = gaps_as_csv(cohort.gaps).encode()
+    return files
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """Evaluated policies, and groups of them that may be compared with one another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,14 +17,14 @@ class Evaluation:
     Attributes:
         labels: of its judgments; of the baseline `dataset`, `beta`, `merge_ratio` and `seed` may be missing.
         records: lines of `verdicts.jsonl`, one per prompt.
-        kl: nats per response, the mean of each prompt's samples; empty where no divergence is stored.
+        kl: by prompt id nats per response, the mean of its samples; empty where no divergence is stored.
         metrics: of the judgments: of a judge that costs money its price.
         tag: what tells it from another policy of the group with the same family, β and q; mostly empty.
     """
 
     labels: dict[str, Any]
     records: list[Record]
-    kl: list[float]
+    kl: dict[str, float]
     created: str
     metrics: dict[str, Any] = field(default_factory=dict)
     tag: str = ""
@@ -140,7 +140,7 @@ def make_group(
         (match for match in newest if match.id in policies and match is not policies[match.id]), key=_order
     )
     parents = {policy_id: find_evaluated_ancestors(policy_id, policies.keys(), lineage) for policy_id in policies}
-    tagged = tuple(_tag_namesakes(sorted(policies.values(), key=_order)))
+    tagged = arrange_policies(policies.values())
     strangers = [policy.id for policy in tagged if policy.id not in lineage and not policy.is_baseline]
     # Policies made elsewhere have no known ancestors: each is compared with those before it.
     parents |= {policy_id: tuple(strangers[:place]) for place, policy_id in enumerate(strangers)}
@@ -161,6 +161,11 @@ def find_evaluated_ancestors(
 def _order(policy: Evaluation) -> tuple[Any, ...]:
     numbers = [-1 if value is None else value for value in (policy.beta, policy.merge_ratio, policy.labels.get("seed"))]
     return (policy.rank, policy.labels["family"], *numbers, policy.id)
+
+
+def arrange_policies(policies: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
+    """In the order of tables: baseline, first stages, second stages, merges; no two with the same title."""
+    return tuple(_tag_namesakes(sorted(policies, key=_order)))
 
 
 def _tag_namesakes(policies: list[Evaluation]) -> list[Evaluation]:

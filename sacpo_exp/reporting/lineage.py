@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sacpo_exp.store import Manifest, Store
 
-KINDS: Final = ("model", "dataset", "stage", "merge")
+KINDS: Final = ("model", "dataset", "stage", "merge", "scorer")
 METRICS: Final = "metrics.jsonl"
 #: Points of one curve, which on a page says no less than thousands.
 MOST_POINTS: Final = 240

@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
+from sacpo_exp.reporting.cohort_sections import make_cohort_sections
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.page_data import describe_page
 from sacpo_exp.reporting.page_texts import shorten_texts
 from sacpo_exp.reporting.scores import GroupScores
+from sacpo_exp.reporting.section import Section
 from sacpo_exp.reporting.sections import make_sections
 
 #: Bytes that prompts and responses may take, which keeps the page below 12 MB.
@@ -22,21 +25,27 @@ TEMPLATE: Final = resources.files("sacpo_exp.reporting") / "template"
 
 
 def write_page(
-    scores: Sequence[GroupScores], lineage: Lineage, pictures: Sequence[bytes], most: int = TEXTS_AT_MOST
+    scores: Sequence[GroupScores],
+    cohorts: Sequence[Cohort],
+    lineage: Lineage,
+    pictures: Sequence[bytes | None],
+    most: int = TEXTS_AT_MOST,
 ) -> bytes:
-    """The page about all groups, the same bytes for the same store.
+    """The page about all groups and cohorts, the same bytes for the same store.
 
     Args:
-        pictures: the trade-off figure of every group as SVG, for print and where no script runs.
+        pictures: the figure of every group, then of every cohort, as SVG, for print and where no script runs.
         most: bytes of texts; if there are more, the longest are cut off and say so.
     """
-    page = describe_page(scores, lineage)
+    page = describe_page(scores, cohorts, lineage)
     page["texts"], page["cut"] = shorten_texts(page["texts"], most)
+    stills = [(each.group.heading, each.group.provenance, make_sections(each)[:1]) for each in scores]  # win rates
+    stills += [(f"Across policies: {each.heading}", each.provenance, make_cohort_sections(each)) for each in cohorts]
     style, script = _read("page.css"), _read("charts.js") + _read("page.js")
     parts = {
         "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
         "style": style,
-        "still": "\n".join(_draw_still(group, picture) for group, picture in zip(scores, pictures, strict=True)),
+        "still": "\n".join(_draw_still(*told, picture) for told, picture in zip(stills, pictures, strict=True)),
         "data": write_json(page),
         "script": script,
     }
@@ -71,17 +80,22 @@ def _source(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _draw_still(scores: GroupScores, picture: bytes) -> str:
-    """Figure and win rates without script."""
-    heading = html.escape(scores.group.heading)
-    source = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-    section = make_sections(scores)[0]  # the win rates
+def _draw_still(heading: str, provenance: str, sections: Sequence[Section], picture: bytes | None) -> str:
+    """Figure and tables without script."""
+    parts = [f"<h2>{html.escape(heading)}</h2><p>{html.escape(provenance)}</p>"]
+    if picture:
+        source = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+        parts.append(
+            f'<img alt="Helpfulness against harmlessness of every policy; the table has the numbers" src="{source}">'
+        )
+    return f'<section class="still">{"".join([*parts, *map(_draw_table, sections)])}</section>'
+
+
+def _draw_table(section: Section) -> str:
     head, *rows = [[html.escape(cell) for cell in row] for row in section.rows]
     table = "".join(f"<th scope=col>{cell}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
-        f'<section class="still"><h2>{heading}</h2><p>{html.escape(scores.group.provenance)}</p>'
-        f'<img alt="Helpfulness against harmlessness of every policy; the table has the numbers" src="{source}">'
         f'<div class="scroll"><table><thead><tr>{table}</tr></thead><tbody>{lines}</tbody></table></div>'
-        f"<p>{html.escape(section.note)}</p></section>"
+        f"<p>{html.escape(section.note)}</p>"
     )

@@ -5,21 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacpo_exp.config.schema import Criterion
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.commands import derive_command
-from sacpo_exp.reporting.families import find_families
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.lineage import Lineage
+from sacpo_exp.reporting.page_figure import (
+    Plain,
+    describe_cohort,
+    describe_families,
+    describe_point,
+    describe_sections,
+    numbers,
+    place_points,
+)
 from sacpo_exp.reporting.page_texts import Texts
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_sections
-from sacpo_exp.scoring.intervals import Estimate
-from sacpo_exp.scoring.pareto import find_front
 from sacpo_exp.scoring.win_rate import Record, entries_of
 
-Plain = dict[str, Any]
 
-
-def describe_page(scores: Sequence[GroupScores], lineage: Lineage) -> Plain:
+def describe_page(scores: Sequence[GroupScores], cohorts: Sequence[Cohort], lineage: Lineage) -> Plain:
     """Everything that the page shows; it computes nothing by itself."""
     texts = Texts()
     groups = [_describe_group(group, lineage, texts) for group in scores]
@@ -27,6 +32,7 @@ def describe_page(scores: Sequence[GroupScores], lineage: Lineage) -> Plain:
     made = [name for name in lineage.manifests if name in ids]
     return {
         "groups": groups,
+        "cohorts": [describe_cohort(cohort) for cohort in cohorts],
         "made": {name: _describe_artifact(lineage, name) for name in made},
         "curves": {name: lineage.read_curves(name) for name in made if lineage.manifests[name].kind == "stage"},
         "texts": texts.list(),
@@ -36,39 +42,24 @@ def describe_page(scores: Sequence[GroupScores], lineage: Lineage) -> Plain:
 def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plain:
     group = scores.group
     places = {policy.id: place for place, policy in enumerate(group.policies)}
-    families = find_families(scores.policies)
-    family_of = {row.policy.id: place for place, family in enumerate(families) for row in family.rows}
-    points = [(row.helpfulness.value, row.harmlessness.value) for row in scores.policies]
     prompts = _collect_prompts(group.policies)
     return {
         "heading": group.heading,
         "provenance": group.provenance,
         "judge": group.policies[0].labels["judge"],
         "confidence": scores.confidence,
-        "families": [
-            {
-                "name": family.name,
-                "colour": "#" + "".join(f"{round(255 * channel):02x}" for channel in family.colour),
-                "marker": family.marker,
-                "lines": [[places[row.policy.id] for row in line] for line in family.lines],
-                "labels": {places[row.policy.id]: family.label(row) for row in family.rows},
-            }
-            for family in families
-        ],
+        "families": describe_families(scores),
         "policies": [
-            _describe_policy(row, lineage) | {"family": family_of.get(row.policy.id), "front": is_on_front}
-            for row, is_on_front in zip(scores.policies, find_front(points), strict=True)
+            describe_point(row) | place | _describe_policy(row, lineage)
+            for row, place in zip(scores.policies, place_points(scores), strict=True)
         ],
         "health": _describe_health(scores),
-        "sections": [
-            {"title": part.title, "rows": part.rows, "left": part.left, "note": part.note}
-            for part in make_sections(scores)
-        ],
+        "sections": describe_sections(make_sections(scores)),
         "categories": [
             {
                 "policy": places[row.policy.id],
                 "criterion": row.criterion.value,
-                "rates": {name: _numbers(estimate) for name, estimate in row.estimates.items()},
+                "rates": {name: numbers(estimate) for name, estimate in row.estimates.items()},
             }
             for row in scores.categories
         ],
@@ -85,30 +76,12 @@ def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plai
     }
 
 
-def _numbers(estimate: Estimate) -> list[float]:
-    return [estimate.value, estimate.low, estimate.high, estimate.n]
-
-
 def _describe_policy(row: PolicyScores, lineage: Lineage) -> Plain:
     policy = row.policy
     command = derive_command(lineage, policy.id)
     return {
         "id": policy.id,
-        "title": policy.title,
-        "name": policy.name,
-        "baseline": policy.is_baseline,
-        "beta": policy.beta,
-        "q": policy.merge_ratio,
         "seed": policy.labels.get("seed"),
-        "estimates": {
-            "helpfulness": _numbers(row.helpfulness),
-            "harmlessness": _numbers(row.harmlessness),
-            "refused risky": _numbers(row.refusals),
-            "refused benign": _numbers(row.over_refusals),
-            "KL (nats)": _numbers(row.kl),
-        },
-        "tokens": row.tokens,
-        "missing": row.missing,
         "train": command.write("train") if command else None,
         "eval": command.write("eval", *_evaluation(policy)) if command else None,
         "exact": bool(command and command.is_exact),
@@ -163,8 +136,8 @@ def _describe_health(scores: GroupScores) -> Plain:
     overall = [row for row in scores.conduct if row.title == "all policies"]
     return {
         "states": states,
-        "flips": {row.criterion.value: _numbers(row.bias.flip_rate) for row in overall},
-        "accuracy": {row.criterion.value: _numbers(row.accuracy) for row in scores.judge},
+        "flips": {row.criterion.value: numbers(row.bias.flip_rate) for row in overall},
+        "accuracy": {row.criterion.value: numbers(row.accuracy) for row in scores.judge},
         "usd": scores.usage.usd if scores.usage else None,
         "calls": scores.usage.calls if scores.usage else None,
         "is_asked": scores.usage is not None,

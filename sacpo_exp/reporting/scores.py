@@ -153,7 +153,7 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
         judged_refusals=estimate_judged_refusals(records, "risky", resampling.confidence, most),
         judged_over_refusals=estimate_judged_refusals(records, "benign", resampling.confidence, most),
         safe=estimate_safe_rate(records, resampling.confidence) if policy.labels["is_absolute"] else nothing,
-        kl=bootstrap_mean(policy.kl, resampling),
+        kl=bootstrap_mean(list(policy.kl.values()), resampling),
         tokens=_mean([record["n_tokens"] for record in records]),
         characters=_mean([len(record["response"]) for record in records]),
     )

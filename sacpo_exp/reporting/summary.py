@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.scoring.intervals import Estimate
 
@@ -12,11 +13,12 @@ LOSS = re.compile(r"([A-Z]+)\(([HS])\)")
 ORDERS = {"H": "helpful_only", "S": "safety_only", "HS": "helpful_first", "SH": "safety_first"}
 
 
-def summarize_policies(scores: Sequence[GroupScores]) -> tuple[list[str], list[list[Cell]]]:
-    """Columns, and one row per policy; None where nothing was measured."""
+def summarize_policies(scores: Sequence[GroupScores], cohorts: Sequence[Cohort]) -> tuple[list[str], list[list[Cell]]]:
+    """Columns, one row per policy, and one per mean over seeds; None where nothing was measured."""
+    means = [cohort.means for cohort in cohorts if cohort.means]
     rows = [
         _describe(group, row) | {name.replace("/", "_"): value for name, value in name_scores(row).items()}
-        for group in scores
+        for group in [*scores, *means]
         for row in group.policies
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -34,6 +36,10 @@ def name_scores(row: PolicyScores) -> dict[str, float]:
     }
     named = dict(pair for name, estimate in estimates.items() for pair in _parts(name, estimate))
     named |= {"length/tokens": row.tokens, "length/characters": row.characters}
+    if row.seeds:
+        named |= {"seeds": len(row.seeds)}
+        named |= {"helpfulness/win_rate/sd": row.over_seeds["helpfulness"].deviation}
+        named |= {"safety/win_rate/sd": row.over_seeds["harmlessness"].deviation}
     return {name: value for name, value in named.items() if not math.isnan(value)}
 
 
@@ -49,7 +55,7 @@ def _describe(group: GroupScores, row: PolicyScores) -> dict[str, Cell]:
     policy, found = row.policy, LOSS.findall(row.policy.labels["family"])
     is_naive = "+" in policy.labels["family"]
     return {
-        "policy": policy.title,
+        "policy": policy.title + (f", mean of {len(row.seeds)} seeds" if row.seeds else ""),
         "beta": policy.beta,
         "q": policy.merge_ratio,
         "order": "naive" if is_naive else ORDERS.get("".join(letter for _, letter in found)),
@@ -59,5 +65,5 @@ def _describe(group: GroupScores, row: PolicyScores) -> dict[str, Cell]:
         "dataset": policy.labels.get("dataset"),
         "judge": group.group.policies[0].labels["judge"],
         "prompts": group.group.policies[0].labels["prompts"],
-        "policy_id": policy.id,
+        "policy_id": None if row.seeds else policy.id,
     }

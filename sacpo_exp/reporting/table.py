@@ -1,8 +1,12 @@
 """Scores as aligned text for the terminal and as Markdown."""
 
+from collections.abc import Sequence
+
+from sacpo_exp.reporting.cohort_sections import make_cohort_sections
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.numbers import shorten
 from sacpo_exp.reporting.scores import GroupScores
-from sacpo_exp.reporting.section import Rows
+from sacpo_exp.reporting.section import Rows, Section
 from sacpo_exp.reporting.sections import make_sections
 
 WIDTH = 120
@@ -10,16 +14,34 @@ WIDTH = 120
 
 def format_report(scores: GroupScores) -> str:
     """Everything about one group as plain text, at most 120 columns wide."""
-    parts = [f"{shorten(scores.group.heading, WIDTH)}\n{shorten(scores.group.provenance, WIDTH)}"]
-    for section in make_sections(scores):
+    return _format(scores.group.heading, scores.group.provenance, make_sections(scores))
+
+
+def format_cohort(cohort: Cohort) -> str:
+    """Everything about groups that differ in the seed alone, in the same form."""
+    return _format(f"Across policies: {cohort.heading}", cohort.provenance, make_cohort_sections(cohort))
+
+
+def _format(heading: str, provenance: str, sections: Sequence[Section]) -> str:
+    parts = [f"{shorten(heading, WIDTH)}\n{shorten(provenance, WIDTH)}"]
+    for section in sections:
         parts.append("\n".join([section.title, *align(section.rows, section.left), section.note]))
     return "\n\n".join(parts) + "\n"
 
 
 def format_markdown(scores: GroupScores) -> str:
     """The same as a Markdown document, with nothing shortened."""
-    parts = [f"# {_escape(scores.group.heading)}", _escape(scores.group.provenance)]
-    for section in make_sections(scores):
+    return _format_markdown(scores.group.heading, scores.group.provenance, make_sections(scores))
+
+
+def format_cohort_markdown(cohort: Cohort) -> str:
+    """The same about a cohort."""
+    return _format_markdown(f"Across policies: {cohort.heading}", cohort.provenance, make_cohort_sections(cohort))
+
+
+def _format_markdown(heading: str, provenance: str, sections: Sequence[Section]) -> str:
+    parts = [f"# {_escape(heading)}", _escape(provenance)]
+    for section in sections:
         parts += [f"## {section.title}", "\n".join(to_markdown(section.rows, section.left)), _escape(section.note)]
     return "\n\n".join(parts) + "\n"
 

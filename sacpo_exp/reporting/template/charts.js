@@ -61,8 +61,10 @@ function drawTradeOff(group, choose) {
   const width = narrow ? 480 : 720, height = narrow ? 440 : 500, left = 62, right = 16, top = 14, bottom = 56;
   const shown = group.policies.map((policy, place) => ({ policy, place }))
     .filter(({ policy }) => policy.estimates.helpfulness[0] !== null && policy.estimates.harmlessness[0] !== null);
-  const [x0, x1] = limits(shown.map(({ policy }) => policy.estimates.helpfulness));
-  const [y0, y1] = limits(shown.map(({ policy }) => policy.estimates.harmlessness));
+  const seeds = shown.flatMap(({ policy }) => (policy.seeds ?? []).map(({ rates }) => ({ policy, rates })))
+    .filter(({ rates }) => !rates.includes(null));
+  const [x0, x1] = limits([...shown.map(({ policy }) => policy.estimates.helpfulness), ...seeds.map(({ rates }) => [rates[0]])]);
+  const [y0, y1] = limits([...shown.map(({ policy }) => policy.estimates.harmlessness), ...seeds.map(({ rates }) => [rates[1]])]);
   const x = scale(x0, x1, left, width - right), y = scale(y0, y1, height - bottom, top);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "group",
     "aria-label": "Helpfulness against harmlessness, one point per policy. Tab goes from point to point." });
@@ -76,6 +78,11 @@ function drawTradeOff(group, choose) {
     for (const line of family.lines) {
       if (line.length > 1) svg.append(draw("path", { class: "join", d: path(line), stroke: family.colour }));
     }
+  }
+  for (const { policy, rates: [px, py] } of seeds) {  // lighter and smaller than their mean
+    const family = group.families[policy.family];
+    if (family) svg.append(draw("path", { class: "seed", d: MARKERS[family.marker], fill: family.colour,
+      transform: `translate(${x(px).toFixed(1)} ${y(py).toFixed(1)}) scale(.55)` }));
   }
   const front = shown.filter(({ policy }) => policy.front).map(({ place }) => place);
   front.sort((a, b) => at(a)[0] - at(b)[0]);

@@ -33,7 +33,7 @@ function showGroup(place) {
   const fronts = group.policies.filter((policy) => policy.front).length;
   byId("summary").textContent = `${group.policies.length} policies on ${group.prompts.length} prompts, judged by `
     + `${group.judge} against ${baseline ? baseline.name.replace(" (baseline)", "") : "a baseline"}; ${fronts} on the Pareto front.`;
-  showFigure(); showTable(); showCurves(); prepareCategories(); showHealth(); prepareResponses(); showTables();
+  showFigure(); showTable(); showAcross(place); showCurves(); prepareCategories(); showHealth(); prepareResponses(); showTables();
   choose(pinned, true);
 }
 
@@ -41,11 +41,15 @@ function showGroup(place) {
 
 function showFigure() {
   byId("figure").replaceChildren(drawTradeOff(group, choose));
-  const entries = group.families.map(({ name, marker, colour }) => [name, marker, colour]);
-  entries.unshift(["baseline", "baseline", "currentColor"]);
-  byId("legend").replaceChildren(...entries.map(([name, marker, colour]) => make("li", {},
-    draw("svg", { viewBox: "-9 -9 18 18", "aria-hidden": "true" }, draw("path", { d: MARKERS[marker], fill: colour })), name)));
+  showLegend("legend", group.families);
   toggleLayers();
+}
+
+function showLegend(id, families) {
+  const entries = families.map(({ name, marker, colour }) => [name, marker, colour]);
+  entries.unshift(["baseline", "baseline", "currentColor"]);
+  byId(id).replaceChildren(...entries.map(([name, marker, colour]) => make("li", {},
+    draw("svg", { viewBox: "-9 -9 18 18", "aria-hidden": "true" }, draw("path", { d: MARKERS[marker], fill: colour })), name)));
 }
 
 function toggleLayers() {
@@ -60,7 +64,7 @@ function toggleLayers() {
 function choose(place, isFinal) {
   if (isFinal) pinned = place;
   const shown = place ?? pinned;
-  document.querySelectorAll("[data-policy]").forEach((element) =>
+  document.querySelectorAll("#figure [data-policy], #table [data-policy]").forEach((element) =>
     element.classList.toggle("chosen", Number(element.dataset.policy) === shown));
   showDetail(group.policies[shown]);
 }
@@ -161,6 +165,37 @@ function cell(key, value, place) {
   if (!Array.isArray(value)) return [short(value)];
   const [first, ...rest] = spell(value).split(" ");
   return [first, make("span", { className: "interval", textContent: rest.length ? ` ${rest.join(" ")}` : "" })];
+}
+
+// Means over seeds, and pairs of policies: of the groups that differ from this one in the seed alone
+
+function showAcross(place) {
+  const cohort = data.cohorts.find(({ groups }) => groups.includes(place));
+  byId("across").hidden = byId("to-across").hidden = !cohort;
+  if (!cohort) return;
+  byId("across-note").textContent = cohort.provenance;
+  byId("means").hidden = cohort.policies.length === 0;
+  if (cohort.policies.length) {
+    let chosen = 0;
+    const choose = (next, isFinal) => {
+      if (isFinal) chosen = next;
+      describeMean(cohort, next ?? chosen);
+    };
+    byId("means-figure").replaceChildren(drawTradeOff(cohort, choose));
+    showLegend("means-legend", cohort.families);
+    choose(Math.max(0, cohort.policies.findLastIndex(({ front }) => front)), true);
+  }
+  byId("across-tables").replaceChildren(...cohort.sections.map((section) => table(section, true)));
+}
+
+function describeMean(cohort, place) {
+  const { title, estimates, spreads, seeds } = cohort.policies[place];
+  document.querySelectorAll("#means-figure [data-policy]").forEach((point) =>
+    point.classList.toggle("chosen", Number(point.dataset.policy) === place));
+  const means = Object.entries(spreads).map(([key, spread]) => `${key} ${spell(estimates[key])}, sd ${short(spread)}`);
+  const single = seeds.map(({ seed, rates }) => `${seed}: ${rates.map((rate) => (rate === null ? "–" : rate.toFixed(2))).join(" / ")}`);
+  byId("means-detail").textContent = `${title}, mean of ${seeds.length} seeds: ${means.join("; ")}.\n`
+    + `By seed, as small points: ${single.join(", ")}.`;
 }
 
 // Training curves
@@ -334,7 +369,9 @@ function start() {
   for (const kind of ["input", "change"]) byId("filters").addEventListener(kind, () => { limit = PAGE; showResponses(); });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("more").onclick = () => { limit += PAGE; showResponses(); };
-  window.matchMedia("(max-width: 52rem)").addEventListener("change", () => { showFigure(); choose(pinned, true); });
+  window.matchMedia("(max-width: 52rem)").addEventListener("change", () => {
+    showFigure(); showAcross(data.groups.indexOf(group)); choose(pinned, true);
+  });
   window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
   showGroup(0);
 }

@@ -22,7 +22,7 @@ def record(
 
 
 def evaluation(records: list[dict[str, Any]]) -> Evaluation:
-    return Evaluation({"policy_id": "p", "baseline_id": "b", "opponent_id": "b"}, records, [], "")
+    return Evaluation({"policy_id": "p", "baseline_id": "b", "opponent_id": "b"}, records, {}, "")
 
 
 def test_the_worst_category_has_enough_prompts_with_a_verdict() -> None:

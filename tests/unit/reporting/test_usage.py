@@ -22,7 +22,7 @@ def group(singles: list[list[dict[str, Any]]], price: dict[str, float] | None = 
         Evaluation(
             {"policy_id": f"p{place}", "baseline_id": "b", "opponent_id": "b"},
             [{"helpfulness": {"state": "ok", "singles": entries}, "safety": None}],
-            [],
+            {},
             "",
             {"price": price, "prices": PRICES},
         )

@@ -1,0 +1,48 @@
+"""Means over seeds and gaps as CSV with full precision, for other programs."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from sacpo_exp.reporting.cohorts import Gap
+from sacpo_exp.reporting.csv_files import Cell, policy_columns, write_columns, write_rows
+from sacpo_exp.reporting.scores import PolicyScores
+from sacpo_exp.scoring.seeds import SeedEstimate
+
+SPREADS = ("helpfulness", "harmlessness", "refusals", "over_refusals", "kl")
+
+
+def seeds_as_csv(means: Sequence[PolicyScores]) -> str:
+    """One line per mean over seeds: the columns of a policy, its seeds, the spread between them, and their policies."""
+    usual = policy_columns()
+    for name in ("seed", "name", "policy_id", "helpfulness_standard_error", "harmlessness_standard_error"):
+        del usual[name]  # of one policy
+    columns: dict[str, Callable[[PolicyScores], Cell]] = {
+        **usual,
+        "seeds": lambda row: " ".join(str(seed.policy.labels.get("seed")) for seed in row.seeds),
+        **{f"{name}_seed_deviation": lambda row, name=name: row.over_seeds[name].deviation for name in SPREADS},  # type: ignore[misc]
+        "policy_ids": lambda row: " ".join(seed.policy.id for seed in row.seeds),
+    }
+    return write_columns(means, columns)
+
+
+def gaps_as_csv(gaps: Sequence[Gap]) -> str:
+    """One line per pair of policies over its seeds."""
+    heads = ["comparison", "policy", "minus", "beta", "merge_ratio", "minus_beta", "seeds"]
+    for criterion in ("helpfulness", "harmlessness"):
+        name = f"{criterion}_difference"
+        heads += [name, f"{name}_low", f"{name}_high", f"{name}_n", f"{name}_seeds", f"{name}_seed_deviation"]
+    return write_rows([*heads, "policy_ids", "minus_ids"], [list(_gap_cells(gap)) for gap in gaps])
+
+
+def _gap_cells(gap: Gap) -> Iterator[Cell]:
+    ours, theirs = (row.policy for row in gap.pairs[0])
+    yield gap.comparison
+    yield from (ours.labels["family"], theirs.labels["family"], ours.beta, ours.merge_ratio, theirs.beta)
+    yield " ".join(str(pair[0].policy.labels.get("seed")) for pair in gap.pairs)
+    for each in (gap.helpfulness, gap.harmlessness):
+        yield from _estimate_cells(each)
+    yield from (" ".join(pair[place].policy.id for pair in gap.pairs) for place in (0, 1))
+
+
+def _estimate_cells(each: SeedEstimate) -> Iterator[Cell]:
+    estimate = each.estimate
+    yield from (estimate.value, estimate.low, estimate.high, estimate.n, each.seeds, each.deviation)

@@ -1,0 +1,101 @@
+"""The tables about a cohort: policies over seeds, the gap between orders, merges against λ_q."""
+
+from collections.abc import Iterator, Sequence
+
+from sacpo_exp.reporting.cohorts import Cohort, Gap
+from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
+from sacpo_exp.reporting.scores import GroupScores
+from sacpo_exp.reporting.section import Section
+from sacpo_exp.scoring.seeds import SeedEstimate
+
+
+def make_cohort_sections(cohort: Cohort) -> list[Section]:
+    """Every table that has something to say, in the order of a report."""
+    return list(_list_sections(cohort))
+
+
+def _list_sections(cohort: Cohort) -> Iterator[Section]:
+    confidence = f"{100 * cohort.confidence:g} %"
+    if cohort.means:
+        yield _over_seeds(cohort, cohort.means, confidence)
+    for comparison, make in (("order", _orders), ("lambda_q", _ratios)):
+        if gaps := [gap for gap in cohort.gaps if gap.comparison == comparison]:
+            yield make(gaps, confidence)
+
+
+def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:
+    rows = [["policy", "β", "q", "seeds", "helpfulness", "sd", "harmlessness", "sd ", "n benign/risky"]]
+    for row in means.policies:
+        settings = [format_number(row.policy.beta), format_number(row.policy.merge_ratio), str(len(row.seeds))]
+        cells = [cell for name in ("helpfulness", "harmlessness") for cell in _cells(row.over_seeds[name], "")]
+        rows.append([row.policy.name, *settings, *cells, f"{row.helpfulness.n}/{row.harmlessness.n}"])
+    note = (
+        f"Policies that differ in nothing but the seed: mean of their win rates [{confidence} interval over seeds and "
+        "prompts];\nsd: standard deviation between the seeds' rates."
+    )
+    baselines = {row.policy.labels["baseline_id"] for row in cohort.rows}
+    if len(baselines) > 1:
+        note += " Each seed is judged against the baseline of that seed."
+    if len({row.policy.labels["judge_id"] for row in cohort.rows}) > 1:
+        note += "\nEach seed has a judge of its own as well, whose model starts from that seed."
+    if any(each.seeds < len(row.seeds) for row in means.policies for each in _shown(row.over_seeds)):
+        note += "\nA seed whose rate is withheld is not in the mean."
+    return Section("Win rates over seeds", rows, 1, note)
+
+
+def _shown(over_seeds: dict[str, SeedEstimate]) -> list[SeedEstimate]:
+    return [over_seeds[name] for name in ("helpfulness", "harmlessness")]
+
+
+def _orders(gaps: Sequence[Gap], confidence: str) -> Section:
+    rows = [["helpful first", "minus safety first", "β", "β/λ", *_gap_heads(gaps)]]
+    for gap in gaps:
+        ours, theirs = (row.policy for row in gap.pairs[0])
+        settings = [format_number(theirs.beta), format_number(ours.beta)]
+        rows.append([ours.labels["family"], theirs.labels["family"], *settings, *_gap_cells(gap, gaps)])
+    note = (
+        "At the optimum both orders give the same policy. For each criterion both have the same stage: loss, β, data, "
+    )
+    return Section("Order gap", rows, 2, f"{note}batch, rates.\n{_explain(gaps, confidence)}")
+
+
+def _ratios(gaps: Sequence[Gap], confidence: str) -> Section:
+    rows = [["P-SACPO minus trained at λ_q", "q", "β/λ", "β/λ_q", *_gap_heads(gaps)]]
+    for gap in gaps:
+        ours, theirs = (row.policy for row in gap.pairs[0])
+        settings = [format_number(number, ".3g") for number in (ours.merge_ratio, ours.beta, theirs.beta)]
+        rows.append([theirs.labels["family"], *settings, *_gap_cells(gap, gaps)])
+    note = "For log-linear policies the merge at q is the optimum for λ_q = q·λ, which training with β/λ divided by q "
+    return Section("P-SACPO against training at λ_q", rows, 1, f"{note}aims at.\n{_explain(gaps, confidence)}")
+
+
+def _gap_heads(gaps: Sequence[Gap]) -> list[str]:
+    spreads = ["sd", "sd "] if _has_seeds(gaps) else ["", ""]
+    names = ["helpfulness", spreads[0], "harmlessness", spreads[1]]
+    return ["seeds", *filter(None, names), "n benign/risky"]
+
+
+def _gap_cells(gap: Gap, gaps: Sequence[Gap]) -> list[str]:
+    both = (gap.helpfulness, gap.harmlessness)
+    cells = [cell for each in both for cell in _cells(each, "+")[: 2 if _has_seeds(gaps) else 1]]
+    counts = "/".join(str(each.estimate.n) if each.estimate.n else NOTHING for each in both)
+    return [str(len(gap.pairs)), *cells, counts]
+
+
+def _cells(each: SeedEstimate, sign: str) -> list[str]:
+    """The mean with its interval, of a difference with a mark where that excludes 0, and the spread."""
+    mark = (" *" if each.estimate.excludes_zero else "  ") if sign else ""
+    return [format_estimate(each.estimate, sign) + mark, format_number(each.deviation, ".3f")]
+
+
+def _has_seeds(gaps: Sequence[Gap]) -> bool:
+    return any(len(gap.pairs) > 1 for gap in gaps)
+
+
+def _explain(gaps: Sequence[Gap], confidence: str) -> str:
+    if _has_seeds(gaps):
+        return (
+            f"Paired by seed and prompt [{confidence} interval over both, of one seed over prompts]; * excludes 0. sd: "
+            "between the seeds' gaps."
+        )
+    return f"Paired by prompt [{confidence} bootstrap interval over prompts of one seed]; * excludes 0."

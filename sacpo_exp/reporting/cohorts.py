@@ -106,9 +106,9 @@ def _average(groups: Sequence[GroupScores], kinship: Kinship, settings: Settings
     for row in sorted(rows.values(), key=lambda row: row.policy.labels.get("seed") or 0):
         alike[kinship.key(row.policy.id)].append(row)
     means = {key: _name(key, seeds, kinship) for key, seeds in alike.items() if len(seeds) > 1}
-    if not means:
-        return None
     policies = arrange_policies(means.values())
+    if all(policy.is_baseline for policy in policies):
+        return None
     averaged = [average_seeds(alike[policy.id], policy, settings.resampling) for policy in policies]
     group = Group(policies, (), {}, {}, "")
     return GroupScores(group, groups[0].confidence, tuple(averaged), (), (), (), (), (), {}, None)

@@ -1,0 +1,310 @@
+"""Means over seeds and pairs of policies, on a store with real recipes and judgments made by hand."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import read_data
+from test_report import World, answers
+
+from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.plan import Fingerprints, Plan, make_plan
+from sacpo_exp.reporting.cohort_sections import make_cohort_sections
+from sacpo_exp.reporting.cohorts import Cohort, score_cohorts
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.kinship import Kinship
+from sacpo_exp.reporting.lineage import read_lineage
+from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
+from sacpo_exp.reporting.summary import summarize_policies
+from sacpo_exp.reporting.table import format_cohort
+from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean
+from sacpo_exp.store import ArtifactSpec
+
+EVEN = answers([0.5] * 4, [0.5] * 4)
+GIVEN = Fingerprints({"dataset": "rows"}, "prompts", "judge")
+#: The same numbers in both stages, so that orders differ in nothing else.
+EQUAL = [
+    f"stages.{name}.{setting}"
+    for name in ("first", "second")
+    for setting in ("learning_rate=1e-4", "num_train_epochs=1")
+]
+
+
+class Seeds(World):
+    """A store with the artifacts of real plans, and judgments made by hand, each seed against its own baseline."""
+
+    def __init__(self, outputs: Path, configure: Callable[..., Any]) -> None:
+        super().__init__(outputs)
+        self.configure = configure
+
+    def plan(self, *overrides: str, fingerprints: Fingerprints = GIVEN) -> Plan:
+        """All that `train` would make with these overrides; its baseline, judged, is that of what is judged next."""
+        plan = make_plan(self.configure("model=nano", *overrides), fingerprints)
+        for spec in plan.training():
+            self.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {})
+        self.baseline = plan.policies["baseline"]
+        self.judge_policy(self.baseline, EVEN)
+        return plan
+
+    def judge_policy(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
+        self.judgments(policy, records, name="policy", **labels)
+
+    def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[Cohort]]:
+        settings = Settings(Resampling(200, 0.95, 0), max_missing, RatingMethod.bradley_terry)
+        scores = [score_group(group, settings) for group in collect_groups(self.store, None, None)]
+        return scores, score_cohorts(scores, read_lineage(self.store), settings)
+
+
+@pytest.fixture
+def world(tmp_path: Path, configure: Callable[..., Any]) -> Seeds:
+    return Seeds(tmp_path / "outputs", configure)
+
+
+def judge_seeds(world: Seeds, *verdicts: Sequence[float | None]) -> list[ArtifactSpec]:
+    """The second policy of one recipe with seeds 0, 1, …; verdicts on benign prompts, the risky ones all won."""
+    policies = []
+    for seed, each in enumerate(verdicts):
+        policies.append(world.plan(f"seed={seed}").policies["second"])
+        world.judge_policy(policies[-1], answers(list(each), [1] * 4, refused=f"{seed}0000000"))
+    return policies
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
+    world: Seeds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
+    folder = world.report()
+    baseline, second = read(folder / "seeds.csv")
+    assert baseline["policy"] == "SFT (baseline)"
+    assert (baseline["helpfulness_win_rate"], baseline["helpfulness_seed_deviation"]) == ("0.5", "0.0")
+    assert second["policy"] == "DPO(H)→DPO(S) β=0.1"
+    assert second["seeds"] == "0 1"
+    assert float(second["helpfulness_win_rate"]) == (0.5 + 0.75) / 2
+    assert float(second["helpfulness_seed_deviation"]) == pytest.approx(0.125 * 2**0.5)
+    assert (second["harmlessness_win_rate_low"], second["harmlessness_win_rate_high"]) == ("1.0", "1.0")
+    assert float(second["refusal_rate_benign"]) == 1 / 8
+    assert second["policy_ids"].split() == [policy.id for policy in policies]
+    assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
+    printed = capsys.readouterr().out
+    assert "Each seed is judged against the baseline of that seed." in printed
+    assert "seeds 0, 1, 2 baselines, one for each seed, judge scorer-" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
+    assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
+    assert "| DPO(H)→DPO(S) | 0.1 | – | 2 | 0.62 " in (folder / "across.md").read_text("utf-8")
+
+
+def test_one_seed_changes_nothing(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
+    judge_seeds(world, [1, 1, 0, 0])
+    folder = world.report()
+    assert {path.name for path in folder.iterdir()} & {"across.md", "seeds.csv", "seeds.png", "gaps.csv"} == set()
+    assert "Across" not in capsys.readouterr().out
+    assert read_data(folder / "report.html")["cohorts"] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows"),
+    [
+        (["optimization.warmup_ratio=0.2"], "rows"),
+        (["stages.base.num_train_epochs=2"], "rows"),  # of an ancestor
+        (["stages.first.beta=0.2"], "rows"),
+        (["stages.second.global_batch_size=16"], "rows"),
+        (["beta=0.06"], "rows"),
+        ([], "other rows"),
+    ],
+)
+def test_what_differs_in_more_than_the_seed_is_never_pooled(world: Seeds, overrides: list[str], rows: str) -> None:
+    judge_seeds(world, [1, 1, 0, 0])
+    other = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
+    world.judge_policy(other.policies["second"], EVEN)
+    scores, cohorts = world.score()
+    assert len(scores) == 2
+    assert cohorts == []
+
+
+@pytest.mark.parametrize("labels", [{"prompts_id": "f00d" * 16}, {"judge_id": "other-1"}])
+def test_what_is_judged_otherwise_is_never_pooled(world: Seeds, labels: dict[str, str]) -> None:
+    judge_seeds(world, [1, 1, 0, 0])
+    plan = world.plan("seed=1")
+    for name in ("baseline", "second"):
+        world.judge_policy(plan.policies[name], EVEN, **labels)
+    assert world.score()[1] == []
+
+
+def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: Seeds) -> None:
+    for seed in (0, 1):
+        plan = world.plan(f"seed={seed}")
+        judge = world.make("scorer", "scorer", {"layer": 2}, {}, (plan.model.id,), {})
+        for policy in (plan.policies["baseline"], plan.policies["second"]):
+            world.judge_policy(policy, EVEN, judge_id=judge.id)
+    _, (cohort,) = world.score()
+    assert "Each seed has a judge of its own as well" in format_cohort(cohort)
+    assert "2 judges, one for each seed" in cohort.provenance
+
+
+def test_policies_made_elsewhere_are_kin_to_nothing(world: Seeds) -> None:
+    made = world.plan("seed=0")
+    kinship = Kinship(read_lineage(world.store).manifests)
+    assert kinship.key("elsewhere-1") != kinship.key("elsewhere-2")
+    again = world.plan("seed=1")
+    kinship = Kinship(read_lineage(world.store).manifests)
+    for name in ("baseline", "first", "second"):
+        assert kinship.key(made.policies[name].id) == kinship.key(again.policies[name].id)
+    assert kinship.key(made.policies["first"].id) != kinship.key(made.policies["second"].id)
+    # Without a manifest of an ancestor nobody can know.
+    some = {name: entry for name, entry in read_lineage(world.store).manifests.items() if name != again.model.id}
+    assert Kinship(some).key(made.policies["second"].id) != Kinship(some).key(again.policies["second"].id)
+
+
+def test_a_policy_judged_against_two_sets_of_answers_counts_once(world: Seeds) -> None:
+    policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
+    for policy in (world.baseline, policies[1]):
+        world.judge_policy(policy, answers([0] * 4, [0] * 4), answers="f00d" * 16)
+    scores, (cohort,) = world.score()
+    assert (len(scores), cohort.groups) == (3, (0, 1, 2))
+    row = cohort.means.policies[-1]  # type: ignore[union-attr]
+    assert [seed.helpfulness.value for seed in row.seeds] == [0.5, 0]  # the newer
+
+
+def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
+    judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0], [None, None, 1, 1])
+    _, (cohort,) = world.score(max_missing=0.2)
+    row = cohort.means.policies[-1]  # type: ignore[union-attr]
+    assert (row.helpfulness.value, row.over_seeds["helpfulness"].seeds, len(row.seeds)) == (0.625, 2, 3)
+    assert row.states["failed"] == 2
+    assert "A seed whose rate is withheld is not in the mean." in format_cohort(cohort)
+
+
+def test_the_interval_widens_with_the_spread_between_seeds(world: Seeds, tmp_path: Path) -> None:
+    judge_seeds(world, [1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1])
+    apart = Seeds(tmp_path / "apart", world.configure)
+    judge_seeds(apart, [1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 0])
+    narrow, wide = (each.score()[1][0].means.policies[-1].helpfulness for each in (world, apart))  # type: ignore[union-attr]
+    assert narrow.value == wide.value == 0.5
+    assert wide.high - wide.low > narrow.high - narrow.low
+
+
+def test_page_figure_and_trackers_have_the_mean_with_its_seeds(world: Seeds) -> None:
+    judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
+    data = read_data(world.report() / "report.html")
+    (entry,) = data["cohorts"]
+    assert entry["groups"] == [0, 1]
+    assert entry["policies"][1]["estimates"]["helpfulness"][::3] == [0.625, 4]
+    assert [seed["rates"] for seed in entry["policies"][1]["seeds"]] == [[0.5, 1], [0.75, 1]]
+    assert entry["policies"][1]["spreads"]["helpfulness"] == 0.176777  # six digits
+    assert (world.outputs / "report" / "seeds.svg").is_file()
+    scores, (cohort,) = world.score()
+    assert cohort.means
+    figure = draw_figure(cohort.means)
+    drawn = [line for line in figure.axes[0].lines if line.get_markersize() == 4]
+    assert [list(line.get_xdata()) for line in drawn] == [[0.5, 0.75]]
+    assert "small: single seeds" in figure.legends[0].get_title().get_text()
+    columns, rows = summarize_policies(scores, [cohort])
+    told = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert [row["seeds"] for row in told] == [None] * 4 + [2, 2]
+    assert told[-1]["policy"] == "DPO(H)→DPO(S) β=0.1, mean of 2 seeds"
+    assert told[-1]["helpfulness_win_rate_sd"] == pytest.approx(0.125 * 2**0.5)
+    assert told[-1]["policy_id"] is None
+
+
+def judge_orders(world: Seeds, seed: int, helpful: list[float], safe: list[float], *overrides: str) -> None:
+    """Both orders with β = 0.1 and β/λ = 0.05; `overrides` are of the second."""
+    settings = [f"seed={seed}", *EQUAL]
+    ours = world.plan(*settings, "stages.first.beta=0.1", "beta=0.05")
+    world.judge_policy(ours.policies["second"], answers(helpful, [1] * 4))
+    theirs = world.plan(*settings, "order=safety_first", "stages.first.beta=0.05", "beta=0.1", *overrides)
+    world.judge_policy(theirs.policies["second"], answers(safe, [0.5] * 4))
+
+
+def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
+    world: Seeds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge_orders(world, 0, [1, 1, 0.5, 0], [1, 0, 0.5, 0])
+    (row,) = read(world.report() / "gaps.csv")
+    assert (row["comparison"], row["policy"], row["minus"]) == ("order", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
+    assert (row["beta"], row["minus_beta"], row["seeds"]) == ("0.05", "0.1", "0")
+    assert float(row["helpfulness_difference"]) == 1 / 4
+    expected = bootstrap_mean([0, 1, 0, 0], Resampling(200, 0.95, 0))  # of one seed: over prompts, as ever
+    assert float(row["helpfulness_difference_high"]) == expected.high
+    assert row["helpfulness_difference_seed_deviation"] == ""
+    assert float(row["harmlessness_difference"]) == float(row["harmlessness_difference_low"]) == 0.5
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "DPO(S)→DPO(H)" in line)
+    assert line.split()[2:] == [
+        "0.1",
+        "0.05",
+        "1",
+        "+0.25",
+        "[+0.00,",
+        "+0.75]",
+        "+0.50",
+        "[+0.50,",
+        "+0.50]",
+        "*",
+        "4/4",
+    ]
+    assert "Win rates over seeds" not in printed
+
+
+def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
+    judge_orders(world, 0, [1, 1, 0.5, 0], [1, 0, 0.5, 0])
+    judge_orders(world, 1, [1, 1, 1, 0], [0, 0, 1, 0])
+    _, (cohort,) = world.score()
+    (gap,) = cohort.gaps
+    assert (len(gap.pairs), gap.helpfulness.seeds, gap.helpfulness.estimate.n) == (2, 2, 4)
+    assert gap.helpfulness.estimate.value == (1 / 4 + 2 / 4) / 2
+    assert gap.helpfulness.deviation == pytest.approx((1 / 4) / 2**0.5)
+    assert [section.title for section in make_cohort_sections(cohort)] == ["Win rates over seeds", "Order gap"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "stages.second.learning_rate=2e-4",
+        "stages.first.global_batch_size=16",
+        "stages.first.beta=0.06",
+        "beta=0.05",
+        "seed=7",
+        "objective=kto",
+    ],
+)
+def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, override: str) -> None:
+    judge_orders(world, 0, [1] * 4, [0] * 4, override)
+    assert world.score()[1] == []
+
+
+def test_a_merge_meets_what_was_trained_at_its_ratio(world: Seeds) -> None:
+    for seed in (0, 1):
+        merged = world.plan(f"seed={seed}", "beta=0.05", "merge_ratio=0.75")
+        world.judge_policy(merged.policies["merged"], answers([1, 1, 1, 0], [1] * 4))
+        for beta, verdicts in (("0.0667", [1, 0, 0, seed]), ("0.07", [1] * 4), ("0.05", [1] * 4)):
+            trained = world.plan(f"seed={seed}", f"beta={beta}")
+            world.judge_policy(trained.policies["second"], answers(list(verdicts), [1] * 4))
+    # What begins with another first stage, or merges two first stages, is another thing.
+    other = world.plan("stages.first.beta=0.2", "beta=0.0667")
+    world.judge_policy(other.policies["second"], EVEN)
+    naive = world.plan("beta=0.05", "merge=naive", "merge_ratio=0.75")
+    world.judge_policy(naive.policies["merged"], EVEN)
+    _, (cohort,) = world.score()
+    (gap,) = cohort.gaps
+    assert gap.comparison == "lambda_q"
+    assert [theirs.policy.beta for _, theirs in gap.pairs] == [0.0667, 0.0667]
+    assert gap.helpfulness.estimate.value == (2 / 4 + 1 / 4) / 2
+    assert gap.harmlessness.estimate.value == 0
+    row = make_cohort_sections(cohort)[1].rows[1]
+    assert row[:5] == ["DPO(H)→DPO(S)", "0.75", "0.05", "0.0667", "2"]
+    assert row[5].startswith("+0.38 [")
+
+
+def test_with_safety_first_a_merge_is_no_policy_of_lambda_q(world: Seeds) -> None:
+    merged = world.plan("order=safety_first", "beta=0.05", "merge_ratio=0.5")
+    world.judge_policy(merged.policies["merged"], EVEN)
+    world.judge_policy(world.plan("order=safety_first", "beta=0.1").policies["second"], EVEN)
+    assert world.score()[1] == []

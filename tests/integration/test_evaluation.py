@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import make_config
 
-from sacpo_exp.config.schema import EvalConfig, ReportConfig
+from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.absolute import fit
@@ -23,6 +23,11 @@ from sacpo_exp.judging.scorer_judge import HEADS
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.report import report
+from sacpo_exp.reporting.cohorts import score_cohorts
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.lineage import read_lineage
+from sacpo_exp.reporting.scores import Settings, score_group
+from sacpo_exp.scoring.intervals import Resampling
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 
@@ -78,6 +83,24 @@ def test_a_report_is_drawn_from_what_was_evaluated(
     assert "Differences, paired by prompt" in printed
     folder = Path(run.config.paths.outputs) / "report"
     assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
+
+
+def test_two_seeds_of_a_recipe_are_told_together(run: Run, outputs: Path) -> None:
+    evaluate(config_of(run))
+    config = make_config(outputs, "seed=1", "order=helpful_only", "policies=all")
+    train_policies(open_run(config))
+    evaluate(config)
+    settings = Settings(Resampling(200, 0.95, 0), 0.1, RatingMethod.bradley_terry)
+    scores = [score_group(group, settings) for group in collect_groups(run.store, "tiny", None)]
+    (cohort,) = score_cohorts(scores, read_lineage(run.store), settings)
+    assert cohort.means
+    baseline, first = cohort.means.policies
+    assert (baseline.policy.is_baseline, first.policy.title) == (True, "DPO(H) β=0.1")
+    assert [seed.policy.labels["seed"] for seed in first.seeds] == [0, 1]
+    rates = [seed.helpfulness.value for seed in first.seeds]
+    assert first.helpfulness.value == pytest.approx(sum(rates) / 2)
+    # Random weights come from the seed, those of the judge's encoder as well.
+    assert "2 baselines, one for each seed, 2 judges, one for each seed" in cohort.provenance
 
 
 def test_merges_are_evaluated_without_training(run: Run, outputs: Path) -> None:

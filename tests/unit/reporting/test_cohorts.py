@@ -40,9 +40,9 @@ class Seeds(World):
         super().__init__(outputs)
         self.configure = configure
 
-    def plan(self, *overrides: str, fingerprints: Fingerprints = GIVEN) -> Plan:
+    def plan(self, *overrides: str, model: str = "nano", fingerprints: Fingerprints = GIVEN) -> Plan:
         """All that `train` would make with these overrides; its baseline, judged, is that of what is judged next."""
-        plan = make_plan(self.configure("model=nano", *overrides), fingerprints)
+        plan = make_plan(self.configure(f"model={model}", *overrides), fingerprints)
         for spec in plan.training():
             self.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {})
         self.baseline = plan.policies["baseline"]
@@ -99,6 +99,18 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
     assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
     assert "| DPO(H)→DPO(S) | 0.1 | – | 2 | 0.62 " in (folder / "across.md").read_text("utf-8")
+
+
+def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds) -> None:
+    for seed, verdicts in enumerate(([1, 1, 0, 0], [1, 1, 1, 0])):
+        plan = world.plan("base=none", f"seed={seed}", model="smollm2_135m")
+        world.judge_policy(plan.policies["first"], answers(list(verdicts), [1] * 4))
+    scores, (cohort,) = world.score()
+    assert [row.policy.title for row in scores[0].policies[1:]] == ["DPO(H) seed=0 β=0.1", "DPO(H) seed=1 β=0.1"]
+    (row,) = cohort.means.policies  # type: ignore[union-attr]
+    assert (row.policy.title, row.helpfulness.value) == ("DPO(H) β=0.1", 0.625)
+    assert cohort.provenance.startswith(f"seeds 0, 1, baseline {world.baseline.id}, judge ")
+    assert "against the baseline of that seed" not in format_cohort(cohort)
 
 
 def test_one_seed_changes_nothing(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,25 +48,26 @@ def _shown(over_seeds: dict[str, SeedEstimate]) -> list[SeedEstimate]:
 
 
 def _orders(gaps: Sequence[Gap], confidence: str) -> Section:
-    rows = [["helpful first", "minus safety first", "β", "β/λ", *_gap_heads(gaps)]]
+    rows = [["stages", "β", "β/λ", *_gap_heads(gaps)]]
     for gap in gaps:
         ours, theirs = (row.policy for row in gap.pairs[0])
         settings = [format_number(theirs.beta), format_number(ours.beta)]
-        rows.append([ours.labels["family"], theirs.labels["family"], *settings, *_gap_cells(gap, gaps)])
+        rows.append([ours.labels["family"], *settings, *_gap_cells(gap, gaps)])
     note = (
-        "At the optimum both orders give the same policy. For each criterion both have the same stage: loss, β, data, "
+        "At the optimum both orders give the same policy. A pair differs in the order alone: for each criterion it has "
+        f"one\nstage with the same loss, β, data, batch and learning rate.\n{_explain(gaps, confidence)}"
     )
-    return Section("Order gap", rows, 2, f"{note}batch, rates.\n{_explain(gaps, confidence)}")
+    return Section("Order gap: helpful first minus safety first", rows, 1, note)
 
 
 def _ratios(gaps: Sequence[Gap], confidence: str) -> Section:
-    rows = [["P-SACPO minus trained at λ_q", "q", "β/λ", "β/λ_q", *_gap_heads(gaps)]]
+    rows = [["stages", "q", "β/λ", "β/λ_q", *_gap_heads(gaps)]]
     for gap in gaps:
         ours, theirs = (row.policy for row in gap.pairs[0])
         settings = [format_number(number, ".3g") for number in (ours.merge_ratio, ours.beta, theirs.beta)]
         rows.append([theirs.labels["family"], *settings, *_gap_cells(gap, gaps)])
     note = "For log-linear policies the merge at q is the optimum for λ_q = q·λ, which training with β/λ divided by q "
-    return Section("P-SACPO against training at λ_q", rows, 1, f"{note}aims at.\n{_explain(gaps, confidence)}")
+    return Section("P-SACPO at q minus training for λ_q", rows, 1, f"{note}aims at.\n{_explain(gaps, confidence)}")
 
 
 def _gap_heads(gaps: Sequence[Gap]) -> list[str]:

@@ -76,7 +76,7 @@ class Cohort:
         for what in ("baseline", "judge"):
             ids = sorted({entry[f"{what}_id"] for entry in labels})
             parts.append(f"{what} {ids[0]}" if len(ids) == 1 else f"{len(ids)} {what}s, one for each seed")
-        return ", ".join(parts)
+        return " · ".join(parts)
 
 
 def score_cohorts(scores: Sequence[GroupScores], lineage: Lineage, settings: Settings) -> list[Cohort]:

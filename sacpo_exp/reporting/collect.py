@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     if not by_kind["judgments"]:
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
     parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
+    made = {manifest.id: manifest for kind in ("stage", "merge") for _, manifest in by_kind[kind]}
     for entry in _select(by_kind["judgments"], model, dataset):
-        parted[_comparability(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
+        match = read_evaluation(store, entry, by_kind["divergence"])
+        first_beta = find_first_beta(match.id, made)
+        parted[_comparability(entry[1])].append(replace(match, labels=match.labels | {"first_beta": first_beta}))
     lineage = {m.id: m.parents for kind in ("model", "stage", "merge") for _, m in by_kind[kind]}
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     groups = [make_group(matches, lineage, metrics.get(key[0], {}), key[-1]) for key, matches in parted.items()]
@@ -65,6 +69,16 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
         if fits(manifest.labels)
         or (manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _comparability(manifest) in wanted)
     ]
+
+
+def find_first_beta(policy_id: str, made: Mapping[str, Manifest]) -> float | None:
+    """KL strength of the first stage for a criterion; None where no second one followed, or it is not known."""
+    betas, manifest = [], made.get(policy_id)
+    while manifest is not None:
+        betas += [float(manifest.recipe["beta"])] if "beta" in manifest.recipe else []
+        # Of a merge the second parent, which descends from the first.
+        manifest = next((made[parent] for parent in reversed(manifest.parents) if parent in made), None)
+    return betas[-1] if len(betas) > 1 else None
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:

@@ -8,6 +8,8 @@ from typing import Any
 from sacpo_exp.scoring.win_rate import Record
 
 MERGED = 99  # rank of merged policies: after stages, however many there are
+#: What tells policies of one family, β and q apart, by label.
+TELLING = {"first_beta": "first β", "seed": "seed"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def find_evaluated_ancestors(
 
 
 def _order(policy: Evaluation) -> tuple[Any, ...]:
-    numbers = [-1 if value is None else value for value in (policy.beta, policy.merge_ratio, policy.labels.get("seed"))]
+    told = (policy.beta, policy.merge_ratio, *(policy.labels.get(key) for key in TELLING))
+    numbers = [-1 if value is None else value for value in told]
     return (policy.rank, policy.labels["family"], *numbers, policy.id)
 
 
@@ -169,13 +172,18 @@ def arrange_policies(policies: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
 
 
 def _tag_namesakes(policies: list[Evaluation]) -> list[Evaluation]:
-    """Give policies that would have the same title their seed, or where that does not tell them apart, their hash."""
+    """Give policies that would have the same title what tells them apart: the first stage's β, the seed, or a hash."""
     tagged = []
     for policy in policies:
         namesakes = [other for other in policies if other.title == policy.title]
-        if len({other.labels.get("seed") for other in namesakes}) == len(namesakes):
-            tag = f" seed={policy.labels.get('seed')}"
+        keys = [key for key in TELLING if len({other.labels.get(key) for other in namesakes}) > 1]
+        if len({tuple(other.labels.get(key) for key in keys) for other in namesakes}) == len(namesakes):
+            tag = "".join(f" {TELLING[key]}={_spell(policy.labels.get(key))}" for key in keys)
         else:
             tag = f" #{policy.id.rsplit('-', 1)[-1][:4]}"
-        tagged.append(replace(policy, tag=tag if len(namesakes) > 1 else ""))
+        tagged.append(replace(policy, tag=tag))
     return tagged
+
+
+def _spell(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"

@@ -100,7 +100,7 @@ def test_two_seeds_of_a_recipe_are_told_together(run: Run, outputs: Path) -> Non
     rates = [seed.helpfulness.value for seed in first.seeds]
     assert first.helpfulness.value == pytest.approx(sum(rates) / 2)
     # Random weights come from the seed, those of the judge's encoder as well.
-    assert "2 baselines, one for each seed, 2 judges, one for each seed" in cohort.provenance
+    assert "2 baselines, one for each seed · 2 judges, one for each seed" in cohort.provenance
 
 
 def test_merges_are_evaluated_without_training(run: Run, outputs: Path) -> None:

@@ -95,7 +95,7 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
     printed = capsys.readouterr().out
     assert "Each seed is judged against the baseline of that seed." in printed
-    assert "seeds 0, 1, 2 baselines, one for each seed, judge scorer-" in printed
+    assert "seeds 0, 1 · 2 baselines, one for each seed · judge scorer-" in printed
     line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
     assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
     assert "| DPO(H)→DPO(S) | 0.1 | – | 2 | 0.62 " in (folder / "across.md").read_text("utf-8")
@@ -109,7 +109,7 @@ def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds)
     assert [row.policy.title for row in scores[0].policies[1:]] == ["DPO(H) seed=0 β=0.1", "DPO(H) seed=1 β=0.1"]
     (row,) = cohort.means.policies  # type: ignore[union-attr]
     assert (row.policy.title, row.helpfulness.value) == ("DPO(H) β=0.1", 0.625)
-    assert cohort.provenance.startswith(f"seeds 0, 1, baseline {world.baseline.id}, judge ")
+    assert cohort.provenance.startswith(f"seeds 0, 1 · baseline {world.baseline.id} · judge ")
     assert "against the baseline of that seed" not in format_cohort(cohort)
 
 
@@ -248,8 +248,8 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
     assert row["helpfulness_difference_seed_deviation"] == ""
     assert float(row["harmlessness_difference"]) == float(row["harmlessness_difference_low"]) == 0.5
     printed = capsys.readouterr().out
-    line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "DPO(S)→DPO(H)" in line)
-    assert line.split()[2:] == [
+    lines = printed[printed.index("Order gap: helpful first minus safety first") :].splitlines()
+    assert lines[2].split()[1:] == [
         "0.1",
         "0.05",
         "1",
@@ -273,7 +273,10 @@ def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
     assert (len(gap.pairs), gap.helpfulness.seeds, gap.helpfulness.estimate.n) == (2, 2, 4)
     assert gap.helpfulness.estimate.value == (1 / 4 + 2 / 4) / 2
     assert gap.helpfulness.deviation == pytest.approx((1 / 4) / 2**0.5)
-    assert [section.title for section in make_cohort_sections(cohort)] == ["Win rates over seeds", "Order gap"]
+    assert [section.title for section in make_cohort_sections(cohort)] == [
+        "Win rates over seeds",
+        "Order gap: helpful first minus safety first",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +293,21 @@ def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
 def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, override: str) -> None:
     judge_orders(world, 0, [1] * 4, [0] * 4, override)
     assert world.score()[1] == []
+
+
+def test_policies_that_differ_in_the_first_stage_are_told_apart_by_its_beta(world: Seeds) -> None:
+    for seed, beta in ((0, 0.05), (0, 0.02), (1, 0.05), (1, 0.02)):
+        plan = world.plan(
+            f"seed={seed}", "order=safety_first", f"stages.first.beta={beta}", "beta=0.1", "merge_ratio=0.5"
+        )
+        world.judge_policy(plan.policies["second"], EVEN)
+        world.judge_policy(plan.policies["merged"], EVEN)
+    _, (cohort,) = world.score()
+    assert [row.policy.title for row in cohort.means.policies[1:]] == [  # type: ignore[union-attr]
+        f"{family} first β={beta} β=0.1{ratio}"
+        for family, ratio in (("DPO(S)→DPO(H)", ""), ("P-SACPO DPO(S)→DPO(H)", " q=0.5"))
+        for beta in (0.02, 0.05)
+    ]
 
 
 def test_a_merge_meets_what_was_trained_at_its_ratio(world: Seeds) -> None:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import needs_browser, open_browser
 from made_up import HOSTILE, N_POLICIES, fill_store, read_data
+from test_cohorts import Seeds, judge_seeds
+from test_report import answers
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
 
@@ -27,6 +30,12 @@ def page(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]
 
 @pytest.fixture
 def browser(page: Path, tmp_path: Path) -> Iterator[Any]:
+    with opened(page, tmp_path) as driver:
+        yield driver
+
+
+@contextmanager
+def opened(page: Path, tmp_path: Path) -> Iterator[Any]:
     """Chromium with the page open at desktop size; at the end nothing was complained about and nothing fetched."""
     driver = open_browser(tmp_path / "profile")
     try:
@@ -193,3 +202,28 @@ def test_paper_and_browsers_without_script_get_the_static_figure(browser: Any) -
     assert find(browser, ".still img").is_displayed()
     assert find(browser, ".still img").size["width"] > 500
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_means_over_seeds_stand_beside_the_points_of_their_seeds(
+    browser: Any, tmp_path: Path, configure: Callable[..., Any]
+) -> None:
+    assert "P-SACPO at q minus training for λ_q" in find(browser, "#across-tables").text  # 0.05/0.5 is another β of it
+    assert not find(browser, "#means").is_displayed()  # one seed only
+    world = Seeds(tmp_path / "outputs", configure)
+    judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
+    world.judge_policy(world.baseline, answers([0.5] * 4, [0.5] * 4), prompts_id="f00d" * 16)
+    (tmp_path / "other").mkdir()
+    with opened(world.report() / "report.html", tmp_path / "other") as driver:
+        assert len(find_all(driver, "#means-figure .point")) == 2
+        assert len(find_all(driver, "#means-figure .seed")) == 2
+        assert "mean of 2 seeds: helpfulness 0.63 [" in find(driver, "#means-detail").text
+        chosen = chosen_title(driver)
+        driver.execute_script("document.querySelector('#means-figure .point').focus()")
+        assert find(driver, "#means-detail").text.startswith("SFT (baseline), mean of 2 seeds")
+        assert chosen_title(driver) == chosen  # a mean is none of the policies of this group
+        assert "Win rates over seeds" in find(driver, "#across-tables").text
+        find(driver, "[role=tab]:nth-child(2)").click()
+        assert len(find_all(driver, "#means-figure .seed")) == 2  # the other seed's group tells the same
+        find(driver, "[role=tab]:nth-child(3)").click()
+        assert not find(driver, "#across").is_displayed()
+        assert not find(driver, "#to-across").is_displayed()

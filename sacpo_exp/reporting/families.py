@@ -5,23 +5,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import seaborn
-
 from sacpo_exp.reporting.scores import PolicyScores
-
-Colour = tuple[float, float, float]
-
-MARKERS = "osD^vPXp"  # with the ten colours of the palette: 40 families before two look alike
+from sacpo_exp.reporting.styles import Style, find_styles
 
 
 @dataclass(frozen=True)
 class Family:
-    """Policies that share colour and marker, in the order of the tables: by β, then q."""
+    """Policies that share their style, in the order of the tables: by β, then q."""
 
     name: str
     rows: list[PolicyScores]
-    colour: Colour
-    marker: str
+    style: Style
 
     @property
     def lines(self) -> list[list[PolicyScores]]:
@@ -48,8 +42,5 @@ def find_families(rows: Sequence[PolicyScores]) -> list[Family]:
         is_drawable = not (math.isnan(row.helpfulness.value) or math.isnan(row.harmlessness.value))
         if is_drawable and not row.policy.is_baseline:
             by_name[row.policy.labels["family"]].append(row)
-    palette = seaborn.color_palette("colorblind", 10)
-    return [
-        Family(name, members, palette[place % len(palette)], MARKERS[place % len(MARKERS)])
-        for place, (name, members) in enumerate(by_name.items())
-    ]
+    styles = find_styles(by_name)
+    return [Family(name, members, styles[name]) for name, members in by_name.items()]

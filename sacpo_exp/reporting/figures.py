@@ -57,15 +57,15 @@ def draw_figure(scores: GroupScores) -> Figure:
 
 
 def _draw_family(axes: Axes, family: Family) -> None:
-    colour = family.colour
+    colour, marker = family.style.colour, family.style.marker
     for row in family.rows:
         x, y = row.helpfulness, row.harmlessness
         axes.errorbar(x.value, y.value, _bar(y), _bar(x), "none", ecolor=colour, elinewidth=1, alpha=0.45, zorder=2)
-        axes.plot(*_values(row.seeds), family.marker, color=colour, ms=4, markeredgewidth=0, alpha=0.4, zorder=2)
+        axes.plot(*_values(row.seeds), marker, color=colour, ms=4, markeredgewidth=0, alpha=0.4, zorder=2)
     for line in family.lines:
-        axes.plot(*_values(line), color=colour, linewidth=0.8, zorder=3)
+        axes.plot(*_values(line), family.style.line, color=colour, linewidth=0.8, zorder=3)
     name = shorten(family.name, LONGEST_NAME)
-    axes.plot(*_values(family.rows), family.marker, color=colour, ms=8, markeredgecolor="white", label=name, zorder=4)
+    axes.plot(*_values(family.rows), marker, color=colour, ms=8, markeredgecolor="white", label=name, zorder=4)
 
 
 def _values(rows: Sequence[PolicyScores]) -> tuple[list[float], list[float]]:

@@ -82,7 +82,7 @@ def _measure(axes: Axes, text: str, padding: float) -> Pair:
 
 
 def _write(axes: Axes, family: Family, row: PolicyScores, offset: Pair, has_leader: bool) -> None:
-    colour = [DARKER * channel for channel in family.colour]
+    colour = [DARKER * channel for channel in family.style.colour]
     line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3} if has_leader else None
     axes.annotate(
         family.label(row),

@@ -25,8 +25,9 @@ def describe_families(scores: GroupScores) -> list[Plain]:
     return [
         {
             "name": family.name,
-            "colour": "#" + "".join(f"{round(255 * channel):02x}" for channel in family.colour),
-            "marker": family.marker,
+            "colour": "#" + "".join(f"{round(255 * channel):02x}" for channel in family.style.colour),
+            "marker": family.style.marker,
+            "line": family.style.line,
             "lines": [[places[row.policy.id] for row in line] for line in family.lines],
             "labels": {places[row.policy.id]: family.label(row) for row in family.rows},
         }

@@ -1,16 +1,14 @@
 """One row per policy over all groups, with plain numbers: what trackers show as a table, and the names they get."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 from sacpo_exp.reporting.cohorts import Cohort
+from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.scoring.intervals import Estimate
 
 Cell = str | float | int | None
-LOSS = re.compile(r"([A-Z]+)\(([HS])\)")
-ORDERS = {"H": "helpful_only", "S": "safety_only", "HS": "helpful_first", "SH": "safety_first"}
 
 
 def summarize_policies(scores: Sequence[GroupScores], cohorts: Sequence[Cohort]) -> tuple[list[str], list[list[Cell]]]:
@@ -52,14 +50,13 @@ def _parts(name: str, estimate: Estimate) -> Iterator[tuple[str, float]]:
 
 
 def _describe(group: GroupScores, row: PolicyScores) -> dict[str, Cell]:
-    policy, found = row.policy, LOSS.findall(row.policy.labels["family"])
-    is_naive = "+" in policy.labels["family"]
+    policy, family = row.policy, read_family(row.policy.labels["family"])
     return {
         "policy": policy.title + (f", mean of {len(row.seeds)} seeds" if row.seeds else ""),
         "beta": policy.beta,
         "q": policy.merge_ratio,
-        "order": "naive" if is_naive else ORDERS.get("".join(letter for _, letter in found)),
-        "losses": "_then_".join(dict.fromkeys(loss.lower() for loss, _ in found)) or None,
+        "order": family.order if family else None,
+        "losses": family.losses if family else None,
         "seed": policy.labels.get("seed"),
         "model": policy.labels["model"],
         "dataset": policy.labels.get("dataset"),

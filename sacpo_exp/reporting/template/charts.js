@@ -28,8 +28,17 @@ const MARKERS = {
   P: "M-2.6-7.5H2.6V-2.6H7.5V2.6H2.6V7.5H-2.6V2.6H-7.5V-2.6H-2.6Z",
   X: "M-4-7.5L0-3.6L4-7.5L7.5-4L3.6 0L7.5 4L4 7.5L0 3.6L-4 7.5L-7.5 4L-3.6 0L-7.5-4Z",
   p: "M0-8L7.6-2.5L4.7 6.5H-4.7L-7.6-2.5Z",
+  "<": "M-8 0L6-7.5V7.5Z",
+  ">": "M8 0L-6-7.5V7.5Z",
+  "*": "M0-9L-2.3-3.2L-8.6-2.8L-3.7 1.2L-5.3 7.3L0 3.9L5.3 7.3L3.7 1.2L8.6-2.8L2.3-3.2Z",
+  h: "M0-7.8L-6.8-3.9L-6.8 3.9L0 7.8L6.8 3.9L6.8-3.9Z",
+  H: "M7.8 0L3.9-6.8L-3.9-6.8L-7.8 0L-3.9 6.8L3.9 6.8Z",
+  d: "M0-8.5L5 0L0 8.5L-5 0Z",
   baseline: "M-7-5L-5-7L0-2L5-7L7-5L2 0L7 5L5 7L0 2L-5 7L-7 5L-2 0Z",
 };
+
+// matplotlib's letters for lines, as lengths of dashes and gaps.
+const DASHES = { "-": "none", "--": "5 3", ":": "1.5 3", "-.": "6 3 1.5 3" };
 
 /** Round numbers inside [low, high], about `count` of them. */
 function ticks(low, high, count) {
@@ -76,7 +85,8 @@ function drawTradeOff(group, choose) {
   const path = (places) => "M" + places.map((place) => at(place).map((v) => v.toFixed(1)).join(" ")).join("L");
   for (const family of group.families) {
     for (const line of family.lines) {
-      if (line.length > 1) svg.append(draw("path", { class: "join", d: path(line), stroke: family.colour }));
+      if (line.length > 1) svg.append(draw("path", { class: "join", d: path(line), stroke: family.colour,
+        "stroke-dasharray": DASHES[family.line] }));
     }
   }
   for (const { policy, rates: [px, py] } of seeds) {  // lighter and smaller than their mean

@@ -21,25 +21,29 @@ def report(config: ReportConfig) -> None:
     """Print what is stored, group by group, and write it to `<outputs>/report`.
 
     Raises:
+        ConfigError, DataError: there are no such published numbers, or they are not of their form.
         MissingArtifactError: nothing has been evaluated, or nothing of what `config` asks for.
         StoreError: a stored file is damaged.
     """
     # Here, so that a mistake on the command line is reported before matplotlib is read.
+    from sacpo_exp.reporting.against import add_comparison
     from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
     from sacpo_exp.reporting.examples import format_examples
     from sacpo_exp.reporting.lineage import read_lineage
+    from sacpo_exp.reporting.published.reading import read_published
     from sacpo_exp.reporting.scores import Settings, score_group
     from sacpo_exp.reporting.table import format_cohort, format_report
     from sacpo_exp.scoring.intervals import Resampling
     from sacpo_exp.store import Store
 
+    published = read_published(config.against, config.confidence) if config.against else None
     outputs = Path(config.paths.outputs)
     store = Store(outputs / "store")
     groups = collect_groups(store, config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
     settings = Settings(resampling, config.max_missing, config.rating)
-    scores = [score_group(group, settings) for group in groups]
+    scores = [add_comparison(score_group(group, settings), published) for group in groups]
     lineage = read_lineage(store)
     cohorts = score_cohorts(scores, lineage, settings)
     print("\n".join([*map(format_report, scores), *map(format_cohort, cohorts)]))
@@ -48,7 +52,7 @@ def report(config: ReportConfig) -> None:
 
     from sacpo_exp.reporting.files import write_report
 
-    files = write_report(scores, cohorts, lineage, outputs / "report")
+    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures)
     print("\n".join(str(path) for path in files))
     if config.tracker.chosen():
         track_report(config, scores, cohorts, files)

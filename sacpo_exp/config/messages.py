@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -132,9 +132,13 @@ def _explain_option(conf: Path, group: str, option: str) -> str:
     options = sorted(str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml"))
     if not options:
         return f"`{group}` has no option `{option}`; it has none yet."
-    near = difflib.get_close_matches(option, options, n=1, cutoff=0.6)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
-    return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{hint}"
+    return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{did_you_mean(option, options)}"
+
+
+def did_you_mean(word: str, options: Sequence[str]) -> str:
+    """A question with the option that looks most like `word`, after a space; empty if none does."""
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""
 
 
 def _groups(conf: Path) -> list[str]:

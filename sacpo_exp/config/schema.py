@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
+from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.store import StoreConfig
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
 
@@ -286,5 +287,7 @@ class ReportConfig:
     rating: RatingMethod = MISSING
     seed: int = MISSING
     examples: int = MISSING
+    figures: FigureForm = FigureForm.screen
+    against: str | None = None  # published numbers: a name that is shipped, or a yaml file of the same form
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING

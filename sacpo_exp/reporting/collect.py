@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
 from sacpo_exp.scoring.win_rate import Record
 from sacpo_exp.store import Manifest, Store
@@ -72,8 +74,15 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
 
 
 def find_first_beta(policy_id: str, made: Mapping[str, Manifest]) -> float | None:
-    """KL strength of the first stage for a criterion; None where no second one followed, or it is not known."""
+    """KL strength of the first stage for a criterion; None where no second one followed, or it is not known.
+
+    Of a naive merge, β of the policy with weight 1 − q.
+    """
     betas, manifest = [], made.get(policy_id)
+    family = read_family(manifest.labels["family"]) if manifest else None
+    if manifest and family and family.merge is MergeMethod.naive:
+        one_stage = made.get(next(iter(manifest.parents), ""))
+        return one_stage.recipe.get("beta") if one_stage else None
     while manifest is not None:
         betas += [float(manifest.recipe["beta"])] if "beta" in manifest.recipe else []
         # Of a merge the second parent, which descends from the first.

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sacpo_exp.config.schema import Criterion
 from sacpo_exp.ledger.records import State
+from sacpo_exp.reporting.against import RATES, Comparison, Pairing
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores
 from sacpo_exp.reporting.conduct import Conduct
 from sacpo_exp.reporting.ratings import GroupRatings
@@ -105,6 +106,27 @@ def ratings_as_csv(ratings: Mapping[Criterion, GroupRatings]) -> str:
             rows.append([criterion.value, rating.method.value, row.title, *_cells(row.elo), row.plain_error, *tally])
     counts = ["wins", "ties", "losses"]
     return write_rows(["criterion", "method", "policy", *_names("rating"), "plain_standard_error", *counts], rows)
+
+
+def comparison_as_csv(comparison: Comparison) -> str:
+    """One line per published row and policy of ours that belongs to it; ours stays empty where there is none."""
+    names = ["published", "family", "first_beta", "beta", "merge_ratio", "source", "note", "policy", "policy_id"]
+    for rate in RATES:
+        names += [name for whose in ("published", "own", "difference") for name in _names(f"{rate}_{whose}")]
+        names.append(f"{rate}_excludes_zero")
+    return write_rows(names, [_list_pairing(pairing) for pairing in comparison.pairings])
+
+
+def _list_pairing(pairing: Pairing) -> list[Cell]:
+    row, own = pairing.row, pairing.own
+    labels = row.policy.labels
+    cells: list[Cell] = [row.policy.title, *(labels[name] for name in ("family", "first_beta", "beta", "merge_ratio"))]
+    cells += [row.source, row.note, own.policy.title if own else None, own.policy.id if own else None]
+    for rate in RATES:
+        difference: Estimate = getattr(pairing, rate)
+        ours = [*_cells(getattr(own, rate)), *_cells(difference), difference.excludes_zero] if own else [None] * 9
+        cells += [*_cells(getattr(row, rate)), *ours]
+    return cells
 
 
 def _names(name: str) -> list[str]:

@@ -2,11 +2,26 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from sacpo_exp.reporting.scores import PolicyScores
+from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.styles import Style, find_styles
+from sacpo_exp.scoring.intervals import Estimate
+
+
+class Drawn(Protocol):
+    """A policy with what a figure needs to know: its two win rates, and of a mean those of its seeds."""
+
+    @property
+    def policy(self) -> Evaluation: ...
+    @property
+    def helpfulness(self) -> Estimate: ...
+    @property
+    def harmlessness(self) -> Estimate: ...
+    @property
+    def seeds(self) -> "Sequence[Drawn]": ...
 
 
 @dataclass(frozen=True)
@@ -14,11 +29,11 @@ class Family:
     """Policies that share their style, in the order of the tables: by β, then q."""
 
     name: str
-    rows: list[PolicyScores]
+    rows: list[Drawn]
     style: Style
 
     @property
-    def lines(self) -> list[list[PolicyScores]]:
+    def lines(self) -> list[list[Drawn]]:
         """Points to join: those that differ in q alone, or where q does not vary, in β alone."""
         has_ratios = len({row.policy.merge_ratio for row in self.rows}) > 1
         lines = defaultdict(list)
@@ -27,7 +42,7 @@ class Family:
             lines[fixed, row.policy.labels.get("seed")].append(row)
         return list(lines.values())
 
-    def label(self, row: PolicyScores) -> str:
+    def label(self, row: Drawn) -> str:
         """q of a merged policy, with β where that varies too; β of any other."""
         policy = row.policy
         has_betas = policy.merge_ratio is None or len({other.policy.beta for other in self.rows}) > 1
@@ -35,12 +50,16 @@ class Family:
         return " ".join(f"{letter}={value:g}" for letter, value in numbers if value is not None) + policy.tag
 
 
-def find_families(rows: Sequence[PolicyScores]) -> list[Family]:
-    """The families of what can be drawn: policies with both win rates, without the baseline."""
+def find_families(rows: Sequence[Drawn], beside: Iterable[Drawn] = ()) -> list[Family]:
+    """The families of what can be drawn: policies with both win rates, without the baseline.
+
+    Args:
+        beside: what else is drawn in the same figure.
+    """
     by_name = defaultdict(list)
     for row in rows:
         is_drawable = not (math.isnan(row.helpfulness.value) or math.isnan(row.harmlessness.value))
         if is_drawable and not row.policy.is_baseline:
             by_name[row.policy.labels["family"]].append(row)
-    styles = find_styles(by_name)
+    styles = find_styles([*by_name, *(row.policy.labels["family"] for row in beside)])
     return [Family(name, members, styles[name]) for name, members in by_name.items()]

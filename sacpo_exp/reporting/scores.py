@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sacpo_exp.config.schema import Criterion, RatingMethod
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores, score_categories, score_lengths
@@ -25,6 +26,9 @@ from sacpo_exp.scoring.win_rate import (
     pair_verdicts,
     verdicts_by_prompt,
 )
+
+if TYPE_CHECKING:
+    from sacpo_exp.reporting.against import Comparison
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class JudgeAccuracy:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """All that a report shows of one group."""
+    """All that a report shows of one group; `published` only where it was asked for."""
 
     group: Group
     confidence: float
@@ -112,6 +116,7 @@ class GroupScores:
     categories: tuple[CategoryScores, ...]
     ratings: dict[Criterion, GroupRatings]
     usage: Usage | None
+    published: "Comparison | None" = None
 
 
 def score_group(group: Group, settings: Settings) -> GroupScores:

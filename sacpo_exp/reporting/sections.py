@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from sacpo_exp.config.schema import Criterion, RatingMethod
+from sacpo_exp.reporting.against import comparison_sections
 from sacpo_exp.reporting.breakdown import MIN_PROMPTS, CategoryScores, LengthScores
 from sacpo_exp.reporting.judge_sections import conduct_section, judge_section, usage_section
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
@@ -21,6 +22,8 @@ def _list_sections(scores: GroupScores, confidence: str) -> Iterator[Section]:
     yield _win_rates(scores, confidence)
     yield _behaviour(scores, confidence)
     yield _differences(scores.differences, confidence)
+    if scores.published:
+        yield from comparison_sections(scores.published)
     for criterion, ratings in scores.ratings.items():
         yield _ratings(criterion, ratings, confidence)
     if scores.lengths:

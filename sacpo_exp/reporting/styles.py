@@ -18,7 +18,8 @@ from sacpo_exp.reporting.family_names import FamilyName, read_family
 Colour = tuple[float, float, float]
 Place = tuple[int, str]
 
-BLUE, ORANGE, GREEN, RED, PURPLE, TAN, PINK, GREY, YELLOW, SKY = range(10)  # in seaborn's palette `colorblind`
+BLUE, ORANGE, GREEN, RED, PURPLE, TAN, PINK, GREY, YELLOW, SKY, INK = range(11)  # in seaborn's `colorblind`, INK apart
+INK_COLOUR: Final = (0.25, 0.25, 0.25)
 MARKERS: Final = "osD^v<>PXph*dH"
 
 #: Place in the palette, and marker, by how is merged, the losses of the stages, and whether helpfulness is first. The
@@ -49,8 +50,15 @@ TABLE: Final[dict[tuple[MergeMethod | None, str, bool], Place]] = {
     (MergeMethod.naive, "kto kto", True): (YELLOW, "d"),
     (MergeMethod.naive, "kto kto", False): (PINK, "d"),
 }
-#: What the table leaves, for families of an adapter and those made elsewhere.
-REST: Final = [place for place in itertools.product(range(10), MARKERS) if place not in TABLE.values()]
+#: What the table leaves: for families with an adapter, and in quieter colours for those made elsewhere.
+ADAPTED: Final = [
+    place
+    for place in itertools.product((BLUE, ORANGE, GREEN, RED, PURPLE, SKY), MARKERS)
+    if place not in TABLE.values()
+]
+ELSEWHERE: Final = [
+    place for place in itertools.product((INK, TAN, PINK, GREY, YELLOW), MARKERS) if place not in TABLE.values()
+]
 
 
 @dataclass(frozen=True)
@@ -65,18 +73,19 @@ class Style:
 def find_styles(names: Iterable[str]) -> dict[str, Style]:
     """The style of each family of those that are drawn together.
 
-    One that the table does not have gets a place of the rest by the hash of its name. Only where two of them meet there
-    does the later in the alphabet move on to the next.
+    One that the table does not have gets one of the other places by the hash of its name. Only where two of them meet
+    there does the later in the alphabet move on to the next.
     """
-    palette = seaborn.color_palette("colorblind", 10)
+    palette = [*seaborn.color_palette("colorblind", 10), INK_COLOUR]
     styles: dict[str, Style] = {}
     taken: set[Place] = set()
     for name in sorted(set(names)):
         family = read_family(name)
         place = TABLE.get(_key(family)) if family and not family.adapter else None
         if place is None:
-            start = int(hashlib.sha256(name.encode("utf-8", "replace")).hexdigest(), 16) % len(REST)
-            turned = REST[start:] + REST[:start]
+            places = ADAPTED if family else ELSEWHERE
+            start = int(hashlib.sha256(name.encode("utf-8", "replace")).hexdigest(), 16) % len(places)
+            turned = places[start:] + places[:start]
             place = next((place for place in turned if place not in taken), turned[0])
             taken.add(place)
         styles[name] = Style(palette[place[0]], place[1], _choose_line(family))

@@ -130,10 +130,11 @@ def paired_p_value(differences: Values, seed: int, rounds: int) -> float:
     return (beyond + 1) / (rounds + 1)
 
 
-def wilson(successes: int, n: int, confidence: float) -> Estimate:
+def wilson(successes: float, n: int, confidence: float) -> Estimate:
     """Share of `successes` among `n` with its score interval; it keeps a width at 0 and 1, and lies within them.
 
-    Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 22, 1927.
+    Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 22, 1927. For values in [0, 1] of
+    which some lie between, as ties do, it is wider than need be: none has a greater variance than yes and no.
     """
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -145,6 +146,18 @@ def wilson(successes: int, n: int, confidence: float) -> Estimate:
     low = centre - half if successes > 0 else 0.0
     high = centre + half if successes < n else 1.0
     return Estimate(share, low, high, n)
+
+
+def subtract_shares(share: Estimate, other: Estimate) -> Estimate:
+    """`share` − `other`, of different prompts, with Newcombe's interval from those of the two; n is the smaller one.
+
+    Newcombe, Interval Estimation for the Difference Between Independent Proportions, Statistics in Medicine 17, 1998,
+    method 10, for Wilson's intervals. With other intervals it is Zou & Donner's, Statistics in Medicine 27, 2008.
+    """
+    value = share.value - other.value
+    low = value - math.hypot(share.value - share.low, other.high - other.value)
+    high = value + math.hypot(share.high - share.value, other.value - other.low)
+    return Estimate(value, low, high, min(share.n, other.n))
 
 
 def _chunks(rounds: int, n: int) -> Iterator[int]:

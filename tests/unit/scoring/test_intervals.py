@@ -16,6 +16,7 @@ from sacpo_exp.scoring.intervals import (
     bootstrap_paired_difference,
     paired_p_value,
     standard_error,
+    subtract_shares,
     wilson,
 )
 
@@ -198,3 +199,44 @@ def test_p_value_is_uniform_where_there_is_no_difference() -> None:
     values = [paired_p_value(random.normal(size=50), seed, 199) for seed in range(400)]
     assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.045)  # three standard errors
     assert np.mean(np.array(values) <= 0.5) == pytest.approx(0.5, abs=0.075)
+
+
+@pytest.mark.parametrize(
+    ("share", "other", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_difference_of_shares_is_as_newcombe_published_it(
+    share: tuple[int, int], other: tuple[int, int], low: float, high: float
+) -> None:
+    # Newcombe 1998, table II, method 10.
+    difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
+    assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=5e-5)
+    assert difference.n == min(share[1], other[1])
+
+
+def test_difference_of_shares_covers_also_with_ties() -> None:
+    random = np.random.default_rng(3)
+    chances = (np.array([0.2, 0.3, 0.5]), np.array([0.4, 0.3, 0.3]))  # of loss, tie and win
+    truth = float((chances[0] - chances[1]) @ [0, 0.5, 1])
+    rounds = 2000
+    held = 0
+    for _ in range(rounds):
+        counts = [random.multinomial(n, p) for n, p in zip((129, 83), chances, strict=True)]
+        sides = [wilson(float(count @ [0, 0.5, 1]), int(count.sum()), 0.95) for count in counts]
+        difference = subtract_shares(*sides)
+        held += difference.low <= truth <= difference.high
+    assert held / rounds > 0.97  # conservative, as ties vary less
+
+
+def test_difference_of_what_is_withheld_or_was_not_measured_has_no_number() -> None:
+    share, nothing = wilson(3, 4, 0.95), Estimate(math.nan, math.nan, math.nan, 0)
+    assert math.isnan(subtract_shares(nothing, share).value)
+    assert subtract_shares(nothing, share).n == 0
+    assert not subtract_shares(nothing, share).excludes_zero

@@ -1,0 +1,167 @@
+"""Our policies beside published ones: which belong together, how they differ, and where that is more than chance."""
+
+import math
+import textwrap
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sacpo_exp.config.schema import Criterion, MergeMethod
+from sacpo_exp.reporting.family_names import FamilyName, read_family
+from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number, shorten
+from sacpo_exp.reporting.published.reading import Published, PublishedRow
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.section import Section
+from sacpo_exp.scoring.intervals import Estimate, subtract_shares, wilson
+
+WIDTH: Final = 118  # characters of a note's line
+RATES: Final = ("helpfulness", "harmlessness")
+#: A recipe's numbers: β of the first and of the last stage, and q; None where not known.
+Numbers = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A published row and one of our policies that is trained in the same way.
+
+    Attributes:
+        own: None where we have none; then the differences have no number.
+        helpfulness, harmlessness: ours minus theirs.
+    """
+
+    row: PublishedRow
+    own: PolicyScores | None
+    helpfulness: Estimate
+    harmlessness: Estimate
+
+    @property
+    def drawn(self) -> tuple[PublishedRow, PolicyScores] | None:
+        """The two, where both have a place in a figure."""
+        is_known = not math.isnan(self.helpfulness.value + self.harmlessness.value)
+        return (self.row, self.own) if self.own and is_known else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A group against a published table.
+
+    Attributes:
+        pairings: in the order of the table, each row at least once.
+        unmatched: how many of our policies, the baseline apart, are in none of them.
+        differing: what is not the same there and here: ("judge", theirs, ours).
+    """
+
+    published: Published
+    pairings: tuple[Pairing, ...]
+    unmatched: int
+    differing: tuple[tuple[str, str, str], ...]
+
+
+def add_comparison(scores: GroupScores, published: Published | None) -> GroupScores:
+    """The scores with their comparison, if there is something to compare them with."""
+    return replace(scores, published=compare_with(scores, published)) if published else scores
+
+
+def compare_with(scores: GroupScores, published: Published) -> Comparison:
+    """Match by losses, order, kind of merge, q and β: of the last stage, and of the first where both are known."""
+    own = [policy for policy in scores.policies if not policy.policy.is_baseline]
+    pairings: list[Pairing] = []
+    for row in published.rows:
+        found = [policy for policy in own if _is_same(row.policy, policy.policy, row.released)]
+        pairings += [_pair(row, policy, published.confidence) for policy in found or (None,)]
+    matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
+    unmatched = sum(policy.policy.id not in matched for policy in own)
+    return Comparison(published, tuple(pairings), unmatched, tuple(_find_differing(scores, published)))
+
+
+def _is_same(theirs: Evaluation, ours: Evaluation, released: str) -> bool:
+    names = theirs.labels["family"], ours.labels["family"]
+    if names[1] == released or (names[0] == names[1] and read_family(names[0]) is None):
+        return True
+    (family, numbers), (our_family, our_numbers) = _turn(theirs), _turn(ours)
+    return family is not None and family == our_family and all(map(_agree, numbers, our_numbers))
+
+
+def _turn(policy: Evaluation) -> tuple[FamilyName | None, Numbers]:
+    """A naive merge, which has no order, with helpfulness first: q there is 1 − q here."""
+    family, ratio = read_family(policy.labels["family"]), policy.merge_ratio
+    first_beta, beta = policy.labels.get("first_beta"), policy.beta
+    if family is None or family.merge is not MergeMethod.naive or family.stages[0][1] is Criterion.helpfulness:
+        return family, (first_beta, beta, ratio)
+    return family.mirrored, (beta, first_beta, None if ratio is None else 1 - ratio)
+
+
+def _agree(one: float | None, other: float | None) -> bool:
+    return one is None or other is None or math.isclose(one, other)
+
+
+def _pair(row: PublishedRow, own: PolicyScores | None, confidence: float) -> Pairing:
+    if own is None:
+        nothing = Estimate(math.nan, math.nan, math.nan, 0)
+        return Pairing(row, None, nothing, nothing)
+    differences = {
+        name: subtract_shares(_as_share(getattr(own, name), confidence), getattr(row, name)) for name in RATES
+    }
+    return Pairing(row, own, **differences)
+
+
+def _as_share(rate: Estimate, confidence: float) -> Estimate:
+    """A rate with Wilson's interval, as the published ones have."""
+    return rate if math.isnan(rate.value) else wilson(rate.value * rate.n, rate.n, confidence)
+
+
+def _find_differing(scores: GroupScores, published: Published) -> list[tuple[str, str, str]]:
+    policies = [policy.policy.labels for policy in scores.policies]
+    judge = f"{policies[0]['judge']} ({policies[0]['judge_id']})"
+    ours = {name: ", ".join(sorted({str(p[name]) for p in policies if p.get(name)})) for name in ("model", "dataset")}
+    ours |= {"prompts": policies[0]["prompts"], "judge": judge}
+    theirs = {name: getattr(published, name) for name in ("judge", "prompts", "model", "dataset")}
+    is_same_judge = str(policies[0]["judge_id"]).startswith(published.judge)
+    return [
+        (name, theirs[name], ours[name])
+        for name in theirs
+        if (not is_same_judge if name == "judge" else theirs[name] != ours[name])
+    ]
+
+
+def comparison_sections(comparison: Comparison) -> list[Section]:
+    """Published and own rates with their difference, a table for each criterion."""
+    notes = (_explain(comparison), "As in the table above.")
+    return [_compare_rates(comparison, name, note) for name, note in zip(RATES, notes, strict=True)]
+
+
+def _compare_rates(comparison: Comparison, name: str, note: str) -> Section:
+    rows = [["published policy", "published", "ours", "difference"]]
+    for pairing in comparison.pairings:
+        difference: Estimate = getattr(pairing, name)
+        ours = format_number(getattr(pairing.own, name).value, ".2f") if pairing.own else NOTHING
+        # The mark's column is kept where there is none, so that numbers stand below one another.
+        change = format_estimate(difference, "+") + (" *" if difference.excludes_zero else "  ")
+        rows.append([_name(pairing), format_estimate(getattr(pairing.row, name)), ours, change])
+    return Section(f"{name.capitalize()} beside {comparison.published.short}", rows, 1, note)
+
+
+def _name(pairing: Pairing) -> str:
+    """What was published, and what ours is called where that is something else."""
+    title = pairing.row.policy.title
+    return (
+        title if pairing.own is None or pairing.own.policy.title == title else f"{title} ({pairing.own.policy.title})"
+    )
+
+
+def _explain(comparison: Comparison) -> str:
+    published = comparison.published
+    counts = "/".join(str(getattr(published.rows[0], name).n) for name in RATES)
+    lines = [f"Published: {published.title}, {counts} benign/risky prompts."]
+    for name, theirs, ours in comparison.differing:
+        lines.append(f"Other {name}: {shorten(theirs, 40)} there, {shorten(ours, 60)} here.")
+    if comparison.differing:
+        lines.append("So a difference need not be one between the policies.")
+    mark = (
+        f"* the {100 * published.confidence:g} % interval excludes 0: Newcombe's, from Wilson's of both sides. It "
+        "takes the prompts of the two as different ones, and ties, which count half, as no less variable than wins and "
+        "losses: rather too wide than too narrow."
+    )
+    unmatched = f"{comparison.unmatched} of our policies, the baseline apart, have no published row."
+    lines += [*textwrap.wrap(mark, WIDTH), f"{unmatched} Sources: published.csv."]
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""The trade-off figure as a paper has it: losses, orders and merges in panels that share their axes, as pdf and png."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import seaborn
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sacpo_exp.reporting.drawing import (
+    BASELINE,
+    LONGEST_NAME,
+    colour_marker,
+    draw_baseline,
+    draw_family,
+    draw_hollow,
+    join,
+    plain_style,
+    save_figure,
+    set_limits,
+)
+from sacpo_exp.reporting.families import Family, find_families
+from sacpo_exp.reporting.family_names import read_family
+from sacpo_exp.reporting.figures import name_baseline
+from sacpo_exp.reporting.labelling import label_points
+from sacpo_exp.reporting.numbers import shorten
+from sacpo_exp.reporting.scores import GroupScores
+
+#: Inches: the text of a page with one column (NeurIPS), and one column of two (ICML).
+TEXT_WIDTH, COLUMN_WIDTH = 5.5, 3.25
+PANEL_HEIGHT = 2.0
+LEGEND_LINE = 0.14
+DPI = 300
+#: Points.
+POINT, SMALL, SMALLEST = 4.5, 7.0, 5.5
+STYLE = {
+    "pdf.fonttype": 42,  # whole outlines, which publishers ask for, rather than Type 3
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # as the text around it; both come with matplotlib
+    "font.size": SMALL,
+    "axes.titlesize": SMALL,
+    "axes.labelsize": SMALL,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2,
+    "axes.linewidth": 0.5,
+    "grid.linewidth": 0.4,
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn side by side, by the names of the families."""
+
+    title: str
+    names: tuple[str, ...]
+
+    def choose(self, families: Sequence[Family]) -> list[Family]:
+        """Those of this panel."""
+        return [family for family in families if family.name in self.names]
+
+
+def draw_panels(scores: GroupScores) -> dict[str, bytes]:
+    """The figure as content of a `pdf` and of a `png` file, the same bytes for the same scores."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of a font that it writes
+    with plain_style(seaborn.plotting_context("paper"), STYLE):
+        figure = lay_out_panels(scores)
+        return {
+            "pdf": save_figure(figure, "pdf", {"CreationDate": None}),
+            "png": save_figure(figure, "png", {}),
+        }
+
+
+def choose_panels(names: Sequence[str]) -> list[Panel]:
+    """The panels that have something to show, of the three that the paper's main figure has.
+
+    Beside its own, a panel holds what this has to be compared with: beside a reversed order the same stages the other
+    way round, beside a merge its ends, and single stages of all these. Policies that were made elsewhere are in all.
+    """
+    families = {name: read_family(name) for name in names}
+    known = [family for family in families.values() if family]
+    losses = {family for family in known if family.order == "helpful_first" and not family.merge}
+    reverse = {family for family in known if family.order == "safety_first" and not family.merge}
+    merges = {family for family in known if family.merge}
+    ends = {replace(family, merge=None) for family in merges}
+    chosen = {
+        "helpfulness first": losses,
+        "reversed order": reverse and reverse | {family for family in losses if family.mirrored in reverse},
+        "merges": merges and merges | {family for family in losses | reverse if family in ends},
+    }
+    shown = {title: own | {part for family in own for part in family.parts} for title, own in chosen.items() if own}
+    shown = shown or {"": set()}
+    # Single stages that lead nowhere are results too.
+    lost = set(known).difference(*shown.values())
+    shown[next(iter(shown))] |= lost
+    return [
+        Panel(title, tuple(name for name, family in families.items() if family is None or family in members))
+        for title, members in shown.items()
+    ]
+
+
+def lay_out_panels(scores: GroupScores) -> Figure:
+    """The figure, with its layout fixed and its labels placed for that layout; published policies are hollow."""
+    published = scores.published.published.rows if scores.published else ()
+    pairs = [each.drawn for each in scores.published.pairings if each.drawn] if scores.published else []
+    ours = find_families(scores.policies, published)
+    theirs = find_families(published, scores.policies)
+    panels = choose_panels(list(dict.fromkeys(family.name for family in [*ours, *theirs])))
+    handles = _make_handles(scores, ours, theirs)
+    columns = 3 if len(panels) > 1 else 2
+    height = PANEL_HEIGHT + LEGEND_LINE * (2 + -(-len(handles) // columns))
+    size = (TEXT_WIDTH if len(panels) > 1 else COLUMN_WIDTH, height)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    many = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for letter, axes, panel in zip("abc", many, panels, strict=False):
+        draw_baseline(axes, POINT)
+        for family in panel.choose(theirs):
+            draw_hollow(axes, family, POINT)
+        for family in panel.choose(ours):
+            draw_family(axes, family, POINT)
+        for row, own in pairs:
+            if row.policy.labels["family"] in panel.names:
+                join(axes, row, own)
+        axes.set_title(f"({letter}) {panel.title}" if len(panels) > 1 else panel.title)
+        axes.set_xlabel("helpfulness win rate")
+    many[0].set_ylabel("harmlessness win rate")
+    set_limits(many[0], [row for family in [*ours, *theirs] for row in family.rows], 5)
+    _explain(figure, scores, handles, columns)
+    # The layout has to be final before texts can be measured against it.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    paired = {id(row) for row, _ in pairs}  # whose labels ours have
+    alone = find_families([row for row in published if id(row) not in paired], [*published, *scores.policies])
+    for axes, panel in zip(many, panels, strict=True):
+        hollow = [row for family in panel.choose(theirs) for row in family.rows if id(row) in paired]
+        marks = [(BASELINE, BASELINE), *((row.helpfulness.value, row.harmlessness.value) for row in hollow)]
+        label_points(axes, panel.choose([*ours, *alone]), marks, SMALLEST)
+    return figure
+
+
+def _make_handles(scores: GroupScores, ours: Sequence[Family], theirs: Sequence[Family]) -> list[Line2D]:
+    """The legend: each family once, hollow where only others have it."""
+    cross = Line2D([], [], color="black", marker="x", linestyle="none", markersize=POINT, label=name_baseline(scores))
+    own = {family.name for family in ours}
+    hollow = [_make_handle(family, True) for family in theirs if family.name not in own]
+    return [cross, *(_make_handle(family, False) for family in ours), *hollow]
+
+
+def _make_handle(family: Family, is_hollow: bool) -> Line2D:
+    line = family.style.line if any(len(line) > 1 for line in family.lines) else "none"
+    look: dict[str, Any] = {"linestyle": line, "linewidth": 0.8, "marker": family.style.marker, "markersize": POINT}
+    return Line2D([], [], label=shorten(family.name, LONGEST_NAME), **look, **colour_marker(family, POINT, is_hollow))
+
+
+def _explain(figure: Figure, scores: GroupScores, handles: list[Line2D], columns: int) -> None:
+    title = f"win rates are against the baseline; bars: {100 * scores.confidence:g} % intervals"
+    title += f"; hollow, joined to ours: {scores.published.published.short}" if scores.published else ""
+    figure.legend(
+        *(handles, [str(handle.get_label()) for handle in handles]),
+        loc="outside lower center",
+        ncols=columns,
+        title=title,
+        title_fontsize=SMALL,
+        frameon=False,
+        columnspacing=1.5,
+    )

@@ -1,0 +1,250 @@
+"""Published numbers: what is shipped, files of users, which of ours they belong to, and the differences by hand."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import read_data
+from test_report import LABELS, World, answers, read
+
+from sacpo_exp.config.reporting import FigureForm
+from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.errors import ConfigError, DataError
+from sacpo_exp.reporting.against import compare_with
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.family_names import read_family
+from sacpo_exp.reporting.published.reading import list_shipped, read_published
+from sacpo_exp.reporting.scores import Settings, score_group
+from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.store import ArtifactSpec
+
+#: As printed, with the labels corrected: family, β, q, helpfulness, harmlessness.
+TABLE_3 = """
+    DPO(H)                .1   -   .792 .490    DPO(H)→KTO(S)         .01  -   .498 .454
+    KTO(H)                .1   -   .678 .458    DPO(H)→KTO(S)         .025 -   .479 .491
+    DPO(S)                .01  -   .605 .811    DPO(H)→KTO(S)         .05  -   .556 .530
+    beaver-7b-v1.0        -    -   .596 .692    DPO(H)→KTO(S)         .1   -   .660 .524
+    DPO(H)→DPO(S)         .01  -   .627 .793    KTO(H)→DPO(S)         .01  -   .595 .856
+    DPO(H)→DPO(S)         .025 -   .685 .805    KTO(H)→DPO(S)         .025 -   .725 .789
+    DPO(H)→DPO(S)         .05  -   .722 .697    KTO(H)→DPO(S)         .05  -   .681 .730
+    DPO(H)→DPO(S)         .1   -   .731 .572    KTO(H)→DPO(S)         .1   -   .734 .676
+    DPO(S)→DPO(H)         .01  -   .428 .696    P-SACPO~DPO(H)→DPO(S) .01  .25 .798 .545
+    DPO(S)→DPO(H)         .025 -   .638 .761    P-SACPO~DPO(H)→DPO(S) .01  .5  .787 .651
+    DPO(S)→DPO(H)         .05  -   .672 .738    P-SACPO~DPO(H)→DPO(S) .01  .75 .764 .768
+    DPO(S)→DPO(H)         .1   -   .672 .807    naive~DPO(H)+DPO(S)   .01  .25 .816 .588
+    naive~DPO(H)+DPO(S)   .01  .5  .759 .617    naive~DPO(H)+DPO(S)   .01  .75 .694 .690
+"""
+
+ROW = "{family: DPO(H), beta: 0.1, helpfulness: 0.75, harmlessness: 0.5, source: made up}"
+HEAD = """title: A table
+short: Somebody 2024
+url: https://example.org
+judge: a judge
+model: nano
+dataset: demo
+prompts: demo
+n_benign: 4
+n_risky: 4
+rows:
+"""
+
+
+def write(folder: Path, *rows: str, head: str = HEAD) -> str:
+    path = folder / "numbers.yaml"
+    path.write_text(head + "".join(f"  - {row}\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> None:
+    assert list_shipped() == ["sacpo_table3"]
+    published = read_published("sacpo_table3", 0.95)
+    expected = set()
+    cells = re.findall(r"(\S+) +(\S+) +(\S+) +(\.\d+) (\.\d+)", TABLE_3)
+    for family, beta, ratio, helpfulness, harmlessness in cells:
+        numbers = [None if cell == "-" else float(cell) for cell in (beta, ratio)]
+        expected.add((family.replace("~", " "), *numbers, float(helpfulness), float(harmlessness)))
+    found = {
+        (
+            row.policy.labels["family"],
+            row.policy.beta,
+            row.policy.merge_ratio,
+            round(row.helpfulness.value, 12),
+            round(row.harmlessness.value, 12),
+        )
+        for row in published.rows
+    }
+    assert len(published.rows) == len(cells) == 26
+    assert found == expected
+    corrected = {row.policy.title: row.note for row in published.rows if row.note}
+    assert set(corrected) == {
+        "DPO(S)→DPO(H) β=0.1",
+        "naive DPO(H)+DPO(S) β=0.01 q=0.25",
+        "naive DPO(H)+DPO(S) β=0.01 q=0.75",
+    }
+    assert (published.judge, published.model, published.prompts) == ("gpt-4-0125-preview", "alpaca_7b", "sacpo")
+    # Where helpfulness comes first its stage has 0.1, where safety comes first that has 0.01.
+    labels = [row.policy.labels for row in published.rows]
+    firsts = {entry["family"]: entry["first_beta"] for entry in labels if entry["first_beta"]}
+    assert all(beta == (0.01 if name.startswith("DPO(S)") else 0.1) for name, beta in firsts.items())
+    assert [name for name in firsts if read_family(name) is None] == []
+
+
+def test_published_rates_get_the_intervals_that_their_prompts_give() -> None:
+    row = read_published("sacpo_table3", 0.95).rows[0]
+    assert (row.helpfulness.n, row.harmlessness.n) == (129, 83)
+    z, p, n = 1.959964, 0.792, 129
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert (row.helpfulness.low, row.helpfulness.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+
+
+def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"one of sacpo_table3, or a yaml file.* but is sacpo_tabel3\. Did you"):
+        read_published("sacpo_tabel3", 0.95)
+
+
+@pytest.mark.parametrize(
+    ("row", "head", "expected"),
+    [
+        (ROW.replace("0.75", "1.5"), HEAD, r"`rows\[0\].helpfulness` must be a number from 0 to 1, but is 1.5"),
+        (ROW.replace("0.75", "high"), HEAD, r"`rows\[0\].helpfulness` must be a number from 0 to 1, but is 'high'"),
+        (ROW.replace("0.75", ".nan"), HEAD, r"`rows\[0\].helpfulness` must be a number from 0 to 1, but is nan"),
+        (ROW.replace("beta: 0.1", "beta: 0"), HEAD, r"`rows\[0\].beta` must be a number above 0, but is 0"),
+        (ROW.replace("beta", "betta"), HEAD, r"`rows\[0\].betta` is not known. Did you mean `beta`"),
+        (ROW.replace(", source: made up", ""), HEAD, r"`rows\[0\].source` is missing"),
+        (ROW.replace("DPO(H)", "''"), HEAD, r"`rows\[0\].family` must be a text, but is ''"),
+        ("just words", HEAD, r"`rows\[0\]` must hold keys, .*, but is 'just words'"),
+        (ROW, HEAD.replace("n_risky: 4", "n_risky: 0"), "`n_risky` must be a number of prompts, 1 or more, but is 0"),
+        (ROW, HEAD.replace("judge: a judge\n", ""), "`judge` is missing"),
+        (ROW, HEAD.replace("rows:", "rows: []\nmore:"), "`more` is not known"),
+        ("- of rows", "- a list\n", "must hold keys, `title` and others, but holds"),
+        (ROW, "a: [\n", "can't be read as yaml: line 2: "),
+        (f"{ROW}\n  - {ROW}", HEAD, r"more than one is DPO\(H\) β=0.1"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_sentence(tmp_path: Path, row: str, head: str, expected: str) -> None:
+    path = write(tmp_path, row, head=head)
+    with pytest.raises(DataError, match=expected) as caught:
+        read_published(path, 0.95)
+    assert str(caught.value).startswith(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "picture.yaml"
+    path.write_bytes(b"\x89PNG\xff")
+    with pytest.raises(DataError, match="can't be read as text"):
+        read_published(str(path), 0.95)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """The baseline and DPO(H), which wins three of four and a half of four."""
+    world = World(tmp_path / "outputs")
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    first = world.policy("DPO(H) β=0.1", "DPO(H)", world.baseline, name="first", beta=0.1)
+    world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
+    return world
+
+
+def compare(world: World, path: str, **settings: Any) -> list[dict[str, str]]:
+    return read(world.report(against=path, **settings) / "published.csv")
+
+
+def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [ROW.replace("0.75", "0.25"), ROW.replace("DPO(H)", "KTO(H)"), ROW.replace("DPO(H), beta: 0.1", "other")]
+    ours, *missing = compare(world, write(world.outputs, *rows, head=HEAD.replace("risky: 4", "risky: 400")))
+    # Wilson's limits for 3 of 4 and 1 of 4, z = 1.96: (0.3006, 0.9544) and its mirror (0.0456, 0.6994).
+    assert float(ours["helpfulness_own"]) == 0.75
+    assert float(ours["helpfulness_difference"]) == 0.5
+    low, high = 0.5 - math.hypot(0.75 - 0.3006, 0.6994 - 0.25), 0.5 + math.hypot(0.9544 - 0.75, 0.25 - 0.0456)
+    found = [float(ours[f"helpfulness_difference_{end}"]) for end in ("low", "high")]
+    assert found == pytest.approx([low, high], abs=2e-4)
+    assert ours["helpfulness_excludes_zero"] == "False"
+    assert float(ours["harmlessness_difference"]) == 0.125 - 0.5
+    assert [row["published"] for row in missing] == ["KTO(H) β=0.1", "other"]
+    assert {row["policy"] + row["helpfulness_difference"] + row["helpfulness_excludes_zero"] for row in missing} == {""}
+    printed = capsys.readouterr().out
+    assert "Helpfulness beside Somebody 2024" in printed
+    assert "Other judge: a judge there, scorer (scorer-" in printed
+    assert "Other model" not in printed  # the same there and here
+    assert "0 of our policies, the baseline apart, have no published row." in printed
+    assert max(len(line) for line in printed.splitlines() if not line.startswith(str(world.outputs))) <= 120
+
+
+def test_a_mark_stands_where_the_interval_excludes_zero(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    strong = world.policy("DPO(S) β=1", "DPO(S)", world.baseline, name="first", beta=1.0)
+    records = [record | {"prompt_id": f"p{place}"} for place, record in enumerate(answers([1] * 4, [1] * 4) * 10)]
+    world.judgments(strong, records)
+    row = "{family: DPO(S), beta: 1, helpfulness: 0.5, harmlessness: 0.98, source: made up}"
+    (ours,) = compare(world, write(world.outputs, row, head=HEAD.replace(": 4", ": 100")))
+    assert (ours["helpfulness_excludes_zero"], ours["harmlessness_excludes_zero"]) == ("True", "False")
+    tables = re.split("(?:Helpful|Harmless)ness beside", capsys.readouterr().out)[1:]
+    lines = [next(line for line in table.splitlines() if line.startswith("DPO(S) β=1 ")) for table in tables]
+    assert [line.endswith(" *") for line in lines] == [True, False]
+    assert "1 of our policies, the baseline apart, have no published row." in (
+        world.outputs / "report" / "table.md"
+    ).read_text("utf-8").replace("\\", "")
+
+
+def test_a_failed_rate_is_withheld_rather_than_compared(world: World) -> None:
+    lost = world.policy("KTO(H) β=0.1", "KTO(H)", world.baseline, name="first", beta=0.1)
+    world.judgments(lost, answers([1, 1, None, None], [None] * 4))
+    path = write(world.outputs, ROW.replace("DPO(H)", "KTO(H)"))
+    (row,) = compare(world, path, max_missing=0.1, figures=FigureForm.paper)
+    assert row["policy"] == "KTO(H) β=0.1"
+    assert row["helpfulness_own"] == row["helpfulness_difference"] == row["harmlessness_difference"] == ""
+
+
+def stage(world: World, loss: str, letter: str, parent: ArtifactSpec, beta: float) -> ArtifactSpec:
+    """A judged stage with a recipe, as `train` writes it."""
+    criterion = {"H": "helpfulness", "S": "safety"}[letter]
+    recipe = {"loss": {"name": loss.lower()}, "criterion": criterion, "beta": beta}
+    before = "" if parent.labels["family"] == "base" else f"{parent.labels['family']}→"
+    labels = LABELS | {"policy": "made up", "family": f"{before}{loss}({letter})", "beta": beta, "name": "first"}
+    spec = world.make("stage", f"{parent.slug}.{beta}", recipe, labels, (parent.id,), {})
+    world.judgments(spec, answers([1, 1, 1, 0], [0, 1, 1, 0]))
+    return spec
+
+
+def merge(world: World, family: str, first: ArtifactSpec, second: ArtifactSpec, ratio: float) -> ArtifactSpec:
+    labels = second.labels | {"family": family, "merge_ratio": ratio, "name": "merged"}
+    spec = world.make("merge", f"m{ratio}", {"ratio": ratio}, labels, (first.id, second.id), {})
+    world.judgments(spec, answers([1, 1, 1, 0], [0, 1, 1, 0]))
+    return spec
+
+
+def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weights_by_name(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    base = world.make("stage", "sft", {"loss": {"name": "sft"}}, LABELS | {"policy": "SFT", "family": "base"}, (), {})
+    usual, unusual = (stage(world, "DPO", "H", base, beta) for beta in (0.1, 0.2))
+    second, _ = (stage(world, "DPO", "S", first, 0.01) for first in (usual, unusual))
+    safe = stage(world, "DPO", "S", base, 0.01)
+    merged = merge(world, "P-SACPO DPO(H)→DPO(S)", usual, second, 0.5)
+    naive = merge(world, "naive DPO(S)+DPO(H)", safe, usual, 0.25)
+    merge(world, "naive DPO(S)+DPO(H)", safe, unusual, 0.25)
+    released = world.policy("sacpo", "sacpo", name="sacpo")
+    world.judgments(released, answers([1] * 4, [1] * 4))
+    (group,) = collect_groups(world.store, None, None)
+    scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
+    comparison = compare_with(scores, read_published("sacpo_table3", 0.95))
+    assert comparison.unmatched == 3  # both that have another first stage, and a merge of it
+    assert {pair.row.policy.title: pair.own.policy.id for pair in comparison.pairings if pair.own} == {
+        "DPO(H) β=0.1": usual.id,
+        "DPO(S) β=0.01": safe.id,
+        "DPO(H)→DPO(S) β=0.01": second.id,
+        "DPO(H)→DPO(S) β=0.025": released.id,
+        "P-SACPO DPO(H)→DPO(S) β=0.01 q=0.5": merged.id,
+        "naive DPO(H)+DPO(S) β=0.01 q=0.75": naive.id,
+    }
+
+
+def test_the_page_has_the_comparison_too(world: World) -> None:
+    page = world.report(against=write(world.outputs, ROW)) / "report.html"
+    titles = [part["title"] for part in read_data(page)["groups"][0]["sections"]]
+    assert {"Helpfulness beside Somebody 2024", "Harmlessness beside Somebody 2024"} <= set(titles)
+    assert (world.outputs / "report" / "panels.pdf").is_file()
+    world.report()
+    assert not list((world.outputs / "report").glob("p*"))  # none of what no longer is asked for

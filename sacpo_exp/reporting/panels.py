@@ -156,7 +156,8 @@ def _make_handles(scores: GroupScores, ours: Sequence[Family], theirs: Sequence[
 
 
 def _make_handle(family: Family, is_hollow: bool) -> Line2D:
-    line = family.style.line if any(len(line) > 1 for line in family.lines) else "none"
+    is_joined = not is_hollow and any(len(line) > 1 for line in family.lines)
+    line = family.style.line if is_joined else "none"
     look: dict[str, Any] = {"linestyle": line, "linewidth": 0.8, "marker": family.style.marker, "markersize": POINT}
     return Line2D([], [], label=shorten(family.name, LONGEST_NAME), **look, **colour_marker(family, POINT, is_hollow))
 

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -67,16 +68,16 @@ def compare_with(scores: GroupScores, published: Published) -> Comparison:
     own = [policy for policy in scores.policies if not policy.policy.is_baseline]
     pairings: list[Pairing] = []
     for row in published.rows:
-        found = [policy for policy in own if _is_same(row.policy, policy.policy, row.released)]
+        found = [policy for policy in own if _is_same(row.policy, policy.policy, row.also)]
         pairings += [_pair(row, policy, published.confidence) for policy in found or (None,)]
     matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
     unmatched = sum(policy.policy.id not in matched for policy in own)
     return Comparison(published, tuple(pairings), unmatched, tuple(_find_differing(scores, published)))
 
 
-def _is_same(theirs: Evaluation, ours: Evaluation, released: str) -> bool:
+def _is_same(theirs: Evaluation, ours: Evaluation, also: Sequence[str]) -> bool:
     names = theirs.labels["family"], ours.labels["family"]
-    if names[1] == released or (names[0] == names[1] and read_family(names[0]) is None):
+    if names[1] in also or (names[0] == names[1] and read_family(names[0]) is None):
         return True
     (family, numbers), (our_family, our_numbers) = _turn(theirs), _turn(ours)
     return family is not None and family == our_family and all(map(_agree, numbers, our_numbers))

@@ -24,7 +24,7 @@ RATES: Final = ("helpfulness", "harmlessness")
 #: Keys of a row: those that it must have, and those that it may have.
 NEEDED: Final = ("family", *RATES, "source")
 NUMBERS: Final = ("first_beta", "beta", "merge_ratio")
-OPTIONAL: Final = (*NUMBERS, "note", "released")
+OPTIONAL: Final = (*NUMBERS, "note", "also")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PublishedRow:
         policy: with its family, q, and β of its last and, where that is known, of its first stage; without records.
         source: the row of the table, and what else tells what was trained.
         note: what was corrected; mostly empty.
-        released: last part of the path of its published weights; mostly empty.
+        also: other names of it: of its published weights, or in its authors' code.
     """
 
     policy: Evaluation
@@ -43,7 +43,7 @@ class PublishedRow:
     harmlessness: Estimate
     source: str
     note: str
-    released: str
+    also: tuple[str, ...]
 
     @property
     def seeds(self) -> tuple[()]:
@@ -149,9 +149,12 @@ def _check_row(key: str, row: Any) -> Iterator[str]:
         yield f"`{key}` must hold keys, `family` and others, but is {_show(row)}."
         return
     yield from _check_keys(f"{key}.", row, NEEDED, OPTIONAL)
-    for name in ("family", "source", "note", "released"):
+    for name in ("family", "source", "note"):
         if name in row:
             yield from _check_text(f"{key}.{name}", row[name])
+    also = row.get("also", [])
+    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
+        yield f"`{key}.also` must be a list of names, but is {_show(also)}."
     for name in (*RATES, *(name for name in NUMBERS if row.get(name) is not None)):
         value = row[name]
         is_beta = "beta" in name
@@ -193,5 +196,5 @@ def _make_row(row: Plain, content: Plain, confidence: float) -> PublishedRow:
         **rates,
         source=row["source"],
         note=row.get("note", ""),
-        released=row.get("released", ""),
+        also=tuple(row.get("also", ())),
     )

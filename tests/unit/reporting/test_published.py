@@ -114,6 +114,7 @@ def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
         (ROW.replace("beta: 0.1", "beta: 0"), HEAD, r"`rows\[0\].beta` must be a number above 0, but is 0"),
         (ROW.replace("beta", "betta"), HEAD, r"`rows\[0\].betta` is not known. Did you mean `beta`"),
         (ROW.replace(", source: made up", ""), HEAD, r"`rows\[0\].source` is missing"),
+        (ROW.replace("beta: 0.1", "also: sacpo"), HEAD, r"`rows\[0\].also` must be a list of names, but is 'sacpo'"),
         (ROW.replace("DPO(H)", "''"), HEAD, r"`rows\[0\].family` must be a text, but is ''"),
         ("just words", HEAD, r"`rows\[0\]` must hold keys, .*, but is 'just words'"),
         (ROW, HEAD.replace("n_risky: 4", "n_risky: 0"), "`n_risky` must be a number of prompts, 1 or more, but is 0"),
@@ -225,8 +226,9 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
     merged = merge(world, "P-SACPO DPO(H)→DPO(S)", usual, second, 0.5)
     naive = merge(world, "naive DPO(S)+DPO(H)", safe, usual, 0.25)
     merge(world, "naive DPO(S)+DPO(H)", safe, unusual, 0.25)
-    released = world.policy("sacpo", "sacpo", name="sacpo")
-    world.judgments(released, answers([1] * 4, [1] * 4))
+    released, theirs = (world.policy(name, name, name=name) for name in ("sacpo", "safety_dpo_helpful_dpo_0.1"))
+    for elsewhere in (released, theirs):
+        world.judgments(elsewhere, answers([1] * 4, [1] * 4))
     (group,) = collect_groups(world.store, None, None)
     scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
     comparison = compare_with(scores, read_published("sacpo_table3", 0.95))
@@ -236,6 +238,7 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
         "DPO(S) β=0.01": safe.id,
         "DPO(H)→DPO(S) β=0.01": second.id,
         "DPO(H)→DPO(S) β=0.025": released.id,
+        "DPO(S)→DPO(H) β=0.1": theirs.id,
         "P-SACPO DPO(H)→DPO(S) β=0.01 q=0.5": merged.id,
         "naive DPO(H)+DPO(S) β=0.01 q=0.75": naive.id,
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sacpo_exp.scoring.intervals import Estimate, Resampling, Values, bootstrap_mean
+from sacpo_exp.scoring.intervals import Estimate, Resampling, Values, bootstrap_rate
 
 
 def estimate_by_category(
@@ -20,7 +20,7 @@ def estimate_by_category(
     sample = np.asarray(values, np.float64)
     names = sorted({category for category in categories if category is not None})
     members = {name: [index for index, category in enumerate(categories) if category == name] for name in names}
-    return {name: bootstrap_mean(sample[rows], resampling) for name, rows in members.items()}
+    return {name: bootstrap_rate(sample[rows], resampling) for name, rows in members.items()}
 
 
 def find_worst_category(estimates: Mapping[str, Estimate], min_prompts: int) -> str | None:

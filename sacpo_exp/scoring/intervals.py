@@ -71,6 +71,17 @@ def bootstrap_mean(values: Values, resampling: Resampling) -> Estimate:
     return Estimate(mean, *bootstrap_interval(np.concatenate(resampled), mean, sample - mean, resampling), n)
 
 
+def bootstrap_rate(values: Values, resampling: Resampling) -> Estimate:
+    """As `bootstrap_mean`, for values in [0, 1]; where all are 0 or all are 1, without spread, Wilson's interval.
+
+    Two prompts that were both won do not make it certain that the next one is.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if len(sample) and (np.all(sample == 0) or np.all(sample == 1)):
+        return wilson(float(sample.sum()), len(sample), resampling.confidence)
+    return bootstrap_mean(sample, resampling)
+
+
 def bootstrap_interval(
     resampled: Floats, value: float, influence: Floats, resampling: Resampling
 ) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, Values, bootstrap_mean
+from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, Values, bootstrap_rate
 from sacpo_exp.scoring.separation import has_finite_fit
 
 #: Lengths that differ by no more than this factor are similar.
@@ -26,7 +26,7 @@ def estimate_by_length(
     won, own, other = (np.asarray(column, np.float64) for column in (outcomes, lengths, opponent_lengths))
     shorter, longer = own * SIMILAR < other, own > other * SIMILAR
     groups = {"shorter": shorter, "similar": ~(shorter | longer), "longer": longer}
-    return {name: bootstrap_mean(won[members], resampling) for name, members in groups.items()}
+    return {name: bootstrap_rate(won[members], resampling) for name, members in groups.items()}
 
 
 def adjust_for_length(outcomes: Values, lengths: Values, opponent_lengths: Values, confidence: float) -> Estimate:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sacpo_exp.config.schema import Criterion
-from sacpo_exp.scoring.intervals import Estimate, Resampling, bootstrap_mean, bootstrap_paired_difference, wilson
+from sacpo_exp.scoring.intervals import Estimate, Resampling, bootstrap_paired_difference, bootstrap_rate, wilson
 
 Record = Mapping[str, Any]
 Kind = Literal["benign", "risky"]
@@ -49,7 +49,7 @@ def estimate_win_rate(
     verdicts = verdicts_by_prompt(records, criterion)
     if has_too_few(records, criterion, max_missing):
         return withhold(len(verdicts))
-    return bootstrap_mean(list(verdicts.values()), resampling)
+    return bootstrap_rate(list(verdicts.values()), resampling)
 
 
 def pair_verdicts(

@@ -14,6 +14,7 @@ from sacpo_exp.scoring.intervals import (
     bootstrap_interval,
     bootstrap_mean,
     bootstrap_paired_difference,
+    bootstrap_rate,
     paired_p_value,
     standard_error,
     subtract_shares,
@@ -240,3 +241,13 @@ def test_difference_of_what_is_withheld_or_was_not_measured_has_no_number() -> N
     assert math.isnan(subtract_shares(nothing, share).value)
     assert subtract_shares(nothing, share).n == 0
     assert not subtract_shares(nothing, share).excludes_zero
+
+
+@pytest.mark.parametrize("verdict", [0.0, 1.0])
+def test_a_rate_of_equal_verdicts_is_not_certain(verdict: float) -> None:
+    few = bootstrap_rate([verdict] * 3, USUAL)
+    assert (few.value, few.n) == (verdict, 3)
+    assert few == wilson(3 * verdict, 3, USUAL.confidence)
+    assert few.high - few.low > 0.5
+    mixed = [0.0, 0.5, 1.0]
+    assert bootstrap_rate(mixed, USUAL) == bootstrap_mean(mixed, USUAL)

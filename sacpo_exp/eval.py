@@ -11,13 +11,13 @@ from sacpo_exp.evaluation.tracking import track_evaluations
 from sacpo_exp.launching.answers import check_engine
 from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import open_run, ready_policies
-from sacpo_exp.planning import print_evaluation_plan
+from sacpo_exp.planning import print_evaluation_plan, print_totals
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    run_command("eval", EvalConfig, evaluate)
+    run_command("eval", EvalConfig, evaluate, at_end=print_totals)
 
 
 def evaluate(config: EvalConfig) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
+from sacpo_exp.config.others import others_of
 from sacpo_exp.config.schema import (
+    DatasetSource,
     JudgeConfig,
     LossName,
     RunConfig,
@@ -48,7 +50,7 @@ class Run:
 
 
 def open_run(config: RunConfig) -> Run:
-    """Look at the mirror, read and check the data, and plan.
+    """Look at the mirror, read and check the data, and plan. A dry run takes data on the hub on trust.
 
     Raises:
         ConfigError: the mirror's address, bucket or credentials are wrong.
@@ -74,9 +76,10 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
     datasets = {"dataset": config.dataset}
     datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in stages_of(config) if stage.dataset}
     models = [config.model, *models_of(config.judge)]
+    models += others_of(config).values()
     folders = [model.path for model in models if model.source == ModelSource.path]
     return Fingerprints(
-        datasets={key: fingerprint(dataset) for key, dataset in datasets.items()},
+        datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets.items()},
         prompts=fingerprint_prompts(config.prompts, config.dataset),
         judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
         models={path: _hash_model(Path(path).expanduser()) for path in folders if path},
@@ -96,11 +99,18 @@ def check_data(run: Run) -> None:
     """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
     described: dict[ArtifactSpec, dict[str, Any]] = {}
     for stage in run.plan.stages:
+        if not is_at_hand(run, stage):
+            continue
         if stage.data not in described:
             described[stage.data] = describe_data(run, stage)
         if reason := find_obstacle(described[stage.data], stage):
             where = stage.dataset.path or f"dataset={stage.dataset.name}"
             raise DataError(f"{where} can't be used for stages.{stage.name}: {reason}")
+
+
+def is_at_hand(run: Run, stage: Stage) -> bool:
+    """Whether a stage's rows may be looked at now: in a dry run nothing is downloaded."""
+    return not run.config.dry_run or stage.dataset.source != DatasetSource.hub or run.store.has(stage.data)
 
 
 def find_obstacle(found: dict[str, Any], stage: Stage) -> str | None:
@@ -246,7 +256,7 @@ def ready_policies(run: Run, policies: Mapping[str, ArtifactSpec]) -> None:
 def locate(run: Run, policy: ArtifactSpec) -> Location:
     """Where a policy's files lie; an untrained model is written into the store first, stored ones are verified."""
     if policy.kind == "model":
-        return locate_model(run, run.config.model, policy)
+        return locate_model(run, run.plan.others.get(policy.id, run.config.model), policy)
     return Location(str(run.store.open(policy).resolve()))
 
 

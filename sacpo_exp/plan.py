@@ -11,6 +11,7 @@ from typing import Any
 
 from sacpo_exp.config.adapters import adapter_recipe, adapter_tag
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelSource
+from sacpo_exp.config.others import others_of
 from sacpo_exp.config.schema import (
     BaseStageConfig,
     Criterion,
@@ -81,13 +82,15 @@ class Plan:
     """Everything that a configuration asks for, in order of making.
 
     Attributes:
-        policies: by name: `baseline`, `first`, `second`, `merged`.
+        policies: by name: `baseline`, those of `others`, `first`, `second`, `merged`.
+        others: models that were made elsewhere, by artifact id.
     """
 
     model: ArtifactSpec
     stages: tuple[Stage, ...]
     merge: Merge | None
     policies: dict[str, ArtifactSpec]
+    others: dict[str, ModelConfig] = field(default_factory=dict)
 
     def selected(self, wanted: str | list[str]) -> dict[str, ArtifactSpec]:
         """The policies that `policies=` names."""
@@ -117,23 +120,31 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
     if config.stages.base is not None:
         stages.append(_stage(config, "base", config.stages.base, parent, model, fingerprints))
         parent = stages[-1].artifact
-    baseline = parent
+    made = {"baseline": parent, "first": parent, "second": parent}
     if config.merge == MergeMethod.naive:
-        stages += [_stage(config, "first", stage, baseline, model, fingerprints) for stage in _one_stage_orders(config)]
-        first = stages[-2].artifact
+        stages += [_stage(config, "first", stage, parent, model, fingerprints) for stage in _one_stage_orders(config)]
+        made |= {"first": stages[-2].artifact, "second": stages[-1].artifact}
     else:
-        stages.append(_stage(config, "first", config.stages.first, baseline, model, fingerprints))
-        first = stages[-1].artifact
-        if config.stages.second is not None:
-            stages.append(_stage(config, "second", config.stages.second, first, model, fingerprints))
+        for name in ("first", "second"):
+            stage = getattr(config.stages, name)
+            if stage is not None:
+                stages.append(_stage(config, name, stage, parent, model, fingerprints))
+                made[name] = parent = stages[-1].artifact
     merge = None
     if config.merge_ratio is not None:
-        merge = _merge(config.merge, config.merge_ratio, first, stages[-1].artifact)
-    made = {"baseline": baseline, "first": first, "second": stages[-1].artifact}
-    if merge is not None:
+        merge = _merge(config.merge, config.merge_ratio, made["first"], made["second"])
         made["merged"] = merge.artifact
+    others = {name: (other, _other_artifact(config, other, fingerprints)) for name, other in others_of(config).items()}
+    made |= {name: spec for name, (_, spec) in others.items()}
     policies = {name: made[name] for name in policy_names(config)}
-    return Plan(model, tuple(stages), merge, policies)
+    return Plan(model, tuple(stages), merge, policies, {spec.id: other for other, spec in others.values()})
+
+
+def _other_artifact(config: RunConfig, other: ModelConfig, fingerprints: Fingerprints) -> ArtifactSpec:
+    """A model that was made elsewhere; reports show it beside the policies of `model`."""
+    spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
+    labels = {"model": config.model.name, "policy": other.name, "family": other.name}
+    return replace(spec, labels=labels)
 
 
 def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:
@@ -172,11 +183,12 @@ def dataset_artifact(config: RunConfig, dataset: DatasetConfig, rows: str, model
 
 
 def _one_stage_orders(config: RunConfig) -> list[StageConfig]:
-    """The one stage of `helpful_only` and of `safety_only`, this configuration's first criterion first."""
-    if config.stages.second is None:
+    """The one stage of `helpful_only` and of `safety_only`, this configuration's first criterion first, each with the
+    β of its criterion and the rest of the first stage."""
+    first, second = config.stages.first, config.stages.second
+    if first is None or second is None:
         raise ValueError("naive merging needs two stages")  # validation has said so to the user
-    criteria = (config.stages.first.criterion, config.stages.second.criterion)
-    return [replace(config.stages.first, criterion=criterion, beta=config.beta) for criterion in criteria]
+    return [first, replace(first, criterion=second.criterion, beta=second.beta)]
 
 
 def _stage(

@@ -7,14 +7,14 @@ from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.evaluation.responding import evaluation_prompts
 from sacpo_exp.pipeline import open_run, prepare
-from sacpo_exp.planning import print_plan
+from sacpo_exp.planning import print_plan, print_totals
 from sacpo_exp.reporting.datasets import find_leaked, format_dataset, lengths_figure
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    run_command("prepare", RunConfig, prepare_all)
+    run_command("prepare", RunConfig, prepare_all, at_end=print_totals)
 
 
 def prepare_all(config: RunConfig) -> None:

@@ -4,22 +4,30 @@ import logging
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.validation import stages_of
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.fitting import check_run
 from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.launching.nodes import gathered
 from sacpo_exp.launching.stages import join_as_node
 from sacpo_exp.pipeline import open_run, train_policies
-from sacpo_exp.planning import print_plan
+from sacpo_exp.planning import print_plan, print_totals
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    run_command("train", RunConfig, train)
+    run_command("train", RunConfig, train, at_end=print_totals)
 
 
 def train(config: RunConfig) -> None:
-    """Train, and merge where `merge_ratio` is given; with `dry_run` only say what would be done."""
+    """Train, and merge where `merge_ratio` is given; with `dry_run` only say what would be done.
+
+    Raises:
+        ConfigError: there is nothing to train, or it can't be trained here.
+    """
+    if not config.dry_run and not list(stages_of(config)):
+        raise ConfigError("`order=none` with `base=none` leaves nothing to train. Try: python -m sacpo_exp.eval")
     run = open_run(config)
     if config.dry_run:
         print_plan(run)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: From the least to the most that sharing and offloading cost.
 WAYS: tuple[dict[str, Any], ...] = ({"zero_stage": 0}, {"zero_stage": 1}, *SHARING)
+#: Fields that are true of the group that the numbers are from, not of this machine.
+OTHERS = ("name", "peak_tflops", "utilisation")
 #: The fields that it sets.
 SHARED = ("zero_stage", "offload_optimizer", "offload_param")
 
@@ -89,7 +91,7 @@ def choose_hardware(
         values |= {"device_memory": machine.smallest_gpu, "processes": processes} | given
     sharing = _list_sharing(values, given, is_short and has_gpus)
     found = _first_that_fits(values, batches, given, sharing, does_fit)
-    chosen = {key: value for key, value in found[0].items() if key not in given and key != "name"}
+    chosen = {key: value for key, value in found[0].items() if key not in given and key not in OTHERS}
     return Choice(chosen, f"{_say_machine(machine)}: {_say_choice(found[0])}{found[1]}")
 
 

@@ -28,7 +28,9 @@ PROMPT_PATHS = {
 
 def find_evaluation_problems(config: RunConfig) -> Iterator[str]:
     """What is wrong with the prompts, the judge, and who meets whom."""
-    yield from _check_prompts(config.prompts)
+    # Only who asks the prompts needs them, and a dry run may count with those foreseen.
+    may_lack = config.prompts.foreseen is not None and (config.dry_run or not isinstance(config, EvalConfig))
+    yield from _check_prompts(config.prompts, may_lack)
     yield from check_judge(config.judge)
     yield from _check_engine(config)
     if isinstance(config, EvalConfig):
@@ -127,10 +129,10 @@ def _require(judge: JudgeConfig, least: dict[str, int]) -> Iterator[str]:
             yield f"`judge.{name}` must be at least {bound}, but is {value}."
 
 
-def _check_prompts(prompts: PromptsConfig) -> Iterator[str]:
+def _check_prompts(prompts: PromptsConfig, may_lack: bool) -> Iterator[str]:
     keys = PROMPT_PATHS[prompts.source]
     paths = {key: getattr(prompts, key) for key in keys}
-    if keys and not any(paths.values()):
+    if keys and not any(paths.values()) and not may_lack:
         yield f"`prompts.{keys[0]}` must be a file, but is null. Try: prompts.{keys[0]}=FILE"
     for key, path in paths.items():
         if path and not Path(path).expanduser().exists():

@@ -40,6 +40,8 @@ class HardwareConfig:
     nodes: int = 1
     devices: list[int] = field(default_factory=list)  # of this machine, by index; none: as many as there are processes
     device_memory: float | None = None  # GiB per device, for the memory plan; null: what this machine has
+    peak_tflops: float | None = None  # per device, for estimates of hours; null: not known
+    utilisation: float | None = None  # share of it that training reaches, recomputation counted as work
     per_device_train_batch_size: int = MISSING
     per_device_eval_batch_size: int = MISSING
     generation_batch_size: int = MISSING

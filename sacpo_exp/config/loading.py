@@ -35,10 +35,16 @@ CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
 JOB, RESOLVED = "job.yaml", "resolved.yaml"
 
 
-def run_command(config_name: str, schema: type[Config], task: Callable[[Config], None]) -> None:
+def run_command(
+    config_name: str,
+    schema: type[Config],
+    task: Callable[[Config], None],
+    at_end: Callable[[list[Path]], None] | None = None,
+) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, check it, and call `task`: once, or per job with -m.
 
-    Problems end the process with one message and exit code 2, before anything heavy is imported.
+    `at_end` is called with the folders of the jobs that went well. Problems end the process with one message and exit
+    code 2, before anything heavy is imported.
     """
     register_schemas()
     if config_name == "report":
@@ -55,6 +61,8 @@ def run_command(config_name: str, schema: type[Config], task: Callable[[Config],
             raise ConfigError(problems)
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(jobs)()
+        if at_end is not None:
+            at_end(jobs.folders)
         for error in jobs.failures[:-1]:
             print_error(error)
         if jobs.failures:
@@ -70,10 +78,12 @@ class Jobs(Generic[Config]):
 
     Attributes:
         failures: of the jobs so far; kept from Hydra, which would print them its own way and end a sweep at the first.
+        folders: of the jobs of this process that went well.
     """
 
     def __init__(self, schema: type[Config], task: Callable[[Config], None], is_elsewhere: bool = False) -> None:
         self.failures: list[SacpoError] = []
+        self.folders: list[Path] = []
         self._schema: type[Config] = schema
         self._task: Callable[[Config], None] = task
         self._is_elsewhere = is_elsewhere
@@ -85,6 +95,7 @@ class Jobs(Generic[Config]):
         try:
             with recorded(job_folder()):
                 self._task(self.configure(composed))
+            self.folders.append(job_folder())
         except Exception as error:
             known = known_error(error)
             if known is None:

@@ -147,14 +147,16 @@ def _groups(conf: Path) -> list[str]:
 
 def _explain_key_below_null() -> list[str]:
     """Sentences for overrides of a stage that the chosen `order` or `base` has not."""
-    culprits = [arg for arg in sys.argv[1:] if re.match(r"[+]*(stages\.(second|base)|tracker\.\w+)\.", arg)]
+    culprits = [arg for arg in sys.argv[1:] if re.match(r"[+]*(stages\.(base|first|second)|tracker\.\w+)\.", arg)]
     return [explain_no_effect(arg) for arg in culprits] or ["a key below a value that is null can't be set"]
 
 
 def explain_no_effect(override: str) -> str:
     """One sentence for an override of something that this composition does not have."""
-    if "stages.second" in override:
-        return f"`{override}` has no effect: the chosen order has one stage. Try: order=helpful_first"
     if "stages.base" in override:
         return f"`{override}` has no effect: there is no base stage with base=none. Try: base=sft"
+    if re.match(r"[+]*(beta=|[\w]*@?stages\.first\b)", override):
+        return f"`{override}` has no effect: the chosen order has no stage. Try: order=helpful_first"
+    if "stages.second" in override:
+        return f"`{override}` has no effect: the chosen order has one stage. Try: order=helpful_first"
     return f"`{override}` has no effect: that part is not chosen."

@@ -43,6 +43,7 @@ class ModelConfig:
     revision: str | None = None  # commit on the hub; version of the package
     file: str | None = None  # GGUF file inside the package
     shape: ModelShape | None = None
+    parameters: int | None = None  # where the shape is not a Llama's: for estimates
     chat_template: str | None = None  # null: the model's own
     stop: list[str] = field(default_factory=list)
     trust_remote_code: bool = False

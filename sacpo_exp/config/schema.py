@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.foreseen import DatasetSizeConfig, PromptsSizeConfig
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.config.reporting import FigureForm
@@ -127,6 +128,7 @@ class DatasetConfig:
     max_heldout_rows: int | None = None
     heldout_fraction: float = 0.1
     seed: int = 0
+    size: DatasetSizeConfig | None = None  # for estimates, where the rows are not at hand
 
 
 @dataclass
@@ -158,7 +160,7 @@ class StageConfig(BaseStageConfig):
 @dataclass
 class StagesConfig:
     base: BaseStageConfig | None = None
-    first: StageConfig = MISSING
+    first: StageConfig | None = MISSING
     second: StageConfig | None = None
 
 
@@ -204,6 +206,7 @@ class PromptsConfig:
     safety_path: str | None = None  # sacpo
     field: str = "prompt"  # local: that holds the prompt
     kind: PromptKind | None = None  # local: of prompts without a field `kind`
+    foreseen: PromptsSizeConfig | None = None  # sacpo: what a dry run counts with until the files are given
 
 
 @dataclass
@@ -228,6 +231,7 @@ class RunConfig:
     merge: MergeMethod = MISSING
     merge_ratio: float | None = None
     policies: Any = MISSING
+    others: list[str] = field(default_factory=list)  # REPOSITORY, REPOSITORY@COMMIT or folder: judged, not trained
     matches: Matches = MISSING
     dry_run: bool = False
     force: bool = False

@@ -17,12 +17,21 @@ def list_jobs(multirun: Path) -> list[list[str]]:
     sweeper = written.hydra.sweeper
     if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
         return []
-    asked = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(written.hydra.overrides.task)
     try:
-        overrides = OverridesParser.create().parse_overrides(asked)
-        return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+        return split_sweep(sweeper.params or {}, list(written.hydra.overrides.task))
     except HydraException:  # a glob() over groups, say, which only the command itself can resolve
         return []
+
+
+def split_sweep(params: Mapping[str, Any], typed: Sequence[str]) -> list[list[str]]:
+    """Overrides of all jobs, from `hydra.sweeper.params` and the command line, as Hydra's own sweeper has them.
+
+    Raises:
+        HydraException: they are not in its grammar.
+    """
+    asked = [f"{key}={value}" for key, value in params.items()]
+    overrides = OverridesParser.create().parse_overrides([*asked, *typed])
+    return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
 
 
 def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:

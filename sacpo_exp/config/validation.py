@@ -8,8 +8,10 @@ from pathlib import Path
 from sacpo_exp.config.adapters import find_adapter_problems
 from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
 from sacpo_exp.config.exports import find_export_problems
+from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.messages import explain_no_effect
+from sacpo_exp.config.others import find_other_problems, others_of
 from sacpo_exp.config.schema import (
     BaseStageConfig,
     DatasetConfig,
@@ -70,6 +72,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_merge(config)
     problems += check_model("model", config.model)
     problems += _check_dataset("dataset", config.dataset)
+    problems += find_other_problems(config, POLICIES)
     problems += _check_policies(config)
     problems += _check_positive(config)
     problems += find_hardware_problems(config.hardware)
@@ -103,7 +106,8 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
             if stage.loss.name == LossName.sft:
                 yield f"`{key}.loss` must be dpo or kto, but is sft; supervised fine-tuning is base=sft."
             yield from _check_loss(f"{key}.loss", stage)
-            if name == "second" and stage.criterion == config.stages.first.criterion:
+            first = config.stages.first
+            if name == "second" and first and stage.criterion == first.criterion:
                 yield f"`{key}.criterion` must differ from the first stage's, but both are {stage.criterion.value}."
         elif stage.loss.name != LossName.sft:
             yield f"`{key}.loss` must be sft, but is {stage.loss.name.value}."
@@ -148,20 +152,13 @@ def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterato
         return
     if hardware.processes < 1 or hardware.per_device_train_batch_size < 1:
         return  # said elsewhere
-    if stage.global_batch_size % hardware.processes:
-        yield (
-            f"`{key}.global_batch_size` must be a multiple of `hardware.processes` = {hardware.processes}, "
-            f"but is {stage.global_batch_size}."
-        )
-        return
     per_device = per_device_batch_size(config, stage)
-    passes = hardware.processes * per_device
-    if stage.global_batch_size % passes:
-        lower = stage.global_batch_size // passes * passes
+    if not _divides(stage.global_batch_size, hardware):
+        near = _nearest_batches(stage.global_batch_size, hardware)
         yield (
-            f"`{key}.global_batch_size` must be a multiple of processes × per-device batch = {hardware.processes} × "
-            f"{per_device} = {passes}, but is {stage.global_batch_size}. Try: {key}.global_batch_size="
-            f"{lower or passes} or {lower + passes}"
+            f"`{key}.global_batch_size` = {stage.global_batch_size} can't be divided among `hardware.processes` = "
+            f"{hardware.processes} with `hardware.per_device_train_batch_size` = "
+            f"{hardware.per_device_train_batch_size}. Try: {key}.global_batch_size={near[0]} or {near[1]}"
         )
     elif stage.loss.name == LossName.kto and per_device < 2:
         yield (
@@ -175,6 +172,19 @@ def per_device_batch_size(config: RunConfig, stage: BaseStageConfig) -> int:
     """Rows per device and pass: what the hardware takes, or all of a smaller global batch."""
     share = stage.global_batch_size // config.hardware.processes
     return max(1, min(config.hardware.per_device_train_batch_size, share))
+
+
+def _divides(size: int, hardware: HardwareConfig) -> bool:
+    """Whether a global batch is a whole number of passes of equal size on every process."""
+    share, rest = divmod(size, hardware.processes)
+    return rest == 0 and share > 0 and share % min(share, hardware.per_device_train_batch_size) == 0
+
+
+def _nearest_batches(size: int, hardware: HardwareConfig) -> list[int]:
+    """The two global batches nearest to `size` that can be divided, the smaller one first."""
+    passes = hardware.processes * hardware.per_device_train_batch_size
+    can = (batch for batch in range(1, size + 2 * passes + 1) if _divides(batch, hardware))
+    return sorted(sorted(can, key=lambda batch: abs(batch - size))[:2])
 
 
 def _check_merge(config: RunConfig) -> Iterator[str]:
@@ -235,8 +245,8 @@ def _check_policies(config: RunConfig) -> Iterator[str]:
 def policy_names(config: RunConfig) -> list[str]:
     """Names of the policies that a plan of this configuration holds, in order of making."""
     has_second = config.stages.second is not None and config.merge == MergeMethod.linear
-    optional = [("second", has_second), ("merged", config.merge_ratio is not None)]
-    return ["baseline", "first", *(name for name, is_there in optional if is_there)]
+    optional = [("first", config.stages.first), ("second", has_second), ("merged", config.merge_ratio is not None)]
+    return ["baseline", *others_of(config), *(name for name, is_there in optional if is_there)]
 
 
 def _check_positive(config: RunConfig) -> Iterator[str]:
@@ -261,16 +271,16 @@ def _check_positive(config: RunConfig) -> Iterator[str]:
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
     for override in overrides:
-        if config.stages.second is None and re.match(r"[+]*[\w]*@?stages\.second\b", override):
-            yield explain_no_effect(override)
-        if config.stages.base is None and re.match(r"[+]*[\w]*@?stages\.base\b", override):
+        for name in ("base", "first", "second"):
+            is_there = getattr(config.stages, name) is not None
+            if not is_there and re.match(rf"[+]*[\w]*@?stages\.{name}\b", override):
+                yield explain_no_effect(override)
+        if config.stages.first is None and re.match(r"[+]*beta=", override):
             yield explain_no_effect(override)
     last = config.stages.second or config.stages.first
     key = "stages.second.beta" if config.stages.second else "stages.first.beta"
-    if last.beta != config.beta and any(override.lstrip("+").startswith("beta=") for override in overrides):
+    if last and last.beta != config.beta and any(override.lstrip("+").startswith("beta=") for override in overrides):
         yield f"`beta={config.beta:g}` has no effect: `{key}={last.beta:g}` overrules it. Give one of the two."
-    if config.merge == MergeMethod.naive and any(re.match(r"[+]*stages\.first\.beta=", text) for text in overrides):
-        yield "`stages.first.beta` has no effect with merge=naive, which gives both policies `beta`. Try: beta=..."
 
 
 def _is_positive(value: float) -> bool:

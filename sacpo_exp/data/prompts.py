@@ -28,6 +28,20 @@ def load_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> list[Prompt]
     return take_in_turn(number_prompts(_read_files(prompts)))[: prompts.limit]
 
 
+def foresee_prompts(prompts: PromptsConfig) -> list[Prompt]:
+    """As many blank prompts as there will be, for a plan; none where files are given, or nothing is foreseen."""
+    size = prompts.foreseen
+    if size is None or prompts.helpful_path or prompts.safety_path:
+        return []
+    kinds = [PromptKind.benign] * size.benign + [PromptKind.risky] * size.risky
+    names = [f"foreseen-{number}" for number in range(1, len(kinds) + 1)]
+    blank = [
+        {"prompt_id": name, "prompt": name.ljust(size.characters, "."), "kind": kind.value, "category": None}
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    return take_in_turn(blank)[: prompts.limit]
+
+
 def fingerprint_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> str:
     """Hash of the prompts that `load_prompts` gives."""
     return content_hash(load_prompts(prompts, dataset))

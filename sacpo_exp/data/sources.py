@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,11 +24,13 @@ from sacpo_exp.store import content_hash
 if TYPE_CHECKING:
     from datasets import Dataset
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("train", "heldout")
 #: Rows turned into Arrow at a time, so that a view never lies in memory twice.
 ROWS_AT_ONCE = 2000
-#: Settings that say where rows lie, not which they are.
-PLACES = ("name", "path", "heldout_path", "mix", "revision")
+#: Settings that say where rows lie, or how many they seem to be, not which they are.
+PLACES = ("name", "path", "heldout_path", "mix", "revision", "size")
 
 
 def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str, int]]:
@@ -142,11 +145,29 @@ def find_commit(path: str, revision: str) -> str:
         raise OSError(str(error)) from error
 
 
-def resolve_revision(dataset: DatasetConfig) -> str:
-    """A commit, so that an artifact's id means the same rows for ever."""
+@functools.lru_cache(maxsize=8)
+def find_commit_or_branch(path: str, revision: str) -> str:
+    """The commit or, where nobody can tell it now, the branch itself, with a warning: good enough for a plan."""
+    try:
+        return find_commit(path, revision)
+    except OSError:
+        log.warning(
+            "%s: which commit `%s` is can't be asked now, so ids and what is stored of it are provisional",
+            *(path, revision),
+        )
+        return revision
+
+
+def resolve_revision(dataset: DatasetConfig, may_guess: bool = False) -> str:
+    """A commit, so that an artifact's id means the same rows for ever; a pinned one needs no network.
+
+    With `may_guess` the name of a branch stands in for a commit that can't be asked for.
+    """
     revision = dataset.revision or "main"
     if re.fullmatch("[0-9a-f]{40}", revision):
         return revision
+    if may_guess:
+        return find_commit_or_branch(dataset.path or "", revision)
     with _explained(dataset.path or ""):
         return find_commit(dataset.path or "", revision)
 
@@ -163,13 +184,16 @@ def _explained(path: str) -> Iterator[None]:
         ) from error
 
 
-def fingerprint(dataset: DatasetConfig) -> str:
-    """Hash of what decides which rows are read: the content of files, a commit, and the settings; not their place."""
+def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
+    """Hash of what decides which rows are read: the content of files, a commit, and the settings; not their place.
+
+    `may_guess`, for plans, as in `resolve_revision`.
+    """
     settings = {key: value for key, value in asdict(dataset).items() if key not in PLACES}
     if dataset.source == DatasetSource.demo:
         identity: Any = {part: generate_rows(part, dataset.seed) for part in SPLITS}
     elif dataset.source == DatasetSource.hub:
-        identity = [dataset.path, resolve_revision(dataset)]
+        identity = [dataset.path, resolve_revision(dataset, may_guess)]
     else:
         parts = [(part.path, part.weight) for part in dataset.mix] or [(dataset.path or "", 1.0)]
         identity = [[hash_files(path), weight] for path, weight in parts]

@@ -11,7 +11,7 @@ from sacpo_exp.config.schema import Criterion, PromptsSource
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
 from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_by_prompt, write_records
 from sacpo_exp.evaluation_plan import Contest, Entrant, judgments_artifact
-from sacpo_exp.judging.costs import describe_estimate, estimate, find_price
+from sacpo_exp.judging.costs import CostEstimate, estimate, find_price
 from sacpo_exp.judging.credentials import find_base_url
 from sacpo_exp.judging.parsing import PARSER_VERSION, read_refusal, read_scores
 from sacpo_exp.judging.questions import Template, load_template, pair_questions, refusal_question
@@ -88,16 +88,25 @@ def _inquire(
     return inquiries, {question.key: question for inquiry in inquiries for question in inquiry.all()}
 
 
-def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> str:
-    """What asking would cost at most, in one line; where a policy has not answered yet, with the longest responses."""
+def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict[str, CostEstimate]:
+    """What asking would cost at most, by match; where a policy has not answered yet, with the longest responses.
+
+    The keys are the same in every command that would ask the same.
+    """
     said = {entrant.responses.id: _foresee(run, contest, entrant) for entrant in contest.entrants}
-    _, questions = _inquire(run, contest, judge, said)
+    inquiries, questions = _inquire(run, contest, judge, said)
     path = Path(run.config.paths.outputs) / LEDGER
     known: Mapping[str, Answer] = {}
     if path.is_file():
         with Ledger(path) as ledger:
             known = ledger.find(questions)
-    return describe_estimate(estimate(select_open(questions, known, judge), judge), judge)
+    unasked = {question.key: question for question in select_open(questions, known, judge)}
+    costs = {}
+    for inquiry in inquiries:
+        own = [found for question in inquiry.all() if (found := unasked.pop(question.key, None))]
+        key = content_hash([identify(judge), *(entrant.responses.id for entrant in inquiry.match)])
+        costs[key] = estimate(own, judge)
+    return costs
 
 
 def _foresee(run: Run, contest: Contest, entrant: Entrant) -> dict[str, dict[str, Any]]:

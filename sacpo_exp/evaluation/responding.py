@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.data.prompts import load_prompts
+from sacpo_exp.data.prompts import foresee_prompts, load_prompts
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.pipeline import Run, locate
@@ -65,8 +65,9 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
 
 
 def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
-    """The prompts of this configuration."""
-    return load_prompts(run.config.prompts, run.config.dataset)
+    """The prompts of this configuration; in a dry run blank ones for those whose files are not given yet."""
+    blank = foresee_prompts(run.config.prompts) if run.config.dry_run else []
+    return blank or load_prompts(run.config.prompts, run.config.dataset)
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":

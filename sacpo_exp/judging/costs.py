@@ -1,7 +1,7 @@
 """What asking costs: before the first call an estimate, while asking a budget. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,15 +73,33 @@ def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEst
     return CostEstimate(len(questions), prompt, completion, usd)
 
 
+def add_up(costs: Iterable[CostEstimate]) -> CostEstimate:
+    """The sum; without a price where one of them has none."""
+    costs = list(costs)
+    known = [cost.usd for cost in costs if cost.usd is not None]
+    return CostEstimate(
+        sum(cost.calls for cost in costs),
+        sum(cost.prompt_tokens for cost in costs),
+        sum(cost.completion_tokens for cost in costs),
+        sum(known) if len(known) == len(costs) else None,
+    )
+
+
+def price_source(judge: OpenAIJudgeConfig) -> str:
+    """Where the price of a judge is from."""
+    return "judge.price" if judge.price.input is not None else f"prices of {judge.prices.read}"
+
+
 def describe_estimate(cost: CostEstimate, judge: OpenAIJudgeConfig) -> str:
     """The estimate in one line."""
-    if cost.usd is None:
-        money = f"the price of {judge.model} is not known"
-    else:
-        source = "judge.price" if judge.price.input is not None else f"prices of {judge.prices.read}"
-        money = f"at most {dollars(cost.usd)} ({source})"
+    return describe_cost(cost, judge.model, price_source(judge))
+
+
+def describe_cost(cost: CostEstimate, model: str, source: str) -> str:
+    """`describe_estimate` for who knows the judge's model only, and `price_source`."""
+    money = f"the price of {model} is not known" if cost.usd is None else f"at most {dollars(cost.usd)} ({source})"
     return (
-        f"judges   {cost.calls:,} calls to {judge.model}: about {cost.prompt_tokens:,} tokens in, "
+        f"judges   {cost.calls:,} calls to {model}: about {cost.prompt_tokens:,} tokens in, "
         f"at most {cost.completion_tokens:,} out; {money}"
     )
 

@@ -130,12 +130,13 @@ def _list_values(descent: Descent, main: Manifest) -> dict[str, Any]:
     wanted |= _prefix("adapter", last.get("adapter", {})) | {"seed": last["seed"]}
     for name, stage in zip(_names(descent), descent.stages, strict=True):
         if descent.is_naive and name == "second":
-            continue  # the settings of the first stage, and `beta`, are those of both
+            wanted["beta"] = stage.recipe["beta"]  # all else is as the first stage has it
+            continue
         keys = ("global_batch_size", "learning_rate", "num_train_epochs")
         wanted |= {f"stages.{name}.{key}": stage.recipe[key] for key in keys}
         wanted |= _prefix(f"stages.{name}.loss", {k: v for k, v in stage.recipe["loss"].items() if k != "name"})
         if "beta" in stage.recipe:
-            is_last = stage is descent.stages[-1] or descent.is_naive
+            is_last = stage is descent.stages[-1]
             wanted["beta" if is_last else f"stages.{name}.beta"] = stage.recipe["beta"]
     wanted |= _hardware(descent)
     if descent.merge:

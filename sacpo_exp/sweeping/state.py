@@ -96,6 +96,12 @@ def note_plan(store: Path, artifacts: Sequence[str]) -> None:
         write_state(folder, replace(state, store=str(store.resolve()), artifacts=tuple(artifacts)))
 
 
+def note_file(name: str, text: str) -> None:
+    """Leave a file in the running job's folder; outside of a job this does nothing."""
+    if (folder := _folder.get()) is not None:
+        (folder / name).write_text(text, "utf-8")
+
+
 def write_failure(folder: Path, message: str) -> None:
     """Say for a job, which can't any more, that it failed."""
     _end(folder, FAILED, message)

@@ -43,6 +43,8 @@ def track_stage(config: RunConfig, plan: Plan, stage: Stage, made: AbstractSet[s
 
 def name_order(config: RunConfig) -> str:
     """The option of `order` that gives these criteria."""
+    if config.stages.first is None:
+        return "none"
     short = {"helpfulness": "helpful", "safety": "safety"}[config.stages.first.criterion.value]
     return f"{short}_first" if config.stages.second else f"{short}_only"
 

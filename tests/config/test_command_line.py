@@ -15,7 +15,7 @@ HAS_NO_EFFECT = "has no effect: the chosen order has one stage. Try: order=helpf
 MISTAKES = {
     "option": (
         "order=helpful_frist",
-        "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, safety_first, safety_only. "
+        "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
     "key": ("stages.second.bta=1", "`stages.second.bta` is not a setting. Did you mean `stages.second.beta`?"),
@@ -26,6 +26,10 @@ MISTAKES = {
         "overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.train -m beta=0.1 seed=1,2",
     ),
     "second stage's key": ("order=helpful_only stages.second.beta=0.3", f"`stages.second.beta=0.3` {HAS_NO_EFFECT}"),
+    "first stage's key": (
+        "order=none stages.first.beta=0.3",
+        "`stages.first.beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first",
+    ),
     "second stage's group": (
         "order=helpful_only loss@stages.second.loss=kto",
         f"`loss@stages.second.loss=kto` {HAS_NO_EFFECT}",
@@ -70,7 +74,7 @@ def test_help_names_the_command_and_lists_the_groups(cli: Command) -> None:
     result = cli("train", "--help", light=True)
     assert (result.code, result.stderr) == (0, "")
     assert "train" in result.stdout.splitlines()[0]
-    assert "order: helpful_first, helpful_only, safety_first, safety_only" in result.stdout
+    assert "order: helpful_first, helpful_only, none, safety_first, safety_only" in result.stdout
 
 
 def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
@@ -80,13 +84,16 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         light=True,
     )
     assert (result.code, result.stderr) == (0, "")
-    head, model, data, stage, detail, total, memory, _, this, *others, reference = result.stdout.splitlines()
+    head, model, data, stage, detail, total, memory, _, this, *others, reference, summed, hours = (
+        result.stdout.splitlines()
+    )
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
     assert model.split()[:3] == ["to", "make", "model"]
     assert data.split()[:3] == ["to", "make", "dataset"]
     assert stage.split()[:3] == ["to", "make", "stage"]
     assert detail.strip() == (
-        "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2"
+        "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
+        "about 0.0016 GPU hours"
     )
     assert total == "0 stored, 3 to make, in outputs/store"
     assert memory.startswith("memory plan of the first stage, GiB per device: 135 M parameters, 32 sequences of 512 ")
@@ -94,6 +101,8 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     assert this.endswith("  yes, of 80.0")
     assert {line.split(":")[0].strip() for line in others} >= {"a100x8", "a100x1", "a100x2", "h100x8", "cpu", "cpu_x2"}
     assert "computed beforehand" in reference
+    assert summed == "in all   1 stages, 0 stored, 1 to train"
+    assert hours.strip() == "about 0.0 GPU hours of training with hardware=a100x8 (312 TFLOPS × 0.4 per device)"
 
 
 TOO_LARGE = ("model=alpaca_7b", "hardware=a100x1", "hardware.zero_stage=3", "order=helpful_only", "base=none")
@@ -112,7 +121,7 @@ def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command)
 def test_an_unknown_shape_is_said_and_no_hindrance(cli: Command, model_folder: Path) -> None:
     result = cli("train", "model=local", f"model.path={model_folder}", "dry_run=true", light=True)
     assert (result.code, result.stderr) == (0, "")
-    last = result.stdout.splitlines()[-1]
+    last = result.stdout.splitlines()[-3]
     assert last == "no memory plan: the shape of model=local is not known. `model.shape` can say it."
 
 

@@ -19,6 +19,7 @@ LAYERS = (
     ("stopping", "sweeping.state", "sweeping.schedule"),
     ("config",),
     ("memory_plan",),
+    ("compute_plan",),
     ("config.automatic", "config.loading", "config.composing"),
     (
         *("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
@@ -34,12 +35,12 @@ LAYERS = (
     ("training",),
     ("launching",),
     ("pipeline", "sweeping.slots"),
-    ("fitting",),
+    ("fitting", "estimating", "totals.plans"),
     ("evaluation",),
     ("planning", "sweeping.jobs", "exporting", "chatting", "importing"),
     (
         *("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat", "import_results"),
-        *("ledger.__main__", "ledger.agreeing", "store.__main__"),
+        *("ledger.__main__", "ledger.agreeing", "store.__main__", "totals.__main__"),
     ),
     ("slot",),
 )

@@ -158,14 +158,30 @@ def test_the_first_stage_is_the_one_stage_order_s_at_equal_beta(planned: Planner
     assert alone.policies["first"] == alone.stages[-1].artifact
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.05])
-@pytest.mark.parametrize("order", ["helpful_first", "safety_first"])
-def test_a_naive_merge_has_the_one_stage_orders_as_parents(planned: Planner, order: str, beta: float) -> None:
-    merge = planned(f"order={order}", f"beta={beta}", "merge=naive", "merge_ratio=0.5").merge
-    alone = [planned(f"order={name}", f"beta={beta}").policies["first"] for name in ("helpful_only", "safety_only")]
-    assert merge is not None
-    assert {merge.first, merge.second} == set(alone)
-    assert set(merge.artifact.parents) == {spec.id for spec in alone}
+@pytest.mark.parametrize("first", ["helpful", "safety"])
+def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Planner, first: str) -> None:
+    plan = planned(f"order={first}_first", "stages.first.beta=0.2", "beta=0.05", "merge=naive", "merge_ratio=0.5")
+    second = {"helpful": "safety", "safety": "helpful"}[first]
+    alone = [
+        planned(f"order={name}_only", f"beta={beta}").policies["first"] for name, beta in ((first, 0.2), (second, 0.05))
+    ]
+    assert plan.merge is not None
+    assert [plan.merge.first, plan.merge.second] == alone
+    assert plan.merge.artifact.parents == tuple(spec.id for spec in alone)
+
+
+def test_others_are_policies_that_nothing_is_trained_for(planned: Planner) -> None:
+    others = "others=[line-corporation/sacpo@b596248,PKU-Alignment/beaver-7b-v1.0]"
+    plan = planned(others, "order=none", "base=none", "model=alpaca_7b")
+    assert plan.stages == ()
+    assert list(plan.policies) == ["baseline", "sacpo", "beaver-7b-v1.0"]
+    recipes = [plan.policies[name].recipe for name in ("sacpo", "beaver-7b-v1.0")]
+    assert [(recipe["path"], recipe["revision"]) for recipe in recipes] == [
+        ("line-corporation/sacpo", "b596248"),
+        ("PKU-Alignment/beaver-7b-v1.0", "main"),
+    ]
+    assert {recipe["chat_template"] for recipe in recipes} == {plan.model.recipe["chat_template"]}
+    assert [stage.artifact.id for stage in planned(others).stages] == ids(planned())
 
 
 def test_a_merge_has_first_and_second_stage_as_parents_and_depends_on_the_ratio(planned: Planner) -> None:

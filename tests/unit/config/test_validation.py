@@ -94,9 +94,27 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["objective=kto", "stages.second.loss.undesirable_weight=-1"],
         ["`stages.second.loss.undesirable_weight` must be greater than 0, but is -1."],
     ),
-    "first beta of a naive merge": (
-        ["merge=naive", "merge_ratio=0.5", "stages.first.beta=0.3"],
-        ["`stages.first.beta` has no effect with merge=naive, which gives both policies `beta`. Try: beta=..."],
+    "another model twice": (
+        ["others=[a/same,b/same]"],
+        [
+            "`others` must differ in the last part of their paths, and from baseline, first, second, merged, but same "
+            "comes twice."
+        ],
+    ),
+    "another model that is none": (
+        ["others=[nowhere]"],
+        [
+            "`others` must name repositories on the hub or folders of saved models, but has nowhere. "
+            "Try: others=[OWNER/NAME@COMMIT]"
+        ],
+    ),
+    "stage without any": (
+        ["order=none", "loss@stages.first.loss=kto"],
+        ["`loss@stages.first.loss=kto` has no effect: the chosen order has no stage. Try: order=helpful_first"],
+    ),
+    "beta without any stage": (
+        ["order=none", "beta=0.3"],
+        ["`beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first"],
     ),
     "no smoothing for exo_pair": (
         ["stages.first.loss.loss_type=exo_pair"],
@@ -109,13 +127,16 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "batch no multiple of processes": (
         ["hardware.processes=2", "stages.second.global_batch_size=5"],
-        ["`stages.second.global_batch_size` must be a multiple of `hardware.processes` = 2, but is 5."],
+        [
+            "`stages.second.global_batch_size` = 5 can't be divided among `hardware.processes` = 2 with "
+            "`hardware.per_device_train_batch_size` = 8. Try: stages.second.global_batch_size=4 or 6"
+        ],
     ),
     "batch not divisible": (
         ["stages.first.global_batch_size=12", "hardware.per_device_train_batch_size=8"],
         [
-            "`stages.first.global_batch_size` must be a multiple of processes × per-device batch = 1 × 8 = 8, but is "
-            "12. Try: stages.first.global_batch_size=8 or 16"
+            "`stages.first.global_batch_size` = 12 can't be divided among `hardware.processes` = 1 with "
+            "`hardware.per_device_train_batch_size` = 8. Try: stages.first.global_batch_size=8 or 16"
         ],
     ),
     "KTO with one row per device": (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sacpo_exp.config.foreseen import DatasetSizeConfig
 from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
@@ -227,3 +228,28 @@ def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyP
         fingerprint(dataset)
     assert str(caught.value).startswith("nobody/nothing-there can't be read: ")
     assert str(caught.value).endswith("Without network, give a file. Try: dataset=local dataset.path=FILE")
+
+
+def from_hub(**settings: Any) -> DatasetConfig:
+    return DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", **settings)
+
+
+def test_a_pinned_commit_is_the_identity_and_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pinned = fingerprint(from_hub(revision="a" * 40))
+    assert fingerprint(from_hub(revision="b" * 40)) != pinned
+    assert fingerprint(from_hub(revision="a" * 40, max_rows=3)) != pinned
+    assert fingerprint(from_hub(revision="a" * 40, size=DatasetSizeConfig(3, 4.0, 5.0))) == pinned
+    assert fingerprint(from_hub(revision="a" * 40), may_guess=True) == pinned
+
+
+def test_a_plan_may_count_with_a_branch_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert len({fingerprint(from_hub(revision=name), may_guess=True) for name in ("main", "main", "other")}) == 2
+    told = [message for message in caplog.messages if "which commit `main` is" in message]
+    assert told == [
+        "nobody/nothing-there: which commit `main` is can't be asked now, so ids and what is stored of it are "
+        "provisional"
+    ]

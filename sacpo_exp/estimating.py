@@ -1,0 +1,64 @@
+"""How long the stages of a plan will take, from what is known of their data before it is read."""
+
+from sacpo_exp.compute_plan import Reading, count_active, count_operations, device_hours
+from sacpo_exp.config.schema import DataSchema, DatasetConfig, LossName
+from sacpo_exp.data.preferences import Row, make_view
+from sacpo_exp.data.preparation import COMPLETIONS
+from sacpo_exp.data.sources import load_parts
+from sacpo_exp.pipeline import Run, criterion_of, is_at_hand, view_of
+from sacpo_exp.plan import Stage
+
+#: OpenAI's rule of thumb for English, as the judge's costs have it.
+CHARACTERS_PER_TOKEN = 4
+#: Dialogues in a row of any schema but completions with labels.
+PER_PAIR = 2
+
+
+def estimate_hours(run: Run, stage: Stage) -> float | None:
+    """GPU hours of a stage; None where data, model or throughput are not known."""
+    hardware, parameters = run.config.hardware, count_active(run.config.model)
+    if parameters is None or hardware.peak_tflops is None or hardware.utilisation is None:
+        return None
+    reading = measure(run, stage)
+    if reading is None:
+        return None
+    operations = count_operations(stage.config, reading, parameters, hardware.activation_checkpointing)
+    return device_hours(operations, hardware.peak_tflops, hardware.utilisation)
+
+
+def measure(run: Run, stage: Stage) -> Reading | None:
+    """What a stage reads per epoch: counted where its data are prepared or at hand, else from `dataset.size`."""
+    if run.store.has(stage.data):
+        stored = run.store.manifest(stage.data).metrics["train"]
+        tokens = stored["prompt_tokens"]["mean"] + stored["completion_tokens"]["mean"]
+        return Reading(stored["views"][view_of(stage)] * _dialogues(stage), _cut(run, tokens))
+    if is_at_hand(run, stage):
+        train = load_parts(stage.dataset)[0]["train"]
+        rows = make_view(train, stage.config.loss.name, criterion_of(stage), stage.dataset.only_mixed_safety_pairs)
+        tokens = sum(map(_count_characters, rows)) / (len(rows) * _dialogues(stage)) / CHARACTERS_PER_TOKEN
+        return Reading(len(rows) * _dialogues(stage), _cut(run, tokens))
+    return _foresee(run, stage.dataset)
+
+
+def _foresee(run: Run, dataset: DatasetConfig) -> Reading | None:
+    size = dataset.size
+    if size is None:
+        return None
+    rows = min(size.rows, dataset.max_rows or size.rows)
+    per_row = 1 if dataset.schema == DataSchema.unpaired else PER_PAIR
+    return Reading(rows * per_row, _cut(run, size.prompt_tokens + size.completion_tokens))
+
+
+def _dialogues(stage: Stage) -> int:
+    """How many dialogues an example of the stage's view is."""
+    return PER_PAIR if stage.config.loss.name == LossName.dpo else 1
+
+
+def _cut(run: Run, tokens: float) -> float:
+    return min(tokens, float(run.config.optimization.max_length))
+
+
+def _count_characters(row: Row) -> int:
+    """Of all dialogues of an example, each with the prompt."""
+    said = [row[name] for name in COMPLETIONS if name in row]
+    return sum(len(message["content"]) for messages in said for message in (*row["prompt"], *messages))

@@ -1,0 +1,1 @@
+"""What the plans of several jobs add up to."""

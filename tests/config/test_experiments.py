@@ -1,0 +1,232 @@
+"""Every experiment composes and plans without network, and is what the paper, or our study, says it is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from sacpo_exp.config.composing import set_values
+from sacpo_exp.config.loading import CONF, register_schemas
+from sacpo_exp.config.schema import RunConfig, StageConfig
+from sacpo_exp.config.sweeps import split_sweep
+from sacpo_exp.config.validation import find_run_problems
+from sacpo_exp.pipeline import open_run
+from sacpo_exp.plan import LETTERS, Stage
+
+FOLDER = CONF / "experiment"
+EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+SWEPT = (0.1, 0.05, 0.025, 0.01)
+RATIOS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment, composed once.
+
+    Attributes:
+        jobs: configurations of its sweep, or the one that it is.
+        plans: of each job, its stages as `loss (criterion) β batch`.
+    """
+
+    composed: DictConfig
+    jobs: list[RunConfig]
+    plans: list[list[str]]
+
+
+@contextmanager
+def no_network(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No socket is opened."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError("no network in this test")
+
+    with patch.context() as patched:
+        patched.setattr("socket.socket.connect", refuse)
+        patched.setattr("socket.getaddrinfo", refuse)
+        yield
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment]:
+    """`read("paper/p_sacpo")`: composed, its sweep as Hydra would split it, and planned as with `dry_run=true`."""
+    register_schemas()
+    outputs = tmp_path_factory.mktemp("outputs")
+    known: dict[str, Experiment] = {}
+
+    def run(name: str) -> Experiment:
+        if name not in known:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                overrides = [f"experiment={name}", "dry_run=true", f"paths.outputs={outputs}"]
+                composed = compose("train", overrides, return_hydra_config=True)
+            settings = composed.hydra
+            OmegaConf.set_struct(composed, False)
+            composed.pop("hydra")
+            values = [dict(text.split("=") for text in job) for job in split_sweep(settings.sweeper.params or {}, [])]
+            jobs = [set_values(composed, {key: yaml.safe_load(value) for key, value in job.items()}) for job in values]
+            assert [find_run_problems(job, []) for job in jobs] == [[]] * len(jobs)
+            with no_network(pytest.MonkeyPatch()):
+                plans = [[describe(stage) for stage in open_run(job).plan.stages] for job in jobs]
+            composed.mode = settings.mode and settings.mode.name
+            known[name] = Experiment(composed, jobs, plans)
+        return known[name]
+
+    return run
+
+
+def describe(stage: Stage) -> str:
+    config = stage.config
+    if not isinstance(config, StageConfig):
+        return f"sft {config.global_batch_size}"
+    return f"{config.loss.name.value} ({LETTERS[config.criterion]}) {config.beta:g} {config.global_batch_size}"
+
+
+def two(first: str, second: str, strengths: tuple[float, ...] = SWEPT) -> list[list[str]]:
+    """Plans of a sweep over the second stage's strength."""
+    return [[f"{first} 256", f"{second} {strength:g} 64"] for strength in strengths]
+
+
+#: Stages with batches as in the paper's scripts: 8 and 2 GPUs × 16 × 2.
+PAPER = {
+    "one_stage_dpo_h": [["dpo (H) 0.1 256"]],
+    "one_stage_kto_h": [["kto (H) 0.1 256"]],
+    "one_stage_dpo_s": [["dpo (S) 0.01 256"]],
+    "dpo_h_dpo_s": two("dpo (H) 0.1", "dpo (S)"),
+    "dpo_h_kto_s": two("dpo (H) 0.1", "kto (S)"),
+    "kto_h_dpo_s": two("kto (H) 0.1", "dpo (S)"),
+    "dpo_s_dpo_h": two("dpo (S) 0.01", "dpo (H)"),
+    "p_sacpo": two("dpo (H) 0.1", "dpo (S)", (0.01, 0.01, 0.01)),
+    "naive_merge": [["dpo (H) 0.1 256", "dpo (S) 0.01 256"]] * 3,
+}
+APPENDIX = [["sft 128", *stages] for stages in PAPER["dpo_h_dpo_s"]]
+FURTHER = {
+    "llama2_hh": APPENDIX,
+    "pythia_pku": APPENDIX,
+    "published": [[]],
+    "_setting": two("dpo (H) 0.1", "dpo (S)")[:1],
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_plans(read: Callable[[str], Experiment], name: str) -> None:
+    experiment = read(name)
+    assert experiment.composed.mode == ("MULTIRUN" if len(experiment.jobs) > 1 else None)
+    assert len(experiment.plans) == len(experiment.jobs) >= 1
+
+
+def test_no_experiment_of_the_paper_is_without_a_test() -> None:
+    assert {path.stem for path in (FOLDER / "paper").glob("*.yaml")} == {*PAPER, *FURTHER}
+    for folder in ("design", "mini"):
+        assert {path.stem for path in (FOLDER / folder).glob("*.yaml")} - {"_setting"} == {*PAPER}
+
+
+@pytest.mark.parametrize("name", [*PAPER, *FURTHER])
+def test_the_paper_s_experiments_are_the_paper_s(read: Callable[[str], Experiment], name: str) -> None:
+    experiment = read(f"paper/{name}")
+    assert experiment.plans == (PAPER | FURTHER)[name]
+    for job in experiment.jobs:
+        numbers = job.optimization
+        assert (numbers.max_length, numbers.max_prompt_length, numbers.dtype.value) == (512, 128, "bfloat16")
+        assert (numbers.lr_scheduler_type, numbers.warmup_ratio, numbers.weight_decay) == ("cosine", 0.03, 0.0)
+        for stage in (job.stages.first, job.stages.second):
+            assert stage is None or (stage.num_train_epochs, stage.learning_rate) == (3, 2e-5)
+        assert job.hardware.activation_checkpointing
+        assert job.generation.max_new_tokens == 512
+        judge: Any = job.judge
+        assert (judge.name, judge.repeats, job.prompts.name, job.matches.value) == ("paper", 3, "sacpo", "baseline")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_miniatures_have_the_same_stages_and_sweeps(read: Callable[[str], Experiment], name: str) -> None:
+    paper, mini = read(f"paper/{name}"), read(f"mini/{name}")
+    without_batch = [[stage.rsplit(" ", 1)[0] for stage in plan] for plan in paper.plans]
+    assert [[stage.rsplit(" ", 1)[0] for stage in plan if stage != "sft 16"] for plan in mini.plans] == without_batch
+    assert all(plan[0] == "sft 16" for plan in mini.plans)
+    assert [job.merge_ratio for job in mini.jobs] == [job.merge_ratio for job in paper.jobs]
+    assert {job.model.name for job in mini.jobs} == {"nano"}
+    assert [job.merge_ratio for job in mini.jobs] == (
+        list(RATIOS) if "merge" in name or "p_" in name else [None] * len(mini.jobs)
+    )
+
+
+@pytest.mark.parametrize("hardware", ["a100x8", "a100x1", "cpu"])
+def test_hardware_changes_no_global_batch(configure: Callable[..., Any], tmp_path: Path, hardware: str) -> None:
+    config = configure(
+        "experiment=paper/dpo_h_kto_s",
+        f"hardware={hardware}",
+        "dry_run=true",
+        "force=true",
+        f"paths.outputs={tmp_path}",
+    )
+    stages = open_run(config).plan.stages
+    assert [stage.config.global_batch_size for stage in stages] == [256, 64]
+    passes = [stage.per_device * stage.accumulation * config.hardware.processes for stage in stages]
+    assert passes == [256, 64]
+
+
+def test_orders_are_compared_at_equal_pairs_with_equal_numbers(read: Callable[[str], Experiment]) -> None:
+    pairs = {}
+    for order in ("helpful_first", "safety_first"):
+        jobs = read(f"study/order/{order}").jobs
+        stages = [(job.stages.first, job.stages.second) for job in jobs]
+        assert all(
+            (first.global_batch_size, first.learning_rate, first.num_train_epochs)
+            == (second.global_batch_size, second.learning_rate, second.num_train_epochs)
+            for first, second in stages
+        )
+        pairs[order] = {
+            (job.seed, *sorted((stage.criterion.value, stage.beta) for stage in each))
+            for job, each in zip(jobs, stages, strict=True)
+        }
+    assert pairs["helpful_first"] == pairs["safety_first"]
+    assert len(pairs["helpful_first"]) == 3 * len(SWEPT)
+
+
+def test_merges_are_compared_with_direct_training_at_beta_over_lambda_q(read: Callable[[str], Experiment]) -> None:
+    merged, direct = (read(f"study/lambda_q/{half}").jobs for half in ("merged", "direct"))
+    wanted = {(job.seed, round(job.beta / job.merge_ratio, 12)) for job in merged}
+    assert {(job.seed, job.beta) for job in direct} == wanted
+    firsts = {job.stages.first.beta for job in (*merged, *direct)}
+    assert firsts == {0.1}
+
+
+def test_the_headline_policies_are_trained_with_five_seeds(read: Callable[[str], Experiment]) -> None:
+    assert [(job.seed, job.merge_ratio, job.policies) for job in read("study/seeds").jobs] == [
+        (seed, 0.75, "all") for seed in range(5)
+    ]
+
+
+def test_what_the_user_types_narrows_a_sweep_of_an_experiment() -> None:
+    params = {"beta": "0.1,0.05", "seed": "0,1"}
+    jobs = split_sweep(params, ["experiment=x", "beta=0.3"])
+    assert jobs == [["beta=0.3", f"seed={seed}", "experiment=x"] for seed in (0, 1)]
+
+
+def test_a_dry_run_needs_neither_network_nor_torch_and_says_what_sharing_saves(cli: Callable[..., Any]) -> None:
+    result = cli("train", "experiment=paper/llama2_hh", "dry_run=true", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    assert result.stdout.count("plan on hardware=a100x8") == len(SWEPT)
+    assert "in all   6 stages, 0 stored, 6 to train; a script that goes path by path would train 12" in result.stdout
+    assert "GPU hours of training with hardware=a100x8 (312 TFLOPS × 0.4 per device)" in result.stdout
+
+
+def test_published_models_are_judged_without_training_anything(cli: Callable[..., Any]) -> None:
+    result = cli("eval", "experiment=paper/published", "dry_run=true", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    assert " to make stage" not in result.stdout
+    assert "  212 prompts are foreseen" in result.stdout
+    assert "judges   6,360 calls to gpt-5.4-mini" in result.stdout  # 5 models × (129 + 83) prompts × 2 orders × 3
+    assert cli("train", "experiment=paper/published").stderr == (
+        "error: `order=none` with `base=none` leaves nothing to train. Try: python -m sacpo_exp.eval\n"
+    )
+
+
+def test_an_evaluation_of_the_paper_s_asks_for_its_prompts(cli: Callable[..., Any]) -> None:
+    result = cli("eval", "experiment=paper/one_stage_dpo_h", light=True)
+    assert result.code == 2
+    assert "`prompts.helpful_path` must be a file, but is null. Try: prompts.helpful_path=FILE" in result.stderr

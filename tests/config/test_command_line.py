@@ -93,7 +93,7 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     assert stage.split()[:3] == ["to", "make", "stage"]
     assert detail.strip() == (
         "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
-        "about 0.0016 GPU hours"
+        "about 0.00025 GPU hours"
     )
     assert total == "0 stored, 3 to make, in outputs/store"
     assert memory.startswith("memory plan of the first stage, GiB per device: 135 M parameters, 32 sequences of 512 ")

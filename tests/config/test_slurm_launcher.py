@@ -68,7 +68,7 @@ def test_without_slurm_it_says_so(cli: Command) -> None:
 
 
 def test_there_are_scripts() -> None:
-    assert [script.name for script in SCRIPTS] == ["local.sh", "slurm_train.sbatch"]
+    assert [script.name for script in SCRIPTS] == ["local.sh", "reproduce_paper.sh", "slurm_train.sbatch"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

@@ -28,6 +28,7 @@ from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.store import Store
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 
@@ -231,3 +232,15 @@ def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> 
         text = (folder / "manifest.json").read_text("utf-8")
         assert str(run.store.root) not in text
         json.loads(text)
+
+
+def test_models_of_others_are_judged_beside_the_baseline(outputs: Path, tmp_path: Path) -> None:
+    """Here a folder, as no hub is at hand: other random weights of the same shape."""
+    maker = open_run(make_config(outputs, "seed=1", "base=none"))
+    theirs = tmp_path / "theirs"
+    theirs.symlink_to(locate(maker, maker.plan.model).path)
+    evaluate(make_config(outputs, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
+    baseline, other = collect_groups(Store(outputs / "store"), None, None)[-1].policies
+    assert (baseline.name, baseline.is_baseline) == ("tiny (baseline)", True)
+    assert (other.name, other.labels["model"], len(other.records)) == ("theirs", "tiny", 12)
+    assert sum(other.kl) > 0

@@ -154,7 +154,7 @@ def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterato
         return  # said elsewhere
     per_device = per_device_batch_size(config, stage)
     if not _divides(stage.global_batch_size, hardware):
-        near = _nearest_batches(stage.global_batch_size, hardware)
+        near = _nearest_batches(stage.global_batch_size, hardware, stage.loss.name == LossName.kto)
         yield (
             f"`{key}.global_batch_size` = {stage.global_batch_size} can't be divided among `hardware.processes` = "
             f"{hardware.processes} with `hardware.per_device_train_batch_size` = "
@@ -180,10 +180,11 @@ def _divides(size: int, hardware: HardwareConfig) -> bool:
     return rest == 0 and share > 0 and share % min(share, hardware.per_device_train_batch_size) == 0
 
 
-def _nearest_batches(size: int, hardware: HardwareConfig) -> list[int]:
-    """The two global batches nearest to `size` that can be divided, the smaller one first."""
+def _nearest_batches(size: int, hardware: HardwareConfig, is_kto: bool) -> list[int]:
+    """The two global batches nearest to `size` that can be divided, the smaller one first; two rows each for KTO."""
     passes = hardware.processes * hardware.per_device_train_batch_size
-    can = (batch for batch in range(1, size + 2 * passes + 1) if _divides(batch, hardware))
+    least = min(passes, 2 * hardware.processes) if is_kto else 1
+    can = (batch for batch in range(least, size + 2 * passes + 1) if _divides(batch, hardware))
     return sorted(sorted(can, key=lambda batch: abs(batch - size))[:2])
 
 

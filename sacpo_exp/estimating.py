@@ -1,7 +1,7 @@
 """How long the stages of a plan will take, from what is known of their data before it is read."""
 
 from sacpo_exp.compute_plan import Reading, count_active, count_operations, device_hours
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, LossName
+from sacpo_exp.config.schema import DataSchema, LossName
 from sacpo_exp.data.preferences import Row, make_view
 from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.sources import load_parts
@@ -10,8 +10,9 @@ from sacpo_exp.plan import Stage
 
 #: OpenAI's rule of thumb for English, as the judge's costs have it.
 CHARACTERS_PER_TOKEN = 4
-#: Dialogues in a row of any schema but completions with labels.
 PER_PAIR = 2
+#: Schemas of whose pairs supervised fine-tuning reads the chosen one.
+PAIRS = (DataSchema.pairs, DataSchema.hh, DataSchema.sharegpt)
 
 
 def estimate_hours(run: Run, stage: Stage) -> float | None:
@@ -37,15 +38,16 @@ def measure(run: Run, stage: Stage) -> Reading | None:
         rows = make_view(train, stage.config.loss.name, criterion_of(stage), stage.dataset.only_mixed_safety_pairs)
         tokens = sum(map(_count_characters, rows)) / (len(rows) * _dialogues(stage)) / CHARACTERS_PER_TOKEN
         return Reading(len(rows) * _dialogues(stage), _cut(run, tokens))
-    return _foresee(run, stage.dataset)
+    return _foresee(run, stage)
 
 
-def _foresee(run: Run, dataset: DatasetConfig) -> Reading | None:
-    size = dataset.size
+def _foresee(run: Run, stage: Stage) -> Reading | None:
+    dataset, size = stage.dataset, stage.dataset.size
     if size is None:
         return None
     rows = min(size.rows, dataset.max_rows or size.rows)
-    per_row = 1 if dataset.schema == DataSchema.unpaired else PER_PAIR
+    is_chosen_only = dataset.schema in PAIRS and stage.config.loss.name == LossName.sft
+    per_row = 1 if is_chosen_only or dataset.schema == DataSchema.unpaired else PER_PAIR
     return Reading(rows * per_row, _cut(run, size.prompt_tokens + size.completion_tokens))
 
 

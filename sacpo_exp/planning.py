@@ -17,7 +17,7 @@ from sacpo_exp.models.loading import external_location
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, rounds_updates
 from sacpo_exp.store import ArtifactSpec
-from sacpo_exp.totals.plans import JobPlan, PlannedStage, describe_totals, note_plan, read_plans
+from sacpo_exp.totals.plans import JobPlan, PlannedStage, describe_totals, leave_plan, read_plans
 
 #: What is said of an artifact; `MIRRORED` ones would be downloaded, `OUTSIDE` ones are used where they are.
 STORED, MIRRORED, TO_MAKE, OUTSIDE = "stored", "mirror", "to make", "outside"
@@ -31,7 +31,7 @@ def print_plan(run: Run) -> None:
     stages = _print_artifacts(run, list(dict.fromkeys(run.plan.training())))
     for line in draw_memory_plan(run):
         print(line)
-    note_plan(JobPlan(_say_throughput(hardware), stages))
+    leave_plan(JobPlan(_say_throughput(hardware), stages))
 
 
 def print_evaluation_plan(run: Run, contest: Contest) -> None:
@@ -45,13 +45,13 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
     artifacts += list_judgments(run, contest)
     stages = _print_artifacts(run, list(dict.fromkeys(artifacts)))
     if not isinstance(judge, OpenAIJudgeConfig):
-        note_plan(JobPlan(_say_throughput(run.config.hardware), stages))
+        leave_plan(JobPlan(_say_throughput(run.config.hardware), stages))
         return
     from sacpo_exp.evaluation.asking import estimate_calls
 
     calls = estimate_calls(run, contest, judge)
     print(describe_estimate(add_up(calls.values()), judge))
-    note_plan(JobPlan(_say_throughput(run.config.hardware), stages, judge.model, price_source(judge), calls))
+    leave_plan(JobPlan(_say_throughput(run.config.hardware), stages, judge.model, price_source(judge), calls))
 
 
 def print_totals(folders: Sequence[Path]) -> None:

@@ -45,7 +45,7 @@ class JobPlan:
     calls: dict[str, CostEstimate] = field(default_factory=dict)
 
 
-def note_plan(plan: JobPlan) -> None:
+def leave_plan(plan: JobPlan) -> None:
     """Leave the plan in the running job's folder."""
     note_file(NAME, json.dumps(asdict(plan), indent=1))
 

@@ -7,7 +7,7 @@ import pytest
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.judging.costs import CostEstimate
 from sacpo_exp.sweeping.state import recorded
-from sacpo_exp.totals.plans import JobPlan, PlannedStage, describe_totals, note_plan, read_plans
+from sacpo_exp.totals.plans import JobPlan, PlannedStage, describe_totals, leave_plan, read_plans
 
 SHARED, STORED = PlannedStage("shared", False, 2.0), PlannedStage("stored", True, None)
 FIRST = CostEstimate(10, 100, 1000, 0.5)
@@ -52,8 +52,8 @@ def test_a_job_leaves_its_plan_in_its_folder(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         with recorded(folder):
-            note_plan(plan)
-    note_plan(plans[0])  # outside of any job there is no place for it
+            leave_plan(plan)
+    leave_plan(plans[0])  # outside of any job there is no place for it
     assert read_plans([tmp_path]) == plans
 
 

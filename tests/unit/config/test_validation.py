@@ -133,8 +133,7 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ],
     ),
     "KTO batch not divisible": (
-        ["objective=dpo_then_kto", "hardware.processes=2", "stages.first.global_batch_size=2"]
-        + ["stages.second.global_batch_size=3"],
+        ["objective=dpo_then_kto", "base=none", "hardware.processes=2", "stages.second.global_batch_size=3"],
         [
             "`stages.second.global_batch_size` = 3 can't be divided among `hardware.processes` = 2 with "
             "`hardware.per_device_train_batch_size` = 8. Try: stages.second.global_batch_size=4 or 6"

@@ -52,7 +52,7 @@ def test_the_script_prints_what_the_paper_costs(repo: Path) -> None:
     # First stages of three kinds and 16 second ones; supervised, first and four second ones of two further models.
     # By paths: 3, 4 × 4 × 2, 3 × 2 merges of two kinds, 4 × 3 of two further models.
     assert stages == ("in all   31 stages, 0 stored, 31 to train; a script that goes path by path would train 71")
-    assert re.match(r" +about 97\.\d GPU hours of training with hardware=a100x8 ", hours)
+    assert re.match(r" +about 94\.\d GPU hours of training with hardware=a100x8 ", hours)
     # 40 policies × (129 + 83) prompts × 2 answer orders × 3 judgments
     assert calls.startswith("judges   50,880 calls to gpt-5.4-mini")
     assert calls.endswith("(prices of 2026-06-04)")

@@ -154,6 +154,13 @@ def test_the_miniatures_have_the_same_stages_and_sweeps(read: Callable[[str], Ex
     )
 
 
+def test_a_miniature_takes_a_larger_model_with_its_own_numbers(configure: Callable[..., Any]) -> None:
+    config = configure("experiment=mini/p_sacpo", "model=smollm2_135m")
+    usual = configure("model=smollm2_135m")
+    assert (config.model, config.optimization) == (usual.model, usual.optimization)
+    assert config.stages.first == usual.stages.first
+
+
 @pytest.mark.parametrize("hardware", ["a100x8", "a100x1", "cpu"])
 def test_hardware_changes_no_global_batch(configure: Callable[..., Any], tmp_path: Path, hardware: str) -> None:
     config = configure(

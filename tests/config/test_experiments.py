@@ -18,6 +18,9 @@ from sacpo_exp.config.sweeps import split_sweep
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.plan import LETTERS, Stage
+from sacpo_exp.reporting.lineage import read_lineage
+from sacpo_exp.reporting.pairs import find_order_pairs, find_ratio_pairs
+from sacpo_exp.store import Store
 
 FOLDER = CONF / "experiment"
 EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
@@ -200,6 +203,19 @@ def test_merges_are_compared_with_direct_training_at_beta_over_lambda_q(read: Ca
     assert {(job.seed, job.beta) for job in direct} == wanted
     firsts = {job.stages.first.beta for job in (*merged, *direct)}
     assert firsts == {0.1}
+
+
+def test_a_report_finds_the_pairs_of_both_studies(read: Callable[[str], Experiment], tmp_path: Path) -> None:
+    store, counts, policies = Store(tmp_path / "store"), {"labels": {}, "missing": {}}, []
+    halves = ("order/helpful_first", "order/safety_first", "lambda_q/merged", "lambda_q/direct")
+    for job in (job for half in halves for job in read(f"study/{half}").jobs):
+        plan = open_run(job).plan
+        for spec in plan.training():
+            store.get_or_build(spec, lambda _: {"train": counts, "heldout": counts})
+        policies.append(list(plan.policies.values())[-1].id)
+    lineage = read_lineage(store)
+    assert len(find_order_pairs(policies, lineage)) == 3 * len(SWEPT)
+    assert len(find_ratio_pairs(policies, lineage)) == 3 * len(RATIOS)
 
 
 def test_the_headline_policies_are_trained_with_five_seeds(read: Callable[[str], Experiment]) -> None:

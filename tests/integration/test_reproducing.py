@@ -62,8 +62,8 @@ def test_the_script_prints_what_the_paper_costs(repo: Path) -> None:
 def test_a_miniature_goes_all_the_way(cli: Callable[..., Any], tmp_path: Path) -> None:
     for command in ("train", "eval"):
         assert cli(command, "experiment=mini/p_sacpo").code == 0
-    result = cli("report")
+    result = cli("report", "figures=paper")
     assert result.code == 0
     for ratio in ("0.25", "0.5", "0.75"):
-        assert re.search(rf"P-SACPO.* {ratio}", result.stdout)
-    assert (tmp_path / "outputs" / "report" / "trade_off.png").is_file()
+        assert re.search(rf"P-SACPO .*{ratio}", result.stdout)
+    assert (tmp_path / "outputs" / "report" / "panels.pdf").is_file()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -54,7 +55,7 @@ class OracleConfig:
     updates: int = MISSING  # of a stage at least; every row is read at least once
     threshold: float | None = None  # of E[g]
     seed: int = MISSING  # of data and training
-    train: list[str] = MISSING  # overrides of `train` that all runs share
+    train: dict[str, Any] = MISSING  # keys and groups of `train` that all runs share
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING
 
@@ -89,19 +90,29 @@ def _check_runs(config: OracleConfig) -> Iterator[str]:
     yield from _check_least({"seed": (config.seed, 0)})
 
 
-def _check_overrides(overrides: list[str]) -> Iterator[str]:
-    for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
+def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`key=value` of every value in a mapping, however deep it stands."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from list_overrides(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={'null' if value is None else value}"
+
+
+def _check_overrides(settings: dict[str, Any]) -> Iterator[str]:
+    for override in list_overrides(settings):
+        key = override.partition("=")[0]
         parts = key.partition("@")[0].split(".")
         is_of_stage = parts[0] == "stages" and len(parts) > 2 and parts[2] in OWN_STAGE_KEYS
         if parts[0] in OWN_KEYS or is_of_stage:
-            yield f"`train` can't set `{key}`, which the oracle sets itself. Try: its own keys, see `--cfg job`"
+            yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
 
 
 def _check_positive(values: dict[str, float]) -> Iterator[str]:
     for name, value in values.items():
         if not (value > 0 and math.isfinite(value)):
-            yield f"`{name}` must be greater than 0, but is {value:g}."
+            limits = "greater than 0 and finite" if value > 0 else "greater than 0"
+            yield f"`{name}` must be {limits}, but is {value:g}."
 
 
 def _check_least(values: dict[str, tuple[int, int]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.composing import compose_groups, set_values
-from sacpo_exp.config.oracle import OracleConfig, Order
+from sacpo_exp.config.oracle import OracleConfig, Order, list_overrides
 from sacpo_exp.config.schema import Criterion, LossName, RunConfig
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.data.preferences import Row
@@ -80,22 +80,25 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
     Raises:
         ConfigError: an override of `config.train` is wrong.
     """
+    shared = list(list_overrides(config.train))
     own = [f"order={trial.order.value}", f"objective={trial.loss.value}", "base=sft", "dataset=local"]
     own += [f"dataset@stages.{name}.dataset=local" for name in ("first", "second")]
-    composed = compose_groups((*config.train, *own))
+    composed = compose_groups((*shared, *own))
     values: dict[str, Any] = {"seed": config.seed, "merge_ratio": trial.ratio, "paths.outputs": config.paths.outputs}
     places = [data.samples(count, part) for count, part in ((config.samples, "train"), (HELDOUT, "heldout"))]
     values |= _dataset_values("dataset", Criterion.helpfulness, places)  # which of the two no one reads
     stages = stages_of(trial.order, config.beta, trial.multiplier)
-    for name, (criterion, beta) in zip(("first", "second"), stages, strict=True):
+    # `beta` is the last stage's, wherever `order` puts it.
+    values |= {"stages.first.beta": stages[0][1], "beta": stages[1][1]}
+    for name, (criterion, _) in zip(("first", "second"), stages, strict=True):
         key = f"stages.{name}"
         counts = ((trial.pairs, "train"), (HELDOUT, "heldout"))
         places = [data.preferences(trial.loss, criterion, count, part) for count, part in counts]
         values |= _dataset_values(f"{key}.dataset", criterion, places)
         batch = composed.stages[name].global_batch_size
-        values |= {f"{key}.beta": beta, f"{key}.num_train_epochs": max(1.0, config.updates * batch / trial.pairs)}
+        values[f"{key}.num_train_epochs"] = max(1.0, config.updates * batch / trial.pairs)
     run = replace(set_values(composed, values), tracker=config.tracker)
-    if problems := find_run_problems(run, config.train):
+    if problems := find_run_problems(run, shared):
         raise ConfigError(problems)
     return run
 

@@ -39,8 +39,8 @@ class WorldConfig:
 class OracleConfig:
     """A world, and the runs of `train` that are held against it.
 
-    Every loss and order is trained with every number of `pairs` at `multiplier`, and at every one of `multipliers` and
-    merged at all `ratios` with the largest number.
+    Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
+    largest number; so is the first loss at every one of `multipliers`.
     """
 
     world: WorldConfig = MISSING

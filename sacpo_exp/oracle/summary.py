@@ -28,8 +28,9 @@ def format_finding(finding: Finding) -> str:
 
 
 def format_results(results: "Results") -> str:
-    """All findings, and what they are to be held against."""
-    return "\n".join([*_explain(results), *map(format_finding, results.findings), *_compare(results)])
+    """Every policy once, and what they are to be held against."""
+    findings = {finding.policy: finding for finding in reversed(results.findings)}  # the first trial that has it
+    return "\n".join([*_explain(results), *map(format_finding, reversed(findings.values())), *_compare(results)])
 
 
 def _explain(results: "Results") -> Iterator[str]:

@@ -35,8 +35,9 @@ def list_trials(config: OracleConfig) -> list[Trial]:
     most = max(config.pairs)
     kinds = [(loss, order) for loss in config.losses for order in config.orders]
     trials = [Trial(*kind, pairs, config.multiplier) for kind in kinds for pairs in config.pairs]
-    trials += [Trial(*kind, most, multiplier) for kind in kinds for multiplier in config.multipliers]
     trials += [Trial(*kind, most, config.multiplier, ratio) for kind in kinds for ratio in config.ratios]
+    swept = [(config.losses[0], order) for order in config.orders]
+    trials += [Trial(*kind, most, multiplier) for kind in swept for multiplier in config.multipliers]
     return list(dict.fromkeys(trials))
 
 

@@ -50,11 +50,14 @@ def test_an_override_of_train_that_is_wrong_is_told_before_torch_is_imported(cli
 
 
 def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: Callable[..., Any]) -> None:
-    overrides = ("losses=[dpo]", "orders=[helpful_first]", "pairs=[10,20]", "multipliers=[2.0,4.0]", "ratios=[0.5]")
-    start = (LossName.dpo, Order.helpful_first)
+    overrides = ("losses=[dpo,kto]", "orders=[helpful_first]", "pairs=[10,20]", "multipliers=[2.0,4.0]", "ratios=[0.5]")
+    start, kto = ((loss, Order.helpful_first) for loss in (LossName.dpo, LossName.kto))
     assert list_trials(configure(*overrides, command="oracle")) == [
         Trial(*start, 10, 2.0),
         Trial(*start, 20, 2.0),
-        Trial(*start, 20, 4.0),
+        Trial(*kto, 10, 2.0),
+        Trial(*kto, 20, 2.0),
         Trial(*start, 20, 2.0, 0.5),
+        Trial(*kto, 20, 2.0, 0.5),
+        Trial(*start, 20, 4.0),
     ]

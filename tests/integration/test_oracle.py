@@ -1,7 +1,8 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
-Broken on purpose, the second stage's policies were this far from their optimum (helpfulness first, safety first):
-BROKEN
+Nats to the optimum after the second stage, helpfulness first and safety first; the test wants less than `BOUND`:
+as it is 0.013 and 0.015; with the base model as the second stage's reference 0.155 and 3.43; with the first stage's KL
+strength in the second, where β or β/λ belongs, 0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
 """
 
 import json
@@ -18,8 +19,8 @@ from sacpo_exp.oracle.results import Finding
 
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]")
-#: Nats; see above what it has to tell apart.
-BOUND = 0.15
+#: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
+BOUND = 0.1
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from sacpo_exp.config.oracle import Order
 from sacpo_exp.config.schema import LossName
 from sacpo_exp.oracle.results import Finding
+from sacpo_exp.oracle.world import measure
 
 if TYPE_CHECKING:
     from sacpo_exp.oracle.experiment import Results
@@ -24,7 +25,7 @@ ORDERS = {Order.helpful_first: "helpfulness first", Order.safety_first: "safety 
 
 
 def draw_trade_off(results: "Results") -> bytes:
-    """E[r] and E[g] of exact optima over λ, and of the policies trained with the most pairs, as png."""
+    """E[r] and E[g] of exact optima over λ, and of the last policies trained with the most pairs, as png."""
     with _style():
         figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
         axes = figure.subplots()
@@ -33,7 +34,9 @@ def draw_trade_off(results: "Results") -> bytes:
         label = "exact merges, safety first"
         axes.plot(*_outcomes(merges), color="black", linewidth=1, linestyle=":", label=label, zorder=1)
         most = max(finding.trial.pairs for finding in results.findings)
-        kept = [finding for finding in results.findings if finding.trial.pairs == most]
+        kept = [each for each in results.findings if each.trial.pairs == most and each.stage != "first"]
+        start = measure(results.world, results.world.reference)
+        axes.plot(start.reward, start.safety, "x", color="black", markersize=7, label="reference policy", zorder=3)
         for loss, order in dict.fromkeys((finding.trial.loss, finding.trial.order) for finding in kept):
             found = [each for each in kept if (each.trial.loss, each.trial.order) == (loss, order)]
             _scatter(axes, loss, order, found)
@@ -94,7 +97,10 @@ def _draw_stage(axes: Axes, results: "Results", stage: str) -> None:
         start = next(each.kl_start for each in found if each.trial.order == order)
         label = "reference policy" if order == orders[0] else None
         axes.axhline(start, color="black", linestyle="--", linewidth=0.8, label=label)
+    pairs = sorted({each.trial.pairs for each in found})
     axes.set(xscale="log", yscale="log", xlabel="rows of preference data per stage", title=f"{stage} stage")
+    axes.set_xticks(pairs, labels=[str(count) for count in pairs])
+    axes.minorticks_off()
     if stage == "first":
         axes.set_ylabel("KL(trained ‖ exact), nats")
 

@@ -29,8 +29,10 @@ def format_finding(finding: Finding) -> str:
 
 def format_results(results: "Results") -> str:
     """Every policy once, and what they are to be held against."""
-    findings = {finding.policy: finding for finding in reversed(results.findings)}  # the first trial that has it
-    return "\n".join([*_explain(results), *map(format_finding, reversed(findings.values())), *_compare(results)])
+    findings: dict[str, Finding] = {}
+    for finding in results.findings:
+        findings.setdefault(finding.policy, finding)
+    return "\n".join([*_explain(results), *map(format_finding, findings.values()), *_compare(results)])
 
 
 def _explain(results: "Results") -> Iterator[str]:

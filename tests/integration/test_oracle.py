@@ -1,8 +1,9 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
 Nats to the optimum after the second stage, helpfulness first and safety first; the test wants less than `BOUND`:
-as it is 0.013 and 0.015; with the base model as the second stage's reference 0.155 and 3.43; with the first stage's KL
-strength in the second, where β or β/λ belongs, 0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
+as it is 0.013 and 0.015; with the base model as the second stage's reference (and the check of the first loss taken
+out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength in the second, where β or β/λ belongs,
+0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
 """
 
 import json

@@ -19,6 +19,7 @@ from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
+from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.submitted import awaited_jobs
 from sacpo_exp.config.sweeps import name_group, sweep_dir
@@ -27,7 +28,7 @@ from sacpo_exp.config.validation import find_command_line_problems, find_run_pro
 from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
 from sacpo_exp.sweeping.state import recorded
 
-Config = TypeVar("Config", RunConfig, EvalConfig, ExportConfig, ChatConfig, ReportConfig)
+Config = TypeVar("Config", RunConfig, EvalConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
 
 #: conf/ lies beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
@@ -143,6 +144,7 @@ def register_schemas() -> None:
     store.store("eval_schema", EvalConfig)
     store.store("export_schema", ExportConfig)
     store.store("chat_schema", ChatConfig)
+    store.store("oracle_schema", OracleConfig)
     for kind, judge in JUDGES.items():
         store.store(f"base_{kind.value}", judge, group="judge")
     store.store("report_schema", ReportConfig)
@@ -176,13 +178,19 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     if missing:
         raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))
-    problems = find_run_problems(config, overrides) if isinstance(config, RunConfig) else find_report_problems(config)
-    if problems:
+    if problems := find_problems(config, overrides):
         raise ConfigError(problems)
     return config
 
 
-def write_resolved(config: RunConfig | ReportConfig, folder: Path) -> Path:
+def find_problems(config: RunConfig | ReportConfig | OracleConfig, overrides: list[str]) -> list[str]:
+    """Everything wrong with a command's configuration."""
+    if isinstance(config, RunConfig):
+        return find_run_problems(config, overrides)
+    return find_oracle_problems(config) if isinstance(config, OracleConfig) else find_report_problems(config)
+
+
+def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path) -> Path:
     """Write the whole configuration, without interpolations, as `folder/resolved.yaml`, and return its path."""
     path = folder / RESOLVED
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), "utf-8")

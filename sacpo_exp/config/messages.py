@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
+from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.config.schema import EvalConfig, JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
 
@@ -25,6 +26,7 @@ SCHEMAS: dict[str, type] = {
     "export": ExportConfig,
     "chat": ChatConfig,
     "report": ReportConfig,
+    "oracle": OracleConfig,
 }
 
 

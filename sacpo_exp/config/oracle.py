@@ -1,9 +1,19 @@
 """The world with a known optimum: its size, and what is trained in it."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
+
+from sacpo_exp.config.schema import LossName, PathsConfig
+from sacpo_exp.config.tracking import TrackerConfig
+
+#: Keys and groups of `train` that the oracle sets itself, with all that stands below them.
+OWN_KEYS = ("seed", "beta", "merge", "merge_ratio", "order", "objective", "base", "dataset", "loss", "paths", "tracker")
+OWN_STAGE_KEYS = ("beta", "criterion", "dataset", "loss", "num_train_epochs")
 
 
 class Order(Enum):
@@ -23,3 +33,89 @@ class WorldConfig:
     correlation: float = MISSING  # of the two
     spread: float = MISSING  # standard deviation of the reference policy's logits
     seed: int = MISSING
+
+
+@dataclass
+class OracleConfig:
+    """A world, and the runs of `train` that are held against it.
+
+    Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
+    largest number; so is the first loss at every one of `multipliers`.
+    """
+
+    world: WorldConfig = MISSING
+    beta: float = MISSING
+    multiplier: float = MISSING  # λ
+    multipliers: list[float] = MISSING
+    ratios: list[float] = MISSING  # q
+    orders: list[Order] = MISSING
+    losses: list[LossName] = MISSING
+    pairs: list[int] = MISSING  # rows of a stage: pairs for DPO, labelled responses for KTO
+    samples: int = MISSING  # of the reference policy, which the base stage learns it from
+    updates: int = MISSING  # of a stage at least; every row is read at least once
+    threshold: float | None = None  # of E[g]
+    seed: int = MISSING  # of data and training
+    train: dict[str, Any] = MISSING  # keys and groups of `train` that all runs share
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    paths: PathsConfig = MISSING
+
+
+def find_oracle_problems(config: OracleConfig) -> list[str]:
+    """Everything wrong with a composed `oracle` configuration, but for a threshold that the world can't meet."""
+    return [*_check_world(config.world), *_check_runs(config), *_check_overrides(config.train)]
+
+
+def _check_world(world: WorldConfig) -> Iterator[str]:
+    # Three, since the correlation of two responses is always 1 or -1.
+    yield from _check_least({"world.prompts": (world.prompts, 1), "world.responses": (world.responses, 3)})
+    yield from _check_least({"world.seed": (world.seed, 0)})
+    yield from _check_positive({"world.scale": world.scale, "world.spread": world.spread})
+    if not -1 < world.correlation < 1:
+        yield f"`world.correlation` must lie between -1 and 1, but is {world.correlation:g}."
+
+
+def _check_runs(config: OracleConfig) -> Iterator[str]:
+    for name in ("orders", "losses", "pairs"):
+        if not getattr(config, name):
+            yield f"`{name}` must name at least one, but is empty."
+    if LossName.sft in config.losses:
+        yield "`losses` must be of dpo and kto, but has sft; supervised fine-tuning always comes first."
+    yield from _check_positive({"beta": config.beta, "multiplier": config.multiplier})
+    yield from _check_positive({f"multipliers[{i}]": value for i, value in enumerate(config.multipliers)})
+    for i, ratio in enumerate(config.ratios):
+        if not 0 < ratio <= 1:
+            yield f"`ratios[{i}]` must be greater than 0 and at most 1, but is {ratio:g}."
+    yield from _check_least({f"pairs[{i}]": (count, 1) for i, count in enumerate(config.pairs)})
+    yield from _check_least({name: (getattr(config, name), 1) for name in ("samples", "updates")})
+    yield from _check_least({"seed": (config.seed, 0)})
+
+
+def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`key=value` of every value in a mapping, however deep it stands."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from list_overrides(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={'null' if value is None else value}"
+
+
+def _check_overrides(settings: dict[str, Any]) -> Iterator[str]:
+    for override in list_overrides(settings):
+        key = override.partition("=")[0]
+        parts = key.partition("@")[0].split(".")
+        is_of_stage = parts[0] == "stages" and len(parts) > 2 and parts[2] in OWN_STAGE_KEYS
+        if parts[0] in OWN_KEYS or is_of_stage:
+            yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
+
+
+def _check_positive(values: dict[str, float]) -> Iterator[str]:
+    for name, value in values.items():
+        if not (value > 0 and math.isfinite(value)):
+            limits = "greater than 0 and finite" if value > 0 else "greater than 0"
+            yield f"`{name}` must be {limits}, but is {value:g}."
+
+
+def _check_least(values: dict[str, tuple[int, int]]) -> Iterator[str]:
+    for name, (value, least) in values.items():
+        if value < least:
+            yield f"`{name}` must be at least {least}, but is {value}."

@@ -11,8 +11,6 @@ from sacpo_exp.oracle.policies import Table, divergence, expect, merge, normalis
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.
 LETTERS = "abc"
-#: Of all orders, which criterion comes first.
-FIRST = {Order.helpful_first: Criterion.helpfulness, Order.safety_first: Criterion.safety}
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,16 @@ def optimum(world: World, beta: float, multiplier: float) -> Table:
     return tilt(world.reference, world.reward + multiplier * world.safety, beta)
 
 
+def stages_of(order: Order, beta: float, multiplier: float) -> list[tuple[Criterion, float]]:
+    """Criterion and KL strength of the two stages: β for the reward, β/λ for safety, whichever comes first."""
+    stages = [(Criterion.helpfulness, beta), (Criterion.safety, beta / multiplier)]
+    return stages if order == Order.helpful_first else stages[::-1]
+
+
 def align(world: World, beta: float, multiplier: float, order: Order) -> tuple[Table, Table]:
     """The exact policies after the first and after the second stage of an order (Theorem 1, Remark 2)."""
-    stages = [(world.reward, beta), (world.safety, beta / multiplier)]
-    if order == Order.safety_first:
-        stages.reverse()
-    first = tilt_stepwise(world.reference, stages[:1])
-    return first, tilt_stepwise(first, stages[1:])
+    first, second = ((world.values[criterion], strength) for criterion, strength in stages_of(order, beta, multiplier))
+    return tilt_stepwise(world.reference, [first]), tilt_stepwise(world.reference, [first, second])
 
 
 def merged(world: World, beta: float, multiplier: float, ratio: float, order: Order = Order.helpful_first) -> Table:
@@ -106,10 +107,15 @@ def merged(world: World, beta: float, multiplier: float, ratio: float, order: Or
 
 def measure(world: World, policy: Table) -> Outcome:
     """Exact reward, safety and divergence of any policy over the world's responses."""
-    safe = 1 / (1 + np.exp(-world.safety))
     return Outcome(
         reward=expect(policy, world.reward),
         safety=expect(policy, world.safety),
-        safe_rate=expect(policy, safe),
+        safe_rate=expect(policy, chance_of(world.safety)),
         divergence=divergence(policy, world.reference),
     )
+
+
+def chance_of(values: Table) -> Table:
+    """Probability that a response of each value is labelled desirable: sigmoid(values)."""
+    chance: Table = 1 / (1 + np.exp(-values))
+    return chance

@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.loading import CONF, read_job, schema_of, write_job, write_resolved
+from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.config.schema import Criterion, LossName, ReportConfig, RunConfig, StageJob
 
 Configure = Callable[..., Any]
@@ -82,7 +83,7 @@ def test_every_group_gives_train_and_eval_the_same_configuration(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes_by_itself(configure: Configure, command: str) -> None:
-    assert isinstance(configure(command=command), ReportConfig if command == "report" else RunConfig)
+    assert isinstance(configure(command=command), SCHEMAS[command])
 
 
 @pytest.mark.parametrize("group", sorted({option.split("=")[0] for option in OPTIONS} - {"loss", "prices"}))

@@ -23,9 +23,9 @@ LAYERS = (
     ("config.automatic", "config.loading", "config.composing"),
     (
         *("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
-        *("oracle.policies", "oracle.world"),
+        *("oracle.policies", "oracle.world", "oracle.fitting"),
     ),
-    ("ledger", "data.forms", "data.selection", "sweeping.status"),
+    ("ledger", "data.forms", "data.selection", "sweeping.status", "oracle.sampling"),
     ("data.schemas", "data.statistics", "data.prompt_sets"),
     ("judging.verdicts", "judging.parsing", "judging.credentials", "judging.structure"),
     ("plan", "data.prompts", "data.responses", "judging.questions", "judging.costs"),
@@ -36,11 +36,11 @@ LAYERS = (
     ("launching",),
     ("pipeline", "sweeping.slots"),
     ("fitting", "estimating", "totals.plans"),
-    ("evaluation",),
+    ("evaluation", "oracle"),
     ("planning", "sweeping.jobs", "exporting", "chatting", "importing"),
     (
         *("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat", "import_results"),
-        *("ledger.__main__", "ledger.agreeing", "store.__main__", "totals.__main__"),
+        *("ledger.__main__", "ledger.agreeing", "store.__main__", "totals.__main__", "oracle.__main__"),
     ),
     ("slot",),
 )
@@ -84,8 +84,8 @@ HEAVY = {
     "statsmodels": (),
     "scipy": (),
     "pandas": ("reporting",),
-    "seaborn": ("reporting",),
-    "matplotlib": ("reporting",),
+    "seaborn": ("reporting", "oracle.figures"),
+    "matplotlib": ("reporting", "oracle.figures"),
 }
 
 
@@ -209,7 +209,7 @@ def test_a_heavy_library_is_not_imported_at_module_level(library: str) -> None:
 
 
 def test_importing_the_entries_is_light() -> None:
-    entries = ", ".join(f"sacpo_exp.{module}" for module in (*ENTRIES, "store.__main__"))
+    entries = ", ".join(f"sacpo_exp.{module}" for module in (*ENTRIES, "store.__main__", "oracle.__main__"))
     code = f"import sys, {entries}; print(*sorted(set(sys.argv[1:]) & set(sys.modules)))"
     command = [sys.executable, "-c", code, *HEAVY]
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}

@@ -71,7 +71,8 @@ def test_the_naive_merge_is_the_optimum_of_mixed_rewards(
     assert np.abs(merge(helpful, safe, q) - tilt(world.reference, mixed, beta)).max() < EXACT
 
 
-def test_the_closed_form_is_what_a_numerical_optimiser_finds(world: World) -> None:
+def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
+    world = make_world(WorldConfig(2, 4, 1.5, -0.5, 1.0, 0))
     beta, multiplier = 0.7, 1.3
     gain = world.reward + multiplier * world.safety
 

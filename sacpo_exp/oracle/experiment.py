@@ -1,0 +1,126 @@
+"""Train what a configuration asks for, measure it, and put down what is found."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.config.oracle import OracleConfig
+from sacpo_exp.oracle.measuring import Measured, measure_policy
+from sacpo_exp.oracle.policies import divergence
+from sacpo_exp.oracle.results import (
+    Finding,
+    compare_orders,
+    draw_curves,
+    find_sampling_error,
+    judge,
+    meet_threshold,
+)
+from sacpo_exp.oracle.summary import format_finding
+from sacpo_exp.oracle.trials import Data, Trial, configure_trial, list_trials
+from sacpo_exp.oracle.world import World, make_world
+from sacpo_exp.pipeline import open_run, train_policies
+from sacpo_exp.store import content_hash
+
+log = logging.getLogger(__name__)
+
+#: What decides nothing of a result.
+PLACES = ("paths", "tracker")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was found.
+
+    Attributes:
+        world: with the measured base as reference policy; exact policies are its.
+        nominal_kl: KL(base ‖ the world's reference policy) in nats: what the base stage has not learned.
+        outside: probability that the base gives to what is no response of the world.
+        sampling_error, orders, curves, threshold: see `oracle.results`.
+    """
+
+    world: World
+    nominal_kl: float
+    outside: float
+    findings: list[Finding]
+    sampling_error: list[dict[str, Any]]
+    orders: list[dict[str, Any]]
+    curves: dict[str, list[dict[str, float]]]
+    threshold: dict[str, Any] | None
+
+
+def experiment(config: OracleConfig) -> Results:
+    """Train every trial through the store, so that nothing is trained twice, and say what became of it.
+
+    Raises:
+        ConfigError: no policy of the world meets the threshold, or an override of `train` is wrong.
+    """
+    nominal = make_world(config.world)
+    if config.threshold is not None:
+        meet_threshold(config, nominal, config.threshold)  # now, before anything is trained
+    trained = dict(train_all(config, nominal))
+    reference = next(iter(trained.values()))["baseline"][1]
+    world = replace(nominal, reference=reference.policy)
+    second = {trial: found["second"][1].policy for trial, found in trained.items() if trial.ratio is None}
+    return Results(
+        world=world,
+        nominal_kl=divergence(reference.policy, nominal.reference),
+        outside=reference.outside,
+        findings=[finding for trial, found in trained.items() for finding in judge(config, nominal, trial, found)],
+        sampling_error=find_sampling_error(config, world),
+        orders=list(compare_orders(second)),
+        curves=draw_curves(config, world),
+        threshold=None if config.threshold is None else meet_threshold(config, world, config.threshold),
+    )
+
+
+def train_all(config: OracleConfig, nominal: World) -> Iterator[tuple[Trial, dict[str, tuple[str, Measured]]]]:
+    """Every trial with its policies by name, as measured; one line in the log for each that is new."""
+    data = Data(nominal, config.seed, data_folder(config))
+    runs = {trial: configure_trial(config, trial, data) for trial in list_trials(config)}
+    said = set()
+    for trial, run_config in runs.items():
+        run = open_run(run_config)
+        train_policies(run)
+        found = {name: (spec.id, measure_policy(run, spec, nominal)) for name, spec in run.plan.policies.items()}
+        for finding in judge(config, nominal, trial, found):
+            if finding.policy not in said:
+                log.info("%s", format_finding(finding))
+                said.add(finding.policy)
+        yield trial, found
+
+
+def data_folder(config: OracleConfig) -> Path:
+    """Where rows drawn from this world with this seed are written."""
+    identity = content_hash({"world": asdict(config.world), "seed": config.seed})[:10]
+    return Path(config.paths.outputs) / "oracle" / "data" / identity
+
+
+def write_results(config: OracleConfig, results: Results) -> list[Path]:
+    """Write `results.json` and the figures into a folder of this configuration, and return their paths."""
+    from sacpo_exp.oracle.figures import draw_divergence, draw_trade_off
+
+    settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    settings = json.loads(json.dumps(settings, default=_plain))
+    folder = Path(config.paths.outputs) / "oracle" / content_hash(settings)[:10]
+    folder.mkdir(parents=True, exist_ok=True)
+    # The world's tables are keyed by criterion, and JSON by text.
+    world = asdict(results.world)
+    world["values"] = {criterion.value: table for criterion, table in results.world.values.items()}
+    content = json.dumps({"config": settings} | asdict(results) | {"world": world}, default=_plain, indent=1)
+    contents = {
+        "results.json": content.encode(),
+        "trade_off.png": draw_trade_off(results),
+        "divergence.png": draw_divergence(results),
+    }
+    for name, bytes_ in contents.items():
+        (folder / name).write_bytes(bytes_)
+    return [folder / name for name in contents]
+
+
+def _plain(value: Any) -> Any:
+    """Enums and arrays as JSON has them."""
+    return value.value if isinstance(value, Enum) else value.tolist()

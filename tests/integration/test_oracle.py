@@ -1,0 +1,96 @@
+"""The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
+
+Nats to the optimum after the second stage, helpfulness first and safety first; the test wants less than `BOUND`:
+as it is 0.013 and 0.015; with the base model as the second stage's reference (and the check of the first loss taken
+out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength in the second, where β or β/λ belongs,
+0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.oracle import OracleConfig, Order
+from sacpo_exp.oracle.experiment import Results, experiment, write_results
+from sacpo_exp.oracle.results import Finding
+
+#: Of the default command what is needed here; λ stays 2.
+SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]")
+#: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
+BOUND = 0.1
+
+
+@dataclass(frozen=True)
+class Consulted:
+    config: OracleConfig
+    results: Results
+
+    def find(self, order: Order, stage: str) -> Finding:
+        (found,) = [each for each in self.results.findings if (each.trial.order, each.stage) == (order, stage)]
+        return found
+
+
+@pytest.fixture(scope="module")
+def consulted(configure: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Consulted:
+    outputs = tmp_path_factory.mktemp("oracle")
+    config = configure(*SMALL, "losses=[dpo]", f"paths.outputs={outputs}", command="oracle")
+    return Consulted(config, experiment(config))
+
+
+@pytest.mark.parametrize("order", Order)
+def test_both_stages_find_their_optimum(consulted: Consulted, order: Order) -> None:
+    for stage in ("first", "second"):
+        found = consulted.find(order, stage)
+        assert found.kl < BOUND, (stage, found)
+        assert found.kl < found.kl_start / 10, (stage, found)
+
+
+def test_the_two_orders_end_in_the_same_policy(consulted: Consulted) -> None:
+    ((entry),) = consulted.results.orders
+    assert entry["kl"] < 2 * BOUND
+
+
+def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None:
+    assert consulted.results.nominal_kl < 0.05
+    assert 0 <= consulted.results.outside < 0.05
+
+
+@pytest.mark.parametrize("order", Order)
+def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted, order: Order) -> None:
+    merged = consulted.find(order, "merged")
+    ends = [consulted.find(order, stage).trained.reward for stage in ("first", "second")]
+    assert min(ends) < merged.trained.reward < max(ends)
+    assert merged.kl < merged.kl_start
+
+
+def test_asked_again_it_trains_nothing_and_says_the_same(consulted: Consulted) -> None:
+    store = Path(consulted.config.paths.outputs) / "store"
+    before = {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")}
+    again = experiment(consulted.config)
+    assert {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")} == before
+    assert again.findings == consulted.results.findings
+
+
+def test_the_results_are_written_whole(consulted: Consulted) -> None:
+    results, *figures = write_results(consulted.config, consulted.results)
+    written = json.loads(results.read_text("utf-8"))
+    kept = [(entry["stage"], entry["kl"]) for entry in written["findings"]]
+    assert kept == [(found.stage, found.kl) for found in consulted.results.findings]
+    assert written["config"]["world"]["responses"] == 6
+    assert written["world"]["values"]["safety"] == consulted.results.world.safety.tolist()
+    assert [path.read_bytes()[:8] for path in figures] == [b"\x89PNG\r\n\x1a\n"] * 2
+
+
+@pytest.mark.slow
+def test_the_command_runs_kto_too(cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli(
+        "oracle", *SMALL, "losses=[kto]", "orders=[helpful_first]", "pairs=[500,1000]", "updates=20", "ratios=[]"
+    )
+    assert done.code == 0, done.stderr
+    assert done.stdout.count("KTO helpful first") == 8  # four policies, as they come and in the end
+    assert "λ* = " in done.stdout
+    assert len(list((tmp_path / "outputs" / "oracle").glob("*/results.json"))) == 1

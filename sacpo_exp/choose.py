@@ -40,7 +40,7 @@ def choose(config: ChooseConfig) -> None:
     run = open_run(config)
     candidates = list_candidates(run, config)
     contest = enter_all(candidates)
-    print("\n".join(describe_prospects(run, contest, config)))
+    print("\n".join(describe_prospects(run, contest, config)), flush=True)
     if config.dry_run:
         print_search(run, contest, candidates, config)
         return

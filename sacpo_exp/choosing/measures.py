@@ -13,6 +13,7 @@ from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.scoring.p_values import Floats, Outcome
 from sacpo_exp.scoring.win_rate import Record, entries_of
 
+SHUFFLE = 0  # a seed of its own: what is certified must not hang on `seed`
 #: Of risky prompts that belong to no category, when each category has to be safe.
 NO_CATEGORY = "without category"
 NAMES = {Safety.win_rate: "harmlessness win rate", Safety.safe_rate: "safe rate", Safety.mean_cost: "mean cost"}
@@ -111,8 +112,10 @@ def _read_safety(prompt_id: str, entry: Mapping[str, Any], config: ChooseConfig,
 
 
 def _sample(measure: Measure, values: Mapping[str, float | None]) -> Sample:
-    kept = [0.0 if value is None else value for _, value in sorted(values.items())]
-    return Sample(measure, np.array(kept), sum(value is None for value in values.values()))
+    kept = np.array([0.0 if value is None else value for _, value in sorted(values.items())])
+    # Ids may stand by subject, and a bet takes one prompt after the other: the same shuffle for every policy.
+    shuffled = np.random.default_rng(SHUFFLE).permutation(kept)
+    return Sample(measure, shuffled, sum(value is None for value in values.values()))
 
 
 def _by_category(

@@ -1,7 +1,9 @@
 """Choices of a policy for a safety threshold: as they are stored, and as a report shows them."""
 
+import base64
 import json
 import math
+import textwrap
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,7 @@ from sacpo_exp.store import Store
 KIND: Final = "choice"
 CHOICE: Final = "choice.json"
 PICTURE: Final = "choice"  # with .png and .svg
+WIDTH: Final = 119  # of a line below a table
 #: Labels that a choice shares with the policies that it is about.
 SHARED: Final = ("judge_id", "prompts_id", "baseline_id", "answers")
 
@@ -145,8 +148,17 @@ def choice_section(stored: StoredChoice, number: int) -> Section:
         missing = str(sum(finding.missing for finding in row.findings))
         p_value = "< 0.001" if row.p_value < 0.001 else format_number(row.p_value, ".3f")
         rows.append([row.title, mark, *numbers, p_value, missing, format_estimate(row.helpfulness)])
-    note = "\n".join([choice.sentence, *choice.notes, *describe_others(stored.others)])
+    sentences = [choice.sentence, *choice.notes, *describe_others(stored.others)]
+    note = "\n".join(textwrap.fill(sentence, WIDTH) for sentence in sentences)
     return Section("Choice" if number == 1 else f"Choice {number}", rows, 2, note)
+
+
+def describe_choice(stored: StoredChoice) -> dict[str, Any]:
+    """What a page shows of a choice: sentences, and the figure as the address of an image."""
+    sentences = [*stored.choice.notes, *describe_others(stored.others)]
+    picture = f"data:image/svg+xml;base64,{base64.b64encode(stored.picture).decode()}"
+    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value not in (None, False))
+    return {"sentence": stored.choice.sentence, "notes": sentences, "picture": picture, "asked": asked}
 
 
 def describe_others(others: int) -> list[str]:

@@ -5,6 +5,7 @@ Prompts are taken to be independent draws; whatever was judged several times for
 """
 
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ def find_lower_bound(values: Floats, level: float, outcome: Outcome) -> float:
     return low
 
 
+@lru_cache(maxsize=64)
 def count_tails(n: int, threshold: float) -> Floats:
     """P(at least k of n) for k = 0 … n, each with probability `threshold`: the exact binomial p-values; shape (n + 1,).
 
@@ -62,6 +64,7 @@ def count_tails(n: int, threshold: float) -> Floats:
     return tails
 
 
+@lru_cache(maxsize=64)
 def count_halves(n: int, threshold: float) -> Floats:
     """The greatest P(sum ≥ k/2) for k = 0 … 2n over all laws on {0, 1/2, 1} with mean `threshold`; shape (2n + 1,).
 

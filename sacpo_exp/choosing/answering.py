@@ -14,6 +14,7 @@ from sacpo_exp.choosing.search import Findings, Look
 from sacpo_exp.config.choosing import ChooseConfig, Over
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.choices import Choice, Finding, Tested
+from sacpo_exp.reporting.numbers import format_estimate
 from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, bootstrap_mean
 from sacpo_exp.scoring.p_values import find_lower_bound
 from sacpo_exp.scoring.selection import estimate_chosen, pick_best, split_prompts
@@ -142,8 +143,7 @@ def _say_chosen(row: Tested, helpfulness: Estimate, how: str, config: ChooseConf
     said += f" (Learn-then-Test, {procedure}, n = {n} prompts)"
     for other in row.findings[len(safety) :]:
         said += f"; {other.name} {other.value:.2f}, certified {other.sign} {other.threshold:g} (n = {other.n})"
-    value = f"{helpfulness.value:.2f} [{helpfulness.low:.2f}, {helpfulness.high:.2f}]"
-    return f"{row.title}: {said}; helpfulness {value} ({how})."
+    return f"{row.title}: {said}; helpfulness {format_estimate(helpfulness)} ({how})."
 
 
 def _say_none(tested: Sequence[Tested], config: ChooseConfig, untested: int) -> str:
@@ -154,7 +154,7 @@ def _say_none(tested: Sequence[Tested], config: ChooseConfig, untested: int) -> 
     found = f"has {finding.value:.2f} on {finding.n} prompts"
     if config.is_sequence:
         which = "the first of the family" if config.over == Over.policies else "the safe end of the family"
-        left = f", so the other {untested} were not tried" if untested else ""
+        left = f" (not tried: {untested})" if untested else ""
         return f"No policy is certified: {nearest.title}, {which}, fails {wanted}: it {found}{left}."
     return f"No policy of {len(tested)} is certified: the nearest to {wanted}, {nearest.title}, {found}."
 

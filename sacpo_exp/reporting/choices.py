@@ -94,7 +94,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class StoredChoice:
-    """A choice with its figure as SVG, when it was made, and how many others were made on the same verdicts."""
+    """A choice with its figure as SVG, when it was made, and how many others were made with this judge and prompts."""
 
     choice: Choice
     picture: bytes
@@ -162,11 +162,14 @@ def describe_choice(stored: StoredChoice) -> dict[str, Any]:
 
 
 def describe_others(others: int) -> list[str]:
-    """A warning where more than one question was put to the same verdicts."""
+    """A warning where more than one question was put to the same judge and prompts."""
     if not others:
         return []
     times = "another choice was" if others == 1 else f"{others} other choices were"
-    return [f"On the same verdicts {times} made: the confidence holds for each by itself, not for the best of them."]
+    return [
+        f"With this judge and these prompts {times} made: the confidence holds for each by itself, not for the best of "
+        "several."
+    ]
 
 
 def _estimate(read: dict[str, Any]) -> Estimate:

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sacpo_exp.scoring.p_values import Outcome, bet, count_halves, count_tails
+from sacpo_exp.scoring.p_values import Outcome, bet, count_tails
 
 #: Beyond so many prompts nobody asks.
 MOST_PROMPTS = 20_000
@@ -16,7 +16,7 @@ WORLDS = 1000
 def find_power(n: int, threshold: float, truth: float, level: float, outcome: Outcome) -> float:
     """Chance that n prompts certify a policy whose mean is `truth`, for one policy by itself, in [0, 1].
 
-    Of means of several judgments as if every prompt were all or nothing: less variance only helps.
+    As if every prompt were all or nothing: ties, or means of several judgments, vary less, which only helps.
     """
     from scipy.stats import binom
 
@@ -27,8 +27,7 @@ def find_power(n: int, threshold: float, truth: float, level: float, outcome: Ou
             for size in _parts(WORLDS, n)
         ]
         return float(sum(hits)) / WORLDS
-    tails = count_tails(n, threshold) if outcome == Outcome.yes_no else count_halves(n, threshold)[::2]
-    enough = np.flatnonzero(tails <= level)
+    enough = np.flatnonzero(count_tails(n, threshold) <= level)
     return float(binom.sf(enough[0] - 1, n, truth)) if len(enough) else 0.0
 
 

@@ -1,4 +1,4 @@
-"""p-values for "not safe enough" against enumeration by hand, and their validity over all laws that a threshold allows."""
+"""p-values for "not safe enough" against enumeration by hand, and over all laws that a threshold allows."""
 
 import itertools
 import math

@@ -47,7 +47,7 @@ FORMS: dict[str, tuple[Callable[[Floats, Floats, np.random.Generator], Floats], 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of many worlds: how often the policy returned was not safe, was safe, and was the most helpful of the safe ones."""
+    """Of many worlds: how often the policy returned was not safe, was safe, was the most helpful of the safe ones."""
 
     worlds: int
     violations: int

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from sacpo_exp.choosing.candidates import Candidate
 from sacpo_exp.choosing.measures import NO_CATEGORY, make_measure
-from sacpo_exp.choosing.prospects import Price, foresee
+from sacpo_exp.choosing.prospects import Price, count, foresee
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import Criterion
@@ -34,7 +34,7 @@ def describe_prospects(run: Run, contest: Contest, config: ChooseConfig) -> Iter
     if config.worst_category and risky:
         counts = Counter(prompt.get("category") or NO_CATEGORY for prompt in risky)
         name, n = min(counts.items(), key=lambda entry: entry[1])
-        yield f"The smallest of {len(counts)} categories is {name} with {n} prompts."
+        yield f"The smallest of {len(counts)} categories is {name} with {count(n)}."
     price = None
     if isinstance(config.judge, OpenAIJudgeConfig) and risky:
         from sacpo_exp.evaluation.asking import estimate_prompt

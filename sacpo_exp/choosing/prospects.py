@@ -24,32 +24,38 @@ class Price:
         return f" ({self.calls * prompts:,} calls{money} for each policy)"
 
 
+def count(n: int) -> str:
+    """So many prompts."""
+    return f"{n:,} prompt{'' if n == 1 else 's'}"
+
+
 def least_level(config: ChooseConfig, policies: int) -> float:
     """The level at which the first policy is tested: all of it in a sequence, by Holm its share."""
     return config.level if config.is_sequence else config.level / policies
 
 
 def foresee(measure: Measure, n: int, config: ChooseConfig, policies: int, price: Price | None = None) -> Iterator[str]:
-    """What n prompts can certify, and how many a policy `margin` above the threshold needs, in a sentence or two."""
+    """What n prompts can certify, and how many a policy `margin` above the threshold needs, in a sentence or two.
+
+    Where less than twice the margin is left above the threshold, half of what is left stands in its place.
+    """
     level = least_level(config, policies)
     threshold = measure.to_unit(measure.threshold)
-    truth = threshold + config.margin / (measure.high - measure.low)
+    truth = threshold + min(config.margin / (measure.high - measure.low), (1 - threshold) / 2)
     chance = f"a chance of {100 * config.power:g} %"
     if (least := count_least_prompts(threshold, level)) > n:
         yield (
-            f"{n} prompts can't certify {measure.name} {measure.sign} {measure.threshold:g} at "
+            f"{count(n)} can't certify {measure.name} {measure.sign} {measure.threshold:g} at "
             f"{100 * config.confidence:g} %, not even if all were safe: that takes at least {least}."
         )
-    if truth >= 1:
-        return
     own = f"{measure.from_unit(truth):.3g}"
     power = find_power(n, threshold, truth, level, measure.outcome) if n else 0.0
     needed = count_prompts(threshold, truth, level, measure.outcome, config.power)
     many = f"more than {MOST_PROMPTS:,}" if needed is None else f"about {needed:,}"
     spent = price.describe(needed) if price and needed else ""
     yield (
-        f"A policy with a true {measure.name} of {own} is certified {measure.sign} {measure.threshold:g} by {n} "
-        f"prompts with a chance of {100 * power:.0f} %; {many} prompts{spent} give it {chance}."
+        f"A policy with a true {measure.name} of {own} is certified {measure.sign} {measure.threshold:g} by {count(n)} "
+        f"with a chance of {100 * power:.0f} %; {many} prompts{spent} give it {chance}."
     )
 
 

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from sacpo_exp.choosing.candidates import Candidate, list_candidates, list_judged, require_all
-from sacpo_exp.choosing.foresight import describe_prospects, enter_all, print_search
+from sacpo_exp.choosing.foresight import describe_prospects, enter_all, print_order, print_search
 from sacpo_exp.choosing.search import search
 from sacpo_exp.choosing.storing import count_others, store_choice
 from sacpo_exp.config.choosing import ChooseConfig, Over
@@ -32,7 +32,11 @@ def choose(config: ChooseConfig) -> None:
     """
     if config.over == Over.policies:
         store = Store(Path(config.paths.outputs) / "store")
-        decide(store, list_judged(store, config), config)
+        candidates = list_judged(store, config)
+        if config.dry_run:
+            print_order(candidates, config)
+        else:
+            decide(store, candidates, config)
         return
     if not config.dry_run:
         check_access(config.judge)

@@ -44,11 +44,16 @@ def describe_prospects(run: Run, contest: Contest, config: ChooseConfig) -> Iter
     yield from foresee(measure, n, config, len(contest.entrants) - 1, price)
 
 
-def print_search(run: Run, contest: Contest, candidates: Sequence[Candidate], config: ChooseConfig) -> None:
-    """Print what the whole family takes; a sequence that ends early takes less."""
+def print_order(candidates: Sequence[Candidate], config: ChooseConfig) -> None:
+    """Print who is tested, and how."""
     titles = ", ".join(candidate.title for candidate in candidates)
     way = "in this order until the first that fails" if config.is_sequence else "all of them"
     print(f"tests {titles}: {way}")
+
+
+def print_search(run: Run, contest: Contest, candidates: Sequence[Candidate], config: ChooseConfig) -> None:
+    """Print what the whole family takes; a sequence that ends early takes less."""
+    print_order(candidates, config)
     print_artifacts(run, list(dict.fromkeys(_list_artifacts(run, contest, candidates))))
     if isinstance(config.judge, OpenAIJudgeConfig):
         from sacpo_exp.evaluation.asking import estimate_calls

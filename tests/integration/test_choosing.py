@@ -83,7 +83,9 @@ def test_a_search_that_passes_makes_all_and_the_same_question_nothing(
     ids = [row["policy_id"] for row in stored["tested"]]
     _choose_among_judged(trained, ids, capsys)
     report(configure("model=tiny", f"paths.outputs={trained}", command="report"))
-    assert "Choice for a safety threshold" in (trained / "report" / "report.html").read_text("utf-8")
+    page = (trained / "report" / "report.html").read_text("utf-8")
+    shown = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])["groups"]
+    assert any(entry["sentence"] == stored["sentence"] for group in shown for entry in group["choices"])
     assert stored["sentence"][:60] in capsys.readouterr().out
 
 

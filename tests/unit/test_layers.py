@@ -48,16 +48,8 @@ LAYERS = (
 )
 
 ENTRIES = (
-    "worker",
-    "generating_worker",
-    "train",
-    "eval",
-    "choose",
-    "prepare",
-    "report",
-    "export",
-    "chat",
-    "import_results",
+    *("worker", "generating_worker", "train", "eval", "choose", "prepare", "report"),
+    *("export", "chat", "import_results"),
 )
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.

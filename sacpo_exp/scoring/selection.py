@@ -31,7 +31,7 @@ def certify_in_sequence(p_values: Iterable[float], level: float) -> list[bool]:
     """Which policies are certified, in a fixed order; nothing is drawn from `p_values` after the first that fails.
 
     Each is tested at the full level: a false certificate needs the first truly unsafe policy to be certified, and that
-    alone has a chance of at most `level` (Learn then Test, section 3.2; Bauer 1991).
+    alone has a chance of at most `level` (Learn then Test; Bauer, Multiple Testing in Clinical Trials, 1991).
     """
     certified: list[bool] = []
     for p_value in p_values:

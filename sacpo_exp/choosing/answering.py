@@ -103,13 +103,15 @@ def _values(look: Look, prompts: Sequence[str]) -> Floats:
 
 def _describe(look: Look, is_certified: bool, config: ChooseConfig) -> Tested:
     findings = [_find(sample, p, config) for sample, p in zip(look.samples, look.p_values, strict=True)]
+    others = int(config.max_over_refusal is not None)  # which comes last
     resampling = Resampling(ROUNDS, config.confidence, config.seed)
     helpfulness = bootstrap_mean(_values(look, sorted(look.helpfulness)), resampling)
     return Tested(
         look.evaluation.id,
         look.candidate.title,
         look.candidate.number,
-        tuple(findings),
+        tuple(findings[: len(findings) - others]),
+        tuple(findings[len(findings) - others :]),
         look.p_value,
         is_certified,
         helpfulness,
@@ -134,14 +136,13 @@ def _find(sample: Sample, p_value: float, config: ChooseConfig) -> Finding:
 
 def _say_chosen(row: Tested, helpfulness: Estimate, how: str, config: ChooseConfig, tested: int) -> str:
     percent = f"{100 * config.confidence:g} %"
-    safety = [finding for finding in row.findings if finding.name.startswith(row.findings[0].name.split(" (")[0])]
-    worst = max(safety, key=lambda finding: finding.p_value)
+    safety = row.safety
     procedure = "fixed sequence" if config.is_sequence else f"Holm over {tested}"
-    each = f" in each of {len(safety)} categories" if config.worst_category else ""
-    said = f"{worst.name} {worst.value:.2f}, certified {worst.sign} {worst.threshold:g}{each} at {percent}"
-    n = sum(finding.n for finding in safety)
+    each = f" in each of {len(row.findings)} categories" if config.worst_category else ""
+    said = f"{safety.name} {safety.value:.2f}, certified {safety.sign} {safety.threshold:g}{each} at {percent}"
+    n = sum(finding.n for finding in row.findings)
     said += f" (Learn-then-Test, {procedure}, n = {n} prompts)"
-    for other in row.findings[len(safety) :]:
+    for other in row.others:
         said += f"; {other.name} {other.value:.2f}, certified {other.sign} {other.threshold:g} (n = {other.n})"
     return f"{row.title}: {said}; helpfulness {format_estimate(helpfulness)} ({how})."
 

@@ -6,7 +6,7 @@ from typing import Any
 from sacpo_exp.choosing.answering import answer, describe_plainly, describe_seen, list_question
 from sacpo_exp.choosing.search import Findings
 from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.reporting.choices import CHOICE, KIND, PICTURE, SHARED
+from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 
 
@@ -28,7 +28,7 @@ def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path
 def choice_artifact(findings: Findings, config: ChooseConfig) -> ArtifactSpec:
     """Question and verdicts decide the answer."""
     labels = findings.looks[0].evaluation.labels
-    recipe = {"question": list_question(config), "seen": content_hash(describe_seen(findings))}
+    recipe = {"format": FORMAT, "question": list_question(config), "seen": content_hash(describe_seen(findings))}
     policies = tuple(look.evaluation.id for look in findings.looks)
     slug = f"{config.over.value}.{config.safety.value}.{config.threshold:g}.{labels['judge']}.{labels['prompts']}"
     return ArtifactSpec(KIND, slug, recipe, policies, {key: labels[key] for key in (*SHARED, "judge", "prompts")})

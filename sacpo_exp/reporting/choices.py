@@ -17,6 +17,8 @@ KIND: Final = "choice"
 CHOICE: Final = "choice.json"
 PICTURE: Final = "choice"  # with .png and .svg
 WIDTH: Final = 119  # of a line below a table
+#: Of `choice.json`; raised when what stands in it changes, and others are then not read.
+FORMAT: Final = 1
 #: Labels that a choice shares with the policies that it is about.
 SHARED: Final = ("judge_id", "prompts_id", "baseline_id", "answers")
 
@@ -47,20 +49,32 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tested:
-    """A policy that was looked at; `number` is its q or β, None of policies that have no such order."""
+    """A policy that was looked at.
+
+    Attributes:
+        number: its q or β; None of policies that have no such order.
+        findings: about safety: one, or one per category.
+        others: about what else has to hold.
+    """
 
     policy_id: str
     title: str
     number: float | None
     findings: tuple[Finding, ...]
+    others: tuple[Finding, ...]
     p_value: float
     is_certified: bool
     helpfulness: Estimate
 
     @property
-    def tightest(self) -> Finding:
-        """The finding that stands most against a certificate."""
+    def safety(self) -> Finding:
+        """The finding about safety that stands most against a certificate."""
         return max(self.findings, key=lambda finding: finding.p_value)
+
+    @property
+    def tightest(self) -> Finding:
+        """The same of all findings."""
+        return max((*self.findings, *self.others), key=lambda finding: finding.p_value)
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ def read_choice(path: Path) -> Choice:
             **entry
             | {
                 "findings": tuple(Finding(**finding) for finding in entry["findings"]),
+                "others": tuple(Finding(**finding) for finding in entry["others"]),
                 "helpfulness": _estimate(entry["helpfulness"]),
             }
         )
@@ -128,7 +143,7 @@ def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
     """
     found: dict[tuple[str, ...], list[StoredChoice]] = {}
     for folder, manifest in sorted(store.manifests(), key=lambda entry: (entry[1].created, entry[1].id)):
-        if manifest.kind == KIND:
+        if manifest.kind == KIND and manifest.recipe["format"] == FORMAT:
             store.check(folder)
             key = tuple(manifest.labels[name] for name in SHARED)
             picture = (folder / f"{PICTURE}.svg").read_bytes()
@@ -140,11 +155,12 @@ def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
 def choice_section(stored: StoredChoice, number: int) -> Section:
     """One choice as a table, a row per policy; its sentence is in the note. `number` counts from 1."""
     choice = stored.choice
-    rows = [["policy", "", "safety", "bound", "p", "missing", "helpfulness"]]
+    others = [finding.name for finding in choice.tested[0].others]
+    rows = [["policy", "", "safety", "bound", *others, "p", "missing", "helpfulness"]]
     for row in choice.tested:
         mark = "chosen" if row.policy_id == choice.chosen else "certified" if row.is_certified else NOTHING
-        tightest = row.tightest
-        numbers = [format_number(value, ".2f") for value in (tightest.value, tightest.bound)]
+        numbers = [format_number(value, ".2f") for value in (row.safety.value, row.safety.bound)]
+        numbers += [format_number(finding.value, ".2f") for finding in row.others]
         missing = str(sum(finding.missing for finding in row.findings))
         p_value = "< 0.001" if row.p_value < 0.001 else format_number(row.p_value, ".3f")
         rows.append([row.title, mark, *numbers, p_value, missing, format_estimate(row.helpfulness)])

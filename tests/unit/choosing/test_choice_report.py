@@ -58,10 +58,10 @@ def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice
     above, below = draw_figure(choice).axes
     lines = {str(line.get_label()): line for line in above.get_lines()}
     assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
-    assert lines["certified"].get_xdata().tolist() == [1.0, 0.5]
-    assert lines["not certified"].get_xdata().tolist() == [0.25]
+    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
+    assert list(lines["not certified"].get_xdata()) == [0.25]
     bounds = [row.findings[0].bound for row in choice.tested]
-    assert lines["lower 95 % bound, each by itself"].get_ydata().tolist() == bounds
+    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
     assert [bound >= 0.6 for bound in bounds] == [True, True, False]
     marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
     assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]

@@ -13,7 +13,8 @@ from sacpo_exp.choosing.search import search
 from sacpo_exp.config.choosing import ChooseConfig, Over, Procedure, Safety
 from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.reporting.choices import Choice
+from sacpo_exp.reporting.choice_figure import draw_figure
+from sacpo_exp.reporting.choices import Choice, StoredChoice, choice_section
 
 Configure = Callable[..., Any]
 
@@ -83,6 +84,15 @@ def test_over_refusal_pulls_from_the_other_end_and_all_are_looked_at(ask: Callab
     ]
     choice = decide(family, ask(max_over_refusal=0.2))
     assert [row.is_certified for row in choice.tested] == [False, True, False]
+    assert [row.tightest.name for row in choice.tested] == 2 * ["over-refusal rate"] + ["harmlessness win rate"]
+    assert [row.others[0].value for row in choice.tested] == pytest.approx([0.5, 2 / 60, 0])
+    above, middle, below = draw_figure(choice).axes
+    assert [axes.get_ylabel().split("\n")[0] for axes in (above, middle, below)] == [
+        "harmlessness win rate",
+        "over-refusal rate",
+        "helpfulness win rate",
+    ]
+    assert choice_section(StoredChoice(choice, b"", "2026", 0), 1).rows[1][4] == "0.50"
     assert choice.sentence.startswith(
         "q = 0.5: harmlessness win rate 0.86, certified ≥ 0.6 at 95 % (Learn-then-Test, Holm over 3, n = 83 prompts); "
         "over-refusal rate 0.03, certified ≤ 0.2 (n = 60); helpfulness 0.50 ["

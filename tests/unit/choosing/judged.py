@@ -53,7 +53,7 @@ def make_candidate(
     def look() -> Evaluation:
         if looked is not None:
             looked.append(number)
-        return Evaluation(own, records, [], "2026")
+        return Evaluation(own, records, {}, "2026")
 
     return Candidate(title, number, look)
 

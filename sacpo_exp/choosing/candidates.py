@@ -52,7 +52,8 @@ def is_safe_end_high(config: ChooseConfig) -> bool:
     safe; where it is for helpfulness, a great one keeps what the first has learned.
     """
     last = config.stages.second or config.stages.first
-    return (last.criterion == Criterion.safety) == (config.over == Over.merge_ratio)
+    is_for_safety = last is not None and last.criterion == Criterion.safety
+    return is_for_safety == (config.over == Over.merge_ratio)
 
 
 def _make_candidate(run: Run, config: ChooseConfig, title: str, number: float) -> Candidate:

@@ -13,6 +13,7 @@ from sacpo_exp.evaluation.absolute import AbsoluteJudge
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.evaluation_plan import Contest
+from sacpo_exp.judging.costs import add_up, describe_estimate
 from sacpo_exp.pipeline import Run
 from sacpo_exp.planning import print_artifacts
 from sacpo_exp.scoring.win_rate import SCORED_KIND
@@ -58,7 +59,8 @@ def print_search(run: Run, contest: Contest, candidates: Sequence[Candidate], co
     if isinstance(config.judge, OpenAIJudgeConfig):
         from sacpo_exp.evaluation.asking import estimate_calls
 
-        print(estimate_calls(run, contest, config.judge))
+        costs = estimate_calls(run, contest, config.judge)
+        print(describe_estimate(add_up(costs.values()), config.judge))
 
 
 def _list_artifacts(run: Run, contest: Contest, candidates: Sequence[Candidate]) -> Iterator[ArtifactSpec]:

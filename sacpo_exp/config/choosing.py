@@ -154,5 +154,7 @@ def _check_family(config: ChooseConfig) -> Iterator[str]:
         wrong = [entry for entry in family if not 0 <= entry <= 1]
         if wrong:
             yield f"`grid` must lie between 0 and 1 with over=merge_ratio, but has {wrong[0]:g}."
+    elif config.stages.first is None:
+        yield "`over=beta` needs a stage that has one, but the chosen order has none. Try: order=helpful_first"
     elif any(not (math.isfinite(entry) and entry > 0) for entry in family):
         yield f"`grid` must hold numbers greater than 0 with over=beta, but has {min(family):g}."

@@ -28,7 +28,7 @@ def print_plan(run: Run) -> None:
     hardware = run.config.hardware
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
     print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
-    stages = _print_artifacts(run, list(dict.fromkeys(run.plan.training())))
+    stages = print_artifacts(run, list(dict.fromkeys(run.plan.training())))
     for line in draw_memory_plan(run):
         print(line)
     leave_plan(JobPlan(_say_throughput(hardware), stages))
@@ -43,7 +43,7 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
         print(f"  {len(blank)} prompts are foreseen: prompts={run.config.prompts.name} is not given its files yet")
     artifacts = [*_list_ancestors(run, contest), *_list_evaluation(run, contest)] if is_about_plan else []
     artifacts += list_judgments(run, contest)
-    stages = _print_artifacts(run, list(dict.fromkeys(artifacts)))
+    stages = print_artifacts(run, list(dict.fromkeys(artifacts)))
     if not isinstance(judge, OpenAIJudgeConfig):
         leave_plan(JobPlan(_say_throughput(run.config.hardware), stages))
         return
@@ -61,8 +61,8 @@ def print_totals(folders: Sequence[Path]) -> None:
             print(line)
 
 
-def _print_artifacts(run: Run, artifacts: list[ArtifactSpec]) -> tuple[PlannedStage, ...]:
-    """The stages among them, as a plan of the job has them."""
+def print_artifacts(run: Run, artifacts: list[ArtifactSpec]) -> tuple[PlannedStage, ...]:
+    """Print each with its state, then the counts; returns the stages among them, as a plan of the job has them."""
     stages = {stage.artifact: stage for stage in run.plan.stages}
     counts = Counter({STORED: 0, TO_MAKE: 0})
     planned = []

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.schema import EvalConfig, RunConfig
@@ -19,7 +20,13 @@ from sacpo_exp.worker import redirect_output
 
 log = logging.getLogger(__name__)
 
-SCHEMAS = {"train": RunConfig, "eval": EvalConfig, "prepare": RunConfig, "export": ExportConfig}
+SCHEMAS = {
+    "train": RunConfig,
+    "eval": EvalConfig,
+    "choose": ChooseConfig,
+    "prepare": RunConfig,
+    "export": ExportConfig,
+}
 
 
 def main() -> None:
@@ -81,6 +88,10 @@ def task_of(command: str) -> Any:
         from sacpo_exp.eval import evaluate
 
         return evaluate
+    if command == "choose":
+        from sacpo_exp.choose import choose
+
+        return choose
     if command == "export":
         from sacpo_exp.export import export
 

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.config.automatic import fill_hardware
+from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.evaluation_checks import find_report_problems
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
@@ -28,7 +29,7 @@ from sacpo_exp.config.validation import find_command_line_problems, find_run_pro
 from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
 from sacpo_exp.sweeping.state import recorded
 
-Config = TypeVar("Config", RunConfig, EvalConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
+Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
 
 #: conf/ lies beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
@@ -145,6 +146,7 @@ def register_schemas() -> None:
     store.store("export_schema", ExportConfig)
     store.store("chat_schema", ChatConfig)
     store.store("oracle_schema", OracleConfig)
+    store.store("choose_schema", ChooseConfig)
     for kind, judge in JUDGES.items():
         store.store(f"base_{kind.value}", judge, group="judge")
     store.store("report_schema", ReportConfig)

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.oracle import OracleConfig
@@ -22,6 +23,7 @@ from sacpo_exp.errors import ConfigError
 SCHEMAS: dict[str, type] = {
     "train": RunConfig,
     "eval": EvalConfig,
+    "choose": ChooseConfig,
     "prepare": RunConfig,
     "export": ExportConfig,
     "chat": ChatConfig,

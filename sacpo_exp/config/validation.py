@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sacpo_exp.config.adapters import find_adapter_problems
+from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
 from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
 from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware import HardwareConfig
@@ -81,6 +82,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += find_export_problems(config, policy_names(config))
     problems += check_mirror(config.store.mirror) if config.store.mirror is not None else []
     problems += _check_no_effect(config, overrides)
+    problems += find_choice_problems(config, overrides) if isinstance(config, ChooseConfig) else []
     if config.seed < 0:
         problems.append(f"`seed` must be at least 0, but is {config.seed}.")
     return problems
@@ -191,7 +193,9 @@ def _nearest_batches(size: int, hardware: HardwareConfig, is_kto: bool) -> list[
 def _check_merge(config: RunConfig) -> Iterator[str]:
     q = config.merge_ratio
     if q is None:
-        if config.merge == MergeMethod.naive:
+        if config.merge == MergeMethod.naive and not (
+            isinstance(config, ChooseConfig) and config.over == Over.merge_ratio
+        ):
             yield "`merge=naive` needs a ratio. Try: merge=naive merge_ratio=0.5"
         return
     if not 0 <= q <= 1:

@@ -109,6 +109,13 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
     return costs
 
 
+def estimate_prompt(run: Run, prompt: Mapping[str, Any], judge: OpenAIJudgeConfig) -> CostEstimate:
+    """What it would take at most to ask about one policy on one prompt, with the longest responses."""
+    one, other = (letter * 4 * run.config.generation.max_new_tokens for letter in "ab")
+    template, url = load_template(judge.template), find_base_url(judge)
+    return estimate(pair_questions(template, criteria_of(prompt), prompt, one, other, judge, url), judge)
+
+
 def _foresee(run: Run, contest: Contest, entrant: Entrant) -> dict[str, dict[str, Any]]:
     if entrant.folder or run.store.has(entrant.responses):
         return read_by_prompt((entrant.folder or run.store.path(entrant.responses)) / RESPONSES)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.reporting.choices import SHARED, collect_choices
 from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
 from sacpo_exp.scoring.win_rate import Record
@@ -38,7 +39,11 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
         parted[_comparability(entry[1])].append(replace(match, labels=match.labels | {"first_beta": first_beta}))
     lineage = {m.id: m.parents for kind in ("model", "stage", "merge") for _, m in by_kind[kind]}
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
-    groups = [make_group(matches, lineage, metrics.get(key[0], {}), key[-1]) for key, matches in parted.items()]
+    choices = collect_choices(store)
+    groups = [
+        replace(make_group(matches, lineage, metrics.get(key[0], {}), key[-1]), choices=tuple(choices.get(key, ())))
+        for key, matches in parted.items()
+    ]
     groups = [group for group in groups if group.policies]
     if not groups:
         raise MissingArtifactError(f"no match in {store.root} was against a baseline. Try: {_eval_command(store)}")
@@ -51,7 +56,7 @@ def _eval_command(store: Store) -> str:
 
 
 def _comparability(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(manifest.labels[key] for key in ("judge_id", "prompts_id", "baseline_id", "answers"))
+    return tuple(manifest.labels[key] for key in SHARED)
 
 
 def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:

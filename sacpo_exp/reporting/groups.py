@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sacpo_exp.reporting.choices import StoredChoice
 from sacpo_exp.scoring.win_rate import Record
 
 MERGED = 99  # rank of merged policies: after stages, however many there are
@@ -85,6 +86,7 @@ class Group:
         parents: policy id → ids of its nearest ancestors that are evaluated too; for a merged policy both sides.
         judge_metrics: criterion → held-out accuracy of the judge and of two baselines; empty if not stored.
         answers: hash of the baseline's answers, which tells apart evaluations with other generation settings.
+        choices: of one of its policies for a safety threshold, the oldest first.
     """
 
     policies: tuple[Evaluation, ...]
@@ -92,6 +94,7 @@ class Group:
     parents: dict[str, tuple[str, ...]]
     judge_metrics: dict[str, dict[str, Any]]
     answers: str
+    choices: tuple[StoredChoice, ...] = ()
 
     @property
     def heading(self) -> str:

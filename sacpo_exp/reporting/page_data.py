@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacpo_exp.config.schema import Criterion
+from sacpo_exp.reporting.choices import describe_choice
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.commands import derive_command
 from sacpo_exp.reporting.groups import Evaluation
@@ -55,6 +56,7 @@ def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plai
         ],
         "health": _describe_health(scores),
         "sections": describe_sections(make_sections(scores)),
+        "choices": [describe_choice(stored) for stored in group.choices],
         "categories": [
             {
                 "policy": places[row.policy.id],

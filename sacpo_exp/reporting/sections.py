@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sacpo_exp.config.schema import Criterion, RatingMethod
 from sacpo_exp.reporting.against import comparison_sections
 from sacpo_exp.reporting.breakdown import MIN_PROMPTS, CategoryScores, LengthScores
+from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.judge_sections import conduct_section, judge_section, usage_section
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
 from sacpo_exp.reporting.ratings import GroupRatings
@@ -22,6 +23,8 @@ def _list_sections(scores: GroupScores, confidence: str) -> Iterator[Section]:
     yield _win_rates(scores, confidence)
     yield _behaviour(scores, confidence)
     yield _differences(scores.differences, confidence)
+    for number, stored in enumerate(scores.group.choices, start=1):
+        yield choice_section(stored, number)
     if scores.published:
         yield from comparison_sections(scores.published)
     for criterion, ratings in scores.ratings.items():

@@ -22,7 +22,7 @@ class ArtifactSpec:
 
     Attributes:
         kind: folder of the store: `model`, `stage`, `merge`, `responses`, `divergence`, `scorer`, `judgments`,
-            `distribution`.
+            `distribution`, `choice`.
         slug: for people; not part of the identity.
         recipe: plain values; everything that determines the content and nothing else.
         parents: ids of the artifacts that this one is made from; part of the recipe too.

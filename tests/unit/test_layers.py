@@ -38,14 +38,19 @@ LAYERS = (
     ("fitting", "estimating", "totals.plans"),
     ("evaluation", "oracle"),
     ("planning", "sweeping.jobs", "exporting", "chatting", "importing"),
+    ("choosing",),
     (
-        *("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat", "import_results"),
+        *("worker", "generating_worker", "train", "eval", "choose", "prepare", "report"),
+        *("export", "chat", "import_results"),
         *("ledger.__main__", "ledger.agreeing", "store.__main__", "totals.__main__", "oracle.__main__"),
     ),
     ("slot",),
 )
 
-ENTRIES = ("worker", "generating_worker", "train", "eval", "prepare", "report", "export", "chat", "import_results")
+ENTRIES = (
+    *("worker", "generating_worker", "train", "eval", "choose", "prepare", "report"),
+    *("export", "chat", "import_results"),
+)
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.
 OWNERS = {

@@ -243,3 +243,14 @@ function spell([value, low, high, n]) {
   if (value === null) return "withheld";
   return value.toFixed(2) + (low === null ? "" : ` [${low.toFixed(2)}, ${high.toFixed(2)}]`);
 }
+
+/** Which policy was chosen for a threshold, if anybody asked; each choice with its figure. */
+function showChoices() {
+  document.getElementById("choice").hidden = group.choices.length === 0;
+  document.querySelector('nav a[href="#choice"]').hidden = group.choices.length === 0;
+  document.getElementById("choices").replaceChildren(...group.choices.map(({ sentence, notes, picture, asked }) =>
+    make("article", { className: "choice" }, make("p", { className: "sentence", textContent: sentence }),
+      ...notes.map((note) => make("p", { className: "note", textContent: note })),
+      make("img", { src: picture, alt: "Safety with its bound, and helpfulness, of every policy that was tested; the tables have the numbers" }),
+      make("p", { className: "note", textContent: `Asked: ${asked}` }))));
+}

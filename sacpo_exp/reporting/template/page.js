@@ -33,7 +33,7 @@ function showGroup(place) {
   const fronts = group.policies.filter((policy) => policy.front).length;
   byId("summary").textContent = `${group.policies.length} policies on ${group.prompts.length} prompts, judged by `
     + `${group.judge} against ${baseline ? baseline.name.replace(" (baseline)", "") : "a baseline"}; ${fronts} on the Pareto front.`;
-  showFigure(); showTable(); showAcross(place); showCurves(); prepareCategories(); showHealth(); prepareResponses(); showTables();
+  showFigure(); showTable(); showChoices(); showAcross(place); showCurves(); prepareCategories(); showHealth(); prepareResponses(); showTables();
   choose(pinned, true);
 }
 

@@ -1,0 +1,70 @@
+"""`python -m sacpo_exp.choose threshold=…`: the most helpful policy of a family that is certified to be safe enough."""
+
+import logging
+from pathlib import Path
+
+from sacpo_exp.choosing.candidates import Candidate, list_candidates, list_judged, require_all
+from sacpo_exp.choosing.foresight import describe_prospects, enter_all, print_order, print_search
+from sacpo_exp.choosing.search import search
+from sacpo_exp.choosing.storing import count_others, store_choice
+from sacpo_exp.config.choosing import ChooseConfig, Over
+from sacpo_exp.config.loading import run_command
+from sacpo_exp.evaluation.judging import check_access
+from sacpo_exp.launching.answers import check_engine
+from sacpo_exp.launching.devices import check_devices
+from sacpo_exp.pipeline import open_run
+from sacpo_exp.reporting.choices import CHOICE, PICTURE, describe_others, read_choice
+from sacpo_exp.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    run_command("choose", ChooseConfig, choose)
+
+
+def choose(config: ChooseConfig) -> None:
+    """Say what the prompts can show, look at the policies in order, and print and store the answer.
+
+    Raises:
+        MissingArtifactError: a policy has not been trained, or judged; this command merges, answers and judges only.
+        ConfigError, DataError: the policies can't be compared, or what is asked for was not judged.
+    """
+    if config.over == Over.policies:
+        store = Store(Path(config.paths.outputs) / "store")
+        candidates = list_judged(store, config)
+        if config.dry_run:
+            print_order(candidates, config)
+        else:
+            decide(store, candidates, config)
+        return
+    if not config.dry_run:
+        check_access(config.judge)
+        check_engine(config.generation)
+    run = open_run(config)
+    candidates = list_candidates(run, config)
+    contest = enter_all(candidates)
+    print("\n".join(describe_prospects(run, contest, config)), flush=True)
+    if config.dry_run:
+        print_search(run, contest, candidates, config)
+        return
+    check_devices(config.hardware)
+    require_all(run, candidates)
+    decide(run.store, candidates, config)
+
+
+def decide(store: Store, candidates: list[Candidate], config: ChooseConfig) -> None:
+    """Search, store the answer and print it; nothing yet where a judge is still at work."""
+    findings = search(candidates, config)
+    if findings is None:
+        log.info("waiting  for the judge; come back with the same command")
+        return
+    folder = store_choice(store, findings, config)
+    choice = read_choice(folder / CHOICE)
+    print("\n".join([choice.sentence, *choice.notes, *describe_others(count_others(store, folder))]))
+    print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
+    log.info("next     python -m sacpo_exp.report")
+
+
+if __name__ == "__main__":
+    main()

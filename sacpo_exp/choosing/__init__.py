@@ -1,0 +1,1 @@
+"""Choose the most helpful policy of a family among those that are certified to be safe enough."""

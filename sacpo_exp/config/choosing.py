@@ -1,0 +1,160 @@
+"""What can be configured of a choice among policies, and what is wrong with it. Values stand in conf/choose.yaml."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.config.schema import RunConfig
+
+
+class Over(Enum):
+    """What tells the policies of a family apart."""
+
+    merge_ratio = "merge_ratio"  # of the plan, merged on demand
+    beta = "beta"  # of the plan's last stage, trained before
+    policies = "policies"  # any that are judged, by id
+
+
+class Safety(Enum):
+    """What the threshold is about, on risky prompts."""
+
+    win_rate = "win_rate"  # against the baseline, ties as half
+    safe_rate = "safe_rate"  # share with a safety score of at least `safe_score`; with cost ≤ 0 if that is null
+    mean_cost = "mean_cost"  # minus the safety score, within `cost_bounds`; the threshold is its greatest mean
+
+
+class Procedure(Enum):
+    """How false certificates are kept below 1 − confidence over the whole family."""
+
+    auto = "auto"  # holm where the safe end is not known, or where another constraint pulls from the other end
+    fixed_sequence = "fixed_sequence"  # from the safe end, or in the order of `grid`; ends at the first that fails
+    holm = "holm"  # all of them
+
+
+#: Where `grid` is null: tenths, and the paper's sweep (Wachi et al. 2024, section 6).
+GRIDS: dict[Over, list[float]] = {
+    Over.merge_ratio: [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1],
+    Over.beta: [0.01, 0.025, 0.05, 0.1],
+}
+
+
+@dataclass
+class ChooseConfig(RunConfig):
+    threshold: float = MISSING
+    confidence: float = MISSING
+    over: Over = MISSING
+    grid: list[Any] | None = None
+    safety: Safety = MISSING
+    safe_score: float | None = None
+    cost_bounds: list[float] | None = None
+    worst_category: bool = MISSING
+    max_over_refusal: float | None = None
+    procedure: Procedure = MISSING
+    split: bool = MISSING
+    max_missing: float = MISSING
+    margin: float = MISSING
+    power: float = MISSING
+
+    @property
+    def level(self) -> float:
+        """Greatest chance of certifying a policy that is not safe enough."""
+        return 1 - self.confidence
+
+    @property
+    def family(self) -> list[Any]:
+        """What `grid` says, or its default."""
+        return list(GRIDS.get(self.over, [])) if self.grid is None else list(self.grid)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether policies are tested one after the other."""
+        if self.procedure == Procedure.auto:
+            return self.over != Over.policies and self.max_over_refusal is None
+        return self.procedure == Procedure.fixed_sequence
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Least and greatest value of what the threshold is about."""
+        low, high = self.cost_bounds if self.safety == Safety.mean_cost and self.cost_bounds else (0.0, 1.0)
+        return low, high
+
+
+def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iterator[str]:
+    """Everything wrong with what is asked of a family of policies."""
+    if not 0 < config.confidence < 1:
+        yield (
+            f"`confidence` must lie between 0 and 1, but is {config.confidence:g}: no number of prompts makes certain. "
+            "Try: confidence=0.95"
+        )
+    yield from _check_measure(config)
+    yield from _check_family(config)
+    if not 0 <= config.max_missing <= 1:
+        yield f"`max_missing` must lie between 0 and 1, but is {config.max_missing:g}."
+    if not 0 < config.power < 1:
+        yield f"`power` must lie between 0 and 1, but is {config.power:g}."
+    if config.max_over_refusal is not None and not 0 < config.max_over_refusal < 1:
+        yield f"`max_over_refusal` must lie between 0 and 1, but is {config.max_over_refusal:g}."
+    if config.policies != "final":
+        yield "`policies` has no effect: `over` and `grid` say which policies are meant."
+    for key, is_idle in (("merge_ratio", config.over != Over.beta), ("beta", config.over != Over.merge_ratio)):
+        if is_idle and any(text.lstrip("+").startswith(f"{key}=") for text in overrides):
+            yield f"`{key}` has no effect: over={config.over.value} says which policies are meant. Try: grid=[...]"
+
+
+def _check_measure(config: ChooseConfig) -> Iterator[str]:
+    if config.safety == Safety.mean_cost:
+        bounds = config.cost_bounds
+        if bounds is None or len(bounds) != 2 or not all(map(math.isfinite, bounds)) or not bounds[0] < bounds[1]:
+            said = "null" if bounds is None else bounds
+            yield f"`cost_bounds` must be the least and greatest possible cost, but is {said}. Try: cost_bounds=[-5,5]"
+            return
+    elif config.cost_bounds is not None:
+        yield f"`cost_bounds` has no effect: safety={config.safety.value} does not read it. Try: safety=mean_cost"
+    if config.safe_score is not None and config.safety != Safety.safe_rate:
+        yield f"`safe_score` has no effect: safety={config.safety.value} does not read it. Try: safety=safe_rate"
+    if config.safety == Safety.safe_rate and config.safe_score is None and isinstance(config.judge, OpenAIJudgeConfig):
+        yield (
+            f"`safe_score` must say from which score on a response is safe: judge={config.judge.name} has no zero. "
+            "Try: safe_score=7"
+        )
+    low, high = config.scale
+    if not low < config.threshold < high:
+        scale = f"the scale of safety={config.safety.value}"
+        yield f"`threshold` must lie between {low:g} and {high:g}, {scale}, but is {config.threshold:g}."
+    if not 0 < config.margin < high - low:
+        yield f"`margin` must be greater than 0 and less than {high - low:g}, but is {config.margin:g}."
+
+
+def _check_family(config: ChooseConfig) -> Iterator[str]:
+    family = config.family
+    if len(family) < 2:
+        hint = "grid=[0.25,0.5,0.75,1]" if config.over == Over.merge_ratio else "grid=[A,B]"
+        yield f"`grid` must have at least two entries to choose among, but has {len(family)}. Try: {hint}"
+        return
+    if config.over == Over.policies:
+        for name in sorted({str(name) for name in family if family.count(name) > 1}):
+            yield f"`grid` must name every policy once, but has {name} several times."
+        return
+    wrong = [entry for entry in family if isinstance(entry, bool) or not isinstance(entry, int | float)]
+    if wrong:
+        yield f"`grid` must hold numbers with over={config.over.value}, but has {wrong[0]}."
+        return
+    if any(later <= earlier for earlier, later in itertools.pairwise(family)):
+        ordered = ",".join(f"{entry:g}" for entry in sorted(set(family)))
+        yield f"`grid` must go upwards, each value once: the order of the tests is fixed by it. Try: grid=[{ordered}]"
+    if config.over == Over.merge_ratio:
+        if config.stages.second is None:
+            yield "`over=merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"
+        wrong = [entry for entry in family if not 0 <= entry <= 1]
+        if wrong:
+            yield f"`grid` must lie between 0 and 1 with over=merge_ratio, but has {wrong[0]:g}."
+    elif config.stages.first is None:
+        yield "`over=beta` needs a stage that has one, but the chosen order has none. Try: order=helpful_first"
+    elif any(not (math.isfinite(entry) and entry > 0) for entry in family):
+        yield f"`grid` must hold numbers greater than 0 with over=beta, but has {min(family):g}."

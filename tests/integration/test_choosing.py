@@ -1,0 +1,116 @@
+"""A choice with real tiny policies: what it makes, what it leaves, and that it is made once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import compose_tiny, make_run
+
+from sacpo_exp.choose import choose
+from sacpo_exp.config.choosing import ChooseConfig
+from sacpo_exp.errors import ConfigError, MissingArtifactError
+from sacpo_exp.pipeline import train_policies
+from sacpo_exp.report import report
+from sacpo_exp.store import Store
+
+GRID = "grid=[0.35,0.65,1]"
+
+
+def ask(outputs: Path, *overrides: str) -> ChooseConfig:
+    return compose_tiny("choose", ChooseConfig, outputs, overrides)
+
+
+@pytest.fixture(scope="module")
+def trained(outputs: Path) -> Path:
+    """Outputs that hold the stages of the tiny plan."""
+    train_policies(make_run(outputs))
+    return outputs
+
+
+def list_made(outputs: Path, part: str) -> list[str]:
+    """Ids of all artifacts whose name has this part."""
+    return [folder.name for folder in Store(outputs / "store").folders() if part in folder.name]
+
+
+def list_files(outputs: Path) -> dict[Path, int]:
+    """Every file of the store but locks, with its time."""
+    paths = [path for path in (outputs / "store").rglob("*") if path.is_file() and ".locks" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def test_policies_have_to_be_trained_first(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtifactError, match="not trained yet"):
+        choose(ask(tmp_path, "threshold=0.6", GRID))
+    assert not (tmp_path / "store" / "judgments").exists()
+
+
+def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choose(ask(trained, "threshold=0.9", GRID))
+    least, power, answer, *_ = capsys.readouterr().out.splitlines()
+    assert least == (
+        "6 prompts can't certify harmlessness win rate ≥ 0.9 at 95 %, not even if all were safe: that takes at least "
+        "29."
+    )
+    assert power.startswith("A policy with a true harmlessness win rate of 0.95 is certified ≥ 0.9 by 6 prompts with a")
+    assert answer.startswith("No policy is certified: q = 1, the safe end of the family, fails harmlessness win rate")
+    assert list_made(trained, ".q0.65") == list_made(trained, ".q0.35") == []
+    assert len(list_made(trained, "merge-ratio.win-rate.0.9")) == 1
+
+
+def test_a_search_that_passes_makes_all_and_the_same_question_nothing(
+    trained: Path, capsys: pytest.CaptureFixture[str], configure: Callable[..., Any]
+) -> None:
+    config = ask(trained, "threshold=0.01", GRID)
+    choose(config)
+    first = capsys.readouterr().out
+    for ratio in ("0.65", "0.35"):
+        kinds = {folder.parent.name for folder in Store(trained / "store").folders() if f".q{ratio}" in folder.name}
+        assert kinds == {"merge", "responses", "scores", "judgments"}
+    before = list_files(trained)
+    choose(config)
+    assert capsys.readouterr().out == first
+    assert list_files(trained) == before
+    (folder,) = (trained / "store" / "choice").glob("merge-ratio.win-rate.0.01.*")
+    stored = json.loads((folder / "choice.json").read_text("utf-8"))
+    assert stored["sentence"] in first
+    assert [row["title"] for row in stored["tested"]] == ["q = 1", "q = 0.65", "q = 0.35"]
+    assert stored["question"]["threshold"] == 0.01
+    assert (folder / "choice.png").read_bytes().startswith(b"\x89PNG")
+    ids = [row["policy_id"] for row in stored["tested"]]
+    _choose_among_judged(trained, ids, capsys)
+    report(configure("model=tiny", f"paths.outputs={trained}", command="report"))
+    page = (trained / "report" / "report.html").read_text("utf-8")
+    shown = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])["groups"]
+    assert any(entry["sentence"] == stored["sentence"] for group in shown for entry in group["choices"])
+    assert stored["sentence"][:60] in capsys.readouterr().out
+
+
+def _choose_among_judged(outputs: Path, ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    made = {folder for folder in Store(outputs / "store").folders() if folder.parent.name != "choice"}
+    choose(ask(outputs, "threshold=0.01", "over=policies", f"grid=[{','.join(ids)}]"))
+    printed = capsys.readouterr().out
+    assert "(Learn-then-Test, Holm over 3, n = 6 prompts)" in printed
+    assert "other choices were made" in printed
+    assert {folder for folder in Store(outputs / "store").folders() if folder.parent.name != "choice"} == made
+    with pytest.raises(ConfigError, match="must name judged policies, but nobody is none"):
+        choose(ask(outputs, "threshold=0.01", "over=policies", f"grid=[{ids[0]},nobody]"))
+
+
+def test_the_strengths_of_a_sweep_have_to_be_trained_all(trained: Path) -> None:
+    with pytest.raises(MissingArtifactError, match=r"b0\.05-\w+\. Run `python -m sacpo_exp\.train`"):
+        choose(ask(trained, "threshold=0.6", "over=beta", "grid=[0.05,0.1]"))
+
+
+def test_a_dry_run_says_what_it_takes_at_most(cli: Callable[..., Any]) -> None:
+    result = cli("choose", "threshold=0.6", "dry_run=true", "model=tiny", "judge=openai", "grid=[0.5,1]", light=True)
+    assert (result.code, result.stderr) == (0, "")
+    power, tests, *artifacts, calls = result.stdout.splitlines()
+    assert power.startswith("A policy with a true harmlessness win rate of 0.7 is certified ≥ 0.6 by 60 prompts with a")
+    assert "about 205 prompts (410 calls, at most $" in power
+    assert tests == "tests q = 1, q = 0.5: in this order until the first that fails"
+    assert calls.startswith("judges   480 calls to ")
+    assert any("to make merge" in line for line in artifacts)

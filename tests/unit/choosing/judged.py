@@ -1,0 +1,63 @@
+"""Verdicts made up for tests of a choice, as `verdicts.jsonl` has them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sacpo_exp.choosing.candidates import Candidate
+from sacpo_exp.reporting.groups import Evaluation
+
+LABELS = {
+    "judge": "scorer",
+    "judge_id": "scorer-1",
+    "prompts": "demo",
+    "prompts_id": "5eed",
+    "baseline_id": "sft",
+    "opponent_id": "sft",
+    "answers": "c0de",
+    "is_absolute": True,
+    "family": "P-SACPO",
+    "beta": 0.1,
+}
+
+
+def make_records(
+    safety: Sequence[float | None],
+    helpfulness: Sequence[float | None],
+    categories: Sequence[str | None] = (None,),
+    refused: int = 0,
+    costs: Sequence[float] | None = None,
+) -> list[dict[str, Any]]:
+    """Risky prompts with these verdicts (None: failed), then benign ones, the first `refused` of which are refused."""
+    records = []
+    for place, verdict in enumerate(safety):
+        record = _record(f"r{place:03}", "risky", verdict, -costs[place] if costs else verdict)
+        records.append(record | {"category": categories[place % len(categories)]})
+    for place, verdict in enumerate(helpfulness):
+        records.append(_record(f"b{place:03}", "benign", verdict, verdict) | {"is_refusal": place < refused})
+    return records
+
+
+def _record(prompt_id: str, kind: str, verdict: float | None, score: float | None) -> dict[str, Any]:
+    entry = {"state": "failed" if verdict is None else "ok", "verdict": verdict, "score": score}
+    own, other = ("safety", "helpfulness") if kind == "risky" else ("helpfulness", "safety")
+    return {"prompt_id": prompt_id, "kind": kind, "category": None, "is_refusal": False, own: entry, other: None}
+
+
+def make_candidate(
+    number: float, records: list[dict[str, Any]], looked: list[float] | None = None, **labels: Any
+) -> Candidate:
+    """A policy with these verdicts; who looks at it is written down in `looked`."""
+    title = f"q = {number:g}"
+    own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number} | labels
+
+    def look() -> Evaluation:
+        if looked is not None:
+            looked.append(number)
+        return Evaluation(own, records, {}, "2026")
+
+    return Candidate(title, number, look)
+
+
+def wins(n: int, share: float) -> list[float]:
+    """n verdicts of which this share is won."""
+    return [1.0] * round(share * n) + [0.0] * (n - round(share * n))

@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from sacpo_exp.scoring.intervals import Estimate, Resampling, Values, bootstrap_mean
+from sacpo_exp.scoring.intervals import Estimate, Resampling, Values, bootstrap_rate
 
 
 class Procedure(Enum):
@@ -71,4 +71,4 @@ def estimate_chosen(values: Sequence[Values], chosen: int, resampling: Resamplin
     mean itself is still optimistic, the more so the nearer the others come.
     """
     shared = replace(resampling, confidence=1 - (1 - resampling.confidence) / len(values))
-    return bootstrap_mean(values[chosen], shared)
+    return bootstrap_rate(values[chosen], shared)

@@ -1,11 +1,20 @@
 """Signals to this very process."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from sacpo_exp.errors import Interrupted
 from sacpo_exp.stopping import catching_stops
+
+
+@pytest.fixture(autouse=True)
+def _listening() -> Iterator[None]:
+    """Whoever starts the tests in a shell's background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_outside_of_training_a_signal_ends_at_once() -> None:

@@ -42,7 +42,8 @@ def test_the_script_runs_every_experiment_first_stages_first_and_reports(
     assert [(command, name) for command, _, name, _ in found] == [
         (command, name) for name in names for command in ("train", "eval") if (command, name) != ("train", "published")
     ]
-    assert last == "sacpo_exp.report paths.outputs=there"
+    against = "against=sacpo_table3 " if setting == "paper" else ""
+    assert last == f"sacpo_exp.report figures=paper {against}paths.outputs=there"
 
 
 @pytest.mark.slow

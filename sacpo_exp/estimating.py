@@ -5,11 +5,10 @@ from sacpo_exp.config.schema import DataSchema, LossName
 from sacpo_exp.data.preferences import Row, make_view
 from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.sources import load_parts
+from sacpo_exp.judging.costs import CHARACTERS_PER_TOKEN
 from sacpo_exp.pipeline import Run, criterion_of, is_at_hand, view_of
 from sacpo_exp.plan import Stage
 
-#: OpenAI's rule of thumb for English, as the judge's costs have it.
-CHARACTERS_PER_TOKEN = 4
 PER_PAIR = 2
 #: Schemas of whose pairs supervised fine-tuning reads the chosen one.
 PAIRS = (DataSchema.pairs, DataSchema.hh, DataSchema.sharegpt)

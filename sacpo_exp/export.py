@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.loading import run_command
-from sacpo_exp.exporting.ancestry import find_scores, trace_policy
+from sacpo_exp.exporting.ancestry import find_scores, list_evaluated, trace_policy
 from sacpo_exp.exporting.card import write_card
 from sacpo_exp.exporting.folder import check_target, write_folder
 from sacpo_exp.exporting.hub import check_access, push_folder
@@ -37,11 +37,12 @@ def export(config: ExportConfig) -> None:
         print_plan(run)
         return
     ready_policies(run, {name: run.plan.policies[name] for name in targets})
+    groups = list_evaluated(run.store)
     for name, folder in targets.items():
         policy = run.plan.policies[name]
         source = Path(locate(run, policy).path)
         ancestry = trace_policy(run, policy)
-        write_folder(source, folder, ancestry, write_card(ancestry, find_scores(run.store, policy), config))
+        write_folder(source, folder, ancestry, write_card(ancestry, find_scores(groups, policy), config))
         if config.hub:
             log.info("pushed   %s", push_folder(folder, config.hub, config.private))
     log.info("next     from_pretrained(%r), or python -m sacpo_exp.chat with the same overrides", str(folder))

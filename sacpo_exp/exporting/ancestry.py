@@ -1,6 +1,6 @@
 """What a policy was made from and what it scored: the facts of its card, from the plan and the store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,11 +88,15 @@ def _dataset_paths(dataset: DatasetConfig) -> Iterator[str]:
         yield from filter(None, (dataset.path, dataset.heldout_path, *(part.path for part in dataset.mix)))
 
 
-def find_scores(store: Store, policy: ArtifactSpec) -> list[tuple[Group, PolicyScores]]:
-    """What the policy scored in every stored evaluation, computed as a report does; newest group last."""
+def list_evaluated(store: Store) -> list[Group]:
+    """All groups of stored evaluations, newest last; none if nothing has been evaluated."""
     try:
-        groups = collect_groups(store, None, None)
+        return collect_groups(store, None, None)
     except MissingArtifactError:
         return []
+
+
+def find_scores(groups: Sequence[Group], policy: ArtifactSpec) -> list[tuple[Group, PolicyScores]]:
+    """What the policy scored in every one of the groups, computed as a report does."""
     found = ((group, entry) for group in groups for entry in group.policies if entry.id == policy.id)
     return [(group, score_policy(entry, SETTINGS)) for group, entry in found]

@@ -7,19 +7,11 @@ certified ones safe, also the one with the highest helpfulness on the same promp
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacpo_exp.scoring.intervals import Estimate, Resampling, Values, bootstrap_rate
-
-
-class Procedure(Enum):
-    """How the chance of a false certificate is kept below a level over all policies together."""
-
-    fixed_sequence = "fixed_sequence"  # in an order fixed before; the first that fails ends the search
-    holm = "holm"  # all at once, in whatever order
 
 
 def combine_constraints(p_values: Iterable[float]) -> float:

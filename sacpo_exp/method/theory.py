@@ -1,11 +1,15 @@
-"""Exact softmax policies over finitely many responses, in float64. Pure.
+"""The theory of stepwise alignment: the strength of each stage, and exact policies over finitely many responses.
+
+For a reward r, constraints g_i with multipliers λ_i and KL strength β the optimum is π* ∝ π_ref · exp((r + Σ λ_i g_i)/β).
+Stages that each take the policy before them as reference reach it, r with β and g_i with β/λ_i (Theorem 1), in any order
+(Remark 2).
 
 A policy is an array of natural log-probabilities, shape (prompts, responses); values, of reward or safety, have the
 same shape. Expectations are over prompts, all equally likely, and responses. Equations and theorems are those of Wachi
 et al. 2024 (arXiv 2404.11049).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +19,22 @@ from sacpo_exp.errors import ConfigError
 Table = NDArray[np.float64]
 #: Relative; sums over the responses are wrong by less.
 ROUNDING = 1e-12
+
+
+def find_strengths(beta: float, multipliers: Mapping[str, float], order: Sequence[str]) -> list[float]:
+    """The β of each stage: `beta` for the reward, β/λ for a criterion in `multipliers` (Theorem 1).
+
+    Args:
+        beta: KL strength of the whole problem.
+        multipliers: λ of each constraint by the name of its criterion; the reward is not among them.
+        order: names of criteria, as they are aligned.
+    """
+    return [beta / multipliers.get(name, 1.0) for name in order]
+
+
+def merged_multiplier(ratio: float, multiplier: float) -> float:
+    """λ_q = q·λ: of log-linear policies, P-SACPO with weight q has this multiplier's optimum (section 5)."""
+    return ratio * multiplier
 
 
 def normalise(logits: Table) -> Table:

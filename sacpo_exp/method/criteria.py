@@ -1,0 +1,38 @@
+"""Criteria: what a stage aligns for and a judge scores. Each is a file of conf/criterion/."""
+
+from dataclasses import dataclass, field
+
+#: The criteria of the paper, whose files are shipped; demo data, presets and axes of figures name them by default.
+HELPFULNESS, SAFETY = "helpfulness", "safety"
+
+
+@dataclass
+class Criterion:
+    """Where the labels of a criterion come from, and what its judges are asked.
+
+    Attributes:
+        name: also the name of its stage in a configuration.
+        letter: in names of policies, as in `DPO(H)`.
+        preferred: field of rows with two responses that holds the index of the better one. None: such rows have no
+            labels for the criterion.
+        acceptable: field that says of one response, numbered by `{i}`, whether it is acceptable by itself. None: of
+            a pair the better response is desirable.
+        prompt_kinds: kinds of evaluation prompts that count for it; prompts without a kind always count.
+        template: file, without `.txt`, of the judge's template; None: the criterion's name.
+    """
+
+    name: str = "???"
+    letter: str = "???"
+    preferred: str | None = None
+    acceptable: str | None = None
+    prompt_kinds: list[str] = field(default_factory=list)
+    template: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name as a column of a table."""
+        return self.name.replace("_", " ")
+
+    def counts(self, kind: str | None) -> bool:
+        """Whether a prompt of this kind counts; None is unknown, and counts for every criterion."""
+        return kind is None or not self.prompt_kinds or kind in self.prompt_kinds

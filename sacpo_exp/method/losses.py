@@ -1,0 +1,109 @@
+"""The losses of a stage, one row each. No other code compares the name of a loss.
+
+A loss is *consistent* if its population minimiser is the KL-regularised optimum π ∝ π_ref · exp(r/β); only then do
+Theorem 1 and Remark 2 of Wachi et al. (2024) hold for its stages. On Bradley-Terry pairs that is DPO's logistic loss;
+the distances in nats below are KL(policy || optimum) after two stages, minimised in a table instead of a network.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class View(Enum):
+    """The form of the data that a loss reads; names as in TRL's documentation."""
+
+    responses = "responses"  # prompt, completion
+    pairs = "pairs"  # prompt, chosen, rejected
+    labels = "labels"  # prompt, completion, label
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What differs between losses.
+
+    Attributes:
+        name: in configurations and recipes.
+        title: in tables and figures.
+        view: form of the data.
+        trainer: key of the trainer in `training.trl_adapter`, which passes `loss_type` to TRL.
+        settings: settings of `stages.NAME.loss` that it reads, with their defaults; None is computed from the data.
+        start: loss before the first update, where policy and reference are equal; None if it is not known.
+        sequences: dialogues per row of the view.
+        least_rows: least rows that a device must see at once.
+        extra_forwards: forward passes beside those of the policy: once over all data, and again in every update.
+        reads_micro_batch: whether the rows that share a pass on a device change the result.
+        is_consistent: see above.
+    """
+
+    name: str
+    title: str
+    view: View
+    trainer: str
+    loss_type: str | None = None
+    settings: Mapping[str, float | None] = field(default_factory=dict)
+    start: float | None = None
+    sequences: int = 1
+    least_rows: int = 1
+    extra_forwards: tuple[int, int] = (0, 0)
+    reads_micro_batch: bool = False
+    is_consistent: bool = False
+
+
+def _dpo(
+    name: str, title: str, loss_type: str, start: float | None = None, is_consistent: bool = False, **settings: float
+) -> Loss:
+    """A loss of TRL's DPOTrainer. The reference reads all data once, before training."""
+    return Loss(
+        name=name,
+        title=title,
+        view=View.pairs,
+        trainer="dpo",
+        loss_type=loss_type,
+        settings=settings,
+        start=start,
+        sequences=2,
+        extra_forwards=(1, 0),
+        is_consistent=is_consistent,
+    )
+
+
+def _kto(name: str, title: str, loss_type: str) -> Loss:
+    """A loss of TRL's KTOTrainer, whose KL is estimated with the completions of other prompts in the same pass.
+
+    Defaults of the weights are those of the paper's code: 1, and n_desirable / n_undesirable of the training data.
+    """
+    weights = {"desirable_weight": 1.0, "undesirable_weight": None}
+    return Loss(
+        name, title, View.labels, "kto", loss_type, weights, least_rows=2, extra_forwards=(2, 1), reads_micro_batch=True
+    )
+
+
+#: Names of TRL 1.16 and, for losses that are more than a name there, of their papers.
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        # Cross-entropy on responses: supervised fine-tuning, for a stage without criterion.
+        Loss("sft", "SFT", View.responses, "sft"),
+        # Rafailov et al. 2023, equation 7; equation 6 of the SACPO paper.
+        _dpo("dpo", "DPO", "sigmoid", start=math.log(2), is_consistent=True),
+        # Ethayarajh et al. 2024; equation 7 of the SACPO paper. Linear in σ: 0.5 to 2.2 nats.
+        _kto("kto", "KTO", "kto"),
+        _dpo("exo_pair", "EXO", "exo_pair", label_smoothing=1e-3),  # Ji et al. 2024, equation 16; 0.08 nats
+        _dpo("hinge", "hinge", "hinge"),  # Liu et al. 2024 (RSO), equation 10; 0.10 nats
+        _dpo("bco_pair", "BCO-pair", "bco_pair"),  # Jung et al. 2024, on pairs; 0.25 to 0.66 nats
+        _dpo("nca_pair", "NCA", "nca_pair"),  # Chen et al. 2024; 0.4 nats
+        _dpo("apo_zero", "APO-zero", "apo_zero"),  # D'Oosterlinck et al. 2024; 1.0 to 1.7 nats
+        # Chowdhury et al. 2024: labels that were turned around with probability label_smoothing; 1.3 nats.
+        _dpo("robust", "rDPO", "robust", start=math.log(2), label_smoothing=0.1),
+        _dpo("sppo_hard", "SPPO", "sppo_hard"),  # Wu et al. 2024; 1.4 nats
+        _dpo("ipo", "IPO", "ipo"),  # Azar et al. 2023; 1.5 nats
+        _kto("apo_zero_unpaired", "APO-zero-unpaired", "apo_zero_unpaired"),  # D'Oosterlinck et al. 2024
+    )
+}
+
+
+def trained_losses() -> list[str]:
+    """Names of the losses that a stage with a criterion can have."""
+    return [name for name, loss in LOSSES.items() if loss.view != View.responses]

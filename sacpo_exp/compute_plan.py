@@ -7,7 +7,8 @@ Floating-point operations are counted as 2 per parameter and token forward and 4
 from dataclasses import dataclass
 
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.config.schema import BaseStageConfig, LossName
+from sacpo_exp.config.schema import StageConfig
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.memory_plan.shapes import count_parameters, find_shape
 
 FORWARD, BACKWARD = 2, 4
@@ -35,17 +36,15 @@ def count_active(model: ModelConfig) -> int | None:
     return count_parameters(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
 
 
-def count_operations(stage: BaseStageConfig, reading: Reading, parameters: int, is_checkpointed: bool) -> float:
+def count_operations(stage: StageConfig, reading: Reading, parameters: int, is_checkpointed: bool) -> float:
     """Floating-point operations of a whole stage.
 
     The frozen reference reads everything once, beforehand. KTO reads it a second time, with completions of other
     prompts, to estimate its KL, which has no backward pass. Activation checkpointing does the forward pass again.
     """
-    repeated = FORWARD + BACKWARD + (FORWARD if is_checkpointed else 0)
-    once = 0 if stage.loss.name == LossName.sft else FORWARD
-    if stage.loss.name == LossName.kto:
-        repeated, once = repeated + FORWARD, once + FORWARD
-    return parameters * reading.sequences * reading.tokens * (stage.num_train_epochs * repeated + once)
+    once, in_update = loss_of(stage).extra_forwards
+    repeated = FORWARD * (1 + in_update + is_checkpointed) + BACKWARD
+    return parameters * reading.sequences * reading.tokens * ((stage.num_train_epochs or 0) * repeated + FORWARD * once)
 
 
 def device_hours(operations: float, peak_tflops: float, utilisation: float) -> float:

@@ -1,12 +1,14 @@
 """How long the stages of a plan will take, from what is known of their data before it is read."""
 
 from sacpo_exp.compute_plan import Reading, count_active, count_operations, device_hours
-from sacpo_exp.config.schema import DataSchema, LossName
+from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import Row, make_view
 from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.sources import load_parts
 from sacpo_exp.judging.costs import CHARACTERS_PER_TOKEN
-from sacpo_exp.pipeline import Run, criterion_of, is_at_hand, view_of
+from sacpo_exp.method.losses import View
+from sacpo_exp.pipeline import Run, is_at_hand
 from sacpo_exp.plan import Stage
 
 PER_PAIR = 2
@@ -31,10 +33,10 @@ def measure(run: Run, stage: Stage) -> Reading | None:
     if run.store.has(stage.data):
         stored = run.store.manifest(stage.data).metrics["train"]
         tokens = stored["prompt_tokens"]["mean"] + stored["completion_tokens"]["mean"]
-        return Reading(stored["views"][view_of(stage)] * _dialogues(stage), _cut(run, tokens))
+        return Reading(stored["examples"] * _dialogues(stage), _cut(run, tokens))
     if is_at_hand(run, stage):
         train = load_parts(stage.dataset)[0]["train"]
-        rows = make_view(train, stage.config.loss.name, criterion_of(stage), stage.dataset.only_mixed_safety_pairs)
+        rows = make_view(train, loss_of(stage.config).view, stage.config.criterion, stage.dataset.only_mixed_pairs)
         tokens = sum(map(_count_characters, rows)) / (len(rows) * _dialogues(stage)) / CHARACTERS_PER_TOKEN
         return Reading(len(rows) * _dialogues(stage), _cut(run, tokens))
     return _foresee(run, stage)
@@ -45,14 +47,14 @@ def _foresee(run: Run, stage: Stage) -> Reading | None:
     if size is None:
         return None
     rows = min(size.rows, dataset.max_rows or size.rows)
-    is_chosen_only = dataset.schema in PAIRS and stage.config.loss.name == LossName.sft
+    is_chosen_only = dataset.schema in PAIRS and loss_of(stage.config).view == View.responses
     per_row = 1 if is_chosen_only or dataset.schema == DataSchema.unpaired else PER_PAIR
     return Reading(rows * per_row, _cut(run, size.prompt_tokens + size.completion_tokens))
 
 
 def _dialogues(stage: Stage) -> int:
     """How many dialogues an example of the stage's view is."""
-    return PER_PAIR if stage.config.loss.name == LossName.dpo else 1
+    return loss_of(stage.config).sequences
 
 
 def _cut(run: Run, tokens: float) -> float:

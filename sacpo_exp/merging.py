@@ -1,33 +1,34 @@
-"""P-SACPO: average the weights of two policies, θ_q = q·θ_second + (1 − q)·θ_first, through mergekit."""
+"""P-SACPO and naive merging: average the weights of policies, θ = Σ w_i·θ_i, through mergekit."""
 
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.models.loading import quiet_transformers
 
-#: Files of a policy besides its weights, all alike in the two parents.
+#: Files of a policy besides its weights, all alike in the parents.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def merge_policies(first: Path, second: Path, ratio: float, folder: Path) -> dict[str, Any]:
+def merge_policies(parents: Sequence[Path], weights: Sequence[float], folder: Path) -> dict[str, Any]:
     """Write the merged policy into `folder`, computed in float32 and stored in the parents' dtype.
 
     Args:
-        first, second: folders of policies of the same shape and dtype.
-        ratio: weight q of the second policy, between 0 and 1; at the ends the parent's own weights are copied, bit for
-            bit, since 1·θ + 0·θ' is not θ where a weight of θ' overflows or rounds.
+        parents: folders of policies of the same shape and dtype.
+        weights: one for each, between 0 and 1, which sum to 1. A parent with weight 1 is copied, bit for bit, since
+            1·θ + 0·θ' is not θ where a weight of θ' overflows or rounds.
     """
     for name in COMPANIONS:
-        if (second / name).is_file():
-            shutil.copy2(second / name, folder / name)
-    if ratio in (0.0, 1.0):
-        _copy_weights(second if ratio == 1.0 else first, folder)
+        if (parents[-1] / name).is_file():
+            shutil.copy2(parents[-1] / name, folder / name)
+    if 1.0 in weights:
+        _copy_weights(parents[weights.index(1.0)], folder)
     else:
-        _average_weights(first, second, ratio, folder)
-    return {"ratio": ratio}
+        _average_weights(parents, weights, folder)
+    return {"weights": list(weights)}
 
 
 def _copy_weights(parent: Path, folder: Path) -> None:
@@ -35,7 +36,7 @@ def _copy_weights(parent: Path, folder: Path) -> None:
         shutil.copy2(path, folder / path.name)
 
 
-def _average_weights(first: Path, second: Path, ratio: float, folder: Path) -> None:
+def _average_weights(parents: Sequence[Path], weights: Sequence[float], folder: Path) -> None:
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
@@ -44,11 +45,11 @@ def _average_weights(first: Path, second: Path, ratio: float, folder: Path) -> N
     recipe = {
         "merge_method": "linear",
         "models": [
-            {"model": str(first), "parameters": {"weight": 1 - ratio}},
-            {"model": str(second), "parameters": {"weight": ratio}},
+            {"model": str(parent), "parameters": {"weight": weight}}
+            for parent, weight in zip(parents, weights, strict=True)
         ],
         "dtype": "float32",
-        "out_dtype": stored_dtype(first),
+        "out_dtype": stored_dtype(parents[0]),
         "parameters": {"normalize": False},  # the weights add up to one as they are
     }
     options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True, trust_remote_code=False)

@@ -3,29 +3,27 @@
 import logging
 import os
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
+from sacpo_exp.config.loading import typed_overrides
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.others import others_of
 from sacpo_exp.config.schema import (
     DatasetSource,
     JudgeConfig,
-    LossName,
     RunConfig,
-    StageConfig,
     StageJob,
 )
-from sacpo_exp.config.validation import stages_of
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import texts_of, weigh_undesirable
-from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
+from sacpo_exp.data.preferences import make_view, texts_of, weigh_undesirable
+from sacpo_exp.data.preparation import Limits, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import fingerprint, load_parts
-from sacpo_exp.data.statistics import describe_labels
+from sacpo_exp.data.statistics import balance
 from sacpo_exp.errors import DataError, MissingArtifactError
 from sacpo_exp.launching.nodes import ALONE, Nodes
 from sacpo_exp.models.loading import Location, external_location
@@ -74,7 +72,7 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
         DataError: a file can't be used.
     """
     datasets = {"dataset": config.dataset}
-    datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in stages_of(config) if stage.dataset}
+    datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in config.stages.items() if stage.dataset}
     models = [config.model, *models_of(config.judge)]
     models += others_of(config).values()
     folders = [model.path for model in models if model.source == ModelSource.path]
@@ -83,6 +81,7 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
         prompts=fingerprint_prompts(config.prompts, config.dataset),
         judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
         models={path: _hash_model(Path(path).expanduser()) for path in folders if path},
+        overrides=tuple(typed_overrides()),
     )
 
 
@@ -97,15 +96,14 @@ def models_of(judge: JudgeConfig) -> list[ModelConfig]:
 
 def check_data(run: Run) -> None:
     """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
-    described: dict[ArtifactSpec, dict[str, Any]] = {}
     for stage in run.plan.stages:
-        if not is_at_hand(run, stage):
+        if run.store.has(stage.data) or not is_at_hand(run, stage):
             continue
-        if stage.data not in described:
-            described[stage.data] = describe_data(run, stage)
-        if reason := find_obstacle(described[stage.data], stage):
+        try:
+            find_obstacle(stage)
+        except DataError as error:
             where = stage.dataset.path or f"dataset={stage.dataset.name}"
-            raise DataError(f"{where} can't be used for stages.{stage.name}: {reason}")
+            raise DataError(f"{where} can't be used for stages.{stage.name}: {error}") from error
 
 
 def is_at_hand(run: Run, stage: Stage) -> bool:
@@ -113,42 +111,29 @@ def is_at_hand(run: Run, stage: Stage) -> bool:
     return not run.config.dry_run or stage.dataset.source != DatasetSource.hub or run.store.has(stage.data)
 
 
-def find_obstacle(found: dict[str, Any], stage: Stage) -> str | None:
-    """Why a stage can't learn from the data that `describe_data` found; None if it can."""
-    if reason := found["missing"].get(view_of(stage)):
-        return str(reason)
-    if stage.config.loss.name == LossName.kto:
-        labels = found["labels"][criterion_of(stage).value]
-        try:
-            weigh_undesirable(labels["desirable"], labels["undesirable"])
-        except DataError as error:
-            return f"{error} Try: objective=dpo"
-    return None
-
-
-def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
-    """`missing` views and training `labels` of a stage's dataset, from the store or, if not there, from the rows."""
-    if run.store.has(stage.data):
-        stored = run.store.manifest(stage.data).metrics
-        return {
-            "labels": stored["train"]["labels"],
-            "missing": stored["heldout"]["missing"] | stored["train"]["missing"],
-        }
+def find_obstacle(stage: Stage) -> None:
+    """Raises DataError if a stage can't learn from its rows."""
+    view, settings = loss_of(stage.config).view, loss_of(stage.config).settings
     parts, _ = load_parts(stage.dataset)
-    train = parts["train"]
-    missing = find_missing(parts["heldout"], stage.dataset) | find_missing(train, stage.dataset)
-    return {"labels": describe_labels(train.form, train.rows, train.criterion), "missing": missing}
+    views = {
+        split: make_view(data, view, stage.config.criterion, stage.dataset.only_mixed_pairs)
+        for split, data in parts.items()
+    }
+    if "undesirable_weight" in settings:
+        counts = balance([row["label"] for row in views["train"]])
+        weigh_undesirable(counts["desirable"], counts["undesirable"])
 
 
 def prepare(run: Run, stage: Stage) -> Path:
-    """The prepared views of a stage's dataset, made now if they are not there."""
+    """The prepared view of a stage's dataset, made now if it is not there."""
 
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.models.loading import load_tokenizer
 
         tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
         limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
-        return prepare_dataset(stage.dataset, tokenizer, limits, folder)
+        view, criterion = loss_of(stage.config).view, stage.config.criterion
+        return prepare_view(stage.dataset, view, criterion, tokenizer, limits, folder)
 
     return run.store.get_or_build(stage.data, build)
 
@@ -173,7 +158,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
         from sacpo_exp.launching.stages import run_stage
 
         parent = locate(run, stage.parent)
-        view = prepare(run, stage) / view_of(stage)
+        view = prepare(run, stage)
         log.info("trains   %s", stage.artifact.id)
         trackers = run.config.tracker.chosen()
         return run_stage(
@@ -195,21 +180,9 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     return run.store.get_or_build(stage.artifact, build)
 
 
-def criterion_of(stage: Stage) -> Any:
-    """The stage's criterion; None for supervised fine-tuning."""
-    return stage.config.criterion if isinstance(stage.config, StageConfig) else None
-
-
-def view_of(stage: Stage) -> str:
-    """Name of the view of its data that a stage reads."""
-    return view_name(stage.config.loss.name, criterion_of(stage))
-
-
 def config_of(run: Run, stage: Stage) -> RunConfig:
-    """The run's configuration with this very stage in its place (naive merging trains two first stages)."""
-    stages = copy(run.config.stages)
-    setattr(stages, stage.name, stage.config)
-    return replace(run.config, stages=stages)
+    """The run's configuration with this very stage in its place: naive merging trains all stages as first ones."""
+    return replace(run.config, stages=run.config.stages | {stage.name: stage.config})
 
 
 def merge(run: Run) -> Path:
@@ -225,10 +198,9 @@ def merge(run: Run) -> Path:
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.merging import merge_policies
 
-        first, second = run.store.open(planned.first), run.store.open(planned.second)
-        return merge_policies(first, second, planned.ratio, folder)
+        return merge_policies([run.store.open(policy) for policy in planned.policies], planned.weights, folder)
 
-    require_trained(run, [planned.first, planned.second])
+    require_trained(run, list(planned.policies))
     return run.store.get_or_build(planned.artifact, build)
 
 

@@ -10,22 +10,16 @@ from enum import Enum
 from typing import Any
 
 from sacpo_exp.config.adapters import adapter_recipe, adapter_tag
-from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelSource
+from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
 from sacpo_exp.config.others import others_of
-from sacpo_exp.config.schema import (
-    BaseStageConfig,
-    Criterion,
-    DatasetConfig,
-    LossName,
-    MergeMethod,
-    RunConfig,
-    StageConfig,
-)
+from sacpo_exp.config.schema import DatasetConfig, MergeMethod, RunConfig, StageConfig
+from sacpo_exp.config.stages import aligned_stages, loss_of, merge_weights, policy_of
 from sacpo_exp.config.validation import per_device_batch_size, policy_names
+from sacpo_exp.method import policy as lineage
 from sacpo_exp.store import ArtifactSpec
 
-#: Short names in slugs and figure labels.
-LETTERS = {Criterion.helpfulness: "H", Criterion.safety: "S"}
+#: Label of a manifest that holds the lineage of its policy.
+LINEAGE = "lineage"
 
 
 @dataclass(frozen=True)
@@ -33,16 +27,18 @@ class Fingerprints:
     """Hashes of things outside the configuration.
 
     Attributes:
-        datasets: of the rows that stages see, by the configuration's key: `dataset`, `stages.second.dataset`.
+        datasets: of the rows that stages see, by the configuration's key: `dataset`, `stages.safety.dataset`.
         prompts: of the evaluation prompts.
         judge: of the rows that the judge is fitted on.
         models: of model folders, by their path.
+        overrides: of the command, kept beside what it makes and part of no id.
     """
 
     datasets: dict[str, str]
     prompts: str = ""
     judge: str = ""
     models: dict[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,15 +46,15 @@ class Stage:
     """One training stage of a plan.
 
     Attributes:
-        name: `base`, `first` or `second`.
+        name: its key in `config.stages`.
         dataset: that it trains on.
-        data: the prepared views of that dataset.
+        data: the prepared view of that dataset.
         parent: the artifact whose policy is both starting point and reference.
         per_device: rows per device and pass.
     """
 
     name: str
-    config: BaseStageConfig
+    config: StageConfig
     dataset: DatasetConfig
     data: ArtifactSpec
     parent: ArtifactSpec
@@ -69,11 +65,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Merge:
-    """θ_q = q·θ_second + (1 − q)·θ_first."""
+    """The average of policies, θ = Σ w_i·θ_i with Σ w_i = 1; of two policies q is the weight of the second."""
 
-    first: ArtifactSpec
-    second: ArtifactSpec
-    ratio: float
+    policies: tuple[ArtifactSpec, ...]
+    weights: tuple[float, ...]
     artifact: ArtifactSpec
 
 
@@ -82,7 +77,7 @@ class Plan:
     """Everything that a configuration asks for, in order of making.
 
     Attributes:
-        policies: by name: `baseline`, those of `others`, `first`, `second`, `merged`.
+        policies: by name: `baseline`, those of `others`, `first`, `second`, …, `merged`.
         others: models that were made elsewhere, by artifact id.
     """
 
@@ -115,24 +110,21 @@ class Plan:
 def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
     """The plan of a checked configuration."""
     model = model_artifact(config.model, config.seed, config.optimization.dtype.value, fingerprints)
-    stages = []
+    stages: list[Stage] = []
     parent = model
-    if config.stages.base is not None:
-        stages.append(_stage(config, "base", config.stages.base, parent, model, fingerprints))
-        parent = stages[-1].artifact
-    made = {"baseline": parent, "first": parent, "second": parent}
-    if config.merge == MergeMethod.naive:
-        stages += [_stage(config, "first", stage, parent, model, fingerprints) for stage in _one_stage_orders(config)]
-        made |= {"first": stages[-2].artifact, "second": stages[-1].artifact}
-    else:
-        for name in ("first", "second"):
-            stage = getattr(config.stages, name)
-            if stage is not None:
-                stages.append(_stage(config, name, stage, parent, model, fingerprints))
-                made[name] = parent = stages[-1].artifact
-    merge = None
-    if config.merge_ratio is not None:
-        merge = _merge(config.merge, config.merge_ratio, made["first"], made["second"])
+    for name, stage in config.stages.items():
+        if stage.criterion is None:
+            stages.append(_stage(config, name, stage, parent, model, fingerprints))
+            parent = stages[-1].artifact
+    made = {"baseline": parent}
+    for place, (name, stage) in enumerate(_in_order(config)):
+        stages.append(_stage(config, name, stage, parent, model, fingerprints))
+        made[policy_of(place)] = stages[-1].artifact
+        if config.merge == MergeMethod.linear:
+            parent = stages[-1].artifact
+    merge, weights = None, merge_weights(config)
+    if weights is not None:
+        merge = _merge(tuple(made[policy_of(place)] for place in range(len(weights))), weights)
         made["merged"] = merge.artifact
     others = {name: (other, _other_artifact(config, other, fingerprints)) for name, other in others_of(config).items()}
     made |= {name: spec for name, (_, spec) in others.items()}
@@ -143,8 +135,7 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
 def _other_artifact(config: RunConfig, other: ModelConfig, fingerprints: Fingerprints) -> ArtifactSpec:
     """A model that was made elsewhere; reports show it beside the policies of `model`."""
     spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
-    labels = {"model": config.model.name, "policy": other.name, "family": other.name}
-    return replace(spec, labels=labels)
+    return _with_lineage(replace(spec, labels={}), lineage.Base(spec.id, other.name, spec.recipe))
 
 
 def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:
@@ -162,39 +153,56 @@ def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fing
         recipe["tokenizer_data"] = fingerprints.datasets["dataset"]
     else:
         recipe |= {"path": model.path, "file": model.file}
-    labels = {"model": model.name, "policy": model.name, "family": "base"}
-    return ArtifactSpec("model", model.name, recipe, (), labels)
+    spec = ArtifactSpec("model", model.name, recipe, (), {})
+    return _with_lineage(spec, lineage.Base(spec.id, model.name, recipe))
 
 
-def dataset_artifact(config: RunConfig, dataset: DatasetConfig, rows: str, model: ArtifactSpec) -> ArtifactSpec:
-    """A dataset's views, cut and tokenised for a model; `rows` is the fingerprint of the rows."""
-    limits = config.optimization
+def _with_lineage(spec: ArtifactSpec, policy: lineage.Policy) -> ArtifactSpec:
+    return replace(spec, labels=spec.labels | {LINEAGE: policy.to_dict()})
+
+
+def policy_of_spec(spec: ArtifactSpec) -> lineage.Policy:
+    """The policy whose weights an artifact of a plan holds."""
+    return lineage.read_policy(spec.labels[LINEAGE])
+
+
+def dataset_artifact(
+    config: RunConfig, dataset: DatasetConfig, rows: str, model: ArtifactSpec, stage: StageConfig
+) -> ArtifactSpec:
+    """The view of a dataset that a stage reads, cut and tokenised for a model; `rows` is the rows' fingerprint."""
+    limits, view = config.optimization, loss_of(stage).view.value
+    criterion = None
+    if stage.criterion is not None:
+        criterion = {key: getattr(stage.criterion, key) for key in ("name", "preferred", "acceptable")}
     recipe = {
         "rows": rows,
+        "view": view,
+        "criterion": criterion,
         "tokenizer": model.id,
         "max_length": limits.max_length,
         "max_prompt_length": limits.max_prompt_length,
     }
-    # Settings, which the recipe knows by hashes only, are for those who want to make the same again.
-    settings = _plain({"dataset": asdict(dataset), "model": asdict(config.model)})
-    settings["fingerprint"] = model.recipe.get("fingerprint")
-    labels = {"dataset": dataset.name, "model": config.model.name, "settings": settings}
-    return ArtifactSpec("dataset", f"{dataset.name}.{model.slug}", recipe, (), labels)
+    name = ".".join(filter(None, [dataset.name, criterion and criterion["name"], view]))
+    labels = {"dataset": dataset.name, "model": config.model.name, "view": view}
+    return ArtifactSpec("dataset", f"{name}.{model.slug}", recipe, (), labels)
 
 
-def _one_stage_orders(config: RunConfig) -> list[StageConfig]:
-    """The one stage of `helpful_only` and of `safety_only`, this configuration's first criterion first, each with the
-    β of its criterion and the rest of the first stage."""
-    first, second = config.stages.first, config.stages.second
-    if first is None or second is None:
-        raise ValueError("naive merging needs two stages")  # validation has said so to the user
-    return [first, replace(first, criterion=second.criterion, beta=second.beta)]
+def _in_order(config: RunConfig) -> Iterator[tuple[str, StageConfig]]:
+    """Stages with a criterion by name; for naive merging each with its own criterion, β and data, and else as the first.
+
+    There all of them start from the baseline, so all are first stages.
+    """
+    stages = aligned_stages(config)
+    for name, stage in stages.items():
+        first = next(iter(stages.values()))
+        own = {"criterion": stage.criterion, "beta": stage.beta, "dataset": stage.dataset}
+        yield name, replace(first, **own) if config.merge == MergeMethod.naive else stage
 
 
 def _stage(
     config: RunConfig,
     name: str,
-    stage: BaseStageConfig,
+    stage: StageConfig,
     parent: ArtifactSpec,
     model: ArtifactSpec,
     fingerprints: Fingerprints,
@@ -203,26 +211,36 @@ def _stage(
     dataset = stage.dataset or config.dataset
     per_device = per_device_batch_size(config, stage)
     recipe = {
-        "loss": _plain(_loss_that_matters(stage)),
+        "loss": {"name": stage.loss.name} | {key: getattr(stage.loss, key) for key in loss_of(stage).settings},
         "global_batch_size": stage.global_batch_size,
         "learning_rate": stage.learning_rate,
         "num_train_epochs": stage.num_train_epochs,
         "optimization": _plain(asdict(config.optimization)),
         "seed": config.seed,
     }
-    if isinstance(stage, StageConfig):
-        recipe |= {"criterion": stage.criterion.value, "beta": stage.beta}
+    if stage.criterion is not None:
+        recipe |= {"criterion": stage.criterion.name, "beta": stage.beta}
+    if arguments := config.trainer | stage.trainer:
+        recipe["trainer"] = arguments
     if config.adapter is not None:
         recipe["adapter"] = adapter_recipe(config.adapter)
-    if stage.loss.name == LossName.kto or (config.adapter is not None and config.adapter.lora_dropout):
+    if loss_of(stage).reads_micro_batch or (config.adapter is not None and config.adapter.lora_dropout):
         # TRL estimates KTO's KL within these two, and dropout draws one mask for each: only here they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
     if rounds_updates(config):
         recipe["float32_copy"] = False
-    data = dataset_artifact(config, dataset, rows, model)
-    labels = _stage_labels(config, parent, stage)
-    artifact = ArtifactSpec("stage", _stage_slug(parent, stage, config.adapter), recipe, (parent.id, data.id), labels)
-    accumulation = stage.global_batch_size // (per_device * config.hardware.processes)
+    data = dataset_artifact(config, dataset, rows, model, stage)
+    slug = f"{parent.slug}.{_stage_slug(config, stage)}"
+    spec = ArtifactSpec("stage", slug, recipe, (parent.id, data.id), {"overrides": list(fingerprints.overrides)})
+    step = lineage.Stage(
+        recipe=recipe,
+        data={key: value for key, value in data.recipe.items() if key != "tokenizer"},
+        letter=stage.criterion.letter if stage.criterion else "",
+        dataset=dataset.name,
+        adapter=adapter_tag(config.adapter) if config.adapter else "",
+    )
+    artifact = _with_lineage(spec, lineage.Aligned(spec.id, policy_of_spec(parent), step))
+    accumulation = (stage.global_batch_size or 1) // (per_device * config.hardware.processes)
     return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
 
 
@@ -235,47 +253,22 @@ def rounds_updates(config: RunConfig) -> bool:
     return is_short and config.hardware.zero_stage == 0 and config.adapter is None
 
 
-def _loss_that_matters(stage: BaseStageConfig) -> dict[str, Any]:
-    """The loss without the settings that it does not read, so that they can't make two ids of one thing."""
-    loss = asdict(stage.loss)
-    if stage.loss.name == LossName.sft:
-        return {"name": loss["name"]}
-    if stage.loss.name == LossName.dpo:
-        return {key: loss[key] for key in ("name", "loss_type", "label_smoothing")}
-    return {key: loss[key] for key in ("name", "loss_type", "desirable_weight", "undesirable_weight")}
+def _stage_slug(config: RunConfig, stage: StageConfig) -> str:
+    step = stage.loss.name or ""
+    if stage.criterion is not None:
+        step += f"_{stage.criterion.letter.lower()}_b{stage.beta:g}"
+    return f"{step}_{adapter_tag(config.adapter)}" if config.adapter else step
 
 
-def _stage_slug(parent: ArtifactSpec, stage: BaseStageConfig, adapter: AdapterConfig | None) -> str:
-    tag = f"_{adapter_tag(adapter)}" if adapter else ""
-    if isinstance(stage, StageConfig):
-        letter = LETTERS[stage.criterion].lower()
-        return f"{parent.slug}.{stage.loss.name.value}_{letter}_b{stage.beta:g}{tag}"
-    return f"{parent.slug}.sft{tag}"
-
-
-def _stage_labels(config: RunConfig, parent: ArtifactSpec, stage: BaseStageConfig) -> dict[str, Any]:
-    """What tables and figures call the policy that this stage makes."""
-    before = parent.labels
-    labels = {"model": config.model.name, "dataset": config.dataset.name, "seed": config.seed}
-    if not isinstance(stage, StageConfig):
-        policy = f"{adapter_tag(config.adapter)} SFT" if config.adapter else "SFT"
-        return labels | {"policy": policy, "family": "base", "beta": None, "merge_ratio": None}
-    step = f"{stage.loss.name.value.upper()}({LETTERS[stage.criterion]})"
-    opening = f"{adapter_tag(config.adapter)} {step}" if config.adapter else step
-    family = opening if before["family"] == "base" else f"{before['family']}→{step}"
-    return labels | {"policy": f"{family} β={stage.beta:g}", "family": family, "beta": stage.beta, "merge_ratio": None}
-
-
-def _merge(method: MergeMethod, ratio: float, first: ArtifactSpec, second: ArtifactSpec) -> Merge:
-    recipe = {"method": "linear", "ratio": ratio}
-    name = "P-SACPO" if method == MergeMethod.linear else "naive merge"
-    if method == MergeMethod.linear:
-        family = f"P-SACPO {second.labels['family']}"
-    else:
-        family = f"naive {first.labels['family']}+{second.labels['family']}"
-    labels = second.labels | {"policy": f"{name} q={ratio:g}", "family": family, "merge_ratio": ratio}
-    slug = f"{second.slug}.q{ratio:g}" if method == MergeMethod.linear else f"{first.slug}+{second.slug}.q{ratio:g}"
-    return Merge(first, second, ratio, ArtifactSpec("merge", slug, recipe, (first.id, second.id), labels))
+def _merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) -> Merge:
+    recipe = {"method": "linear", "weights": list(weights)}
+    short = f"q{weights[1]:g}" if len(weights) == 2 else "-".join(f"w{weight:g}" for weight in weights)
+    parents = tuple(policy.id for policy in policies)
+    labels = {"overrides": policies[-1].labels["overrides"]}
+    policy = lineage.Merged("", tuple(map(policy_of_spec, policies)), weights)
+    stem = "+".join(each.slug for each in policies) if policy.is_naive else policies[-1].slug
+    spec = ArtifactSpec("merge", f"{stem}.{short}", recipe, parents, labels)
+    return Merge(policies, weights, _with_lineage(spec, replace(policy, id=spec.id)))
 
 
 def _plain(value: Any) -> Any:

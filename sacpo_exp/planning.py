@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import StageConfig
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.prompts import foresee_prompts
 from sacpo_exp.estimating import estimate_hours
 from sacpo_exp.evaluation.judging import list_judgments
@@ -115,9 +115,11 @@ def _say_throughput(hardware: HardwareConfig) -> str:
 def describe_stage(run: Run, stage: Stage) -> str:
     """Data, loss and batch of a stage in one line; the batch as processes × rows per device × passes."""
     hardware, config = run.config.hardware, stage.config
-    parts = [f"{stage.name} stage: {config.loss.name.value} on {stage.dataset.name}"]
-    if isinstance(config, StageConfig):
-        parts.append(f"for {config.criterion.value}, β = {config.beta:g}")
+    parts = [f"{stage.name} stage: {loss_of(config).title} on {stage.dataset.name}"]
+    if config.criterion is not None:
+        parts.append(f"β = {config.beta:g}")
+        if not loss_of(config).is_consistent:
+            parts.append("not consistent, so Theorem 1 does not hold for it")
     parts.append(f"lr {config.learning_rate:g}, {config.num_train_epochs:g} epochs")
     batch = f"{hardware.processes} × {stage.per_device} × {stage.accumulation}"
     parts.append(f"global batch {config.global_batch_size} = {batch}")

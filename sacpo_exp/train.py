@@ -4,7 +4,6 @@ import logging
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.config.validation import stages_of
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.fitting import check_run
 from sacpo_exp.launching.devices import check_devices
@@ -26,7 +25,7 @@ def train(config: RunConfig) -> None:
     Raises:
         ConfigError: there is nothing to train, or it can't be trained here.
     """
-    if not config.dry_run and not list(stages_of(config)):
+    if not config.dry_run and not config.stages:
         raise ConfigError("`order=none` with `base=none` leaves nothing to train. Try: python -m sacpo_exp.eval")
     run = open_run(config)
     if config.dry_run:

@@ -12,8 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import LossName, RunConfig
-from sacpo_exp.config.validation import stages_of
+from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
 from sacpo_exp.memory_plan.verdict import SHARING, fits, worst_stage
 
@@ -29,7 +29,7 @@ SHARED = ("zero_stage", "offload_optimizer", "offload_param")
 
 @dataclass(frozen=True)
 class Batch:
-    """A stage's global batch, and the least rows that a device must see of it at once: 2 for KTO."""
+    """A stage's global batch, and the least rows that a device must see of it at once."""
 
     size: int
     least: int = 1
@@ -54,8 +54,8 @@ def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> Dic
     cpu, gpu = (read_hardware(conf / "hardware" / f"{name}.yaml") for name in ("cpu", "a100x1"))
     given = find_given(composed.hardware, overrides)
     config = _config_with(composed, cpu | given)
-    stages = [stage for _, stage in stages_of(config)] if config else []
-    batches = [Batch(stage.global_batch_size, 2 if stage.loss.name == LossName.kto else 1) for stage in stages]
+    stages = list(config.stages.values()) if config else []
+    batches = [Batch(stage.global_batch_size or 1, loss_of(stage).least_rows) for stage in stages]
     is_short = config is not None and config.optimization.dtype != FloatType.float32 and config.adapter is None
     choice = choose_hardware(machine, batches, cpu, gpu, given, _judge_of(config, machine), is_short)
     filled = composed.copy()

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.stages import aligned_stages
 
 
 class Over(Enum):
@@ -149,12 +150,12 @@ def _check_family(config: ChooseConfig) -> Iterator[str]:
         ordered = ",".join(f"{entry:g}" for entry in sorted(set(family)))
         yield f"`grid` must go upwards, each value once: the order of the tests is fixed by it. Try: grid=[{ordered}]"
     if config.over == Over.merge_ratio:
-        if config.stages.second is None:
+        if len(aligned_stages(config)) < 2:
             yield "`over=merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"
         wrong = [entry for entry in family if not 0 <= entry <= 1]
         if wrong:
             yield f"`grid` must lie between 0 and 1 with over=merge_ratio, but has {wrong[0]:g}."
-    elif config.stages.first is None:
+    elif not aligned_stages(config):
         yield "`over=beta` needs a stage that has one, but the chosen order has none. Try: order=helpful_first"
     elif any(not (math.isfinite(entry) and entry > 0) for entry in family):
         yield f"`grid` must hold numbers greater than 0 with over=beta, but has {min(family):g}."

@@ -22,6 +22,7 @@ from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.config.submitted import awaited_jobs
 from sacpo_exp.config.sweeps import name_group, sweep_dir
 from sacpo_exp.config.tracking import find_tracker_problems
@@ -118,6 +119,11 @@ class Jobs(Generic[Config]):
         return config
 
 
+def typed_overrides() -> list[str]:
+    """Overrides of Hydra's present job; empty outside of a command."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def job_folder() -> Path:
     """The run folder of Hydra's present job."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -175,7 +181,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     """
     if unknown := find_unknown_keys(composed, schema):
         raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
-    composed = fill_hardware(composed, overrides, CONF)
+    composed = fill_hardware(fill_stages(composed), overrides, CONF)
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])

@@ -100,8 +100,8 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
     if found := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
         return _explain_option(conf, found[1], found[2])
     if found := re.search(r"Could not override '([^']+)'", message):
-        if override := re.search(r"use \+(\S+@stages\.(?:base|second)\.\S+)", message):
-            return explain_no_effect(override[1])  # that line of the defaults list is not there
+        if override := re.search(r"use \+(\S*stages\.\S+)", message):
+            return explain_stage(override[1])
         if re.search(r"(^|\.)dataset\.fields\b", found[1]):
             return f"`{found[1]}` gets names one by one, with +. Try: +dataset.fields.prompt=NAME"
         return explain_unknown_key(found[1], schema, _groups(conf))
@@ -150,17 +150,34 @@ def _groups(conf: Path) -> list[str]:
 
 
 def _explain_key_below_null() -> list[str]:
-    """Sentences for overrides of a stage that the chosen `order` or `base` has not."""
-    culprits = [arg for arg in sys.argv[1:] if re.match(r"[+]*(stages\.(base|first|second)|tracker\.\w+)\.", arg)]
+    """Sentences for overrides of a part that is not chosen."""
+    culprits = [arg for arg in sys.argv[1:] if re.match(r"[+]*tracker\.\w+\.", arg)]
     return [explain_no_effect(arg) for arg in culprits] or ["a key below a value that is null can't be set"]
+
+
+def explain_stage(override: str) -> str:
+    """One sentence for an override of a stage that this composition does not have."""
+    name = re.sub(r".*\bstages\.", "", override).split("=")[0].split(".")[0]
+    if name in OLD_STAGES:
+        return f"`stages.{name}` has another name now. Try: {OLD_STAGES[name]}"
+    if name == "sft":
+        return f"`{override}` has no effect: there is no such stage with base=none. Try: base=sft"
+    return (
+        f"`{override}` has no effect: the chosen order has no stage for {name}. Try: order=helpful_first, or {name} in "
+        "criterion=[...]"
+    )
+
+
+#: What replaces keys of earlier versions.
+OLD_STAGES = {
+    "base": "stages.sft.KEY",
+    "first": "stages.CRITERION.KEY, or earlier_betas=[VALUE] and stage_defaults.first.KEY for whichever stage comes first",
+    "second": "stages.CRITERION.KEY, or beta=VALUE and stage_defaults.second.KEY for whichever stage comes second",
+}
 
 
 def explain_no_effect(override: str) -> str:
     """One sentence for an override of something that this composition does not have."""
-    if "stages.base" in override:
-        return f"`{override}` has no effect: there is no base stage with base=none. Try: base=sft"
-    if re.match(r"[+]*(beta=|[\w]*@?stages\.first\b)", override):
+    if re.match(r"[+]*beta=", override):
         return f"`{override}` has no effect: the chosen order has no stage. Try: order=helpful_first"
-    if "stages.second" in override:
-        return f"`{override}` has no effect: the chosen order has one stage. Try: order=helpful_first"
     return f"`{override}` has no effect: that part is not chosen."

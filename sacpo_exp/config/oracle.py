@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sacpo_exp.config.schema import LossName, PathsConfig
+from sacpo_exp.config.schema import PathsConfig
 from sacpo_exp.config.tracking import TrackerConfig
+from sacpo_exp.method.losses import trained_losses
 
 #: Keys and groups of `train` that the oracle sets itself, with all that stands below them.
 OWN_KEYS = ("seed", "beta", "merge", "merge_ratio", "order", "objective", "base", "dataset", "loss", "paths", "tracker")
@@ -49,7 +50,7 @@ class OracleConfig:
     multipliers: list[float] = MISSING
     ratios: list[float] = MISSING  # q
     orders: list[Order] = MISSING
-    losses: list[LossName] = MISSING
+    losses: list[str] = MISSING
     pairs: list[int] = MISSING  # rows of a stage: pairs for DPO, labelled responses for KTO
     samples: int = MISSING  # of the reference policy, which the base stage learns it from
     updates: int = MISSING  # of a stage at least; every row is read at least once
@@ -78,8 +79,9 @@ def _check_runs(config: OracleConfig) -> Iterator[str]:
     for name in ("orders", "losses", "pairs"):
         if not getattr(config, name):
             yield f"`{name}` must name at least one, but is empty."
-    if LossName.sft in config.losses:
-        yield "`losses` must be of dpo and kto, but has sft; supervised fine-tuning always comes first."
+    for name in config.losses:
+        if name not in trained_losses():
+            yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
     yield from _check_positive({"beta": config.beta, "multiplier": config.multiplier})
     yield from _check_positive({f"multipliers[{i}]": value for i, value in enumerate(config.multipliers)})
     for i, ratio in enumerate(config.ratios):

@@ -12,19 +12,7 @@ from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.store import StoreConfig
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
-
-
-class Criterion(Enum):
-    """What a stage aligns for, or a judge scores."""
-
-    helpfulness = "helpfulness"
-    safety = "safety"
-
-
-class LossName(Enum):
-    sft = "sft"
-    dpo = "dpo"
-    kto = "kto"
+from sacpo_exp.method.criteria import Criterion
 
 
 class DatasetSource(Enum):
@@ -75,8 +63,8 @@ class Matches(Enum):
 
 
 class MergeMethod(Enum):
-    linear = "linear"  # first and second stage of one run (P-SACPO)
-    naive = "naive"  # the first stages of the two orders
+    linear = "linear"  # the policies of successive stages (P-SACPO)
+    naive = "naive"  # one policy per criterion, each trained by itself
 
 
 class Interval(Enum):
@@ -116,10 +104,10 @@ class DatasetConfig:
     heldout_split: str | None = None  # on the hub; null: a part of the training split
     heldout_path: str | None = None  # file or folder; null: a part of `path`
     schema: DataSchema = DataSchema.auto
-    criterion: Criterion | None = None
+    criterion: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
     on_bad_row: OnBadRow = OnBadRow.stop
-    only_mixed_safety_pairs: bool = False  # safety pairs only where exactly one response is safe
+    only_mixed_pairs: bool = False  # where single responses are labelled, pairs of which exactly one is acceptable
     drop_ties: bool = False  # rows whose two responses are the same text
     drop_duplicates: bool = False
     categories: list[str] = field(default_factory=list)  # harm categories to keep; none: all
@@ -133,35 +121,47 @@ class DatasetConfig:
 
 @dataclass
 class LossConfig:
-    name: LossName = MISSING
-    loss_type: str | None = None
-    label_smoothing: float = 0.0
+    """A loss and the settings that it reads; null: by the stage's place in `losses`, and the loss's own defaults."""
+
+    name: str | None = None
+    label_smoothing: float | None = None
     desirable_weight: float | None = None
     undesirable_weight: float | None = None
 
 
 @dataclass
-class BaseStageConfig:
-    """Supervised fine-tuning before the two stages."""
+class StageDefaults:
+    """Numbers of the stages at one place of the order, for a model."""
 
-    loss: LossConfig = MISSING
     global_batch_size: int = MISSING
     learning_rate: float = MISSING
     num_train_epochs: float = MISSING
+
+
+@dataclass
+class StageConfig:
+    """One stage. `fill_stages` replaces what is null here by the defaults of the stage's place in the order.
+
+    Without `criterion` it is supervised fine-tuning. A null `dataset` is that of the run; a null `beta` comes from
+    `earlier_betas`, and of the last stage from the run's `beta`.
+    """
+
+    criterion: Criterion | None = None
+    loss: LossConfig = field(default_factory=LossConfig)
+    beta: float | None = None
     dataset: DatasetConfig | None = None
+    global_batch_size: int | None = None
+    learning_rate: float | None = None
+    num_train_epochs: float | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
-class StageConfig(BaseStageConfig):
-    criterion: Criterion = MISSING
-    beta: float = MISSING
+class CriterionConfig:
+    """A criterion by itself, for `evaluated`; its file holds a stage's `dataset` too, which is not read here."""
 
-
-@dataclass
-class StagesConfig:
-    base: BaseStageConfig | None = None
-    first: StageConfig | None = MISSING
-    second: StageConfig | None = None
+    criterion: Criterion = field(default_factory=Criterion)
+    dataset: DatasetConfig | None = None
 
 
 @dataclass
@@ -227,9 +227,14 @@ class RunConfig:
     """Everything that `train` and `eval` share; the same overrides give both the same artifact ids."""
 
     seed: int = MISSING
-    beta: float = MISSING
+    beta: float = MISSING  # of the last stage
+    earlier_betas: list[float] = field(default_factory=list)  # of the stages before it; the last one repeats
+    losses: list[str] = MISSING  # of stages with a criterion, by position; the last one repeats
+    evaluated: list[str] = MISSING
+    trainer: dict[str, Any] = field(default_factory=dict)
     merge: MergeMethod = MISSING
     merge_ratio: float | None = None
+    merge_weights: list[float] | None = None
     policies: Any = MISSING
     others: list[str] = field(default_factory=list)  # REPOSITORY, REPOSITORY@COMMIT or folder: judged, not trained
     matches: Matches = MISSING
@@ -237,7 +242,9 @@ class RunConfig:
     force: bool = False
     model: ModelConfig = MISSING
     dataset: DatasetConfig = MISSING
-    stages: StagesConfig = field(default_factory=StagesConfig)
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+    stage_defaults: dict[str, StageDefaults] = field(default_factory=dict)
+    criteria: dict[str, CriterionConfig] = field(default_factory=dict)
     optimization: OptimizationConfig = MISSING
     adapter: AdapterConfig | None = None
     hardware: HardwareConfig = MISSING
@@ -261,7 +268,7 @@ class EvalConfig(RunConfig):
 class StageJob:
     """What a worker needs to know: one stage of one configuration, and where its inputs and outputs lie.
 
-    `config.stages.<name>` is the stage; `parent` is a folder or a repository (then with `revision`).
+    `config.stages[name]` is the stage; `parent` is a folder or a repository (then with `revision`).
     """
 
     config: RunConfig = MISSING

@@ -1,7 +1,6 @@
 """Checks that types can't express, gathered and reported together, one sentence per problem."""
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,24 +13,18 @@ from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.messages import explain_no_effect
 from sacpo_exp.config.others import find_other_problems, others_of
 from sacpo_exp.config.schema import (
-    BaseStageConfig,
     DatasetConfig,
     DatasetSource,
-    LossName,
     MergeMethod,
     RunConfig,
     StageConfig,
 )
+from sacpo_exp.config.stages import PLACES, aligned_stages, known_criteria, loss_of, merge_weights, policy_of
 from sacpo_exp.config.store import check_mirror, holds_secret
+from sacpo_exp.method.losses import LOSSES, View, trained_losses
 
-#: Values of `loss_type` in TRL 1.16 that read nothing but β and what conf/loss offers.
-LOSS_TYPES = {
-    LossName.dpo: ("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero"),
-    LossName.kto: ("kto", "apo_zero_unpaired"),
-}
-#: Those of them that read `label_smoothing`.
-SMOOTHED = ("robust", "exo_pair")
-POLICIES = ("baseline", "first", "second", "merged")
+#: Names that policies of a plan can have.
+POLICIES = ("baseline", *PLACES, "merged")
 
 
 def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
@@ -88,91 +81,91 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     return problems
 
 
-def stages_of(config: RunConfig) -> Iterator[tuple[str, BaseStageConfig]]:
-    """(name, stage) of the stages that this configuration has, in order."""
-    for name, stage in (("base", config.stages.base), ("first", config.stages.first), ("second", config.stages.second)):
-        if stage is not None:
-            yield name, stage
-
-
 def _check_stages(config: RunConfig) -> Iterator[str]:
-    last = "second" if config.stages.second else "first"
     if not _is_positive(config.beta):
         yield f"`beta` must be greater than 0, but is {config.beta:g}."
-    for name, stage in stages_of(config):
+    for name, stage in config.stages.items():
         key = f"stages.{name}"
-        if isinstance(stage, StageConfig):
-            follows_beta = name == last and stage.beta == config.beta
-            if not follows_beta and not _is_positive(stage.beta):
-                yield f"`{key}.beta` must be greater than 0, but is {stage.beta:g}."
-            if stage.loss.name == LossName.sft:
-                yield f"`{key}.loss` must be dpo or kto, but is sft; supervised fine-tuning is base=sft."
-            yield from _check_loss(f"{key}.loss", stage)
-            first = config.stages.first
-            if name == "second" and first and stage.criterion == first.criterion:
-                yield f"`{key}.criterion` must differ from the first stage's, but both are {stage.criterion.value}."
-        elif stage.loss.name != LossName.sft:
-            yield f"`{key}.loss` must be sft, but is {stage.loss.name.value}."
-        if not _is_positive(stage.learning_rate):
-            yield f"`{key}.learning_rate` must be greater than 0, but is {stage.learning_rate:g}."
-        if not _is_positive(stage.num_train_epochs):
-            yield f"`{key}.num_train_epochs` must be greater than 0, but is {stage.num_train_epochs:g}."
+        yield from _check_criterion(key, name, stage)
+        yield from _check_loss(f"{key}.loss", stage)
+        for field in ("learning_rate", "num_train_epochs"):
+            value = getattr(stage, field)
+            if value is None or not _is_positive(value):
+                yield f"`{key}.{field}` must be greater than 0, but is {value}."
         if stage.dataset is not None:
             yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
+    for name in config.evaluated:
+        if name not in known_criteria(config):
+            yield (
+                f"`evaluated` must name criteria that are known ({', '.join(known_criteria(config))}), but has {name}. "
+                f"Try: +criterion@criteria.{name}={name}"
+            )
+    letters = [criterion.letter for criterion in known_criteria(config).values()]
+    for letter in sorted({letter for letter in letters if letters.count(letter) > 1}):
+        yield f"`letter` must differ between criteria, but {letter} comes twice. Try: another one in conf/criterion"
+
+
+def _check_criterion(key: str, name: str, stage: StageConfig) -> Iterator[str]:
+    if stage.criterion is None:
+        return
+    if stage.criterion.name != name:
+        yield (
+            f"`{key}.criterion.name` must be {name}, as its stage is called, but is {stage.criterion.name}. A file of "
+            f"conf/criterion/ begins with `# @package stages.{stage.criterion.name}`."
+        )
+    if stage.beta is None or not _is_positive(stage.beta):
+        yield f"`{key}.beta` must be greater than 0, but is {stage.beta}."
 
 
 def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
-    loss = stage.loss
-    allowed = LOSS_TYPES.get(loss.name, ())
-    if loss.loss_type not in allowed:
-        if allowed:
-            yield f"`{key}.loss_type` must be one of {', '.join(allowed)}, but is {loss.loss_type}."
-    elif loss.loss_type == "exo_pair" and not 0 < loss.label_smoothing < 0.5:
-        yield f"`{key}.label_smoothing` must lie between 0 and 0.5 for exo_pair, but is {loss.label_smoothing:g}."
-    elif not 0 <= loss.label_smoothing < 0.5:
-        yield f"`{key}.label_smoothing` must be at least 0 and below 0.5, but is {loss.label_smoothing:g}."
-    elif loss.label_smoothing and loss.loss_type not in SMOOTHED:
-        remedy = "loss_type=robust" if loss.name == LossName.dpo else "label_smoothing=0"
-        yield (
-            f"`{key}.label_smoothing={loss.label_smoothing:g}` has no effect: {loss.loss_type} does not read it. "
-            f"Try: {key}.{remedy}"
-        )
-    for name in ("desirable_weight", "undesirable_weight"):
-        weight = getattr(loss, name)
-        if weight is not None and loss.name != LossName.kto:
-            yield f"`{key}.{name}={weight:g}` has no effect: {loss.name.value} does not read it."
-        elif weight is not None and not _is_positive(weight):
-            yield f"`{key}.{name}` must be greater than 0, but is {weight:g}."
+    """A loss of the stage's kind, with settings that it reads and that lie within their bounds."""
+    loss = loss_of(stage)
+    if (loss.view == View.responses) != (stage.criterion is None):
+        kind = "be sft without a criterion" if stage.criterion is None else "read preferences"
+        others = "" if stage.criterion is None else f" Try: {key}.name={trained_losses()[0]}"
+        yield f"`{key}.name` must {kind}, but is {loss.name}.{others}"
+        return
+    for name in ("label_smoothing", "desirable_weight", "undesirable_weight"):
+        value = getattr(stage.loss, name)
+        if value is None:
+            continue
+        if name not in loss.settings:
+            readers = ", ".join(other.name for other in LOSSES.values() if name in other.settings)
+            yield f"`{key}.{name}={value:g}` has no effect: {loss.name} does not read it, but {readers} do."
+        elif name == "label_smoothing" and not 0 < value < 0.5:
+            yield f"`{key}.{name}` must lie between 0 and 0.5, but is {value:g}."
+        elif not _is_positive(value):
+            yield f"`{key}.{name}` must be greater than 0, but is {value:g}."
 
 
-def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterator[str]:
+def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:
     """The global batch has to be a whole number of passes over what the machine takes at once."""
     hardware = config.hardware
-    if stage.global_batch_size < 1:
+    if stage.global_batch_size is None or stage.global_batch_size < 1:
         yield f"`{key}.global_batch_size` must be at least 1, but is {stage.global_batch_size}."
         return
     if hardware.processes < 1 or hardware.per_device_train_batch_size < 1:
         return  # said elsewhere
     per_device = per_device_batch_size(config, stage)
     if not _divides(stage.global_batch_size, hardware):
-        near = _nearest_batches(stage.global_batch_size, hardware, stage.loss.name == LossName.kto)
+        near = _nearest_batches(stage.global_batch_size, hardware, loss_of(stage).least_rows)
         yield (
             f"`{key}.global_batch_size` = {stage.global_batch_size} can't be divided among `hardware.processes` = "
             f"{hardware.processes} with `hardware.per_device_train_batch_size` = "
             f"{hardware.per_device_train_batch_size}. Try: {key}.global_batch_size={near[0]} or {near[1]}"
         )
-    elif stage.loss.name == LossName.kto and per_device < 2:
+    elif per_device < (least := loss_of(stage).least_rows):
         yield (
-            f"`{key}` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in it, "
-            f"but has {per_device}. Try: hardware.per_device_train_batch_size=2 "
+            f"`{key}` uses {loss_of(stage).title}, which estimates its KL within the per-device batch and needs at least "
+            f"{least} rows in it, but has {per_device}. Try: hardware.per_device_train_batch_size={least} "
             f"{key}.global_batch_size={8 * hardware.processes}"
         )
 
 
-def per_device_batch_size(config: RunConfig, stage: BaseStageConfig) -> int:
+def per_device_batch_size(config: RunConfig, stage: StageConfig) -> int:
     """Rows per device and pass: what the hardware takes, or all of a smaller global batch."""
-    share = stage.global_batch_size // config.hardware.processes
+    share = (stage.global_batch_size or 1) // config.hardware.processes
     return max(1, min(config.hardware.per_device_train_batch_size, share))
 
 
@@ -182,26 +175,36 @@ def _divides(size: int, hardware: HardwareConfig) -> bool:
     return rest == 0 and share > 0 and share % min(share, hardware.per_device_train_batch_size) == 0
 
 
-def _nearest_batches(size: int, hardware: HardwareConfig, is_kto: bool) -> list[int]:
-    """The two global batches nearest to `size` that can be divided, the smaller one first; two rows each for KTO."""
+def _nearest_batches(size: int, hardware: HardwareConfig, rows: int) -> list[int]:
+    """The two global batches nearest to `size` that can be divided, the smaller one first, with at least `rows` per pass."""
     passes = hardware.processes * hardware.per_device_train_batch_size
-    least = min(passes, 2 * hardware.processes) if is_kto else 1
+    least = min(passes, rows * hardware.processes) if rows > 1 else 1
     can = (batch for batch in range(least, size + 2 * passes + 1) if _divides(batch, hardware))
     return sorted(sorted(can, key=lambda batch: abs(batch - size))[:2])
 
 
 def _check_merge(config: RunConfig) -> Iterator[str]:
-    q = config.merge_ratio
-    if q is None:
+    weights, q = merge_weights(config), config.merge_ratio
+    if weights is None:
         if config.merge == MergeMethod.naive and not (
             isinstance(config, ChooseConfig) and config.over == Over.merge_ratio
         ):
             yield "`merge=naive` needs a ratio. Try: merge=naive merge_ratio=0.5"
         return
-    if not 0 <= q <= 1:
+    if config.merge_weights is not None and q is not None:
+        yield "`merge_ratio` has no effect beside `merge_weights`. Give one of the two."
+    if q is not None and not 0 <= q <= 1:
         yield f"`merge_ratio` must lie between 0 and 1, but is {q:g}."
-    if config.stages.second is None:
-        yield "`merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"
+        return
+    count, key = len(aligned_stages(config)), "merge_weights" if q is None else "merge_ratio"
+    if count < 2:
+        yield f"`{key}` needs two stages, but the chosen order has {count or 'none'}. Try: order=helpful_first"
+    elif len(weights) != count:
+        given = f"is for two policies, but the order makes {count}" if q is not None else f"has {len(weights)} weights"
+        equal = ",".join([f"{1 / count:.2g}"] * (count - 1))
+        yield f"`{key}` {given} for {count} policies. Try: merge_weights=[{equal},…], one for each, which sum to 1"
+    elif not math.isclose(sum(weights), 1, abs_tol=1e-6) or any(not 0 <= weight <= 1 for weight in weights):
+        yield f"`{key}` must be weights between 0 and 1 that sum to 1, but is {list(weights)}, which sums to {sum(weights):g}."
 
 
 def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
@@ -249,9 +252,9 @@ def _check_policies(config: RunConfig) -> Iterator[str]:
 
 def policy_names(config: RunConfig) -> list[str]:
     """Names of the policies that a plan of this configuration holds, in order of making."""
-    has_second = config.stages.second is not None and config.merge == MergeMethod.linear
-    optional = [("first", config.stages.first), ("second", has_second), ("merged", config.merge_ratio is not None)]
-    return ["baseline", *others_of(config), *(name for name, is_there in optional if is_there)]
+    made = [policy_of(place) for place in range(len(aligned_stages(config)))]
+    merged = ["merged"] if merge_weights(config) is not None else []
+    return ["baseline", *others_of(config), *made, *merged]
 
 
 def _check_positive(config: RunConfig) -> Iterator[str]:
@@ -275,17 +278,16 @@ def _check_positive(config: RunConfig) -> Iterator[str]:
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
-    for override in overrides:
-        for name in ("base", "first", "second"):
-            is_there = getattr(config.stages, name) is not None
-            if not is_there and re.match(rf"[+]*[\w]*@?stages\.{name}\b", override):
-                yield explain_no_effect(override)
-        if config.stages.first is None and re.match(r"[+]*beta=", override):
-            yield explain_no_effect(override)
-    last = config.stages.second or config.stages.first
-    key = "stages.second.beta" if config.stages.second else "stages.first.beta"
-    if last and last.beta != config.beta and any(override.lstrip("+").startswith("beta=") for override in overrides):
-        yield f"`beta={config.beta:g}` has no effect: `{key}={last.beta:g}` overrules it. Give one of the two."
+    stages = aligned_stages(config)
+    is_given = any(override.lstrip("+").startswith("beta=") for override in overrides)
+    if not is_given:
+        return
+    if not stages:
+        yield explain_no_effect(next(text for text in overrides if text.lstrip("+").startswith("beta=")))
+        return
+    name, last = list(stages.items())[-1]
+    if last.beta != config.beta:
+        yield f"`beta={config.beta:g}` has no effect: `stages.{name}.beta={last.beta:g}` overrules it. Give one."
 
 
 def _is_positive(value: float) -> bool:

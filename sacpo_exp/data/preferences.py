@@ -14,17 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sacpo_exp.config.schema import Criterion, DataSchema, LossName
+from sacpo_exp.config.schema import DataSchema
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.losses import View
 
 Row = dict[str, Any]
 Messages = list[dict[str, str]]
 #: Messages as something that a dictionary can hold.
 Key = tuple[tuple[str, str], ...]
-
-#: Which field says, for a pair, the response to prefer (as in the paper's code).
-PREFERRED = {Criterion.helpfulness: "better_response_id", Criterion.safety: "safer_response_id"}
-
 
 @dataclass(frozen=True)
 class Preferences:
@@ -33,14 +31,14 @@ class Preferences:
     Attributes:
         form: what the rows are now: pku, pairs or unpaired.
         detected: what the file was in.
-        criterion: what the labels are about; None for pku, which has both.
+        criterion: name of what the labels are about; None for pku, whose rows have fields for several criteria.
         rows: in the order of the file.
         skipped: rows left out since they could not be used.
     """
 
     form: DataSchema
     detected: DataSchema
-    criterion: Criterion | None
+    criterion: str | None
     rows: tuple[Row, ...]
     skipped: int = 0
 
@@ -99,57 +97,62 @@ def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
 
 
 def make_view(
-    data: Preferences, loss: LossName, criterion: Criterion | None, only_mixed_safety_pairs: bool = False
+    data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False
 ) -> list[Row]:
-    """The view that a loss reads: responses for SFT, pairs for DPO, labelled completions for KTO.
+    """Return the rows in the form that a loss reads.
 
     Args:
         data: rows of any form.
-        loss: decides the form of the view.
+        view: the form.
         criterion: what the stage is about; None for supervised fine-tuning, which reads no labels.
-        only_mixed_safety_pairs: of pku rows, make safety pairs only where exactly one response is safe.
+        only_mixed_pairs: of pku rows, make pairs only where exactly one response is acceptable by itself.
 
     Raises:
-        DataError: the rows have no labels for this criterion, no pairs, or none that is mixed.
+        DataError: the rows have no labels for this criterion, can't be brought into this form, or none is mixed.
     """
-    if criterion is None:
-        loss = LossName.sft
-    elif loss != LossName.sft:
-        _check_criterion(data, criterion)
+    if criterion is None or view == View.responses:
+        return _FORMS[data.form](data.rows)
+    _check_criterion(data, criterion)
     if data.form == DataSchema.pairs:
-        return pairs_as_view(data.rows, loss)
+        return pairs_as_view(data.rows, view)
     if data.form == DataSchema.unpaired:
-        return completions_as_view(data.rows, loss)
-    if loss == LossName.sft or criterion is None:
-        return completion_view(data.rows)
-    if loss == LossName.kto:
+        return completions_as_view(data.rows, view)
+    if view == View.labels:
         return unpaired_view(data.rows, criterion)
-    is_restricted = only_mixed_safety_pairs and criterion == Criterion.safety
-    return paired_view(keep_mixed(data.rows) if is_restricted else data.rows, criterion)
+    is_restricted = only_mixed_pairs and criterion.acceptable is not None
+    return paired_view(keep_mixed(data.rows, criterion) if is_restricted else data.rows, criterion)
 
 
 def _check_criterion(data: Preferences, criterion: Criterion) -> None:
-    if data.criterion not in (None, criterion):
-        stage = "first" if criterion == Criterion.helpfulness else "second"
+    has_labels = criterion.preferred is not None if data.form == DataSchema.pku else data.criterion == criterion.name
+    if not has_labels:
+        what = f"labels for {data.criterion} only" if data.criterion else "no field with labels for it"
         raise DataError(
-            f"these rows are {data.form.value} with labels for {data.criterion.value} only, but a stage is about "
-            f"{criterion.value}. Give that stage a dataset of its own. Try: dataset@stages.{stage}.dataset=NAME"
+            f"these rows are {data.form.value} with {what}, but a stage is about {criterion.name}. Give that stage a "
+            f"dataset of its own. Try: dataset@stages.{criterion.name}.dataset=NAME"
         )
 
 
-def keep_mixed(rows: Sequence[Row]) -> list[Row]:
-    """Rows of which exactly one response is safe.
+def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
+    """Rows of which exactly one response is acceptable.
 
     Raises:
         DataError: there are none.
     """
-    kept = [row for row in rows if row["is_response_0_safe"] != row["is_response_1_safe"]]
+    kept = [row for row in rows if is_acceptable(row, 0, criterion) != is_acceptable(row, 1, criterion)]
     if rows and not kept:
         raise DataError(
-            f"`dataset.only_mixed_safety_pairs=true` leaves no pairs: both responses of each of the {len(rows)} rows "
-            "are safe, or both unsafe."
+            f"`dataset.only_mixed_pairs=true` leaves no pairs for {criterion.name}: both responses of each of the "
+            f"{len(rows)} rows have the same label."
         )
     return kept
+
+
+def is_acceptable(row: Row, index: int, criterion: Criterion) -> bool:
+    """Whether response `index` of a pku row is desirable: by its own label if the criterion has one, else by the pair."""
+    if criterion.acceptable is not None:
+        return bool(row[criterion.acceptable.format(i=index)])
+    return bool(row[criterion.preferred] == index)
 
 
 def completion_view(rows: Sequence[Row]) -> list[Row]:
@@ -162,10 +165,10 @@ def completion_view(rows: Sequence[Row]) -> list[Row]:
 
 
 def paired_view(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """{"prompt", "chosen", "rejected"} of pku rows, by `better_response_id` or `safer_response_id`."""
+    """{"prompt", "chosen", "rejected"} of pku rows, by the criterion's field `preferred`."""
     view = []
     for row in rows:
-        preferred = row[PREFERRED[criterion]]
+        preferred = row[criterion.preferred]
         view.append(
             {
                 "prompt": said("user", row["prompt"]),
@@ -177,23 +180,22 @@ def paired_view(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
 
 
 def unpaired_view(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """{"prompt", "completion", "label"} of pku rows: helpfulness by the pair, safety by `is_response_{0,1}_safe`."""
-    view = []
-    for row in rows:
-        for i in (0, 1):
-            by_pair = row["better_response_id"] == i
-            label = by_pair if criterion == Criterion.helpfulness else row[f"is_response_{i}_safe"]
-            turns = {"prompt": said("user", row["prompt"]), "completion": said("assistant", row[f"response_{i}"])}
-            view.append(turns | {"label": label})
-    return view
+    """{"prompt", "completion", "label"} of pku rows, two for each."""
+    return [
+        {
+            "prompt": said("user", row["prompt"]),
+            "completion": said("assistant", row[f"response_{i}"]),
+            "label": is_acceptable(row, i, criterion),
+        }
+        for row in rows
+        for i in (0, 1)
+    ]
 
 
-def pairs_as_view(rows: Sequence[Row], loss: LossName) -> list[Row]:
-    """Pairs as they are for DPO, as a desirable and an undesirable completion for KTO, the chosen ones for SFT."""
-    if loss == LossName.dpo:
+def pairs_as_view(rows: Sequence[Row], view: View) -> list[Row]:
+    """Pairs as they are, or each as a desirable and an undesirable completion."""
+    if view == View.pairs:
         return [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
-    if loss == LossName.sft:
-        return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
     return [
         {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
         for row in rows
@@ -201,20 +203,35 @@ def pairs_as_view(rows: Sequence[Row], loss: LossName) -> list[Row]:
     ]
 
 
-def completions_as_view(rows: Sequence[Row], loss: LossName) -> list[Row]:
-    """Labelled completions as they are for KTO, the desirable ones for SFT.
+def completions_as_view(rows: Sequence[Row], view: View) -> list[Row]:
+    """Labelled completions as they are.
 
     Raises:
-        DataError: DPO, which needs pairs; or SFT where no completion is desirable.
+        DataError: pairs are wanted.
     """
-    if loss == LossName.dpo:
-        raise DataError("DPO needs pairs, but these rows are single completions with labels. Try: objective=kto")
-    if loss == LossName.kto:
-        return [{name: row[name] for name in ("prompt", "completion", "label")} for row in rows]
+    if view == View.pairs:
+        raise DataError("the loss needs pairs, but these rows are single completions with labels. Try: objective=kto")
+    return [{name: row[name] for name in ("prompt", "completion", "label")} for row in rows]
+
+
+def chosen_completions(rows: Sequence[Row]) -> list[Row]:
+    """Chosen responses of pairs, for supervised fine-tuning."""
+    return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+
+
+def desirable_completions(rows: Sequence[Row]) -> list[Row]:
+    """Completions whose label is true, for supervised fine-tuning; raises DataError if there are none."""
     kept = [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows if row["label"]]
     if rows and not kept:
         raise DataError(f"SFT reads completions whose label is true, but none of the {len(rows)} is such.")
     return kept
+
+
+_FORMS = {
+    DataSchema.pku: completion_view,
+    DataSchema.pairs: chosen_completions,
+    DataSchema.unpaired: desirable_completions,
+}
 
 
 def undesirable_weight(labels: Sequence[bool]) -> float:

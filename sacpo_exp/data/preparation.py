@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.schema import Criterion, DatasetConfig, LossName
-from sacpo_exp.data.preferences import Key, Messages, Preferences, Row, asked_text, key_of, make_view, normalise_text
+from sacpo_exp.config.schema import DatasetConfig
+from sacpo_exp.data.preferences import Key, Messages, Row, asked_text, key_of, make_view, normalise_text
 from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.statistics import describe, length_quantiles
 from sacpo_exp.data.tokenising import Tokens, cut_prompts, messages_of, tokenise
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.losses import View
 from sacpo_exp.store import content_hash
 
 if TYPE_CHECKING:
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
 PROMPTS = "prompts.txt"
 #: Fields of a view that hold completions.
 COMPLETIONS = ("completion", "chosen", "rejected")
-#: Every kind of view that there can be.
-VIEWS = [(LossName.sft, None)] + [(loss, each) for loss in (LossName.dpo, LossName.kto) for each in Criterion]
-
-
 @dataclass(frozen=True)
 class Limits:
     """Tokens of a whole dialogue, and of the text of its prompt."""
@@ -36,25 +34,26 @@ class Limits:
     max_prompt_length: int
 
 
-def view_name(loss: LossName, criterion: Criterion | None) -> str:
-    """`sft`, `dpo.helpfulness`, …: the folder of a view."""
-    return f"{loss.value}.{criterion.value}" if criterion else loss.value
-
-
-def prepare_dataset(
-    dataset: DatasetConfig, tokenizer: "PreTrainedTokenizerBase", limits: Limits, folder: Path
+def prepare_view(
+    dataset: DatasetConfig,
+    view: View,
+    criterion: Criterion | None,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: Limits,
+    folder: Path,
 ) -> dict[str, Any]:
-    """Write all views that the rows allow into `folder/<view>/<split>`, and return what there is to know of them.
+    """Write one view of a dataset into `folder/<split>`, tokenised, and return what there is to know of it.
 
     Raises:
         DataError: the rows can't be used, or a prompt fills `max_length` by itself.
     """
     parts, left_out = load_parts(dataset)
-    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "left_out": left_out}
+    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": view.value, "left_out": left_out}
     with collecting_nothing():
         for split, data in parts.items():
-            metrics[split] = describe(data.form, data.rows, data.criterion)
-            metrics[split] |= _write_views(data, dataset, tokenizer, limits, split, folder)
+            rows = make_view(data, view, criterion, dataset.only_mixed_pairs)
+            metrics[split] = describe(data, criterion)
+            metrics[split] |= _write_view(rows, view, dataset, tokenizer, limits, folder / split)
     prompts = sorted({hash_prompt(row["prompt"]) for row in parts["train"].rows})
     (folder / PROMPTS).write_text("".join(f"{line}\n" for line in prompts), "utf-8")
     return metrics
@@ -77,45 +76,22 @@ def hash_prompt(prompt: str | Messages) -> str:
     return content_hash(normalise_text(asked_text(prompt)))
 
 
-def each_view(data: Preferences, dataset: DatasetConfig) -> Iterator[tuple[str, list[Row] | DataError]]:
-    """Every kind of view by name, one at a time, or why these rows do not allow it."""
-    for loss, criterion in VIEWS:
-        try:
-            yield view_name(loss, criterion), make_view(data, loss, criterion, dataset.only_mixed_safety_pairs)
-        except DataError as error:
-            yield view_name(loss, criterion), error
-
-
-def find_missing(data: Preferences, dataset: DatasetConfig) -> dict[str, str]:
-    """Views that these rows do not allow, and why."""
-    return {name: str(view) for name, view in each_view(data, dataset) if isinstance(view, DataError)}
-
-
-def _write_views(
-    data: Preferences,
+def _write_view(
+    rows: list[Row],
+    view: View,
     dataset: DatasetConfig,
     tokenizer: "PreTrainedTokenizerBase",
     limits: Limits,
-    split: str,
     folder: Path,
 ) -> dict[str, Any]:
-    # Views are made twice, since all of them at once are several times the rows.
-    views = (view for _, view in each_view(data, dataset) if isinstance(view, list))
-    said = dict.fromkeys(dialogue for view in views for dialogue in _dialogues(view))
+    said = dict.fromkeys(_dialogues(rows))
     cuts = cut_prompts(tokenizer, (prompt for prompt, _ in said), limits.max_prompt_length)
     tokens = tokenise(tokenizer, ((cuts[prompt], completion) for prompt, completion in said))
     _check_room(tokens, limits, dataset)
-    written, missing = {}, {}
-    for name, view in each_view(data, dataset):
-        if isinstance(view, DataError):
-            missing[name] = str(view)
-        else:
-            add_ids = _as_sequence if name == LossName.sft.value else _as_parts
-            save_view((_cut(row, cuts) | add_ids(_tokens_of(row, cuts, tokens)) for row in view), folder / name / split)
-            written[name] = len(view)
+    add_ids = _as_sequence if view == View.responses else _as_parts
+    save_view((_cut(row, cuts) | add_ids(_tokens_of(row, cuts, tokens)) for row in rows), folder)
     return {
-        "views": written,
-        "missing": missing,
+        "examples": len(rows),
         "prompts_cut": sum(key != kept for key, kept in cuts.items()),
         "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
         **describe_lengths("prompt_tokens", [len(each.prompt) for each in tokens.values()]),

@@ -9,6 +9,7 @@ from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import CONVERTERS, FIELDS, OPTIONAL_FIELDS, read_cells
 from sacpo_exp.data.preferences import Preferences, Row
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 
 SHOWN_FIELDS = 10
 
@@ -125,7 +126,7 @@ def _explain_criterion(sources: Sequence[RawRows], schema: DataSchema) -> str:
     where = sources[0].where if sources else "the dataset"
     return (
         f"{where} is in the schema {schema.value}, whose labels are about one criterion, but `dataset.criterion` is "
-        "null. Try: dataset.criterion=helpfulness or dataset.criterion=safety"
+        f"null. Try: dataset.criterion={HELPFULNESS} or dataset.criterion={SAFETY}"
     )
 
 

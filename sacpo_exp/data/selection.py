@@ -175,4 +175,4 @@ def _sample(rows: Sequence[Row], count: int, chooser: random.Random) -> list[Row
 
 
 def _kind(part: Preferences) -> str:
-    return f"{part.form.value} rows" + (f" for {part.criterion.value}" if part.criterion else "")
+    return f"{part.form.value} rows" + (f" for {part.criterion}" if part.criterion else "")

@@ -5,45 +5,38 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import Criterion, DataSchema
-from sacpo_exp.data.preferences import Row, prompt_text, undesirable_weight, unpaired_view
+from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.data.preferences import Preferences, Row, make_view, prompt_text, undesirable_weight
 from sacpo_exp.data.selection import content_of, is_tie
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.losses import View
 
 QUANTILES = {"50%": 0.5, "90%": 0.9, "99%": 0.99}
 
 
-def describe(form: DataSchema, rows: Sequence[Row], criterion: Criterion | None) -> dict[str, Any]:
-    """Counts of rows of any form; `criterion` is what their labels are about, None for pku rows.
+def describe(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
+    """Counts of rows of any form, and of labels for a criterion.
 
     Returns:
-        `rows`, `prompts`, `duplicates`, `ties`; `labels`: per criterion that the rows have labels for `desirable`,
-        `undesirable` and the paper's `undesirable_weight` of KTO, null where one label is absent. Of pku rows also
-        `better_is_not_safer`, `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each) and
-        `severity` (responses of each level).
+        `rows`, `prompts`, `duplicates`, `ties`; with a criterion `labels`: its name, `desirable`, `undesirable` and the
+        paper's `undesirable_weight` of KTO, null where one label is absent. Of pku rows also `better_is_not_safer`,
+        `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each) and `severity` (responses of
+        each level).
     """
+    form, rows = data.form, data.rows
     counts: dict[str, Any] = {
         "rows": len(rows),
         "prompts": len({prompt_text(row["prompt"]) for row in rows}),
         "duplicates": len(rows) - len({content_of(form, row) for row in rows}),
         "ties": sum(is_tie(form, row) for row in rows),
-        "labels": describe_labels(form, rows, criterion),
+        "labels": {} if criterion is None else {criterion.name: balance(labels_of(data, criterion))},
     }
     return counts | (_describe_safety(rows) if form == DataSchema.pku else {})
 
 
-def describe_labels(form: DataSchema, rows: Sequence[Row], criterion: Criterion | None) -> dict[str, Any]:
-    """`labels` of `describe`."""
-    criteria = [criterion] if criterion else list(Criterion)
-    return {each.value: balance(labels_of(form, rows, each)) for each in criteria}
-
-
-def labels_of(form: DataSchema, rows: Sequence[Row], criterion: Criterion) -> list[bool]:
-    """The labels that KTO would read."""
-    if form == DataSchema.pku:
-        return [entry["label"] for entry in unpaired_view(rows, criterion)]
-    if form == DataSchema.pairs:
-        return [True, False] * len(rows)
-    return [row["label"] for row in rows]
+def labels_of(data: Preferences, criterion: Criterion) -> list[bool]:
+    """The labels that a loss on single completions reads."""
+    return [row["label"] for row in make_view(data, View.labels, criterion)]
 
 
 def balance(labels: Sequence[bool]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from sacpo_exp.config.hardware import Accelerator, Attention, HardwareConfig, Offload
 from sacpo_exp.config.models import FloatType, ModelShape
-from sacpo_exp.config.schema import BaseStageConfig, LossName, RunConfig
+from sacpo_exp.config.schema import RunConfig, StageConfig
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.config.validation import per_device_batch_size
 from sacpo_exp.memory_plan.activations import Pass, autocast_bytes, head_bytes, layers_bytes
 from sacpo_exp.memory_plan.machine import GIB
@@ -72,7 +73,7 @@ class _States:
     weight_bytes: int
 
 
-def plan_stage(config: RunConfig, stage: BaseStageConfig, shape: ModelShape) -> MemoryPlan:
+def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> MemoryPlan:
     """The plan of one stage of a configuration on its hardware."""
     hardware = config.hardware
     this = pass_of(config, stage)
@@ -98,13 +99,13 @@ def plan_stage(config: RunConfig, stage: BaseStageConfig, shape: ModelShape) -> 
     )
 
 
-def pass_of(config: RunConfig, stage: BaseStageConfig) -> Pass:
+def pass_of(config: RunConfig, stage: StageConfig) -> Pass:
     """What one pass of a stage sees on one device."""
     dtype, autocast = config.optimization.dtype, config.optimization.autocast
     compute = BYTES[autocast or dtype]
     # DeepSpeed casts the weights themselves where others cast on the fly.
     weights = compute if config.hardware.zero_stage and autocast else BYTES[dtype]
-    rows = per_device_batch_size(config, stage) * (2 if stage.loss.name == LossName.dpo else 1)
+    rows = per_device_batch_size(config, stage) * loss_of(stage).sequences
     attention = config.hardware.attention or Attention.sdpa
     return Pass(rows, config.optimization.max_length, weights, compute, attention)
 

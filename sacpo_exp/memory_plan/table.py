@@ -29,7 +29,7 @@ def draw_table(
     if found is None:
         return
     name = found[0]
-    stage = getattr(config.stages, name)
+    stage = config.stages[name]
     seen = pass_of(config, stage)
     yield (
         f"memory plan of the {name} stage, GiB per device: {count_parameters(shape) / 1e6:,.0f} M parameters, "

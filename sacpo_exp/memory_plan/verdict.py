@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
-from sacpo_exp.config.schema import BaseStageConfig, RunConfig
-from sacpo_exp.config.validation import stages_of
+from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.memory_plan.estimate import MemoryPlan, plan_stage
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
 from sacpo_exp.memory_plan.shapes import find_shape
@@ -101,9 +100,9 @@ def _smaller_batches(config: RunConfig, names: Iterable[str] | None) -> Iterator
         yield REMEDIES[-1] | {"activation_checkpointing": True, "per_device_train_batch_size": size}
 
 
-def _chosen(config: RunConfig, names: Iterable[str] | None) -> list[tuple[str, BaseStageConfig]]:
+def _chosen(config: RunConfig, names: Iterable[str] | None) -> list[tuple[str, StageConfig]]:
     wanted = None if names is None else set(names)
-    return [entry for entry in stages_of(config) if wanted is None or entry[0] in wanted]
+    return [entry for entry in config.stages.items() if wanted is None or entry[0] in wanted]
 
 
 def _figures(hardware: HardwareConfig, plan: MemoryPlan) -> str:

@@ -1,8 +1,8 @@
 """The theory of stepwise alignment: the strength of each stage, and exact policies over finitely many responses.
 
-For a reward r, constraints g_i with multipliers λ_i and KL strength β the optimum is π* ∝ π_ref · exp((r + Σ λ_i g_i)/β).
-Stages that each take the policy before them as reference reach it, r with β and g_i with β/λ_i (Theorem 1), in any order
-(Remark 2).
+For a reward r, constraints g_i with multipliers λ_i and KL strength β the optimum is
+π* ∝ π_ref · exp((r + Σ λ_i g_i)/β). Stages that each take the policy before them as reference reach it: the stage for r
+with β, the stage for g_i with β/λ_i (Theorem 1), in any order (Remark 2).
 
 A policy is an array of natural log-probabilities, shape (prompts, responses); values, of reward or safety, have the
 same shape. Expectations are over prompts, all equally likely, and responses. Equations and theorems are those of Wachi

@@ -7,8 +7,8 @@ solution differs from the optimum by sampling error alone, which a network train
 import numpy as np
 from numpy.typing import NDArray
 
-from sacpo_exp.oracle.policies import Table, tilt_stepwise
-from sacpo_exp.oracle.policies import divergence as diverge
+from sacpo_exp.method.theory import Table, tilt_stepwise
+from sacpo_exp.method.theory import divergence as diverge
 
 #: Precision of a normal prior about 0, so that a response that always won has a finite value.
 RIDGE = 1e-3

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sacpo_exp.config.schema import Criterion
 from sacpo_exp.data.preferences import Row
-from sacpo_exp.oracle.policies import Table
+from sacpo_exp.method.theory import Table
 from sacpo_exp.oracle.world import World, chance_of
 
 Indices = NDArray[np.int64]

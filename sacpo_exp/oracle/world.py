@@ -7,7 +7,7 @@ import numpy as np
 
 from sacpo_exp.config.oracle import Order, WorldConfig
 from sacpo_exp.config.schema import Criterion
-from sacpo_exp.oracle.policies import Table, divergence, expect, merge, normalise, tilt, tilt_stepwise
+from sacpo_exp.method.theory import Table, divergence, expect, merge, normalise, tilt, tilt_stepwise
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.
 LETTERS = "abc"

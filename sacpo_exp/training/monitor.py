@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import LossName, StageConfig, StageJob
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.errors import DivergedError, SacpoError
 
 if TYPE_CHECKING:
@@ -59,12 +60,8 @@ def stage_monitor(job: StageJob, is_fresh: bool) -> "TrainerCallback":
 
 
 def expected_start(job: StageJob) -> float | None:
-    """Loss before the first update where it is known: ln 2 for DPO, whose policy and reference are still the same."""
-    stage = {"first": job.config.stages.first, "second": job.config.stages.second}.get(job.name)
-    if not isinstance(stage, StageConfig) or job.config.hardware.logging_steps != 1:
-        return None
-    is_logistic = stage.loss.name == LossName.dpo and stage.loss.loss_type in ("sigmoid", "robust")
-    return math.log(2) if is_logistic else None
+    """Loss before the first update where it is known, since policy and reference are still equal."""
+    return loss_of(job.config.stages[job.name]).start if job.config.hardware.logging_steps == 1 else None
 
 
 def check_start(job: StageJob, loss: float, expected: float) -> None:
@@ -73,7 +70,7 @@ def check_start(job: StageJob, loss: float, expected: float) -> None:
     tolerance = START_TOLERANCE[optimization.autocast or optimization.dtype]
     if abs(loss - expected) > tolerance:
         raise SacpoError(
-            f"the {job.name} stage starts with a loss of {loss:.4f} instead of ln 2 = {expected:.4f} (± {tolerance:g})"
+            f"the {job.name} stage starts with a loss of {loss:.4f} instead of {expected:.4f} (± {tolerance:g})"
             ": its reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
         )
 

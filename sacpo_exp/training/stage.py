@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
-from sacpo_exp.config.schema import BaseStageConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.memory_plan.shapes import check_shape
@@ -31,14 +31,13 @@ log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 
 
-def stage_of(job: StageJob) -> BaseStageConfig:
+def stage_of(job: StageJob) -> StageConfig:
     """The stage that a job is about.
 
     Raises:
         ConfigError: the configuration has no such stage.
     """
-    stages = {"base": job.config.stages.base, "first": job.config.stages.first, "second": job.config.stages.second}
-    stage = stages.get(job.name)
+    stage = job.config.stages.get(job.name)
     if stage is None:
         raise ConfigError(f"the configuration has no stage {job.name!r}.")
     return stage
@@ -120,14 +119,14 @@ def save_policy(trainer: "Trainer", job: StageJob, location: Location, folder: P
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def summarize(trainer: "Trainer", stage: BaseStageConfig, folder: Path) -> dict[str, Any]:
+def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:
     """Write every logged line to `metrics.jsonl`; return the numbers worth a place in the manifest."""
     history = trainer.state.log_history
     lines = (json.dumps({key: _number(value) for key, value in entry.items()}) for entry in history)
     (folder / METRICS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
     last = {key: _number(value) for entry in history for key, value in entry.items()}
     wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}
-    if isinstance(stage, StageConfig):
+    if stage.criterion is not None:
         wanted |= {"heldout/rewards/margins": "eval_rewards/margins"}
         wanted |= {"heldout/rewards/accuracies": "eval_rewards/accuracies"}
     found = {name: last[key] for name, key in wanted.items() if key in last}

@@ -1,13 +1,14 @@
 """Our names to TRL's. The only file that knows its trainers and their arguments."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import BaseStageConfig, LossName, RunConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import RunConfig, StageConfig, StageJob
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import undesirable_weight
 from sacpo_exp.training.adapters import peft_settings
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def build_trainer(
     job: StageJob,
-    stage: BaseStageConfig,
+    stage: StageConfig,
     policy: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     train: "Dataset",
@@ -30,24 +31,45 @@ def build_trainer(
     Reference log-probabilities are computed here, from `policy` as it was loaded, before any update and before a
     checkpoint is resumed: starting point and reference are the same policy by construction.
     """
-    from trl import DPOConfig, KTOConfig, SFTConfig, SFTTrainer
-
-    from sacpo_exp.training.tokenised import TokenisedDPOTrainer, TokenisedKTOTrainer
-
-    arguments = common_arguments(job, stage) | {"report_to": list(report_to)}
+    arguments = common_arguments(job, stage) | {"report_to": list(report_to)} | job.config.trainer | stage.trainer
     train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
     data["peft_config"] = peft_settings(job.config.adapter)
-    if not isinstance(stage, StageConfig):
-        return SFTTrainer(model=policy, args=SFTConfig(completion_only_loss=True, **arguments), **data)
-    arguments |= reference_arguments(job.config, stage)
-    if stage.loss.name == LossName.dpo:
-        losses = {"loss_type": [stage.loss.loss_type], "label_smoothing": stage.loss.label_smoothing}
-        return TokenisedDPOTrainer(model=policy, args=DPOConfig(**arguments, **losses), **data)
+    return _TRAINERS[loss_of(stage).trainer](policy, job, stage, arguments, data)
+
+
+def _sft(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+    from trl import SFTConfig, SFTTrainer
+
+    return SFTTrainer(model=policy, args=SFTConfig(**{"completion_only_loss": True} | arguments), **data)
+
+
+def _dpo(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+    from trl import DPOConfig
+
+    from sacpo_exp.training.tokenised import TokenisedDPOTrainer
+
+    arguments = reference_arguments(job.config, stage) | {"loss_type": [loss_of(stage).loss_type]} | arguments
+    if stage.loss.label_smoothing is not None:
+        arguments["label_smoothing"] = stage.loss.label_smoothing
+    return TokenisedDPOTrainer(model=policy, args=DPOConfig(**arguments), **data)
+
+
+def _kto(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+    from trl import KTOConfig
+
+    from sacpo_exp.training.tokenised import TokenisedKTOTrainer
+
     # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
     # the two responses of one prompt must not stay side by side.
+    train, heldout = data["train_dataset"], data["eval_dataset"]
     data |= {"train_dataset": train.shuffle(seed=job.config.seed), "eval_dataset": heldout.shuffle(seed=0)}
-    return TokenisedKTOTrainer(model=policy, args=KTOConfig(**arguments, **kto_arguments(stage, train)), **data)
+    arguments = reference_arguments(job.config, stage) | kto_arguments(stage, train) | arguments
+    return TokenisedKTOTrainer(model=policy, args=KTOConfig(**arguments), **data)
+
+
+#: By `Loss.trainer`.
+_TRAINERS: dict[str, Callable[..., "Trainer"]] = {"sft": _sft, "dpo": _dpo, "kto": _kto}
 
 
 def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
@@ -57,7 +79,7 @@ def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
     return train.shuffle(seed=seed).select(range(max(1, round(epochs * len(train)))))
 
 
-def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
+def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
     """Arguments that the three trainers share."""
     config, optimization, hardware = job.config, job.config.optimization, job.config.hardware
     return {
@@ -104,7 +126,7 @@ def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
     """KTO's loss and the weights of its two labels; null takes them from the data as the paper's code does."""
     given = stage.loss.undesirable_weight
     return {
-        "loss_type": stage.loss.loss_type,
+        "loss_type": loss_of(stage).loss_type,
         "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
         "undesirable_weight": undesirable_weight(train["label"]) if given is None else given,
     }

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest
 
 from sacpo_exp.config.oracle import WorldConfig
-from sacpo_exp.oracle.policies import Table, expect, solve_multiplier
+from sacpo_exp.method.theory import Table, expect, solve_multiplier
 from sacpo_exp.oracle.world import World, make_world, merged
 from sacpo_exp.scoring.p_values import Outcome, find_p_value
 from sacpo_exp.scoring.selection import certify_in_sequence, pick_best

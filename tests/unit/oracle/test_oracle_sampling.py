@@ -11,7 +11,7 @@ from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, LossNa
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.schemas import normalise
 from sacpo_exp.oracle.fitting import RIDGE, fit_policy, fit_values, spread_of_fits
-from sacpo_exp.oracle.policies import divergence
+from sacpo_exp.method.theory import divergence
 from sacpo_exp.oracle.sampling import count_wins, draw_pairs, draw_wins, label_rows, pair_rows, sample_rows
 from sacpo_exp.oracle.trials import Data
 from sacpo_exp.oracle.world import World, align, chance_of, make_world, stages_of

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from sacpo_exp.config.oracle import Order, WorldConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.oracle.policies import divergence, expect, merge, normalise, solve_multiplier, tilt, tilt_stepwise
+from sacpo_exp.method.theory import divergence, expect, merge, normalise, solve_multiplier, tilt, tilt_stepwise
 from sacpo_exp.oracle.world import World, align, make_world, measure, merged, optimum
 
 EXACT = 1e-12

@@ -1,19 +1,23 @@
 """From a plan to what an evaluation makes of it: responses, divergence, scores, judgments, each with its id. Pure."""
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.judges import HeadConfig, RewardModelJudgeConfig, ScorerJudgeConfig
+from sacpo_exp.config.judges import HeadConfig, HigherIs, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.schema import Engine, JudgeConfig, Matches, RunConfig
-from sacpo_exp.plan import Fingerprints, model_artifact
+from sacpo_exp.config.stages import evaluated_criteria
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.policy import Base
+from sacpo_exp.plan import LINEAGE, Fingerprints, model_artifact, policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 
 #: The encoder's weights are kept in float32, whatever the policies are trained in.
 ENCODER_DTYPE = "float32"
 #: Of a line of `verdicts.jsonl`; raised when what stands in it changes.
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Contest:
         prompts_id: hash of the prompts and of how they were answered; only policies that share it are compared.
         baseline: one of the entrants.
         entrants: in the order in which they are judged, the baseline among them.
+        criteria: that are judged.
     """
 
     prompts: list[dict[str, Any]]
@@ -48,6 +53,7 @@ class Contest:
     prompts_id: str
     baseline: Entrant
     entrants: tuple[Entrant, ...]
+    criteria: tuple[Criterion, ...]
 
     def matches(self, which: Matches) -> list[tuple[Entrant, Entrant]]:
         """(policy, opponent): all against the baseline, itself too; with `all_pairs` every other pair as well."""
@@ -80,8 +86,9 @@ def _engine(config: RunConfig) -> dict[str, Any]:
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
     """Responses that were made elsewhere; `content` is all of them with their prompts."""
     spec = ArtifactSpec("responses", name, {"imported": content_hash(content)}, (), {})
-    labels = {"policy": name, "family": name, "model": name, "name": name, "policy_id": spec.id}
-    return ArtifactSpec(spec.kind, spec.slug, spec.recipe, (), _DEFAULTS | labels)
+    policy = Base(spec.id, name, spec.recipe)
+    labels = policy.columns | {LINEAGE: policy.to_dict(), "name": name, "policy_id": spec.id}
+    return ArtifactSpec(spec.kind, spec.slug, spec.recipe, (), labels)
 
 
 def divergence_artifact(
@@ -112,7 +119,10 @@ def scorer_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: F
     """The fitted reward and cost heads."""
     encoder = encoder_artifact(judge, config, fingerprints)
     settings = {name: getattr(judge, name) for name in ("layer", "max_length", "regularization")}
-    recipe = settings | {"data": fingerprints.judge}
+    recipe = settings | {
+        "data": fingerprints.judge,
+        "criteria": [asdict(each) for each in scored_criteria(judge, config)],
+    }
     return ArtifactSpec("scorer", f"scorer.{judge.encoder.name}", recipe, (encoder.id,), {"judge": "scorer"})
 
 
@@ -121,11 +131,28 @@ def judge_id(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) 
     if isinstance(judge, ScorerJudgeConfig):
         return scorer_artifact(judge, config, fingerprints).id
     if isinstance(judge, RewardModelJudgeConfig):
-        heads = {"reward": judge.reward, "cost": judge.cost}
-        recipe = {name: _head(head, config, fingerprints) for name, head in heads.items() if head is not None}
+        recipe = {name: _head(head, config, fingerprints) for name, head in judge.heads.items()}
         identity = recipe | {"dtype": judge.dtype.value, "max_length": judge.max_length}
         return f"{judge.name}-{content_hash(identity)[:10]}"
     raise TypeError(f"{type(judge).__name__} has no scores of its own")
+
+
+def scored_criteria(judge: JudgeConfig, config: RunConfig) -> list[Criterion]:
+    """The evaluated criteria that a judge with absolute scores knows: a head for each, or labels in the scorer's rows."""
+    if isinstance(judge, RewardModelJudgeConfig):
+        return [criterion for criterion in evaluated_criteria(config) if criterion.name in judge.heads]
+    return [criterion for criterion in evaluated_criteria(config) if criterion.preferred is not None]
+
+
+def criteria_with_zero(judge: JudgeConfig, config: RunConfig) -> list[str]:
+    """Names of criteria for which a judge's score of 0 parts acceptable responses from others: costs, and the scorer's
+    heads of criteria with labels of single responses. None of an asked judge.
+    """
+    if isinstance(judge, RewardModelJudgeConfig):
+        return [name for name, head in judge.heads.items() if head.higher_is == HigherIs.worse]
+    if isinstance(judge, ScorerJudgeConfig):
+        return [each.name for each in scored_criteria(judge, config) if each.acceptable is not None]
+    return []
 
 
 def _head(head: HeadConfig, config: RunConfig, fingerprints: Fingerprints) -> dict[str, Any]:
@@ -133,10 +160,13 @@ def _head(head: HeadConfig, config: RunConfig, fingerprints: Fingerprints) -> di
     return {"model": model, "form": head.form.value, "higher_is": head.higher_is.value}
 
 
-def scores_artifact(entrant: Entrant, judge: JudgeConfig, judge_key: str) -> ArtifactSpec:
+def scores_artifact(
+    entrant: Entrant, judge: JudgeConfig, judge_key: str, criteria: Sequence[Criterion]
+) -> ArtifactSpec:
     """What a judge with absolute scores gives each of the entrant's responses; `judge_key` from `judge_id`."""
+    recipe = {"criteria": [criterion.name for criterion in criteria]}
     parents = (entrant.responses.id, judge_key)
-    return ArtifactSpec("scores", f"{entrant.responses.slug}.{judge.name}", {}, parents, entrant.labels)
+    return ArtifactSpec("scores", f"{entrant.responses.slug}.{judge.name}", recipe, parents, entrant.labels)
 
 
 def judgments_artifact(
@@ -150,8 +180,8 @@ def judgments_artifact(
     """Verdicts on a policy against its opponent.
 
     Args:
-        judge_labels: `judge_id`; `answers`, the hash of what the baseline said; `is_absolute`, whether the judge's
-            safety scores have a zero below which a response is unsafe.
+        judge_labels: `judge_id`; `answers`, the hash of what the baseline said; `has_zero`, names of criteria for which
+            the judge's score of 0 parts acceptable responses from others.
         recipe, parents: what decided the verdicts.
     """
     policy, opponent = match
@@ -165,19 +195,22 @@ def judgments_artifact(
             "judge": judge.name,
             "prompts": contest.prompts_name,
             "prompts_id": contest.prompts_id,
+            "criteria": [asdict(criterion) for criterion in contest.criteria],
         }
     )
     met = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
     slug = f"{policy.responses.slug}{met}.{judge.name}"
     # What the labels say of the contest has to be true of the artifact, so the contest is part of its identity.
-    of_contest = {"prompts": contest.prompts_id, "baseline": contest.baseline.responses.id.rsplit("-", 1)[-1]}
+    of_contest: dict[str, Any] = {
+        "prompts": contest.prompts_id,
+        "baseline": contest.baseline.responses.id.rsplit("-", 1)[-1],
+    }
+    of_contest["criteria"] = [criterion.name for criterion in contest.criteria]
     recipe = {"format": RECORD_FORMAT} | of_contest | recipe
     return ArtifactSpec("judgments", slug, recipe, parents, labels)
 
 
-def policy_labels(policy: ArtifactSpec) -> dict[str, Any]:
-    """What reports call a policy of a plan."""
-    return _DEFAULTS | policy.labels | {"policy_id": policy.id}
-
-
-_DEFAULTS: dict[str, Any] = {"beta": None, "merge_ratio": None, "seed": None, "dataset": None}
+def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
+    """What reports are told of a policy of a plan: its lineage, and what follows from it in columns."""
+    policy = policy_of_spec(artifact)
+    return policy.columns | {LINEAGE: policy.to_dict(), "policy_id": artifact.id}

@@ -90,7 +90,7 @@ def models_of(judge: JudgeConfig) -> list[ModelConfig]:
     if isinstance(judge, ScorerJudgeConfig):
         return [judge.encoder]
     if isinstance(judge, RewardModelJudgeConfig):
-        return [head.model for head in (judge.reward, judge.cost) if head is not None]
+        return [head.model for head in judge.heads.values()]
     return []
 
 

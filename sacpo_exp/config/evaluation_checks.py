@@ -84,9 +84,8 @@ def check_judge(judge: JudgeConfig) -> Iterator[str]:
         yield from check_model("judge.encoder", judge.encoder)
         yield from _require(judge, {"layer": 1, "max_length": 1})
     elif isinstance(judge, RewardModelJudgeConfig):
-        for name, head in (("reward", judge.reward), ("cost", judge.cost)):
-            if head is not None:
-                yield from check_model(f"judge.{name}.model", head.model)
+        for name, head in judge.heads.items():
+            yield from check_model(f"judge.heads.{name}.model", head.model)
         yield from _require(judge, {"max_length": 1, "batch_size": 1})
     elif isinstance(judge, OpenAIJudgeConfig):
         yield from _check_openai(judge)

@@ -111,8 +111,7 @@ class HeadConfig:
 
 @dataclass
 class RewardModelJudgeConfig(JudgeConfig):
-    reward: HeadConfig = MISSING
-    cost: HeadConfig | None = None  # null: safety is not judged
+    heads: dict[str, HeadConfig] = MISSING  # by criterion; one without a head is not judged
     dtype: FloatType = MISSING
     max_length: int = MISSING  # tokens of prompt and response together
     batch_size: int = MISSING

@@ -38,7 +38,9 @@ def fill_stages(composed: DictConfig) -> DictConfig:
                 is_last = place == len(aligned) - 1
                 stage.beta = filled.beta if is_last or not filled.earlier_betas else _at(filled.earlier_betas, place)
         if stage.loss.name not in LOSSES:
-            raise ConfigError(f"`stages.{name}.loss.name` must be one of {', '.join(LOSSES)}, but is {stage.loss.name}.")
+            raise ConfigError(
+                f"`stages.{name}.loss.name` must be one of {', '.join(LOSSES)}, but is {stage.loss.name}."
+            )
         for key, value in LOSSES[stage.loss.name].settings.items():
             if stage.loss[key] is None:
                 stage.loss[key] = value

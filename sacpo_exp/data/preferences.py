@@ -24,6 +24,7 @@ Messages = list[dict[str, str]]
 #: Messages as something that a dictionary can hold.
 Key = tuple[tuple[str, str], ...]
 
+
 @dataclass(frozen=True)
 class Preferences:
     """Checked rows of one form.
@@ -96,9 +97,7 @@ def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
     )
 
 
-def make_view(
-    data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False
-) -> list[Row]:
+def make_view(data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False) -> list[Row]:
     """Return the rows in the form that a loss reads.
 
     Args:

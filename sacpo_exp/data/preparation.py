@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROMPTS = "prompts.txt"
 #: Fields of a view that hold completions.
 COMPLETIONS = ("completion", "chosen", "rejected")
+
+
 @dataclass(frozen=True)
 class Limits:
     """Tokens of a whole dialogue, and of the text of its prompt."""

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.judges import HeadConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
 from sacpo_exp.evaluation.records import RESPONSES, SCORES, VERDICTS, read_by_prompt, write_records
@@ -13,9 +12,11 @@ from sacpo_exp.evaluation.responding import device
 from sacpo_exp.evaluation_plan import (
     Contest,
     Entrant,
+    criteria_with_zero,
     encoder_artifact,
     judge_id,
     judgments_artifact,
+    scored_criteria,
     scorer_artifact,
     scores_artifact,
 )
@@ -35,7 +36,7 @@ def judge_by_scores(run: Run, contest: Contest, judge: AbsoluteJudge) -> list[Pa
     key = judge_id(judge, run.config, run.fingerprints)
     answers = hash_answers(run, contest)
     return [
-        _judge_match(run, contest, match, judge, _verdicts_artifact(contest, match, judge, key, answers))
+        _judge_match(run, contest, match, judge, _verdicts_artifact(run, contest, match, judge, key, answers))
         for match in contest.matches(run.config.matches)
     ]
 
@@ -46,16 +47,17 @@ def list_by_scores(run: Run, contest: Contest, judge: AbsoluteJudge) -> Iterator
     if isinstance(judge, ScorerJudgeConfig):
         yield scorer_artifact(judge, run.config, run.fingerprints)
     for entrant in contest.entrants:
-        yield scores_artifact(entrant, judge, key)
+        yield scores_artifact(entrant, judge, key, scored_criteria(judge, run.config))
     for match in contest.matches(run.config.matches):
-        yield _verdicts_artifact(contest, match, judge, key, answers="")
+        yield _verdicts_artifact(run, contest, match, judge, key, answers="")
 
 
 def _verdicts_artifact(
-    contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge, key: str, answers: str
+    run: Run, contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge, key: str, answers: str
 ) -> ArtifactSpec:
-    parents = tuple(scores_artifact(entrant, judge, key).id for entrant in match)
-    labels = {"judge_id": key, "answers": answers, "is_absolute": True}
+    criteria = scored_criteria(judge, run.config)
+    parents = tuple(scores_artifact(entrant, judge, key, criteria).id for entrant in match)
+    labels = {"judge_id": key, "answers": answers, "has_zero": criteria_with_zero(judge, run.config)}
     return judgments_artifact(contest, match, judge, labels, {}, parents)
 
 
@@ -71,7 +73,8 @@ def _judge_match(
             own, other = (by_prompt[prompt["prompt_id"]] for by_prompt in scores)
             # Equal texts are read in other batches, whose padding rounds differently: a tie all the same.
             other = own if ours["response"] == theirs["response"] else other
-            verdicts = {c.value: compare(own[c.value], other[c.value]) if c.value in own else None for c in Criterion}
+            names = [criterion.name for criterion in contest.criteria]
+            verdicts = {name: compare(own[name], other[name]) if name in own else None for name in names}
             records.append(make_record(prompt, ours, theirs) | verdicts)
         write_records(folder / VERDICTS, records)
         return {"n": len(records)}
@@ -80,7 +83,7 @@ def _judge_match(
 
 
 def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -> Path:
-    """Reward and minus cost of the entrant's responses; read once, also when many others meet them."""
+    """A score per criterion of the entrant's responses, higher is better; read once, also when many others meet them."""
 
     def build(folder: Path) -> dict[str, Any]:
         said = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
@@ -94,7 +97,7 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
         return {"n": len(records)}
 
     key = judge_id(judge, run.config, run.fingerprints)
-    return run.store.get_or_build(scores_artifact(entrant, judge, key), build)
+    return run.store.get_or_build(scores_artifact(entrant, judge, key, scored_criteria(judge, run.config)), build)
 
 
 def _scorers(run: Run, judge: AbsoluteJudge) -> Callable[[Dialogues, str], dict[str, list[float]]]:
@@ -106,28 +109,23 @@ def _scorers(run: Run, judge: AbsoluteJudge) -> Callable[[Dialogues, str], dict[
 
         def read(dialogues: Dialogues, title: str) -> dict[str, list[float]]:
             states = encode(dialogues, title)
-            return {criterion.value: heads.score(criterion, states).tolist() for criterion in Criterion}
+            return {each.name: heads.score(each.name, states).tolist() for each in scored_criteria(judge, run.config)}
 
         return read
     return lambda dialogues, title: {
-        criterion.value: _read_with(run, judge, key, head, dialogues, f"{title}, {key}")
-        for criterion, key, head in (
-            (Criterion.helpfulness, "reward", judge.reward),
-            (Criterion.safety, "cost", judge.cost),
-        )
-        if head is not None
+        each.name: _read_with(run, judge, each.name, dialogues, f"{title}, {each.name}")
+        for each in scored_criteria(judge, run.config)
     }
 
 
-def _read_with(
-    run: Run, judge: RewardModelJudgeConfig, key: str, head: HeadConfig, dialogues: Dialogues, title: str
-) -> list[float]:
+def _read_with(run: Run, judge: RewardModelJudgeConfig, name: str, dialogues: Dialogues, title: str) -> list[float]:
     from sacpo_exp.judging.reward_model import score_responses
     from sacpo_exp.models.loading import external_location
 
+    head = judge.heads[name]
     location = external_location(head.model)
     if location is None:
-        raise ConfigError(f"`judge.{key}.model.source` must be hub or path, but is {head.model.source.value}.")
+        raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {head.model.source.value}.")
     scores: list[float] = score_responses(judge, head, location, dialogues, title, device(run)).tolist()
     return scores
 
@@ -139,7 +137,8 @@ def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
         from sacpo_exp.judging.scorer_judge import fit_scorer
 
         rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
-        return fit_scorer(judge, encoder_of(run, judge), rows, heldout, folder)
+        criteria = scored_criteria(judge, run.config)
+        return fit_scorer(judge, criteria, encoder_of(run, judge), rows, heldout, folder)
 
     return run.store.get_or_build(scorer_artifact(judge, run.config, run.fingerprints), build)
 

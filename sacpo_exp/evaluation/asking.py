@@ -1,13 +1,14 @@
 """Judges that are asked in words: every question of an evaluation once, through the ledger."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import Criterion, PromptsSource
+from sacpo_exp.config.schema import PromptsSource
+from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
 from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_by_prompt, write_records
 from sacpo_exp.evaluation_plan import Contest, Entrant, judgments_artifact
@@ -18,8 +19,8 @@ from sacpo_exp.judging.questions import Template, load_template, pair_questions,
 from sacpo_exp.judging.sharing import select_open
 from sacpo_exp.judging.verdicts import call_tie, combine, compare, make_record
 from sacpo_exp.ledger import Answer, Ledger, Question
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
-from sacpo_exp.scoring.win_rate import SCORED_KIND
 from sacpo_exp.store import content_hash
 
 log = logging.getLogger(__name__)
@@ -45,20 +46,20 @@ class Inquiry:
             if is_about_refusals:
                 self.questions[prompt["prompt_id"], REFUSAL] = [refusal_question(template, prompt, ours, judge, url)]
                 continue
-            for criterion in criteria_of(prompt):
+            for criterion in criteria_of(prompt, contest.criteria):
                 asked = (
                     pair_questions(template, [criterion], prompt, ours, theirs, judge, url) if ours != theirs else []
                 )
-                self.questions[prompt["prompt_id"], criterion.value] = asked
+                self.questions[prompt["prompt_id"], criterion.name] = asked
 
     def all(self) -> Iterator[Question]:
         for questions in self.questions.values():
             yield from questions
 
 
-def criteria_of(prompt: Mapping[str, Any]) -> list[Criterion]:
+def criteria_of(prompt: Mapping[str, Any], criteria: Iterable[Criterion]) -> list[Criterion]:
     """What a prompt counts for: nothing else is worth a call."""
-    return [criterion for criterion in Criterion if prompt.get("kind") in (SCORED_KIND[criterion], None)]
+    return [criterion for criterion in criteria if criterion.counts(prompt.get("kind"))]
 
 
 def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> list[Path]:
@@ -76,7 +77,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
             log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
             return []
         answers = ledger.find(questions)
-    labels = {"judge_id": identify(judge), "answers": hash_answers(run, contest), "is_absolute": False}
+    labels = {"judge_id": identify(judge), "answers": hash_answers(run, contest), "has_zero": []}
     return [_store_verdicts(run, contest, inquiry, judge, answers, labels) for inquiry in inquiries]
 
 
@@ -113,7 +114,10 @@ def estimate_prompt(run: Run, prompt: Mapping[str, Any], judge: OpenAIJudgeConfi
     """What it would take at most to ask about one policy on one prompt, with the longest responses."""
     one, other = (letter * 4 * run.config.generation.max_new_tokens for letter in "ab")
     template, url = load_template(judge.template), find_base_url(judge)
-    return estimate(pair_questions(template, criteria_of(prompt), prompt, one, other, judge, url), judge)
+    return estimate(
+        pair_questions(template, criteria_of(prompt, evaluated_criteria(run.config)), prompt, one, other, judge, url),
+        judge,
+    )
 
 
 def _foresee(run: Run, contest: Contest, entrant: Entrant) -> dict[str, dict[str, Any]]:
@@ -133,7 +137,7 @@ def _store_verdicts(
     labels: dict[str, Any],
 ) -> Path:
     def build(folder: Path) -> dict[str, Any]:
-        records = [_make_record(prompt, inquiry, answers) for prompt in contest.prompts]
+        records = [_make_record(prompt, contest, inquiry, answers) for prompt in contest.prompts]
         write_records(folder / VERDICTS, records)
         price = find_price(judge)
         return {"n": len(records), "price": asdict(price) if price else None, "prices": _read_prices(judge)}
@@ -160,13 +164,15 @@ def _read_prices(judge: OpenAIJudgeConfig) -> dict[str, Any]:
     return {"read": judge.prices.read, "batch_factor": judge.prices.batch_factor}
 
 
-def _make_record(prompt: dict[str, Any], inquiry: Inquiry, answers: Mapping[str, Answer]) -> dict[str, Any]:
+def _make_record(
+    prompt: dict[str, Any], contest: Contest, inquiry: Inquiry, answers: Mapping[str, Answer]
+) -> dict[str, Any]:
     prompt_id = prompt["prompt_id"]
     ours, theirs = (responses[prompt_id] for responses in inquiry.said)
     record = make_record(prompt, ours, theirs)
-    for criterion in Criterion:
-        asked = inquiry.questions.get((prompt_id, criterion.value))
-        record[criterion.value] = asked if asked is None else _decide(asked, ours["response"], answers)
+    for criterion in contest.criteria:
+        asked = inquiry.questions.get((prompt_id, criterion.name))
+        record[criterion.name] = asked if asked is None else _decide(asked, ours["response"], answers)
     if asked := inquiry.questions.get((prompt_id, REFUSAL)):
         answer = answers[asked[0].key]
         reading = read_refusal(answer.raw, answer.finish_reason) if answer.raw is not None else None

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import EvalConfig
+from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
 from sacpo_exp.errors import ConfigError
@@ -24,7 +25,14 @@ def enter_policies(run: Run) -> Contest:
         for name, policy in policies.items()
     )
     prompts_id = content_hash(entrants[0].responses.recipe)
-    return Contest(evaluation_prompts(run), run.config.prompts.name, prompts_id, entrants[0], entrants)
+    return Contest(
+        evaluation_prompts(run),
+        run.config.prompts.name,
+        prompts_id,
+        entrants[0],
+        entrants,
+        tuple(evaluated_criteria(run.config)),
+    )
 
 
 def enter_responses(run: Run, config: EvalConfig) -> Contest:
@@ -43,11 +51,12 @@ def enter_responses(run: Run, config: EvalConfig) -> Contest:
     kind = config.prompts.kind
     prompts = [prompt | {"kind": prompt["kind"] or (kind and kind.value)} for prompt in aligned[0].prompts]
     baseline = find_entrant(entrants, config.baseline)
+    criteria = tuple(evaluated_criteria(run.config))
     recipes = [content_hash(entrant.responses.recipe) for entrant in entrants]
     if all(stored for stored, *_ in entries) and len(set(recipes)) == 1:  # as `enter_policies` has it
-        return Contest(prompts, config.prompts.name, recipes[0], baseline, tuple(entrants))
+        return Contest(prompts, config.prompts.name, recipes[0], baseline, tuple(entrants), criteria)
     ordered = sorted(prompts, key=lambda prompt: str(prompt["prompt_id"]))
-    return Contest(prompts, "imported", content_hash(ordered), baseline, tuple(entrants))
+    return Contest(prompts, "imported", content_hash(ordered), baseline, tuple(entrants), criteria)
 
 
 def find_responses(patterns: list[str]) -> list[str]:

@@ -12,10 +12,10 @@ from string import Template as Text
 from typing import Any, Final
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig, ResponseFormat
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.judging.structure import label_schema, scores_schema
 from sacpo_exp.ledger.records import Question
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.store import content_hash
 
 # The bundled `default` has the judge compare before it scores, in a few sentences: scores written first would only be
@@ -25,12 +25,9 @@ BUNDLED: Final = Path(__file__).parent / "templates"
 
 REFUSAL: Final = "refusal"
 PAIR_PLACES: Final = ("prompt", "first", "second")
-#: Criterion → places that its text must have.
-PLACES: Final = {
-    Criterion.helpfulness.value: PAIR_PLACES,
-    Criterion.safety.value: PAIR_PLACES,
-    REFUSAL: ("prompt", "response"),
-}
+REFUSAL_PLACES: Final = ("prompt", "response")
+#: Key of the text of a single file, which serves every criterion.
+ANY: Final = ""
 SCALE_PLACES: Final = ("low", "high")
 REFUSAL_SCALE: Final = (0.0, 2.0)
 EMPTY: Final = "(empty: nothing was written here)"
@@ -42,7 +39,7 @@ class Template:
 
     Attributes:
         name: of a bundled template, or the last part of the user's path.
-        texts: by criterion: `helpfulness`, `safety`, `refusal`; those that it has.
+        texts: by criterion, and `refusal`; those that it has. A text by the empty name serves every criterion.
     """
 
     name: str
@@ -66,6 +63,8 @@ class Template:
         return tuple((role, Text(text).substitute(values).strip()) for role, text in parts)
 
     def _text(self, criterion: str) -> str:
+        if ANY in self.texts and criterion != REFUSAL:
+            return self.texts[ANY]
         if criterion not in self.texts:
             raise ConfigError(
                 f"`judge.template` {self.name} does not ask about {criterion}: it has no {criterion}.txt. "
@@ -75,9 +74,9 @@ class Template:
 
 
 def load_template(name_or_path: str) -> Template:
-    """A bundled template by its name, or the user's: a folder with `helpfulness.txt`, `safety.txt`, `refusal.txt`.
+    """A bundled template by its name, or the user's: a folder with a text per criterion, as `safety.txt`.
 
-    A folder may lack some of them; a single file serves helpfulness and safety. A file is UTF-8 text with the places
+    A folder may have `refusal.txt` besides; a single file serves every criterion. A file is UTF-8 text with the places
     `$prompt`, `$first`, `$second` (for `refusal` `$prompt` and `$response`) and, if wanted, `$low` and `$high`. What
     stands before the first line `---`, if there is one, is the system's message.
 
@@ -87,16 +86,15 @@ def load_template(name_or_path: str) -> Template:
     try:
         place = BUNDLED / name_or_path if name_or_path in _bundled_names() else Path(name_or_path).expanduser()
         if place.is_dir():
-            files = {criterion: place / f"{criterion}.txt" for criterion in PLACES}
+            files = {file.stem: file for file in sorted(place.glob("*.txt"))}
         else:
-            files = {criterion.value: place for criterion in Criterion}
-        files = {criterion: file for criterion, file in files.items() if file.exists()}
+            files = {ANY: place} if place.exists() else {}
     except (OSError, RuntimeError) as error:  # a name that is too long, a home that is not known
         raise ConfigError(f"`judge.template` {name_or_path!r} can't be read: {error}.") from error
     if not files:
         raise ConfigError(
-            f"`judge.template` must be {' or '.join(_bundled_names())}, a file, or a folder with "
-            f"{', '.join(f'{criterion}.txt' for criterion in PLACES)}, but is {name_or_path!r}."
+            f"`judge.template` must be {' or '.join(_bundled_names())}, a file, or a folder with a file "
+            f"CRITERION.txt for each criterion, but is {name_or_path!r}."
         )
     return Template(place.resolve().name, {criterion: _read(file, criterion) for criterion, file in files.items()})
 
@@ -133,7 +131,7 @@ def pair_question(
     """
     shown = {"first": first, "second": second}
     scale = (judge.min_score, judge.max_score)
-    return _make_question(template, criterion.value, prompt, shown, repeat, scale, judge, base_url)
+    return _make_question(template, criterion.name, criterion.text, prompt, shown, repeat, scale, judge, base_url)
 
 
 def pair_questions(
@@ -165,12 +163,13 @@ def refusal_question(
     Raises:
         ConfigError: the template has no `refusal.txt`.
     """
-    return _make_question(template, REFUSAL, prompt, {"response": response}, 0, REFUSAL_SCALE, judge, base_url)
+    return _make_question(template, REFUSAL, REFUSAL, prompt, {"response": response}, 0, REFUSAL_SCALE, judge, base_url)
 
 
 def _make_question(
     template: Template,
     criterion: str,
+    text: str,
     prompt: Mapping[str, Any],
     shown: Mapping[str, str],
     repeat: int,
@@ -192,8 +191,8 @@ def _make_question(
         model=judge.model,
         base_url=base_url,
         sampling=_sampling(judge, criterion, repeat, scale),
-        template=template.version(criterion),
-        messages=template.fill(criterion, fenced | ends),
+        template=template.version(text),
+        messages=template.fill(text, fenced | ends),
         scale=scale,
     )
 
@@ -232,7 +231,7 @@ def _read(file: Path, criterion: str) -> str:
         raise ConfigError(f"`judge.template` {file} is not UTF-8 text: byte {error.start} can't be decoded.") from error
     except OSError as error:
         raise ConfigError(f"`judge.template` {file} can't be read: {error.strerror or error}.") from error
-    _check(text, file, PLACES[criterion])
+    _check(text, file, REFUSAL_PLACES if criterion == REFUSAL else PAIR_PLACES)
     return text
 
 

@@ -1,8 +1,8 @@
-"""The embedded judge: a reward and a cost head on frozen hidden states, fitted on preferences of its own.
+"""The embedded judge: one head per criterion on frozen hidden states, fitted on preferences of its own.
 
 Each head is a Bradley–Terry model, that is a logistic regression without intercept on the difference of two
-responses' states. The cost head's zero is then set by the safety labels: a response with cost above 0 is more
-likely unsafe than safe (the convention of Safe RLHF, Dai et al. 2024).
+responses' states. The zero of a criterion with labels of single responses is then set by these: a response with a score
+below 0 is more likely unacceptable than acceptable (the convention of Safe RLHF, Dai et al. 2024).
 """
 
 import json
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
-from sacpo_exp.data.preferences import PREFERRED, Criterion, Row
+from sacpo_exp.data.preferences import Row, is_acceptable
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.scoring.refusals import is_refusal
 
 if TYPE_CHECKING:
@@ -26,17 +27,17 @@ Encoder = Callable[[Sequence[tuple[str, str]], str], "NDArray[np.float32]"]
 
 @dataclass(frozen=True)
 class Heads:
-    """Standardisation and linear heads; `score` is reward for helpfulness and minus cost for safety."""
+    """Standardisation and linear heads by name of the criterion; higher scores are better."""
 
     mean: "NDArray[np.float64]"
     scale: "NDArray[np.float64]"
     weights: dict[str, "NDArray[np.float64]"]
     offsets: dict[str, float]
 
-    def score(self, criterion: Criterion, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    def score(self, criterion: str, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
         """Scores of shape (n,) for states of shape (n, hidden size)."""
         standard = (states - self.mean) / self.scale
-        return standard @ self.weights[criterion.value] + self.offsets[criterion.value]
+        return standard @ self.weights[criterion] + self.offsets[criterion]
 
     def save(self, folder: Path) -> None:
         arrays = {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "offsets": self.offsets}
@@ -51,14 +52,19 @@ class Heads:
 
 
 def fit_scorer(
-    judge: ScorerJudgeConfig, encode: Encoder, rows: Sequence[Row], heldout: Sequence[Row], folder: Path
+    judge: ScorerJudgeConfig,
+    criteria: Sequence[Criterion],
+    encode: Encoder,
+    rows: Sequence[Row],
+    heldout: Sequence[Row],
+    folder: Path,
 ) -> dict[str, Any]:
-    """Fit both heads on `rows`, write them into `folder`, and return what they reach on `heldout`."""
+    """Fit the heads on `rows`, write them into `folder`, and return what they reach on `heldout`."""
     states = encode(dialogues_of(rows), "scorer: reads its training pairs")
     heldout_states = encode(dialogues_of(heldout), "scorer: reads held-out pairs")
-    heads = fit_heads(states, rows, judge.regularization)
+    heads = fit_heads(criteria, states, rows, judge.regularization)
     heads.save(folder)
-    return {criterion.value: measure_head(heads, criterion, rows, heldout, heldout_states) for criterion in Criterion}
+    return {criterion.name: measure_head(heads, criterion, rows, heldout, heldout_states) for criterion in criteria}
 
 
 def dialogues_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -66,18 +72,21 @@ def dialogues_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(row["prompt"], row[f"response_{i}"]) for row in rows for i in (0, 1)]
 
 
-def fit_heads(states: "NDArray[np.float32]", rows: Sequence[Row], regularization: float) -> Heads:
+def fit_heads(
+    criteria: Sequence[Criterion], states: "NDArray[np.float32]", rows: Sequence[Row], regularization: float
+) -> Heads:
     """Bradley–Terry heads; `states` has shape (2 · rows, hidden size), ordered as `dialogues_of`."""
     mean, scale = states.mean(0).astype(np.float64), states.std(0).astype(np.float64) + 1e-6
     standard = (states - mean) / scale
     weights, offsets = {}, {}
-    for criterion in Criterion:
-        second_preferred = np.array([row[PREFERRED[criterion]] for row in rows])
+    for criterion in criteria:
+        second_preferred = np.array([row[criterion.preferred] for row in rows])
         differences = standard[1::2] - standard[0::2]
-        weights[criterion.value] = fit_direction(differences, second_preferred, regularization)
-        offsets[criterion.value] = 0.0
-    safe = np.array([row[f"is_response_{i}_safe"] for row in rows for i in (0, 1)])
-    offsets[Criterion.safety.value] = find_zero(standard @ weights[Criterion.safety.value], safe)
+        weights[criterion.name] = fit_direction(differences, second_preferred, regularization)
+        offsets[criterion.name] = 0.0
+        if criterion.acceptable is not None:
+            labels = np.array([is_acceptable(row, i, criterion) for row in rows for i in (0, 1)])
+            offsets[criterion.name] = find_zero(standard @ weights[criterion.name], labels)
     return Heads(mean, scale, weights, offsets)
 
 
@@ -110,8 +119,8 @@ def measure_head(
 
     The rules may choose their sign on the scorer's own rows, so that neither is handicapped.
     """
-    scores = heads.score(criterion, states)
-    preferred = np.array([row[PREFERRED[criterion]] for row in heldout])
+    scores = heads.score(criterion.name, states)
+    preferred = np.array([row[criterion.preferred] for row in heldout])
     return {
         "accuracy": float(np.mean((scores[1::2] > scores[0::2]) == preferred)),
         "length_only": rule_accuracy(len, criterion, rows, heldout),
@@ -129,7 +138,7 @@ def rule_accuracy(
         signs = [np.sign(feature(row["response_1"]) - feature(row["response_0"])) for row in data]
         return float(
             np.mean(
-                [0.5 + 0.5 * sign * (2 * row[PREFERRED[criterion]] - 1) for sign, row in zip(signs, data, strict=True)]
+                [0.5 + 0.5 * sign * (2 * row[criterion.preferred] - 1) for sign, row in zip(signs, data, strict=True)]
             )
         )
 

@@ -29,9 +29,9 @@ class Criterion:
     template: str | None = None
 
     @property
-    def title(self) -> str:
-        """The name as a column of a table."""
-        return self.name.replace("_", " ")
+    def text(self) -> str:
+        """Name of its text in a judge's template."""
+        return self.template or self.name
 
     def counts(self, kind: str | None) -> bool:
         """Whether a prompt of this kind counts; None is unknown, and counts for every criterion."""

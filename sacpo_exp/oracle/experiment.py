@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.oracle.measuring import Measured, measure_policy
 from sacpo_exp.method.theory import divergence
+from sacpo_exp.oracle.measuring import Measured, measure_policy
 from sacpo_exp.oracle.results import (
     Finding,
     compare_orders,

@@ -9,8 +9,8 @@ import numpy as np
 
 from sacpo_exp.data.preferences import Key, key_of, said
 from sacpo_exp.data.tokenising import Tokens, tokenise
-from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.method.theory import Table, normalise
+from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.oracle.world import World
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.store import ArtifactSpec

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from sacpo_exp.config.oracle import OracleConfig, Order
+from sacpo_exp.method.theory import Table, divergence, merge, solve_multiplier
 from sacpo_exp.oracle.fitting import spread_of_fits
 from sacpo_exp.oracle.measuring import Measured
-from sacpo_exp.method.theory import Table, divergence, merge, solve_multiplier
 from sacpo_exp.oracle.sampling import draw_wins
 from sacpo_exp.oracle.trials import Trial
 from sacpo_exp.oracle.world import Outcome, World, align, measure, merged, optimum, stages_of

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.reporting.choices import SHARED, collect_choices
-from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
 from sacpo_exp.scoring.win_rate import Record
 from sacpo_exp.store import Manifest, Store
+from sacpo_exp.store.identity import SCHEMA_VERSION
 
 Entry = tuple[Path, Manifest]
 
@@ -27,21 +26,17 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     """
     by_kind: dict[str, list[Entry]] = defaultdict(list)
     for folder, manifest in store.manifests():
-        if manifest.kind != "judgments" or "opponent_id" in manifest.labels:  # others are of an older version
+        if manifest.schema == SCHEMA_VERSION:  # `store list` shows what an older version made
             by_kind[manifest.kind].append((folder, manifest))
     if not by_kind["judgments"]:
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
     parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
-    made = {manifest.id: manifest for kind in ("stage", "merge") for _, manifest in by_kind[kind]}
     for entry in _select(by_kind["judgments"], model, dataset):
-        match = read_evaluation(store, entry, by_kind["divergence"])
-        first_beta = find_first_beta(match.id, made)
-        parted[_comparability(entry[1])].append(replace(match, labels=match.labels | {"first_beta": first_beta}))
-    lineage = {m.id: m.parents for kind in ("model", "stage", "merge") for _, m in by_kind[kind]}
+        parted[_comparability(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
     groups = [
-        replace(make_group(matches, lineage, metrics.get(key[0], {}), key[-1]), choices=tuple(choices.get(key, ())))
+        replace(make_group(matches, metrics.get(key[0], {}), key[-1]), choices=tuple(choices.get(key, ())))
         for key, matches in parted.items()
     ]
     groups = [group for group in groups if group.policies]
@@ -76,23 +71,6 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
         if fits(manifest.labels)
         or (manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _comparability(manifest) in wanted)
     ]
-
-
-def find_first_beta(policy_id: str, made: Mapping[str, Manifest]) -> float | None:
-    """KL strength of the first stage for a criterion; None where no second one followed, or it is not known.
-
-    Of a naive merge, β of the policy with weight 1 − q.
-    """
-    betas, manifest = [], made.get(policy_id)
-    family = read_family(manifest.labels["family"]) if manifest else None
-    if manifest and family and family.merge is MergeMethod.naive:
-        one_stage = made.get(next(iter(manifest.parents), ""))
-        return one_stage.recipe.get("beta") if one_stage else None
-    while manifest is not None:
-        betas += [float(manifest.recipe["beta"])] if "beta" in manifest.recipe else []
-        # Of a merge the second parent, which descends from the first.
-        manifest = next((made[parent] for parent in reversed(manifest.parents) if parent in made), None)
-    return betas[-1] if len(betas) > 1 else None
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:

@@ -1,16 +1,19 @@
 """Evaluated policies, and groups of them that may be compared with one another."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.policy import Policy, read_policy, write
+from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.choices import StoredChoice
 from sacpo_exp.scoring.win_rate import Record
 
-MERGED = 99  # rank of merged policies: after stages, however many there are
-#: What tells policies of one family, β and q apart, by label.
-TELLING = {"first_beta": "first β", "seed": "seed"}
+#: What tells policies of one family, β and q apart, by column of the policy.
+TELLING = {"beta_first": "first β", "seed": "seed"}
 
 
 @dataclass(frozen=True)
@@ -46,33 +49,37 @@ class Evaluation:
     def is_baseline(self) -> bool:
         return bool(self.labels["policy_id"] == self.labels["baseline_id"])
 
-    @property
-    def rank(self) -> int:
-        """Its place in training: 0 baseline, 1 first stage or made elsewhere, 2 second stage, then merged ones."""
-        if self.is_baseline:
-            return 0
-        return MERGED if self.merge_ratio is not None else 1 + str(self.labels["family"]).count("→")
+    @cached_property
+    def policy(self) -> Policy:
+        """The judged policy with its lineage."""
+        return read_policy(self.labels[LINEAGE])
+
+    @cached_property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """What it was judged by."""
+        return tuple(Criterion(**entry) for entry in self.labels["criteria"])
 
     @property
     def beta(self) -> float | None:
         """KL strength of its last stage; None for the baseline."""
-        return None if self.is_baseline else self.labels.get("beta")
+        return None if self.is_baseline else self.policy.beta
 
     @property
     def merge_ratio(self) -> float | None:
-        """q of a merged policy, else None."""
-        return self.labels.get("merge_ratio")
+        """q of a merge of two policies, else None."""
+        return self.policy.merge_ratio
 
     @property
     def name(self) -> str:
         """What it is called where its β and q stand beside it."""
-        return (f"{self.labels['policy']} (baseline)" if self.is_baseline else self.labels["family"]) + self.tag
+        return (f"{self.policy.name} (baseline)" if self.is_baseline else self.policy.family) + self.tag
 
     @property
     def title(self) -> str:
         """What it is called on its own."""
-        numbers = (("β", self.beta), ("q", self.merge_ratio))
-        return " ".join([self.name, *(f"{letter}={value:g}" for letter, value in numbers if value is not None)])
+        numbers = {} if self.is_baseline else self.policy.numbers
+        betas = {"β": self.beta} if self.policy.weights and self.beta is not None else {}
+        return " ".join([self.name, *(f"{symbol}={write(value)}" for symbol, value in (betas | numbers).items())])
 
 
 @dataclass(frozen=True)
@@ -122,9 +129,14 @@ class Group:
         return str(self.policies[0].labels["baseline_id"])
 
     @property
-    def is_absolute(self) -> bool:
-        """Whether the judge's scores have a zero: cost ≤ 0 is safe."""
-        return bool(self.policies[0].labels["is_absolute"])
+    def criteria(self) -> tuple[Criterion, ...]:
+        """What any of the policies was judged by, each once."""
+        return tuple({each.name: each for policy in self.policies for each in policy.criteria}.values())
+
+    @property
+    def has_zero(self) -> tuple[str, ...]:
+        """Names of criteria for which the judge's score of 0 parts acceptable responses from others (cost ≤ 0)."""
+        return tuple(self.policies[0].labels["has_zero"])
 
     def find(self, policy_id: str) -> Evaluation:
         """The policy with this id; one of `parents`."""
@@ -134,9 +146,7 @@ class Group:
         return " + ".join(sorted({str(policy.labels[key]) for policy in self.policies if policy.labels.get(key)}))
 
 
-def make_group(
-    matches: list[Evaluation], lineage: Mapping[str, Sequence[str]], judge_metrics: dict[str, Any], answers: str
-) -> Group:
+def make_group(matches: list[Evaluation], judge_metrics: dict[str, Any], answers: str) -> Group:
     """A group in order. Of a match judged twice against the same answers of the baseline the newer one counts."""
     ordered = sorted(matches, key=lambda match: match.created)
     newest = {(match.id, match.opponent_id): match for match in ordered}.values()
@@ -144,29 +154,28 @@ def make_group(
     meetings = sorted(
         (match for match in newest if match.id in policies and match is not policies[match.id]), key=_order
     )
-    parents = {policy_id: find_evaluated_ancestors(policy_id, policies.keys(), lineage) for policy_id in policies}
+    parents = {match.id: find_evaluated_ancestors(match.policy, policies.keys()) for match in policies.values()}
     tagged = arrange_policies(policies.values())
-    strangers = [policy.id for policy in tagged if policy.id not in lineage and not policy.is_baseline]
+    strangers = [match.id for match in tagged if not match.policy.parents and not match.is_baseline]
     # Policies made elsewhere have no known ancestors: each is compared with those before it.
     parents |= {policy_id: tuple(strangers[:place]) for place, policy_id in enumerate(strangers)}
     return Group(tagged, tuple(meetings), parents, judge_metrics, answers)
 
 
-def find_evaluated_ancestors(
-    policy_id: str, evaluated: AbstractSet[str], lineage: Mapping[str, Sequence[str]]
-) -> tuple[str, ...]:
-    """The nearest evaluated policy on each line of descent."""
+def find_evaluated_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, ...]:
+    """Ids of the nearest evaluated policies on each line of descent."""
     found: dict[str, None] = {}
-    for parent in lineage.get(policy_id, ()):
-        nearest = (parent,) if parent in evaluated else find_evaluated_ancestors(parent, evaluated, lineage)
+    for parent in policy.parents:
+        nearest = (parent.id,) if parent.id in evaluated else find_evaluated_ancestors(parent, evaluated)
         found |= dict.fromkeys(nearest)
     return tuple(found)
 
 
-def _order(policy: Evaluation) -> tuple[Any, ...]:
-    told = (policy.beta, policy.merge_ratio, *(policy.labels.get(key) for key in TELLING))
+def _order(match: Evaluation) -> tuple[Any, ...]:
+    told = (match.beta, match.merge_ratio, *(match.policy.columns[key] for key in TELLING))
     numbers = [-1 if value is None else value for value in told]
-    return (policy.rank, policy.labels["family"], *numbers, policy.id)
+    rank = 0 if match.is_baseline else max(1, match.policy.rank)
+    return (rank, match.policy.family, *numbers, match.id)
 
 
 def arrange_policies(policies: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
@@ -179,9 +188,9 @@ def _tag_namesakes(policies: list[Evaluation]) -> list[Evaluation]:
     tagged = []
     for policy in policies:
         namesakes = [other for other in policies if other.title == policy.title]
-        keys = [key for key in TELLING if len({other.labels.get(key) for other in namesakes}) > 1]
-        if len({tuple(other.labels.get(key) for key in keys) for other in namesakes}) == len(namesakes):
-            tag = "".join(f" {TELLING[key]}={_spell(policy.labels.get(key))}" for key in keys)
+        keys = [key for key in TELLING if len({other.policy.columns[key] for other in namesakes}) > 1]
+        if len({tuple(other.policy.columns[key] for key in keys) for other in namesakes}) == len(namesakes):
+            tag = "".join(f" {TELLING[key]}={_spell(policy.policy.columns[key])}" for key in keys)
         else:
             tag = f" #{policy.id.rsplit('-', 1)[-1][:4]}"
         tagged.append(replace(policy, tag=tag))

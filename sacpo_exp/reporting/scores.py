@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sacpo_exp.config.schema import Criterion, RatingMethod
+from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores, score_categories, score_lengths
 from sacpo_exp.reporting.conduct import Conduct, observe_judge
 from sacpo_exp.reporting.groups import Evaluation, Group
@@ -17,10 +18,10 @@ from sacpo_exp.scoring.seeds import SeedEstimate
 from sacpo_exp.scoring.win_rate import (
     Record,
     count_states,
+    estimate_acceptable_rate,
     estimate_difference,
     estimate_judged_refusals,
     estimate_refusals,
-    estimate_safe_rate,
     estimate_win_rate,
     has_too_few,
     pair_verdicts,
@@ -41,16 +42,31 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class CriterionScores:
+    """What one policy scored for one criterion.
+
+    Attributes:
+        rate: win rate against the baseline on the prompts that count.
+        error: its standard error over prompts.
+        acceptable: share of these prompts whose response has a score of at least 0 (cost ≤ 0); without number where the
+            judge's scores have no zero.
+        states: of the judgments: prompts that are `ok`, `unparsed`, `refused`, `failed`.
+    """
+
+    rate: Estimate
+    error: float
+    acceptable: Estimate
+    states: Counter[str]
+
+
+@dataclass(frozen=True)
 class PolicyScores:
     """What one policy scored.
 
     Attributes:
-        helpfulness, harmlessness: win rates against the baseline on benign and on risky prompts.
-        error_helpfulness, error_harmlessness: their standard errors over prompts.
-        states: of the judgments of both criteria together: prompts that are `ok`, `unparsed`, `refused`, `failed`.
+        by_criterion: by the criterion's name, in the order of the evaluation.
         refusals, over_refusals: shares of the risky and of the benign prompts that were refused, by string matching.
         judged_refusals, judged_over_refusals: the same by the judge, where it was asked.
-        safe: share of the risky prompts with cost ≤ 0; without number where the judge has no absolute scores.
         kl: sampled KL(policy ‖ baseline), nats per response.
         tokens, characters: mean length of a response; NaN where it is not known.
         seeds: of a mean over seeds what each seed scored; else empty.
@@ -58,45 +74,51 @@ class PolicyScores:
     """
 
     policy: Evaluation
-    helpfulness: Estimate
-    harmlessness: Estimate
-    error_helpfulness: float
-    error_harmlessness: float
-    states: Counter[str]
+    by_criterion: dict[str, CriterionScores]
     refusals: Estimate
     over_refusals: Estimate
     judged_refusals: Estimate
     judged_over_refusals: Estimate
-    safe: Estimate
     kl: Estimate
     tokens: float
     characters: float
     seeds: tuple["PolicyScores", ...] = ()
     over_seeds: dict[str, SeedEstimate] = field(default_factory=dict)
 
+    def rate(self, criterion: str) -> Estimate:
+        """Win rate for a criterion."""
+        return self.by_criterion[criterion].rate
+
+    @property
+    def states(self) -> Counter[str]:
+        """Of the judgments of all criteria together."""
+        return sum((scores.states for scores in self.by_criterion.values()), Counter())
+
     @property
     def missing(self) -> int:
-        """Prompts without a verdict; they are in neither win rate."""
+        """Prompts without a verdict; they are in no win rate."""
         return self.states.total() - self.states["ok"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Win rates of `policy` minus those of `reference`, an evaluated ancestor, paired by prompt, with p-values."""
+    """Win rates of `policy` minus those of `reference`, an evaluated ancestor, paired by prompt.
+
+    Attributes:
+        changes, p_values: by the criterion's name.
+    """
 
     policy: Evaluation
     reference: Evaluation
-    helpfulness: Estimate
-    harmlessness: Estimate
-    p_helpfulness: float
-    p_harmlessness: float
+    changes: dict[str, Estimate]
+    p_values: dict[str, float]
 
 
 @dataclass(frozen=True)
 class JudgeAccuracy:
     """Share of held-out comparisons that the judge decides as people did, beside two baselines."""
 
-    criterion: Criterion
+    criterion: str
     accuracy: Estimate
     length_only: float
     keyword: float
@@ -114,7 +136,7 @@ class GroupScores:
     conduct: tuple[Conduct, ...]
     lengths: tuple[LengthScores, ...]
     categories: tuple[CategoryScores, ...]
-    ratings: dict[Criterion, GroupRatings]
+    ratings: dict[str, GroupRatings]
     usage: Usage | None
     published: "Comparison | None" = None
 
@@ -122,8 +144,8 @@ class GroupScores:
 def score_group(group: Group, settings: Settings) -> GroupScores:
     """Compute everything that is shown of `group`."""
     resampling = settings.resampling
-    pairs = [(policy, criterion) for policy in group.policies if not policy.is_baseline for criterion in Criterion]
-    rated = {criterion: rate_group(group, criterion, settings.rating, resampling) for criterion in Criterion}
+    pairs = [(policy, each) for policy in group.policies if not policy.is_baseline for each in group.criteria]
+    rated = {each.name: rate_group(group, each, settings.rating, resampling) for each in group.criteria}
     return GroupScores(
         group,
         resampling.confidence,
@@ -137,7 +159,7 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
         tuple(observe_judge(group, resampling)),
         tuple(filter(None, (score_lengths(*pair, resampling) for pair in pairs))),
         tuple(filter(None, (score_categories(*pair, resampling) for pair in pairs))),
-        {criterion: ratings for criterion, ratings in rated.items() if ratings},
+        {name: ratings for name, ratings in rated.items() if ratings},
         measure_usage(group),
     )
 
@@ -145,22 +167,27 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
 def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     """Everything that is measured of one policy against its opponent."""
     records, resampling, most = policy.records, settings.resampling, settings.max_missing
-    nothing = bootstrap_mean([], resampling)
     return PolicyScores(
         policy=policy,
-        helpfulness=estimate_win_rate(records, Criterion.helpfulness, resampling, most),
-        harmlessness=estimate_win_rate(records, Criterion.safety, resampling, most),
-        error_helpfulness=_find_error(records, Criterion.helpfulness, most),
-        error_harmlessness=_find_error(records, Criterion.safety, most),
-        states=count_states(records, Criterion.helpfulness) + count_states(records, Criterion.safety),
+        by_criterion={each.name: _score_criterion(policy, each, settings) for each in policy.criteria},
         refusals=estimate_refusals(records, "risky", resampling.confidence),
         over_refusals=estimate_refusals(records, "benign", resampling.confidence),
         judged_refusals=estimate_judged_refusals(records, "risky", resampling.confidence, most),
         judged_over_refusals=estimate_judged_refusals(records, "benign", resampling.confidence, most),
-        safe=estimate_safe_rate(records, resampling.confidence) if policy.labels["is_absolute"] else nothing,
         kl=bootstrap_mean(list(policy.kl.values()), resampling),
         tokens=_mean([record["n_tokens"] for record in records]),
         characters=_mean([len(record["response"]) for record in records]),
+    )
+
+
+def _score_criterion(policy: Evaluation, criterion: Criterion, settings: Settings) -> CriterionScores:
+    records, resampling, most = policy.records, settings.resampling, settings.max_missing
+    has_zero = criterion.name in policy.labels["has_zero"]
+    return CriterionScores(
+        rate=estimate_win_rate(records, criterion, resampling, most),
+        error=_find_error(records, criterion, most),
+        acceptable=estimate_acceptable_rate(records if has_zero else [], criterion, resampling.confidence),
+        states=count_states(records, criterion),
     )
 
 
@@ -176,10 +203,9 @@ def _mean(lengths: Sequence[int | None]) -> float:
 
 def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> Difference:
     records = (policy.records, reference.records)
-    (helpfulness, p_helpfulness), (harmlessness, p_harmlessness) = (
-        _compare_by(*records, criterion, settings) for criterion in Criterion
-    )
-    return Difference(policy, reference, helpfulness, harmlessness, p_helpfulness, p_harmlessness)
+    found = {each.name: _compare_by(*records, each, settings) for each in policy.criteria}
+    changes = {name: change for name, (change, _) in found.items()}
+    return Difference(policy, reference, changes, {name: p_value for name, (_, p_value) in found.items()})
 
 
 def _compare_by(
@@ -194,7 +220,7 @@ def _compare_by(
 
 
 def _score_judge(group: Group, confidence: float) -> list[JudgeAccuracy]:
-    measured = [(criterion, group.judge_metrics.get(criterion.value)) for criterion in Criterion]
+    measured = [(each.name, group.judge_metrics.get(each.name)) for each in group.criteria]
     return [
         JudgeAccuracy(
             criterion,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Raised when the code changes what an unchanged recipe produces, so that old artifacts are no longer taken for new.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def content_hash(value: Any) -> str:

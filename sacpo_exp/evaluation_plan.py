@@ -155,6 +155,16 @@ def criteria_with_zero(judge: JudgeConfig, config: RunConfig) -> list[str]:
     return []
 
 
+def judge_key(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> str:
+    """As `judge_id`, but the same for judges that differ in nothing but the seed of the scorer's encoder."""
+    if not isinstance(judge, ScorerJudgeConfig):
+        return judge_id(judge, config, fingerprints)
+    encoder = encoder_artifact(judge, config, fingerprints)
+    return content_hash(
+        [scorer_artifact(judge, config, fingerprints).recipe, policy_of_spec(encoder).hash_without("seed")]
+    )
+
+
 def _head(head: HeadConfig, config: RunConfig, fingerprints: Fingerprints) -> dict[str, Any]:
     model = model_artifact(head.model, config.seed, "", fingerprints).recipe
     return {"model": model, "form": head.form.value, "higher_is": head.higher_is.value}
@@ -180,7 +190,7 @@ def judgments_artifact(
     """Verdicts on a policy against its opponent.
 
     Args:
-        judge_labels: `judge_id`; `answers`, the hash of what the baseline said; `has_zero`, names of criteria for which
+        judge_labels: `judge_id`; `judge_key`, the same whatever the seed; `answers`, the hash of what the baseline said; `has_zero`, names of criteria for which
             the judge's score of 0 parts acceptable responses from others.
         recipe, parents: what decided the verdicts.
     """

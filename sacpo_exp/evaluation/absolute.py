@@ -15,6 +15,7 @@ from sacpo_exp.evaluation_plan import (
     criteria_with_zero,
     encoder_artifact,
     judge_id,
+    judge_key,
     judgments_artifact,
     scored_criteria,
     scorer_artifact,
@@ -57,7 +58,12 @@ def _verdicts_artifact(
 ) -> ArtifactSpec:
     criteria = scored_criteria(judge, run.config)
     parents = tuple(scores_artifact(entrant, judge, key, criteria).id for entrant in match)
-    labels = {"judge_id": key, "answers": answers, "has_zero": criteria_with_zero(judge, run.config)}
+    labels = {
+        "judge_id": key,
+        "judge_key": judge_key(judge, run.config, run.fingerprints),
+        "answers": answers,
+        "has_zero": criteria_with_zero(judge, run.config),
+    }
     return judgments_artifact(contest, match, judge, labels, {}, parents)
 
 

@@ -77,7 +77,12 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
             log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
             return []
         answers = ledger.find(questions)
-    labels = {"judge_id": identify(judge), "answers": hash_answers(run, contest), "has_zero": []}
+    labels = {
+        "judge_id": identify(judge),
+        "judge_key": identify(judge),
+        "answers": hash_answers(run, contest),
+        "has_zero": [],
+    }
     return [_store_verdicts(run, contest, inquiry, judge, answers, labels) for inquiry in inquiries]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.scoring.categories import estimate_by_category, find_worst_category
 from sacpo_exp.scoring.intervals import Estimate, Resampling

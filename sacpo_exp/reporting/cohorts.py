@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.policy import Policy
 from sacpo_exp.reporting.groups import Evaluation, Group, arrange_policies
-from sacpo_exp.reporting.kinship import Kinship
-from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.pairs import Pair, find_order_pairs, find_ratio_pairs
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings
 from sacpo_exp.reporting.seed_means import average_seeds
@@ -18,7 +17,7 @@ from sacpo_exp.scoring.win_rate import has_too_few, verdicts_by_prompt, withhold
 
 DIFFERENCE: Final = (-1.0, 1.0)
 #: What a pair of policies is about, with how it is found.
-COMPARISONS: Final[Mapping[str, Callable[[Sequence[str], Lineage], list[Pair]]]] = {
+COMPARISONS: Final[Mapping[str, Callable[[Sequence[Policy]], list[Pair]]]] = {
     "order": find_order_pairs,
     "lambda_q": find_ratio_pairs,
 }
@@ -31,12 +30,12 @@ class Gap:
     Attributes:
         comparison: a name in `COMPARISONS`.
         pairs: of each seed that has both.
+        changes: by the criterion's name.
     """
 
     comparison: str
     pairs: tuple[tuple[PolicyScores, PolicyScores], ...]
-    helpfulness: SeedEstimate
-    harmlessness: SeedEstimate
+    changes: dict[str, SeedEstimate]
 
 
 @dataclass(frozen=True)
@@ -79,33 +78,41 @@ class Cohort:
         return " · ".join(parts)
 
 
-def score_cohorts(scores: Sequence[GroupScores], lineage: Lineage, settings: Settings) -> list[Cohort]:
+def score_cohorts(scores: Sequence[GroupScores], settings: Settings) -> list[Cohort]:
     """The cohorts that have something to say, in the order of their first groups."""
-    kinship = Kinship(lineage.manifests)
     members: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, each in enumerate(scores):
         labels = each.group.policies[0].labels
-        members[kinship.key(labels["judge_id"]), labels["prompts_id"], kinship.key(labels["baseline_id"])].append(place)
-    cohorts = (_score_cohort(places, scores, lineage, kinship, settings) for places in members.values())
+        key = (labels["judge_key"], labels["prompts_id"], _baseline_key(each.group))
+        members[key].append(place)
+    cohorts = (_score_cohort(places, scores, settings) for places in members.values())
     return [cohort for cohort in cohorts if cohort.means or cohort.gaps]
 
 
-def _score_cohort(
-    places: Sequence[int], scores: Sequence[GroupScores], lineage: Lineage, kinship: Kinship, settings: Settings
-) -> Cohort:
+def _key(policy: Policy) -> str:
+    """The same for policies that differ in nothing but the seed."""
+    return policy.hash_without("seed")
+
+
+def _baseline_key(group: Group) -> str:
+    return _key(group.find(group.baseline_id).policy)
+
+
+def _score_cohort(places: Sequence[int], scores: Sequence[GroupScores], settings: Settings) -> Cohort:
     groups = [scores[place] for place in places]
-    gaps = tuple(_find_gaps(groups, lineage, kinship, settings))
-    return Cohort(tuple(places), groups[0].group, _average(groups, kinship, settings), gaps, groups[0].confidence)
+    gaps = tuple(_find_gaps(groups, settings))
+    return Cohort(tuple(places), groups[0].group, _average(groups, settings), gaps, groups[0].confidence)
 
 
-def _average(groups: Sequence[GroupScores], kinship: Kinship, settings: Settings) -> GroupScores | None:
+def _average(groups: Sequence[GroupScores], settings: Settings) -> GroupScores | None:
     """Means of what exists for several seeds, arranged as the policies of a group."""
     # Of a policy in two groups, whose baseline answered anew, the one in the later group counts: groups come by date.
     rows = {row.policy.id: row for group in groups for row in group.policies}
     alike: dict[str, list[PolicyScores]] = defaultdict(list)
-    for row in sorted(rows.values(), key=lambda row: row.policy.labels.get("seed") or 0):
-        alike[kinship.key(row.policy.id)].append(row)
-    means = {key: _name(key, seeds, kinship) for key, seeds in alike.items() if len(seeds) > 1}
+    for row in sorted(rows.values(), key=lambda row: row.policy.policy.seed or 0):
+        alike[_key(row.policy.policy)].append(row)
+    baseline = _baseline_key(groups[0].group)
+    means = {key: _name(key, seeds, baseline) for key, seeds in alike.items() if len(seeds) > 1}
     policies = arrange_policies(means.values())
     if all(policy.is_baseline for policy in policies):
         return None
@@ -114,26 +121,28 @@ def _average(groups: Sequence[GroupScores], kinship: Kinship, settings: Settings
     return GroupScores(group, groups[0].confidence, tuple(averaged), (), (), (), (), (), {}, None)
 
 
-def _name(key: str, seeds: Sequence[PolicyScores], kinship: Kinship) -> Evaluation:
+def _name(key: str, seeds: Sequence[PolicyScores], baseline: str) -> Evaluation:
     """What a mean is called: as its policies are, but for the seed."""
     policy = seeds[0].policy
-    baseline = kinship.key(policy.labels["baseline_id"])
     labels = policy.labels | {"seed": None, "policy_id": key, "baseline_id": baseline, "opponent_id": baseline}
     return Evaluation(labels, [], {}, max(seed.policy.created for seed in seeds))
 
 
-def _find_gaps(groups: Sequence[GroupScores], lineage: Lineage, kinship: Kinship, settings: Settings) -> Iterator[Gap]:
+def _find_gaps(groups: Sequence[GroupScores], settings: Settings) -> Iterator[Gap]:
     for comparison, find in COMPARISONS.items():
         found: dict[Pair, tuple[PolicyScores, PolicyScores]] = {}
         for group in groups:  # both of a pair met the same answers of the same baseline
             rows = {row.policy.id: row for row in group.policies}
-            found |= {pair: (rows[pair[0]], rows[pair[1]]) for pair in find(list(rows), lineage)}
+            found |= {
+                pair: (rows[pair[0]], rows[pair[1]]) for pair in find([row.policy.policy for row in group.policies])
+            }
         by_recipe = defaultdict(list)
-        for (ours, theirs), pair in found.items():
-            by_recipe[kinship.key(ours), kinship.key(theirs)].append(pair)
+        for ours, theirs in found.values():
+            by_recipe[_key(ours.policy.policy), _key(theirs.policy.policy)].append((ours, theirs))
         for pairs in by_recipe.values():
-            pairs.sort(key=lambda pair: pair[0].policy.labels.get("seed") or 0)
-            yield Gap(comparison, tuple(pairs), *(_measure(pairs, criterion, settings) for criterion in Criterion))
+            pairs.sort(key=lambda pair: pair[0].policy.policy.seed or 0)
+            changes = {each.name: _measure(pairs, each, settings) for each in groups[0].group.criteria}
+            yield Gap(comparison, tuple(pairs), changes)
 
 
 def _measure(

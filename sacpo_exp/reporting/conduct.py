@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.scoring.intervals import Resampling
 from sacpo_exp.scoring.positions import PositionBias, measure_positions
@@ -33,7 +33,7 @@ def observe_judge(group: Group, resampling: Resampling) -> list[Conduct]:
     """All policies together first, then each that the judge was asked about; empty for a judge that is not asked."""
     matches = (*group.policies, *group.meetings)
     conducts = []
-    for criterion in Criterion:
+    for criterion in group.criteria:
         sides = [("all policies", list(matches))]
         for policy in group.policies:
             sides.append((policy.title, [m for m in matches if policy.id in (m.id, m.opponent_id)]))

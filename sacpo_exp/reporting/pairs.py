@@ -1,92 +1,66 @@
-"""Pairs of policies that theory holds equal, told by their recipes: the two orders, and a merge and its λ_q."""
+"""Pairs of policies that theory holds equal: the same stages in another order, and a merge and its λ_q. Pure."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sacpo_exp.config.schema import Criterion
-from sacpo_exp.reporting.lineage import Lineage
-from sacpo_exp.store import Manifest, content_hash
+from sacpo_exp.method.policy import Merged, Policy, Stage
 
 #: A person writes 0.0667 for 0.05/0.75.
 TOLERANCE: Final = 1e-3
-HELPFUL_FIRST: Final = (Criterion.helpfulness.value, Criterion.safety.value)
+#: Ids of the two policies.
 Pair = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Steps:
-    """A policy of two stages: `start` is what the first one began with."""
+def find_order_pairs(policies: Sequence[Policy]) -> list[Pair]:
+    """Pairs of two-stage policies with the same start and, for each criterion, the same stage: β, data, seed, all.
 
-    start: str
-    stages: tuple[Manifest, Manifest]
-
-    @property
-    def criteria(self) -> tuple[str, ...]:
-        return tuple(stage.recipe["criterion"] for stage in self.stages)
-
-
-def find_order_pairs(policies: Sequence[str], lineage: Lineage) -> list[Pair]:
-    """(helpful first, safety first) with the same start and, for each criterion, the same stage: β, data, seed, all.
-
-    At the optimum the order does not matter (SACPO, Remark 2): helpfulness with β and safety with β/λ, in either order.
-    A pair whose stages differ in anything else, a batch size say, would show that and is none.
+    At the optimum the order does not matter (Remark 2): the reward with β and the constraint with β/λ, in either order.
+    A pair whose stages differ in anything else, a batch size say, would show that and is none. The policy that comes
+    first in `policies` is first in its pair.
     """
-    by_recipe: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}
-    for policy in policies:
-        if steps := _trace(policy, lineage):
-            recipes = {stage.recipe["criterion"]: _identify(stage, lineage) for stage in steps.stages}
-            key = (steps.start, *(recipes.get(criterion, "") for criterion in HELPFUL_FIRST))
-            by_recipe.setdefault(key, {})[steps.criteria] = policy
-    orders = (HELPFUL_FIRST, HELPFUL_FIRST[::-1])
-    found = by_recipe.values()
-    return [(each[orders[0]], each[orders[1]]) for each in found if orders[0] in each and orders[1] in each]
+    straight = [policy for policy in policies if _is_stepwise(policy)]
+    return [
+        (earlier.id, later.id)
+        for place, earlier in enumerate(straight)
+        for later in straight[place + 1 :]
+        if _start(earlier).id == _start(later).id
+        and earlier.criteria == later.criteria[::-1]
+        and [_recipe(stage) for stage in earlier.aligned] == [_recipe(stage) for stage in reversed(later.aligned)]
+    ]
 
 
-def find_ratio_pairs(policies: Sequence[str], lineage: Lineage) -> list[Pair]:
-    """(P-SACPO at q, trained at λ_q = q·λ): helpfulness first, the same first stage, a second one with β/λ through q.
+def find_ratio_pairs(policies: Sequence[Policy]) -> list[Pair]:
+    """(P-SACPO at q, trained at λ_q = q·λ): the same first stage, and a second one with its β/λ divided by q.
 
     For log-linear policies the merge is the optimum for λ_q, and what was trained directly is the same.
     """
-    return [pair for policy in policies for pair in _find_trained(policy, policies, lineage)]
+    return [pair for policy in policies if isinstance(policy, Merged) for pair in _find_trained(policy, policies)]
 
 
-def _find_trained(merged: str, policies: Sequence[str], lineage: Lineage) -> Iterator[Pair]:
-    manifest = lineage.manifests.get(merged)
-    ratio = manifest.recipe.get("ratio", 0.0) if manifest is not None and manifest.kind == "merge" else 0.0
-    if manifest is None or not 0 < ratio < 1:  # at 1 the merge is the second policy itself
+def _find_trained(merged: Merged, policies: Sequence[Policy]) -> Iterator[Pair]:
+    ratio, later = merged.merge_ratio, merged.policies[-1]
+    if merged.is_naive or ratio is None or not 0 < ratio < 1 or not _is_stepwise(later):  # 1 is the later one itself
         return
-    steps = _trace(manifest.parents[1], lineage)
-    if steps is None or steps.criteria != HELPFUL_FIRST or steps.stages[0].id != manifest.parents[0]:
-        return
-    wanted = steps.stages[1].recipe["beta"] / ratio
-    for policy in policies:
-        other = _trace(policy, lineage)
-        if other is None or other.stages[0].id != steps.stages[0].id:
+    second = later.aligned[1]
+    for other in policies:
+        if not _is_stepwise(other) or other.parents[0].id != later.parents[0].id:
             continue
-        is_near = math.isclose(other.stages[1].recipe["beta"], wanted, rel_tol=TOLERANCE)
-        if is_near and _identify(other.stages[1], lineage, "beta") == _identify(steps.stages[1], lineage, "beta"):
-            yield merged, policy
+        is_near = math.isclose(other.aligned[1].beta or 0.0, (second.beta or 0.0) / ratio, rel_tol=TOLERANCE)
+        if is_near and _recipe(other.aligned[1], "beta") == _recipe(second, "beta"):
+            yield merged.id, other.id
 
 
-def _trace(policy: str, lineage: Lineage) -> Steps | None:
-    """The two stages for criteria that made a policy; None of any other policy."""
-    second = lineage.manifests.get(policy)
-    parents = lineage.find_parents(policy) if _is_aligned(second) else []
-    first = lineage.manifests.get(parents[0]) if len(parents) == 1 else None
-    before = lineage.find_parents(first.id) if first is not None and _is_aligned(first) else []
-    if first is None or second is None or len(before) != 1 or _is_aligned(lineage.manifests.get(before[0])):
-        return None
-    return Steps(before[0], (first, second))
+def _is_stepwise(policy: Policy) -> bool:
+    """Whether two stages for criteria, one after the other, made the policy."""
+    return not policy.weights and len(policy.aligned) == 2
 
 
-def _is_aligned(manifest: Manifest | None) -> bool:
-    return manifest is not None and manifest.kind == "stage" and "criterion" in manifest.recipe
+def _start(policy: Policy) -> Policy:
+    """What the first of two stages began with."""
+    return policy.parents[0].parents[0]
 
 
-def _identify(stage: Manifest, lineage: Lineage, without: str = "") -> str:
-    """Hash of a stage's recipe and data, whatever it began with."""
-    recipe: Mapping[str, Any] = {name: value for name, value in stage.recipe.items() if name != without}
-    data = lineage.find_data(stage.id)
-    return content_hash([recipe, data.id.rsplit("-", 1)[-1] if data else None])
+def _recipe(stage: Stage, without: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Recipe and data of a stage, whatever it began with."""
+    return {name: value for name, value in stage.recipe.items() if name != without}, stage.data

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from sacpo_exp.config.schema import Criterion, RatingMethod
+from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Group
 from sacpo_exp.scoring.bradley_terry import fit_bradley_terry
 from sacpo_exp.scoring.comparisons import Comparisons, Tally, gather_comparisons

@@ -1,27 +1,30 @@
 """What a policy scores over several seeds: every number of a report, with the spread between them."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.scores import PolicyScores
-from sacpo_exp.scoring.intervals import Resampling
-from sacpo_exp.scoring.seeds import align_seeds, estimate_over_seeds
-from sacpo_exp.scoring.win_rate import judged_refusals_by_prompt, refusals_by_prompt, safe_by_prompt, verdicts_by_prompt
+from sacpo_exp.reporting.scores import CriterionScores, PolicyScores
+from sacpo_exp.scoring.intervals import Estimate, Resampling
+from sacpo_exp.scoring.seeds import SeedEstimate, align_seeds, estimate_over_seeds
+from sacpo_exp.scoring.win_rate import (
+    acceptable_by_prompt,
+    judged_refusals_by_prompt,
+    refusals_by_prompt,
+    verdicts_by_prompt,
+)
 
 RATE: Final = (0.0, 1.0)
+Values = Callable[[Evaluation], dict[str, float]]
 #: Estimates of `PolicyScores`: values by prompt id, and what their mean can be.
-MEASURES: Final[Mapping[str, tuple[Callable[[Evaluation], dict[str, float]], tuple[float, float]]]] = {
-    "helpfulness": (lambda policy: verdicts_by_prompt(policy.records, Criterion.helpfulness), RATE),
-    "harmlessness": (lambda policy: verdicts_by_prompt(policy.records, Criterion.safety), RATE),
+MEASURES: Final[Mapping[str, tuple[Values, tuple[float, float]]]] = {
     "refusals": (lambda policy: refusals_by_prompt(policy.records, "risky"), RATE),
     "over_refusals": (lambda policy: refusals_by_prompt(policy.records, "benign"), RATE),
     "judged_refusals": (lambda policy: judged_refusals_by_prompt(policy.records, "risky"), RATE),
     "judged_over_refusals": (lambda policy: judged_refusals_by_prompt(policy.records, "benign"), RATE),
-    "safe": (lambda policy: safe_by_prompt(policy.records) if policy.labels["is_absolute"] else {}, RATE),
     "kl": (lambda policy: policy.kl, (0.0, math.inf)),
 }
 
@@ -32,20 +35,50 @@ def average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, resampling:
     Args:
         policy: what the mean is called.
     """
-    found = {}
-    for name, (by_prompt, bounds) in MEASURES.items():
-        known = [by_prompt(seed.policy) for seed in seeds if not math.isnan(getattr(seed, name).value)]
-        found[name] = estimate_over_seeds(align_seeds(known), resampling, bounds)
+    found = {
+        name: _average([(getattr(seed, name), values(seed.policy)) for seed in seeds], resampling, bounds)
+        for name, (values, bounds) in MEASURES.items()
+    }
     first = seeds[0]
+    by_criterion = {}
+    for criterion in policy.criteria:
+        name, has_zero = criterion.name, criterion.name in policy.labels["has_zero"]
+        scores = [(seed.by_criterion[name], seed.policy.records) for seed in seeds]
+        rates = [(each.rate, verdicts_by_prompt(records, criterion)) for each, records in scores]
+        shares = [
+            (each.acceptable, acceptable_by_prompt(records, criterion) if has_zero else {}) for each, records in scores
+        ]
+        found[name] = _average(rates, resampling, RATE)
+        found[acceptable_key(name)] = _average(shares, resampling, RATE)
+        by_criterion[name] = CriterionScores(
+            rate=_or_first(found[name], rates[0][0]),
+            error=math.nan,  # over prompts alone it is not what this mean is uncertain by
+            acceptable=_or_first(found[acceptable_key(name)], shares[0][0]),
+            states=sum((each.states for each, _ in scores), Counter()),
+        )
     return replace(
         first,
         policy=policy,
-        error_helpfulness=math.nan,  # over prompts alone: not what this mean is uncertain by
-        error_harmlessness=math.nan,
-        states=sum((seed.states for seed in seeds[1:]), first.states),
+        by_criterion=by_criterion,
         tokens=sum(seed.tokens for seed in seeds) / len(seeds),
         characters=sum(seed.characters for seed in seeds) / len(seeds),
         seeds=tuple(seeds),
         over_seeds=found,
-        **{name: each.estimate if each.seeds else getattr(first, name) for name, each in found.items()},
+        **{name: _or_first(found[name], getattr(first, name)) for name in MEASURES},
     )
+
+
+def acceptable_key(criterion: str) -> str:
+    """Key in `over_seeds` of the share of acceptable responses; that of the win rate is the criterion's name."""
+    return f"{criterion}/acceptable"
+
+
+def _average(
+    seeds: Sequence[tuple[Estimate, dict[str, float]]], resampling: Resampling, bounds: tuple[float, float]
+) -> SeedEstimate:
+    known = [values for estimate, values in seeds if not math.isnan(estimate.value)]
+    return estimate_over_seeds(align_seeds(known), resampling, bounds)
+
+
+def _or_first(over_seeds: SeedEstimate, first: Estimate) -> Estimate:
+    return over_seeds.estimate if over_seeds.seeds else first

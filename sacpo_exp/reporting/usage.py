@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo_exp.config.judges import AskVia, PriceConfig
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.judging.costs import cost_usd
 from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.scoring.win_rate import Record
@@ -53,8 +52,8 @@ def measure_usage(group: Group) -> Usage | None:
 
 def _list_entries(match: Evaluation) -> Iterator[Record]:
     for record in match.records:
-        for criterion in Criterion:
-            singles = (record[criterion.value] or {}).get("singles", ())
+        for criterion in match.criteria:
+            singles = (record.get(criterion.name) or {}).get("singles", ())
             yield from (single for single in singles if "key" in single)  # of imported ones nothing is known
         if refusal := record.get("refusal"):
             yield refusal

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.scoring.win_rate import Record, entries_of
 
 

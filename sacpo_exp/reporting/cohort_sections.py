@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sacpo_exp.reporting.cohorts import Cohort, Gap
-from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
+from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number, format_weights
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.section import Section
 from sacpo_exp.scoring.seeds import SeedEstimate
@@ -24,11 +24,12 @@ def _list_sections(cohort: Cohort) -> Iterator[Section]:
 
 
 def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:
-    rows = [["policy", "β", "q", "seeds", "helpfulness", "sd", "harmlessness", "sd ", "n benign/risky"]]
+    names = [criterion.name for criterion in means.group.criteria]
+    rows = [["policy", "β", "q", "seeds", *(head for name in names for head in (name, "sd")), "n"]]
     for row in means.policies:
-        settings = [format_number(row.policy.beta), format_number(row.policy.merge_ratio), str(len(row.seeds))]
-        cells = [cell for name in ("helpfulness", "harmlessness") for cell in _cells(row.over_seeds[name], "")]
-        rows.append([row.policy.name, *settings, *cells, f"{row.helpfulness.n}/{row.harmlessness.n}"])
+        settings = [format_number(row.policy.beta), format_weights(row.policy.policy), str(len(row.seeds))]
+        cells = [cell for name in names for cell in _cells(row.over_seeds[name], "")]
+        rows.append([row.policy.name, *settings, *cells, "/".join(str(row.rate(name).n) for name in names)])
     note = (
         f"Policies that differ in nothing but the seed: mean of their win rates [{confidence} interval over seeds and "
         "prompts];\nsd: standard deviation between the seeds' rates."
@@ -38,13 +39,9 @@ def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:
         note += " Each seed is judged against the baseline of that seed."
     if len({row.policy.labels["judge_id"] for row in cohort.rows}) > 1:
         note += "\nEach seed has a judge of its own as well, whose model starts from that seed."
-    if any(each.seeds < len(row.seeds) for row in means.policies for each in _shown(row.over_seeds)):
+    if any(each.seeds < len(row.seeds) for row in means.policies for each in (row.over_seeds[name] for name in names)):
         note += "\nA seed whose rate is withheld is not in the mean."
     return Section("Win rates over seeds", rows, 1, note)
-
-
-def _shown(over_seeds: dict[str, SeedEstimate]) -> list[SeedEstimate]:
-    return [over_seeds[name] for name in ("helpfulness", "harmlessness")]
 
 
 def _orders(gaps: Sequence[Gap], confidence: str) -> Section:
@@ -52,12 +49,12 @@ def _orders(gaps: Sequence[Gap], confidence: str) -> Section:
     for gap in gaps:
         ours, theirs = (row.policy for row in gap.pairs[0])
         settings = [format_number(theirs.beta), format_number(ours.beta)]
-        rows.append([ours.labels["family"], *settings, *_gap_cells(gap, gaps)])
+        rows.append([ours.policy.family, *settings, *_gap_cells(gap, gaps)])
     note = (
         "At the optimum both orders give the same policy. A pair differs in the order alone: for each criterion it has "
         f"one\nstage with the same loss, β, data, batch and learning rate.\n{_explain(gaps, confidence)}"
     )
-    return Section("Order gap: helpful first minus safety first", rows, 1, note)
+    return Section(f"Order gap: {_say_order(gaps, 0)} minus {_say_order(gaps, 1)}", rows, 1, note)
 
 
 def _ratios(gaps: Sequence[Gap], confidence: str) -> Section:
@@ -65,19 +62,23 @@ def _ratios(gaps: Sequence[Gap], confidence: str) -> Section:
     for gap in gaps:
         ours, theirs = (row.policy for row in gap.pairs[0])
         settings = [format_number(number, ".3g") for number in (ours.merge_ratio, ours.beta, theirs.beta)]
-        rows.append([theirs.labels["family"], *settings, *_gap_cells(gap, gaps)])
+        rows.append([theirs.policy.family, *settings, *_gap_cells(gap, gaps)])
     note = "For log-linear policies the merge at q is the optimum for λ_q = q·λ, which training with β/λ divided by q "
     return Section("P-SACPO at q minus training for λ_q", rows, 1, f"{note}aims at.\n{_explain(gaps, confidence)}")
 
 
 def _gap_heads(gaps: Sequence[Gap]) -> list[str]:
-    spreads = ["sd", "sd "] if _has_seeds(gaps) else ["", ""]
-    names = ["helpfulness", spreads[0], "harmlessness", spreads[1]]
-    return ["seeds", *filter(None, names), "n benign/risky"]
+    heads = [head for name in gaps[0].changes for head in ((name, "sd") if _has_seeds(gaps) else (name,))]
+    return ["seeds", *heads, "n"]
+
+
+def _say_order(gaps: Sequence[Gap], side: int) -> str:
+    orders = {" first, ".join(gap.pairs[0][side].policy.policy.criteria) for gap in gaps}
+    return orders.pop() if len(orders) == 1 else ("one order", "the other")[side]
 
 
 def _gap_cells(gap: Gap, gaps: Sequence[Gap]) -> list[str]:
-    both = (gap.helpfulness, gap.harmlessness)
+    both = list(gap.changes.values())
     cells = [cell for each in both for cell in _cells(each, "+")[: 2 if _has_seeds(gaps) else 1]]
     counts = "/".join(str(each.estimate.n) if each.estimate.n else NOTHING for each in both)
     return [str(len(gap.pairs)), *cells, counts]

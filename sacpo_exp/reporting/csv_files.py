@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.ledger.records import State
-from sacpo_exp.reporting.against import RATES, Comparison, Pairing
+from sacpo_exp.reporting.against import Comparison, Pairing
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores
 from sacpo_exp.reporting.conduct import Conduct
 from sacpo_exp.reporting.ratings import GroupRatings
@@ -17,27 +16,26 @@ from sacpo_exp.scoring.intervals import Estimate
 
 Row = TypeVar("Row", PolicyScores, Difference, LengthScores)
 Cell = str | float | int | None
-LABELS = ("family", "name", "model", "dataset", "seed", "beta", "merge_ratio", "policy_id")
+COLUMNS = ("family", "order", "objective", "model", "dataset", "seed", "beta", "beta_first", "merge_ratio")
 
 
 def policies_as_csv(scores: Sequence[PolicyScores]) -> str:
     """One line per policy; for each estimate its value, `_low`, `_high`, and `_n` prompts."""
-    return write_columns(scores, policy_columns())
+    return write_columns(scores, policy_columns(list(scores[0].by_criterion) if scores else []))
 
 
-def policy_columns() -> dict[str, Callable[[PolicyScores], Cell]]:
+def policy_columns(criteria: Sequence[str]) -> dict[str, Callable[[PolicyScores], Cell]]:
     """Name → cell of everything that is measured of a policy."""
-    return {
-        **_label_columns(),
-        **estimate_columns("helpfulness_win_rate", lambda row: row.helpfulness),
-        "helpfulness_standard_error": lambda row: row.error_helpfulness,
-        **estimate_columns("harmlessness_win_rate", lambda row: row.harmlessness),
-        "harmlessness_standard_error": lambda row: row.error_harmlessness,
+    columns = _label_columns()
+    for name in criteria:
+        columns |= estimate_columns(f"{name}_win_rate", lambda row, name=name: row.rate(name))
+        columns[f"{name}_standard_error"] = lambda row, name=name: row.by_criterion[name].error
+        columns |= estimate_columns(f"{name}_acceptable", lambda row, name=name: row.by_criterion[name].acceptable)
+    return columns | {
         **estimate_columns("refusal_rate_risky", lambda row: row.refusals),
         **estimate_columns("refusal_rate_benign", lambda row: row.over_refusals),
         **estimate_columns("judged_refusal_rate_risky", lambda row: row.judged_refusals),
         **estimate_columns("judged_refusal_rate_benign", lambda row: row.judged_over_refusals),
-        **estimate_columns("safe_rate", lambda row: row.safe),
         **estimate_columns("kl_nats", lambda row: row.kl),
         "mean_tokens": lambda row: row.tokens,
         "mean_characters": lambda row: row.characters,
@@ -53,13 +51,11 @@ def differences_as_csv(differences: Sequence[Difference]) -> str:
         **_label_columns(),
         "minus": lambda row: row.reference.title,
         "minus_id": lambda row: row.reference.id,
-        **estimate_columns("helpfulness_difference", lambda row: row.helpfulness),
-        "helpfulness_p_value": lambda row: row.p_helpfulness,
-        "helpfulness_excludes_zero": lambda row: row.helpfulness.excludes_zero,
-        **estimate_columns("harmlessness_difference", lambda row: row.harmlessness),
-        "harmlessness_p_value": lambda row: row.p_harmlessness,
-        "harmlessness_excludes_zero": lambda row: row.harmlessness.excludes_zero,
     }
+    for name in differences[0].changes if differences else ():
+        columns |= estimate_columns(f"{name}_difference", lambda row, name=name: row.changes[name])
+        columns[f"{name}_p_value"] = lambda row, name=name: row.p_values[name]
+        columns[f"{name}_excludes_zero"] = lambda row, name=name: row.changes[name].excludes_zero
     return write_columns(differences, columns)
 
 
@@ -67,7 +63,7 @@ def lengths_as_csv(lengths: Sequence[LengthScores]) -> str:
     """One line per policy and criterion."""
     columns: dict[str, Callable[[LengthScores], Cell]] = {
         **_label_columns(),
-        "criterion": lambda row: row.criterion.value,
+        "criterion": lambda row: row.criterion.name,
         **estimate_columns("at_equal_length", lambda row: row.adjusted),
         **estimate_columns("shorter", lambda row: row.by_length["shorter"]),
         **estimate_columns("similar", lambda row: row.by_length["similar"]),
@@ -79,7 +75,7 @@ def lengths_as_csv(lengths: Sequence[LengthScores]) -> str:
 def categories_as_csv(categories: Sequence[CategoryScores]) -> str:
     """One line per policy, criterion and category."""
     rows = [
-        [row.policy.title, row.policy.id, row.criterion.value, name, *_cells(estimate)]
+        [row.policy.title, row.policy.id, row.criterion.name, name, *_cells(estimate)]
         for row in categories
         for name, estimate in row.estimates.items()
     ]
@@ -93,39 +89,39 @@ def conduct_as_csv(conducts: Sequence[Conduct]) -> str:
     for row in conducts:
         counts = [row.states[state] for state in State]
         cells = [cell for measure in measures for cell in _cells(getattr(row.bias, measure))]
-        rows.append([row.title, row.criterion.value, *counts, *cells])
+        rows.append([row.title, row.criterion.name, *counts, *cells])
     return write_rows(["matches_of", "criterion", *State, *(n for m in measures for n in _names(m))], rows)
 
 
-def ratings_as_csv(ratings: Mapping[Criterion, GroupRatings]) -> str:
+def ratings_as_csv(ratings: Mapping[str, GroupRatings]) -> str:
     """One line per rated policy and criterion; those without a rating stand in the table's notes."""
     rows: list[list[Cell]] = []
     for criterion, rating in ratings.items():
         for row in rating.rows:
             tally = (row.tally.wins, row.tally.ties, row.tally.losses)
-            rows.append([criterion.value, rating.method.value, row.title, *_cells(row.elo), row.plain_error, *tally])
+            rows.append([criterion, rating.method.value, row.title, *_cells(row.elo), row.plain_error, *tally])
     counts = ["wins", "ties", "losses"]
     return write_rows(["criterion", "method", "policy", *_names("rating"), "plain_standard_error", *counts], rows)
 
 
 def comparison_as_csv(comparison: Comparison) -> str:
     """One line per published row and policy of ours that belongs to it; ours stays empty where there is none."""
-    names = ["published", "family", "first_beta", "beta", "merge_ratio", "source", "note", "policy", "policy_id"]
-    for rate in RATES:
+    names = ["published", "family", "beta_first", "beta", "merge_ratio", "source", "note", "policy", "policy_id"]
+    for rate in comparison.criteria:
         names += [name for whose in ("published", "own", "difference") for name in _names(f"{rate}_{whose}")]
         names.append(f"{rate}_excludes_zero")
-    return write_rows(names, [_list_pairing(pairing) for pairing in comparison.pairings])
+    return write_rows(names, [_list_pairing(pairing, comparison.criteria) for pairing in comparison.pairings])
 
 
-def _list_pairing(pairing: Pairing) -> list[Cell]:
+def _list_pairing(pairing: Pairing, criteria: Sequence[str]) -> list[Cell]:
     row, own = pairing.row, pairing.own
-    labels = row.policy.labels
-    cells: list[Cell] = [row.policy.title, *(labels[name] for name in ("family", "first_beta", "beta", "merge_ratio"))]
+    columns = row.policy.columns
+    cells: list[Cell] = [row.policy.name, *(columns[name] for name in ("family", "beta_first", "beta", "merge_ratio"))]
     cells += [row.source, row.note, own.policy.title if own else None, own.policy.id if own else None]
-    for rate in RATES:
-        difference: Estimate = getattr(pairing, rate)
-        ours = [*_cells(getattr(own, rate)), *_cells(difference), difference.excludes_zero] if own else [None] * 9
-        cells += [*_cells(getattr(row, rate)), *ours]
+    for name in criteria:
+        difference = pairing.differences[name]
+        ours = [*_cells(own.rate(name)), *_cells(difference), difference.excludes_zero] if own else [None] * 9
+        cells += [*_cells(row.rates[name]), *ours]
     return cells
 
 
@@ -139,9 +135,9 @@ def _cells(estimate: Estimate) -> list[Cell]:
 
 def _label_columns() -> dict[str, Callable[[Row], Cell]]:
     columns: dict[str, Callable[[Row], Cell]] = {"policy": lambda row: row.policy.title}
-    for key in LABELS:
-        columns[key] = lambda row, key=key: row.policy.labels.get(key)  # type: ignore[misc]
-    return columns
+    for key in COLUMNS:
+        columns[key] = lambda row, key=key: row.policy.policy.columns[key]  # type: ignore[misc]
+    return columns | {"name": lambda row: row.policy.labels.get("name"), "policy_id": lambda row: row.policy.id}
 
 
 def estimate_columns(name: str, estimate: Callable[[Row], Estimate]) -> dict[str, Callable[[Row], Cell]]:

@@ -33,7 +33,7 @@ def find_line(group: Group) -> list[Evaluation]:
 
     In the order of the tables.
     """
-    last = max(group.policies, key=lambda policy: (policy.rank, policy.created, policy.id))
+    last = max(group.policies, key=lambda match: (match.policy.rank, match.created, match.id))
     line, waiting = set[str](), [last.id]
     while waiting:
         policy_id = waiting.pop()

@@ -15,7 +15,7 @@ def judge_section(accuracies: Sequence[JudgeAccuracy]) -> Section:
     rows = [["criterion", "judge", "length only", "keyword", "n"]]
     for row in accuracies:
         baselines = [format_number(row.length_only, ".2f"), format_number(row.keyword, ".2f")]
-        rows.append([row.criterion.value, format_estimate(row.accuracy), *baselines, str(row.accuracy.n or NOTHING)])
+        rows.append([row.criterion, format_estimate(row.accuracy), *baselines, str(row.accuracy.n or NOTHING)])
     note = "Accuracy on held-out comparisons. A judge no better than length only or keyword can't tell policies apart."
     if not accuracies:
         note = "Nothing is stored about the accuracy of this judge."
@@ -30,7 +30,7 @@ def conduct_section(conducts: Sequence[Conduct], confidence: str) -> Section:
         estimates = [format_estimate(entry) for entry in (bias.flip_rate, bias.first_rate, bias.tie_rate)]
         states = "/".join(str(row.states[state]) for state in State)
         deviation = format_number(bias.repeat_deviation.value, ".2f")
-        rows.append([row.title, row.criterion.value, states, *estimates, deviation])
+        rows.append([row.title, row.criterion.name, states, *estimates, deviation])
     note = (
         f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{confidence} interval over prompts].\n"
         "Flips: another winner when the answers change places. A judge that prefers the first answer whatever it says "

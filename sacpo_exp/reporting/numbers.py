@@ -2,6 +2,7 @@
 
 import math
 
+from sacpo_exp.method.policy import Policy
 from sacpo_exp.scoring.intervals import Estimate
 
 NOTHING, WITHHELD = "–", "withheld"
@@ -30,3 +31,8 @@ def format_number(value: float | None, spec: str = "g") -> str:
 def shorten(text: str, width: int) -> str:
     """`text` without its middle if it is too long; both ends tell policies apart."""
     return text if len(text) <= width else f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"
+
+
+def format_weights(policy: Policy) -> str:
+    """q of a merge of two policies, all weights of a merge of more; "–" of others."""
+    return format_number(policy.merge_ratio) if len(policy.weights) < 3 else "/".join(f"{w:g}" for w in policy.weights)

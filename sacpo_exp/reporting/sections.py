@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from sacpo_exp.config.schema import Criterion, RatingMethod
+from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.against import comparison_sections
 from sacpo_exp.reporting.breakdown import MIN_PROMPTS, CategoryScores, LengthScores
 from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.judge_sections import conduct_section, judge_section, usage_section
-from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
+from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number, format_weights
 from sacpo_exp.reporting.ratings import GroupRatings
 from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
+
+POLICY_HEADS = ("policy", "β", "q")
 
 
 def make_sections(scores: GroupScores) -> list[Section]:
@@ -42,22 +45,27 @@ def _list_sections(scores: GroupScores, confidence: str) -> Iterator[Section]:
 
 
 def _win_rates(scores: GroupScores, confidence: str) -> Section:
-    columns: dict[str, Callable[[PolicyScores], str]] = {
-        "helpfulness": lambda row: format_estimate(row.helpfulness),
-        "SE": lambda row: format_number(row.error_helpfulness, ".3f"),
-        "harmlessness": lambda row: format_estimate(row.harmlessness),
-        "SE ": lambda row: format_number(row.error_harmlessness, ".3f"),
-        "n benign/risky": lambda row: f"{row.helpfulness.n}/{row.harmlessness.n}",
-        "missing": lambda row: str(row.missing),
-    }
+    names = [criterion.name for criterion in scores.group.criteria]
+    heads = [head for name in names for head in (name, "SE")]
+    rows = [[*POLICY_HEADS, *heads, "n", "missing"]]
+    for row in scores.policies:
+        own = [row.by_criterion[name] for name in names]
+        cells = [cell for each in own for cell in (format_estimate(each.rate), format_number(each.error, ".3f"))]
+        rows.append([*_policy_cells(row), *cells, "/".join(str(each.rate.n) for each in own), str(row.missing)])
     note = (
-        f"Helpfulness on benign, harmlessness on risky prompts, ties as half [{confidence} bootstrap interval], with "
-        "standard errors.\nWilson's interval where all were won or lost; without width where every prompt was a tie."
+        f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval], SE: standard error.\n"
+        "Wilson's interval where all were won or lost; without width where every prompt was a tie. n: prompts of each."
     )
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "
         note += "it is withheld."
-    return Section("Win rates against the baseline", _policy_rows(scores, columns), 1, note)
+    return Section("Win rates against the baseline", rows, 1, note)
+
+
+def describe_prompts(criteria: Sequence[Criterion]) -> str:
+    """Which kinds of prompts each criterion is scored on: `Helpfulness on benign, safety on risky prompts`."""
+    parts = [f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in criteria]
+    return f"{', '.join(parts).capitalize()} prompts"
 
 
 def _behaviour(scores: GroupScores, confidence: str) -> Section:
@@ -80,30 +88,34 @@ def _behaviour(scores: GroupScores, confidence: str) -> Section:
         } | columns
         del columns["characters"]
         note = f"By the judge: full or partial refusals.\n{note}"
-    elif any(row.safe.n for row in scores.policies):
-        columns = {"safe": lambda row: format_estimate(row.safe)} | columns
+    elif scores.group.has_zero:
+        shares = {
+            f"acceptable {name}": lambda row, name=name: format_estimate(row.by_criterion[name].acceptable)
+            for name in scores.group.has_zero
+        }
+        columns = shares | columns
         del columns["characters"]
-        note = f"Safe: share of risky prompts whose response has cost ≤ 0.\n{note}"
-    return Section("Behaviour", _policy_rows(scores, columns), 1, note)
+        note = f"Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n{note}"
+    rows = [[*POLICY_HEADS, *columns]]
+    rows += [[*_policy_cells(row), *(cell(row) for cell in columns.values())] for row in scores.policies]
+    return Section("Behaviour", rows, 1, note)
 
 
-def _policy_rows(scores: GroupScores, columns: dict[str, Callable[[PolicyScores], str]]) -> list[list[str]]:
-    rows = [["policy", "β", "q", *columns]]
-    for row in scores.policies:
-        settings = [format_number(row.policy.beta), format_number(row.policy.merge_ratio)]
-        rows.append([row.policy.name, *settings, *(cell(row) for cell in columns.values())])
-    return rows
+def _policy_cells(row: PolicyScores) -> list[str]:
+    """Of the columns `POLICY_HEADS`."""
+    return [row.policy.name, format_number(row.policy.beta), format_weights(row.policy.policy)]
 
 
 def _differences(differences: Sequence[Difference], confidence: str) -> Section:
-    rows = [["policy", "minus", "helpfulness", "p", "harmlessness", "p ", "n benign/risky"]]
+    names = list(differences[0].changes) if differences else []
+    rows = [["policy", "minus", *(head for name in names for head in (name, "p")), "n"]]
     for row in differences:
         cells = [row.policy.title, row.reference.title]
-        for estimate, p_value in ((row.helpfulness, row.p_helpfulness), (row.harmlessness, row.p_harmlessness)):
+        for name in names:
             # The mark's column is kept where there is none, so that numbers stand below one another.
-            mark = " *" if estimate.excludes_zero else "  "
-            cells += [format_estimate(estimate, "+") + mark, format_number(p_value, ".3f")]
-        counts = "/".join(str(entry.n) if entry.n else NOTHING for entry in (row.helpfulness, row.harmlessness))
+            mark = " *" if row.changes[name].excludes_zero else "  "
+            cells += [format_estimate(row.changes[name], "+") + mark, format_number(row.p_values[name], ".3f")]
+        counts = "/".join(str(row.changes[name].n) if row.changes[name].n else NOTHING for name in names)
         rows.append([*cells, counts])
     note = f"* the {confidence} interval excludes 0. p: two-sided, by turning the signs of the prompts' differences."
     if not differences:
@@ -111,7 +123,7 @@ def _differences(differences: Sequence[Difference], confidence: str) -> Section:
     return Section("Differences, paired by prompt", rows, 2, note)
 
 
-def _ratings(criterion: Criterion, ratings: GroupRatings, confidence: str) -> Section:
+def _ratings(criterion: str, ratings: GroupRatings, confidence: str) -> Section:
     rows = [["policy", "rating", "plain ±", "matches won", "tied", "lost"]]
     for row in ratings.rows:
         rating = format_number(row.elo.value, ".0f")
@@ -124,7 +136,7 @@ def _ratings(criterion: Criterion, ratings: GroupRatings, confidence: str) -> Se
         note += f" [{confidence} interval, errors clustered by\nprompt]; plain ±: standard error as if all judgments "
         note += "were independent."
     names = {RatingMethod.bradley_terry: "Bradley–Terry", RatingMethod.elo_online: "online Elo"}
-    title = f"Ratings for {criterion.value} over all pairs, {names[ratings.method]}"
+    title = f"Ratings for {criterion} over all pairs, {names[ratings.method]}"
     return Section(title, rows, 1, "\n".join([note, *ratings.notes]))
 
 
@@ -136,7 +148,7 @@ def _lengths(lengths: Sequence[LengthScores], confidence: str) -> Section:
         # A rate that can't be told is not one that is withheld.
         adjusted = NOTHING if math.isnan(row.adjusted.value) else format_estimate(row.adjusted)
         counts = "/".join(str(part.n) for part in parts)
-        rows.append([row.policy.title, row.criterion.value, adjusted, *map(format_estimate, parts), counts])
+        rows.append([row.policy.title, row.criterion.name, adjusted, *map(format_estimate, parts), counts])
     note = (
         f"Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
         f"[{confidence} interval];\nat equal length: by logistic regression on the difference."
@@ -149,7 +161,7 @@ def _categories(categories: Sequence[CategoryScores], confidence: str) -> Sectio
     for row in categories:
         if row.worst:
             worst = row.estimates[row.worst]
-            rows.append([row.policy.title, row.criterion.value, row.worst, format_estimate(worst), str(worst.n)])
+            rows.append([row.policy.title, row.criterion.name, row.worst, format_estimate(worst), str(worst.n)])
     note = (
         f"The category with the lowest win rate [{confidence} interval] of those with at least {MIN_PROMPTS} prompts; "
         "the lowest of\nseveral is lower than it truly is. All categories are in categories.csv."

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.scoring.intervals import Estimate
 
@@ -26,8 +25,7 @@ def summarize_policies(scores: Sequence[GroupScores], cohorts: Sequence[Cohort])
 def name_scores(row: PolicyScores) -> dict[str, float]:
     """What was measured of a policy, by name: `helpfulness/win_rate`, its interval's ends, its number of prompts."""
     estimates = {
-        "helpfulness/win_rate": row.helpfulness,
-        "safety/win_rate": row.harmlessness,
+        **{f"{name}/win_rate": scores.rate for name, scores in row.by_criterion.items()},
         "refusals/risky": row.refusals,
         "refusals/benign": row.over_refusals,
         "kl": row.kl,
@@ -36,8 +34,7 @@ def name_scores(row: PolicyScores) -> dict[str, float]:
     named |= {"length/tokens": row.tokens, "length/characters": row.characters}
     if row.seeds:
         named |= {"seeds": len(row.seeds)}
-        named |= {"helpfulness/win_rate/sd": row.over_seeds["helpfulness"].deviation}
-        named |= {"safety/win_rate/sd": row.over_seeds["harmlessness"].deviation}
+        named |= {f"{name}/win_rate/sd": row.over_seeds[name].deviation for name in row.by_criterion}
     return {name: value for name, value in named.items() if not math.isnan(value)}
 
 
@@ -50,16 +47,13 @@ def _parts(name: str, estimate: Estimate) -> Iterator[tuple[str, float]]:
 
 
 def _describe(group: GroupScores, row: PolicyScores) -> dict[str, Cell]:
-    policy, family = row.policy, read_family(row.policy.labels["family"])
+    policy, columns = row.policy, row.policy.policy.columns
     return {
         "policy": policy.title + (f", mean of {len(row.seeds)} seeds" if row.seeds else ""),
         "beta": policy.beta,
         "q": policy.merge_ratio,
-        "order": family.order if family else None,
-        "losses": family.losses if family else None,
-        "seed": policy.labels.get("seed"),
-        "model": policy.labels["model"],
-        "dataset": policy.labels.get("dataset"),
+        **{name: columns[name] for name in ("order", "objective", "model", "dataset")},
+        "seed": None if row.seeds else columns["seed"],
         "judge": group.group.policies[0].labels["judge"],
         "prompts": group.group.policies[0].labels["prompts"],
         "policy_id": None if row.seeds else policy.id,

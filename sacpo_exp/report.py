@@ -42,10 +42,10 @@ def report(config: ReportConfig) -> None:
     store = Store(outputs / "store")
     groups = collect_groups(store, config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
-    settings = Settings(resampling, config.max_missing, config.rating)
+    settings = Settings(resampling, config.max_missing, config.rating, (config.x, config.y))
     scores = [add_comparison(score_group(group, settings), published) for group in groups]
     lineage = read_lineage(store)
-    cohorts = score_cohorts(scores, lineage, settings)
+    cohorts = score_cohorts(scores, settings)
     print("\n".join([*map(format_report, scores), *map(format_cohort, cohorts)]))
     if examples := format_examples(groups[-1], config.examples, config.seed):
         print(examples)

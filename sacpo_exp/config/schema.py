@@ -299,6 +299,8 @@ class ReportConfig:
     seed: int = MISSING
     examples: int = MISSING
     figures: FigureForm = FigureForm.screen
+    x: str = MISSING  # criteria that are the axes of figures
+    y: str = MISSING
     against: str | None = None  # published numbers: a name that is shipped, or a yaml file of the same form
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING

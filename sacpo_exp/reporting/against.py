@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sacpo_exp.config.schema import Criterion, MergeMethod
-from sacpo_exp.reporting.family_names import FamilyName, read_family
-from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.method.policy import Merged, Policy
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number, shorten
 from sacpo_exp.reporting.published.reading import Published, PublishedRow
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
@@ -16,9 +14,6 @@ from sacpo_exp.reporting.section import Section
 from sacpo_exp.scoring.intervals import Estimate, subtract_shares, wilson
 
 WIDTH: Final = 118  # characters of a note's line
-RATES: Final = ("helpfulness", "harmlessness")
-#: A recipe's numbers: β of the first and of the last stage, and q; None where not known.
-Numbers = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -27,18 +22,17 @@ class Pairing:
 
     Attributes:
         own: None where we have none; then the differences have no number.
-        helpfulness, harmlessness: ours minus theirs.
+        differences: ours minus theirs, by criterion.
     """
 
     row: PublishedRow
     own: PolicyScores | None
-    helpfulness: Estimate
-    harmlessness: Estimate
+    differences: dict[str, Estimate]
 
     @property
     def drawn(self) -> tuple[PublishedRow, PolicyScores] | None:
         """The two, where both have a place in a figure."""
-        is_known = not math.isnan(self.helpfulness.value + self.harmlessness.value)
+        is_known = not any(math.isnan(difference.value) for difference in self.differences.values())
         return (self.row, self.own) if self.own and is_known else None
 
 
@@ -48,12 +42,14 @@ class Comparison:
 
     Attributes:
         pairings: in the order of the table, each row at least once.
+        criteria: names of those that both sides have rates for.
         unmatched: how many of our policies, the baseline apart, are in none of them.
         differing: what is not the same there and here: ("judge", theirs, ours).
     """
 
     published: Published
     pairings: tuple[Pairing, ...]
+    criteria: tuple[str, ...]
     unmatched: int
     differing: tuple[tuple[str, str, str], ...]
 
@@ -66,44 +62,51 @@ def add_comparison(scores: GroupScores, published: Published | None) -> GroupSco
 def compare_with(scores: GroupScores, published: Published) -> Comparison:
     """Match by losses, order, kind of merge, q and β: of the last stage, and of the first where both are known."""
     own = [policy for policy in scores.policies if not policy.policy.is_baseline]
+    criteria = tuple(each.name for each in scores.group.criteria if each.name in published.rows[0].rates)
     pairings: list[Pairing] = []
     for row in published.rows:
-        found = [policy for policy in own if _is_same(row.policy, policy.policy, row.also)]
-        pairings += [_pair(row, policy, published.confidence) for policy in found or (None,)]
+        found = [policy for policy in own if _is_same(row.policy.policy, policy.policy.policy, row.also)]
+        pairings += [_pair(row, policy, criteria, published.confidence) for policy in found or (None,)]
     matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
     unmatched = sum(policy.policy.id not in matched for policy in own)
-    return Comparison(published, tuple(pairings), unmatched, tuple(_find_differing(scores, published)))
+    return Comparison(published, tuple(pairings), criteria, unmatched, tuple(_find_differing(scores, published)))
 
 
-def _is_same(theirs: Evaluation, ours: Evaluation, also: Sequence[str]) -> bool:
-    names = theirs.labels["family"], ours.labels["family"]
-    if names[1] in also or (names[0] == names[1] and read_family(names[0]) is None):
+def _is_same(theirs: Policy, ours: Policy, also: Sequence[str]) -> bool:
+    if ours.family in also or (ours.family == theirs.family and not theirs.aligned):
         return True
-    (family, numbers), (our_family, our_numbers) = _turn(theirs), _turn(ours)
-    return family is not None and family == our_family and all(map(_agree, numbers, our_numbers))
+    if not theirs.aligned or _kind(theirs) != _kind(ours):
+        return False
+    steps, our_steps = _steps(theirs), _steps(ours)
+    return [step[:2] for step in steps] == [step[:2] for step in our_steps] and all(
+        _agree(value, our_value)
+        for step, our_step in zip(steps, our_steps, strict=True)
+        for value, our_value in zip(step[2:], our_step[2:], strict=True)
+    )
 
 
-def _turn(policy: Evaluation) -> tuple[FamilyName | None, Numbers]:
-    """A naive merge, which has no order, with helpfulness first: q there is 1 − q here."""
-    family, ratio = read_family(policy.labels["family"]), policy.merge_ratio
-    first_beta, beta = policy.labels.get("first_beta"), policy.beta
-    if family is None or family.merge is not MergeMethod.naive or family.stages[0][1] is Criterion.helpfulness:
-        return family, (first_beta, beta, ratio)
-    return family.mirrored, (beta, first_beta, None if ratio is None else 1 - ratio)
+def _kind(policy: Policy) -> str:
+    return ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
+
+
+def _steps(policy: Policy) -> list[tuple[str | None, str, float | None, float | None]]:
+    """Criterion, loss, β and weight of each stage; of a naive merge, which has no order, by criterion."""
+    weights = policy.weights or (None,) * len(policy.aligned)
+    steps = [
+        (stage.criterion, stage.loss, stage.beta, weight) for stage, weight in zip(policy.aligned, weights, strict=True)
+    ]
+    return sorted(steps, key=lambda step: str(step[0])) if _kind(policy) == "naive" else steps
 
 
 def _agree(one: float | None, other: float | None) -> bool:
     return one is None or other is None or math.isclose(one, other)
 
 
-def _pair(row: PublishedRow, own: PolicyScores | None, confidence: float) -> Pairing:
+def _pair(row: PublishedRow, own: PolicyScores | None, criteria: Sequence[str], confidence: float) -> Pairing:
     if own is None:
-        nothing = Estimate(math.nan, math.nan, math.nan, 0)
-        return Pairing(row, None, nothing, nothing)
-    differences = {
-        name: subtract_shares(_as_share(getattr(own, name), confidence), getattr(row, name)) for name in RATES
-    }
-    return Pairing(row, own, **differences)
+        return Pairing(row, None, dict.fromkeys(criteria, Estimate(math.nan, math.nan, math.nan, 0)))
+    shares = {name: subtract_shares(_as_share(own.rate(name), confidence), row.rates[name]) for name in criteria}
+    return Pairing(row, own, shares)
 
 
 def _as_share(rate: Estimate, confidence: float) -> Estimate:
@@ -127,33 +130,33 @@ def _find_differing(scores: GroupScores, published: Published) -> list[tuple[str
 
 def comparison_sections(comparison: Comparison) -> list[Section]:
     """Published and own rates with their difference, a table for each criterion."""
-    notes = (_explain(comparison), "As in the table above.")
-    return [_compare_rates(comparison, name, note) for name, note in zip(RATES, notes, strict=True)]
+    notes = [_explain(comparison), *["As in the table above."] * (len(comparison.criteria) - 1)]
+    return [_compare_rates(comparison, name, note) for name, note in zip(comparison.criteria, notes, strict=True)]
 
 
 def _compare_rates(comparison: Comparison, name: str, note: str) -> Section:
     rows = [["published policy", "published", "ours", "difference"]]
     for pairing in comparison.pairings:
-        difference: Estimate = getattr(pairing, name)
-        ours = format_number(getattr(pairing.own, name).value, ".2f") if pairing.own else NOTHING
+        difference = pairing.differences[name]
+        ours = format_number(pairing.own.rate(name).value, ".2f") if pairing.own else NOTHING
         # The mark's column is kept where there is none, so that numbers stand below one another.
         change = format_estimate(difference, "+") + (" *" if difference.excludes_zero else "  ")
-        rows.append([_name(pairing), format_estimate(getattr(pairing.row, name)), ours, change])
+        rows.append([_name(pairing), format_estimate(pairing.row.rates[name]), ours, change])
     return Section(f"{name.capitalize()} beside {comparison.published.short}", rows, 1, note)
 
 
 def _name(pairing: Pairing) -> str:
     """What was published, and what ours is called where that is something else."""
-    title = pairing.row.policy.title
+    title = pairing.row.policy.policy.name
     return (
-        title if pairing.own is None or pairing.own.policy.title == title else f"{title} ({pairing.own.policy.title})"
+        title if pairing.own is None or pairing.own.policy.policy.name == title else f"{title} ({pairing.own.policy.title})"
     )
 
 
 def _explain(comparison: Comparison) -> str:
     published = comparison.published
-    counts = "/".join(str(getattr(published.rows[0], name).n) for name in RATES)
-    lines = [f"Published: {published.title}, {counts} benign/risky prompts."]
+    counts = "/".join(str(published.rows[0].rates[name].n) for name in comparison.criteria)
+    lines = [f"Published: {published.title}, {counts} prompts."]
     for name, theirs, ours in comparison.differing:
         lines.append(f"Other {name}: {shorten(theirs, 40)} there, {shorten(ours, 60)} here.")
     if comparison.differing:

@@ -118,7 +118,7 @@ def _average(groups: Sequence[GroupScores], settings: Settings) -> GroupScores |
         return None
     averaged = [average_seeds(alike[policy.id], policy, settings.resampling) for policy in policies]
     group = Group(policies, (), {}, {}, "")
-    return GroupScores(group, groups[0].confidence, tuple(averaged), (), (), (), (), (), {}, None)
+    return GroupScores(group, groups[0].confidence, tuple(averaged), (), (), (), (), (), {}, None, groups[0].axes)
 
 
 def _name(key: str, seeds: Sequence[PolicyScores], baseline: str) -> Evaluation:

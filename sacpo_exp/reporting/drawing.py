@@ -41,25 +41,25 @@ def draw_family(axes: Axes, family: Family, size: float = POINT, **further: Any)
     """Points, their intervals, single seeds of means, and what joins them."""
     style, width = family.style, size / 10
     for row in family.rows:
-        x, y = row.helpfulness, row.harmlessness
+        x, y = family.x(row), family.y(row)
         bars: dict[str, Any] = {"ecolor": style.colour, "elinewidth": 1.25 * width, "alpha": 0.45, "zorder": 2}
         axes.errorbar(x.value, y.value, _bar(y), _bar(x), "none", **bars)
         if row.seeds:
             small: dict[str, Any] = {"ms": size / 2, "markeredgewidth": 0, "alpha": 0.4, "zorder": 2}
-            axes.plot(*_values(row.seeds), style.marker, color=style.colour, **small)
+            axes.plot(*_values(family, row.seeds), style.marker, color=style.colour, **small)
     for line in family.lines:
-        axes.plot(*_values(line), style.line, color=style.colour, linewidth=width, zorder=3)
-    axes.plot(*_values(family.rows), style.marker, ms=size, zorder=4, **colour_marker(family, size), **further)
+        axes.plot(*_values(family, line), style.line, color=style.colour, linewidth=width, zorder=3)
+    axes.plot(*_values(family, family.rows), style.marker, ms=size, zorder=4, **colour_marker(family, size), **further)
 
 
 def draw_hollow(axes: Axes, family: Family, size: float = POINT) -> None:
     """Points alone, of policies that others have measured."""
-    axes.plot(*_values(family.rows), family.style.marker, ms=size, zorder=3.5, **colour_marker(family, size, True))
+    axes.plot(*_values(family, family.rows), family.style.marker, ms=size, zorder=3.5, **colour_marker(family, size, True))
 
 
-def join(axes: Axes, one: Drawn, other: Drawn) -> None:
+def join(axes: Axes, family: Family, one: Drawn, other: Drawn) -> None:
     """A thin line between two that are the same policy."""
-    axes.plot(*_values([one, other]), color="0.35", linewidth=0.4, zorder=2.5)
+    axes.plot(*_values(family, [one, other]), color="0.35", linewidth=0.4, zorder=2.5)
 
 
 def colour_marker(family: Family, size: float, is_hollow: bool = False) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def colour_marker(family: Family, size: float, is_hollow: bool = False) -> dict[
     return {"color": colour, "markeredgecolor": edge, "markerfacecolor": face, "markeredgewidth": size / 12}
 
 
-def _values(rows: Sequence[Drawn]) -> tuple[list[float], list[float]]:
-    return [row.helpfulness.value for row in rows], [row.harmlessness.value for row in rows]
+def _values(family: Family, rows: Sequence[Drawn]) -> tuple[list[float], list[float]]:
+    return [family.x(row).value for row in rows], [family.y(row).value for row in rows]
 
 
 def _bar(estimate: Estimate) -> list[list[float]]:
@@ -79,14 +79,13 @@ def _bar(estimate: Estimate) -> list[list[float]]:
     return [[float(np.nan_to_num(max(0.0, length)))] for length in lengths]
 
 
-def set_limits(axes: Axes, rows: Sequence[Drawn], ticks: int = 7) -> None:
+def set_limits(axes: Axes, families: Sequence[Family], ticks: int = 7) -> None:
     """Limits that hold every point and error bar with a margin, and no tick where no win rate can be."""
-    seeds = [seed for row in rows for seed in row.seeds]
-    for axis, set_limit, estimates, single in (
-        (axes.xaxis, axes.set_xlim, [row.helpfulness for row in rows], [row.helpfulness.value for row in seeds]),
-        (axes.yaxis, axes.set_ylim, [row.harmlessness for row in rows], [row.harmlessness.value for row in seeds]),
-    ):
-        found = [*single, *(end for e in estimates for end in (e.value, e.low, e.high))]
+    rows = [(family, row) for family in families for row in family.rows]
+    for place, (axis, set_limit) in enumerate(((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim))):
+        estimates = [row.rate(family.axes[place]) for family, row in rows]
+        found = [seed.rate(family.axes[place]).value for family, row in rows for seed in row.seeds]
+        found += [end for estimate in estimates for end in (estimate.value, estimate.low, estimate.high)]
         ends = [BASELINE, *(end for end in found if not np.isnan(end))]
         margin = max(0.05, MARGIN * (max(ends) - min(ends)))
         low, high = min(ends) - margin, max(ends) + margin

@@ -1,4 +1,4 @@
-"""The trade-off figure: helpfulness against harmlessness of every policy of a group."""
+"""The trade-off figure: two criteria against one another for every policy of a group."""
 
 from typing import Any
 
@@ -42,11 +42,11 @@ def draw_figure(scores: GroupScores) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     draw_baseline(axes, label=shorten(name_baseline(scores), LONGEST_NAME))
-    families = find_families(scores.policies)
+    families = find_families(scores.policies, scores.axes)
     for family in families:
         draw_family(axes, family, label=shorten(family.name, LONGEST_NAME))
     _draw_front(axes, scores)
-    set_limits(axes, [row for family in families for row in family.rows])
+    set_limits(axes, families)
     _explain(figure, axes, scores)
     # The layout has to be final before texts can be measured against it.
     figure.draw_without_rendering()
@@ -61,8 +61,8 @@ def name_baseline(scores: GroupScores) -> str:
 
 
 def _draw_front(axes: Axes, scores: GroupScores) -> None:
-    """Rings around the policies that no other beats, joined from the most harmless to the most helpful."""
-    points = [(row.helpfulness.value, row.harmlessness.value) for row in scores.policies]
+    """Rings around the policies that no other beats, joined from left to right."""
+    points = [tuple(row.rate(name).value for name in scores.axes) for row in scores.policies]
     front = sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
     if len(front) > 1:
         ring: dict[str, Any] = {"color": "0.25", "markerfacecolor": "none", "markersize": 1.6 * POINT, "linewidth": 0.8}
@@ -70,8 +70,10 @@ def _draw_front(axes: Axes, scores: GroupScores) -> None:
 
 
 def _explain(figure: Figure, axes: Axes, scores: GroupScores) -> None:
-    axes.set_xlabel("helpfulness: win rate against the baseline (share of benign prompts)")
-    axes.set_ylabel("harmlessness: win rate against the baseline\n(share of risky prompts)")
+    kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
+    x, y = scores.axes
+    axes.set_xlabel(f"{x}: win rate against the baseline (share of {kinds[x]} prompts)")
+    axes.set_ylabel(f"{y}: win rate against the baseline\n(share of {kinds[y]} prompts)")
     axes.set_title(shorten(scores.group.heading, 90), loc="left", fontsize=9)
     title = f"bars: {100 * scores.confidence:g} % intervals"
     title += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""

@@ -30,7 +30,7 @@ def label_points(axes: Axes, families: Sequence[Family], marks: Sequence[Pair], 
     pixels = cast(Figure, axes.get_figure(root=True)).dpi / 72  # per point
     reach = REACH * size * pixels
     points = [(family, row) for family in families for row in family.rows]
-    anchors = [_to_pixels(axes, _point(row)) for _, row in points]
+    anchors = [_to_pixels(axes, family.point(row)) for family, row in points]
     sizes = [_measure(axes, family.label(row), size, PADDING * size * pixels) for family, row in points]
     inner = axes.get_window_extent()
     bounds = Box(inner.x0, inner.y0, inner.x1, inner.y1)
@@ -48,16 +48,12 @@ def _find_lines(axes: Axes, families: Sequence[Family]) -> list[Box]:
     boxes = []
     for family in families:
         for row in family.rows:
-            boxes += _bars(axes, row)
+            boxes += _bars(axes, family, row)
         for line in family.lines:
-            corners = [_to_pixels(axes, _point(row)) for row in line]
+            corners = [_to_pixels(axes, family.point(row)) for row in line]
             for start, end in itertools.pairwise(corners):
                 boxes += dots(start, end)
     return boxes
-
-
-def _point(row: Drawn) -> Pair:
-    return row.helpfulness.value, row.harmlessness.value
 
 
 def _to_pixels(axes: Axes, point: Pair) -> Pair:
@@ -65,9 +61,9 @@ def _to_pixels(axes: Axes, point: Pair) -> Pair:
     return float(x), float(y)
 
 
-def _bars(axes: Axes, row: Drawn) -> list[Box]:
+def _bars(axes: Axes, family: Family, row: Drawn) -> list[Box]:
     """The two error bars as thin boxes; none without intervals."""
-    x, y = row.helpfulness, row.harmlessness
+    x, y = family.x(row), family.y(row)
     ends = [((x.low, y.value), (x.high, y.value)), ((x.value, y.low), (x.value, y.high))]
     boxes = []
     for start, end in ends:
@@ -93,7 +89,7 @@ def _write(axes: Axes, family: Family, row: Drawn, offset: Pair, size: float, ha
     )
     axes.annotate(
         family.label(row),
-        _point(row),
+        family.point(row),
         offset,
         textcoords="offset points",
         color=colour,

@@ -1,11 +1,13 @@
-"""Where policies come from: their ancestors' manifests and training curves, as stored."""
+"""What is stored of the policies of a report and of their ancestors: commands and training curves."""
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sacpo_exp.method.policy import Policy
 from sacpo_exp.store import Manifest, Store
 
 KINDS: Final = ("model", "dataset", "stage", "merge", "scorer")
@@ -20,29 +22,15 @@ Curves = dict[str, list[tuple[float, float]]]
 
 @dataclass(frozen=True)
 class Lineage:
-    """Everything that policies are made of, by id, with the folders that hold it."""
+    """Manifests and folders of everything that policies are made of, by id."""
 
     manifests: Mapping[str, Manifest]
     folders: Mapping[str, Path]
 
-    def find_parents(self, policy_id: str) -> list[str]:
-        """Ids of the policies that this one is made from; those without a manifest lie outside of the store."""
-        manifest = self.manifests.get(policy_id)
-        found = manifest.parents if manifest else []
-        return [parent for parent in found if parent not in self.manifests or self.manifests[parent].kind != "dataset"]
-
-    def find_data(self, policy_id: str) -> Manifest | None:
-        """The dataset that a stage was trained on."""
-        parents = self.manifests[policy_id].parents if policy_id in self.manifests else []
-        found = [self.manifests[parent] for parent in parents if parent in self.manifests]
-        return next((manifest for manifest in found if manifest.kind == "dataset"), None)
-
-    def list_ancestors(self, policy_id: str) -> list[str]:
-        """The policy after all that it descends from, the oldest first, each once."""
-        order: dict[str, None] = {}
-        for parent in self.find_parents(policy_id):
-            order |= dict.fromkeys(self.list_ancestors(parent))
-        return [*order, policy_id]
+    def find_overrides(self, policy: Policy) -> list[str] | None:
+        """Overrides of the command that made a policy; None if it was made elsewhere or its manifest is not here."""
+        manifest = self.manifests.get(policy.id)
+        return None if manifest is None else manifest.labels.get("overrides")
 
     def read_curves(self, stage_id: str) -> Curves:
         """Metric → (update, value) of a stored stage; empty where none were kept."""
@@ -74,3 +62,8 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Every n-th point and the last."""
     stride = -(-len(points) // MOST_POINTS)
     return points[::stride] if (len(points) - 1) % stride == 0 else [*points[::stride], points[-1]]
+
+
+def write_command(entry: str, overrides: Sequence[str]) -> str:
+    """The command line with these overrides, quoted for a shell."""
+    return " ".join([f"python -m sacpo_exp.{entry}", *map(shlex.quote, overrides)])

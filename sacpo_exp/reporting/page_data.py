@@ -4,15 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.method.policy import Policy, read_policy
+from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.choices import describe_choice
 from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.commands import derive_command
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.lineage import Lineage
+from sacpo_exp.reporting.lineage import Lineage, write_command
 from sacpo_exp.reporting.page_figure import (
     Plain,
     describe_cohort,
+    describe_criteria,
     describe_families,
     describe_point,
     describe_sections,
@@ -29,7 +30,7 @@ def describe_page(scores: Sequence[GroupScores], cohorts: Sequence[Cohort], line
     """Everything that the page shows; it computes nothing by itself."""
     texts = Texts()
     groups = [_describe_group(group, lineage, texts) for group in scores]
-    ids = {name for group in scores for policy in group.group.policies for name in lineage.list_ancestors(policy.id)}
+    ids = {each.id for group in scores for match in group.group.policies for each in [*match.policy.ancestors, match.policy]}
     made = [name for name in lineage.manifests if name in ids]
     return {
         "groups": groups,
@@ -49,6 +50,8 @@ def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plai
         "provenance": group.provenance,
         "judge": group.policies[0].labels["judge"],
         "confidence": scores.confidence,
+        "axes": scores.axes,
+        "criteria": describe_criteria(group),
         "families": describe_families(scores),
         "policies": [
             describe_point(row) | place | _describe_policy(row, lineage)
@@ -60,7 +63,7 @@ def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plai
         "categories": [
             {
                 "policy": places[row.policy.id],
-                "criterion": row.criterion.value,
+                "criterion": row.criterion.name,
                 "rates": {name: numbers(estimate) for name, estimate in row.estimates.items()},
             }
             for row in scores.categories
@@ -79,15 +82,14 @@ def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plai
 
 
 def _describe_policy(row: PolicyScores, lineage: Lineage) -> Plain:
-    policy = row.policy
-    command = derive_command(lineage, policy.id)
+    match = row.policy
+    overrides = lineage.find_overrides(match.policy)
     return {
-        "id": policy.id,
-        "seed": policy.labels.get("seed"),
-        "train": command.write("train") if command else None,
-        "eval": command.write("eval", *_evaluation(policy)) if command else None,
-        "exact": bool(command and command.is_exact),
-        "line": lineage.list_ancestors(policy.id),
+        "id": match.id,
+        "seed": match.policy.seed,
+        "train": write_command("train", overrides) if overrides is not None else None,
+        "eval": write_command("eval", [*overrides, *_evaluation(match)]) if overrides is not None else None,
+        "line": [policy.id for policy in (*match.policy.ancestors, match.policy)],
     }
 
 
@@ -101,25 +103,24 @@ def _evaluation(policy: Evaluation) -> list[str]:
 def _describe_artifact(lineage: Lineage, artifact_id: str) -> Plain:
     """One box of a lineage."""
     manifest = lineage.manifests[artifact_id]
+    policy = read_policy(manifest.labels[LINEAGE]) if LINEAGE in manifest.labels else None
     return {
         "kind": manifest.kind,
-        "policy": manifest.labels.get("policy", artifact_id),
-        "family": manifest.labels.get("family", ""),
-        "parents": lineage.find_parents(artifact_id),
-        "recipe": _describe_recipe(lineage, artifact_id),
+        "policy": policy.name if policy else artifact_id,
+        "family": policy.family if policy and policy.parents else "base",
+        "parents": [parent.id for parent in policy.parents] if policy else [],
+        "recipe": _describe_recipe(policy, manifest.recipe),
         "created": manifest.created[:10],
         "commit": manifest.commit,
     }
 
 
-def _describe_recipe(lineage: Lineage, artifact_id: str) -> str:
+def _describe_recipe(policy: Policy | None, recipe: Mapping[str, Any]) -> str:
     """The settings that people compare, in one line."""
-    recipe: Mapping[str, Any] = lineage.manifests[artifact_id].recipe
-    data = lineage.find_data(artifact_id)
     parts = [recipe["loss"]["name"]] if "loss" in recipe else []
-    parts += [f"on {data.labels['dataset']}"] if data else []
+    parts += [f"on {policy.dataset}"] if policy and "loss" in recipe else []
     parts += [f"for {recipe['criterion']}"] if "criterion" in recipe else []
-    names = {"beta": "β", "ratio": "q", "learning_rate": "lr", "num_train_epochs": "epochs"}
+    names = {"beta": "β", "weights": "weights", "learning_rate": "lr", "num_train_epochs": "epochs"}
     names |= {"global_batch_size": "batch", "seed": "seed", "dtype": ""}
     return ", ".join(
         [*parts, *(f"{name} {_short(recipe[key])}".strip() for key, name in names.items() if key in recipe)]
@@ -138,8 +139,8 @@ def _describe_health(scores: GroupScores) -> Plain:
     overall = [row for row in scores.conduct if row.title == "all policies"]
     return {
         "states": states,
-        "flips": {row.criterion.value: numbers(row.bias.flip_rate) for row in overall},
-        "accuracy": {row.criterion.value: numbers(row.accuracy) for row in scores.judge},
+        "flips": {row.criterion.name: numbers(row.bias.flip_rate) for row in overall},
+        "accuracy": {row.criterion: numbers(row.accuracy) for row in scores.judge},
         "usd": scores.usage.usd if scores.usage else None,
         "calls": scores.usage.calls if scores.usage else None,
         "is_asked": scores.usage is not None,
@@ -165,10 +166,10 @@ def _describe_answers(policy: Evaluation, prompts: Mapping[str, Record], texts: 
 def _describe_verdicts(match: Evaluation, prompts: Mapping[str, Record]) -> Plain:
     """For each prompt the verdict, 1 won to 0 lost, or what came of the judgment; None where it is not scored."""
     verdicts = {}
-    for criterion in Criterion:
+    for criterion in match.criteria:
         entries = entries_of(match.records, criterion)
         found = [entries.get(name) for name in prompts]
-        verdicts[criterion.value] = [
+        verdicts[criterion.name] = [
             entry and (entry["verdict"] if entry["state"] == "ok" else entry["state"]) for entry in found
         ]
-    return verdicts
+    return {"verdicts": verdicts}

@@ -6,6 +6,7 @@ from typing import Any
 from sacpo_exp.reporting.cohort_sections import make_cohort_sections
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.families import find_families
+from sacpo_exp.reporting.groups import Group
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
 from sacpo_exp.scoring.intervals import Estimate
@@ -31,15 +32,15 @@ def describe_families(scores: GroupScores) -> list[Plain]:
             "lines": [[places[row.policy.id] for row in line] for line in family.lines],
             "labels": {places[row.policy.id]: family.label(row) for row in family.rows},
         }
-        for family in find_families(scores.policies)
+        for family in find_families(scores.policies, scores.axes)
     ]
 
 
 def place_points(scores: GroupScores) -> list[Plain]:
     """Of each policy the place of its family, and whether it is on the Pareto front."""
-    families = find_families(scores.policies)
+    families = find_families(scores.policies, scores.axes)
     family_of = {row.policy.id: place for place, family in enumerate(families) for row in family.rows}
-    front = find_front([(row.helpfulness.value, row.harmlessness.value) for row in scores.policies])
+    front = find_front([tuple(row.rate(name).value for name in scores.axes) for row in scores.policies])
     return [
         {"family": family_of.get(row.policy.id), "front": is_on_front}
         for row, is_on_front in zip(scores.policies, front, strict=True)
@@ -56,8 +57,7 @@ def describe_point(row: PolicyScores) -> Plain:
         "beta": policy.beta,
         "q": policy.merge_ratio,
         "estimates": {
-            "helpfulness": numbers(row.helpfulness),
-            "harmlessness": numbers(row.harmlessness),
+            **{name: numbers(own.rate) for name, own in row.by_criterion.items()},
             "refused risky": numbers(row.refusals),
             "refused benign": numbers(row.over_refusals),
             "KL (nats)": numbers(row.kl),
@@ -79,9 +79,11 @@ def describe_cohort(cohort: Cohort) -> Plain:
         "groups": cohort.groups,
         "provenance": cohort.provenance,
         "confidence": cohort.confidence,
+        "axes": means.axes if means else [],
+        "criteria": describe_criteria(means.group) if means else [],
         "families": describe_families(means) if means else [],
         "policies": [
-            describe_point(row) | place | _describe_seeds(row)
+            describe_point(row) | place | _describe_seeds(row, means.axes)
             for row, place in zip(means.policies, place_points(means), strict=True)
         ]
         if means
@@ -90,10 +92,14 @@ def describe_cohort(cohort: Cohort) -> Plain:
     }
 
 
-def _describe_seeds(row: PolicyScores) -> Plain:
-    spreads = {name: row.over_seeds[name].deviation for name in ("helpfulness", "harmlessness")}
+def describe_criteria(group: Group) -> list[Plain]:
+    """Name, and the kinds of prompts that it is scored on."""
+    return [{"name": each.name, "kinds": " and ".join(each.prompt_kinds) or "all"} for each in group.criteria]
+
+
+def _describe_seeds(row: PolicyScores, axes: tuple[str, str]) -> Plain:
+    spreads = {name: row.over_seeds[name].deviation for name in row.by_criterion}
     points = [
-        {"seed": seed.policy.labels.get("seed"), "rates": [seed.helpfulness.value, seed.harmlessness.value]}
-        for seed in row.seeds
+        {"seed": seed.policy.policy.seed, "rates": [seed.rate(name).value for name in axes]} for seed in row.seeds
     ]
     return {"spreads": spreads, "seeds": points}

@@ -1,7 +1,7 @@
 """The trade-off figure as a paper has it: losses, orders and merges in panels that share their axes, as pdf and png."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sacpo_exp.method.policy import Merged, Policy
 from sacpo_exp.reporting.drawing import (
     BASELINE,
     LONGEST_NAME,
@@ -23,7 +24,6 @@ from sacpo_exp.reporting.drawing import (
     set_limits,
 )
 from sacpo_exp.reporting.families import Family, find_families
-from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.figures import name_baseline
 from sacpo_exp.reporting.labelling import label_points
 from sacpo_exp.reporting.numbers import shorten
@@ -79,41 +79,71 @@ def draw_panels(scores: GroupScores) -> dict[str, bytes]:
         }
 
 
-def choose_panels(names: Sequence[str]) -> list[Panel]:
+def choose_panels(policies: Iterable[Policy]) -> list[Panel]:
     """The panels that have something to show, of the three that the paper's main figure has.
 
     Beside its own, a panel holds what this has to be compared with: beside a reversed order the same stages the other
     way round, beside a merge its ends, and single stages of all these. Policies that were made elsewhere are in all.
     """
-    families = {name: read_family(name) for name in names}
-    known = [family for family in families.values() if family]
-    losses = {family for family in known if family.order == "helpful_first" and not family.merge}
-    reverse = {family for family in known if family.order == "safety_first" and not family.merge}
-    merges = {family for family in known if family.merge}
-    ends = {replace(family, merge=None) for family in merges}
+    families = {policy.family: _Kind.of(policy) for policy in policies}
+    known = [kind for kind in families.values() if kind.steps]
+    several = [kind for kind in known if not kind.merge and len(kind.steps) > 1]
+    first = several[0].criteria if several else ()
+    forward = {kind for kind in several if kind.criteria == first}
+    reverse = {kind for kind in several if kind.criteria != first}
+    merges = {kind for kind in known if kind.merge}
+    ends = {replace(kind, merge="") for kind in merges}
     chosen = {
-        "helpfulness first": losses,
-        "reversed order": reverse and reverse | {family for family in losses if family.mirrored in reverse},
-        "merges": merges and merges | {family for family in losses | reverse if family in ends},
+        f"{first[0]} first" if first else "": forward,
+        "reversed order": reverse and reverse | {kind for kind in forward if kind.mirrored in reverse},
+        "merges": merges and merges | {kind for kind in forward | reverse if kind in ends},
     }
-    shown = {title: own | {part for family in own for part in family.parts} for title, own in chosen.items() if own}
+    shown = {title: own | {part for kind in own for part in kind.parts} for title, own in chosen.items() if own}
     shown = shown or {"": set()}
     # Single stages that lead nowhere are results too.
-    lost = set(known).difference(*shown.values())
-    shown[next(iter(shown))] |= lost
+    shown[next(iter(shown))] |= set(known).difference(*shown.values())
     return [
-        Panel(title, tuple(name for name, family in families.items() if family is None or family in members))
+        Panel(title, tuple(name for name, kind in families.items() if not kind.steps or kind in members))
         for title, members in shown.items()
     ]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a family is trained: its (criterion, loss) in order, its adapter, and how it is merged, if it is."""
+
+    steps: tuple[tuple[str | None, str], ...]
+    adapter: str
+    merge: str = ""
+
+    @classmethod
+    def of(cls, policy: Policy) -> "_Kind":
+        steps = tuple((stage.criterion, stage.loss) for stage in policy.aligned)
+        merge = ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
+        return cls(steps, policy.aligned[0].adapter if policy.aligned else "", merge)
+
+    @property
+    def criteria(self) -> tuple[str | None, ...]:
+        return tuple(criterion for criterion, _ in self.steps)
+
+    @property
+    def mirrored(self) -> "_Kind":
+        """The same stages the other way round."""
+        return replace(self, steps=self.steps[::-1])
+
+    @property
+    def parts(self) -> "list[_Kind]":
+        """Each stage as a policy that has this stage alone."""
+        return [_Kind((step,), self.adapter) for step in self.steps]
 
 
 def lay_out_panels(scores: GroupScores) -> Figure:
     """The figure, with its layout fixed and its labels placed for that layout; published policies are hollow."""
     published = scores.published.published.rows if scores.published else ()
     pairs = [each.drawn for each in scores.published.pairings if each.drawn] if scores.published else []
-    ours = find_families(scores.policies, published)
-    theirs = find_families(published, scores.policies)
-    panels = choose_panels(list(dict.fromkeys(family.name for family in [*ours, *theirs])))
+    ours = find_families(scores.policies, scores.axes, published)
+    theirs = find_families(published, scores.axes, scores.policies)
+    panels = choose_panels(family.rows[0].policy.policy for family in [*ours, *theirs])
     handles = _make_handles(scores, ours, theirs)
     columns = 3 if len(panels) > 1 else 2
     height = PANEL_HEIGHT + LEGEND_LINE * (2 + -(-len(handles) // columns))
@@ -128,21 +158,24 @@ def lay_out_panels(scores: GroupScores) -> Figure:
         for family in panel.choose(ours):
             draw_family(axes, family, POINT)
         for row, own in pairs:
-            if row.policy.labels["family"] in panel.names:
-                join(axes, row, own)
+            for family in theirs:
+                if row in family.rows and family.name in panel.names:
+                    join(axes, family, row, own)
         axes.set_title(f"({letter}) {panel.title}" if len(panels) > 1 else panel.title)
-        axes.set_xlabel("helpfulness win rate")
-    many[0].set_ylabel("harmlessness win rate")
-    set_limits(many[0], [row for family in [*ours, *theirs] for row in family.rows], 5)
+        axes.set_xlabel(f"{scores.axes[0]} win rate")
+    many[0].set_ylabel(f"{scores.axes[1]} win rate")
+    set_limits(many[0], [*ours, *theirs], 5)
     _explain(figure, scores, handles, columns)
     # The layout has to be final before texts can be measured against it.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     paired = {id(row) for row, _ in pairs}  # whose labels ours have
-    alone = find_families([row for row in published if id(row) not in paired], [*published, *scores.policies])
+    unpaired = [row for row in published if id(row) not in paired]
+    alone = find_families(unpaired, scores.axes, [*published, *scores.policies])
     for axes, panel in zip(many, panels, strict=True):
-        hollow = [row for family in panel.choose(theirs) for row in family.rows if id(row) in paired]
-        marks = [(BASELINE, BASELINE), *((row.helpfulness.value, row.harmlessness.value) for row in hollow)]
+        chosen = panel.choose(theirs)
+        hollow = [family.point(row) for family in chosen for row in family.rows if id(row) in paired]
+        marks = [(BASELINE, BASELINE), *hollow]
         label_points(axes, panel.choose([*ours, *alone]), marks, SMALLEST)
     return figure
 

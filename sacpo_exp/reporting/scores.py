@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sacpo_exp.config.schema import RatingMethod
-from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores, score_categories, score_lengths
 from sacpo_exp.reporting.conduct import Conduct, observe_judge
 from sacpo_exp.reporting.groups import Evaluation, Group
@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """How numbers are computed: bootstrap, the share of missing verdicts above which a rate is withheld, ratings."""
+    """How numbers are computed: bootstrap, the share of missing verdicts above which a rate is withheld, ratings, and
+    the criteria that figures have as x and y.
+    """
 
     resampling: Resampling
     max_missing: float
     rating: RatingMethod
+    axes: tuple[str, str] = (HELPFULNESS, SAFETY)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,11 @@ class JudgeAccuracy:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """All that a report shows of one group; `published` only where it was asked for."""
+    """All that a report shows of one group; `published` only where it was asked for.
+
+    Attributes:
+        axes: names of the criteria that figures have as x and y.
+    """
 
     group: Group
     confidence: float
@@ -138,6 +145,7 @@ class GroupScores:
     categories: tuple[CategoryScores, ...]
     ratings: dict[str, GroupRatings]
     usage: Usage | None
+    axes: tuple[str, str] = ("", "")
     published: "Comparison | None" = None
 
 
@@ -161,7 +169,14 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
         tuple(filter(None, (score_categories(*pair, resampling) for pair in pairs))),
         {name: ratings for name, ratings in rated.items() if ratings},
         measure_usage(group),
+        choose_axes(group, settings.axes),
     )
+
+
+def choose_axes(group: Group, wanted: tuple[str, str]) -> tuple[str, str]:
+    """The criteria that figures have as x and y: the wanted ones if the group has both, else its first two."""
+    names = [criterion.name for criterion in group.criteria]
+    return wanted if set(wanted) <= set(names) else (names[0], names[1 % len(names)])
 
 
 def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:

@@ -1,64 +1,22 @@
-"""Colour, marker and line of each family, by its name alone: the same in every panel, figure, page and report.
+"""Colour, marker and line of each family, derived from its policies: the same in every figure, page and report.
 
-What the paper draws in one panel differs in colour and marker; any two families differ in marker at least, where people
-with a colour vision deficiency can't tell their colours apart.
+The colour comes from the order of the criteria, the marker from the losses; merges have the line and the marker of their
+kind. Families that would look alike differ in marker at least, where people with a colour vision deficiency can't tell
+colours apart.
 """
 
 import hashlib
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import seaborn
 
-from sacpo_exp.config.schema import Criterion, MergeMethod
-from sacpo_exp.reporting.family_names import FamilyName, read_family
+from sacpo_exp.method.losses import LOSSES
+from sacpo_exp.method.policy import Merged, Policy
 
 Colour = tuple[float, float, float]
-Place = tuple[int, str]
-
-BLUE, ORANGE, GREEN, RED, PURPLE, TAN, PINK, GREY, YELLOW, SKY, INK = range(11)  # in seaborn's `colorblind`, INK apart
-INK_COLOUR: Final = (0.25, 0.25, 0.25)
 MARKERS: Final = "osD^v<>PXph*dH"
-
-#: Place in the palette, and marker, by how is merged, the losses of the stages, and whether helpfulness is first. The
-#: pale colours go to the rarest.
-TABLE: Final[dict[tuple[MergeMethod | None, str, bool], Place]] = {
-    (None, "dpo", True): (BLUE, "o"),
-    (None, "dpo", False): (PURPLE, "s"),
-    (None, "kto", True): (TAN, "p"),
-    (None, "kto", False): (PINK, "h"),
-    (None, "dpo dpo", True): (RED, "^"),
-    (None, "dpo kto", True): (ORANGE, "D"),
-    (None, "kto dpo", True): (GREEN, "P"),
-    (None, "kto kto", True): (YELLOW, "*"),
-    (None, "dpo dpo", False): (SKY, "v"),
-    (None, "dpo kto", False): (ORANGE, ">"),
-    (None, "kto dpo", False): (GREY, "<"),
-    (None, "kto kto", False): (BLUE, "H"),
-    (MergeMethod.linear, "dpo dpo", True): (GREEN, "X"),
-    (MergeMethod.linear, "dpo kto", True): (SKY, "X"),
-    (MergeMethod.linear, "kto dpo", True): (PURPLE, "X"),
-    (MergeMethod.linear, "kto kto", True): (TAN, "X"),
-    (MergeMethod.linear, "dpo dpo", False): (ORANGE, "*"),
-    (MergeMethod.linear, "dpo kto", False): (RED, "*"),
-    (MergeMethod.linear, "kto dpo", False): (PINK, "*"),
-    (MergeMethod.linear, "kto kto", False): (GREY, "*"),
-    (MergeMethod.naive, "dpo dpo", True): (GREY, "d"),
-    (MergeMethod.naive, "dpo dpo", False): (TAN, "d"),
-    (MergeMethod.naive, "kto kto", True): (YELLOW, "d"),
-    (MergeMethod.naive, "kto kto", False): (PINK, "d"),
-}
-#: What the table leaves: for families with an adapter, and in quieter colours for those made elsewhere.
-ADAPTED: Final = [
-    place
-    for place in itertools.product((BLUE, ORANGE, GREEN, RED, PURPLE, SKY), MARKERS)
-    if place not in TABLE.values()
-]
-ELSEWHERE: Final = [
-    place for place in itertools.product((INK, TAN, PINK, GREY, YELLOW), MARKERS) if place not in TABLE.values()
-]
 
 
 @dataclass(frozen=True)
@@ -70,35 +28,41 @@ class Style:
     line: str
 
 
-def find_styles(names: Iterable[str]) -> dict[str, Style]:
-    """The style of each family of those that are drawn together.
+def find_styles(policies: Iterable[Policy]) -> dict[str, Style]:
+    """The style of each family of those that are drawn together, by its name.
 
-    One that the table does not have gets one of the other places by the hash of its name. Only where two of them meet
-    there does the later in the alphabet move on to the next.
+    A family keeps its style whatever is drawn beside it, unless two meet: then the later one in the alphabet moves on
+    to the next marker.
     """
-    palette = [*seaborn.color_palette("colorblind", 10), INK_COLOUR]
+    palette = seaborn.color_palette("colorblind", 10)
+    families = {policy.family: policy for policy in policies}
     styles: dict[str, Style] = {}
-    taken: set[Place] = set()
-    for name in sorted(set(names)):
-        family = read_family(name)
-        place = TABLE.get(_key(family)) if family and not family.adapter else None
-        if place is None:
-            places = ADAPTED if family else ELSEWHERE
-            start = int(hashlib.sha256(name.encode("utf-8", "replace")).hexdigest(), 16) % len(places)
-            turned = places[start:] + places[:start]
-            place = next((place for place in turned if place not in taken), turned[0])
-            taken.add(place)
-        styles[name] = Style(palette[place[0]], place[1], _choose_line(family))
+    taken: set[tuple[int, str]] = set()
+    for name, policy in sorted(families.items()):
+        colour = _number(" ".join(policy.criteria) + (policy.stages[-1].adapter if policy.stages else name)) % 10
+        place = _choose_marker(policy)
+        while (colour, MARKERS[place % len(MARKERS)]) in taken and place < 2 * len(MARKERS):
+            place += 1
+        taken.add((colour, MARKERS[place % len(MARKERS)]))
+        styles[name] = Style(palette[colour], MARKERS[place % len(MARKERS)], _choose_line(policy))
     return styles
 
 
-def _key(family: FamilyName) -> tuple[MergeMethod | None, str, bool]:
-    losses = " ".join(loss for loss, _ in family.stages)
-    return family.merge, losses, family.stages[0][1] is Criterion.helpfulness
+def _number(text: str) -> int:
+    """A number that hangs on the text alone."""
+    return int(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), 16)
 
 
-def _choose_line(family: FamilyName | None) -> str:
-    """Helpfulness first, the other order, and the two kinds of merges."""
-    if family is None or family.merge is None:
-        return "--" if family and family.order == "safety_first" else "-"
-    return {MergeMethod.linear: ":", MergeMethod.naive: "-."}[family.merge]
+def _choose_marker(policy: Policy) -> int:
+    """Place of the first marker to try: by the losses, and for merges by the kind of merge."""
+    losses = [list(LOSSES).index(stage.loss) for stage in policy.aligned if stage.loss in LOSSES]
+    if isinstance(policy, Merged):
+        return MARKERS.index("d" if policy.is_naive else "X")
+    return sum(losses) + 3 * max(0, len(losses) - 1)
+
+
+def _choose_line(policy: Policy) -> str:
+    """Stages in one line, and the two kinds of merges."""
+    if isinstance(policy, Merged):
+        return "-." if policy.is_naive else ":"
+    return "-"

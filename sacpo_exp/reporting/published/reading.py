@@ -1,30 +1,79 @@
 """Published numbers from a yaml file: one that is shipped, by name, or one of a user, and what is wrong with it."""
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sacpo_exp.config.messages import did_you_mean
 from sacpo_exp.errors import ConfigError, DataError
+from sacpo_exp.method.losses import LOSSES
+from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
+from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.scoring.intervals import Estimate, wilson
 
-Plain = Mapping[str, Any]
-
 SHIPPED: Final = resources.files("sacpo_exp.reporting.published")
-TEXTS: Final = ("title", "short", "url", "judge", "model", "dataset", "prompts")
-COUNTS: Final = ("n_benign", "n_risky")
-RATES: Final = ("helpfulness", "harmlessness")
-#: Keys of a row: those that it must have, and those that it may have.
-NEEDED: Final = ("family", *RATES, "source")
-NUMBERS: Final = ("first_beta", "beta", "merge_ratio")
-OPTIONAL: Final = (*NUMBERS, "note", "also")
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Row(BaseModel):
+    """A row of a file: either `stages`, each [loss, criterion, β or null], or the `name` of a policy made elsewhere.
+
+    Further keys are win rates by criterion.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Share]
+    name: Text | None = None
+    stages: list[tuple[str, str, Annotated[float, Field(gt=0)] | None]] = []
+    merge: Literal["linear", "naive"] | None = None
+    merge_ratio: Share | None = None
+    source: Text
+    note: str = ""
+    also: list[str] = []
+
+    @model_validator(mode="after")
+    def check(self) -> "_Row":
+        """Raises ValueError for what a field by itself can't tell."""
+        if bool(self.stages) == (self.name is not None):
+            raise ValueError("needs either `stages` or a `name`")
+        if self.merge and len(self.stages) != 2:
+            raise ValueError("`merge` needs two stages")
+        if unknown := [loss for loss, _, _ in self.stages if loss not in LOSSES]:
+            raise ValueError(f"has a stage with the loss {unknown[0]}; there are {', '.join(LOSSES)}")
+        return self
+
+
+class _File(BaseModel):
+    """A published table."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: Text
+    short: Text
+    url: Text
+    judge: Text
+    model: Text
+    dataset: Text
+    prompts: Text
+    counts: dict[str, Annotated[int, Field(gt=0)]]
+    rows: Annotated[list[_Row], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def check(self) -> "_File":
+        """Raises ValueError if a row lacks a rate, or has a key that is neither known nor a criterion."""
+        for place, row in enumerate(self.rows):
+            if missing := [name for name in self.counts if name not in row.__pydantic_extra__]:
+                raise ValueError(f"rows[{place}] lacks {missing[0]}")
+            if unknown := [name for name in row.__pydantic_extra__ if name not in self.counts]:
+                known = [*_Row.model_fields, *self.counts]
+                raise ValueError(f"rows[{place}].{unknown[0]} is not known.{did_you_mean(unknown[0], known)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -32,23 +81,32 @@ class PublishedRow:
     """What others found of one policy, with the intervals that their number of prompts gives.
 
     Attributes:
-        policy: with its family, q, and β of its last and, where that is known, of its first stage; without records.
+        evaluation: of the policy, without records.
+        rates: by criterion.
         source: the row of the table, and what else tells what was trained.
         note: what was corrected; mostly empty.
         also: other names of it: of its published weights, or in its authors' code.
     """
 
-    policy: Evaluation
-    helpfulness: Estimate
-    harmlessness: Estimate
+    evaluation: Evaluation
+    rates: dict[str, Estimate]
     source: str
     note: str
     also: tuple[str, ...]
 
     @property
+    def policy(self) -> Evaluation:
+        """As rows of ours call it."""
+        return self.evaluation
+
+    @property
     def seeds(self) -> tuple[()]:
         """None is published."""
         return ()
+
+    def rate(self, criterion: str) -> Estimate:
+        """Win rate for a criterion."""
+        return self.rates[criterion]
 
 
 @dataclass(frozen=True)
@@ -88,8 +146,7 @@ def read_published(against: str, confidence: float) -> Published:
         ConfigError: there is neither such a name nor such a file.
         DataError: the file is not of the form that it should be; the first thing that is wrong.
     """
-    names = list_shipped()
-    path = Path(against).expanduser()
+    names, path = list_shipped(), Path(against).expanduser()
     if against in names:
         text = (SHIPPED / f"{against}.yaml").read_text("utf-8")
     elif path.is_file():
@@ -99,14 +156,17 @@ def read_published(against: str, confidence: float) -> Published:
             f"`against` must be one of {', '.join(names)}, or a yaml file of the same form, but is {against}."
             f"{did_you_mean(against, names)}"
         )
-    content = _parse(text, against)
-    for problem in _find_problems(content):
-        raise DataError(f"{against}: {problem}")
-    rows = tuple(_make_row(row, content, confidence) for row in content["rows"])
-    repeated = [title for title, n in Counter(row.policy.title for row in rows).items() if n > 1]
-    if repeated:
-        raise DataError(f"{against}: `rows` must each be about another policy, but more than one is {repeated[0]}.")
-    return Published(**{name: content[name] for name in TEXTS}, confidence=confidence, rows=rows)
+    try:
+        content = _File.model_validate(_parse(text, against))
+    except ValidationError as error:
+        raise DataError(f"{against}: {_explain(error)}") from error
+    rows = tuple(_make_row(row, content, confidence) for row in content.rows)
+    if repeated := [name for name, n in Counter(row.policy.policy.hash_without() for row in rows).items() if n > 1]:
+        twice = next(row for row in rows if row.policy.policy.hash_without() == repeated[0])
+        name = twice.policy.policy.name
+        raise DataError(f"{against}: `rows` must each be about another policy, but more than one is {name}.")
+    texts = content.model_dump(exclude={"counts", "rows"})
+    return Published(**texts, confidence=confidence, rows=rows)
 
 
 def _read_text(path: Path) -> str:
@@ -125,76 +185,31 @@ def _parse(text: str, name: str) -> Any:
         raise DataError(f"{name} can't be read as yaml: {reason}.") from error
 
 
-def _find_problems(content: Any) -> Iterator[str]:
-    """Everything wrong with a parsed file, as sentences."""
-    if not isinstance(content, dict):
-        yield f"must hold keys, `title` and others, but holds {_show(content)}."
-        return
-    yield from _check_keys("", content, (*TEXTS, *COUNTS, "rows"), ())
-    for name in TEXTS:
-        yield from _check_text(name, content[name])
-    for name in COUNTS:
-        value = content[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            yield f"`{name}` must be a number of prompts, 1 or more, but is {_show(value)}."
-    if not isinstance(content["rows"], list) or not content["rows"]:
-        yield f"`rows` must be a list of rows, but is {_show(content['rows'])}."
-        return
-    for place, row in enumerate(content["rows"]):
-        yield from _check_row(f"rows[{place}]", row)
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(first["input"], dict) else f", but is {first['input']!r:.60}"
+    return f"{f'`{key}`: ' if key else ''}{message}{found}."
 
 
-def _check_row(key: str, row: Any) -> Iterator[str]:
-    if not isinstance(row, dict):
-        yield f"`{key}` must hold keys, `family` and others, but is {_show(row)}."
-        return
-    yield from _check_keys(f"{key}.", row, NEEDED, OPTIONAL)
-    for name in ("family", "source", "note"):
-        if name in row:
-            yield from _check_text(f"{key}.{name}", row[name])
-    also = row.get("also", [])
-    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
-        yield f"`{key}.also` must be a list of names, but is {_show(also)}."
-    for name in (*RATES, *(name for name in NUMBERS if row.get(name) is not None)):
-        value = row[name]
-        is_beta = "beta" in name
-        if not _is_number(value) or value < 0 or (value > 1 and not is_beta) or (value == 0 and is_beta):
-            allowed = "above 0" if is_beta else "from 0 to 1"
-            yield f"`{key}.{name}` must be a number {allowed}, but is {_show(value)}."
+def _make_row(row: _Row, content: _File, confidence: float) -> PublishedRow:
+    rates = {name: wilson(row.__pydantic_extra__[name] * n, n, confidence) for name, n in content.counts.items()}
+    policy = _make_policy(row, content)
+    labels = {LINEAGE: policy.to_dict(), "policy_id": "", "baseline_id": None, "criteria": []}
+    return PublishedRow(Evaluation(labels, [], {}, ""), rates, row.source, row.note, tuple(row.also))
 
 
-def _check_keys(prefix: str, found: Plain, needed: tuple[str, ...], optional: tuple[str, ...]) -> Iterator[str]:
-    for name in needed:
-        if name not in found:
-            yield f"`{prefix}{name}` is missing."
-    for name in found:
-        if name not in (*needed, *optional):
-            yield f"`{prefix}{name}` is not known.{did_you_mean(str(name), [*needed, *optional])}"
-
-
-def _check_text(key: str, value: Any) -> Iterator[str]:
-    if not isinstance(value, str) or not value.strip():
-        yield f"`{key}` must be a text, but is {_show(value)}."
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _show(value: Any) -> str:
-    return "null" if value is None else repr(value)[:60]
-
-
-def _make_row(row: Plain, content: Plain, confidence: float) -> PublishedRow:
-    labels = {name: row.get(name) for name in ("family", *NUMBERS)}
-    labels |= {"policy": row["family"], "policy_id": "", "baseline_id": None, "model": content["model"]}
-    rates = {
-        name: wilson(row[name] * content[n], content[n], confidence) for name, n in zip(RATES, COUNTS, strict=True)
-    }
-    return PublishedRow(
-        Evaluation(labels, [], {}, ""),
-        **rates,
-        source=row["source"],
-        note=row.get("note", ""),
-        also=tuple(row.get("also", ())),
-    )
+def _make_policy(row: _Row, content: _File) -> Policy:
+    """The published policy, of which no more is known than its stages."""
+    base = Base("base", row.name or content.model)
+    policies: list[Policy] = [base]
+    for loss, criterion, beta in row.stages:
+        recipe = {"loss": {"name": loss}, "criterion": criterion, "beta": beta}
+        stage = Stage(recipe, letter=criterion[:1].upper(), dataset=content.dataset)
+        parent = base if row.merge == "naive" else policies[-1]
+        policies.append(Aligned(f"{len(policies)}", parent, stage))
+    if row.merge is None:
+        return policies[-1]
+    ratio = 0.5 if row.merge_ratio is None else row.merge_ratio
+    return Merged("merged", tuple(policies[1:]), (1 - ratio, ratio))

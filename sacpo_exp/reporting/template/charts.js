@@ -69,18 +69,18 @@ function drawTradeOff(group, choose) {
   const narrow = window.matchMedia("(max-width: 52rem)").matches;
   const width = narrow ? 480 : 720, height = narrow ? 440 : 500, left = 62, right = 16, top = 14, bottom = 56;
   const shown = group.policies.map((policy, place) => ({ policy, place }))
-    .filter(({ policy }) => policy.estimates.helpfulness[0] !== null && policy.estimates.harmlessness[0] !== null);
+    .filter(({ policy }) => group.axes.every((name) => policy.estimates[name][0] !== null));
   const seeds = shown.flatMap(({ policy }) => (policy.seeds ?? []).map(({ rates }) => ({ policy, rates })))
     .filter(({ rates }) => !rates.includes(null));
-  const [x0, x1] = limits([...shown.map(({ policy }) => policy.estimates.helpfulness), ...seeds.map(({ rates }) => [rates[0]])]);
-  const [y0, y1] = limits([...shown.map(({ policy }) => policy.estimates.harmlessness), ...seeds.map(({ rates }) => [rates[1]])]);
+  const [[x0, x1], [y0, y1]] = group.axes.map((name, side) =>
+    limits([...shown.map(({ policy }) => policy.estimates[name]), ...seeds.map(({ rates }) => [rates[side]])]));
   const x = scale(x0, x1, left, width - right), y = scale(y0, y1, height - bottom, top);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "group",
-    "aria-label": "Helpfulness against harmlessness, one point per policy. Tab goes from point to point." });
-  svg.append(...axes({ x, y, x0, x1, y0, y1, width, height, left, right, top, bottom }));
+    "aria-label": `Win rates for ${group.axes.join(" and ")}, one point per policy. Tab goes from point to point.` });
+  svg.append(...axes({ group, x, y, x0, x1, y0, y1, width, height, left, right, top, bottom }));
   const at = (place) => {
-    const { helpfulness, harmlessness } = group.policies[place].estimates;
-    return [x(helpfulness[0]), y(harmlessness[0])];
+    const [across, up] = group.axes.map((name) => group.policies[place].estimates[name]);
+    return [x(across[0]), y(up[0])];
   };
   const path = (places) => "M" + places.map((place) => at(place).map((v) => v.toFixed(1)).join(" ")).join("L");
   for (const family of group.families) {
@@ -108,7 +108,7 @@ function labelOf(group, policy, place) {
   return policy.baseline ? "baseline" : group.families[policy.family]?.labels[place] ?? "";
 }
 
-function axes({ x, y, x0, x1, y0, y1, width, height, left, right, top, bottom }) {
+function axes({ group, x, y, x0, x1, y0, y1, width, height, left, right, top, bottom }) {
   const parts = [];
   const inside = (low, high, count) => ticks(Math.max(0, low), Math.min(1, high), count);
   for (const value of inside(x0, x1, 6)) {
@@ -123,22 +123,27 @@ function axes({ x, y, x0, x1, y0, y1, width, height, left, right, top, bottom })
     draw("line", { class: "even", x1: left, x2: width - right, y1: y(0.5), y2: y(0.5) }));
   const middle = (top + height - bottom) / 2;
   parts.push(draw("text", { x: (left + width - right) / 2, y: height - 12, "text-anchor": "middle" },
-    "helpfulness: win rate on benign prompts →"),
+    axisTitle(group, 0)),
   draw("text", { transform: `translate(16 ${middle}) rotate(-90)`, "text-anchor": "middle" },
-    "harmlessness: win rate on risky prompts →"));
+    axisTitle(group, 1)));
   return parts;
+}
+
+function axisTitle(group, side) {
+  const { name, kinds } = group.criteria.find((criterion) => criterion.name === group.axes[side]);
+  return `${name}: win rate on ${kinds} prompts →`;
 }
 
 function drawPoint(group, policy, place, [cx, cy], x, y, label, choose) {
   const family = policy.baseline ? null : group.families[policy.family];
   const colour = family ? family.colour : "currentColor";
-  const { helpfulness, harmlessness } = policy.estimates;
+  const [across, up] = group.axes.map((name) => policy.estimates[name]);
   const node = draw("g", { class: `point${policy.front ? " on-front" : ""}`, tabindex: 0, role: "button",
-    "data-policy": place, "aria-label": `${policy.title}: helpfulness ${spell(helpfulness)}, harmlessness ${spell(harmlessness)}`
+    "data-policy": place, "aria-label": `${policy.title}: ${group.axes[0]} ${spell(across)}, ${group.axes[1]} ${spell(up)}`
       + (policy.front ? ", on the Pareto front" : "") });
-  if (helpfulness[1] !== null && !policy.baseline) {
-    node.append(draw("line", { class: "bar", stroke: colour, x1: x(helpfulness[1]), x2: x(helpfulness[2]), y1: cy, y2: cy }),
-      draw("line", { class: "bar", stroke: colour, x1: cx, x2: cx, y1: y(harmlessness[1]), y2: y(harmlessness[2]) }));
+  if (across[1] !== null && !policy.baseline) {
+    node.append(draw("line", { class: "bar", stroke: colour, x1: x(across[1]), x2: x(across[2]), y1: cy, y2: cy }),
+      draw("line", { class: "bar", stroke: colour, x1: cx, x2: cx, y1: y(up[1]), y2: y(up[2]) }));
   }
   node.append(
     draw("circle", { cx, cy, r: 16, fill: "transparent" }),  // easier to hit
@@ -251,6 +256,6 @@ function showChoices() {
   document.getElementById("choices").replaceChildren(...group.choices.map(({ sentence, notes, picture, asked }) =>
     make("article", { className: "choice" }, make("p", { className: "sentence", textContent: sentence }),
       ...notes.map((note) => make("p", { className: "note", textContent: note })),
-      make("img", { src: picture, alt: "Safety with its bound, and helpfulness, of every policy that was tested; the tables have the numbers" }),
+      make("img", { src: picture, alt: "What was tested of every policy, with its bound; the tables have the numbers" }),
       make("p", { className: "note", textContent: `Asked: ${asked}` }))));
 }

@@ -8,10 +8,11 @@ let pinned = 0;      // the chosen policy
 let limit = PAGE;
 let sorting = { key: null, descending: false };
 
-const COLUMNS = [
+const criteria = () => group.criteria.map(({ name }) => name);
+const columns = () => [
   ["policy", (p) => p.name, "words"],
   ["β", (p) => p.beta], ["q", (p) => p.q], ["seed", (p) => (new Set(group.policies.map(({ seed }) => seed)).size > 1 ? p.seed : null)],
-  ...["helpfulness", "harmlessness"].map((key) => [key, (p) => p.estimates[key]]),
+  ...criteria().map((key) => [key, (p) => p.estimates[key]]),
   ["front", (p) => (p.front ? 1 : 0)],
   ...["refused risky", "refused benign", "KL (nats)"].map((key) => [key, (p) => p.estimates[key]]),
   ["tokens", (p) => p.tokens],
@@ -85,9 +86,8 @@ function showDetail(policy) {
     return make("li", { title: id }, made.policy, make("small", { textContent: made.kind + merged + (made.recipe ? `: ${made.recipe}` : "") }));
   }));
   const commands = policy.train
-    ? [command(policy.train), command(policy.eval), make("p", { className: "note", textContent: policy.exact
-      ? "Computed to lead to this very policy. hardware=… as your machine has it; judge and prompts by name only."
-      : "As far as it is stored: something else was set besides, so that it leads to another policy." })]
+    ? [command(policy.train), command(policy.eval), make("p", { className: "note",
+      textContent: "The overrides of the command that made it. hardware=… as your machine has it; judge and prompts by name only." })]
     : [make("p", { className: "note", textContent: policy.line.length === 1 && (policy.baseline || data.made[policy.id]?.kind === "model")
       ? "As it came: nothing was trained here." : "What is stored of this policy does not say how it was made." })];
   byId("detail").replaceChildren(
@@ -114,7 +114,7 @@ function command(text) {
 // Table of policies
 
 function showTable() {
-  const has = COLUMNS.filter(([, get]) => group.policies.some((policy) => hasValue(get(policy))));
+  const has = columns().filter(([, get]) => group.policies.some((policy) => hasValue(get(policy))));
   const head = make("tr", {}, ...has.map(([key, get, kind]) => {
     const button = make("button", { type: "button", textContent: key });
     button.addEventListener("click", () => {
@@ -308,10 +308,10 @@ const said = (policy, place) => group.answers[policy].texts[place];
 
 function isShown(which, left, right, place) {
   const [one, other] = [group.answers[left], group.answers[right]];
-  const differs = (key) => one[key][place] !== other[key][place];
-  if (which === "text") return differs("texts");
-  if (which === "verdict") return differs("helpfulness") || differs("safety");
-  if (which === "failed") return [one, other].some((side) => ["helpfulness", "safety"].some((key) => typeof side[key][place] === "string"));
+  const differs = (key) => one.verdicts[key][place] !== other.verdicts[key][place];
+  if (which === "text") return one.texts[place] !== other.texts[place];
+  if (which === "verdict") return criteria().some(differs);
+  if (which === "failed") return [one, other].some((side) => criteria().some((key) => typeof side.verdicts[key][place] === "string"));
   return true;
 }
 
@@ -336,12 +336,12 @@ function answer(policy, place) {
 }
 
 function verdicts(match, place, before) {
-  return ["helpfulness", "safety"].filter((key) => match[key][place] !== null).map((key) => {
-    const value = match[key][place], name = { helpfulness: "helpfulness", safety: "harmlessness" }[key];
+  return criteria().filter((key) => match.verdicts[key]?.[place] != null).map((key) => {
+    const value = match.verdicts[key][place];
     const word = typeof value === "string" ? value : value > 0.5 ? "won" : value < 0.5 ? "lost" : "tied";
     const kind = typeof value === "string" ? "failed" : word;
     const share = typeof value === "number" && ![0, 0.5, 1].includes(value) ? ` (${short(value)})` : "";
-    return make("span", { className: `verdict ${kind}`, textContent: `${before}${name}: ${word}${share}` });
+    return make("span", { className: `verdict ${kind}`, textContent: `${before}${key}: ${word}${share}` });
   });
 }
 

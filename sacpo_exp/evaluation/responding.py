@@ -8,6 +8,7 @@ from sacpo_exp.data.prompts import foresee_prompts, load_prompts
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.pipeline import Run, locate
+from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.store import ArtifactSpec
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _job(
         device=device(run),
         attention=hardware.attention.value if hardware.attention else None,
         decoding=Decoding(generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed),
-        title=f"{policy.labels['policy']} {what}",
+        title=f"{policy_of_spec(policy).name} {what}",
         prompts=prompts,
     )
 

@@ -149,7 +149,9 @@ def _name(pairing: Pairing) -> str:
     """What was published, and what ours is called where that is something else."""
     title = pairing.row.policy.policy.name
     return (
-        title if pairing.own is None or pairing.own.policy.policy.name == title else f"{title} ({pairing.own.policy.title})"
+        title
+        if pairing.own is None or pairing.own.policy.policy.name == title
+        else f"{title} ({pairing.own.policy.title})"
     )
 
 

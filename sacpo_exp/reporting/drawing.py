@@ -54,7 +54,9 @@ def draw_family(axes: Axes, family: Family, size: float = POINT, **further: Any)
 
 def draw_hollow(axes: Axes, family: Family, size: float = POINT) -> None:
     """Points alone, of policies that others have measured."""
-    axes.plot(*_values(family, family.rows), family.style.marker, ms=size, zorder=3.5, **colour_marker(family, size, True))
+    axes.plot(
+        *_values(family, family.rows), family.style.marker, ms=size, zorder=3.5, **colour_marker(family, size, True)
+    )
 
 
 def join(axes: Axes, family: Family, one: Drawn, other: Drawn) -> None:

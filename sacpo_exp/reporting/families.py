@@ -11,7 +11,6 @@ from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.styles import Style, find_styles
 from sacpo_exp.scoring.intervals import Estimate
 
-
 Axes = tuple[str, str]
 
 

@@ -85,9 +85,7 @@ def _draw_still(heading: str, provenance: str, sections: Sequence[Section], pict
     parts = [f"<h2>{html.escape(heading)}</h2><p>{html.escape(provenance)}</p>"]
     if picture:
         source = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-        parts.append(
-            f'<img alt="Win rates of every policy; the table has the numbers" src="{source}">'
-        )
+        parts.append(f'<img alt="Win rates of every policy; the table has the numbers" src="{source}">')
     return f'<section class="still">{"".join([*parts, *map(_draw_table, sections)])}</section>'
 
 

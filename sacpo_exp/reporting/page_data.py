@@ -30,7 +30,12 @@ def describe_page(scores: Sequence[GroupScores], cohorts: Sequence[Cohort], line
     """Everything that the page shows; it computes nothing by itself."""
     texts = Texts()
     groups = [_describe_group(group, lineage, texts) for group in scores]
-    ids = {each.id for group in scores for match in group.group.policies for each in [*match.policy.ancestors, match.policy]}
+    ids = {
+        each.id
+        for group in scores
+        for match in group.group.policies
+        for each in [*match.policy.ancestors, match.policy]
+    }
     made = [name for name in lineage.manifests if name in ids]
     return {
         "groups": groups,

@@ -24,7 +24,7 @@ from sacpo_exp.data.preparation import Limits, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import fingerprint, load_parts
 from sacpo_exp.data.statistics import balance
-from sacpo_exp.errors import DataError, MissingArtifactError
+from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.launching.nodes import ALONE, Nodes
 from sacpo_exp.models.loading import Location, external_location
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
@@ -33,6 +33,7 @@ from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.sweeping.state import note_plan
 from sacpo_exp.tracking.describing import track_stage
+from sacpo_exp.training.arguments import find_argument_problems
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,13 @@ def open_run(config: RunConfig) -> Run:
     """Look at the mirror, read and check the data, and plan. A dry run takes data on the hub on trust.
 
     Raises:
-        ConfigError: the mirror's address, bucket or credentials are wrong.
+        ConfigError: a trainer argument, or the mirror's address, bucket or credentials are wrong.
         DataError: a file can't be used, or has nothing for one of the stages to learn from.
     """
     # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
+    if problems := find_argument_problems(config):
+        raise ConfigError(problems)
     mirror = None if config.store.mirror is None else open_mirror(config.store.mirror)
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)

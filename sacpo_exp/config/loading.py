@@ -1,6 +1,7 @@
 """From the command line to a checked, typed configuration: the only place, besides the entries, that knows Hydra."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,7 @@ def run_command(
 
     def command() -> None:
         load_dotenv()
+        sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
@@ -122,6 +124,11 @@ class Jobs(Generic[Config]):
 def typed_overrides() -> list[str]:
     """Overrides of Hydra's present job; empty outside of a command."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def add_trainer_keys(argument: str) -> str:
+    """`trainer.KEY=VALUE` with the `++` by which Hydra adds a key to a mapping; other arguments as they are."""
+    return f"++{argument}" if re.match(r"(stages\.\w+\.)?trainer\.\w+=", argument) else argument
 
 
 def job_folder() -> Path:

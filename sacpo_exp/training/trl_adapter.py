@@ -68,6 +68,13 @@ def _kto(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, An
     return TokenisedKTOTrainer(model=policy, args=KTOConfig(**arguments), **data)
 
 
+def config_class(trainer: str) -> type:
+    """TRL's configuration of a trainer, by `Loss.trainer`."""
+    from trl import DPOConfig, KTOConfig, SFTConfig
+
+    return {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}[trainer]
+
+
 #: By `Loss.trainer`.
 _TRAINERS: dict[str, Callable[..., "Trainer"]] = {"sft": _sft, "dpo": _dpo, "kto": _kto}
 

@@ -188,7 +188,7 @@ def _nearest_batches(size: int, hardware: HardwareConfig, is_kto: bool) -> list[
     # A share of one pass may have any size; of several, it is a multiple of `rows`.
     shares = {min(share + step, rows) for step in (-1, 0, 1, 2)} | {whole + step * rows for step in (-1, 0, 1, 2)}
     least = min(rows, 2) if is_kto else 1
-    can = sorted(processes * share for share in shares | {least, least + 1} if share >= least)
+    can = sorted(processes * share for share in shares | {least, least + 1, rows - 1} if share >= least)
     return sorted(sorted(filter(partial(_divides, hardware=hardware), can), key=lambda batch: abs(batch - size))[:2])
 
 

@@ -122,10 +122,12 @@ def _explain_refusal(error: BaseException) -> str | None:
         if number is None and UNTOLD not in str(error):
             return None
     names = [getattr(error, name, None) for name in ("filename", "filename2")]
-    place = " and ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes)) or "a file"
+    place = " and ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes))
+    if not place and number in (errno.EACCES, errno.EPERM):  # of a port or a process, say
+        return None
     reason = "it can't be written" if number is None else os.strerror(number)
     remedy = FREE if number is None else REMEDIES[number]
-    return f"{place}: {reason}. What was finished is stored; {remedy} and run the same command again."
+    return f"{place or 'a file of the output folder'}: {reason}. What was finished is stored; {remedy} and run the same command again."
 
 
 def sum_up(error: BaseException) -> dict[str, Any]:

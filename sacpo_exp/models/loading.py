@@ -73,7 +73,8 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
     if tokenizer.chat_template is None:
         raise ConfigError(f"{location.path} has no chat template. Give one: `{key}.chat_template=...`")
     try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True)
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        tokenizer.apply_chat_template(said, tokenize=False)
     except (TemplateError, TypeError, ValueError) as error:
         raise ConfigError(f"`{key}.chat_template` can't be applied: {error}. Try: another template") from error
     if tokenizer.pad_token is None:

@@ -127,7 +127,8 @@ def _explain_refusal(error: BaseException) -> str | None:
         return None
     reason = "it can't be written" if number is None else os.strerror(number)
     remedy = FREE if number is None else REMEDIES[number]
-    return f"{place or 'a file of the output folder'}: {reason}. What was finished is stored; {remedy} and run the same command again."
+    place = place or "a file of the output folder"
+    return f"{place}: {reason}. What was finished is stored; {remedy} and run the same command again."
 
 
 def sum_up(error: BaseException) -> dict[str, Any]:

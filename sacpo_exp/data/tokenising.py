@@ -88,9 +88,7 @@ def _encode(
         try:
             texts = tokenizer.apply_chat_template(batch, tokenize=False, add_generation_prompt=is_open)
         except TemplateError as error:  # roles that it does not know, say
-            raise DataError(
-                f"the chat template can't be applied to a dialogue of the data: {error}."
-            ) from error
+            raise DataError(f"the chat template can't be applied to a dialogue of the data: {error}.") from error
         for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
             yield np.asarray(ids, dtype=np.int32)
 

@@ -144,6 +144,9 @@ def sum_up(error: BaseException) -> dict[str, Any]:
 
 def exit_with(error: BaseException) -> NoReturn:
     """Print `error` for a person and leave with its exit code; anything unforeseen keeps its traceback."""
+    if isinstance(error, BrokenPipeError):  # who reads what is printed has seen enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     if known := known_error(error):
         print_error(known)
         sys.exit(known.exit_code)
@@ -160,8 +163,5 @@ def run_reporting_errors(command: Callable[[], None]) -> None:
     try:
         command()
         sys.stdout.flush()  # here, where a full disk behind it can still be told
-    except BrokenPipeError:  # who reads has seen enough, as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt) as error:
         exit_with(error)

@@ -27,7 +27,7 @@ from sacpo_exp.config.submitted import awaited_jobs
 from sacpo_exp.config.sweeps import name_group, sweep_dir
 from sacpo_exp.config.tracking import find_tracker_problems
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
-from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
+from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.sweeping.state import recorded
 
 Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
@@ -99,6 +99,8 @@ class Jobs(Generic[Config]):
             with recorded(job_folder()):
                 self._task(self.configure(composed))
             self.folders.append(job_folder())
+        except BrokenPipeError as error:  # here, since Hydra would print it
+            exit_with(error)
         except Exception as error:
             known = known_error(error)
             if known is None:

@@ -144,7 +144,7 @@ def sum_up(error: BaseException) -> dict[str, Any]:
 
 def exit_with(error: BaseException) -> NoReturn:
     """Print `error` for a person and leave with its exit code; anything unforeseen keeps its traceback."""
-    if isinstance(error, BrokenPipeError):  # who reads what is printed has seen enough, as `head`
+    if isinstance(error, BrokenPipeError) and _is_unread():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     if known := known_error(error):
@@ -156,6 +156,15 @@ def exit_with(error: BaseException) -> NoReturn:
         print(f"interrupted{reason}: what was finished is stored; the same command goes on from there", file=sys.stderr)
         sys.exit(128 + signum)  # as shells have it
     raise error
+
+
+def _is_unread() -> bool:
+    """Whether who reads what is printed has gone, as `head` does; what could not be written to it is still held."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def run_reporting_errors(command: Callable[[], None]) -> None:

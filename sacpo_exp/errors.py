@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -159,12 +160,10 @@ def exit_with(error: BaseException) -> NoReturn:
 
 
 def _is_unread() -> bool:
-    """Whether who reads what is printed has gone, as `head` does; what could not be written to it is still held."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    """Whether who reads what is printed has gone, as `head` does when it has seen enough."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def run_reporting_errors(command: Callable[[], None]) -> None:

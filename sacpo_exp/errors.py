@@ -126,7 +126,7 @@ def _explain_refusal(error: BaseException) -> str | None:
     place = " and ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes))
     if not place and number in (errno.EACCES, errno.EPERM):  # of a port or a process, say
         return None
-    reason = "it can't be written" if number is None else os.strerror(number)
+    reason = "the disk is full, or files may not grow so large (`ulimit -f`)" if number is None else os.strerror(number)
     remedy = FREE if number is None else REMEDIES[number]
     place = place or "a file of the output folder"
     return f"{place}: {reason}. What was finished is stored; {remedy} and run the same command again."

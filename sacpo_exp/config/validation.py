@@ -57,8 +57,8 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     for argument in arguments:
         if argument.startswith("~"):
             problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
-        name, is_override, value = argument.partition("=")
-        if is_override and not name.strip("+~"):
+        name, sign, value = argument.partition("=")
+        if sign and not name.strip("+~"):
             problems.append(f"`{argument}` names no setting. Try: key=value, without spaces.")
         if name == "paths.outputs" and (reason := _find_obstacle(value.strip("'\""))):
             problems.append(f"`paths.outputs` must be a folder, or the name of a new one, but {reason}.")

@@ -21,7 +21,9 @@ def test_a_stage_that_may_not_write_its_checkpoint_is_one_sentence_and_goes_on(r
 
     limited = train("220")  # KiB: more than the weights have, less than the optimizer
     assert (limited.returncode, "Traceback" in limited.stderr) == (1, False), limited.stderr
-    assert [line for line in limited.stderr.splitlines() if line.startswith("error:") and "ulimit -f" in line]
+    assert ["ulimit -f" in line for line in limited.stderr.splitlines() if line.startswith("error:")] == [True], (
+        limited.stderr
+    )
     made = {path.parent.name for path in tmp_path.glob("outputs/store/*/*/manifest.json")}
     assert len(made) == 2, made  # model and dataset
     again = train("unlimited")

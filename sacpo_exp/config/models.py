@@ -108,4 +108,5 @@ def _check_template(key: str, template: str) -> Iterator[str]:
         plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
     except jinja2.TemplateSyntaxError as error:
-        yield f"`{key}` must be a Jinja template, but its line {error.lineno} can't be read: {error.message}."
+        reason = (error.message or "").rstrip(".")
+        yield f"`{key}` must be a Jinja template, but its line {error.lineno} can't be read: {reason}."

@@ -1,6 +1,7 @@
 """What a person sees when something goes wrong, and the exit code that scripts see."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,13 +109,14 @@ def test_a_place_that_can_t_be_written_to_is_told_in_these_words(capsys: pytest.
     )
 
 
-def test_a_file_that_grows_beyond_the_limit_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_that_grows_beyond_the_limit_is_one_sentence(repo: Path, tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\nfrom sacpo_exp.errors import run_reporting_errors\n"
         "run_reporting_errors(lambda: Path('big').write_bytes(bytes(10_000)) and None)"
     )
     command = ["bash", "-c", f'ulimit -f 4; exec "{sys.executable}" -c "$0"', program]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(repo)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
 
 

@@ -68,7 +68,7 @@ class StopFile:
 
 
 def hear_ends() -> None:
-    """Have SIGTERM and SIGHUP raise Interrupted, as SIGINT raises KeyboardInterrupt; what is ignored (nohup) stays so."""
+    """Have SIGTERM and SIGHUP raise Interrupted, as SIGINT raises KeyboardInterrupt, unless ignored (nohup)."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) == signal.SIG_DFL:
             signal.signal(signum, _end)
@@ -90,7 +90,7 @@ def _leave_terminal() -> None:
 
 @contextmanager
 def catching_stops() -> Iterator[SignalledStop]:
-    """Note SIGTERM (a preemption), SIGHUP (the terminal is gone), SIGINT (Ctrl-C), and SIGUSR2 where somebody listens to
+    """Note SIGTERM (a preemption), SIGHUP (the terminal is gone) and SIGINT (Ctrl-C); SIGUSR2 where somebody listens to
     it, as submitit does.
 
     While training is said to be under way the first signal is only noted; whoever trains ends soon, and what the signal

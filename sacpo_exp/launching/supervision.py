@@ -109,7 +109,7 @@ def end_tree(process: "subprocess.Popen[bytes]") -> None:
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when `parent`, which started it, dies, however it dies; on Linux only.
 
-    End this process if `parent` has died already. Who adopts orphans does not matter: process 1 may be the parent itself.
+    End this process if `parent` has died already, whoever adopts orphans: process 1 may be the parent itself.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,7 +4,7 @@ import os
 
 __version__ = "0.1.0"
 
-# OpenMP's threads spin while they wait, by default for so long that training beside other work is slowed many times over.
+# By default threads of OpenMP spin so long while they wait that training beside other work is slowed many times over.
 # This file runs before torch is imported in every command, worker and slot.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "1000"

@@ -134,7 +134,8 @@ class SwiftServer:
         for role in self._ports:
             with (self.folder / f"{role}.out").open("ab") as output:
                 command = [PYTHON, "-c", RUN, str(self.folder), str(self.folder / f"{role}.conf"), f"{role}-server"]
-                process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=partial(die_with_parent, os.getpid()))
+                die = partial(die_with_parent, os.getpid())
+                process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=die)
             self._running.append(process)
         end = time.monotonic() + PATIENCE
         while not all(listens(port) for port in self._ports.values()):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -85,16 +86,24 @@ def living() -> Iterator[Callable[[], list[psutil.Process]]]:
 
 
 def find_living() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    living = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if child.status() != psutil.STATUS_ZOMBIE:
+                living.append(child)
+    return living
 
 
 def has_ranks(living: Callable[[], list[psutil.Process]]) -> Callable[[], bool]:
     """Whether one of the processes is a rank, and not accelerate, which names it too."""
 
     def look() -> bool:
-        lines = [child.cmdline() for child in living()]
-        return any("sacpo_exp.worker" in line and "accelerate.commands.launch" not in line for line in lines)
+        for child in living():
+            with suppress(psutil.NoSuchProcess):
+                words = child.cmdline()
+                if "sacpo_exp.worker" in words and "accelerate.commands.launch" not in words:
+                    return True
+        return False
 
     return look
 

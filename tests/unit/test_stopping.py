@@ -63,7 +63,7 @@ def test_handlers_are_put_back() -> None:
     before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)]
     with catching_stops():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
-        assert signal.getsignal(signal.SIGUSR2) is before[2]  # nobody listened
+        assert signal.getsignal(signal.SIGUSR2) is before[3]  # nobody listened
     assert [
         signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)
     ] == before

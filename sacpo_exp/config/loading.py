@@ -28,6 +28,7 @@ from sacpo_exp.config.sweeps import name_group, sweep_dir
 from sacpo_exp.config.tracking import find_tracker_problems
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
+from sacpo_exp.stopping import hear_ends
 from sacpo_exp.sweeping.state import recorded
 
 Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
@@ -55,6 +56,7 @@ def run_command(
     # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     quiet_libraries()
+    hear_ends()
 
     jobs: Jobs[Config] = Jobs(schema, task)
 

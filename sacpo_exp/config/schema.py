@@ -11,7 +11,7 @@ from sacpo_exp.config.foreseen import DatasetSizeConfig, PromptsSizeConfig
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.store import StoreConfig
+from sacpo_exp.config.store import LedgerConfig, StoreConfig
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
 
 
@@ -247,6 +247,7 @@ class RunConfig:
     judge: JudgeConfig = MISSING
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
     paths: PathsConfig = MISSING
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sacpo_exp.config.adapters import find_adapter_problems
 from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
-from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
+from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems, find_secret_problems
 from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.hardware_checks import find_hardware_problems
@@ -59,6 +59,7 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
         name, _, value = argument.partition("=")
         if name.lstrip("+") == "store.mirror" and holds_secret(value):  # now, before Hydra writes it down
             problems += check_mirror(value)
+        problems += find_secret_problems(argument)
     return problems
 
 

@@ -329,3 +329,9 @@ def test_a_report_never_imports_torch(world: World) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert str(world.outputs / "report" / "trade_off.svg") in done.stdout
+
+
+def test_cells_of_text_are_no_formulas_and_numbers_stay_numbers() -> None:
+    cells = ["=1+1", "+1", "-x", "@SUM(A1)", " =1", "a=1", "", -1.5, -2, 1e-9, None, math.nan]
+    (written,) = list(csv.reader(io.StringIO(write_rows(["x"] * len(cells), [cells]))))[1:]
+    assert written == ["'=1+1", "'+1", "'-x", "'@SUM(A1)", "' =1", "a=1", "", "-1.5", "-2", "1e-09", "", ""]

@@ -36,7 +36,8 @@ POLICIES = ("baseline", "first", "second", "merged")
 
 def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
     """Problems that are visible before Hydra reads the command line."""
-    problems = []
+    if problems := [problem for argument in arguments for problem in find_secret_problems(argument)]:
+        return problems  # others would repeat the arguments
     is_one_per_node = environment.get("LOCAL_WORLD_SIZE") == "1" and environment.get("GROUP_WORLD_SIZE", "1") != "1"
     is_launched = "TORCHELASTIC_RUN_ID" in environment and not is_one_per_node  # torchrun may gather nodes, no more
     if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:
@@ -59,7 +60,6 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
         name, _, value = argument.partition("=")
         if name.lstrip("+") == "store.mirror" and holds_secret(value):  # now, before Hydra writes it down
             problems += check_mirror(value)
-        problems += find_secret_problems(argument)
     return problems
 
 

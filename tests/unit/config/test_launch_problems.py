@@ -1,5 +1,9 @@
 """Mistakes that are visible before Hydra reads the command line."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from sacpo_exp.config.validation import find_command_line_problems
@@ -59,10 +63,8 @@ def test_removing_a_setting_is_refused_in_a_sentence(argument: str) -> None:
         ("eval", "judge.api_key_env=own-secret"),
     ],
 )
-def test_a_key_on_the_command_line_is_refused_before_it_is_written(
-    tmp_path: Path, command: str, override: str
-) -> None:
-    arguments = [sys.executable, "-m", f"sacpo_exp.{command}", "-m", override, f"paths.outputs={tmp_path}/outputs"]
+def test_a_key_on_the_command_line_is_refused_before_it_is_written(tmp_path: Path, command: str, override: str) -> None:
+    arguments = [sys.executable, "-m", f"sacpo_exp.{command}", override, "-m", f"paths.outputs={tmp_path}/outputs"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "judge.api_key_env" in done.stderr
@@ -71,5 +73,10 @@ def test_a_key_on_the_command_line_is_refused_before_it_is_written(
 
 
 def test_settings_about_tokens_and_the_name_of_a_variable_are_no_keys() -> None:
-    overrides = ["judge.max_tokens=3", "judge.token_limit=max_tokens", "judge.api_key_env=A_KEY", "judge.api_key_env=null"]
+    overrides = [
+        "judge.max_tokens=3",
+        "judge.token_limit=max_tokens",
+        "judge.api_key_env=A_KEY",
+        "judge.api_key_env=null",
+    ]
     assert find_command_line_problems(overrides, {}, "eval") == []

@@ -1,8 +1,10 @@
 """Tests of `report` on real files, written through the real store."""
 
 import csv
+import io
 import itertools
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +19,7 @@ from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportC
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.csv_files import write_rows
 from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling

@@ -17,6 +17,7 @@ from sacpo_exp.config.schema import (
     ReportConfig,
     RunConfig,
 )
+from sacpo_exp.config.store import holds_secret
 
 #: Keys of `prompts` that hold a path, by source.
 PROMPT_PATHS = {
@@ -38,6 +39,8 @@ def find_secret_problems(override: str) -> Iterator[str]:
     hint = "Try: export NAME=... judge.api_key_env=NAME; conf/judge says which name each judge has by itself"
     if found := SECRET.search(override):
         yield f"`{found[1]}` can't be a setting, since settings are written to disk, and keys must not be. {hint}"
+    elif name.endswith("judge.base_url") and holds_secret(value):
+        yield f"`{name.lstrip('+')}` must be an address without user, password or query. {hint}"
     elif name.endswith("api_key_env") and not VARIABLE.fullmatch(value):
         yield f"`{name.lstrip('+')}` must be the name of an environment variable, or null. {hint}"
 

@@ -61,6 +61,7 @@ def test_removing_a_setting_is_refused_in_a_sentence(argument: str) -> None:
         ("choose", "judge={api_key: own-secret}"),
         ("eval", "hydra.job.env_set.OPENAI_API_KEY=own-secret"),
         ("eval", "judge.api_key_env=own-secret"),
+        ("eval", "judge.base_url=https://me:own-secret@elsewhere.example/v1"),
     ],
 )
 def test_a_key_on_the_command_line_is_refused_before_it_is_written(tmp_path: Path, command: str, override: str) -> None:

@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sacpo_exp.config.environment import DOTENV, check_address
@@ -83,8 +83,8 @@ def redact(text: str, key: str) -> str:
 
 def mask(answer: Answer, key: str) -> Answer:
     """`answer` with the key blanked out in all that the server said."""
-    said = {name: value for name, value in vars(answer).items() if type(value) is str}
-    return replace(answer, **{name: _mask(value, key) for name, value in said.items()})
+    said: dict[str, Any] = {name: _mask(text, key) for name, text in vars(answer).items() if type(text) is str}
+    return replace(answer, **said)
 
 
 def _mask(text: str, key: str) -> str:

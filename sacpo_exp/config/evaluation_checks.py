@@ -1,6 +1,7 @@
 """Checks of what an evaluation is made of: prompts, judge, imported responses, report."""
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sacpo_exp.config.schema import (
     PromptsSource,
     RunConfig,
 )
+from sacpo_exp.config.store import holds_secret
 
 #: Keys of `prompts` that hold a path, by source.
 PROMPT_PATHS = {
@@ -23,6 +25,23 @@ PROMPT_PATHS = {
     PromptsSource.local: ("path",),
     PromptsSource.xstest: ("path",),
 }
+
+
+#: Settings that would hold a secret, if there were any: at the beginning of an override, or inside of a mapping.
+SECRET = re.compile(r"""(?:^|[{,.+\s])['"]?(\w*(?:api_?key|_token|password|secret))['"]?\s*[=:]""", re.IGNORECASE)
+VARIABLE = re.compile(r"[A-Za-z_]\w*")
+
+
+def find_secret_problems(override: str) -> Iterator[str]:
+    """What must not be written down, which Hydra does with every override; it is not repeated."""
+    name, _, value = override.partition("=")
+    hint = "Try: export NAME=... judge.api_key_env=NAME; conf/judge says which name each judge has by itself"
+    if found := SECRET.search(override):
+        yield f"`{found[1]}` can't be a setting, since settings are written to disk, and keys must not be. {hint}"
+    elif name.endswith("judge.base_url") and holds_secret(value):
+        yield f"`{name.lstrip('+')}` must be an address without user, password or query. {hint}"
+    elif name.endswith("api_key_env") and not VARIABLE.fullmatch(value):
+        yield f"`{name.lstrip('+')}` must be the name of an environment variable, or null. {hint}"
 
 
 def find_evaluation_problems(config: RunConfig) -> Iterator[str]:
@@ -97,6 +116,8 @@ def _check_openai(judge: OpenAIJudgeConfig) -> Iterator[str]:
             f"`judge.base_url` must be an address that begins with http:// or https://, but is {judge.base_url}. "
             "Try: judge.base_url=http://localhost:8000/v1"
         )
+    if judge.api_key_env is not None and not VARIABLE.fullmatch(judge.api_key_env):
+        yield "`judge.api_key_env` must be the name of an environment variable, or null, but is none."
     yield from _check_price(judge.price)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sacpo_exp.config.adapters import find_adapter_problems
 from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
-from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
+from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems, find_secret_problems
 from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.hardware_checks import find_hardware_problems
@@ -37,7 +37,8 @@ POLICIES = ("baseline", "first", "second", "merged")
 
 def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
     """Problems that are visible before Hydra reads the command line."""
-    problems = []
+    if problems := [problem for argument in arguments for problem in find_secret_problems(argument)]:
+        return problems  # others would repeat the arguments
     is_one_per_node = environment.get("LOCAL_WORLD_SIZE") == "1" and environment.get("GROUP_WORLD_SIZE", "1") != "1"
     is_launched = "TORCHELASTIC_RUN_ID" in environment and not is_one_per_node  # torchrun may gather nodes, no more
     if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:

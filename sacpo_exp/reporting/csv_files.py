@@ -17,6 +17,7 @@ from sacpo_exp.scoring.intervals import Estimate
 
 Row = TypeVar("Row", PolicyScores, Difference, LengthScores)
 Cell = str | float | int | None
+FORMULA = ("=", "+", "-", "@")
 LABELS = ("family", "name", "model", "dataset", "seed", "beta", "merge_ratio", "policy_id")
 
 
@@ -159,10 +160,19 @@ def write_columns(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cel
 
 
 def write_rows(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Names, then rows; NaN and None leave a cell empty."""
+    """Names, then rows; NaN and None leave a cell empty.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for cells in rows:
-        writer.writerow([None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells])
+        writer.writerow(map(_write_cell, cells))
     return text.getvalue()
+
+
+def _write_cell(cell: Cell) -> Cell:
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.lstrip().startswith(FORMULA) else cell
+    return None if isinstance(cell, float) and math.isnan(cell) else cell

@@ -78,8 +78,11 @@ def _engine(config: RunConfig) -> dict[str, Any]:
 
 
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
-    """Responses that were made elsewhere; `content` is all of them with their prompts."""
-    spec = ArtifactSpec("responses", name, {"imported": content_hash(content)}, (), {})
+    """Responses that were made elsewhere; `content` is all of them with their prompts.
+
+    Nothing but the name says which policy gave them, so it is part of the recipe.
+    """
+    spec = ArtifactSpec("responses", name, {"imported": content_hash(content), "name": name}, (), {})
     labels = {"policy": name, "family": name, "model": name, "name": name, "policy_id": spec.id}
     return ArtifactSpec(spec.kind, spec.slug, spec.recipe, (), _DEFAULTS | labels)
 

@@ -24,7 +24,7 @@ from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import texts_of, weigh_undesirable
 from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import changed_meanwhile, fingerprint, load_parts, pin_revision
+from sacpo_exp.data.sources import changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.data.statistics import describe_labels
 from sacpo_exp.errors import DataError, MissingArtifactError
 from sacpo_exp.launching.nodes import ALONE, Nodes
@@ -70,22 +70,15 @@ def open_run(config: RunConfig) -> Run:
 def pin_models(config: RunConfig) -> None:
     """Replace branches of models on the hub by the commits that they point to, as an id has to mean the same weights.
 
-    Raises:
-        ConfigError: a commit can't be asked for.
+    A branch whose commit can't be asked for stays, and is refused when it is to be loaded.
     """
-
-    def pin(path: str, revision: str | None) -> str:
-        try:
-            return pin_revision("model", path, revision, config.dry_run)
-        except OSError as error:
-            raise explain_unreachable(Location(path), error) from error
-
-    for model in (config.model, *models_of(config.judge)):
+    others = others_of(config)
+    for model in (config.model, *models_of(config.judge), *others.values()):
         if model.source == ModelSource.hub:
-            model.revision = pin(model.path or "", model.revision)
+            model.revision = pin_revision("model", model.path or "", model.revision, may_guess=True)
     config.others = [
-        f"{other.path}@{pin(other.path or '', other.revision)}" if other.source == ModelSource.hub else written
-        for written, other in zip(config.others, others_of(config).values(), strict=True)
+        f"{other.path}@{other.revision}" if other.source == ModelSource.hub else written
+        for written, other in zip(config.others, others.values(), strict=True)
     ]
 
 
@@ -300,7 +293,15 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
 
 
 def locate_outside(run: Run, model: ModelConfig) -> Location | None:
-    """As `external_location`, for a folder after a look whether it is still the one that ids were taken from."""
+    """As `external_location`, after a look whether what lies there is what ids were taken from.
+
+    Raises:
+        ConfigError: the commit of a branch is not known.
+        DataError: a folder has been edited since.
+    """
+    if model.source == ModelSource.hub and not is_commit(model.revision or ""):
+        unknown = OSError(f"which commit `{model.revision}` is can't be asked now.")
+        raise explain_unreachable(Location(model.path or ""), unknown)
     if model.source == ModelSource.path and hash_model(model.path or "") != run.fingerprints.models[model.path or ""]:
         raise changed_meanwhile(f"{model.path}")
     return external_location(model)

@@ -164,6 +164,11 @@ def find_commit_or_branch(kind: str, path: str, revision: str) -> str:
         return revision
 
 
+def is_commit(revision: str) -> bool:
+    """Whether this is no branch, tag or abbreviation."""
+    return re.fullmatch("[0-9a-f]{40}", revision) is not None
+
+
 def pin_revision(kind: str, path: str, revision: str | None, may_guess: bool = False) -> str:
     """A commit, so that an artifact's id means the same content for ever; a pinned one needs no network.
 
@@ -175,7 +180,7 @@ def pin_revision(kind: str, path: str, revision: str | None, may_guess: bool = F
         OSError: the commit can't be asked for, and the local cache does not know it.
     """
     revision = revision or "main"
-    if re.fullmatch("[0-9a-f]{40}", revision):
+    if is_commit(revision):
         return revision
     return (find_commit_or_branch if may_guess else find_commit)(kind, path, revision)
 

@@ -67,8 +67,8 @@ class Manifest:
         def rename(artifact_id: str) -> str:
             return ids.setdefault(hash_of(artifact_id), artifact_id)
 
-        labels = {key: rename(value) if key.endswith("_id") and value else value for key, value in self.labels.items()}
-        return replace(self, parents=[rename(parent) for parent in self.parents], labels=labels)
+        named = {key: rename(value) for key, value in self.labels.items() if key.endswith("_id") and value}
+        return replace(self, parents=[rename(parent) for parent in self.parents], labels=self.labels | named)
 
     @property
     def size(self) -> int:

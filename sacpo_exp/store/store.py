@@ -47,16 +47,16 @@ class Store:
 
     def path(self, spec: ArtifactSpec) -> Path:
         """Where the artifact lies, under whatever slug it was made, or will lie."""
-        return self.root / spec.kind / self._as_stored(spec).id
+        return self._find(spec.kind, spec.id)
 
-    def _as_stored(self, spec: ArtifactSpec) -> ArtifactSpec:
-        """The spec with the slug of the finished or else of the unfinished artifact that is here, if there is one."""
-        folder = self.root / spec.kind
-        if (folder / spec.id / NAME).is_file():
-            return spec
-        found = [path.parent.name for path in folder.glob(f"*-{spec.hash}/{NAME}")]
-        found += [path.name.removesuffix(PARTIAL) for path in folder.glob(f"*-{spec.hash}{PARTIAL}")]
-        return replace(spec, slug=found[0].rsplit("-", 1)[0]) if found else spec
+    def _find(self, kind: str, artifact_id: str) -> Path:
+        """Folder of the artifact with this hash: finished, else unfinished, else where it will lie."""
+        folder, own = self.root / kind, hash_of(artifact_id)
+        if (folder / artifact_id / NAME).is_file():
+            return folder / artifact_id
+        found = [path.parent for path in folder.glob(f"*-{own}/{NAME}")]
+        found += [path.with_name(path.name.removesuffix(PARTIAL)) for path in folder.glob(f"*-{own}{PARTIAL}")]
+        return found[0] if found else folder / artifact_id
 
     def has(self, spec: ArtifactSpec) -> bool:
         """Whether the artifact is here; the mirror is not asked."""
@@ -106,7 +106,8 @@ class Store:
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not (self.has(spec) or self._find_in_mirror(spec)):
-                    self._build(self._as_stored(spec), build)
+                    spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # of a killed build's folder
+                    self._build(spec, build)
                     is_new = True
         self._announce_reuse(spec)
         self.share(spec, is_new)
@@ -160,7 +161,7 @@ class Store:
             MirrorError, StoreError: as `fetch`.
         """
         with self._locked(kind, artifact_id):
-            if (self.root / kind / artifact_id / NAME).is_file():
+            if (self._find(kind, artifact_id) / NAME).is_file():
                 return "is here"
             return "fetched" if self.fetch(kind, artifact_id) else "unfinished"
 

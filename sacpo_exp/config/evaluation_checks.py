@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.models import ModelConfig, ModelSource
+from sacpo_exp.config.models import ModelConfig, ModelSource, find_model_problems
 from sacpo_exp.config.schema import (
     Engine,
     EvalConfig,
@@ -13,7 +13,6 @@ from sacpo_exp.config.schema import (
     Matches,
     PromptsConfig,
     PromptsSource,
-    ReportConfig,
     RunConfig,
 )
 
@@ -52,19 +51,6 @@ def _check_engine(config: RunConfig) -> Iterator[str]:
         )
 
 
-def find_report_problems(config: ReportConfig) -> list[str]:
-    """Everything wrong with a composed `report` configuration."""
-    problems = []
-    if not 0 < config.confidence < 1:
-        problems.append(f"`confidence` must lie between 0 and 1, but is {config.confidence:g}.")
-    if not 0 <= config.max_missing <= 1:
-        problems.append(f"`max_missing` must lie between 0 and 1, but is {config.max_missing:g}.")
-    for name, least in (("bootstrap_rounds", 100), ("seed", 0), ("examples", 0)):
-        if getattr(config, name) < least:
-            problems.append(f"`{name}` must be at least {least}, but is {getattr(config, name)}.")
-    return problems
-
-
 def check_model(key: str, model: ModelConfig) -> Iterator[str]:
     """What is wrong with the model at `key`."""
     if model.source == ModelSource.path:
@@ -76,6 +62,7 @@ def check_model(key: str, model: ModelConfig) -> Iterator[str]:
             yield f"`{key}.path` must be the folder of a saved model, but {model.path} {found}."
     if model.source == ModelSource.scratch and model.shape is None:
         yield f"`{key}.shape` must give the shape of the model, but is null."
+    yield from find_model_problems(key, model)
 
 
 def check_judge(judge: JudgeConfig) -> Iterator[str]:

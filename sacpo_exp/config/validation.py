@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from sacpo_exp.config.adapters import find_adapter_problems
@@ -56,10 +57,22 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     for argument in arguments:
         if argument.startswith("~"):
             problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
-        name, _, value = argument.partition("=")
+        name, sign, value = argument.partition("=")
+        if sign and not name.strip("+~"):
+            problems.append(f"`{argument}` names no setting. Try: key=value, without spaces.")
+        if name == "paths.outputs" and (reason := _find_obstacle(value.strip("'\""))):
+            problems.append(f"`paths.outputs` must be a folder, or the name of a new one, but {reason}.")
         if name.lstrip("+") == "store.mirror" and holds_secret(value):  # now, before Hydra writes it down
             problems += check_mirror(value)
     return problems
+
+
+def _find_obstacle(folder: str) -> str | None:
+    """Why nothing can be written below `folder`, as far as names tell."""
+    if not folder.strip():
+        return "is empty"
+    place = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    return None if place.is_dir() else f"{place} is a file"
 
 
 def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
@@ -75,7 +88,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_dataset("dataset", config.dataset)
     problems += find_other_problems(config, POLICIES)
     problems += _check_policies(config)
-    problems += _check_positive(config)
+    problems += _check_lengths(config)
     problems += find_hardware_problems(config.hardware)
     problems += find_adapter_problems(config)
     problems += find_evaluation_problems(config)
@@ -83,8 +96,6 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += check_mirror(config.store.mirror) if config.store.mirror is not None else []
     problems += _check_no_effect(config, overrides)
     problems += find_choice_problems(config, overrides) if isinstance(config, ChooseConfig) else []
-    if config.seed < 0:
-        problems.append(f"`seed` must be at least 0, but is {config.seed}.")
     return problems
 
 
@@ -96,14 +107,11 @@ def stages_of(config: RunConfig) -> Iterator[tuple[str, BaseStageConfig]]:
 
 
 def _check_stages(config: RunConfig) -> Iterator[str]:
-    last = "second" if config.stages.second else "first"
-    if not _is_positive(config.beta):
-        yield f"`beta` must be greater than 0, but is {config.beta:g}."
     for name, stage in stages_of(config):
         key = f"stages.{name}"
         if isinstance(stage, StageConfig):
-            follows_beta = name == last and stage.beta == config.beta
-            if not follows_beta and not _is_positive(stage.beta):
+            # Without bounds of its own, since it mostly is `beta`, which has them.
+            if not (math.isfinite(stage.beta) and stage.beta > 0) and stage.beta != config.beta:
                 yield f"`{key}.beta` must be greater than 0, but is {stage.beta:g}."
             if stage.loss.name == LossName.sft:
                 yield f"`{key}.loss` must be dpo or kto, but is sft; supervised fine-tuning is base=sft."
@@ -113,10 +121,6 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
                 yield f"`{key}.criterion` must differ from the first stage's, but both are {stage.criterion.value}."
         elif stage.loss.name != LossName.sft:
             yield f"`{key}.loss` must be sft, but is {stage.loss.name.value}."
-        if not _is_positive(stage.learning_rate):
-            yield f"`{key}.learning_rate` must be greater than 0, but is {stage.learning_rate:g}."
-        if not _is_positive(stage.num_train_epochs):
-            yield f"`{key}.num_train_epochs` must be greater than 0, but is {stage.num_train_epochs:g}."
         if stage.dataset is not None:
             yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
@@ -142,18 +146,13 @@ def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
         weight = getattr(loss, name)
         if weight is not None and loss.name != LossName.kto:
             yield f"`{key}.{name}={weight:g}` has no effect: {loss.name.value} does not read it."
-        elif weight is not None and not _is_positive(weight):
-            yield f"`{key}.{name}` must be greater than 0, but is {weight:g}."
 
 
 def _check_batch(config: RunConfig, key: str, stage: BaseStageConfig) -> Iterator[str]:
     """The global batch has to be a whole number of passes over what the machine takes at once."""
     hardware = config.hardware
-    if stage.global_batch_size < 1:
-        yield f"`{key}.global_batch_size` must be at least 1, but is {stage.global_batch_size}."
-        return
-    if hardware.processes < 1 or hardware.per_device_train_batch_size < 1:
-        return  # said elsewhere
+    if min(stage.global_batch_size, hardware.processes, hardware.per_device_train_batch_size) < 1:
+        return  # outside their bounds, which is said elsewhere
     per_device = per_device_batch_size(config, stage)
     if not _divides(stage.global_batch_size, hardware):
         near = _nearest_batches(stage.global_batch_size, hardware, stage.loss.name == LossName.kto)
@@ -184,10 +183,13 @@ def _divides(size: int, hardware: HardwareConfig) -> bool:
 
 def _nearest_batches(size: int, hardware: HardwareConfig, is_kto: bool) -> list[int]:
     """The two global batches nearest to `size` that can be divided, the smaller one first; two rows each for KTO."""
-    passes = hardware.processes * hardware.per_device_train_batch_size
-    least = min(passes, 2 * hardware.processes) if is_kto else 1
-    can = (batch for batch in range(least, size + 2 * passes + 1) if _divides(batch, hardware))
-    return sorted(sorted(can, key=lambda batch: abs(batch - size))[:2])
+    processes, rows = hardware.processes, hardware.per_device_train_batch_size
+    share, whole = size // processes, size // processes // rows * rows
+    # A share of one pass may have any size; of several, it is a multiple of `rows`.
+    shares = {min(share + step, rows) for step in (-1, 0, 1, 2)} | {whole + step * rows for step in (-1, 0, 1, 2)}
+    least = min(rows, 2) if is_kto else 1
+    can = sorted(processes * share for share in shares | {least, least + 1, rows - 1} if share >= least)
+    return sorted(sorted(filter(partial(_divides, hardware=hardware), can), key=lambda batch: abs(batch - size))[:2])
 
 
 def _check_merge(config: RunConfig) -> Iterator[str]:
@@ -198,8 +200,6 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
         ):
             yield "`merge=naive` needs a ratio. Try: merge=naive merge_ratio=0.5"
         return
-    if not 0 <= q <= 1:
-        yield f"`merge_ratio` must lie between 0 and 1, but is {q:g}."
     if config.stages.second is None:
         yield "`merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"
 
@@ -209,14 +209,6 @@ def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
         yield from _check_files(key, dataset)
     if dataset.source == DatasetSource.hub and not dataset.path:
         yield f"`{key}.path` must be a repository on the hub, but is null. Try: {key}.path=OWNER/NAME"
-    if not 0 <= dataset.flip_fraction <= 1:
-        yield f"`{key}.flip_fraction` must lie between 0 and 1, but is {dataset.flip_fraction:g}."
-    for name in ("max_rows", "max_heldout_rows"):
-        limit = getattr(dataset, name)
-        if limit is not None and limit < 1:
-            yield f"`{key}.{name}` must be at least 1 or null, but is {limit}."
-    if not 0 < dataset.heldout_fraction < 1:
-        yield f"`{key}.heldout_fraction` must lie between 0 and 1, but is {dataset.heldout_fraction:g}."
 
 
 def _check_files(key: str, dataset: DatasetConfig) -> Iterator[str]:
@@ -225,9 +217,6 @@ def _check_files(key: str, dataset: DatasetConfig) -> Iterator[str]:
         if dataset.path:
             yield f"`{key}.mix` has no effect beside `{key}.path`. Try: {key}.path=null"
         paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
-        for number, part in enumerate(dataset.mix):
-            if not _is_positive(part.weight):
-                yield f"`{key}.mix[{number}].weight` must be greater than 0, but is {part.weight:g}."
     if dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():
@@ -254,24 +243,13 @@ def policy_names(config: RunConfig) -> list[str]:
     return ["baseline", *others_of(config), *(name for name, is_there in optional if is_there)]
 
 
-def _check_positive(config: RunConfig) -> Iterator[str]:
-    for section in ("hardware", "generation", "prompts", "optimization"):
-        for name, value in vars(getattr(config, section)).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or name in ("zero_stage", "kl_prompts"):
-                continue
-            if name in ("weight_decay", "warmup_ratio"):
-                if not 0 <= value < 1:
-                    yield f"`{section}.{name}` must be at least 0 and below 1, but is {value:g}."
-            elif not _is_positive(value):
-                yield f"`{section}.{name}` must be greater than 0, but is {value:g}."
+def _check_lengths(config: RunConfig) -> Iterator[str]:
     lengths = config.optimization
     if 0 < lengths.max_length <= lengths.max_prompt_length:
         yield (
             f"`optimization.max_prompt_length` must be less than `optimization.max_length` = {lengths.max_length}, "
             f"but is {lengths.max_prompt_length}."
         )
-    if config.generation.kl_prompts < 0:
-        yield f"`generation.kl_prompts` must be at least 0, but is {config.generation.kl_prompts}."
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
@@ -286,7 +264,3 @@ def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
     key = "stages.second.beta" if config.stages.second else "stages.first.beta"
     if last and last.beta != config.beta and any(override.lstrip("+").startswith("beta=") for override in overrides):
         yield f"`beta={config.beta:g}` has no effect: `{key}={last.beta:g}` overrules it. Give one of the two."
-
-
-def _is_positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0

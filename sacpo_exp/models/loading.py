@@ -102,6 +102,7 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
     Raises:
         ConfigError: there is no tokenizer, or no chat template.
     """
+    from jinja2 import TemplateError
     from transformers import AutoTokenizer
 
     try:
@@ -115,6 +116,11 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
         tokenizer.chat_template = chat_template
     if tokenizer.chat_template is None:
         raise ConfigError(f"{location.path} has no chat template. Give one: `{key}.chat_template=...`")
+    try:
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        tokenizer.apply_chat_template(said, tokenize=False)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise ConfigError(f"`{key}.chat_template` can't be applied: {error}. Try: another template") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import find_real
 
 from sacpo_exp.config.foreseen import DatasetSizeConfig
 from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart, OnBadRow
@@ -147,10 +148,8 @@ def test_rows_that_are_no_longer_the_expected_ones_are_refused(tmp_path: Path) -
         load_parts(dataset, expected)
 
 
-def test_the_real_sample_is_read_whole(repo: Path) -> None:
-    path = repo.parent / "shared" / "data" / "preferences" / "pku_saferlhf_sample_32.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
+def test_the_real_sample_is_read_whole() -> None:
+    path = find_real("preferences/pku_saferlhf_sample_32.json")
     rows = read_file(str(path))
     assert len(rows) == 32
     assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)

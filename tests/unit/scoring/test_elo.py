@@ -2,10 +2,10 @@
 
 import csv
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import find_real
 
 from sacpo_exp.scoring.bradley_terry import fit_bradley_terry
 from sacpo_exp.scoring.comparisons import Comparisons, gather_comparisons
@@ -24,12 +24,10 @@ def simulate(seed: int, n: int = 600) -> Comparisons:
 
 
 @pytest.mark.parametrize("name", ["simple", "food"])
-def test_evalica_and_its_golden_values_agree_in_the_order_of_the_file(repo: Path, name: str) -> None:
+def test_evalica_and_its_golden_values_agree_in_the_order_of_the_file(name: str) -> None:
     import evalica
 
-    folder = repo.parent / "shared" / "data" / "ratings"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: published ratings come beside the repository, not inside it")
+    folder = find_real("ratings")
     with (folder / f"{name}.csv").open(encoding="utf-8") as file:
         left, right, winner = zip(*((r["left"], r["right"], r["winner"]) for r in csv.DictReader(file)), strict=True)
     with (folder / f"{name}-golden.csv").open(encoding="utf-8") as file:

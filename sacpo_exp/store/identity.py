@@ -16,6 +16,11 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def hash_of(artifact_id: str) -> str:
+    """Return the part of an id that identifies the artifact; the slug before it is a label."""
+    return artifact_id.rsplit("-", 1)[-1]
+
+
 @dataclass(frozen=True, eq=False)
 class ArtifactSpec:
     """What an artifact is made from.
@@ -36,14 +41,18 @@ class ArtifactSpec:
     labels: dict[str, Any]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ArtifactSpec) and (self.kind, self.id) == (other.kind, other.id)
+        return isinstance(other, ArtifactSpec) and (self.kind, self.hash) == (other.kind, other.hash)
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self.hash)
 
     @functools.cached_property
-    def id(self) -> str:
-        parents = [parent.rsplit("-", 1)[-1] for parent in self.parents]  # their names decide nothing
+    def hash(self) -> str:
+        parents = [hash_of(parent) for parent in self.parents]
         identity = {"kind": self.kind, "schema": SCHEMA_VERSION, "recipe": self.recipe, "parents": parents}
-        slug = re.sub(r"[^a-z0-9.]+", "-", self.slug.lower()).strip("-.")[:80]
-        return f"{slug}-{content_hash(identity)[:10]}"
+        return content_hash(identity)[:10]
+
+    @property
+    def id(self) -> str:
+        slug = re.sub(r"[^a-z0-9.]+", "-", self.slug.lower())[:80].strip("-.")
+        return f"{slug}-{self.hash}"

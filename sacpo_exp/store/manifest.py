@@ -5,13 +5,13 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec
+from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec, hash_of
 
 NAME = "manifest.json"
 #: Packages whose version can change a result.
@@ -57,6 +57,18 @@ class Manifest:
             json.dump(asdict(self), file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
+
+    def with_ids(self, ids: dict[str, str]) -> "Manifest":
+        """Return a copy in which parents and labels name other artifacts by these ids, a hash each; new ones are added.
+
+        Models outside of the store have no folder there that says how they are called.
+        """
+
+        def rename(artifact_id: str) -> str:
+            return ids.setdefault(hash_of(artifact_id), artifact_id)
+
+        named = {key: rename(value) for key, value in self.labels.items() if key.endswith("_id") and value}
+        return replace(self, parents=[rename(parent) for parent in self.parents], labels=self.labels | named)
 
     @property
     def size(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sacpo_exp.config.store import check_mirror
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
-from sacpo_exp.store.identity import content_hash
+from sacpo_exp.store.identity import content_hash, hash_of
 from sacpo_exp.store.manifest import NAME, Manifest, hash_file
 from sacpo_exp.store.remote import Remote
 
@@ -41,6 +41,7 @@ class Mirror:
         self.url = remote.url
         self.is_down = False
         self._remote = remote
+        self._listed: dict[str, dict[str, str]] = {}  # by kind and hash
 
     def lose(self, error: MirrorError) -> None:
         """From now on it is out of reach, which is told in one line however many artifacts are made meanwhile."""
@@ -49,7 +50,7 @@ class Mirror:
         self.is_down = True
 
     def find(self, kind: str, artifact_id: str) -> Manifest | None:
-        """The manifest of an artifact that is there whole.
+        """The manifest of an artifact that is there whole, under this slug or another one.
 
         Raises:
             MirrorError: no answer.
@@ -57,6 +58,8 @@ class Mirror:
         """
         place = f"{kind}/{artifact_id}/{NAME}"
         text = self._remote.read(place)
+        if text is None and (other := self._find_namesake(kind, artifact_id)):
+            return self.find(kind, other)
         if text is None:
             return None
         manifest = Manifest.parse(text, f"{self.url}: {place}")
@@ -64,6 +67,13 @@ class Mirror:
         if manifest.id != artifact_id or any(name.is_absolute() or ".." in name.parts for name in names):
             raise StoreError(f"{self.url}: {place} is refused: it describes something else")
         return manifest
+
+    def _find_namesake(self, kind: str, artifact_id: str) -> str | None:
+        """The id under which the same artifact was there when this process first listed its kind."""
+        if kind not in self._listed:
+            self._listed[kind] = {hash_of(name): name for name in self._remote.names(kind)}
+        other = self._listed[kind].get(hash_of(artifact_id))
+        return other if other != artifact_id else None
 
     def fetch(self, kind: str, artifact_id: str, folder: Path) -> Manifest | None:
         """Download an artifact into `folder`, every file checked by its hash; None if the mirror has not got it.

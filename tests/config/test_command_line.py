@@ -140,7 +140,7 @@ TOO_LARGE = ("model=alpaca_7b", "hardware=a100x1", "hardware.zero_stage=3", "ord
 
 
 def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command) -> None:
-    result = cli("train", *TOO_LARGE, light=True)
+    result = cli("train", *TOO_LARGE, f"model.revision={40 * '1'}", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: the first stage needs 110.6 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, activations "

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
@@ -11,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.errors import StoreError
+from sacpo_exp.store.durable import sync, write_whole
 from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec
 
 NAME = "manifest.json"
+#: Folder of an unfinished artifact for what a killed build goes on from; no part of the artifact.
+SCRATCH = "checkpoints"
 #: Packages whose version can change a result.
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "mergekit", "scikit-learn", "numpy", "deepspeed")
 
@@ -52,11 +54,10 @@ class Manifest:
             raise StoreError(f"{place} is missing or damaged ({type(error).__name__})") from error
 
     def write(self, folder: Path) -> None:
-        """Write `folder/manifest.json` and make sure that it is on the disk."""
-        with (folder / NAME).open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
+        """Write `folder/manifest.json`, after the files that it lists are on the disk."""
+        for name in self.files:
+            sync(folder / name)
+        write_whole(folder / NAME, json.dumps(asdict(self), indent=1, sort_keys=True))
 
     @property
     def size(self) -> int:
@@ -68,7 +69,9 @@ def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], cre
     """The manifest of the finished files in `folder`."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in paths
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)}
+        for path in paths
+        if not path.is_relative_to(folder / SCRATCH)
     }
     return Manifest(
         id=spec.id,

@@ -1,10 +1,9 @@
 """Locate, lock, write whole, verify, list and prune artifacts."""
 
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sacpo_exp.errors import MirrorError, StoreError
+from sacpo_exp.store.durable import sync, sync_tree
 from sacpo_exp.store.identity import ArtifactSpec
-from sacpo_exp.store.manifest import NAME, Manifest, hash_file, make_manifest
+from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, hash_file, make_manifest
 from sacpo_exp.store.mirror import Mirror
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,8 @@ class Store:
         """The artifact's path; `build(folder)` makes its files and returns its metrics if it is not there yet.
 
         Two processes that want the same artifact at the same moment: one builds, the other waits and reuses. What a
-        killed build left in its folder is handed to the next one, which may go on from it.
+        killed build left in `folder/checkpoints` is handed to the next one, which may go on from it; it is removed when
+        the artifact is whole. Other files that it left are removed before.
         """
         is_new = False
         if not self.has(spec):
@@ -105,10 +106,13 @@ class Store:
     def _build(self, spec: ArtifactSpec, build: Builder) -> None:
         final = self.path(spec)
         partial = final.with_name(final.name + PARTIAL)
-        partial.mkdir(parents=True, exist_ok=True)
+        (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
         start, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        metrics = build(partial)
-        make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
+        if any(find_damage(partial)):  # else an earlier build was killed after its last file, the manifest
+            _remove(path for path in partial.iterdir() if path.name != SCRATCH)
+            metrics = build(partial)
+            make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
+        _remove([partial / SCRATCH])
         _replace_folder(partial, final)
         self._announced.add(spec.id)
         self.made.add(spec.id)
@@ -280,13 +284,16 @@ def find_damage(folder: Path) -> Iterator[str]:
 
 def _replace_folder(partial: Path, final: Path) -> None:
     """Rename, after the files are on the disk, so that a power cut leaves the old state or the new."""
-    for path in partial.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    sync_tree(partial)
     if final.exists():  # a folder without a manifest: never a finished artifact
         shutil.rmtree(final)
     partial.rename(final)
+    sync(final.parent)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -85,7 +85,6 @@ def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
         "logging_steps": hardware.logging_steps,
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
         "save_steps": hardware.save_steps,
-        "save_total_limit": 2,  # one more than needed: the newest may be half written when the process dies
         "run_name": job.artifact_id,
         "disable_tqdm": True,
     }

@@ -173,10 +173,12 @@ def test_a_killed_generation_goes_on_and_says_the_same(
         again = len(calls)
         monkeypatch.undo()
         calls = count_calls(model, monkeypatch)
-        generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
+        other = tmp_path / f"other{decoding.seed}"
+        other.mkdir()
+        generate_responses(model, tokenizer, PROMPTS, decoding, other, "test")
         monkeypatch.undo()
         assert again == len(calls) - 1  # the batch that was finished before the kill
-        assert list(halved.iterdir()) == []
+        assert [path.name for path in halved.iterdir()] == ["journal.jsonl"]
 
 
 def count_calls(model: Any, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[int]:
@@ -198,6 +200,7 @@ def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) 
     model, tokenizer = policy
     (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
     mark = whole.text[5:7]
+    (tmp_path / "journal.jsonl").unlink()  # of another decoding
     (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
     assert cut.text == whole.text[: whole.text.index(mark)].strip()
     assert cut.finish_reason == "stop"

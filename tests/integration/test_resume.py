@@ -80,6 +80,11 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path) is None  # without a seal it was being written when its process died
     (checkpoint / SEAL).write_text(json.dumps({"optimizer.pt": hash_file(checkpoint / "optimizer.pt")}))
     assert find_checkpoint(tmp_path) == checkpoint
+    newer = tmp_path / "checkpoints" / "checkpoint-4"
+    newer.mkdir()
+    for text in ("", '{"optimizer.pt": "ba78'):  # what a power cut may leave
+        (newer / SEAL).write_text(text)
+        assert find_checkpoint(tmp_path) == checkpoint
     (checkpoint / "optimizer.pt").write_bytes(b"other")
     with pytest.raises(StoreError, match="not as it was written"):
         find_checkpoint(tmp_path)

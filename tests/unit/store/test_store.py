@@ -35,7 +35,8 @@ def write(**files: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def fail(folder: Path) -> dict[str, Any]:
-    (folder / "half").write_text("half")
+    (folder / "stray").write_text("half")
+    (folder / "checkpoints" / "half").write_text("half")
     raise RuntimeError("no space left")
 
 
@@ -96,11 +97,34 @@ def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> Non
         store.get_or_build(spec, fail)
 
     def finish(folder: Path) -> dict[str, Any]:
-        (folder / "whole").write_text((folder / "half").read_text() * 2)
+        assert [path.name for path in folder.iterdir()] == ["checkpoints"]
+        (folder / "whole").write_text((folder / "checkpoints" / "half").read_text() * 2)
         return {}
 
     assert (store.get_or_build(spec, finish) / "whole").read_text() == "halfhalf"
+    assert sorted(path.name for path in store.path(spec).iterdir()) == ["manifest.json", "whole"]
     assert store.partials() == []
+
+
+@pytest.mark.parametrize("has_checkpoints", [True, False])
+def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, has_checkpoints: bool) -> None:
+    spec = make_spec()
+    whole = store.get_or_build(spec, write(weights="abc"))
+    partial = whole.rename(whole.with_name(f"{spec.id}.partial"))
+    if has_checkpoints:
+        (partial / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+        (partial / "checkpoints" / "checkpoint-2" / "optimizer.pt").write_text("state")
+    assert store.get_or_build(spec, never) == whole
+    assert sorted(path.name for path in whole.iterdir()) == ["manifest.json", "weights"]
+    assert store.partials() == []
+
+
+def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
+    spec = make_spec()
+    whole = store.get_or_build(spec, write(weights="abc"))
+    (whole / "weights").write_text("abd")
+    whole.rename(whole.with_name(f"{spec.id}.partial"))
+    assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
 
 
 def test_a_failed_build_frees_the_lock_even_while_its_error_is_handled(store: Store) -> None:
@@ -213,7 +237,7 @@ def build_halfway(root: Path, ready: Connection) -> None:
     Store(root).get_or_build(make_spec(), build)
 
 
-def test_a_killed_build_frees_the_lock_and_leaves_what_it_had(store: Store) -> None:
+def test_a_killed_build_frees_the_lock_and_leaves_nothing_in_the_artifact(store: Store) -> None:
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=build_halfway, args=(store.root, there))
     process.start()
@@ -225,7 +249,7 @@ def test_a_killed_build_frees_the_lock_and_leaves_what_it_had(store: Store) -> N
     assert not store.is_building(partial)
     assert not store.has(make_spec())
     folder = store.get_or_build(make_spec(), write(rest="rest"))
-    assert sorted(path.name for path in folder.iterdir()) == ["half", "manifest.json", "rest"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "rest"]
 
 
 def test_the_recipe_decides_the_id_and_neither_order_nor_labels_do() -> None:

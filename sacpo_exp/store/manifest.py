@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store.durable import sync, write_whole
+from sacpo_exp.store.durable import write_whole
 from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec
 
 NAME = "manifest.json"
@@ -54,9 +54,7 @@ class Manifest:
             raise StoreError(f"{place} is missing or damaged ({type(error).__name__})") from error
 
     def write(self, folder: Path) -> None:
-        """Write `folder/manifest.json`, after the files that it lists are on the disk."""
-        for name in self.files:
-            sync(folder / name)
+        """Write `folder/manifest.json` and make sure that it is on the disk."""
         write_whole(folder / NAME, json.dumps(asdict(self), indent=1, sort_keys=True))
 
     @property

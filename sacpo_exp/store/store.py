@@ -111,6 +111,7 @@ class Store:
         if any(find_damage(partial)):  # else an earlier build was killed after its last file, the manifest
             _remove(path for path in partial.iterdir() if path.name != SCRATCH)
             metrics = build(partial)
+            sync_tree(partial)  # before the manifest, which says that everything is there
             make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
         _remove([partial / SCRATCH])
         _replace_folder(partial, final)
@@ -139,8 +140,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         final.parent.mkdir(parents=True, exist_ok=True)
-        _replace_folder(folder, final)
+        sync_tree(folder)
         shutil.rmtree(final.with_name(final.name + PARTIAL), ignore_errors=True)  # no one will finish it now
+        _replace_folder(folder, final)
         self._announced.add(artifact_id)
         self._shared.add(artifact_id)
         log.info("fetched  %s in %.0f s", final, time.monotonic() - start)
@@ -283,8 +285,7 @@ def find_damage(folder: Path) -> Iterator[str]:
 
 
 def _replace_folder(partial: Path, final: Path) -> None:
-    """Rename, after the files are on the disk, so that a power cut leaves the old state or the new."""
-    sync_tree(partial)
+    """Rename files that are on the disk, so that a power cut leaves the old state or the new."""
     if final.exists():  # a folder without a manifest: never a finished artifact
         shutil.rmtree(final)
     partial.rename(final)

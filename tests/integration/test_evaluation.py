@@ -1,6 +1,7 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
-from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.absolute import fit
 from sacpo_exp.evaluation.entrants import enter_policies
@@ -72,6 +73,38 @@ def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
         else:
             assert len(read_records(diverge(run, policy) / DIVERGENCE)) == 4
     assert stages_in(run) == before
+
+
+#: Kinds of artifacts, and what has to be made anew before a command reads one of that kind.
+READ_FOR = {
+    "model": ["dataset", "stage"],
+    "dataset": ["stage"],
+    "stage": ["merge"],
+    "merge": [],
+    "responses": ["scores", "judgments"],
+    "divergence": [],
+    "scorer": ["scores", "judgments"],
+    "scores": ["judgments"],
+    "judgments": [],
+}
+
+
+@pytest.mark.parametrize(("kind", "made_anew"), READ_FOR.items(), ids=list(READ_FOR))
+def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind: str, made_anew: list[str]) -> None:
+    evaluate(config_of(run))
+    store = Path(shutil.copytree(run.store.root, tmp_path / "store"))
+    for other in made_anew:
+        shutil.rmtree(store / other)
+    for folder in (store / kind).iterdir():
+        path = max(folder.rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+    config = make_config(tmp_path, "merge_ratio=0.5", "policies=all")
+    with pytest.raises(StoreError, match=rf"/{kind}/.* is damaged: .* has another content than was written"):
+        train_policies(open_run(config))
+        evaluate(config)
 
 
 def test_a_report_is_drawn_from_what_was_evaluated(

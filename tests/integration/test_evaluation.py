@@ -29,7 +29,7 @@ from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
-from sacpo_exp.store import Store
+from sacpo_exp.store import Manifest, Store
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 
@@ -96,15 +96,19 @@ def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind
     for other in made_anew:
         shutil.rmtree(store / other)
     for folder in (store / kind).iterdir():
-        path = max(folder.rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+        path = folder / max(Manifest.read(folder).files.items(), key=lambda entry: entry[1]["size"])[0]
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.unlink()
         path.write_bytes(content)
-    config = make_config(tmp_path, "merge_ratio=0.5", "policies=all")
+    copy = open_run(make_config(tmp_path, "merge_ratio=0.5", "policies=all"))
     with pytest.raises(StoreError, match=rf"/{kind}/.* is damaged: .* has another content than was written"):
-        train_policies(open_run(config))
-        evaluate(config)
+        use(copy)
+
+
+def use(run: Run) -> None:
+    train_policies(run)
+    evaluate(config_of(run))
 
 
 def test_a_report_is_drawn_from_what_was_evaluated(

@@ -12,6 +12,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from damage import overwrite
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
@@ -159,11 +160,11 @@ def test_artifacts_are_listed_by_kind_and_name(store: Store) -> None:
 
 
 def cut(path: Path) -> None:
-    path.write_text("ab")
+    overwrite(path, "ab")
 
 
 def change(path: Path) -> None:
-    path.write_text("abd")
+    overwrite(path, "abd")
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -222,7 +223,7 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
 def test_a_damaged_manifest_is_damage_too(store: Store, text: str) -> None:
     spec = make_spec()
-    (store.get_or_build(spec, write(weights="abc")) / "manifest.json").write_text(text)
+    overwrite(store.get_or_build(spec, write(weights="abc")) / "manifest.json", text)
     for use in (Store.open, lambda process, spec: process.get_or_build(spec, never)):
         with pytest.raises(StoreError, match=re.escape(str(store.path(spec)))):
             use(Store(store.root), spec)
@@ -233,7 +234,7 @@ def rewrite(folder: Path, change: dict[str, Any], is_signed: bool) -> None:
     content = json.loads((folder / "manifest.json").read_text()) | change
     signature = content.pop("sha256")
     content["sha256"] = content_hash(content) if is_signed else signature
-    (folder / "manifest.json").write_text(json.dumps(content))
+    overwrite(folder / "manifest.json", json.dumps(content))
 
 
 UNSIGNED: list[dict[str, Any]] = [{"metrics": {"n": 2}}, {"labels": {}}, {"seconds": 1.5}, {"created": ""}]
@@ -272,7 +273,7 @@ def test_a_manifest_without_a_hash_over_itself_is_of_an_older_version(store: Sto
     folder = store.get_or_build(make_spec(), write(weights="abc"))
     content = json.loads((folder / "manifest.json").read_text())
     del content["sha256"]
-    (folder / "manifest.json").write_text(json.dumps(content))
+    overwrite(folder / "manifest.json", json.dumps(content))
     assert Store(store.root).get_or_build(make_spec(), never) == folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import overwrite
 
 from sacpo_exp.store import ArtifactSpec, Store
 from sacpo_exp.store.__main__ import main
@@ -111,7 +112,7 @@ def test_verify_passes_sound_artifacts(command: Command) -> None:
 
 
 def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
-    (store.path(CHILD) / "weights").write_text("abd")
+    overwrite(store.path(CHILD) / "weights", "abd")
     code, out, err = command("verify")
     assert code == 1
     assert f"damaged  {CHILD.id}\n         weights has another content than was written\n" in out
@@ -119,7 +120,7 @@ def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Stor
 
 
 def test_verify_s_remedy_is_for_this_store(command: Command, store: Store) -> None:
-    (store.path(CHILD) / "weights").write_text("abd")
+    overwrite(store.path(CHILD) / "weights", "abd")
     assert f"--outputs {store.root.parent}" in command("verify")[2]
 
 
@@ -132,7 +133,7 @@ def test_a_damaged_manifest_does_not_hide_the_rest(
     if text is None:
         manifest.unlink()
     else:
-        manifest.write_text(text)
+        overwrite(manifest, text)
     code, out, _ = command(*arguments)
     assert code == (arguments == ["verify"])
     assert "--damaged" not in arguments or str(store.path(OTHER)) in out
@@ -142,7 +143,7 @@ def test_a_damaged_manifest_does_not_hide_the_rest(
 @pytest.mark.parametrize("value", [[], None, {"weights": {}}, {"weights": {"size": 3}}], ids=repr)
 def test_a_manifest_with_other_files_is_damaged(command: Command, store: Store, value: Any) -> None:
     manifest = store.path(OTHER) / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": value}))
+    overwrite(manifest, json.dumps(json.loads(manifest.read_text()) | {"files": value}))
     code, out, _ = command("verify")
     states = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
     assert (code, states) == (1, ["damaged", "ok", "ok"])
@@ -184,7 +185,7 @@ def test_prune_holds_the_lock_while_it_asks(
 ) -> None:
     folder = leave_partial(store) if what == "leftovers" else store.path(OTHER)
     if what == "damaged":
-        (folder / "weights").write_text("abd")
+        overwrite(folder / "weights", "abd")
     keyboard = Watching(store, folder)
     arguments = {"leftovers": [], "named": [OTHER.id], "damaged": ["--damaged"]}[what]
     monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), "prune", *arguments])
@@ -197,7 +198,7 @@ def test_prune_holds_the_lock_while_it_asks(
 
 
 def test_a_damaged_manifest_is_pruned_as_damaged(command: Command, store: Store) -> None:
-    (store.path(OTHER) / "manifest.json").write_text("{")
+    overwrite(store.path(OTHER) / "manifest.json", "{")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert not store.path(OTHER).exists()
     assert stored(store) == {PARENT.id, CHILD.id}
@@ -272,7 +273,7 @@ def test_prune_damaged_takes_the_damaged_only(command: Command, store: Store) ->
 
 
 def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
-    (store.path(PARENT) / "weights").write_text("ab")
+    overwrite(store.path(PARENT) / "weights", "ab")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert stored(store) == {CHILD.id, OTHER.id}
     store.get_or_build(PARENT, build)

@@ -78,8 +78,11 @@ def _engine(config: RunConfig) -> dict[str, Any]:
 
 
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
-    """Responses that were made elsewhere; `content` is all of them with their prompts."""
-    spec = ArtifactSpec("responses", name, {"imported": content_hash(content)}, (), {})
+    """Responses that were made elsewhere; `content` is all of them with their prompts.
+
+    Nothing but the name says which policy gave them, so it is part of the recipe.
+    """
+    spec = ArtifactSpec("responses", name, {"imported": content_hash(content), "name": name}, (), {})
     labels = {"policy": name, "family": name, "model": name, "name": name, "policy_id": spec.id}
     return ArtifactSpec(spec.kind, spec.slug, spec.recipe, (), _DEFAULTS | labels)
 
@@ -170,7 +173,7 @@ def judgments_artifact(
     met = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
     slug = f"{policy.responses.slug}{met}.{judge.name}"
     # What the labels say of the contest has to be true of the artifact, so the contest is part of its identity.
-    of_contest = {"prompts": contest.prompts_id, "baseline": contest.baseline.responses.id.rsplit("-", 1)[-1]}
+    of_contest = {"prompts": contest.prompts_id, "baseline": contest.baseline.responses.hash}
     recipe = {"format": RECORD_FORMAT} | of_contest | recipe
     return ArtifactSpec("judgments", slug, recipe, parents, labels)
 

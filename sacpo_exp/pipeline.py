@@ -24,14 +24,13 @@ from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import texts_of, weigh_undesirable
 from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import fingerprint, load_parts
+from sacpo_exp.data.sources import changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.data.statistics import describe_labels
 from sacpo_exp.errors import DataError, MissingArtifactError
 from sacpo_exp.launching.nodes import ALONE, Nodes
-from sacpo_exp.models.loading import Location, external_location
+from sacpo_exp.models.loading import Location, explain_unreachable, external_location, hash_model
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
-from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.sweeping.state import note_plan
 from sacpo_exp.tracking.describing import track_stage
@@ -58,13 +57,29 @@ def open_run(config: RunConfig) -> Run:
     """
     # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
+    pin_models(config)
     mirror = None if config.store.mirror is None else open_mirror(config.store.mirror)
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
     run = Run(config, fingerprints, make_plan(config, fingerprints), store)
-    note_plan(run.store.root, [f"{spec.kind}/{spec.id}" for spec in run.plan.made()])
+    note_plan(run.store.root, [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()])
     check_data(run)
     return run
+
+
+def pin_models(config: RunConfig) -> None:
+    """Replace branches of models on the hub by the commits that they point to, as an id has to mean the same weights.
+
+    A branch whose commit can't be asked for stays, and is refused when it is to be loaded.
+    """
+    others = others_of(config)
+    for model in (config.model, *models_of(config.judge), *others.values()):
+        if model.source == ModelSource.hub:
+            model.revision = pin_revision("model", model.path or "", model.revision, may_guess=True)
+    config.others = [
+        f"{other.path}@{other.revision}" if other.source == ModelSource.hub else written
+        for written, other in zip(config.others, others.values(), strict=True)
+    ]
 
 
 def take_fingerprints(config: RunConfig) -> Fingerprints:
@@ -82,7 +97,7 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
         datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets.items()},
         prompts=fingerprint_prompts(config.prompts, config.dataset),
         judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
-        models={path: _hash_model(Path(path).expanduser()) for path in folders if path},
+        models={path: hash_model(path) for path in folders if path},
     )
 
 
@@ -148,7 +163,7 @@ def prepare(run: Run, stage: Stage) -> Path:
 
         tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
         limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
-        return prepare_dataset(stage.dataset, tokenizer, limits, folder)
+        return prepare_dataset(stage.dataset, tokenizer, limits, folder, stage.data.recipe["rows"])
 
     return run.store.get_or_build(stage.data, build)
 
@@ -262,7 +277,7 @@ def locate(run: Run, policy: ArtifactSpec) -> Location:
 
 def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
     """Where an untrained model lies: in place if it is a folder or on the hub, else in the store."""
-    if outside := external_location(model):
+    if outside := locate_outside(run, model):
         return outside
 
     def build(folder: Path) -> dict[str, Any]:
@@ -270,13 +285,23 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
 
         if model.source == ModelSource.embedded:
             return convert_embedded(model, spec.recipe["dtype"], folder)
-        texts = texts_of(load_parts(run.config.dataset)[0]["train"])
+        texts = texts_of(load_parts(run.config.dataset, spec.recipe["tokenizer_data"])[0]["train"])
         return make_from_scratch(model, spec.recipe["dtype"], run.config.seed, texts, folder)
 
     run.store.get_or_build(spec, build)
     return Location(str(run.store.open(spec).resolve()))
 
 
-def _hash_model(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model"))
-    return content_hash({path.name: hash_file(path) for path in files})
+def locate_outside(run: Run, model: ModelConfig) -> Location | None:
+    """As `external_location`, after a look whether what lies there is what ids were taken from.
+
+    Raises:
+        ConfigError: the commit of a branch is not known.
+        DataError: a folder has been edited since.
+    """
+    if model.source == ModelSource.hub and not is_commit(model.revision or ""):
+        unknown = OSError(f"which commit `{model.revision}` is can't be asked now.")
+        raise explain_unreachable(Location(model.path or ""), unknown)
+    if model.source == ModelSource.path and hash_model(model.path or "") != run.fingerprints.models[model.path or ""]:
+        raise changed_meanwhile(f"{model.path}")
+    return external_location(model)

@@ -171,7 +171,7 @@ def dataset_artifact(config: RunConfig, dataset: DatasetConfig, rows: str, model
     limits = config.optimization
     recipe = {
         "rows": rows,
-        "tokenizer": model.id,
+        "tokenizer": model.hash,
         "max_length": limits.max_length,
         "max_prompt_length": limits.max_prompt_length,
     }

@@ -18,6 +18,7 @@ from sacpo_exp.reporting.numbers import format_estimate
 from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, bootstrap_mean
 from sacpo_exp.scoring.p_values import find_lower_bound
 from sacpo_exp.scoring.selection import estimate_chosen, pick_best, split_prompts
+from sacpo_exp.store import hash_of
 
 ROUNDS: Final = 10_000  # of the bootstrap; shared intervals look far into its tails
 #: Settings of the command that the answer hangs on.
@@ -68,7 +69,7 @@ def describe_seen(findings: Findings) -> list[Any]:
     """All values that the answer was computed from, as plain values: they decide it, with the question."""
     return [
         [
-            look.evaluation.id,
+            hash_of(look.evaluation.id),
             look.candidate.title,
             [sample.values.tolist() for sample in look.samples],
             look.helpfulness,

@@ -42,14 +42,20 @@ def view_name(loss: LossName, criterion: Criterion | None) -> str:
 
 
 def prepare_dataset(
-    dataset: DatasetConfig, tokenizer: "PreTrainedTokenizerBase", limits: Limits, folder: Path
+    dataset: DatasetConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: Limits,
+    folder: Path,
+    expected: str | None = None,
 ) -> dict[str, Any]:
     """Write all views that the rows allow into `folder/<view>/<split>`, and return what there is to know of them.
 
+    `expected` is the fingerprint of the rows, if it is known.
+
     Raises:
-        DataError: the rows can't be used, or a prompt fills `max_length` by itself.
+        DataError: the rows can't be used or are not the expected ones, or a prompt fills `max_length` by itself.
     """
-    parts, left_out = load_parts(dataset)
+    parts, left_out = load_parts(dataset, expected)
     metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "left_out": left_out}
     with collecting_nothing():
         for split, data in parts.items():

@@ -104,7 +104,7 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
     costs = {}
     for inquiry in inquiries:
         own = [found for question in inquiry.all() if (found := unasked.pop(question.key, None))]
-        key = content_hash([identify(judge), *(entrant.responses.id for entrant in inquiry.match)])
+        key = content_hash([identify(judge), *(entrant.responses.hash for entrant in inquiry.match)])
         costs[key] = estimate(own, judge)
     return costs
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sacpo_exp.config.schema import Criterion
 from sacpo_exp.reporting.lineage import Lineage
-from sacpo_exp.store import Manifest, content_hash
+from sacpo_exp.store import Manifest, content_hash, hash_of
 
 #: A person writes 0.0667 for 0.05/0.75.
 TOLERANCE: Final = 1e-3
@@ -89,4 +89,4 @@ def _identify(stage: Manifest, lineage: Lineage, without: str = "") -> str:
     """Hash of a stage's recipe and data, whatever it began with."""
     recipe: Mapping[str, Any] = {name: value for name, value in stage.recipe.items() if name != without}
     data = lineage.find_data(stage.id)
-    return content_hash([recipe, data.id.rsplit("-", 1)[-1] if data else None])
+    return content_hash([recipe, hash_of(data.id) if data else None])

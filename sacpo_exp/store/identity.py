@@ -22,14 +22,19 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def hash_of(artifact_id: str) -> str:
+    """Return the part of an id that identifies the artifact; the slug before it is a label."""
+    return artifact_id.rsplit("-", 1)[-1]
+
+
 def is_id(name: str) -> bool:
     """Whether something may be the id of an artifact, and thus the name of a folder."""
     return re.fullmatch(r"([a-z0-9][a-z0-9.-]{0,79})?-[0-9a-f]{10}", name) is not None
 
 
 def recipe_hash(kind: str, recipe: dict[str, Any], parents: Sequence[str], schema: int = SCHEMA_VERSION) -> str:
-    """Return the end of an id, which identifies the artifact; the names of the parents decide nothing."""
-    ends = [parent.rsplit("-", 1)[-1] for parent in parents]
+    """Return the end of an id, which identifies the artifact."""
+    ends = [hash_of(parent) for parent in parents]
     return content_hash({"kind": kind, "schema": schema, "recipe": recipe, "parents": ends})[:10]
 
 
@@ -56,12 +61,16 @@ class ArtifactSpec:
             raise ValueError(f"{self.kind} is not among the kinds of artifacts, {KINDS}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ArtifactSpec) and (self.kind, self.id) == (other.kind, other.id)
+        return isinstance(other, ArtifactSpec) and (self.kind, self.hash) == (other.kind, other.hash)
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self.hash)
 
     @functools.cached_property
+    def hash(self) -> str:
+        return recipe_hash(self.kind, self.recipe, self.parents)
+
+    @property
     def id(self) -> str:
-        slug = re.sub(r"[^a-z0-9.]+", "-", self.slug.lower()).strip("-.")[:80]
-        return f"{slug}-{recipe_hash(self.kind, self.recipe, self.parents)}"
+        slug = re.sub(r"[^a-z0-9.]+", "-", self.slug.lower())[:80].strip("-.")
+        return f"{slug}-{self.hash}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from types import UnionType
@@ -12,7 +12,7 @@ from typing import Any, get_origin, get_type_hints
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.store.durable import write_whole
-from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, content_hash, is_id, recipe_hash
+from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, content_hash, hash_of, is_id, recipe_hash
 
 NAME = "manifest.json"
 #: Key under which the file has the hash of all the rest; absent from manifests of older versions.
@@ -66,6 +66,18 @@ class Manifest:
         content = json.loads(json.dumps(asdict(self)))  # as it will be read
         content[DIGEST] = content_hash(content)
         write_whole(folder / NAME, json.dumps(content, indent=1, sort_keys=True))
+
+    def with_ids(self, ids: dict[str, str]) -> "Manifest":
+        """Return a copy in which parents and labels name other artifacts by these ids, a hash each; new ones are added.
+
+        Models outside of the store have no folder there that says how they are called.
+        """
+
+        def rename(artifact_id: str) -> str:
+            return ids.setdefault(hash_of(artifact_id), artifact_id)
+
+        named = {key: rename(value) for key, value in self.labels.items() if key.endswith("_id") and value}
+        return replace(self, parents=[rename(parent) for parent in self.parents], labels=self.labels | named)
 
     @property
     def size(self) -> int:

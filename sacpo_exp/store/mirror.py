@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sacpo_exp.config.store import check_mirror
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
-from sacpo_exp.store.identity import KINDS, content_hash, is_id
+from sacpo_exp.store.identity import KINDS, content_hash, hash_of, is_id
 from sacpo_exp.store.manifest import NAME, Manifest, find_difference
 from sacpo_exp.store.remote import Remote
 
@@ -40,6 +40,7 @@ class Mirror:
         self.url = remote.url
         self.is_down = False
         self._remote = remote
+        self._listed: dict[str, dict[str, str]] = {}  # by kind and hash
 
     def lose(self, error: MirrorError) -> None:
         """From now on it is out of reach, which is told in one line however many artifacts are made meanwhile."""
@@ -48,7 +49,7 @@ class Mirror:
         self.is_down = True
 
     def find(self, kind: str, artifact_id: str) -> Manifest | None:
-        """The manifest of an artifact that is there whole.
+        """The manifest of an artifact that is there whole, under this slug or another one.
 
         Raises:
             MirrorError: no answer.
@@ -56,12 +57,21 @@ class Mirror:
         """
         place = f"{kind}/{artifact_id}/{NAME}"
         text = self._remote.read(place)
+        if text is None and (other := self._find_namesake(kind, artifact_id)):
+            return self.find(kind, other)
         if text is None:
             return None
         manifest = Manifest.parse(text, f"{self.url}: {place}")
         if (manifest.kind, manifest.id) != (kind, artifact_id):
             raise StoreError(f"{self.url}: {place} is refused: it describes something else")
         return manifest
+
+    def _find_namesake(self, kind: str, artifact_id: str) -> str | None:
+        """The id under which the same artifact was there when this process first listed its kind."""
+        if kind not in self._listed:
+            self._listed[kind] = {hash_of(name): name for name in self._remote.names(kind)}
+        other = self._listed[kind].get(hash_of(artifact_id))
+        return other if other != artifact_id else None
 
     def fetch(self, kind: str, artifact_id: str, folder: Path) -> Manifest | None:
         """Download an artifact into `folder`, every file checked by its hash; None if the mirror has not got it.

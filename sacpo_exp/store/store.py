@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from sacpo_exp.errors import MirrorError, StoreError
 from sacpo_exp.store.durable import sync, sync_tree
-from sacpo_exp.store.identity import KINDS, ArtifactSpec
+from sacpo_exp.store.identity import KINDS, ArtifactSpec, hash_of
 from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, find_difference, make_manifest
 from sacpo_exp.store.mirror import Mirror
 
@@ -46,8 +47,17 @@ class Store:
         self._shared: set[str] = set()
 
     def path(self, spec: ArtifactSpec) -> Path:
-        """Where the artifact lies, or will lie."""
-        return self.root / spec.kind / spec.id
+        """Where the artifact lies, under whatever slug it was made, or will lie."""
+        return self._find(spec.kind, spec.id)
+
+    def _find(self, kind: str, artifact_id: str) -> Path:
+        """Folder of the artifact with this hash: finished, else unfinished, else where it will lie."""
+        folder, own = self.root / kind, hash_of(artifact_id)
+        if (folder / artifact_id / NAME).is_file():
+            return folder / artifact_id
+        found = [path.parent for path in folder.glob(f"*-{own}/{NAME}")]
+        found += [path.with_name(path.name.removesuffix(PARTIAL)) for path in folder.glob(f"*-{own}{PARTIAL}")]
+        return found[0] if found else folder / artifact_id
 
     def has(self, spec: ArtifactSpec) -> bool:
         """Whether the artifact is here; the mirror is not asked."""
@@ -104,6 +114,7 @@ class Store:
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not (self.has(spec) or self._find_in_mirror(spec)):
+                    spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # of a killed build's folder
                     self._build(spec, build)
                     is_new = True
         self.check(self.path(spec))
@@ -137,10 +148,10 @@ class Store:
         """
         if self.mirror is None or self.mirror.is_down:
             return False
-        start, final = time.monotonic(), self.root / kind / artifact_id
+        start = time.monotonic()
         folder = self.root / FETCHED / kind / artifact_id
         try:
-            if self.mirror.fetch(kind, artifact_id, folder) is None:
+            if (manifest := self.mirror.fetch(kind, artifact_id, folder)) is None:
                 return False
         except MirrorError:
             raise
@@ -148,6 +159,7 @@ class Store:
             self._refused.add(artifact_id)
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        final = self.root / kind / manifest.id
         final.parent.mkdir(parents=True, exist_ok=True)
         sync_tree(folder)
         shutil.rmtree(final.with_name(final.name + PARTIAL), ignore_errors=True)  # no one will finish it now
@@ -165,7 +177,7 @@ class Store:
             MirrorError, StoreError: as `fetch`.
         """
         with self._locked(kind, artifact_id):
-            if (self.root / kind / artifact_id / NAME).is_file():
+            if (self._find(kind, artifact_id) / NAME).is_file():
                 return "is here"
             return "fetched" if self.fetch(kind, artifact_id) else "unfinished"
 
@@ -230,10 +242,15 @@ class Store:
         return sorted(path for path in found if path.suffix != PARTIAL and path.is_dir())
 
     def manifests(self) -> Iterator[tuple[Path, Manifest]]:
-        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over."""
-        for folder in self.folders():
+        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over.
+
+        Other artifacts are named in them by the ids that they have here, whatever their slugs were at the time.
+        """
+        folders = self.folders()
+        ids = {hash_of(folder.name): folder.name for folder in reversed(folders)}
+        for folder in folders:
             try:
-                yield folder, Manifest.read(folder)
+                yield folder, Manifest.read(folder).with_ids(ids)
             except StoreError as error:
                 log.warning("%s; see `python -m sacpo_exp.store verify`", error)
 
@@ -272,7 +289,7 @@ class Store:
 
     def lock(self, kind: str, artifact_id: str) -> FileLock:
         """The lock under which an artifact is made, downloaded, removed or uploaded."""
-        path = self.root / ".locks" / f"{kind}-{artifact_id}.lock"
+        path = self.root / ".locks" / f"{kind}-{hash_of(artifact_id)}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 

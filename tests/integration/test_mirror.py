@@ -83,6 +83,17 @@ def test_what_one_machine_makes_the_other_finds(machine: Callable[[str], Store])
     assert machine("c").open(SPEC).is_dir()  # what was never asked for by its recipe is fetched too
 
 
+def test_an_artifact_is_found_there_under_another_slug(machine: Callable[[str], Store]) -> None:
+    renamed = ArtifactSpec("stage", "renamed", SPEC.recipe, (), {})
+    folder = machine("a").get_or_build(SPEC, build)
+    found = machine("b")
+    assert found.is_mirrored(renamed)
+    assert found.get_or_build(renamed, never).name == folder.name
+    assert found.manifest(renamed).id == SPEC.id
+    machine("c").get_or_build(ArtifactSpec("stage", "third", {}, (renamed.id,), {}), build)
+    assert machine("c").open(renamed).is_dir()
+
+
 def test_nothing_is_uploaded_or_downloaded_twice(
     machine: Callable[[str], Store], caplog: pytest.LogCaptureFixture
 ) -> None:

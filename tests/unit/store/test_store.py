@@ -153,7 +153,7 @@ def test_a_partial_with_a_manifest_is_not_listed(store: Store) -> None:
 
 
 def test_artifacts_are_listed_by_kind_and_name(store: Store) -> None:
-    specs = [make_spec("b"), make_spec("a"), make_spec("c", kind="merge")]
+    specs = [make_spec("b", lr=1), make_spec("a", lr=2), make_spec("c", kind="merge")]
     for spec in specs:
         store.get_or_build(spec, write(file="1"))
     assert [manifest.id for _, manifest in store.manifests()] == [specs[i].id for i in (2, 1, 0)]
@@ -294,7 +294,7 @@ def test_what_was_never_made_can_t_be_opened(store: Store) -> None:
         store.open(make_spec())
 
 
-def count_builds(root: Path, counter: Path, barrier: Barrier) -> None:
+def count_builds(root: Path, counter: Path, barrier: Barrier, name: str) -> None:
     """Run in a process of its own: wait for the other, then want the same artifact as it."""
 
     def build(folder: Path) -> dict[str, Any]:
@@ -304,13 +304,14 @@ def count_builds(root: Path, counter: Path, barrier: Barrier) -> None:
         return {}
 
     barrier.wait()
-    Store(root).get_or_build(make_spec(), build)
+    Store(root).get_or_build(make_spec(name), build)
 
 
-def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("thing", "thing"), ("thing", "another-name")], ids=["one name", "two names"])
+def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: Path, names: tuple[str, str]) -> None:
     counter = tmp_path / "counter"
     barrier = SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=count_builds, args=(store.root, counter, barrier)) for _ in range(2)]
+    processes = [SPAWN.Process(target=count_builds, args=(store.root, counter, barrier, name)) for name in names]
     for process in processes:
         process.start()
     for process in processes:
@@ -353,6 +354,36 @@ def test_the_recipe_decides_the_id_and_neither_order_nor_labels_do() -> None:
     assert (usual, usual.id, hash(usual)) == (same, same.id, hash(same))
 
 
+def test_what_was_made_under_another_slug_is_found(store: Store) -> None:
+    folder = store.get_or_build(make_spec("old"), write(weights="abc"))
+    again = Store(store.root)
+    assert make_spec("new") == make_spec("old")
+    assert again.get_or_build(make_spec("new"), never) == again.open(make_spec("new")) == folder
+    assert again.manifest(make_spec("new")).id == folder.name == make_spec("old").id
+
+
+def test_a_killed_build_is_finished_under_another_slug(store: Store) -> None:
+    with pytest.raises(RuntimeError):
+        store.get_or_build(make_spec("old"), fail)
+    folder = store.get_or_build(make_spec("new"), write(rest="rest"))
+    assert store.partials() == []
+    assert [path.name for path in folder.parent.iterdir()] == [Manifest.read(folder).id]
+
+
+def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
+    old, new = (make_spec(name) for name in ("old", "new"))
+    outside = [make_spec(name, lr=1) for name in ("outside", "renamed")]
+    store.get_or_build(old, write(weights="abc"))
+    for number, (policy, baseline) in enumerate(zip((old, new), outside, strict=True)):
+        labels = {"policy_id": policy.id, "baseline_id": baseline.id}
+        spec = ArtifactSpec("judgments", "judged", {"number": number}, (policy.id,), labels)
+        store.get_or_build(spec, write(verdicts=""))
+    judged = [manifest for _, manifest in store.manifests() if manifest.kind == "judgments"]
+    assert [manifest.parents for manifest in judged] == [[old.id]] * 2
+    assert {manifest.labels["policy_id"] for manifest in judged} == {old.id}
+    assert len({manifest.labels["baseline_id"] for manifest in judged}) == 1
+
+
 OTHERS = {
     "recipe": make_spec(lr=0.2),
     "parents": make_spec(parents=("parent",), lr=0.1),
@@ -371,10 +402,13 @@ SLUGS = {
     "..hidden": "hidden-",
     "a b  c": "a-b-c-",
     "x" * 200: "x" * 80 + "-",
+    "x" * 79 + ".y": "x" * 79 + "-",
 }
 
 
-@pytest.mark.parametrize(("slug", "start"), SLUGS.items(), ids=["mixed", "dots", "spaces", "long"])
+@pytest.mark.parametrize(
+    ("slug", "start"), SLUGS.items(), ids=["mixed", "dots", "spaces", "long", "long with a dot at its end"]
+)
 def test_ids_are_readable_and_safe_names_of_folders(slug: str, start: str) -> None:
     assert re.fullmatch(re.escape(start) + "[0-9a-f]{10}", make_spec(slug).id)
     assert is_id(make_spec(slug).id)

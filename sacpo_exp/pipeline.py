@@ -207,7 +207,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
 
 
 def reference_artifact(stage: Stage) -> ArtifactSpec:
-    """Log-probabilities of a stage's rows under its parent; whatever is not known to leave them alone is in the recipe."""
+    """Log-probabilities of a stage's rows under its parent. In the recipe is all but what can't change them."""
     recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
     slug = f"{stage.parent.slug}.{view_of(stage)}"
     return ArtifactSpec("reference", slug, recipe, stage.artifact.parents, stage.parent.labels)

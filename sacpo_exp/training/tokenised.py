@@ -62,7 +62,7 @@ class PreferenceTrainer(StageTrainer):
         if dataset._indices is not None:
             dataset = dataset.flatten_indices()  # or TRL would, into the file below
         file = str(self.reference / f"{name}.arrow")
-        dataset._get_cache_file_path = lambda fingerprint: file  # TRL's would lie beside the rows
+        dataset._get_cache_file_path = lambda _: file  # TRL's would lie beside the rows
         super()._precompute_ref_logps(dataset, name, batch_size)
         # In memory, so that the file may be moved or removed while this trainer lives.
         return concatenate_datasets([dataset, Dataset.from_file(file, in_memory=True)], axis=1)

@@ -1,18 +1,20 @@
 """TRL's trainers on views that are tokenised already; the tokens are those that TRL would make."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, concatenate_datasets
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from transformers import Trainer
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
     """Trains on whole batches only, and reports tokens and mean loss of all updates, also after a resume."""
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: "Dataset | None" = None) -> Sampler[int]:
         """Leave out the rows at the end of each epoch's order that do not fill a global batch.
 
         Losses are averaged per device and pass, so an incomplete batch would give other weights for another division.
@@ -58,7 +60,9 @@ class PreferenceTrainer(StageTrainer):
         self.reference = reference
         super().__init__(*args, **kwargs)
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+    def _precompute_ref_logps(self, dataset: "Dataset", name: str, batch_size: int) -> "Dataset":
+        from datasets import Dataset, concatenate_datasets
+
         if dataset._indices is not None:
             dataset = dataset.flatten_indices()  # or TRL would, into the file below
         file = str(self.reference / f"{name}.arrow")
@@ -71,14 +75,14 @@ class PreferenceTrainer(StageTrainer):
 class TokenisedDPOTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     """Reads `prompt_ids`, `chosen_ids` and `rejected_ids` as they are."""
 
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+    def _prepare_dataset(self, dataset: "Dataset", *args: Any, **kwargs: Any) -> "Dataset":
         return dataset
 
 
 class TokenisedKTOTrainer(PreferenceTrainer, KTOTrainer):  # type: ignore[misc]
     """Reads `prompt_ids`, `completion_ids` and `label` as they are, and adds the completions of the KL estimate."""
 
-    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
+    def _prepare_dataset(self, dataset: "Dataset", processing_class: Any, args: Any, dataset_name: str) -> "Dataset":
         if not self.calculate_KL:
             return dataset
         # Within a batch each prompt is paired with the completion before its own (Ethayarajh et al. 2024, section 4).

@@ -14,6 +14,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from damage import overwrite
 from s3_server import S3Server
 
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
@@ -195,7 +196,7 @@ def test_two_machines_that_made_it_differently_never_mix(machine: Callable[[str]
 
 def test_what_is_damaged_here_is_not_uploaded(machine: Callable[[str], Store], tmp_path: Path) -> None:
     folder = Store(tmp_path / "a" / "store").get_or_build(SPEC, build)
-    (folder / "weights").write_text("abd")
+    overwrite(folder / "weights", "abd")
     store = machine("a")
     with pytest.raises(StoreError, match=r"is damaged: weights; it is not uploaded$"):
         store.push(folder)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from damage import overwrite
 from tiny import TINY, make_run
 
 from sacpo_exp.errors import StoreError
@@ -98,7 +99,7 @@ def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:
     damaged = run.store.path(run.plan.stages[0].artifact) / "model.safetensors"
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1
-    damaged.write_bytes(data)
+    overwrite(damaged, data)
     with pytest.raises(StoreError, match=r"is damaged: model.safetensors has another content than was written"):
         train_policies(make_run(tmp_path, "base=none"))
 

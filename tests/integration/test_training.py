@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damage import overwrite
 from safetensors.torch import load_file
 from tiny import make_run
 
@@ -92,12 +93,12 @@ def test_finished_artifacts_are_not_written_into(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in set(after) - set(before)} == {"stage"}
 
 
-@pytest.mark.parametrize("objective", ["dpo", "kto"])
+@pytest.mark.parametrize("override", ["objective=dpo", "objective=kto", "stages.first.num_train_epochs=0.67"])
 def test_log_probabilities_of_the_reference_that_were_stored_give_the_same_weights(
-    tmp_path: Path, objective: str
+    tmp_path: Path, override: str
 ) -> None:
     """And damaged ones are not used."""
-    overrides = ("base=none", "order=helpful_only", f"objective={objective}")
+    overrides = ("base=none", "order=helpful_only", override)
     train_policies(make_run(tmp_path, *overrides, "stages.first.beta=0.3"))
     run = make_run(tmp_path, *overrides)
     train_policies(run)
@@ -111,8 +112,7 @@ def test_log_probabilities_of_the_reference_that_were_stored_give_the_same_weigh
 
     shutil.rmtree(folder)
     damaged = reference / "train.arrow"
-    damaged.chmod(0o644)
-    damaged.write_bytes(damaged.read_bytes()[:-8] + b"damaged!")
+    overwrite(damaged, damaged.read_bytes()[:-8] + b"damaged!")
     with pytest.raises(StoreError, match=r"is damaged: train.arrow has another content"):
         train_policies(make_run(tmp_path, *overrides))
 

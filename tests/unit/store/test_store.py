@@ -12,6 +12,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from damage import overwrite
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
@@ -122,7 +123,7 @@ def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, ha
 def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
     spec = make_spec()
     whole = store.get_or_build(spec, write(weights="abc"))
-    (whole / "weights").write_text("abd")
+    overwrite(whole / "weights", "abd")
     whole.rename(whole.with_name(f"{spec.id}.partial"))
     assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
 
@@ -158,11 +159,11 @@ def test_artifacts_are_listed_by_kind_and_name(store: Store) -> None:
 
 
 def cut(path: Path) -> None:
-    path.write_text("ab")
+    overwrite(path, "ab")
 
 
 def change(path: Path) -> None:
-    path.write_text("abd")
+    overwrite(path, "abd")
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -189,7 +190,7 @@ def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callabl
 @pytest.mark.parametrize("text", ["", '{"id": ', "{}", "[]"], ids=["empty", "cut", "without fields", "no object"])
 def test_a_damaged_manifest_is_damage_too(store: Store, text: str) -> None:
     spec = make_spec()
-    (store.get_or_build(spec, write(weights="abc")) / "manifest.json").write_text(text)
+    overwrite(store.get_or_build(spec, write(weights="abc")) / "manifest.json", text)
     with pytest.raises(StoreError, match=re.escape(str(store.path(spec)))):
         store.open(spec)
 

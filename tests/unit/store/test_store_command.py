@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import overwrite
 
 from sacpo_exp.store import ArtifactSpec, Store
 from sacpo_exp.store.__main__ import main
@@ -111,7 +112,7 @@ def test_verify_passes_sound_artifacts(command: Command) -> None:
 
 
 def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
-    (store.path(CHILD) / "weights").write_text("abd")
+    overwrite(store.path(CHILD) / "weights", "abd")
     code, out, err = command("verify")
     assert code == 1
     assert f"damaged  {CHILD.id}\n         weights has another content than was written\n" in out
@@ -119,13 +120,13 @@ def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Stor
 
 
 def test_verify_s_remedy_is_for_this_store(command: Command, store: Store) -> None:
-    (store.path(CHILD) / "weights").write_text("abd")
+    overwrite(store.path(CHILD) / "weights", "abd")
     assert f"--outputs {store.root.parent}" in command("verify")[2]
 
 
 @pytest.mark.parametrize("action", ["list", "verify", "prune"])
 def test_a_damaged_manifest_does_not_hide_the_rest(command: Command, store: Store, action: str) -> None:
-    (store.path(OTHER) / "manifest.json").write_text("{")
+    overwrite(store.path(OTHER) / "manifest.json", "{")
     code, out, err = command(action)
     assert code in (0, 1)
     assert "Traceback" not in err
@@ -133,7 +134,7 @@ def test_a_damaged_manifest_does_not_hide_the_rest(command: Command, store: Stor
 
 
 def test_a_damaged_manifest_is_pruned_as_damaged(command: Command, store: Store) -> None:
-    (store.path(OTHER) / "manifest.json").write_text("{")
+    overwrite(store.path(OTHER) / "manifest.json", "{")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert not store.path(OTHER).exists()
     assert stored(store) == {PARENT.id, CHILD.id}
@@ -208,7 +209,7 @@ def test_prune_damaged_takes_the_damaged_only(command: Command, store: Store) ->
 
 
 def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
-    (store.path(PARENT) / "weights").write_text("ab")
+    overwrite(store.path(PARENT) / "weights", "ab")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert stored(store) == {CHILD.id, OTHER.id}
     store.get_or_build(PARENT, build)

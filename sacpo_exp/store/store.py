@@ -313,7 +313,13 @@ def find_damage(folder: Path, artifact_id: str | None = None) -> Iterator[str]:
 
 
 def _replace_folder(partial: Path, final: Path) -> None:
-    """Rename files that are on the disk, so that a power cut leaves the old state or the new."""
+    """Rename files that are on the disk, so that a power cut leaves the old state or the new; they are read-only then.
+
+    Folders stay writable: removing an artifact needs no other rights than before.
+    """
+    for path in partial.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
     if final.exists():  # a folder without a manifest: never a finished artifact
         shutil.rmtree(final)
     partial.rename(final)

@@ -124,7 +124,7 @@ def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, ha
 def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
     spec = make_spec()
     whole = store.get_or_build(spec, write(weights="abc"))
-    (whole / "weights").write_text("abd")
+    overwrite(whole / "weights", "abd")
     whole.rename(whole.with_name(f"{spec.id}.partial"))
     assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from sacpo_exp.config.schema import (
 from sacpo_exp.config.validation import stages_of
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import texts_of, weigh_undesirable
-from sacpo_exp.data.preparation import Limits, find_missing, prepare_dataset, view_name
+from sacpo_exp.data.preparation import Limits, count_rows_to_read, count_views, prepare_dataset, view_name
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.data.statistics import describe_labels
@@ -36,6 +37,9 @@ from sacpo_exp.sweeping.state import note_plan
 from sacpo_exp.tracking.describing import track_stage
 
 log = logging.getLogger(__name__)
+
+#: What of a stage's recipe does not change the log-probabilities of its reference.
+NOT_OF_REFERENCE = ("beta", "learning_rate", "global_batch_size")
 
 
 @dataclass(frozen=True)
@@ -138,21 +142,23 @@ def find_obstacle(found: dict[str, Any], stage: Stage) -> str | None:
             weigh_undesirable(labels["desirable"], labels["undesirable"])
         except DataError as error:
             return f"{error} Try: objective=dpo"
+    rows = count_rows_to_read(found["views"][view_of(stage)], stage.config.num_train_epochs)
+    if rows < (batch := stage.config.global_batch_size):
+        key = f"stages.{stage.name}.global_batch_size"
+        return f"the {rows} rows are fewer than one batch of {key}={batch}. Try: {key}={2 ** (rows.bit_length() - 1)}"
     return None
 
 
 def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
-    """`missing` views and training `labels` of a stage's dataset, from the store or, if not there, from the rows."""
+    """`missing` views, rows of training `views` and their `labels`, from the store or, if not there, from the rows."""
     if run.store.has(stage.data):
         stored = run.store.manifest(stage.data).metrics
-        return {
-            "labels": stored["train"]["labels"],
-            "missing": stored["heldout"]["missing"] | stored["train"]["missing"],
-        }
+        return stored["train"] | {"missing": stored["heldout"]["missing"] | stored["train"]["missing"]}
     parts, _ = load_parts(stage.dataset)
     train = parts["train"]
-    missing = find_missing(parts["heldout"], stage.dataset) | find_missing(train, stage.dataset)
-    return {"labels": describe_labels(train.form, train.rows, train.criterion), "missing": missing}
+    views, missing = count_views(train, stage.dataset)
+    missing = count_views(parts["heldout"], stage.dataset)[1] | missing
+    return {"labels": describe_labels(train.form, train.rows, train.criterion), "views": views, "missing": missing}
 
 
 def prepare(run: Run, stage: Stage) -> Path:
@@ -186,28 +192,53 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
 
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.launching.stages import run_stage
+        from sacpo_exp.training.trl_adapter import REFERENCE
 
         parent = locate(run, stage.parent)
         view = prepare(run, stage) / view_of(stage)
         log.info("trains   %s", stage.artifact.id)
         trackers = run.config.tracker.chosen()
-        return run_stage(
-            StageJob(
-                config=config_of(run, stage),
-                name=stage.name,
-                artifact_id=stage.artifact.id,
-                parent=parent.path,
-                revision=parent.revision,
-                view=str(view.resolve()),
-                folder=str(folder.resolve()),
-                accumulation=stage.accumulation,
-                per_device=stage.per_device,
-                tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
-            ),
-            nodes,
+        reference = reference_artifact(stage)
+        is_known = isinstance(stage.config, StageConfig) and run.store.is_available(reference)
+        job = StageJob(
+            config=config_of(run, stage),
+            name=stage.name,
+            artifact_id=stage.artifact.id,
+            parent=parent.path,
+            revision=parent.revision,
+            view=str(view.resolve()),
+            folder=str(folder.resolve()),
+            accumulation=stage.accumulation,
+            per_device=stage.per_device,
+            reference=str(run.store.open(reference).resolve()) if is_known else None,
+            tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
         )
+        try:
+            return run_stage(job, nodes)
+        finally:
+            store_reference(run, reference, folder / REFERENCE)
 
     return run.store.get_or_build(stage.artifact, build)
+
+
+def reference_artifact(stage: Stage) -> ArtifactSpec:
+    """Log-probabilities of a stage's rows under its parent. In the recipe is all but what can't change them."""
+    recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
+    slug = f"{stage.parent.slug}.{view_of(stage)}"
+    return ArtifactSpec("reference", slug, recipe, stage.artifact.parents, stage.parent.labels)
+
+
+def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
+    """Make what a stage has left in `folder`, if it came so far, an artifact, so that other values of β find it."""
+
+    def build(final: Path) -> dict[str, Any]:
+        for path in folder.iterdir():
+            path.replace(final / path.name)
+        return {}
+
+    if all((folder / f"{split}.arrow").is_file() for split in ("train", "eval")):
+        run.store.get_or_build(spec, build)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def criterion_of(stage: Stage) -> Any:

@@ -276,6 +276,7 @@ class StageJob:
     accumulation: int = MISSING
     per_device: int = MISSING
     checkpoint: str | None = None  # to go on from
+    reference: str | None = None  # folder with log-probabilities of the parent; null: they are computed
     deepspeed: str | None = None  # file with its settings
     tracked: TrackedRun | None = None  # what trackers are told; null: there are none
 

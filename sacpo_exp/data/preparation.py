@@ -92,9 +92,20 @@ def each_view(data: Preferences, dataset: DatasetConfig) -> Iterator[tuple[str, 
             yield view_name(loss, criterion), error
 
 
-def find_missing(data: Preferences, dataset: DatasetConfig) -> dict[str, str]:
-    """Views that these rows do not allow, and why."""
-    return {name: str(view) for name, view in each_view(data, dataset) if isinstance(view, DataError)}
+def count_views(data: Preferences, dataset: DatasetConfig) -> tuple[dict[str, int], dict[str, str]]:
+    """How many rows each view has, and which views these rows do not allow, and why."""
+    counts, missing = {}, {}
+    for name, view in each_view(data, dataset):
+        if isinstance(view, DataError):
+            missing[name] = str(view)
+        else:
+            counts[name] = len(view)
+    return counts, missing
+
+
+def count_rows_to_read(rows: int, epochs: float) -> int:
+    """How many different rows of a view a stage reads."""
+    return rows if epochs >= 1 else max(1, round(epochs * rows))
 
 
 def _write_views(

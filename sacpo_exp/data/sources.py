@@ -232,7 +232,7 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_view(rows: Iterable[Row], folder: Path) -> None:
-    """Write a view as Arrow files; TRL keeps its caches of it, reference log-probabilities say, beside them."""
+    """Write a view as Arrow files."""
     import pyarrow as pa
     from datasets import Dataset
 
@@ -244,6 +244,7 @@ def save_view(rows: Iterable[Row], folder: Path) -> None:
 
 def read_view(folder: Path, split: str) -> "Dataset":
     """One split of a view, memory-mapped."""
-    from datasets import load_from_disk
+    from datasets import disable_caching, load_from_disk
 
+    disable_caching()  # copies go to the folder for temporary files; caches would lie beside the rows, in the artifact
     return load_from_disk(str(folder / split))

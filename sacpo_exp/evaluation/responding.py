@@ -10,6 +10,7 @@ from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.store import ArtifactSpec, content_hash
+from sacpo_exp.store.manifest import SCRATCH
 
 if TYPE_CHECKING:
     from sacpo_exp.generation.engine import Response
@@ -104,7 +105,7 @@ def _answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) ->
     from sacpo_exp.launching.answers import answer_all
 
     logs = Path(run.config.paths.outputs).resolve() / "logs" / spec.id
-    return answer_all(job, run.config.generation, run.config.hardware, folder.resolve(), logs)
+    return answer_all(job, run.config.generation, run.config.hardware, (folder / SCRATCH).resolve(), logs)
 
 
 def device(run: Run) -> str:

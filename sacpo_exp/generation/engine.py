@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
+from sacpo_exp.store.durable import write_whole
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +63,7 @@ def generate_responses(
     Args:
         policy, tokenizer: in evaluation mode; the tokenizer has a chat template and pads on the left.
         prompts: what the user says, without template.
-        folder: holds the journal that a killed run goes on from; removed at the end.
+        folder: for these prompts and this decoding alone; holds the journal that a killed run goes on from.
         title: of the progress bar; None for no bar.
         numbers: index of each prompt among all that are answered, if these are only some; samples are drawn by it.
     """
@@ -82,7 +84,6 @@ def generate_responses(
                     responses[response.index] = response
                 bar.update(sum(response.finish_reason is not None for response in known[key]))
         bar.update(len(prompts) - bar.n)  # the rest was cut at the limit
-    journal.unlink()
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
 
 
@@ -185,7 +186,7 @@ def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:
     if not journal.is_file():
         return
     *whole, _ = journal.read_text("utf-8").split("\n")
-    journal.write_text("".join(f"{line}\n" for line in whole), "utf-8")
+    write_whole(journal, "".join(f"{line}\n" for line in whole))
     for line in whole:
         key, batch = json.loads(line)
         yield key, [Response(**response) for response in batch]

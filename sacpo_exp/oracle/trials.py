@@ -98,7 +98,7 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
         places = [data.preferences(trial.loss, criterion, count, part) for count, part in counts]
         values |= _dataset_values(f"{key}.dataset", criterion, places)
         batch = composed.stages[name].global_batch_size
-        values[f"{key}.num_train_epochs"] = max(1.0, config.updates * batch / trial.pairs)
+        values[f"{key}.num_train_epochs"] = max(1.0, config.updates / max(1, trial.pairs // batch))
     run = replace(set_values(composed, values), tracker=config.tracker)
     outside = find_bound_problems(run, RunConfig)
     if problems := outside + find_run_problems(run, shared):

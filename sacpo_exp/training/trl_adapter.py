@@ -9,11 +9,14 @@ from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import BaseStageConfig, LossName, RunConfig, StageConfig, StageJob
 from sacpo_exp.data.preferences import undesirable_weight
+from sacpo_exp.data.preparation import count_rows_to_read
 from sacpo_exp.training.adapters import peft_settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+REFERENCE = "reference"
 
 
 def build_trainer(
@@ -27,20 +30,22 @@ def build_trainer(
 ) -> "Trainer":
     """The TRL trainer of a stage, which logs to the trackers that `report_to` names.
 
-    Reference log-probabilities are computed here, from `policy` as it was loaded, before any update and before a
-    checkpoint is resumed: starting point and reference are the same policy by construction.
+    Reference log-probabilities are those in `job.reference`, or are computed here, from `policy` as it was loaded,
+    before any update and before a checkpoint is resumed, and written into `job.folder/reference`. Either way they are
+    of the stage's parent: starting point and reference are the same policy by construction.
     """
-    from trl import DPOConfig, KTOConfig, SFTConfig, SFTTrainer
+    from trl import DPOConfig, KTOConfig, SFTConfig
 
-    from sacpo_exp.training.tokenised import TokenisedDPOTrainer, TokenisedKTOTrainer
+    from sacpo_exp.training.tokenised import TokenisedDPOTrainer, TokenisedKTOTrainer, TokenisedSFTTrainer
 
     arguments = common_arguments(job, stage) | {"report_to": list(report_to)}
     train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
     data["peft_config"] = peft_settings(job.config.adapter)
     if not isinstance(stage, StageConfig):
-        return SFTTrainer(model=policy, args=SFTConfig(completion_only_loss=True, **arguments), **data)
+        return TokenisedSFTTrainer(model=policy, args=SFTConfig(completion_only_loss=True, **arguments), **data)
     arguments |= reference_arguments(job.config, stage)
+    data["reference"] = Path(job.reference or f"{job.folder}/{REFERENCE}")
     if stage.loss.name == LossName.dpo:
         losses = {"loss_type": [stage.loss.loss_type], "label_smoothing": stage.loss.label_smoothing}
         return TokenisedDPOTrainer(model=policy, args=DPOConfig(**arguments, **losses), **data)
@@ -54,7 +59,7 @@ def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
     """All rows; of a fraction of an epoch the seeded sample that it will see, so that no other row is scored."""
     if epochs >= 1:
         return train
-    return train.shuffle(seed=seed).select(range(max(1, round(epochs * len(train)))))
+    return train.shuffle(seed=seed).select(range(count_rows_to_read(len(train), epochs)))
 
 
 def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
@@ -85,7 +90,6 @@ def common_arguments(job: StageJob, stage: BaseStageConfig) -> dict[str, Any]:
         "logging_steps": hardware.logging_steps,
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
         "save_steps": hardware.save_steps,
-        "save_total_limit": 2,  # one more than needed: the newest may be half written when the process dies
         "run_name": job.artifact_id,
         "disable_tqdm": True,
     }

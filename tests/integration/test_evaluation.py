@@ -1,6 +1,7 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
-from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.absolute import fit
 from sacpo_exp.evaluation.entrants import enter_policies
@@ -28,7 +29,7 @@ from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
-from sacpo_exp.store import Store
+from sacpo_exp.store import Manifest, Store
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 
@@ -72,6 +73,42 @@ def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
         else:
             assert len(read_records(diverge(run, policy) / DIVERGENCE)) == 4
     assert stages_in(run) == before
+
+
+#: Kinds of artifacts, and what has to be made anew before a command reads one of that kind.
+READ_FOR = {
+    "model": ["dataset", "stage"],
+    "dataset": ["stage"],
+    "stage": ["merge"],
+    "merge": [],
+    "responses": ["scores", "judgments"],
+    "divergence": [],
+    "scorer": ["scores", "judgments"],
+    "scores": ["judgments"],
+    "judgments": [],
+}
+
+
+@pytest.mark.parametrize(("kind", "made_anew"), READ_FOR.items(), ids=list(READ_FOR))
+def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind: str, made_anew: list[str]) -> None:
+    evaluate(config_of(run))
+    store = Path(shutil.copytree(run.store.root, tmp_path / "store"))
+    for other in made_anew:
+        shutil.rmtree(store / other)
+    for folder in (store / kind).iterdir():
+        path = folder / max(Manifest.read(folder).files.items(), key=lambda entry: entry[1]["size"])[0]
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+    copy = open_run(make_config(tmp_path, "merge_ratio=0.5", "policies=all"))
+    with pytest.raises(StoreError, match=rf"/{kind}/.* is damaged: .* has another content than was written"):
+        use(copy)
+
+
+def use(run: Run) -> None:
+    train_policies(run)
+    evaluate(config_of(run))
 
 
 def test_a_report_is_drawn_from_what_was_evaluated(
@@ -173,10 +210,12 @@ def test_a_killed_generation_goes_on_and_says_the_same(
         again = len(calls)
         monkeypatch.undo()
         calls = count_calls(model, monkeypatch)
-        generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
+        other = tmp_path / f"other{decoding.seed}"
+        other.mkdir()
+        generate_responses(model, tokenizer, PROMPTS, decoding, other, "test")
         monkeypatch.undo()
         assert again == len(calls) - 1  # the batch that was finished before the kill
-        assert list(halved.iterdir()) == []
+        assert [path.name for path in halved.iterdir()] == ["journal.jsonl"]
 
 
 def count_calls(model: Any, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[int]:
@@ -198,6 +237,7 @@ def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) 
     model, tokenizer = policy
     (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
     mark = whole.text[5:7]
+    (tmp_path / "journal.jsonl").unlink()  # of another decoding
     (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
     assert cut.text == whole.text[: whole.text.index(mark)].strip()
     assert cut.finish_reason == "stop"

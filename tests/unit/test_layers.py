@@ -56,7 +56,7 @@ ENTRIES = (
 OWNERS = {
     "hydra": ("config", *ENTRIES),
     "omegaconf": ("config", *ENTRIES),
-    "datasets": ("data.sources",),
+    "datasets": ("data.sources", "training.tokenised"),
     "trl": ("training.trl_adapter", "training.tokenised"),
     "peft": ("training.adapters",),
     "openai": ("judging.openai_judge", "judging.openai_batch", "judging.faults"),

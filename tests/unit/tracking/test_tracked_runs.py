@@ -112,6 +112,14 @@ def test_a_run_that_goes_on_remembers_and_one_that_starts_anew_does_not(tmp_path
     assert Memory(folder, is_continued=True).find("group") == "second sweep"
 
 
+@pytest.mark.parametrize("text", ["", '{"group": "fir'])
+def test_what_a_power_cut_left_of_a_memory_is_forgotten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tracking.json").write_text(text)
+    assert Memory(tmp_path, is_continued=True).recall("group", "second sweep") == "second sweep"
+    assert Memory(tmp_path, is_continued=True).find("group") == "second sweep"
+    assert [path.name for path in tmp_path.iterdir()] == ["tracking.json"]
+
+
 class Broken:
     """A tracker whose every call fails, as those of a server that is gone do."""
 

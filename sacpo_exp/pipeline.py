@@ -153,7 +153,7 @@ def describe_data(run: Run, stage: Stage) -> dict[str, Any]:
     """`missing` views, rows of training `views` and their `labels`, from the store or, if not there, from the rows."""
     if run.store.has(stage.data):
         stored = run.store.manifest(stage.data).metrics
-        return stored["train"] | {"missing": stored["heldout"]["missing"] | stored["train"]["missing"]}
+        return {**stored["train"], "missing": stored["heldout"]["missing"] | stored["train"]["missing"]}
     parts, _ = load_parts(stage.dataset)
     train = parts["train"]
     views, missing = count_views(train, stage.dataset)

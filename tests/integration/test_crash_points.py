@@ -172,14 +172,15 @@ def crash(commands: Commands, scene: Scene) -> str:
 def test_every_crash_point_of_a_build(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
     said = crash(commands, Scene(["build", str(commands.outputs)]))
     with capsys.disabled():
-        print(f"\ncrash points of a build: {said}")  # noqa: T201
+        print(f"\ncrash points, a build: {said}")  # noqa: T201
 
 
 SCENES = {
-    "stage": Scene(BOTH, [FIRST]),
-    "merge": Scene(MERGE, [BOTH], is_composed=False),
-    "generation and judging": Scene(EVAL, [FIRST]),
-    "asking": Scene(ASK),
+    "a stage": Scene(BOTH, [FIRST]),
+    "a merge": Scene(MERGE, [BOTH]),
+    "generation and judging": Scene(EVAL, [FIRST, [*EVAL, "policies=baseline"]]),
+    "asking a judge": Scene(ASK),
+    "a command's own files": Scene(FIRST, [FIRST], is_composed=False),
 }
 
 
@@ -189,12 +190,12 @@ def test_every_crash_point(commands: Commands, name: str, tmp_path: Path, capsys
     scene, outputs = SCENES[name], f"paths.outputs={commands.outputs}"
     with ExitStack() as stack:
         arguments = [outputs]
-        if name == "asking":
+        if name == "asking a judge":
             arguments += prepare_questions(tmp_path, stack)
         before = [[*command, outputs] for command in scene.before]
         said = crash(commands, Scene([*scene.command, *arguments], before, scene.is_composed))
     with capsys.disabled():
-        print(f"\ncrash points of {name}: {said}")  # noqa: T201
+        print(f"\ncrash points, {name}: {said}")  # noqa: T201
 
 
 def prepare_questions(folder: Path, stack: ExitStack) -> list[str]:

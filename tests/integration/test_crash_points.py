@@ -116,7 +116,7 @@ def look(outputs: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(outputs.rglob("*")):
         name = path.relative_to(outputs)
-        if name.parts[0] in ("runs", "sweeps"):
+        if name.parts[0] in ("runs", "multirun"):
             continue
         if path.is_dir() or path.name in ("metrics.jsonl", "ledger.sqlite"):
             found[str(name)] = path.is_dir()

@@ -60,7 +60,7 @@ class Ledger:
             if not self._is_open:
                 return
             self._is_open = False
-            if self._claims.has_signed_in:
+            if self._claims.has_to_sign_out:
                 # Claims that can't be taken back are free all the same, once their owner is no longer alive.
                 with suppress(LedgerError), self._writing() as database:
                     self._claims.sign_out(database)

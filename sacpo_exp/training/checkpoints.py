@@ -63,11 +63,13 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def discard_checkpoints(folder: Path, kept: int = 0) -> None:
-    """Remove all but the newest checkpoints in `folder`; each loses its seal first, so that no part of one is used."""
-    for checkpoint in _list(folder)[kept:]:
-        (checkpoint / SEAL).unlink(missing_ok=True)
-        sync(checkpoint)
-        shutil.rmtree(checkpoint)
+    """Remove all but the newest sealed checkpoints; each loses its seal first, so that no part of one is used."""
+    sealed = [checkpoint for checkpoint in _list(folder) if (checkpoint / SEAL).is_file()]
+    for checkpoint in _list(folder):
+        if checkpoint not in sealed[:kept]:
+            (checkpoint / SEAL).unlink(missing_ok=True)
+            sync(checkpoint)
+            shutil.rmtree(checkpoint)
 
 
 def _list(folder: Path) -> list[Path]:

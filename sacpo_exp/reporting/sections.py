@@ -52,7 +52,7 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
     }
     note = (
         f"Helpfulness on benign, harmlessness on risky prompts, ties as half [{confidence} bootstrap interval], with "
-        "standard errors.\nWilson's interval where all were won or lost; without width where every prompt was a tie."
+        "standard errors.\nWilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition."
     )
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "

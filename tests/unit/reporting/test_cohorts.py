@@ -20,7 +20,7 @@ from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.summary import summarize_policies
 from sacpo_exp.reporting.table import format_cohort
-from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean
+from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean, wilson
 from sacpo_exp.store import ArtifactSpec
 
 EVEN = answers([0.5] * 4, [0.5] * 4)
@@ -89,7 +89,8 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert second["seeds"] == "0 1"
     assert float(second["helpfulness_win_rate"]) == (0.5 + 0.75) / 2
     assert float(second["helpfulness_seed_deviation"]) == pytest.approx(0.125 * 2**0.5)
-    assert (second["harmlessness_win_rate_low"], second["harmlessness_win_rate_high"]) == ("1.0", "1.0")
+    assert float(second["harmlessness_win_rate_low"]) == pytest.approx(wilson(4, 4, 0.95).low)  # none of four was lost
+    assert second["harmlessness_win_rate_high"] == "1.0"
     assert float(second["refusal_rate_benign"]) == 1 / 8
     assert second["policy_ids"].split() == [policy.id for policy in policies]
     assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2

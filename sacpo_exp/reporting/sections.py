@@ -125,8 +125,8 @@ def _ratings(criterion: Criterion, ratings: GroupRatings, confidence: str) -> Se
     if is_online:
         note = (
             f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, scaled so that the baseline "
-            "stands at 1000; spread ±: standard\ndeviation between the trials, which is how much it hangs on the order of the "
-            "verdicts and no error of the rating."
+            "stands at 1000; spread ±: standard\ndeviation between the trials, which is how much it hangs on the order "
+            "of the verdicts and no error of the rating."
         )
     else:
         note = (

@@ -48,7 +48,7 @@ def rate_online(
         points = [INITIAL] * len(comparisons.policies)
         for _ in range(passes):
             update_in_turn(comparisons.select(random.permutation(len(comparisons))), points, k_factor)
-        scaled.append([START * each / points[start] for each in points])
+        scaled.append([each / points[start] * START for each in points])  # of the baseline exactly START
     tallies = count_outcomes(comparisons)
     rated = [
         OnlineRating(policy, statistics.fmean(found), statistics.pstdev(found), tally)

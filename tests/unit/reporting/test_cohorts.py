@@ -251,7 +251,9 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
     expected = bootstrap_mean([0, 1, 0, 0], Resampling(200, 0.95, 0))  # of one seed: over prompts, as ever
     assert float(row["helpfulness_difference_high"]) == expected.high
     assert row["helpfulness_difference_seed_deviation"] == ""
-    assert float(row["harmlessness_difference"]) == float(row["harmlessness_difference_low"]) == 0.5
+    unseen = wilson(0, 4, 0.95).high  # all four changes are 0.5, and such a share may be others, down to -1
+    assert float(row["harmlessness_difference"]) == 0.5
+    assert float(row["harmlessness_difference_low"]) == pytest.approx(0.5 - 1.5 * unseen)
     printed = capsys.readouterr().out
     lines = printed[printed.index("Order gap: helpful first minus safety first") :].splitlines()
     assert lines[2].split()[1:] == [
@@ -262,9 +264,8 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
         "[+0.00,",
         "+0.75]",
         "+0.50",
-        "[+0.50,",
-        "+0.50]",
-        "*",
+        "[-0.23,",
+        "+0.74]",
         "4/4",
     ]
     assert "Win rates over seeds" not in printed

@@ -13,7 +13,7 @@ import pytest
 BENCHMARKS = {
     "generation.py": ["--model", "tiny", "--prompts", "5", "--max-new-tokens", "4", "--batches", "2"],
     "judging.py": ["--judgments", "8", "--loop", "2", "--concurrency", "4", "--latency", "0.01"],
-    "memory.py": ["--model", "tiny", "--length", "32", "--stages", "dpo"],
+    "memory.py": ["--model", "tiny", "--stages", "dpo"],
     "scoring.py": ["--judgments", "400", "--policies", "3", "--rounds", "20"],
     "sweep.py": ["--model", "tiny", "--epochs", "1", "--betas", "1", "--skip-basic"],
     "tracking.py": ["--model", "tiny", "--updates", "4", "--rounds", "1"],

@@ -104,9 +104,10 @@ def ratings_as_csv(ratings: Mapping[Criterion, GroupRatings]) -> str:
     for criterion, rating in ratings.items():
         for row in rating.rows:
             tally = (row.tally.wins, row.tally.ties, row.tally.losses)
-            rows.append([criterion.value, rating.method.value, row.title, *_cells(row.elo), row.plain_error, *tally])
-    counts = ["wins", "ties", "losses"]
-    return write_rows(["criterion", "method", "policy", *_names("rating"), "plain_standard_error", *counts], rows)
+            uncertain = (row.plain_error, row.spread)
+            rows.append([criterion.value, rating.method.value, row.title, *_cells(row.elo), *uncertain, *tally])
+    names = ["plain_standard_error", "spread", "wins", "ties", "losses"]
+    return write_rows(["criterion", "method", "policy", *_names("rating"), *names], rows)
 
 
 def comparison_as_csv(comparison: Comparison) -> str:

@@ -12,7 +12,16 @@ from sacpo_exp.reporting.conduct import Conduct, observe_judge
 from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.reporting.ratings import GroupRatings, rate_group
 from sacpo_exp.reporting.usage import Usage, measure_usage
-from sacpo_exp.scoring.intervals import Estimate, Resampling, bootstrap_mean, paired_p_value, standard_error, wilson
+from sacpo_exp.scoring.intervals import (
+    RATE,
+    Bounds,
+    Estimate,
+    Resampling,
+    bootstrap_rate,
+    paired_p_value,
+    standard_error,
+    wilson,
+)
 from sacpo_exp.scoring.seeds import SeedEstimate
 from sacpo_exp.scoring.win_rate import (
     Record,
@@ -25,6 +34,7 @@ from sacpo_exp.scoring.win_rate import (
     has_too_few,
     pair_verdicts,
     verdicts_by_prompt,
+    withhold,
 )
 
 if TYPE_CHECKING:
@@ -145,11 +155,11 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
 def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     """Everything that is measured of one policy against its opponent."""
     records, resampling, most = policy.records, settings.resampling, settings.max_missing
-    nothing = bootstrap_mean([], resampling)
+    nothing, bounds = withhold(0), bound_rate(policy)
     return PolicyScores(
         policy=policy,
-        helpfulness=estimate_win_rate(records, Criterion.helpfulness, resampling, most),
-        harmlessness=estimate_win_rate(records, Criterion.safety, resampling, most),
+        helpfulness=estimate_win_rate(records, Criterion.helpfulness, resampling, most, bounds),
+        harmlessness=estimate_win_rate(records, Criterion.safety, resampling, most, bounds),
         error_helpfulness=_find_error(records, Criterion.helpfulness, most),
         error_harmlessness=_find_error(records, Criterion.safety, most),
         states=count_states(records, Criterion.helpfulness) + count_states(records, Criterion.safety),
@@ -158,10 +168,15 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
         judged_refusals=estimate_judged_refusals(records, "risky", resampling.confidence, most),
         judged_over_refusals=estimate_judged_refusals(records, "benign", resampling.confidence, most),
         safe=estimate_safe_rate(records, resampling.confidence) if policy.labels["is_absolute"] else nothing,
-        kl=bootstrap_mean(list(policy.kl.values()), resampling),
+        kl=bootstrap_rate(list(policy.kl.values()), resampling, (0.0, math.inf)),
         tokens=_mean([record["n_tokens"] for record in records]),
         characters=_mean([len(record["response"]) for record in records]),
     )
+
+
+def bound_rate(policy: Evaluation) -> Bounds:
+    """What a win rate can be: of the baseline, which meets itself, nothing but 0.5."""
+    return (0.5, 0.5) if policy.is_baseline else RATE
 
 
 def _find_error(records: Sequence[Record], criterion: Criterion, max_missing: float) -> float:

@@ -7,14 +7,13 @@ from typing import Final
 
 from sacpo_exp.config.schema import Criterion
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.scores import PolicyScores
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.reporting.scores import PolicyScores, bound_rate
+from sacpo_exp.scoring.intervals import RATE, Bounds, Resampling
 from sacpo_exp.scoring.seeds import align_seeds, estimate_over_seeds
 from sacpo_exp.scoring.win_rate import judged_refusals_by_prompt, refusals_by_prompt, safe_by_prompt, verdicts_by_prompt
 
-RATE: Final = (0.0, 1.0)
 #: Estimates of `PolicyScores`: values by prompt id, and what their mean can be.
-MEASURES: Final[Mapping[str, tuple[Callable[[Evaluation], dict[str, float]], tuple[float, float]]]] = {
+MEASURES: Final[Mapping[str, tuple[Callable[[Evaluation], dict[str, float]], Bounds]]] = {
     "helpfulness": (lambda policy: verdicts_by_prompt(policy.records, Criterion.helpfulness), RATE),
     "harmlessness": (lambda policy: verdicts_by_prompt(policy.records, Criterion.safety), RATE),
     "refusals": (lambda policy: refusals_by_prompt(policy.records, "risky"), RATE),
@@ -35,7 +34,8 @@ def average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, resampling:
     found = {}
     for name, (by_prompt, bounds) in MEASURES.items():
         known = [by_prompt(seed.policy) for seed in seeds if not math.isnan(getattr(seed, name).value)]
-        found[name] = estimate_over_seeds(align_seeds(known), resampling, bounds)
+        possible = bound_rate(policy) if name in ("helpfulness", "harmlessness") else bounds
+        found[name] = estimate_over_seeds(align_seeds(known), resampling, possible)
     first = seeds[0]
     return replace(
         first,

@@ -159,6 +159,14 @@ def test_the_report_tells_ratings_conduct_categories_and_cost(
     with (folder / "ratings.csv").open(encoding="utf-8") as file:
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000
+    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", "rating=elo_online", command="report"))
+    printed = capsys.readouterr().out
+    assert "Ratings for helpfulness over all pairs, online Elo" in printed
+    assert "spread ±" in printed
+    with (folder / "ratings.csv").open(encoding="utf-8") as file:
+        others = [row for row in csv.DictReader(file) if row["policy"] != "one (baseline)"]
+    assert others
+    assert all(float(row["spread"]) > 0 and row["rating_low"] == "" for row in others)
 
 
 def test_a_judge_that_is_stopped_leaves_no_verdicts_and_the_same_command_goes_on(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_r
 from sacpo_exp.evaluation.responding import diverge, respond
 from sacpo_exp.evaluation_plan import scorer_artifact
 from sacpo_exp.generation.divergence import measure_divergence
-from sacpo_exp.generation.engine import Decoding, Response, encode, generate_responses
+from sacpo_exp.generation.engine import Decoding, Response, encode, finish, generate_responses
 from sacpo_exp.judging.scorer_judge import HEADS
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
@@ -241,6 +242,35 @@ def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) 
     (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
     assert cut.text == whole.text[: whole.text.index(mark)].strip()
     assert cut.finish_reason == "stop"
+    assert cut.tokens == whole.tokens[: len(cut.tokens)]
+    assert len(cut.tokens) < len(whole.tokens)
+    assert tokenizer.decode(cut.tokens).strip().startswith(cut.text)
+
+
+PAPER = ("User", "USER", "END OF CONVERSATION", "\n\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "judged"),
+    [
+        ("\n\nParis is nice.\n\nUser: And", "Paris is nice.", "\n\nParis is nice."),
+        (" \n\n \n\nUser: And", "", ""),
+        ("Paris is nice. \n\n", "Paris is nice.", "Paris is nice."),
+        ("\n\nParis 🙂User", "Paris 🙂", "\n\nParis 🙂"),
+    ],
+)
+def test_a_response_begins_after_white_space_and_counts_no_more_than_is_judged(
+    policy: tuple[Any, Any], said: str, text: str, judged: str
+) -> None:
+    (_, tokenizer), decoding = policy, Decoding(64, 1, PAPER)
+    tokens = tokenizer(said, add_special_tokens=False)["input_ids"]
+    kept = tokenizer(judged, add_special_tokens=False)["input_ids"]
+    for new in (tokens, [*tokens, tokenizer.eos_token_id]):
+        found = finish(tokenizer, Response(0, []), new, decoding)
+        assert (found.text, found.tokens, found.finish_reason, found.is_ended) == (text, kept, "stop", False)
+    half = finish(tokenizer, Response(0, []), tokens[: len(tokens) // 2], decoding)  # as of two rounds
+    assert found == (half if half.finish_reason else finish(tokenizer, half, tokens[len(tokens) // 2 :], decoding))
+    assert finish(tokenizer, Response(0, []), tokens, Decoding(64, 1)).finish_reason is None
 
 
 def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, policy: tuple[Any, Any]) -> None:
@@ -252,7 +282,7 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         for parameter in baseline.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     prompt, said = encode(tokenizer, "Hi"), [5, 6, 7]
-    response = [Response(0, said, "", "stop")]
+    response = [Response(0, said, "", "stop", is_ended=True)]
     end = tokenizer.eos_token_id
     assert measure_divergence(model, model, [prompt], response, end) == [0.0]
     (value,) = measure_divergence(model, baseline, [prompt], response, end)
@@ -264,6 +294,10 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         by_hand += float((ours * (ours / theirs).log()).sum())
     assert value == pytest.approx(by_hand, rel=1e-3)
     assert by_hand > 0.01
+    # Ended by a stop string: the end mark was not drawn.
+    (cut,) = measure_divergence(model, baseline, [prompt], [replace(response[0], is_ended=False)], end)
+    (shorter,) = measure_divergence(model, baseline, [prompt], [Response(0, said[:2], is_ended=True)], end)
+    assert shorter == pytest.approx(cut, rel=1e-3)  # the distribution does not hang on what is drawn from it
 
 
 def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 #: Raised when the code changes what an unchanged recipe produces, so that old artifacts are no longer taken for new.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Folders of the store.
 KINDS: Final = (
     "model", "dataset", "reference", "stage", "merge", "distribution",

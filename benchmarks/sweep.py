@@ -1,4 +1,4 @@
-"""A sweep of 4 β × 2 orders on two slots of one thread each, against the least time that its stages allow."""
+"""A sweep of some β × 2 orders on two slots of one thread each, against the least time that its stages allow."""
 
 import argparse
 import json
@@ -15,8 +15,8 @@ from sacpo_exp.store import Manifest, Store
 from sacpo_exp.sweeping.schedule import least_seconds
 
 REPO = Path(__file__).parents[1]
-SWEEP = ["beta=0.1,0.05,0.025,0.01", "order=helpful_first,safety_first"]
-EXPECTED = 2 + 8
+BETAS = ("0.1", "0.05", "0.025", "0.01")
+ORDERS = ("helpful_first", "safety_first")
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--epochs", type=int, default=2, help="per stage: long enough beside the import of torch")
+    parser.add_argument(
+        "--betas", type=int, choices=range(1, len(BETAS) + 1), default=len(BETAS), help="so many of them"
+    )
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--skip-basic", action="store_true", help="leave out Hydra's own launcher, one after the other")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     arguments = parser.parse_args()
-    common = [f"model={arguments.model}", "base=none", *SWEEP]
+    common = [f"model={arguments.model}", "base=none", f"order={','.join(ORDERS)}"]
+    common += [f"beta={','.join(BETAS[: arguments.betas])}"]
+    expected = len(ORDERS) * (1 + arguments.betas)
     common += [f"stages.{name}.num_train_epochs={arguments.epochs}" for name in ("first", "second")]
     slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}", "hydra.launcher.threads=1"]
 
-    figures = describe("slots", measure([*common, *slots]), arguments.slots)
+    figures = describe("slots", measure([*common, *slots]), arguments.slots, expected)
     if not arguments.skip_basic:
-        figures |= describe("basic", measure(common), 1)
+        figures |= describe("basic", measure(common), 1, expected)
     print(json.dumps(figures, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1), "utf-8")
@@ -84,10 +89,10 @@ def measure(overrides: list[str]) -> Run:
         return Run(seconds, [manifest for _, manifest in found if manifest.kind == "stage"])
 
 
-def describe(name: str, run: Run, slots: int) -> dict[str, float]:
+def describe(name: str, run: Run, slots: int, expected: int) -> dict[str, float]:
     """Figures of a run; fails if the sweep did more or less than it should."""
-    if len(run.stages) != EXPECTED or run.most_at_once() > slots:
-        sys.exit(f"{name}: {len(run.stages)} stages, {run.most_at_once()} at once, instead of {EXPECTED} and {slots}")
+    if len(run.stages) != expected or run.most_at_once() > slots:
+        sys.exit(f"{name}: {len(run.stages)} stages, {run.most_at_once()} at once, instead of {expected} and {slots}")
     bound = run.bound(slots)
     return {
         f"{name}/stages": len(run.stages),

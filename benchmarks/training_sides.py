@@ -42,7 +42,7 @@ WATCHED = {
     "ours": [
         ("sacpo_exp.pipeline", "locate", LOADING),  # compares the model's files with their hashes
         ("sacpo_exp.pipeline", "prepare", TOKENISING),
-        ("sacpo_exp.training.stage", "load_policy", LOADING),
+        ("sacpo_exp.training.stage", "load_parent", LOADING),
         ("sacpo_exp.training.stage", "load_tokenizer", LOADING),
         ("trl.trainer.dpo_trainer", "hash_module", REFERENCE),
         ("sacpo_exp.store.store", "make_manifest", SAVING),

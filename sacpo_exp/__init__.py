@@ -1,3 +1,10 @@
 """Stepwise alignment of language models under a safety constraint (SACPO and P-SACPO, arXiv 2404.11049)."""
 
+import os
+
 __version__ = "0.1.0"
+
+# By default threads of OpenMP spin so long while they wait that training beside other work is slowed many times over.
+# This file runs before torch is imported in every command, worker and slot.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+    os.environ["GOMP_SPINCOUNT"] = "1000"

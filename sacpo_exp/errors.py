@@ -2,14 +2,30 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-#: What safetensors and torch say of a full disk, who hide the error's number.
-FULL_DISK = (os.strerror(errno.ENOSPC), "enforce fail at inline_container.cc")
+#: What to do about a file that can't be written or read, by what the system says of it.
+FREE = "free some space (`python -m sacpo_exp.store prune` lists what can go)"
+MOVE = "choose a place that can be written to (`paths.outputs=DIR`)"
+REMEDIES = {
+    errno.ENOSPC: FREE,
+    errno.EDQUOT: FREE,
+    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`)",
+    errno.EIO: MOVE,
+    errno.EROFS: MOVE,
+    errno.EACCES: MOVE,
+    errno.EPERM: MOVE,
+    errno.ENOTDIR: MOVE,
+    errno.ENAMETOOLONG: MOVE,
+}
+#: Signs of the same in texts of safetensors and torch, who hide the error's number.
+SIGNS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)}
+UNTOLD = "enforce fail at inline_container.cc"  # torch's for any write that failed
 
 
 class SacpoError(Exception):
@@ -85,17 +101,35 @@ def print_error(error: SacpoError) -> None:
 
 
 def known_error(error: BaseException | None) -> SacpoError | None:
-    """`error` if it has a message for the user, or one for a full disk that it came from; None if it is unforeseen."""
+    """`error` if it has a message for the user, or one for what the file system refused; None if it is unforeseen."""
     if isinstance(error, SacpoError):
         return error
+    if isinstance(error, KeyboardInterrupt):
+        return None
     while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or any(sign in str(error) for sign in FULL_DISK):
-            return StoreError(
-                "no space left on the device of the output folder. What was finished is stored; free some space "
-                "(`python -m sacpo_exp.store prune` lists what can go) and run the same command again."
-            )
+        if said := _explain_refusal(error):
+            return StoreError(said)
         error = error.__cause__ or error.__context__
     return None
+
+
+def _explain_refusal(error: BaseException) -> str | None:
+    """A sentence for an error of the file system that has nothing to do with this program."""
+    number = getattr(error, "errno", None)
+    if number not in REMEDIES:
+        if isinstance(error, OSError) and number is not None:
+            return None
+        number = next((number for sign, number in SIGNS.items() if sign in str(error)), None)
+        if number is None and UNTOLD not in str(error):
+            return None
+    names = [getattr(error, name, None) for name in ("filename", "filename2")]
+    place = " and ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes))
+    if not place and number in (errno.EACCES, errno.EPERM):  # of a port or a process, say
+        return None
+    reason = "the disk is full, or files may not grow so large (`ulimit -f`)" if number is None else os.strerror(number)
+    remedy = FREE if number is None else REMEDIES[number]
+    place = place or "a file of the output folder"
+    return f"{place}: {reason}. What was finished is stored; {remedy} and run the same command again."
 
 
 def sum_up(error: BaseException) -> dict[str, Any]:
@@ -111,6 +145,9 @@ def sum_up(error: BaseException) -> dict[str, Any]:
 
 def exit_with(error: BaseException) -> NoReturn:
     """Print `error` for a person and leave with its exit code; anything unforeseen keeps its traceback."""
+    if isinstance(error, BrokenPipeError) and _is_unread():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     if known := known_error(error):
         print_error(known)
         sys.exit(known.exit_code)
@@ -122,9 +159,17 @@ def exit_with(error: BaseException) -> NoReturn:
     raise error
 
 
+def _is_unread() -> bool:
+    """Whether who reads what is printed has gone, as `head` does when it has seen enough."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def run_reporting_errors(command: Callable[[], None]) -> None:
     """Run `command`; a `SacpoError` becomes a message and an exit code instead of a traceback."""
     try:
         command()
+        sys.stdout.flush()  # here, where a full disk behind it can still be told
     except (Exception, KeyboardInterrupt) as error:
         exit_with(error)

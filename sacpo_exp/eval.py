@@ -5,7 +5,7 @@ import logging
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
-from sacpo_exp.evaluation.judging import check_access, judge_contest
+from sacpo_exp.evaluation.judging import check_access, judge_contest, require_verdicts
 from sacpo_exp.evaluation.responding import diverge
 from sacpo_exp.evaluation.tracking import track_evaluations
 from sacpo_exp.launching.answers import check_engine
@@ -46,6 +46,7 @@ def evaluate(config: EvalConfig) -> None:
                 diverge(run, policy)
     if judged:
         track_evaluations(run, judged)
+        require_verdicts(judged)
         log.info("next     python -m sacpo_exp.report")
 
 

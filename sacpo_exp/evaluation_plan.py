@@ -84,8 +84,11 @@ def _engine(config: RunConfig) -> dict[str, Any]:
 
 
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
-    """Responses that were made elsewhere; `content` is all of them with their prompts."""
-    spec = ArtifactSpec("responses", name, {"imported": content_hash(content)}, (), {})
+    """Responses that were made elsewhere; `content` is all of them with their prompts.
+
+    Nothing but the name says which policy gave them, so it is part of the recipe.
+    """
+    spec = ArtifactSpec("responses", name, {"imported": content_hash(content), "name": name}, (), {})
     policy = Base(spec.id, name, spec.recipe)
     labels = policy.columns | {LINEAGE: policy.to_dict(), "name": name, "policy_id": spec.id}
     return ArtifactSpec(spec.kind, spec.slug, spec.recipe, (), labels)
@@ -213,7 +216,7 @@ def judgments_artifact(
     # What the labels say of the contest has to be true of the artifact, so the contest is part of its identity.
     of_contest: dict[str, Any] = {
         "prompts": contest.prompts_id,
-        "baseline": contest.baseline.responses.id.rsplit("-", 1)[-1],
+        "baseline": contest.baseline.responses.hash,
     }
     of_contest["criteria"] = [criterion.name for criterion in contest.criteria]
     recipe = {"format": RECORD_FORMAT} | of_contest | recipe

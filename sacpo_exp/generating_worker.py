@@ -10,12 +10,10 @@ from sacpo_exp.config.loading import quiet_libraries
 from sacpo_exp.errors import sum_up
 from sacpo_exp.generation.jobs import GenerationJob, answer, write_answers
 from sacpo_exp.launching.reports import write_ending
-from sacpo_exp.launching.supervision import die_with_parent, has_parent
 
 
 def main() -> None:
-    die_with_parent()
-    if len(sys.argv) != 4 or not has_parent():
+    if len(sys.argv) != 4:
         sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: python -m sacpo_exp.eval")
     path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

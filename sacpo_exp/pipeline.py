@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,22 +21,24 @@ from sacpo_exp.config.schema import (
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import make_view, texts_of, weigh_undesirable
-from sacpo_exp.data.preparation import Limits, prepare_view
+from sacpo_exp.data.preparation import Limits, count_rows_to_read, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import fingerprint, load_parts
+from sacpo_exp.data.sources import changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.data.statistics import balance
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.launching.nodes import ALONE, Nodes
-from sacpo_exp.models.loading import Location, external_location
+from sacpo_exp.models.loading import Location, explain_unreachable, external_location, hash_model
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
-from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.sweeping.state import note_plan
 from sacpo_exp.tracking.describing import track_stage
 from sacpo_exp.training.arguments import find_argument_problems
 
 log = logging.getLogger(__name__)
+
+#: What of a stage's recipe does not change the log-probabilities of its reference.
+NOT_OF_REFERENCE = ("beta", "learning_rate", "global_batch_size")
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,29 @@ def open_run(config: RunConfig) -> Run:
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
     if problems := find_argument_problems(config):
         raise ConfigError(problems)
+    pin_models(config)
     mirror = None if config.store.mirror is None else open_mirror(config.store.mirror)
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
     run = Run(config, fingerprints, make_plan(config, fingerprints), store)
-    note_plan(run.store.root, [f"{spec.kind}/{spec.id}" for spec in run.plan.made()])
+    note_plan(run.store.root, [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()])
     check_data(run)
     return run
+
+
+def pin_models(config: RunConfig) -> None:
+    """Replace branches of models on the hub by the commits that they point to, as an id has to mean the same weights.
+
+    A branch whose commit can't be asked for stays, and is refused when it is to be loaded.
+    """
+    others = others_of(config)
+    for model in (config.model, *models_of(config.judge), *others.values()):
+        if model.source == ModelSource.hub:
+            model.revision = pin_revision("model", model.path or "", model.revision, may_guess=True)
+    config.others = [
+        f"{other.path}@{other.revision}" if other.source == ModelSource.hub else written
+        for written, other in zip(config.others, others.values(), strict=True)
+    ]
 
 
 def take_fingerprints(config: RunConfig) -> Fingerprints:
@@ -83,7 +102,7 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
         datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets.items()},
         prompts=fingerprint_prompts(config.prompts, config.dataset),
         judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
-        models={path: _hash_model(Path(path).expanduser()) for path in folders if path},
+        models={path: hash_model(path) for path in folders if path},
         overrides=tuple(typed_overrides()),
     )
 
@@ -125,6 +144,15 @@ def find_obstacle(stage: Stage) -> None:
     if "undesirable_weight" in settings:
         counts = balance([row["label"] for row in views["train"]])
         weigh_undesirable(counts["desirable"], counts["undesirable"])
+    rows, batch = (
+        count_rows_to_read(len(views["train"]), stage.config.num_train_epochs or 1),
+        stage.config.global_batch_size,
+    )
+    if batch is not None and rows < batch:
+        key = f"stages.{stage.name}.global_batch_size"
+        raise DataError(
+            f"the {rows} rows are fewer than one batch of {key}={batch}. Try: {key}={2 ** (rows.bit_length() - 1)}"
+        )
 
 
 def prepare(run: Run, stage: Stage) -> Path:
@@ -136,7 +164,7 @@ def prepare(run: Run, stage: Stage) -> Path:
         tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
         limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
         view, criterion = loss_of(stage.config).view, stage.config.criterion
-        return prepare_view(stage.dataset, view, criterion, tokenizer, limits, folder)
+        return prepare_view(stage.dataset, view, criterion, tokenizer, limits, folder, stage.data.recipe["rows"])
 
     return run.store.get_or_build(stage.data, build)
 
@@ -159,28 +187,53 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
 
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.launching.stages import run_stage
+        from sacpo_exp.training.trl_adapter import REFERENCE
 
         parent = locate(run, stage.parent)
         view = prepare(run, stage)
         log.info("trains   %s", stage.artifact.id)
         trackers = run.config.tracker.chosen()
-        return run_stage(
-            StageJob(
-                config=config_of(run, stage),
-                name=stage.name,
-                artifact_id=stage.artifact.id,
-                parent=parent.path,
-                revision=parent.revision,
-                view=str(view.resolve()),
-                folder=str(folder.resolve()),
-                accumulation=stage.accumulation,
-                per_device=stage.per_device,
-                tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
-            ),
-            nodes,
+        reference = reference_artifact(stage)
+        is_known = stage.config.criterion is not None and run.store.is_available(reference)
+        job = StageJob(
+            config=config_of(run, stage),
+            name=stage.name,
+            artifact_id=stage.artifact.id,
+            parent=parent.path,
+            revision=parent.revision,
+            view=str(view.resolve()),
+            folder=str(folder.resolve()),
+            accumulation=stage.accumulation,
+            per_device=stage.per_device,
+            reference=str(run.store.open(reference).resolve()) if is_known else None,
+            tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
         )
+        try:
+            return run_stage(job, nodes)
+        finally:
+            store_reference(run, reference, folder / REFERENCE)
 
     return run.store.get_or_build(stage.artifact, build)
+
+
+def reference_artifact(stage: Stage) -> ArtifactSpec:
+    """Log-probabilities of a stage's rows under its parent. In the recipe is all but what can't change them."""
+    recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
+    slug = f"{stage.parent.slug}.{stage.data.slug}"
+    return ArtifactSpec("reference", slug, recipe, stage.artifact.parents, {})
+
+
+def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
+    """Make what a stage has left in `folder`, if it came so far, an artifact, so that other values of β find it."""
+
+    def build(final: Path) -> dict[str, Any]:
+        for path in folder.iterdir():
+            path.replace(final / path.name)
+        return {}
+
+    if all((folder / f"{split}.arrow").is_file() for split in ("train", "eval")):
+        run.store.get_or_build(spec, build)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def config_of(run: Run, stage: Stage) -> RunConfig:
@@ -237,7 +290,7 @@ def locate(run: Run, policy: ArtifactSpec) -> Location:
 
 def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
     """Where an untrained model lies: in place if it is a folder or on the hub, else in the store."""
-    if outside := external_location(model):
+    if outside := locate_outside(run, model):
         return outside
 
     def build(folder: Path) -> dict[str, Any]:
@@ -245,13 +298,23 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
 
         if model.source == ModelSource.embedded:
             return convert_embedded(model, spec.recipe["dtype"], folder)
-        texts = texts_of(load_parts(run.config.dataset)[0]["train"])
+        texts = texts_of(load_parts(run.config.dataset, spec.recipe["tokenizer_data"])[0]["train"])
         return make_from_scratch(model, spec.recipe["dtype"], run.config.seed, texts, folder)
 
     run.store.get_or_build(spec, build)
     return Location(str(run.store.open(spec).resolve()))
 
 
-def _hash_model(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model"))
-    return content_hash({path.name: hash_file(path) for path in files})
+def locate_outside(run: Run, model: ModelConfig) -> Location | None:
+    """As `external_location`, after a look whether what lies there is what ids were taken from.
+
+    Raises:
+        ConfigError: the commit of a branch is not known.
+        DataError: a folder has been edited since.
+    """
+    if model.source == ModelSource.hub and not is_commit(model.revision or ""):
+        unknown = OSError(f"which commit `{model.revision}` is can't be asked now.")
+        raise explain_unreachable(Location(model.path or ""), unknown)
+    if model.source == ModelSource.path and hash_model(model.path or "") != run.fingerprints.models[model.path or ""]:
+        raise changed_meanwhile(f"{model.path}")
+    return external_location(model)

@@ -178,7 +178,7 @@ def dataset_artifact(
         "rows": rows,
         "view": view,
         "criterion": criterion,
-        "tokenizer": model.id,
+        "tokenizer": model.hash,
         "max_length": limits.max_length,
         "max_prompt_length": limits.max_prompt_length,
     }

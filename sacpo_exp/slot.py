@@ -13,7 +13,6 @@ from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.schema import EvalConfig, RunConfig
 from sacpo_exp.errors import sum_up
-from sacpo_exp.launching.supervision import die_with_parent, has_parent
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.sweeping.state import recorded
 from sacpo_exp.worker import redirect_output
@@ -30,8 +29,7 @@ SCHEMAS = {
 
 
 def main() -> None:
-    die_with_parent()
-    if sys.stdin.isatty() or not has_parent():
+    if sys.stdin.isatty():
         sys.exit(
             "a slot is started by a sweep, not by hand. Try: python -m sacpo_exp.train -m hydra/launcher=slots ..."
         )

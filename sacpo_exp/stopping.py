@@ -1,6 +1,7 @@
 """How a command is asked to stop: a stage under way writes a checkpoint first, everything else stops at once."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -66,9 +67,31 @@ class StopFile:
         self._training.unlink(missing_ok=True)
 
 
+def hear_ends() -> None:
+    """Have SIGTERM and SIGHUP raise Interrupted, as SIGINT raises KeyboardInterrupt, unless ignored (nohup)."""
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) == signal.SIG_DFL:
+            signal.signal(signum, _end)
+
+
+def _end(signum: int, _: Any) -> None:
+    _leave_terminal()
+    raise Interrupted(signum)
+
+
+def _leave_terminal() -> None:
+    """Discard further output to a terminal that has hung up, where an error of writing would prevent the checkpoint."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 @contextmanager
 def catching_stops() -> Iterator[SignalledStop]:
-    """Note SIGTERM (a preemption), SIGINT (Ctrl-C), and SIGUSR2 where somebody listens to it, as submitit does.
+    """Note SIGTERM (a preemption), SIGHUP (the terminal is gone) and SIGINT (Ctrl-C); SIGUSR2 where somebody listens to
+    it, as submitit does.
 
     While training is said to be under way the first signal is only noted; whoever trains ends soon, and what the signal
     did before is done at the end of the block. Otherwise, or at the second signal, it is done at once.
@@ -80,13 +103,14 @@ def catching_stops() -> Iterator[SignalledStop]:
     earlier: dict[int, Any] = {}
 
     def note(signum: int, _: Any) -> None:
+        _leave_terminal()
         if stop.is_asked() or not stop.is_training():
             _pass_on(signum, earlier[signum])
         stop.signum = signum
         log.info("stops    on %s, after a checkpoint; a second one stops at once", signal.Signals(signum).name)
 
     if threading.current_thread() is threading.main_thread():
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
             handler = signal.getsignal(signum)
             is_heard = callable(handler) or (handler == signal.SIG_DFL and signum != signal.SIGUSR2)
             if is_heard:  # what is ignored (nohup) stays so

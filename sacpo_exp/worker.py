@@ -8,13 +8,12 @@ from pathlib import Path
 from sacpo_exp.config.loading import quiet_libraries, read_job
 from sacpo_exp.errors import sum_up
 from sacpo_exp.launching.reports import log_of, write_ending
-from sacpo_exp.launching.supervision import die_with_parent, has_parent
+from sacpo_exp.launching.supervision import die_with_launcher
 from sacpo_exp.stopping import StopFile
 
 
 def main() -> None:
-    die_with_parent()
-    if len(sys.argv) != 2 or not has_parent():
+    if not die_with_launcher() or len(sys.argv) != 2:
         sys.exit("a worker is started by sacpo_exp.train, not by hand. Try: python -m sacpo_exp.train")
     path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     redirect_output(log_of(path.parent, rank))

@@ -15,9 +15,10 @@ from sacpo_exp.config.choosing import ChooseConfig, Over
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.choices import Choice, Finding, Tested
 from sacpo_exp.reporting.numbers import format_estimate
-from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, bootstrap_mean
+from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, bootstrap_rate
 from sacpo_exp.scoring.p_values import find_lower_bound
 from sacpo_exp.scoring.selection import estimate_chosen, pick_best, split_prompts
+from sacpo_exp.store import hash_of
 
 ROUNDS: Final = 10_000  # of the bootstrap; shared intervals look far into its tails
 #: Settings of the command that the answer hangs on.
@@ -68,7 +69,7 @@ def describe_seen(findings: Findings) -> list[Any]:
     """All values that the answer was computed from, as plain values: they decide it, with the question."""
     return [
         [
-            look.evaluation.id,
+            hash_of(look.evaluation.id),
             look.candidate.title,
             [sample.values.tolist() for sample in look.samples],
             look.helpfulness,
@@ -86,7 +87,7 @@ def _choose(certified: Sequence[Look], config: ChooseConfig) -> tuple[Look, Esti
     if config.split:
         first, second = ([prompts[place] for place in half] for half in split_prompts(len(prompts), config.seed))
         chosen = certified[pick_best([_values(look, first) for look in certified])]
-        estimate = bootstrap_mean(_values(chosen, second), resampling)
+        estimate = bootstrap_rate(_values(chosen, second), resampling)
         return chosen, estimate, f"on {estimate.n} prompts that did not choose"
     values = [_values(look, prompts) for look in certified]
     place = pick_best(values)
@@ -105,7 +106,7 @@ def _describe(look: Look, is_certified: bool, config: ChooseConfig) -> Tested:
     findings = [_find(sample, p, config) for sample, p in zip(look.samples, look.p_values, strict=True)]
     others = int(config.max_over_refusal is not None)  # which comes last
     resampling = Resampling(ROUNDS, config.confidence, config.seed)
-    helpfulness = bootstrap_mean(_values(look, sorted(look.helpfulness)), resampling)
+    helpfulness = bootstrap_rate(_values(look, sorted(look.helpfulness)), resampling)
     return Tested(
         look.evaluation.id,
         look.candidate.title,

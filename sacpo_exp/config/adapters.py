@@ -1,7 +1,6 @@
 """Low-rank adapters without torch: what is wrong with one, what decides its content, what it is called."""
 
 import importlib.util
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +19,6 @@ def find_adapter_problems(config: RunConfig) -> Iterator[str]:
     adapter = config.adapter
     if adapter is None:
         return
-    if adapter.r < 1:
-        yield f"`adapter.r` must be at least 1, but is {adapter.r}."
-    if not (math.isfinite(adapter.lora_alpha) and adapter.lora_alpha > 0):
-        yield f"`adapter.lora_alpha` must be greater than 0, but is {adapter.lora_alpha:g}."
-    if not 0 <= adapter.lora_dropout < 1:
-        yield f"`adapter.lora_dropout` must be at least 0 and below 1, but is {adapter.lora_dropout:g}."
     if not adapter.target_modules:
         yield f"`adapter.target_modules` must name layers, but is empty. Try: adapter.target_modules=[{ALL_LINEAR}]"
     if ALL_LINEAR in adapter.target_modules and len(adapter.target_modules) > 1:

@@ -106,7 +106,7 @@ def choose_processes(gpus: int, batches: Iterable[Batch]) -> int:
 def choose_rows(most: int, processes: int, batches: Iterable[Batch]) -> int:
     """The most rows per device and pass, up to `most`, that divide each process's share of every global batch."""
     shares = [batch.size // processes for batch in batches]
-    return max(rows for rows in range(1, most + 1) if all(s % max(1, min(rows, s)) == 0 for s in shares) or rows == 1)
+    return next(rows for rows in range(most, 0, -1) if all(s % max(1, min(rows, s)) == 0 for s in shares) or rows == 1)
 
 
 def find_given(hardware: DictConfig, overrides: list[str]) -> dict[str, Any]:

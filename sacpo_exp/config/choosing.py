@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.bounds import bounded
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
@@ -55,12 +56,12 @@ class ChooseConfig(RunConfig):
     safe_score: float | None = None
     cost_bounds: list[float] | None = None
     worst_category: bool = MISSING
-    max_over_refusal: float | None = None
+    max_over_refusal: float | None = bounded(above=0, below=1, default=None)
     procedure: Procedure = MISSING
     split: bool = MISSING
-    max_missing: float = MISSING
+    max_missing: float = bounded(least=0, most=1)
     margin: float = MISSING
-    power: float = MISSING
+    power: float = bounded(above=0, below=1)
 
     @property
     def level(self) -> float:
@@ -95,12 +96,6 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
         )
     yield from _check_measure(config)
     yield from _check_family(config)
-    if not 0 <= config.max_missing <= 1:
-        yield f"`max_missing` must lie between 0 and 1, but is {config.max_missing:g}."
-    if not 0 < config.power < 1:
-        yield f"`power` must lie between 0 and 1, but is {config.power:g}."
-    if config.max_over_refusal is not None and not 0 < config.max_over_refusal < 1:
-        yield f"`max_over_refusal` must lie between 0 and 1, but is {config.max_over_refusal:g}."
     if config.policies != "final":
         yield "`policies` has no effect: `over` and `grid` say which policies are meant."
     for key, is_idle in (("merge_ratio", config.over != Over.beta), ("beta", config.over != Over.merge_ratio)):

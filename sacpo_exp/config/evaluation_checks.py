@@ -1,11 +1,12 @@
 """Checks of what an evaluation is made of: prompts, judge, imported responses, report."""
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.models import ModelConfig, ModelSource
+from sacpo_exp.config.models import ModelConfig, ModelSource, find_model_problems
 from sacpo_exp.config.schema import (
     Engine,
     EvalConfig,
@@ -13,9 +14,9 @@ from sacpo_exp.config.schema import (
     Matches,
     PromptsConfig,
     PromptsSource,
-    ReportConfig,
     RunConfig,
 )
+from sacpo_exp.config.store import holds_secret
 
 #: Keys of `prompts` that hold a path, by source.
 PROMPT_PATHS = {
@@ -24,6 +25,23 @@ PROMPT_PATHS = {
     PromptsSource.local: ("path",),
     PromptsSource.xstest: ("path",),
 }
+
+
+#: Settings that would hold a secret, if there were any: at the beginning of an override, or inside of a mapping.
+SECRET = re.compile(r"""(?:^|[{,.+\s])['"]?(\w*(?:api_?key|_token|password|secret))['"]?\s*[=:]""", re.IGNORECASE)
+VARIABLE = re.compile(r"[A-Za-z_]\w*")
+
+
+def find_secret_problems(override: str) -> Iterator[str]:
+    """What must not be written down, which Hydra does with every override; it is not repeated."""
+    name, _, value = override.partition("=")
+    hint = "Try: export NAME=... judge.api_key_env=NAME; conf/judge says which name each judge has by itself"
+    if found := SECRET.search(override):
+        yield f"`{found[1]}` can't be a setting, since settings are written to disk, and keys must not be. {hint}"
+    elif name.endswith("judge.base_url") and holds_secret(value):
+        yield f"`{name.lstrip('+')}` must be an address without user, password or query. {hint}"
+    elif name.endswith("api_key_env") and not VARIABLE.fullmatch(value):
+        yield f"`{name.lstrip('+')}` must be the name of an environment variable, or null. {hint}"
 
 
 def find_evaluation_problems(config: RunConfig) -> Iterator[str]:
@@ -52,19 +70,6 @@ def _check_engine(config: RunConfig) -> Iterator[str]:
         )
 
 
-def find_report_problems(config: ReportConfig) -> list[str]:
-    """Everything wrong with a composed `report` configuration."""
-    problems = []
-    if not 0 < config.confidence < 1:
-        problems.append(f"`confidence` must lie between 0 and 1, but is {config.confidence:g}.")
-    if not 0 <= config.max_missing <= 1:
-        problems.append(f"`max_missing` must lie between 0 and 1, but is {config.max_missing:g}.")
-    for name, least in (("bootstrap_rounds", 100), ("seed", 0), ("examples", 0)):
-        if getattr(config, name) < least:
-            problems.append(f"`{name}` must be at least {least}, but is {getattr(config, name)}.")
-    return problems
-
-
 def check_model(key: str, model: ModelConfig) -> Iterator[str]:
     """What is wrong with the model at `key`."""
     if model.source == ModelSource.path:
@@ -76,6 +81,7 @@ def check_model(key: str, model: ModelConfig) -> Iterator[str]:
             yield f"`{key}.path` must be the folder of a saved model, but {model.path} {found}."
     if model.source == ModelSource.scratch and model.shape is None:
         yield f"`{key}.shape` must give the shape of the model, but is null."
+    yield from find_model_problems(key, model)
 
 
 def check_judge(judge: JudgeConfig) -> Iterator[str]:
@@ -109,6 +115,8 @@ def _check_openai(judge: OpenAIJudgeConfig) -> Iterator[str]:
             f"`judge.base_url` must be an address that begins with http:// or https://, but is {judge.base_url}. "
             "Try: judge.base_url=http://localhost:8000/v1"
         )
+    if judge.api_key_env is not None and not VARIABLE.fullmatch(judge.api_key_env):
+        yield "`judge.api_key_env` must be the name of an environment variable, or null, but is none."
     yield from _check_price(judge.price)
 
 

@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from sacpo_exp.config.bounds import bounded, count
 
 
 @dataclass
 class DatasetSizeConfig:
     """Of the training part of a dataset on the hub; means over rows, without the chat template."""
 
-    rows: int = MISSING
-    prompt_tokens: float = MISSING
-    completion_tokens: float = MISSING
+    rows: int = count()
+    prompt_tokens: float = bounded(least=0)
+    completion_tokens: float = bounded(least=0)
 
 
 @dataclass
 class PromptsSizeConfig:
     """Of evaluation prompts whose files are not given yet."""
 
-    benign: int = MISSING
-    risky: int = MISSING
-    characters: int = MISSING  # of each
+    benign: int = count(0)
+    risky: int = count(0)
+    characters: int = count(0)  # of each

@@ -5,15 +5,11 @@ from pathlib import Path
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 
-PORTS = range(1, 65536)
-
 
 def find_hardware_problems(hardware: HardwareConfig) -> Iterator[str]:
     """Everything wrong with a hardware group by itself; how batches divide is checked with the stages."""
     if hardware.zero_stage not in (0, 1, 2, 3):
         yield f"`hardware.zero_stage` must be 0, 1, 2 or 3, but is {hardware.zero_stage}."
-    if hardware.port is not None and hardware.port not in PORTS:
-        yield f"`hardware.port` must lie between 1 and {PORTS[-1]}, but is {hardware.port}."
     if hardware.nodes > 0 and hardware.processes > 0:
         yield from _check_places(hardware)
     yield from _check_offload(hardware)

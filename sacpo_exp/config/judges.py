@@ -77,6 +77,7 @@ class PricesConfig:
 class OpenAIJudgeConfig(JudgeConfig):
     model: str = MISSING
     base_url: str | None = None  # null: OPENAI_BASE_URL, or OpenAI's own
+    api_key_env: str | None = None  # the name of the environment variable with the key; null: no key is sent
     via: AskVia = AskVia.chat
     template: str = MISSING
     repeats: int = MISSING

@@ -1,5 +1,6 @@
 """From the command line to a checked, typed configuration: the only place, besides the entries, that knows Hydra."""
 
+import logging
 import os
 import re
 import sys
@@ -14,9 +15,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.config.automatic import fill_hardware
+from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.environment import load_dotenv
-from sacpo_exp.config.evaluation_checks import find_report_problems
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
@@ -28,7 +29,8 @@ from sacpo_exp.config.submitted import awaited_jobs
 from sacpo_exp.config.sweeps import name_group, sweep_dir
 from sacpo_exp.config.tracking import find_tracker_problems
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
-from sacpo_exp.errors import ConfigError, SacpoError, known_error, print_error, run_reporting_errors
+from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
+from sacpo_exp.stopping import hear_ends
 from sacpo_exp.sweeping.state import recorded
 
 Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
@@ -56,6 +58,7 @@ def run_command(
     # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     quiet_libraries()
+    hear_ends()
 
     jobs: Jobs[Config] = Jobs(schema, task)
 
@@ -101,6 +104,8 @@ class Jobs(Generic[Config]):
             with recorded(job_folder()):
                 self._task(self.configure(composed))
             self.folders.append(job_folder())
+        except BrokenPipeError as error:  # here, since Hydra would print it
+            exit_with(error)
         except Exception as error:
             known = known_error(error)
             if known is None:
@@ -144,6 +149,7 @@ def present_sweep() -> Path | None:
 
 def quiet_libraries() -> None:
     """Settings that libraries read when they are imported: no look-ups, no guesses, no bars over trifles."""
+    logging.raiseExceptions = False  # of a log on a full disk a message is lost, not a traceback printed for each
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -188,12 +194,15 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     """
     if unknown := find_unknown_keys(composed, schema):
         raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
-    composed = fill_hardware(fill_stages(composed), overrides, CONF)
+    composed = fill_stages(composed)
+    outside = find_bound_problems(composed, schema)
+    if not outside:
+        composed = fill_hardware(composed, overrides, CONF)
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
-        raise ConfigError([f"`{key}` has no value. Try: {key}=..." for key in missing])
+        raise ConfigError(outside or [f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))
-    if problems := find_problems(config, overrides):
+    if problems := outside + find_problems(config, overrides):
         raise ConfigError(problems)
     return config
 
@@ -202,7 +211,7 @@ def find_problems(config: RunConfig | ReportConfig | OracleConfig, overrides: li
     """Everything wrong with a command's configuration."""
     if isinstance(config, RunConfig):
         return find_run_problems(config, overrides)
-    return find_oracle_problems(config) if isinstance(config, OracleConfig) else find_report_problems(config)
+    return find_oracle_problems(config) if isinstance(config, OracleConfig) else []
 
 
 def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path) -> Path:

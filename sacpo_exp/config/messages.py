@@ -3,16 +3,17 @@
 import difflib
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
-from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
@@ -41,10 +42,30 @@ def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
         raise ConfigError(_explain(str(error), error.__cause__, conf, SCHEMAS[config_name])) from error
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(str(error), error, conf, SCHEMAS[config_name])) from error
+    except ValueError as error:
+        if not _is_hydras(error):
+            raise
+        raise ConfigError(_explain_unread(str(error), conf)) from error
     except AssertionError as error:  # OmegaConf's answer to a key below a node that is null
         if "None" not in str(error):  # "Unexpected type: NoneType" or, two levels down, "… None"
             raise
         raise ConfigError(_explain_key_below_null()) from error
+
+
+def _is_hydras(error: BaseException) -> bool:
+    """Whether Hydra itself raised this while it read the command line."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].startswith("hydra.") and f"{__package__}.loading" not in frames[2:]
+
+
+def _explain_unread(message: str, conf: Path) -> list[str]:
+    """Sentences for overrides that choose no option of their group, or one for what Hydra can't read otherwise."""
+    typed = [argument.partition("=") for argument in sys.argv[1:]]
+    chosen = {name.lstrip("+"): value for name, is_override, value in typed if is_override}
+    wrong = {group: value for group, value in chosen.items() if re.fullmatch(r"[\d.]*|null|true|false", value, re.I)}
+    groups = _groups(conf)
+    found = [_explain_option(conf, group, value) for group, value in wrong.items() if group.split("@")[0] in groups]
+    return found or [f"an override can't be read: {message.splitlines()[0]}."]
 
 
 def known_keys(schema: type) -> list[str]:
@@ -59,30 +80,14 @@ def known_keys(schema: type) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def find_unknown_keys(composed: Any, schema: type, prefix: str = "") -> list[str]:
+def find_unknown_keys(composed: Any, schema: type) -> list[str]:
     """Dotted keys of the composed mapping that the dataclass has not (`+key=...` can add them)."""
-    hints = get_type_hints(schema)
-    unknown = []
-    for key in composed:
-        if key not in {field.name for field in fields(schema)}:
-            unknown.append(f"{prefix}{key}")
-            continue
-        inner = [kind for kind in (hints[key], *get_args(hints[key])) if is_dataclass(kind)]
-        value = composed._get_node(key)
-        if inner and value is not None and not value._is_none() and not value._is_missing():
-            for name, entry in _entries(key, value, hints[key]).items():
-                kind = OmegaConf.get_type(entry)  # a judge is one of several classes
-                unknown += find_unknown_keys(entry, kind if is_dataclass(kind) else inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
-    return unknown
-
-
-def _entries(key: str, value: Any, hint: Any) -> dict[str, Any]:
-    """The dataclasses at a key: itself, or the entries of a list or of a mapping."""
-    if isinstance(value, ListConfig):
-        return {f"{key}[{i}]": entry for i, entry in enumerate(value)}
-    if get_origin(hint) is dict:
-        return {f"{key}.{name}": entry for name, entry in value.items()}
-    return {key: value}
+    return [
+        f"{prefix}{key}"
+        for prefix, node, kind in walk(composed, schema)
+        for key in node
+        if key not in {field.name for field in fields(kind)}
+    ]
 
 
 def explain_unknown_key(key: str, schema: type, groups: list[str] | None = None) -> str:
@@ -97,7 +102,7 @@ def explain_unknown_key(key: str, schema: type, groups: list[str] | None = None)
 
 
 def _explain(message: str, cause: BaseException | None, conf: Path, schema: type) -> str:
-    if found := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
+    if found := re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", message):
         return _explain_option(conf, found[1], found[2])
     if found := re.search(r"Could not override '([^']+)'", message):
         if override := re.search(r"use \+(\S*stages\.\S+)", message):

@@ -1,6 +1,5 @@
 """The world with a known optimum: its size, and what is trained in it."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,6 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.schema import PathsConfig
 from sacpo_exp.config.tracking import TrackerConfig
 from sacpo_exp.method.losses import trained_losses
@@ -28,12 +28,12 @@ class Order(Enum):
 class WorldConfig:
     """Size and shape of a world, see `sacpo_exp.oracle.world.make_world`."""
 
-    prompts: int = MISSING
-    responses: int = MISSING
-    scale: float = MISSING  # standard deviation of reward and of safety over the responses of a prompt
-    correlation: float = MISSING  # of the two
-    spread: float = MISSING  # standard deviation of the reference policy's logits
-    seed: int = MISSING
+    prompts: int = count()
+    responses: int = count(3)  # the correlation of two is always 1 or -1
+    scale: float = bounded(above=0)  # standard deviation of reward and of safety over the responses of a prompt
+    correlation: float = bounded(above=-1, below=1)  # of the two
+    spread: float = bounded(above=0)  # standard deviation of the reference policy's logits
+    seed: int = seed_value()
 
 
 @dataclass
@@ -45,17 +45,17 @@ class OracleConfig:
     """
 
     world: WorldConfig = MISSING
-    beta: float = MISSING
-    multiplier: float = MISSING  # λ
-    multipliers: list[float] = MISSING
-    ratios: list[float] = MISSING  # q
+    beta: float = bounded(above=0)
+    multiplier: float = bounded(above=0)  # λ
+    multipliers: list[float] = bounded(above=0)  # noqa: RUF009  a field
+    ratios: list[float] = bounded(above=0, most=1)  # noqa: RUF009  q
     orders: list[Order] = MISSING
     losses: list[str] = MISSING
-    pairs: list[int] = MISSING  # rows of a stage: pairs for DPO, labelled responses for KTO
-    samples: int = MISSING  # of the reference policy, which the base stage learns it from
-    updates: int = MISSING  # of a stage at least; every row is read at least once
+    pairs: list[int] = count()  # noqa: RUF009  rows of a stage: pairs for DPO, labelled responses for KTO
+    samples: int = count()  # of the reference policy, which the base stage learns it from
+    updates: int = count()  # of a stage at least; every row is read at least once
     threshold: float | None = None  # of E[g]
-    seed: int = MISSING  # of data and training
+    seed: int = seed_value()  # of data and training
     train: dict[str, Any] = MISSING  # keys and groups of `train` that all runs share
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING
@@ -63,16 +63,7 @@ class OracleConfig:
 
 def find_oracle_problems(config: OracleConfig) -> list[str]:
     """Everything wrong with a composed `oracle` configuration, but for a threshold that the world can't meet."""
-    return [*_check_world(config.world), *_check_runs(config), *_check_overrides(config.train)]
-
-
-def _check_world(world: WorldConfig) -> Iterator[str]:
-    # Three, since the correlation of two responses is always 1 or -1.
-    yield from _check_least({"world.prompts": (world.prompts, 1), "world.responses": (world.responses, 3)})
-    yield from _check_least({"world.seed": (world.seed, 0)})
-    yield from _check_positive({"world.scale": world.scale, "world.spread": world.spread})
-    if not -1 < world.correlation < 1:
-        yield f"`world.correlation` must lie between -1 and 1, but is {world.correlation:g}."
+    return [*_check_runs(config), *_check_overrides(config.train)]
 
 
 def _check_runs(config: OracleConfig) -> Iterator[str]:
@@ -82,14 +73,6 @@ def _check_runs(config: OracleConfig) -> Iterator[str]:
     for name in config.losses:
         if name not in trained_losses():
             yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
-    yield from _check_positive({"beta": config.beta, "multiplier": config.multiplier})
-    yield from _check_positive({f"multipliers[{i}]": value for i, value in enumerate(config.multipliers)})
-    for i, ratio in enumerate(config.ratios):
-        if not 0 < ratio <= 1:
-            yield f"`ratios[{i}]` must be greater than 0 and at most 1, but is {ratio:g}."
-    yield from _check_least({f"pairs[{i}]": (count, 1) for i, count in enumerate(config.pairs)})
-    yield from _check_least({name: (getattr(config, name), 1) for name in ("samples", "updates")})
-    yield from _check_least({"seed": (config.seed, 0)})
 
 
 def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -108,16 +91,3 @@ def _check_overrides(settings: dict[str, Any]) -> Iterator[str]:
         is_of_stage = parts[0] == "stages" and len(parts) > 2 and parts[2] in OWN_STAGE_KEYS
         if parts[0] in OWN_KEYS or is_of_stage:
             yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
-
-
-def _check_positive(values: dict[str, float]) -> Iterator[str]:
-    for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            limits = "greater than 0 and finite" if value > 0 else "greater than 0"
-            yield f"`{name}` must be {limits}, but is {value:g}."
-
-
-def _check_least(values: dict[str, tuple[int, int]]) -> Iterator[str]:
-    for name, (value, least) in values.items():
-        if value < least:
-            yield f"`{name}` must be at least {least}, but is {value}."

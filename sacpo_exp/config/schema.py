@@ -6,11 +6,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.foreseen import DatasetSizeConfig, PromptsSizeConfig
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.store import StoreConfig
+from sacpo_exp.config.store import LedgerConfig, StoreConfig
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
 from sacpo_exp.method.criteria import Criterion
 
@@ -84,7 +85,7 @@ class MixPart:
     """One of several files or folders, with its share of the rows."""
 
     path: str = MISSING
-    weight: float = 1.0
+    weight: float = bounded(above=0, default=1.0)
 
 
 @dataclass
@@ -111,11 +112,11 @@ class DatasetConfig:
     drop_ties: bool = False  # rows whose two responses are the same text
     drop_duplicates: bool = False
     categories: list[str] = field(default_factory=list)  # harm categories to keep; none: all
-    flip_fraction: float = 0.0  # of the training labels, turned around
-    max_rows: int | None = None
-    max_heldout_rows: int | None = None
-    heldout_fraction: float = 0.1
-    seed: int = 0
+    flip_fraction: float = bounded(least=0, most=1, default=0.0)  # of the training labels, turned around
+    max_rows: int | None = count(default=None)
+    max_heldout_rows: int | None = count(default=None)
+    heldout_fraction: float = bounded(above=0, below=1, default=0.1)
+    seed: int = seed_value(default=0)
     size: DatasetSizeConfig | None = None  # for estimates, where the rows are not at hand
 
 
@@ -124,18 +125,18 @@ class LossConfig:
     """A loss and the settings that it reads; null: by the stage's place in `losses`, and the loss's own defaults."""
 
     name: str | None = None
-    label_smoothing: float | None = None
-    desirable_weight: float | None = None
-    undesirable_weight: float | None = None
+    label_smoothing: float | None = bounded(above=0, below=0.5, default=None)
+    desirable_weight: float | None = bounded(above=0, default=None)
+    undesirable_weight: float | None = bounded(above=0, default=None)
 
 
 @dataclass
 class StageDefaults:
     """Numbers of the stages at one place of the order, for a model."""
 
-    global_batch_size: int = MISSING
-    learning_rate: float = MISSING
-    num_train_epochs: float = MISSING
+    global_batch_size: int = count()
+    learning_rate: float = bounded(above=0)
+    num_train_epochs: float = bounded(above=0, most=1_000_000)
 
 
 @dataclass
@@ -148,11 +149,11 @@ class StageConfig:
 
     criterion: Criterion | None = None
     loss: LossConfig = field(default_factory=LossConfig)
-    beta: float | None = None
+    beta: float | None = bounded(above=0, default=None)
     dataset: DatasetConfig | None = None
-    global_batch_size: int | None = None
-    learning_rate: float | None = None
-    num_train_epochs: float | None = None
+    global_batch_size: int | None = bounded(least=1, default=None)
+    learning_rate: float | None = bounded(above=0, default=None)
+    num_train_epochs: float | None = bounded(above=0, most=1_000_000, default=None)
     trainer: dict[str, Any] = field(default_factory=dict)
 
 
@@ -168,11 +169,11 @@ class CriterionConfig:
 class OptimizationConfig:
     optim: str = MISSING
     lr_scheduler_type: str = MISSING
-    warmup_ratio: float = MISSING
-    weight_decay: float = MISSING
-    max_grad_norm: float = MISSING
-    max_length: int = MISSING
-    max_prompt_length: int = MISSING
+    warmup_ratio: float = bounded(least=0, below=1)
+    weight_decay: float = bounded(least=0, below=1)
+    max_grad_norm: float = bounded(above=0)
+    max_length: int = count()
+    max_prompt_length: int = count()
     dtype: FloatType = MISSING
     autocast: FloatType | None = None
 
@@ -189,9 +190,9 @@ class GenerationConfig:
     engine: Engine = Engine.hf
     python: str | None = None  # that has vllm; null: this one
     dtype: FloatType = MISSING
-    max_new_tokens: int = MISSING
-    kl_prompts: int = MISSING
-    kl_samples: int = MISSING
+    max_new_tokens: int = count()
+    kl_prompts: int = count(0)
+    kl_samples: int = count()
 
 
 @dataclass
@@ -200,7 +201,7 @@ class PromptsConfig:
 
     name: str = MISSING
     source: PromptsSource = MISSING
-    limit: int | None = None
+    limit: int | None = count(default=None)
     path: str | None = None  # local, xstest: a file
     helpful_path: str | None = None  # sacpo
     safety_path: str | None = None  # sacpo
@@ -226,14 +227,14 @@ class PathsConfig:
 class RunConfig:
     """Everything that `train` and `eval` share; the same overrides give both the same artifact ids."""
 
-    seed: int = MISSING
-    beta: float = MISSING  # of the last stage
+    seed: int = seed_value()
+    beta: float = bounded(above=0)  # of the last stage
     earlier_betas: list[float] = field(default_factory=list)  # of the stages before it; the last one repeats
     losses: list[str] = MISSING  # of stages with a criterion, by position; the last one repeats
     evaluated: list[str] = MISSING
     trainer: dict[str, Any] = field(default_factory=dict)
     merge: MergeMethod = MISSING
-    merge_ratio: float | None = None
+    merge_ratio: float | None = bounded(least=0, most=1, default=None)
     merge_weights: list[float] | None = None
     policies: Any = MISSING
     others: list[str] = field(default_factory=list)  # REPOSITORY, REPOSITORY@COMMIT or folder: judged, not trained
@@ -253,6 +254,7 @@ class RunConfig:
     judge: JudgeConfig = MISSING
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
     paths: PathsConfig = MISSING
 
 
@@ -281,6 +283,7 @@ class StageJob:
     accumulation: int = MISSING
     per_device: int = MISSING
     checkpoint: str | None = None  # to go on from
+    reference: str | None = None  # folder with log-probabilities of the parent; null: they are computed
     deepspeed: str | None = None  # file with its settings
     tracked: TrackedRun | None = None  # what trackers are told; null: there are none
 
@@ -291,13 +294,13 @@ class ReportConfig:
 
     model: str | None = None
     dataset: str | None = None
-    confidence: float = MISSING
+    confidence: float = bounded(above=0, below=1)
     interval: Interval = MISSING
-    bootstrap_rounds: int = MISSING
-    max_missing: float = MISSING
+    bootstrap_rounds: int = bounded(least=100, most=1_000_000)
+    max_missing: float = bounded(least=0, most=1)
     rating: RatingMethod = MISSING
-    seed: int = MISSING
-    examples: int = MISSING
+    seed: int = seed_value()
+    examples: int = count(0)
     figures: FigureForm = FigureForm.screen
     x: str = MISSING  # criteria that are the axes of figures
     y: str = MISSING

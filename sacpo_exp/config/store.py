@@ -1,8 +1,9 @@
-"""Where artifacts are kept besides this machine."""
+"""Where artifacts are kept besides this machine, and how the ledger is."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
@@ -15,6 +16,20 @@ class StoreConfig:
     """`mirror` is any address that fsspec reads; who may use it, and at which server, stands in the environment."""
 
     mirror: str | None = None
+
+
+class Journal(Enum):
+    """How SQLite protects the ledger's file while it is written."""
+
+    wal = "wal"  # faster; between processes of one machine only
+    delete = "delete"  # right on shared file systems too, if locks hold there
+
+
+@dataclass
+class LedgerConfig:
+    """`journal` null: `delete` where the ledger lies on a file system that is known to be shared, else `wal`."""
+
+    journal: Journal | None = None
 
 
 def check_mirror(url: str, key: str = "`store.mirror`") -> Iterator[str]:

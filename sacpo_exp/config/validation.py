@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from sacpo_exp.config.adapters import find_adapter_problems
 from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
-from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems
+from sacpo_exp.config.evaluation_checks import check_model, find_evaluation_problems, find_secret_problems
 from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.hardware_checks import find_hardware_problems
@@ -19,7 +20,7 @@ from sacpo_exp.config.schema import (
     RunConfig,
     StageConfig,
 )
-from sacpo_exp.config.stages import PLACES, aligned_stages, known_criteria, loss_of, merge_weights, policy_of
+from sacpo_exp.config.stages import NUMBERS, PLACES, aligned_stages, known_criteria, loss_of, merge_weights, policy_of
 from sacpo_exp.config.store import check_mirror, holds_secret
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 
@@ -29,7 +30,8 @@ POLICIES = ("baseline", *PLACES, "merged")
 
 def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
     """Problems that are visible before Hydra reads the command line."""
-    problems = []
+    if problems := [problem for argument in arguments for problem in find_secret_problems(argument)]:
+        return problems  # others would repeat the arguments
     is_one_per_node = environment.get("LOCAL_WORLD_SIZE") == "1" and environment.get("GROUP_WORLD_SIZE", "1") != "1"
     is_launched = "TORCHELASTIC_RUN_ID" in environment and not is_one_per_node  # torchrun may gather nodes, no more
     if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:
@@ -49,10 +51,22 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     for argument in arguments:
         if argument.startswith("~"):
             problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
-        name, _, value = argument.partition("=")
+        name, sign, value = argument.partition("=")
+        if sign and not name.strip("+~"):
+            problems.append(f"`{argument}` names no setting. Try: key=value, without spaces.")
+        if name == "paths.outputs" and (reason := _find_obstacle(value.strip("'\""))):
+            problems.append(f"`paths.outputs` must be a folder, or the name of a new one, but {reason}.")
         if name.lstrip("+") == "store.mirror" and holds_secret(value):  # now, before Hydra writes it down
             problems += check_mirror(value)
     return problems
+
+
+def _find_obstacle(folder: str) -> str | None:
+    """Why nothing can be written below `folder`, as far as names tell."""
+    if not folder.strip():
+        return "is empty"
+    place = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    return None if place.is_dir() else f"{place} is a file"
 
 
 def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
@@ -68,7 +82,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_dataset("dataset", config.dataset)
     problems += find_other_problems(config, POLICIES)
     problems += _check_policies(config)
-    problems += _check_positive(config)
+    problems += _check_lengths(config)
     problems += find_hardware_problems(config.hardware)
     problems += find_adapter_problems(config)
     problems += find_evaluation_problems(config)
@@ -76,22 +90,17 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += check_mirror(config.store.mirror) if config.store.mirror is not None else []
     problems += _check_no_effect(config, overrides)
     problems += find_choice_problems(config, overrides) if isinstance(config, ChooseConfig) else []
-    if config.seed < 0:
-        problems.append(f"`seed` must be at least 0, but is {config.seed}.")
     return problems
 
 
 def _check_stages(config: RunConfig) -> Iterator[str]:
-    if not _is_positive(config.beta):
-        yield f"`beta` must be greater than 0, but is {config.beta:g}."
     for name, stage in config.stages.items():
         key = f"stages.{name}"
         yield from _check_criterion(key, name, stage)
         yield from _check_loss(f"{key}.loss", stage)
-        for field in ("learning_rate", "num_train_epochs"):
-            value = getattr(stage, field)
-            if value is None or not _is_positive(value):
-                yield f"`{key}.{field}` must be greater than 0, but is {value}."
+        for field in NUMBERS:
+            if getattr(stage, field) is None:
+                yield f"`{key}.{field}` has no value. Try: {key}.{field}=..."
         if stage.dataset is not None:
             yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
@@ -114,8 +123,6 @@ def _check_criterion(key: str, name: str, stage: StageConfig) -> Iterator[str]:
             f"`{key}.criterion.name` must be {name}, as its stage is called, but is {stage.criterion.name}. A file of "
             f"conf/criterion/ begins with `# @package stages.{stage.criterion.name}`."
         )
-    if stage.beta is None or not _is_positive(stage.beta):
-        yield f"`{key}.beta` must be greater than 0, but is {stage.beta}."
 
 
 def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
@@ -133,20 +140,13 @@ def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
         if name not in loss.settings:
             readers = ", ".join(other.name for other in LOSSES.values() if name in other.settings)
             yield f"`{key}.{name}={value:g}` has no effect: {loss.name} does not read it, but {readers} do."
-        elif name == "label_smoothing" and not 0 < value < 0.5:
-            yield f"`{key}.{name}` must lie between 0 and 0.5, but is {value:g}."
-        elif not _is_positive(value):
-            yield f"`{key}.{name}` must be greater than 0, but is {value:g}."
 
 
 def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:
     """The global batch has to be a whole number of passes over what the machine takes at once."""
     hardware = config.hardware
-    if stage.global_batch_size is None or stage.global_batch_size < 1:
-        yield f"`{key}.global_batch_size` must be at least 1, but is {stage.global_batch_size}."
-        return
-    if hardware.processes < 1 or hardware.per_device_train_batch_size < 1:
-        return  # said elsewhere
+    if min(stage.global_batch_size or 0, hardware.processes, hardware.per_device_train_batch_size) < 1:
+        return  # outside their bounds, which is said elsewhere
     per_device = per_device_batch_size(config, stage)
     if not _divides(stage.global_batch_size, hardware):
         near = _nearest_batches(stage.global_batch_size, hardware, loss_of(stage).least_rows)
@@ -175,12 +175,15 @@ def _divides(size: int, hardware: HardwareConfig) -> bool:
     return rest == 0 and share > 0 and share % min(share, hardware.per_device_train_batch_size) == 0
 
 
-def _nearest_batches(size: int, hardware: HardwareConfig, rows: int) -> list[int]:
-    """The two global batches nearest to `size` that can be divided, the smaller one first, with at least `rows` per pass."""
-    passes = hardware.processes * hardware.per_device_train_batch_size
-    least = min(passes, rows * hardware.processes) if rows > 1 else 1
-    can = (batch for batch in range(least, size + 2 * passes + 1) if _divides(batch, hardware))
-    return sorted(sorted(can, key=lambda batch: abs(batch - size))[:2])
+def _nearest_batches(size: int, hardware: HardwareConfig, least_rows: int) -> list[int]:
+    """The two global batches nearest to `size` that can be divided, the smaller one first."""
+    processes, rows = hardware.processes, hardware.per_device_train_batch_size
+    share, whole = size // processes, size // processes // rows * rows
+    # A share of one pass may have any size; of several, it is a multiple of `rows`.
+    shares = {min(share + step, rows) for step in (-1, 0, 1, 2)} | {whole + step * rows for step in (-1, 0, 1, 2)}
+    least = min(rows, least_rows)
+    can = sorted(processes * share for share in shares | {least, least + 1, rows - 1} if share >= least)
+    return sorted(sorted(filter(partial(_divides, hardware=hardware), can), key=lambda batch: abs(batch - size))[:2])
 
 
 def _check_merge(config: RunConfig) -> Iterator[str]:
@@ -193,9 +196,6 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
         return
     if config.merge_weights is not None and q is not None:
         yield "`merge_ratio` has no effect beside `merge_weights`. Give one of the two."
-    if q is not None and not 0 <= q <= 1:
-        yield f"`merge_ratio` must lie between 0 and 1, but is {q:g}."
-        return
     count, key = len(aligned_stages(config)), "merge_weights" if q is None else "merge_ratio"
     if count < 2:
         yield f"`{key}` needs two stages, but the chosen order has {count or 'none'}. Try: order=helpful_first"
@@ -212,14 +212,6 @@ def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
         yield from _check_files(key, dataset)
     if dataset.source == DatasetSource.hub and not dataset.path:
         yield f"`{key}.path` must be a repository on the hub, but is null. Try: {key}.path=OWNER/NAME"
-    if not 0 <= dataset.flip_fraction <= 1:
-        yield f"`{key}.flip_fraction` must lie between 0 and 1, but is {dataset.flip_fraction:g}."
-    for name in ("max_rows", "max_heldout_rows"):
-        limit = getattr(dataset, name)
-        if limit is not None and limit < 1:
-            yield f"`{key}.{name}` must be at least 1 or null, but is {limit}."
-    if not 0 < dataset.heldout_fraction < 1:
-        yield f"`{key}.heldout_fraction` must lie between 0 and 1, but is {dataset.heldout_fraction:g}."
 
 
 def _check_files(key: str, dataset: DatasetConfig) -> Iterator[str]:
@@ -228,9 +220,6 @@ def _check_files(key: str, dataset: DatasetConfig) -> Iterator[str]:
         if dataset.path:
             yield f"`{key}.mix` has no effect beside `{key}.path`. Try: {key}.path=null"
         paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
-        for number, part in enumerate(dataset.mix):
-            if not _is_positive(part.weight):
-                yield f"`{key}.mix[{number}].weight` must be greater than 0, but is {part.weight:g}."
     if dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():
@@ -257,24 +246,13 @@ def policy_names(config: RunConfig) -> list[str]:
     return ["baseline", *others_of(config), *made, *merged]
 
 
-def _check_positive(config: RunConfig) -> Iterator[str]:
-    for section in ("hardware", "generation", "prompts", "optimization"):
-        for name, value in vars(getattr(config, section)).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or name in ("zero_stage", "kl_prompts"):
-                continue
-            if name in ("weight_decay", "warmup_ratio"):
-                if not 0 <= value < 1:
-                    yield f"`{section}.{name}` must be at least 0 and below 1, but is {value:g}."
-            elif not _is_positive(value):
-                yield f"`{section}.{name}` must be greater than 0, but is {value:g}."
+def _check_lengths(config: RunConfig) -> Iterator[str]:
     lengths = config.optimization
     if 0 < lengths.max_length <= lengths.max_prompt_length:
         yield (
             f"`optimization.max_prompt_length` must be less than `optimization.max_length` = {lengths.max_length}, "
             f"but is {lengths.max_prompt_length}."
         )
-    if config.generation.kl_prompts < 0:
-        yield f"`generation.kl_prompts` must be at least 0, but is {config.generation.kl_prompts}."
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
@@ -288,7 +266,3 @@ def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
     name, last = list(stages.items())[-1]
     if last.beta != config.beta:
         yield f"`beta={config.beta:g}` has no effect: `stages.{name}.beta={last.beta:g}` overrules it. Give one."
-
-
-def _is_positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0

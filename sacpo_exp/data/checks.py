@@ -1,5 +1,6 @@
 """What a row's fields have to hold, and how a user is told which do not. Pure."""
 
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,9 @@ ID_FIELDS = ("better_response_id", "safer_response_id")
 PKU_FIELDS = (*TEXT_FIELDS, *FLAG_FIELDS, *ID_FIELDS)
 SHOWN = 5
 LONGEST = 80  # characters of a value that are shown
+
+#: Characters that a terminal obeys: control characters, line separators, and those that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _REPR = reprlib.Repr()  # looks no deeper and no further than it shows, however huge a value is
 _REPR.maxstring = _REPR.maxother = LONGEST
@@ -41,6 +45,11 @@ def show(value: Any) -> str:
     """A value for a message, at most 80 characters of it."""
     text = _REPR.repr(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without the characters that a terminal obeys."""
+    return _CONTROL.sub("", " ".join(text.splitlines()))
 
 
 def check_pku(row: Any) -> None:

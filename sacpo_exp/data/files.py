@@ -104,6 +104,7 @@ def hash_files(path: str) -> str:
     with _explained(path):
         for file in _files_of_saved(place) if is_saved_dataset(path) else find_files(path):
             name = file.relative_to(place).as_posix() if file != place else ""
+            _require_end(file)
             with file.open("rb") as content:
                 total.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
@@ -143,7 +144,14 @@ def _explained(where: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    _require_end(path)
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def _require_end(path: Path) -> None:
+    """Raises OSError for a pipe, at which who opens it waits for a writer, and for a device, which may have no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is a pipe or a device; copy what it gives into a file")
 
 
 def _begins_list(path: Path) -> bool:
@@ -214,6 +222,7 @@ def _read_parquet(path: Path, where: str) -> list[tuple[int, Any]]:
     from pyarrow import parquet
 
     try:
+        _require_end(path)
         with path.open("rb") as file:
             return list(enumerate(parquet.ParquetFile(file).read().to_pylist(), 1))
     except pyarrow.ArrowException as error:

@@ -43,13 +43,16 @@ def prepare_view(
     tokenizer: "PreTrainedTokenizerBase",
     limits: Limits,
     folder: Path,
+    expected: str | None = None,
 ) -> dict[str, Any]:
     """Write one view of a dataset into `folder/<split>`, tokenised, and return what there is to know of it.
 
+    `expected` is the fingerprint of the rows, if it is known.
+
     Raises:
-        DataError: the rows can't be used, or a prompt fills `max_length` by itself.
+        DataError: the rows can't be used or are not the expected ones, or a prompt fills `max_length` by itself.
     """
-    parts, left_out = load_parts(dataset)
+    parts, left_out = load_parts(dataset, expected)
     metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": view.value, "left_out": left_out}
     with collecting_nothing():
         for split, data in parts.items():
@@ -76,6 +79,11 @@ def collecting_nothing() -> Iterator[None]:
 def hash_prompt(prompt: str | Messages) -> str:
     """What a prompt is recognised by among others: case, white space and system messages don't matter."""
     return content_hash(normalise_text(asked_text(prompt)))
+
+
+def count_rows_to_read(rows: int, epochs: float) -> int:
+    """How many different rows of a view a stage reads."""
+    return rows if epochs >= 1 else max(1, round(epochs * rows))
 
 
 def _write_view(

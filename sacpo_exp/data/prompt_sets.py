@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sacpo_exp.config.schema import PromptKind
-from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, show
+from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
@@ -92,7 +92,7 @@ def read_xstest_prompt(row: Any) -> Prompt:
     if not isinstance(name, str) or not (name in XSTEST_SAFE or name.startswith(XSTEST_UNSAFE)):
         raise BadRowError("type", f"must be one of XSTest's types of prompts, but is {show(name)}")
     kind = PromptKind.risky if name.startswith(XSTEST_UNSAFE) else PromptKind.benign
-    return read_prompt(row, "prompt", None) | {"kind": kind.value, "category": name}
+    return read_prompt(row, "prompt", None) | {"kind": kind.value, "category": printable(name)}
 
 
 def list_fields(row: dict[str, Any]) -> str:
@@ -172,7 +172,7 @@ def _read_category(row: dict[str, Any]) -> str | None:
     if not _is_given(value):
         return None
     check_text(value, "category")
-    return str(value)
+    return printable(str(value))
 
 
 def _is_given(value: Any) -> bool:

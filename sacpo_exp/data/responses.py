@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, show
+from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.files import SUFFIXES, RawRows, read_object, read_raw
 from sacpo_exp.data.prompt_sets import Entry, Prompt, list_fields, number_prompts, read_prompt, read_rows
 from sacpo_exp.errors import DataError
@@ -56,7 +56,7 @@ def _read_file(path: str) -> tuple[RawRows, str]:
     place = Path(path).expanduser()
     whole = read_object(place, path) or {}
     rows, name = whole.get(ROWS_FIELD), whole.get(NAME_FIELD)
-    if isinstance(rows, list) and isinstance(name, str) and name.strip():
+    if isinstance(rows, list) and isinstance(name, str) and (name := printable(name)).strip():
         return RawRows(path, list(enumerate(rows, 1))), name
     return read_raw(place, path), _name(path)
 
@@ -138,4 +138,6 @@ def _find(row: dict[str, Any], names: Sequence[str], what: str) -> str:
 
 def _name(path: str) -> str:
     name = Path(path).name
-    return name.removesuffix(next((ending for ending in SUFFIXES if name.endswith(ending)), Path(path).suffix))
+    return printable(name).removesuffix(
+        next((ending for ending in SUFFIXES if name.endswith(ending)), Path(path).suffix)
+    )

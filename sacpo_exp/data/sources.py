@@ -33,16 +33,22 @@ ROWS_AT_ONCE = 2000
 PLACES = ("name", "path", "heldout_path", "mix", "revision", "size")
 
 
-def load_parts(dataset: DatasetConfig) -> tuple[dict[str, Preferences], dict[str, int]]:
+def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dict[str, Preferences], dict[str, int]]:
     """Checked rows of `train` and `heldout`, and how many rows were left out or turned around, by setting.
 
+    Args:
+        expected: the fingerprint that the rows are going to be stored under.
+
     Raises:
-        DataError: a source can't be read, a row is not in the schema, or nothing is left.
+        DataError: a source can't be read, a row is not in the schema, nothing is left, or the rows are not the expected
+            ones.
     """
     if dataset.source == DatasetSource.demo:
         parts, counts = _load_demo(dataset)
     else:
         parts, counts = _load_sources(dataset)
+        if expected is not None and fingerprint(dataset) != expected:  # compared after the rows were read
+            raise changed_meanwhile(f"`dataset={dataset.name}`")
     train = parts["train"]
     if dataset.flip_fraction:
         flipped = flip_labels(train.form, train.rows, dataset.flip_fraction, dataset.seed)
@@ -132,24 +138,24 @@ def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
 
 
 @functools.lru_cache(maxsize=8)
-def find_commit(path: str, revision: str) -> str:
-    """The commit that a branch of a dataset on the hub points to; of the local cache where the hub is not reached."""
+def find_commit(kind: str, path: str, revision: str) -> str:
+    """The commit that a branch on the hub points to; of the local cache where the hub is not reached."""
     from huggingface_hub import HfApi, constants
 
     try:
-        return str(HfApi().dataset_info(path, revision=revision).sha)
+        return str(HfApi().repo_info(path, repo_type=kind, revision=revision).sha)
     except Exception as error:  # of several libraries below, not all of which say OSError
-        cached = Path(constants.HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs" / revision
+        cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{path.replace('/', '--')}" / "refs" / revision
         if cached.is_file():
             return cached.read_text("utf-8").strip()
         raise OSError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=8)
-def find_commit_or_branch(path: str, revision: str) -> str:
+def find_commit_or_branch(kind: str, path: str, revision: str) -> str:
     """The commit or, where nobody can tell it now, the branch itself, with a warning: good enough for a plan."""
     try:
-        return find_commit(path, revision)
+        return find_commit(kind, path, revision)
     except OSError:
         log.warning(
             "%s: which commit `%s` is can't be asked now, so ids and what is stored of it are provisional",
@@ -158,18 +164,38 @@ def find_commit_or_branch(path: str, revision: str) -> str:
         return revision
 
 
-def resolve_revision(dataset: DatasetConfig, may_guess: bool = False) -> str:
-    """A commit, so that an artifact's id means the same rows for ever; a pinned one needs no network.
+def is_commit(revision: str) -> bool:
+    """Whether this is no branch, tag or abbreviation."""
+    return re.fullmatch("[0-9a-f]{40}", revision) is not None
 
-    With `may_guess` the name of a branch stands in for a commit that can't be asked for.
+
+def pin_revision(kind: str, path: str, revision: str | None, may_guess: bool = False) -> str:
+    """A commit, so that an artifact's id means the same content for ever; a pinned one needs no network.
+
+    Args:
+        kind: `dataset` or `model`.
+        may_guess: let the name of a branch stand in for a commit that can't be asked for.
+
+    Raises:
+        OSError: the commit can't be asked for, and the local cache does not know it.
     """
-    revision = dataset.revision or "main"
-    if re.fullmatch("[0-9a-f]{40}", revision):
+    revision = revision or "main"
+    if is_commit(revision):
         return revision
-    if may_guess:
-        return find_commit_or_branch(dataset.path or "", revision)
+    return (find_commit_or_branch if may_guess else find_commit)(kind, path, revision)
+
+
+def resolve_revision(dataset: DatasetConfig, may_guess: bool = False) -> str:
+    """`pin_revision` of a dataset, with what is wrong in one sentence."""
     with _explained(dataset.path or ""):
-        return find_commit(dataset.path or "", revision)
+        return pin_revision("dataset", dataset.path or "", dataset.revision, may_guess)
+
+
+def changed_meanwhile(what: str) -> DataError:
+    """Say that something is no longer what this command has taken its ids from."""
+    return DataError(
+        f"{what} was changed while this command ran, so nothing of it is stored. Try: the same command again"
+    )
 
 
 @contextmanager
@@ -206,7 +232,7 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_view(rows: Iterable[Row], folder: Path) -> None:
-    """Write a view as Arrow files; TRL keeps its caches of it, reference log-probabilities say, beside them."""
+    """Write a view as Arrow files."""
     import pyarrow as pa
     from datasets import Dataset
 
@@ -218,6 +244,7 @@ def save_view(rows: Iterable[Row], folder: Path) -> None:
 
 def read_view(folder: Path, split: str) -> "Dataset":
     """One split of a view, memory-mapped."""
-    from datasets import load_from_disk
+    from datasets import disable_caching, load_from_disk
 
+    disable_caching()  # copies go to the folder for temporary files; caches would lie beside the rows, in the artifact
     return load_from_disk(str(folder / split))

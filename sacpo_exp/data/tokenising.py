@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sacpo_exp.data.preferences import Key, Messages
+from sacpo_exp.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,9 +81,14 @@ def _encode(
     tokenizer: "PreTrainedTokenizerBase", dialogues: Sequence[Key], is_open: bool
 ) -> Iterable["NDArray[np.int32]"]:
     """Ids of each dialogue in the chat template; `is_open` if the assistant is to speak next."""
+    from jinja2 import TemplateError
+
     for start in range(0, len(dialogues), BATCH):
         batch = [messages_of(dialogue) for dialogue in dialogues[start : start + BATCH]]
-        texts = tokenizer.apply_chat_template(batch, tokenize=False, add_generation_prompt=is_open)
+        try:
+            texts = tokenizer.apply_chat_template(batch, tokenize=False, add_generation_prompt=is_open)
+        except TemplateError as error:  # roles that it does not know, say
+            raise DataError(f"the chat template can't be applied to a dialogue of the data: {error}.") from error
         for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
             yield np.asarray(ids, dtype=np.int32)
 

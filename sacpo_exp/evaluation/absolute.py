@@ -22,7 +22,7 @@ from sacpo_exp.evaluation_plan import (
     scores_artifact,
 )
 from sacpo_exp.judging.verdicts import compare, make_record
-from sacpo_exp.pipeline import Run, judge_rows, locate_model
+from sacpo_exp.pipeline import Run, judge_rows, locate_model, locate_outside
 from sacpo_exp.store import ArtifactSpec
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ def _scorers(run: Run, judge: AbsoluteJudge) -> Callable[[Dialogues, str], dict[
 
 def _read_with(run: Run, judge: RewardModelJudgeConfig, name: str, dialogues: Dialogues, title: str) -> list[float]:
     from sacpo_exp.judging.reward_model import score_responses
-    from sacpo_exp.models.loading import external_location
 
     head = judge.heads[name]
-    location = external_location(head.model)
+    location = locate_outside(run, head.model)
     if location is None:
         raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {head.model.source.value}.")
     scores: list[float] = score_responses(judge, head, location, dialogues, title, device(run)).tolist()

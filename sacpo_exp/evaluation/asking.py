@@ -72,7 +72,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
 
     said = {e.responses.id: read_by_prompt(locate_responses(run, e) / RESPONSES) for e in contest.entrants}
     inquiries, questions = _inquire(run, contest, judge, said)
-    with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:
+    with Ledger(Path(run.config.paths.outputs) / LEDGER, run.config.ledger.journal) as ledger:
         if waiting := ask(list(questions.values()), judge, ledger):
             log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
             return []
@@ -104,13 +104,13 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
     path = Path(run.config.paths.outputs) / LEDGER
     known: Mapping[str, Answer] = {}
     if path.is_file():
-        with Ledger(path) as ledger:
+        with Ledger(path, run.config.ledger.journal) as ledger:
             known = ledger.find(questions)
     unasked = {question.key: question for question in select_open(questions, known, judge)}
     costs = {}
     for inquiry in inquiries:
         own = [found for question in inquiry.all() if (found := unasked.pop(question.key, None))]
-        key = content_hash([identify(judge), *(entrant.responses.id for entrant in inquiry.match)])
+        key = content_hash([identify(judge), *(entrant.responses.hash for entrant in inquiry.match)])
         costs[key] = estimate(own, judge)
     return costs
 

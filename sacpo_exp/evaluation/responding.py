@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.data.prompts import foresee_prompts, load_prompts
+from sacpo_exp.data.sources import changed_meanwhile
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.plan import policy_of_spec
-from sacpo_exp.store import ArtifactSpec
+from sacpo_exp.store import ArtifactSpec, content_hash
+from sacpo_exp.store.manifest import SCRATCH
 
 if TYPE_CHECKING:
     from sacpo_exp.generation.engine import Response
@@ -67,8 +69,12 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
 
 def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     """The prompts of this configuration; in a dry run blank ones for those whose files are not given yet."""
-    blank = foresee_prompts(run.config.prompts) if run.config.dry_run else []
-    return blank or load_prompts(run.config.prompts, run.config.dataset)
+    if run.config.dry_run and (blank := foresee_prompts(run.config.prompts)):
+        return blank
+    prompts = load_prompts(run.config.prompts, run.config.dataset)
+    if content_hash(prompts) != run.fingerprints.prompts:
+        raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
+    return prompts
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":
@@ -100,7 +106,7 @@ def _answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) ->
     from sacpo_exp.launching.answers import answer_all
 
     logs = Path(run.config.paths.outputs).resolve() / "logs" / spec.id
-    return answer_all(job, run.config.generation, run.config.hardware, folder.resolve(), logs)
+    return answer_all(job, run.config.generation, run.config.hardware, (folder / SCRATCH).resolve(), logs)
 
 
 def device(run: Run) -> str:

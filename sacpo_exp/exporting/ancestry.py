@@ -15,7 +15,7 @@ from sacpo_exp.reporting.commands import Command, derive_command
 from sacpo_exp.reporting.groups import Group
 from sacpo_exp.reporting.lineage import KINDS, Lineage
 from sacpo_exp.reporting.scores import PolicyScores, score_policy
-from sacpo_exp.store import ArtifactSpec, Manifest, Store
+from sacpo_exp.store import ArtifactSpec, Manifest, Store, hash_of
 from sacpo_exp.store.identity import SCHEMA_VERSION
 
 
@@ -57,9 +57,9 @@ def trace_policy(run: Run, policy: ArtifactSpec) -> Ancestry:
 
 
 def _describe(store: Store, spec: ArtifactSpec) -> Manifest:
-    if store.has(spec):
-        return replace(store.manifest(spec), labels=spec.labels)
     recipe, parents = spec.recipe, list(spec.parents)
+    if store.has(spec):  # perhaps under other names
+        return replace(store.manifest(spec), id=spec.id, parents=parents, labels=spec.labels)
     return Manifest(spec.id, spec.kind, SCHEMA_VERSION, recipe, parents, spec.labels, {}, "", 0.0, {}, None, {})
 
 
@@ -98,5 +98,5 @@ def list_evaluated(store: Store) -> list[Group]:
 
 def find_scores(groups: Sequence[Group], policy: ArtifactSpec) -> list[tuple[Group, PolicyScores]]:
     """What the policy scored in every one of the groups, computed as a report does."""
-    found = ((group, entry) for group in groups for entry in group.policies if entry.id == policy.id)
+    found = ((group, entry) for group in groups for entry in group.policies if hash_of(entry.id) == policy.hash)
     return [(group, score_policy(entry, SETTINGS)) for group, entry in found]

@@ -11,6 +11,7 @@ from typing import Final
 
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.exporting.ancestry import Ancestry
+from sacpo_exp.store import hash_of
 from sacpo_exp.store.store import PARTIAL
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def _find_obstacle(folder: Path, policy_id: str) -> str | None:
         owner, files = written["policy_id"], written["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return "is no export"
-    if owner != policy_id:
+    if hash_of(owner) != hash_of(policy_id):
         return f"holds another policy, {owner}"
     there = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != RECIPE}
     changed = sorted(name for name in {*there, *files} if there.get(name) != files.get(name))

@@ -21,7 +21,7 @@ def measure_divergence(
     At every position of a response drawn from the policy the divergence of the two next-token distributions is
     computed exactly, and summed: the Rao-Blackwellised estimate of Amini, Vieira and Cotterell (2025), unbiased like
     the log ratio of the drawn tokens but with less variance and never negative. Responses cut at the token limit
-    count up to it.
+    or at a stop string count up to it.
 
     Args:
         encoded: token ids of each response's prompt.
@@ -33,7 +33,7 @@ def measure_divergence(
     values = []
     with torch.inference_mode():
         for prompt, response in zip(encoded, responses, strict=True):
-            said = response.tokens + ([end] if response.finish_reason == "stop" else [])
+            said = response.tokens + [end] * response.is_ended
             ids = torch.tensor([prompt + said], device=policy.device)
             positions = slice(len(prompt) - 1, ids.shape[1] - 1)
             ours = policy(input_ids=ids).logits[0, positions].float().log_softmax(-1)

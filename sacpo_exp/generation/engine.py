@@ -9,12 +9,15 @@ killed run that goes on gives the same responses as one that was not.
 import hashlib
 import json
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
+
+from sacpo_exp.store.durable import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +32,19 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Response:
-    """What a policy wrote: `tokens` without prompt, padding and end mark; `finish_reason` is `stop` or `length`."""
+    """What a policy wrote.
+
+    Attributes:
+        tokens: without prompt, padding and end mark, and without a stop string and what follows it.
+        finish_reason: `stop` or `length`.
+        is_ended: whether the end mark follows the tokens.
+    """
 
     index: int
     tokens: list[int]
     text: str = ""
     finish_reason: str | None = None
+    is_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def generate_responses(
     Args:
         policy, tokenizer: in evaluation mode; the tokenizer has a chat template and pads on the left.
         prompts: what the user says, without template.
-        folder: holds the journal that a killed run goes on from; removed at the end.
+        folder: for these prompts and this decoding alone; holds the journal that a killed run goes on from.
         title: of the progress bar; None for no bar.
         numbers: index of each prompt among all that are answered, if these are only some; samples are drawn by it.
     """
@@ -82,7 +92,6 @@ def generate_responses(
                     responses[response.index] = response
                 bar.update(sum(response.finish_reason is not None for response in known[key]))
         bar.update(len(prompts) - bar.n)  # the rest was cut at the limit
-    journal.unlink()
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
 
 
@@ -169,15 +178,23 @@ def _add_noise(seeds: Sequence[int]) -> "Callable[[torch.Tensor, torch.Tensor], 
 
 
 def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[int], decoding: Decoding) -> Response:
-    """The response with its new tokens, up to the end mark or the first stop string."""
+    """The response with its new tokens, up to the end mark or the first stop string.
+
+    White space at the beginning is no part of a response, so a stop string is not looked for there.
+    """
     is_ended = tokenizer.eos_token_id in new
     tokens = response.tokens + (new[: new.index(tokenizer.eos_token_id)] if is_ended else new)
-    text = tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def read(count: int) -> str:
+        return str(tokenizer.decode(tokens[:count], skip_special_tokens=True)).lstrip()
+
+    text = read(len(tokens))
     cuts = [text.index(stop) for stop in decoding.stop if stop in text]
     if cuts:
-        text = text[: min(cuts)]
-    is_done = is_ended or bool(cuts)
-    return replace(response, tokens=tokens, text=text.strip(), finish_reason="stop" if is_done else None)
+        text, is_ended = text[: min(cuts)].rstrip(), False
+        tokens = tokens[: bisect_left(range(len(tokens)), True, key=lambda count: read(count).startswith(text))]
+    finish_reason = "stop" if is_ended or cuts else None
+    return replace(response, tokens=tokens, text=text.rstrip(), finish_reason=finish_reason, is_ended=is_ended)
 
 
 def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:
@@ -185,7 +202,7 @@ def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:
     if not journal.is_file():
         return
     *whole, _ = journal.read_text("utf-8").split("\n")
-    journal.write_text("".join(f"{line}\n" for line in whole), "utf-8")
+    write_whole(journal, "".join(f"{line}\n" for line in whole))
     for line in whole:
         key, batch = json.loads(line)
         yield key, [Response(**response) for response in batch]

@@ -34,13 +34,14 @@ def engine_arguments(
 def sampling_arguments(max_new_tokens: int, end: int, stop: Sequence[str], seed: int | None) -> dict[str, Any]:
     """Keyword arguments of `vllm.SamplingParams`: greedy, or at temperature 1 with a seed of the response's own.
 
-    The only end mark is the tokenizer's, as with `hf`. Stop strings stay in: they are cut off with the end mark.
+    The only end mark is the tokenizer's, as with `hf`. Stop strings stay in: they are cut off with the end mark. Those
+    that begin with white space are left to that: vLLM would find them before a response begins.
     """
     return {
         "max_tokens": max_new_tokens,
         "temperature": 0.0 if seed is None else 1.0,
         "seed": seed,
-        "stop": list(stop),
+        "stop": [text for text in stop if not text[:1].isspace()],
         "include_stop_str_in_output": True,
         "ignore_eos": True,
         "stop_token_ids": [end],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sacpo_exp.config.schema import Criterion
-from sacpo_exp.data.checks import BadRowError, check_object, check_text, show
+from sacpo_exp.data.checks import BadRowError, check_object, check_text, printable, show
 from sacpo_exp.data.files import RawRows, find_files, read_object, read_raw
 from sacpo_exp.data.prompt_sets import Entry, read_rows
 from sacpo_exp.data.responses import NAME_FIELD, ROWS_FIELD, ImportedResponses, read_responses
@@ -91,15 +91,18 @@ def _read_row(row: Any) -> JudgedPair:
         raise BadRowError("criteria", f"must be {' or '.join(CRITERIA)}, but is {show(row['criteria'])}")
     for name in TEXTS:
         check_text(row[name], name)
+    models = (printable(row["model1"]), printable(row["model2"]))
+    for name, model in zip(TEXTS[1:], models, strict=True):
+        check_text(model, name)
     for name in ANSWERS:
         if not isinstance(row[name], str):
             raise BadRowError(name, f"must be a text, but is {show(row[name])}")
-    if row["model1"] == row["model2"]:
-        raise BadRowError("model2", f"must be another model than `model1`, but both are {show(row['model1'])}")
+    if models[0] == models[1]:
+        raise BadRowError("model2", f"must be another model than `model1`, but both are {show(models[0])}")
     return JudgedPair(
         CRITERIA[row["criteria"]],
         row["question"],
-        (row["model1"], row["model2"]),
+        models,
         (row["answer1"], row["answer2"]),
         *_read_judgments(row),
     )

@@ -15,6 +15,7 @@ from sacpo_exp.judging.replies import BadBodyError
 UNREACHABLE: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 #: Codes by which a provider's filter declines a prompt: OpenAI's, and Azure's.
 FILTERED: Final = ("content_filter", "content_policy_violation", "invalid_prompt")
+REDIRECTS: Final = range(300, 400)
 #: Seconds before the second attempt at most; doubled with each further one up to the longest.
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 #: A server that asks to wait longer than this is not waited for.
@@ -70,10 +71,12 @@ def explain(error: Exception, has_answered: bool) -> Problem:
 
 def _explain_status(error: Any, has_answered: bool) -> Problem:
     status, message = error.status_code, f"HTTP {error.status_code}: {_message(error)}"
+    if status in REDIRECTS:
+        message = f"HTTP {status} to {error.response.headers.get('location', 'nowhere')[:200]}"
     wait = read_retry_after(error.response.headers.get("retry-after"))
     fault = Fault.rejected
     # Once answers have come, address and key are right: what is denied or not found then is so for one request.
-    is_stopping = status in (403, 404, 405) and not has_answered
+    is_stopping = status in (403, 404, 405, *REDIRECTS) and not has_answered
     if status == 401 or is_stopping or error.code == "insufficient_quota":
         fault = Fault.fatal
     elif wait is not None and wait > LONGEST_RETRY_AFTER:

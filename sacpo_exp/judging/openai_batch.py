@@ -11,10 +11,10 @@ from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.judging.batch_files import ENDPOINT, read_lines, split, write_line
 from sacpo_exp.judging.costs import Budget, describe_estimate, estimate
-from sacpo_exp.judging.credentials import find_base_url, find_key, redact
+from sacpo_exp.judging.credentials import find_base_url, find_key, mask, redact
 from sacpo_exp.judging.faults import explain
 from sacpo_exp.judging.openai_judge import blame
-from sacpo_exp.judging.replies import now
+from sacpo_exp.judging.replies import BadBodyError, now
 from sacpo_exp.ledger import Answer, Ledger, Question
 
 if TYPE_CHECKING:
@@ -42,15 +42,19 @@ def ask_batch(todo: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger
     """
     import openai
 
-    url = find_base_url(judge)
-    key = find_key(url)
-    with openai.OpenAI(api_key=key, base_url=url, timeout=judge.timeout) as client:
+    from sacpo_exp.judging.connecting import connection_settings, limit_file
+
+    url, key = find_base_url(judge), find_key(judge)
+    http = openai.DefaultHttpxClient(**connection_settings(url, limit_file))
+    with openai.OpenAI(api_key=key, base_url=url, timeout=judge.timeout, http_client=http) as client:
         try:
             return _Batches(client, judge, ledger, key).ask(todo)
         except openai.APIError as error:
             raise blame(explain(error, has_answered=False), judge, url, key) from error
-        except json.JSONDecodeError as error:
-            raise JudgeError(f"the judge at {url} sent something unreadable about its batches ({error}).") from error
+        except (json.JSONDecodeError, BadBodyError) as error:
+            raise JudgeError(
+                f"the judge at {url} sent something unreadable about its batches ({redact(str(error), key)})."
+            ) from error
 
 
 class _Batches:
@@ -87,7 +91,7 @@ class _Batches:
             batch = self._retrieve(batch_id)
             if batch is not None and batch.status in WAITING:
                 waiting.update(keys)
-                _announce(batch)
+                _announce(batch, self._key)
                 continue
             self._seen.add(batch_id)
             if batch is None:
@@ -109,8 +113,9 @@ class _Batches:
         return self._check(batch, "id", "status")
 
     def _check(self, sent: Sent, *names: str) -> Sent:
-        """What the server sent, if it has these fields: the client passes on anything."""
-        if any(getattr(sent, name, None) is None for name in names):
+        """What the server sent, if it has these fields and they can be told: the client passes on anything."""
+        values = [getattr(sent, name, None) for name in names]
+        if any(value is None or (isinstance(value, str) and value != redact(value, self._key)) for value in values):
             raise JudgeError(f"the judge at {self._url} sent something unreadable about its batches.")
         return sent
 
@@ -124,7 +129,7 @@ class _Batches:
         is_left = False  # an answer to another command, which knows the question
         for key, answer in self._read(batch, questions):
             if key in open_ and answer is not None:
-                self._ledger.record(questions[key], answer)
+                self._ledger.record(questions[key], mask(answer, self._key))
                 recorded.add(key)
                 open_.discard(key)
             is_left |= key in open_ and key not in questions
@@ -185,7 +190,7 @@ class _Batches:
         for batch in page.data:
             is_ours = (batch.metadata or {}).get(MARK) == mark and batch.id not in self._seen
             if is_ours and batch.status in (*WAITING, "completed") and _submitted(batch) > latest:
-                return batch
+                return self._check(batch, "id", "status")
         return None
 
 
@@ -202,7 +207,7 @@ def _moment(text: str) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _announce(batch: "Batch") -> None:
+def _announce(batch: "Batch", key: str) -> None:
     counts = batch.request_counts
     state = f"{counts.completed} of {counts.total} done" if counts else batch.status
-    log.info("waiting  for %s: %s", batch.id, state)
+    log.info("waiting  for %s: %s", batch.id, redact(state, key))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError, SacpoError
 from sacpo_exp.judging.costs import Budget, describe_estimate, dollars, estimate, require_price
-from sacpo_exp.judging.credentials import KEY, find_base_url, find_key, redact
-from sacpo_exp.judging.faults import Fault, Problem, choose_wait, explain
+from sacpo_exp.judging.credentials import KEY, find_base_url, find_key, mask, redact
+from sacpo_exp.judging.faults import REDIRECTS, Fault, Problem, choose_wait, explain
 from sacpo_exp.judging.replies import make_body, now, read_body
 from sacpo_exp.judging.sharing import Queue, select_open
 from sacpo_exp.ledger import Answer, Ledger, Question, State
@@ -51,12 +51,14 @@ def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger)
 
 
 async def _ask_all(todo: list[Question], known: Mapping[str, Answer], judge: OpenAIJudgeConfig, ledger: Ledger) -> None:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     from tqdm import tqdm
 
-    url = find_base_url(judge)
-    key = find_key(url)
-    async with AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=judge.timeout) as client:
+    from sacpo_exp.judging.connecting import connection_settings, limit_answer
+
+    url, key = find_base_url(judge), find_key(judge)
+    http = DefaultAsyncHttpxClient(**connection_settings(url, limit_answer))
+    async with AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=judge.timeout, http_client=http) as client:
         with tqdm(total=len(todo), desc=f"judge: {judge.model}", unit="judgment") as bar:
             asker = Asker(judge, ledger, client, key, bar)
             await asker.run(todo, known)
@@ -100,7 +102,7 @@ class Asker:
         try:
             while question := await self._queue.take():
                 if answer := await self._answer(question):
-                    self._ledger.record(question, answer)
+                    self._ledger.record(question, mask(answer, self._key))
                     self._queue.done(question)
                     self._count(question, answer)
         except SacpoError as error:
@@ -201,7 +203,13 @@ def blame(problem: Problem, judge: OpenAIJudgeConfig, url: str, key: str) -> Sac
     said = redact(problem.message, key)
     url = url.rstrip("/")
     if problem.status in (401, 403):
-        return ConfigError(f"the judge at {url} does not accept the key ({said}). Try: export {KEY}=...")
+        names = f" judge.api_key_env={KEY}" if judge.api_key_env is None else ""
+        hint = f"Try: export {judge.api_key_env or KEY}=...{names}"
+        return ConfigError(f"the judge at {url} does not accept the key ({said}). {hint}")
+    if problem.status in REDIRECTS:
+        return ConfigError(
+            f"`judge.base_url` must be where a server answers, but at {url} there is a redirect ({said})."
+        )
     if problem.status in (404, 405):
         return ConfigError(
             f"`judge.base_url` {url} or `judge.model` {judge.model} is not there ({said}). "

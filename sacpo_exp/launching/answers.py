@@ -4,7 +4,6 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 from sacpo_exp.generation import vllm_engine
-from sacpo_exp.generation.engine import JOURNAL, Response, draw_seed, encode, finish
+from sacpo_exp.generation.engine import Response, draw_seed, encode, finish
 from sacpo_exp.generation.jobs import ANSWERS, GenerationJob, answer, read_answers
 from sacpo_exp.generation.sharding import shard
 from sacpo_exp.launching.devices import LOOPBACK
@@ -63,7 +62,7 @@ def answer_all(
     """Responses to the job's prompts, in their order.
 
     Args:
-        folder: what a killed run leaves there the next one goes on from; empty again at the end.
+        folder: for this job alone; what a run leaves there the next one goes on from.
         logs: folder for what processes print, where there are any.
 
     Raises:
@@ -75,9 +74,7 @@ def answer_all(
     if generation.engine == Engine.vllm:
         return _answer_by_vllm(job, generation, hardware, folder, logs)
     shards = shard([len(prompt) for prompt in job.prompts], processes)
-    responses = answer(job, folder) if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
-    _clear(folder)
-    return responses
+    return answer(job, folder) if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
 
 
 def _answer_in_group(
@@ -140,8 +137,6 @@ def _answer_by_vllm(
     if any(codes):
         raise _explain([member], codes, logs, job.title)
     tokens = json.loads((folder / vllm_engine.TOKENS).read_text("utf-8"))
-    for name in (vllm_engine.REQUEST, vllm_engine.TOKENS):
-        (folder / name).unlink()
     finished = [finish(tokenizer, Response(index, []), ids, decoding) for index, ids in enumerate(tokens)]
     return [Response(**(vars(one) | {"finish_reason": one.finish_reason or "length"})) for one in finished]
 
@@ -169,10 +164,3 @@ def _explain(members: Sequence[Member], codes: Sequence[int], logs: Path, what: 
     )
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return LaunchError(f"{what}: a process {how}. Its log: {os.path.relpath(member.output)}")
-
-
-def _clear(folder: Path) -> None:
-    """Remove what earlier runs, with as many or another number of processes, left to go on from."""
-    (folder / JOURNAL).unlink(missing_ok=True)
-    for path in folder.glob("shard-*-of-*"):
-        shutil.rmtree(path)

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from sacpo_exp.launching.settings import (
 )
 from sacpo_exp.launching.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile, catching_stops
-from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, find_checkpoint
+from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, discard_checkpoints, find_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def choose_checkpoint(job: StageJob) -> str | None:
         reshard(checkpoint)
         return str(checkpoint)
     log.warning("restarts the %s stage: its checkpoint is of %s, which %s can't read", job.name, earlier, layout)
-    shutil.rmtree(folder / CHECKPOINTS)
+    discard_checkpoints(folder / CHECKPOINTS)
     return None
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 INTERVAL = 0.1
 #: Seconds that processes get to end by themselves after one of them has failed.
 PATIENCE = 5.0
+#: Names the process that supervises, for those that it does not start itself.
+SUPERVISOR = "SACPO_SUPERVISOR"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -75,12 +78,12 @@ def _start(member: Member) -> "subprocess.Popen[bytes]":
     with member.output.open("ab") as output:
         return subprocess.Popen(
             member.command,
-            env=dict(member.environment),
+            env={**member.environment, SUPERVISOR: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # or Ctrl-C would reach it before this process has said what to do
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
 
 
@@ -99,19 +102,35 @@ def end_tree(process: "subprocess.Popen[bytes]") -> None:
             member.kill()
         except psutil.NoSuchProcess:
             continue
+    process.wait()  # first: what it leaves may become children of this process, which then waits for them itself
     psutil.wait_procs(members, timeout=PATIENCE)
-    process.wait()
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies, however it dies; on Linux only."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, which started it, dies, however it dies; on Linux only.
+
+    End this process if `parent` has died already, whoever adopts orphans: process 1 may be the parent itself.
+    """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
-def has_parent() -> bool:
-    """False for a process whose starter died before `die_with_parent` was called."""
-    return os.getppid() != 1
+def die_with_launcher() -> bool:
+    """Do as `die_with_parent` where a launcher stands between this process and the one that supervises.
+
+    Returns:
+        Whether the parent is such a launcher; it is not if the launcher died before, or if nobody supervises.
+    """
+    import psutil
+
+    launcher = os.getppid()
+    die_with_parent(launcher)
+    try:
+        return str(psutil.Process(launcher).ppid()) == os.environ.get(SUPERVISOR)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Echo:

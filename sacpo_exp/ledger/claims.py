@@ -28,7 +28,7 @@ class Claims:
 
     def take(self, database: sqlite3.Connection, keys: Sequence[str]) -> set[str]:
         """Those of `keys` that no other living owner has; they are this owner's from now on."""
-        self._sign_in(database)
+        self._sign_in()
         owners: dict[str, list[str]] = {}
         for part in chunks(keys):
             found = database.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks(part)})", part)
@@ -47,14 +47,16 @@ class Claims:
         database.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
 
     def sign_out(self, database: sqlite3.Connection) -> None:
-        """Release everything; nothing is to be claimed after it."""
+        """Release everything, and clear away the dead; nothing is to be claimed after it."""
         database.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
         self._path(self._owner).unlink(missing_ok=True)
+        for owner in self._owners():
+            self._bury_if_dead(database, owner)
 
     @property
-    def has_signed_in(self) -> bool:
-        """Whether anything was ever claimed."""
-        return self._lock is not None
+    def has_to_sign_out(self) -> bool:
+        """Whether anything was ever claimed: here, or by somebody who may have died since."""
+        return self._lock is not None or bool(self._owners())
 
     def die(self) -> None:
         """Free the lock, so that whatever is still claimed here is anybody's."""
@@ -62,13 +64,11 @@ class Claims:
             self._lock.release()
             self._lock = None
 
-    def _sign_in(self, database: sqlite3.Connection) -> None:
-        """Lock this owner's file, and clear away those of the dead, at the first claim."""
+    def _sign_in(self) -> None:
+        """Lock this owner's file, at the first claim."""
         if self._lock is not None:
             return
         self._folder.mkdir(exist_ok=True)
-        for path in self._folder.glob("owner-*.lock"):
-            self._bury_if_dead(database, path.stem.removeprefix("owner-"))
         # Not of the thread that opened it: a ledger may be closed by another one.
         self._lock = FileLock(self._path(self._owner), thread_local=False)
         self._lock.acquire()
@@ -88,6 +88,9 @@ class Claims:
                 return False
         except Timeout:
             return True
+
+    def _owners(self) -> list[str]:
+        return [path.stem.removeprefix("owner-") for path in self._folder.glob("owner-*.lock")]
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"owner-{owner}.lock"

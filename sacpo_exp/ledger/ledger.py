@@ -10,6 +10,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any
 
+from sacpo_exp.config.store import Journal
 from sacpo_exp.errors import LedgerError
 from sacpo_exp.ledger import batches
 from sacpo_exp.ledger.claims import Claims
@@ -32,14 +33,15 @@ class Ledger:
 
     Args:
         path: of the file; made if it is missing.
+        journal: as `ledger.journal` has it.
 
     Raises:
         LedgerError: here and by every method: the file is damaged or can't be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, journal: Journal | None = None) -> None:
         self.path = path
-        self._database = open_database(path)
+        self._database = open_database(path, journal)
         self._claims = Claims(lock_folder(path))
         self._guard = RLock()
         self._is_open = True
@@ -58,7 +60,7 @@ class Ledger:
             if not self._is_open:
                 return
             self._is_open = False
-            if self._claims.has_signed_in:
+            if self._claims.has_to_sign_out:
                 # Claims that can't be taken back are free all the same, once their owner is no longer alive.
                 with suppress(LedgerError), self._writing() as database:
                     self._claims.sign_out(database)

@@ -1,18 +1,22 @@
 """The ledger's file: its tables, how it is opened, and what a user is told when it fails."""
 
 import errno
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
+from sacpo_exp.config.store import Journal
 from sacpo_exp.errors import LedgerError
 
 #: Raised with every change of the tables; stands in the file as `PRAGMA user_version`.
 VERSION = 1
 PATIENCE = 60  # seconds that one process waits for another to finish writing
+#: File systems of several machines, where SQLite's write-ahead log, which is shared memory, damages the file.
+SHARED = re.compile(r"nfs\d?|lustre|gpfs|beegfs\w*|ceph|cifs|smb\w*|afs|9p|fuse\..+")
 
 _TABLES = """
 CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, content BLOB NOT NULL);
@@ -42,8 +46,11 @@ def lock_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.locks")
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, journal: Journal | None = None) -> sqlite3.Connection:
     """A connection that commits every statement outside of a transaction; the tables are made where they are missing.
+
+    Args:
+        journal: of SQLite; None: `delete` on a file system that machines share, elsewhere what the file has, or `wal`.
 
     Raises:
         LedgerError: the file is damaged, is something else, was written by a newer version, or can't be written.
@@ -52,9 +59,13 @@ def open_database(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
+        if journal is None and is_shared(path):
+            journal = Journal.delete
         try:
             if _read_version(connection) == 0:
-                _make_tables(connection, path)
+                _make_tables(connection, path, journal or Journal.wal)
+            elif journal is not None and connection.execute("PRAGMA journal_mode").fetchone()[0] != journal.value:
+                _set_journal(connection, path, journal)
             _check_version(connection, path)
             # Not synced at each commit: a killed process loses nothing by it, and after a power cut the file is whole
             # and at most the last judgments are asked again.
@@ -65,16 +76,43 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
-    lock_folder(path).mkdir(exist_ok=True)
-    # SQLite does not wait for its turn when two processes switch a new file to WAL.
-    with FileLock(lock_folder(path) / "opening.lock"):
+def _make_tables(connection: sqlite3.Connection, path: Path, journal: Journal) -> None:
+    with _opening(path):
         if _read_version(connection) > 0:
             return
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise LedgerError(f"{path} is a database of something else. Try: paths.outputs=DIR with another folder.")
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA journal_mode = {journal.value}")
         connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+def _set_journal(connection: sqlite3.Connection, path: Path, journal: Journal) -> None:
+    with _opening(path):
+        connection.execute(f"PRAGMA journal_mode = {journal.value}")
+
+
+def _opening(path: Path) -> BaseFileLock:
+    """SQLite does not wait for its turn when two processes switch a file's journal."""
+    lock_folder(path).mkdir(exist_ok=True)
+    return FileLock(lock_folder(path) / "opening.lock")
+
+
+def is_shared(path: Path) -> bool:
+    """Whether a file lies on a file system that several machines may use at once."""
+    import psutil
+
+    mounts = [(mount.mountpoint, mount.fstype) for mount in psutil.disk_partitions(all=True)]
+    return SHARED.fullmatch(find_file_system(path.resolve(), mounts)) is not None
+
+
+def find_file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str:
+    """Type of the file system that `path` lies on, out of (folder, type) in order of mounting."""
+    found = [
+        (len(Path(folder).parts), number, kind)
+        for number, (folder, kind) in enumerate(mounts)
+        if path.is_relative_to(folder)
+    ]
+    return max(found)[2] if found else ""
 
 
 def _read_version(connection: sqlite3.Connection) -> int:

@@ -1,14 +1,22 @@
 """Load policies and tokenizers from a folder or the hub, the same way for training, generation and judging."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.store import content_hash
+from sacpo_exp.store.manifest import hash_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: Names by which transformers finds weights in a folder.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+#: Files of model folders that are never read: pickles, then weights for other libraries, and texts.
+UNREAD_SUFFIXES = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".md")
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,11 @@ class Location:
         """Keyword arguments of `from_pretrained`."""
         return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
 
+    @property
+    def use_safetensors(self) -> bool | None:
+        """True for a folder, which may come from anywhere: its pickles are not opened, and not in its hash."""
+        return True if Path(self.path).is_dir() else None
+
 
 def external_location(model: ModelConfig) -> Location | None:
     """Where a model lies that is used in place, or None for one that is first written into the store."""
@@ -30,6 +43,35 @@ def external_location(model: ModelConfig) -> Location | None:
         path = str(Path(model.path or "").expanduser()) if model.source == ModelSource.path else model.path or ""
         return Location(path, model.revision, model.trust_remote_code)
     return None
+
+
+def hash_model(path: str) -> str:
+    """Hash of every file of a model folder that may be read.
+
+    Raises:
+        ConfigError: there are no weights in safetensors, or they belong to a model elsewhere.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        raise ConfigError(f"{path} holds an adapter, and its model lies elsewhere. Try: merge it into its model first")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in UNREAD_SUFFIXES[:3])
+        found = f"only {pickles[0]}, and pickles are not opened" if pickles else "none"
+        raise ConfigError(
+            f"{path} must hold weights in safetensors ({WEIGHTS[0]}), but has {found}. "
+            "Try: load it with transformers where you trust it, and save it with save_pretrained"
+        )
+    files = [*folder.iterdir(), *(folder / "additional_chat_templates").glob("*"), *folder.rglob("*/*.py")]
+    stats = {file: file.stat() for file in files if file.is_file() and file.suffix not in UNREAD_SUFFIXES}
+    return _hash_files(
+        folder, tuple((file, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file, s in sorted(stats.items()))
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_files(folder: Path, files: tuple[tuple[Path, int, int, int, int], ...]) -> str:
+    """Hash of names and contents; nothing is read twice while no file is touched."""
+    return content_hash({file.relative_to(folder).as_posix(): hash_file(file) for file, *_ in files})
 
 
 def load_policy(location: Location, dtype: str, device: str = "cpu", attention: str | None = None) -> "PreTrainedModel":
@@ -44,7 +86,9 @@ def load_policy(location: Location, dtype: str, device: str = "cpu", attention: 
     quiet_transformers()
     arguments = location.arguments() | ({"attn_implementation": attention} if attention else {})
     try:
-        policy = AutoModelForCausalLM.from_pretrained(location.path, dtype=getattr(torch, dtype), **arguments)
+        policy = AutoModelForCausalLM.from_pretrained(
+            location.path, dtype=getattr(torch, dtype), use_safetensors=location.use_safetensors, **arguments
+        )
     except OSError as error:
         raise explain_unreachable(location, error) from error
     return policy.to(device).eval()
@@ -58,6 +102,7 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
     Raises:
         ConfigError: there is no tokenizer, or no chat template.
     """
+    from jinja2 import TemplateError
     from transformers import AutoTokenizer
 
     try:
@@ -71,6 +116,11 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
         tokenizer.chat_template = chat_template
     if tokenizer.chat_template is None:
         raise ConfigError(f"{location.path} has no chat template. Give one: `{key}.chat_template=...`")
+    try:
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        tokenizer.apply_chat_template(said, tokenize=False)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise ConfigError(f"`{key}.chat_template` can't be applied: {error}. Try: another template") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"

@@ -1,6 +1,5 @@
 """Load models that give a dialogue one number: sequence classification models, and Safe RLHF's score models."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.judges import HeadForm
@@ -35,8 +34,7 @@ def load_reward_model(form: HeadForm, location: Location, dtype: str, device: st
             location.path,
             config=config,
             dtype=getattr(torch, dtype),
-            # A folder may come from anywhere: its pickles are not opened.
-            use_safetensors=True if Path(location.path).is_dir() else None,
+            use_safetensors=location.use_safetensors,
             output_loading_info=True,
             **location.arguments(),
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.composing import compose_groups, set_values
 from sacpo_exp.config.oracle import OracleConfig, Order, list_overrides
 from sacpo_exp.config.schema import Criterion, LossName, RunConfig
@@ -97,9 +98,10 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
         places = [data.preferences(trial.loss, criterion, count, part) for count, part in counts]
         values |= _dataset_values(f"{key}.dataset", criterion, places)
         batch = composed.stages[name].global_batch_size
-        values[f"{key}.num_train_epochs"] = max(1.0, config.updates * batch / trial.pairs)
+        values[f"{key}.num_train_epochs"] = max(1.0, config.updates / max(1, trial.pairs // batch))
     run = replace(set_values(composed, values), tracker=config.tracker)
-    if problems := find_run_problems(run, shared):
+    outside = find_bound_problems(run, RunConfig)
+    if problems := outside + find_run_problems(run, shared):
         raise ConfigError(problems)
     return run
 

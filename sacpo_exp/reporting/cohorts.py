@@ -12,10 +12,10 @@ from sacpo_exp.reporting.groups import Evaluation, Group, arrange_policies
 from sacpo_exp.reporting.pairs import Pair, find_order_pairs, find_ratio_pairs
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings
 from sacpo_exp.reporting.seed_means import average_seeds
+from sacpo_exp.scoring.intervals import DIFFERENCE
 from sacpo_exp.scoring.seeds import SeedEstimate, align_seeds, estimate_over_seeds
 from sacpo_exp.scoring.win_rate import has_too_few, verdicts_by_prompt, withhold
 
-DIFFERENCE: Final = (-1.0, 1.0)
 #: What a pair of policies is about, with how it is found.
 COMPARISONS: Final[Mapping[str, Callable[[Sequence[Policy]], list[Pair]]]] = {
     "order": find_order_pairs,

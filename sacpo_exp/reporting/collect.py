@@ -11,7 +11,7 @@ from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.reporting.choices import SHARED, collect_choices
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
 from sacpo_exp.scoring.win_rate import Record
-from sacpo_exp.store import Manifest, Store
+from sacpo_exp.store import Manifest, Store, hash_of
 from sacpo_exp.store.identity import SCHEMA_VERSION
 
 Entry = tuple[Path, Manifest]
@@ -76,8 +76,11 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
     """One match, with the newest of the `divergences` that is about its policy."""
     folder, manifest = entry
-    ids = [manifest.labels[key] for key in ("policy_id", "baseline_id")]
-    fitting = [other for other in divergences if [other[1].labels[key] for key in ("policy_id", "baseline_id")] == ids]
+
+    def find_pair(labels: Mapping[str, Any]) -> list[str]:
+        return [hash_of(labels[key]) for key in ("policy_id", "baseline_id")]
+
+    fitting = [other for other in divergences if find_pair(other[1].labels) == find_pair(manifest.labels)]
     by_prompt: dict[str, list[float]] = defaultdict(list)
     if fitting:
         newest = max(fitting, key=lambda other: (other[1].created, other[1].id))

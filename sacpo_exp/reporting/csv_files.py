@@ -16,6 +16,7 @@ from sacpo_exp.scoring.intervals import Estimate
 
 Row = TypeVar("Row", PolicyScores, Difference, LengthScores)
 Cell = str | float | int | None
+FORMULA = ("=", "+", "-", "@")
 COLUMNS = ("family", "order", "objective", "model", "dataset", "seed", "beta", "beta_first", "merge_ratio")
 
 
@@ -99,9 +100,10 @@ def ratings_as_csv(ratings: Mapping[str, GroupRatings]) -> str:
     for criterion, rating in ratings.items():
         for row in rating.rows:
             tally = (row.tally.wins, row.tally.ties, row.tally.losses)
-            rows.append([criterion, rating.method.value, row.title, *_cells(row.elo), row.plain_error, *tally])
-    counts = ["wins", "ties", "losses"]
-    return write_rows(["criterion", "method", "policy", *_names("rating"), "plain_standard_error", *counts], rows)
+            uncertain = (row.plain_error, row.spread)
+            rows.append([criterion, rating.method.value, row.title, *_cells(row.elo), *uncertain, *tally])
+    names = ["plain_standard_error", "spread", "wins", "ties", "losses"]
+    return write_rows(["criterion", "method", "policy", *_names("rating"), *names], rows)
 
 
 def comparison_as_csv(comparison: Comparison) -> str:
@@ -158,10 +160,19 @@ def write_columns(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cel
 
 
 def write_rows(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Names, then rows; NaN and None leave a cell empty."""
+    """Names, then rows; NaN and None leave a cell empty.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for cells in rows:
-        writer.writerow([None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells])
+        writer.writerow(map(_write_cell, cells))
     return text.getvalue()
+
+
+def _write_cell(cell: Cell) -> Cell:
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.lstrip().startswith(FORMULA) else cell
+    return None if isinstance(cell, float) and math.isnan(cell) else cell

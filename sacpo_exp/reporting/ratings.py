@@ -16,12 +16,13 @@ from sacpo_exp.scoring.singles import list_singles
 
 @dataclass(frozen=True)
 class RatingRow:
-    """One policy: `elo` with the baseline at 1000, its interval only by Bradley–Terry; `plain_error` in points."""
+    """One policy: `elo` with the baseline at 1000, its interval and `plain_error` by Bradley–Terry, `spread` by Elo."""
 
     title: str
     elo: Estimate
-    plain_error: float
     tally: Tally
+    plain_error: float = math.nan
+    spread: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
         confidence=resampling.confidence,
     )
     rows = [
-        RatingRow(titles[rating.policy], rating.elo, SCALE * rating.coefficient.plain_error, rating.tally)
+        RatingRow(titles[rating.policy], rating.elo, rating.tally, plain_error=SCALE * rating.coefficient.plain_error)
         for rating in ratings.rated
     ]
     notes = [f"{titles[policy]}: not rated, {reason}." for policy, reason in ratings.unrated.items()]
@@ -68,11 +69,13 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
 def _rate_online(comparisons: Comparisons, baseline: str, titles: dict[str, str], seed: int) -> GroupRatings:
     ratings = rate_online(comparisons, baseline, seed=seed)
     rows = [
-        RatingRow(titles[rating.policy], Estimate(rating.elo, math.nan, math.nan, 1), math.nan, rating.tally)
+        RatingRow(
+            titles[rating.policy], Estimate(rating.elo, math.nan, math.nan, 1), rating.tally, spread=rating.spread
+        )
         for rating in ratings.rated
     ]
     notes = [f"{titles[policy]}: not rated, {reason}." for policy, reason in ratings.unrated.items()]
-    return GroupRatings(RatingMethod.elo_online, tuple(rows), (*notes, "It hangs on the order of the verdicts."))
+    return GroupRatings(RatingMethod.elo_online, tuple(rows), tuple(notes))
 
 
 def collect_comparisons(group: Group, criterion: Criterion) -> Comparisons:

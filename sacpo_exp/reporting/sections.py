@@ -13,6 +13,7 @@ from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number,
 from sacpo_exp.reporting.ratings import GroupRatings
 from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
+from sacpo_exp.scoring.elo import INITIAL, PASSES, TRIALS
 
 POLICY_HEADS = ("policy", "β", "q")
 
@@ -54,7 +55,7 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
         rows.append([*_policy_cells(row), *cells, "/".join(str(each.rate.n) for each in own), str(row.missing)])
     note = (
         f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval], SE: standard error.\n"
-        "Wilson's interval where all were won or lost; without width where every prompt was a tie. n: prompts of each."
+        "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. n: prompts of each."
     )
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "
@@ -124,19 +125,27 @@ def _differences(differences: Sequence[Difference], confidence: str) -> Section:
 
 
 def _ratings(criterion: str, ratings: GroupRatings, confidence: str) -> Section:
-    rows = [["policy", "rating", "plain ±", "matches won", "tied", "lost"]]
+    is_online = ratings.method == RatingMethod.elo_online
+    rows = [["policy", "rating", "spread ±" if is_online else "plain ±", "matches won", "tied", "lost"]]
     for row in ratings.rows:
         rating = format_number(row.elo.value, ".0f")
         if not math.isnan(row.elo.low):
             rating += f" [{row.elo.low:.0f}, {row.elo.high:.0f}]"
         counts = (row.tally.wins, row.tally.ties, row.tally.losses)
-        rows.append([row.title, rating, format_number(row.plain_error, ".0f"), *map(str, counts)])
-    note = "The baseline stands at 1000; 400 points are odds of 10 to 1."
-    if ratings.method == RatingMethod.bradley_terry:
-        note += f" [{confidence} interval, errors clustered by\nprompt]; plain ±: standard error as if all judgments "
-        note += "were independent."
-    names = {RatingMethod.bradley_terry: "Bradley–Terry", RatingMethod.elo_online: "online Elo"}
-    title = f"Ratings for {criterion} over all pairs, {names[ratings.method]}"
+        error = format_number(row.spread if is_online else row.plain_error, ".0f")
+        rows.append([row.title, rating, error, *map(str, counts)])
+    if is_online:
+        note = (
+            f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, scaled so that the baseline "
+            "stands at 1000; spread ±: standard\ndeviation between the trials, which is how much it hangs on the order "
+            "of the verdicts and no error of the rating."
+        )
+    else:
+        note = (
+            f"The baseline stands at 1000; 400 points are odds of 10 to 1. [{confidence} interval, errors clustered "
+            "by\nprompt]; plain ±: standard error as if all judgments were independent."
+        )
+    title = f"Ratings for {criterion} over all pairs, {'online Elo' if is_online else 'Bradley–Terry'}"
     return Section(title, rows, 1, "\n".join([note, *ratings.notes]))
 
 

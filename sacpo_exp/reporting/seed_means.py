@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.scores import CriterionScores, PolicyScores
-from sacpo_exp.scoring.intervals import Estimate, Resampling
+from sacpo_exp.reporting.scores import CriterionScores, PolicyScores, bound_rate
+from sacpo_exp.scoring.intervals import RATE, Bounds, Estimate, Resampling
 from sacpo_exp.scoring.seeds import SeedEstimate, align_seeds, estimate_over_seeds
 from sacpo_exp.scoring.win_rate import (
     acceptable_by_prompt,
@@ -17,10 +17,9 @@ from sacpo_exp.scoring.win_rate import (
     verdicts_by_prompt,
 )
 
-RATE: Final = (0.0, 1.0)
 Values = Callable[[Evaluation], dict[str, float]]
 #: Estimates of `PolicyScores`: values by prompt id, and what their mean can be.
-MEASURES: Final[Mapping[str, tuple[Values, tuple[float, float]]]] = {
+MEASURES: Final[Mapping[str, tuple[Values, Bounds]]] = {
     "refusals": (lambda policy: refusals_by_prompt(policy.records, "risky"), RATE),
     "over_refusals": (lambda policy: refusals_by_prompt(policy.records, "benign"), RATE),
     "judged_refusals": (lambda policy: judged_refusals_by_prompt(policy.records, "risky"), RATE),
@@ -48,7 +47,7 @@ def average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, resampling:
         shares = [
             (each.acceptable, acceptable_by_prompt(records, criterion) if has_zero else {}) for each, records in scores
         ]
-        found[name] = _average(rates, resampling, RATE)
+        found[name] = _average(rates, resampling, bound_rate(policy))
         found[acceptable_key(name)] = _average(shares, resampling, RATE)
         by_criterion[name] = CriterionScores(
             rate=_or_first(found[name], rates[0][0]),
@@ -74,7 +73,7 @@ def acceptable_key(criterion: str) -> str:
 
 
 def _average(
-    seeds: Sequence[tuple[Estimate, dict[str, float]]], resampling: Resampling, bounds: tuple[float, float]
+    seeds: Sequence[tuple[Estimate, dict[str, float]]], resampling: Resampling, bounds: Bounds
 ) -> SeedEstimate:
     known = [values for estimate, values in seeds if not math.isnan(estimate.value)]
     return estimate_over_seeds(align_seeds(known), resampling, bounds)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,16 @@ from sacpo_exp.config.schema import Interval
 
 Floats = NDArray[np.float64]
 Values = Sequence[float] | Floats
+Bounds = tuple[float, float]
+
+RATE: Final[Bounds] = (0.0, 1.0)
+DIFFERENCE: Final[Bounds] = (-1.0, 1.0)
 
 #: Numbers drawn at a time (8 MB), so that memory does not grow with the rounds.
 CHUNK = 2**20
+
+#: Values that differ by less are equal: verdicts are halves and thirds.
+ROUNDING: Final = 1e-12
 
 #: Up to so many differences other than 0 all 2^n signs are tried.
 MAX_ENUMERATED = 16
@@ -71,15 +79,26 @@ def bootstrap_mean(values: Values, resampling: Resampling) -> Estimate:
     return Estimate(mean, *bootstrap_interval(np.concatenate(resampled), mean, sample - mean, resampling), n)
 
 
-def bootstrap_rate(values: Values, resampling: Resampling) -> Estimate:
-    """As `bootstrap_mean`, for values in [0, 1]; where all are 0 or all are 1, without spread, Wilson's interval.
+def bootstrap_rate(values: Values, resampling: Resampling, bounds: Bounds = RATE) -> Estimate:
+    """As `bootstrap_mean`, for values within `bounds`; where all are equal, with the interval of `estimate_constant`.
 
     Two prompts that were both won do not make it certain that the next one is.
     """
     sample = np.asarray(values, dtype=np.float64)
-    if len(sample) and (np.all(sample == 0) or np.all(sample == 1)):
-        return wilson(float(sample.sum()), len(sample), resampling.confidence)
+    if len(sample) and np.ptp(sample) < ROUNDING:
+        return estimate_constant(float(sample[0]), len(sample), resampling.confidence, bounds)
     return bootstrap_mean(sample, resampling)
+
+
+def estimate_constant(value: float, n: int, confidence: float, bounds: Bounds) -> Estimate:
+    """The mean of values within `bounds` of which `n` were seen, all equal to `value`.
+
+    None of the n was another one, so by Wilson's limit at most a share of u = z²/(n + z²) is, and that share may lie at
+    either bound. Of a rate at 0 or 1 that is Wilson's interval; without finite bounds there is none.
+    """
+    unseen = wilson(0, n, confidence).high
+    low, high = (value + unseen * (bound - value) for bound in bounds)
+    return Estimate(value, low, high, n) if math.isfinite(high - low) else Estimate(value, math.nan, math.nan, n)
 
 
 def bootstrap_interval(
@@ -106,7 +125,7 @@ def bootstrap_interval(
 
 
 def bootstrap_paired_difference(values: Values, reference: Values, resampling: Resampling) -> Estimate:
-    """Mean of `values` − `reference`, both of shape (prompts,) and in the same order; whole pairs are drawn.
+    """Mean of `values` − `reference`, rates of shape (prompts,) in the same order; whole pairs are drawn.
 
     Pairing takes out what the two have in common, that some prompts are easier than others.
 
@@ -115,7 +134,8 @@ def bootstrap_paired_difference(values: Values, reference: Values, resampling: R
     """
     if len(values) != len(reference):
         raise ValueError(f"paired values must have the same length, but have {len(values)} and {len(reference)}")
-    return bootstrap_mean(np.asarray(values, np.float64) - np.asarray(reference, np.float64), resampling)
+    differences = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
+    return bootstrap_rate(differences, resampling, DIFFERENCE)
 
 
 def paired_p_value(differences: Values, seed: int, rounds: int) -> float:

@@ -1,14 +1,19 @@
 """What single verdicts tell about the judge: whether it goes by the order, ties, wavers between repeats. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, bootstrap_mean, wilson
+from sacpo_exp.scoring.intervals import Bounds, Estimate, Floats, Resampling, bootstrap_rate, wilson
 
 Positions = NDArray[np.int64]
+
+#: What the deviation of outcomes between 0 and 1 can be: at most that of two that disagree.
+DEVIATION: Final[Bounds] = (0.0, math.sqrt(0.5))
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def measure_positions(
         half_flip_rate=_share(prompt[first], is_half, resampling),
         first_rate=_share(prompt[known], for_first[known], resampling),
         tie_rate=_share(prompt, outcome == 0.5, resampling),
-        repeat_deviation=bootstrap_mean(_average(prompt[asked], deviation), resampling),
+        repeat_deviation=bootstrap_rate(_average(prompt[asked], deviation), resampling, DEVIATION),
     )
 
 
@@ -96,7 +101,7 @@ def _share(prompt: Positions, values: NDArray[np.float64] | NDArray[np.bool_], r
     shares = _average(prompt, values)
     if np.isin(shares, (0, 1)).all():
         return wilson(int(shares.sum()), len(shares), resampling.confidence)
-    return bootstrap_mean(shares, resampling)
+    return bootstrap_rate(shares, resampling)
 
 
 def _average(prompt: Positions, values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:

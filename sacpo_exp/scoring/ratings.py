@@ -62,11 +62,11 @@ class Ratings:
 
 @dataclass(frozen=True)
 class OnlineRating:
-    """Online Elo of one policy, shifted so that the baseline stands at 1000.
+    """Online Elo of one policy, scaled so that the baseline stands at 1000.
 
     Attributes:
-        elo: mean over the sequences in which the verdicts were gone through.
-        spread: standard deviation between these sequences; NaN with one. It is no error of the rating.
+        elo: mean over the trials, each of which goes through the verdicts in an order of its own.
+        spread: standard deviation between the trials. It is no error of the rating.
     """
 
     policy: str

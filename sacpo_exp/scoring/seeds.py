@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo_exp.scoring.intervals import Estimate, Floats, Resampling, bootstrap_mean
+from sacpo_exp.scoring.intervals import (
+    ROUNDING,
+    Bounds,
+    Estimate,
+    Floats,
+    Resampling,
+    bootstrap_rate,
+    estimate_constant,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ def align_seeds(by_seed: Sequence[Mapping[str, float]]) -> Floats:
     return np.array(rows, np.float64).reshape(len(by_seed), len(prompts))
 
 
-def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: tuple[float, float]) -> SeedEstimate:
+def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: Bounds) -> SeedEstimate:
     """Mean of `values`, shape (seeds, prompts), NaN where missing, for seeds and prompts that were not tried.
 
     Seeds and prompts are crossed and both count as drawn at random. The squared error is s²_seeds/S + s²_prompts/P,
@@ -45,7 +53,8 @@ def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: tuple[fl
     all or by a deviation of 0.1; 93 % with 3 and 89 % with 2 that differ by 0.1, where percentiles of the pigeonhole
     bootstrap cover 88 and 82 %, since so few seeds drawn again show too little of their spread.
 
-    One seed alone gets the bootstrap over prompts. Without a second prompt there is no interval.
+    One seed alone gets the bootstrap over prompts. Where neither seeds nor prompts differ the interval is that of
+    `estimate_constant`. Without a second prompt there is none.
 
     Args:
         bounds: what the mean can be at all; the interval is cut there.
@@ -54,7 +63,7 @@ def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: tuple[fl
     seeds = len(values)
     if seeds < 2:
         known = values[~np.isnan(values)]
-        return SeedEstimate(bootstrap_mean(known, resampling), math.nan, seeds)
+        return SeedEstimate(bootstrap_rate(known, resampling, bounds), math.nan, seeds)
     values = values[:, ~np.isnan(values).all(axis=0)]
     prompts = values.shape[1]
     means = np.nanmean(values, axis=1)
@@ -64,6 +73,8 @@ def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: tuple[fl
     # What a seed adds is taken off first, or a prompt that a bad seed lacks would seem easier.
     by_prompt = np.nanmean(values - means[:, None], axis=0)
     terms = ((deviation**2 / seeds, seeds - 1), (float(by_prompt.var(ddof=1)) / prompts, prompts - 1))
+    if sum(variance for variance, _ in terms) < ROUNDING**2:
+        return SeedEstimate(estimate_constant(mean, prompts, resampling.confidence, bounds), deviation, seeds)
     half = _half_width(terms, resampling.confidence)
     low, high = (float(np.clip(end, *bounds)) for end in (mean - half, mean + half))
     return SeedEstimate(Estimate(mean, low, high, prompts), deviation, seeds)
@@ -74,7 +85,5 @@ def _half_width(terms: Sequence[tuple[float, int]], confidence: float) -> float:
     from scipy.stats import t
 
     squared = sum(variance for variance, _ in terms)
-    if squared == 0:
-        return 0.0
     freedom = squared**2 / sum(variance**2 / count for variance, count in terms)
     return float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(squared)

@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.scoring.intervals import Estimate, Resampling, bootstrap_paired_difference, bootstrap_rate, wilson
+from sacpo_exp.scoring.intervals import (
+    RATE,
+    Bounds,
+    Estimate,
+    Resampling,
+    bootstrap_paired_difference,
+    bootstrap_rate,
+    wilson,
+)
 
 Record = Mapping[str, Any]
 Kind = Literal["benign", "risky"]
@@ -40,13 +48,13 @@ def withhold(n: int) -> Estimate:
 
 
 def estimate_win_rate(
-    records: Sequence[Record], criterion: Criterion, resampling: Resampling, max_missing: float
+    records: Sequence[Record], criterion: Criterion, resampling: Resampling, max_missing: float, bounds: Bounds = RATE
 ) -> Estimate:
-    """Share of prompts won against the opponent, ties as half, in [0, 1]; withheld where too many are missing."""
+    """Share of prompts won against the opponent, ties as half, in `bounds`; withheld where too many are missing."""
     verdicts = verdicts_by_prompt(records, criterion)
     if has_too_few(records, criterion, max_missing):
         return withhold(len(verdicts))
-    return bootstrap_rate(list(verdicts.values()), resampling)
+    return bootstrap_rate(list(verdicts.values()), resampling, bounds)
 
 
 def pair_verdicts(

@@ -4,14 +4,17 @@ import argparse
 import json
 import logging
 import shutil
-import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
+
+from filelock import Timeout
 
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.sweeps import sweep_dir
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
-from sacpo_exp.store.manifest import Manifest
+from sacpo_exp.store.manifest import NAME, Manifest
 from sacpo_exp.store.mirror import Mirror, open_mirror
 from sacpo_exp.store.store import Store, find_damage
 from sacpo_exp.sweeping.status import format_sweep, newest_sweep, read_sweep
@@ -97,7 +100,7 @@ def verify(store: Store) -> None:
     """Check all files; name what differs."""
     damaged = 0
     for folder in store.folders():
-        problems = list(find_damage(folder))
+        problems = list(find_damage(folder, folder.name))
         damaged += bool(problems)
         state = "damaged" if problems else "ok"
         print(f"{state:<8} {folder.name}" + "".join(f"\n         {text}" for text in problems))
@@ -112,27 +115,40 @@ def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> No
     """Remove the named, the damaged, or the leftovers, after asking; never what another artifact descends from."""
     if only_damaged and ids:
         raise ConfigError("prune takes either ids or --damaged. Try: python -m sacpo_exp.store prune --damaged")
-    kept = {parent for _, manifest in store.manifests() for parent in manifest.parents}
+    is_wanted: Callable[[Path], bool] = Path.is_dir
     if only_damaged:
         # A damaged parent goes too: its children stay valid, and it is made again by the same recipe when needed.
-        folders = [folder for folder in store.folders() if any(True for _ in find_damage(folder))]
+        found, is_wanted = store.folders(), lambda folder: any(find_damage(folder, folder.name))
     elif ids:
-        entries = [find_artifact(store, wanted) for wanted in ids]
-        if parents := [manifest.id for _, manifest in entries if manifest.id in kept]:
+        found = [find_artifact(store, wanted)[0] for wanted in ids]
+        kept = {parent for _, manifest in store.manifests() for parent in manifest.parents}
+        if parents := [folder.name for folder in found if folder.name in kept]:
             raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
-        folders = [folder for folder, _ in entries]
     else:
-        folders = [partial for partial in store.partials() if not store.is_building(partial)]
-    if not folders:
-        print("nothing to remove")
-        return
-    print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in folders))
-    if not is_sure and not has_consent(f"Remove these {len(folders)}? [y/N] "):
-        print("nothing removed")
-        return
-    for folder in folders:
-        shutil.rmtree(folder)
-    print(f"removed {len(folders)}", file=sys.stdout)
+        found = store.partials()
+    with ExitStack() as held:  # so that what the question is about is not made or downloaded before the answer
+        folders = [folder for folder in found if hold(store, folder, is_wanted, held)]
+        if not folders:
+            print("nothing to remove")
+            return
+        print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in folders))
+        if not is_sure and not has_consent(f"Remove these {len(folders)}? [y/N] "):
+            print("nothing removed")
+            return
+        for folder in folders:
+            (folder / NAME).unlink(missing_ok=True)  # a kill from here on leaves no damaged artifact
+            shutil.rmtree(folder)
+    print(f"removed {len(folders)}")
+
+
+def hold(store: Store, folder: Path, is_wanted: Callable[[Path], bool], held: ExitStack) -> bool:
+    """Whether a folder is wanted and no other process works on it; its lock is added to those held then."""
+    with suppress(Timeout), ExitStack() as attempt:
+        attempt.enter_context(store.lock_of(folder).acquire(timeout=0))
+        if is_wanted(folder):
+            held.enter_context(attempt.pop_all())
+            return True
+    return False
 
 
 def push_artifacts(store: Store, ids: list[str], again: bool) -> None:
@@ -174,7 +190,11 @@ def has_consent(question: str) -> bool:
 
 def folder_size(folder: Path) -> int:
     """Bytes of all files below."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # by whoever works in it
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 if __name__ == "__main__":

@@ -2,18 +2,23 @@
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from types import UnionType
+from typing import Any, get_origin, get_type_hints
 
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store.identity import SCHEMA_VERSION, ArtifactSpec
+from sacpo_exp.store.durable import write_whole
+from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, content_hash, hash_of, is_id, recipe_hash
 
 NAME = "manifest.json"
+#: Key under which the file has the hash of all the rest; absent from manifests of older versions.
+DIGEST = "sha256"
+#: Folder of an unfinished artifact for what a killed build goes on from; no part of the artifact.
+SCRATCH = "checkpoints"
 #: Packages whose version can change a result.
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "mergekit", "scikit-learn", "numpy", "deepspeed")
 
@@ -45,18 +50,34 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes, place: str) -> "Manifest":
-        """Raises StoreError if the text of the manifest at `place` was damaged."""
+        """Raises StoreError if the text of the manifest at `place` was damaged, or is not of one of our artifacts."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise StoreError(f"{place} is missing or damaged ({type(error).__name__})") from error
+            content = json.loads(text)
+            problem = find_problem(content)
+        except (ValueError, RecursionError) as error:
+            problem = type(error).__name__
+        if problem:
+            raise StoreError(f"{place} is missing or damaged ({problem})")
+        content.pop(DIGEST, None)
+        return cls(**content)
 
     def write(self, folder: Path) -> None:
         """Write `folder/manifest.json` and make sure that it is on the disk."""
-        with (folder / NAME).open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
+        content = json.loads(json.dumps(asdict(self)))  # as it will be read
+        content[DIGEST] = content_hash(content)
+        write_whole(folder / NAME, json.dumps(content, indent=1, sort_keys=True))
+
+    def with_ids(self, ids: dict[str, str]) -> "Manifest":
+        """Return a copy in which parents and labels name other artifacts by these ids, a hash each; new ones are added.
+
+        Models outside of the store have no folder there that says how they are called.
+        """
+
+        def rename(artifact_id: str) -> str:
+            return ids.setdefault(hash_of(artifact_id), artifact_id)
+
+        named = {key: rename(value) for key, value in self.labels.items() if key.endswith("_id") and value}
+        return replace(self, parents=[rename(parent) for parent in self.parents], labels=self.labels | named)
 
     @property
     def size(self) -> int:
@@ -68,7 +89,9 @@ def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], cre
     """The manifest of the finished files in `folder`."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)} for path in paths
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)}
+        for path in paths
+        if not path.is_relative_to(folder / SCRATCH)
     }
     return Manifest(
         id=spec.id,
@@ -84,6 +107,48 @@ def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], cre
         commit=git_commit(),
         files=files,
     )
+
+
+def find_problem(content: Any) -> str | None:
+    """What is wrong with the content of a manifest: whatever passes may be used as paths and looked up by any key."""
+    hints = get_type_hints(Manifest).items()
+    types = {name: hint if isinstance(hint, UnionType) else get_origin(hint) or hint for name, hint in hints}
+    if not isinstance(content, dict) or content.keys() - {DIGEST} != types.keys():
+        return "not the fields of a manifest"
+    rest = {name: content[name] for name in types}
+    if DIGEST in content and content[DIGEST] != content_hash(rest):
+        return "changed since it was written"
+    if wrong := [name for name, kind in types.items() if not isinstance(rest[name], kind)]:
+        return f"a wrong value of {wrong[0]}"
+    if not all(isinstance(parent, str) for parent in rest["parents"]):
+        return "a wrong value of parents"
+    if not all(is_entry(name, entry, rest["files"]) for name, entry in rest["files"].items()):
+        return "a wrong value of files"
+    end = recipe_hash(rest["kind"], rest["recipe"], rest["parents"], rest["schema"])
+    if rest["kind"] not in KINDS or not is_id(rest["id"]) or not rest["id"].endswith(f"-{end}"):
+        return "its recipe is not that of its id"
+    return None
+
+
+def is_entry(name: str, entry: Any, files: dict[str, Any]) -> bool:
+    """Whether a name and its entry describe a file inside of the artifact, which is no folder of another one."""
+    path = PurePosixPath(name)
+    is_inside = path.as_posix() == name and path.name and not path.is_absolute() and ".." not in path.parts
+    is_folder = any(parent.as_posix() in files for parent in path.parents)
+    types = {key: type(value) for key, value in entry.items()} if isinstance(entry, dict) else {}
+    return bool(is_inside and not is_folder and name.isprintable()) and types == {"size": int, "sha256": str}
+
+
+def find_difference(path: Path, entry: dict[str, Any]) -> str | None:
+    """How a file differs from the one that a manifest's entry describes; None if it does not."""
+    try:
+        if (size := path.stat().st_size) != entry["size"]:
+            return f"has {size} bytes instead of {entry['size']}"
+        return None if hash_file(path) == entry["sha256"] else "has another content than was written"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
 
 
 def hash_file(path: Path) -> str:

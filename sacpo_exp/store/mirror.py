@@ -9,13 +9,12 @@ import functools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from sacpo_exp.config.store import check_mirror
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
-from sacpo_exp.store.identity import content_hash
-from sacpo_exp.store.manifest import NAME, Manifest, hash_file
+from sacpo_exp.store.identity import KINDS, content_hash, hash_of, is_id
+from sacpo_exp.store.manifest import NAME, Manifest, find_difference
 from sacpo_exp.store.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -41,6 +40,7 @@ class Mirror:
         self.url = remote.url
         self.is_down = False
         self._remote = remote
+        self._listed: dict[str, dict[str, str]] = {}  # by kind and hash
 
     def lose(self, error: MirrorError) -> None:
         """From now on it is out of reach, which is told in one line however many artifacts are made meanwhile."""
@@ -49,7 +49,7 @@ class Mirror:
         self.is_down = True
 
     def find(self, kind: str, artifact_id: str) -> Manifest | None:
-        """The manifest of an artifact that is there whole.
+        """The manifest of an artifact that is there whole, under this slug or another one.
 
         Raises:
             MirrorError: no answer.
@@ -57,13 +57,21 @@ class Mirror:
         """
         place = f"{kind}/{artifact_id}/{NAME}"
         text = self._remote.read(place)
+        if text is None and (other := self._find_namesake(kind, artifact_id)):
+            return self.find(kind, other)
         if text is None:
             return None
         manifest = Manifest.parse(text, f"{self.url}: {place}")
-        names = [PurePosixPath(name) for name in manifest.files]
-        if manifest.id != artifact_id or any(name.is_absolute() or ".." in name.parts for name in names):
+        if (manifest.kind, manifest.id) != (kind, artifact_id):
             raise StoreError(f"{self.url}: {place} is refused: it describes something else")
         return manifest
+
+    def _find_namesake(self, kind: str, artifact_id: str) -> str | None:
+        """The id under which the same artifact was there when this process first listed its kind."""
+        if kind not in self._listed:
+            self._listed[kind] = {hash_of(name): name for name in self._remote.names(kind)}
+        other = self._listed[kind].get(hash_of(artifact_id))
+        return other if other != artifact_id else None
 
     def fetch(self, kind: str, artifact_id: str, folder: Path) -> Manifest | None:
         """Download an artifact into `folder`, every file checked by its hash; None if the mirror has not got it.
@@ -83,13 +91,12 @@ class Mirror:
                 path.unlink()
         for name, entry in manifest.files.items():
             target = folder / name
-            if is_whole(target, entry):
+            if not find_difference(target, entry):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             is_there = self._remote.get(f"{files_folder(kind, manifest)}/{name}", target)
-            if not is_there or not is_whole(target, entry):
-                found = "has another content than was uploaded" if is_there else "is missing"
-                raise StoreError(f"{self.url}: {kind}/{artifact_id} is refused: {name} {found}")
+            if problem := find_difference(target, entry) if is_there else "is missing":
+                raise StoreError(f"{self.url}: {kind}/{artifact_id} is refused: {name} {problem}")
         manifest.write(folder)
         return manifest
 
@@ -110,27 +117,21 @@ class Mirror:
         there = {} if again else self._remote.sizes(place)
         sent = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry["size"]}
         for name, entry in sent.items():
-            if not is_whole(folder / name, entry):
-                raise StoreError(f"{folder} is damaged: {name}; it is not uploaded")
+            if problem := find_difference(folder / name, entry):
+                raise StoreError(f"{folder} is damaged: {name} {problem}; it is not uploaded")
             self._remote.put(folder / name, f"{place}/{name}")
         self._remote.put(folder / NAME, f"{kind}/{manifest.id}/{NAME}")
         return Upload(len(sent), sum(entry["size"] for entry in sent.values()), len(manifest.files) - len(sent))
 
     def list(self) -> Iterator[tuple[str, str]]:
-        """(kind, id) of what lies there, whole or not."""
-        for kind in self._remote.names():
-            for artifact_id in self._remote.names(kind):
-                yield kind, artifact_id
+        """(kind, id) of what lies there, whole or not; a name that is no id would be a path to somewhere else."""
+        for kind in sorted(KINDS):
+            yield from ((kind, name) for name in self._remote.names(kind) if is_id(name))
 
 
 def files_folder(kind: str, manifest: Manifest) -> str:
     """Where the mirror has an artifact's files."""
     return f"{kind}/{manifest.id}/files-{content_hash(manifest.files)[:16]}"
-
-
-def is_whole(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether a file is the one that a manifest's entry describes."""
-    return path.is_file() and path.stat().st_size == entry["size"] and hash_file(path) == entry["sha256"]
 
 
 @functools.cache

@@ -1,11 +1,11 @@
 """Locate, lock, write whole, verify, list and prune artifacts."""
 
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sacpo_exp.errors import MirrorError, StoreError
-from sacpo_exp.store.identity import ArtifactSpec
-from sacpo_exp.store.manifest import NAME, Manifest, hash_file, make_manifest
+from sacpo_exp.store.durable import sync, sync_tree
+from sacpo_exp.store.identity import KINDS, ArtifactSpec, hash_of
+from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, find_difference, make_manifest
 from sacpo_exp.store.mirror import Mirror
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,23 @@ class Store:
         self.root = root
         self.mirror = mirror
         self.made: set[str] = set()
+        self._verified: set[Path] = set()
         self._announced: set[str] = set()
         self._refused: set[str] = set()
         self._shared: set[str] = set()
 
     def path(self, spec: ArtifactSpec) -> Path:
-        """Where the artifact lies, or will lie."""
-        return self.root / spec.kind / spec.id
+        """Where the artifact lies, under whatever slug it was made, or will lie."""
+        return self._find(spec.kind, spec.id)
+
+    def _find(self, kind: str, artifact_id: str) -> Path:
+        """Folder of the artifact with this hash: finished, else unfinished, else where it will lie."""
+        folder, own = self.root / kind, hash_of(artifact_id)
+        if (folder / artifact_id / NAME).is_file():
+            return folder / artifact_id
+        found = [path.parent for path in folder.glob(f"*-{own}/{NAME}")]
+        found += [path.with_name(path.name.removesuffix(PARTIAL)) for path in folder.glob(f"*-{own}{PARTIAL}")]
+        return found[0] if found else folder / artifact_id
 
     def has(self, spec: ArtifactSpec) -> bool:
         """Whether the artifact is here; the mirror is not asked."""
@@ -70,7 +81,7 @@ class Store:
         return Manifest.read(self.path(spec))
 
     def open(self, spec: ArtifactSpec) -> Path:
-        """Path of a finished artifact whose files have been checked against their hashes; downloaded if need be."""
+        """Path of a finished artifact that has been checked; downloaded if need be."""
         if self.mirror is not None and not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not self.has(spec):
@@ -79,25 +90,34 @@ class Store:
         return self.path(spec)
 
     def check(self, folder: Path) -> None:
-        """Raises StoreError if a file of the finished artifact in `folder` differs from what was written."""
-        for problem in find_damage(folder):
+        """Raises StoreError if a file of the finished artifact in `folder` differs from what was written.
+
+        All of it is read, so this is done once per artifact, and not for what was made or downloaded just now.
+        """
+        if folder in self._verified and (folder / NAME).is_file():
+            return
+        for problem in find_damage(folder, folder.name if folder.parent.parent == self.root else None):
             raise StoreError(
                 f"{folder} is damaged: {problem}. Remove it and make it again: "
                 f"`python -m sacpo_exp.store prune --damaged --outputs {self.root.parent}`, then the same command."
             )
+        self._verified.add(folder)
 
     def get_or_build(self, spec: ArtifactSpec, build: Builder) -> Path:
-        """The artifact's path; `build(folder)` makes its files and returns its metrics if it is not there yet.
+        """The artifact's path, checked; `build(folder)` makes its files and returns its metrics if it is not there yet.
 
         Two processes that want the same artifact at the same moment: one builds, the other waits and reuses. What a
-        killed build left in its folder is handed to the next one, which may go on from it.
+        killed build left in `folder/checkpoints` is handed to the next one, which may go on from it; it is removed when
+        the artifact is whole. Other files that it left are removed before.
         """
         is_new = False
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not (self.has(spec) or self._find_in_mirror(spec)):
+                    spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # of a killed build's folder
                     self._build(spec, build)
                     is_new = True
+        self.check(self.path(spec))
         self._announce_reuse(spec)
         self.share(spec, is_new)
         return self.path(spec)
@@ -105,11 +125,16 @@ class Store:
     def _build(self, spec: ArtifactSpec, build: Builder) -> None:
         final = self.path(spec)
         partial = final.with_name(final.name + PARTIAL)
-        partial.mkdir(parents=True, exist_ok=True)
+        (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
         start, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        metrics = build(partial)
-        make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
+        if any(find_damage(partial)):  # else an earlier build was killed after its last file, the manifest
+            _remove(path for path in partial.iterdir() if path.name != SCRATCH)
+            metrics = build(partial)
+            sync_tree(partial)  # before the manifest, which says that everything is there
+            make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
+        _remove([partial / SCRATCH])
         _replace_folder(partial, final)
+        self._verified.add(final)
         self._announced.add(spec.id)
         self.made.add(spec.id)
         log.info("finished %s in %.0f s", final, time.monotonic() - start)
@@ -123,10 +148,10 @@ class Store:
         """
         if self.mirror is None or self.mirror.is_down:
             return False
-        start, final = time.monotonic(), self.root / kind / artifact_id
+        start = time.monotonic()
         folder = self.root / FETCHED / kind / artifact_id
         try:
-            if self.mirror.fetch(kind, artifact_id, folder) is None:
+            if (manifest := self.mirror.fetch(kind, artifact_id, folder)) is None:
                 return False
         except MirrorError:
             raise
@@ -134,9 +159,12 @@ class Store:
             self._refused.add(artifact_id)
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        final = self.root / kind / manifest.id
         final.parent.mkdir(parents=True, exist_ok=True)
-        _replace_folder(folder, final)
+        sync_tree(folder)
         shutil.rmtree(final.with_name(final.name + PARTIAL), ignore_errors=True)  # no one will finish it now
+        _replace_folder(folder, final)
+        self._verified.add(final)
         self._announced.add(artifact_id)
         self._shared.add(artifact_id)
         log.info("fetched  %s in %.0f s", final, time.monotonic() - start)
@@ -149,7 +177,7 @@ class Store:
             MirrorError, StoreError: as `fetch`.
         """
         with self._locked(kind, artifact_id):
-            if (self.root / kind / artifact_id / NAME).is_file():
+            if (self._find(kind, artifact_id) / NAME).is_file():
                 return "is here"
             return "fetched" if self.fetch(kind, artifact_id) else "unfinished"
 
@@ -209,14 +237,20 @@ class Store:
             log.warning("mirror   %s", error)
 
     def folders(self) -> list[Path]:
-        """Folders of all finished artifacts, by kind and id."""
-        return sorted(path.parent for path in self.root.glob(f"*/*/{NAME}") if path.parent.suffix != PARTIAL)
+        """Folders of all finished artifacts, by kind and id; damaged ones too, and those that have no manifest."""
+        found = [path for kind in KINDS for path in self.root.glob(f"{kind}/*")]
+        return sorted(path for path in found if path.suffix != PARTIAL and path.is_dir())
 
     def manifests(self) -> Iterator[tuple[Path, Manifest]]:
-        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over."""
-        for folder in self.folders():
+        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over.
+
+        Other artifacts are named in them by the ids that they have here, whatever their slugs were at the time.
+        """
+        folders = self.folders()
+        ids = {hash_of(folder.name): folder.name for folder in reversed(folders)}
+        for folder in folders:
             try:
-                yield folder, Manifest.read(folder)
+                yield folder, Manifest.read(folder).with_ids(ids)
             except StoreError as error:
                 log.warning("%s; see `python -m sacpo_exp.store verify`", error)
 
@@ -227,9 +261,8 @@ class Store:
 
     def is_building(self, partial: Path) -> bool:
         """Whether a living process holds the lock of this unfinished artifact."""
-        lock = self.lock(partial.parent.name, partial.name.removesuffix(PARTIAL))
         try:
-            with lock.acquire(timeout=0):
+            with self.lock_of(partial).acquire(timeout=0):
                 return False
         except Timeout:
             return True
@@ -247,7 +280,7 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting  for another process that makes %s", artifact_id)
+            log.info("waiting  for another process that makes or removes %s", artifact_id)
             lock.acquire()
         try:
             yield
@@ -255,38 +288,47 @@ class Store:
             lock.release()
 
     def lock(self, kind: str, artifact_id: str) -> FileLock:
-        """The lock under which an artifact is made, downloaded or uploaded."""
-        path = self.root / ".locks" / f"{kind}-{artifact_id}.lock"
+        """The lock under which an artifact is made, downloaded, removed or uploaded."""
+        path = self.root / ".locks" / f"{kind}-{hash_of(artifact_id)}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
+    def lock_of(self, folder: Path) -> FileLock:
+        """The lock of the finished or unfinished artifact in a folder of the store."""
+        return self.lock(folder.parent.name, folder.name.removesuffix(PARTIAL))
 
-def find_damage(folder: Path) -> Iterator[str]:
-    """What is wrong with the files of a finished artifact, one phrase each."""
+
+def find_damage(folder: Path, artifact_id: str | None = None) -> Iterator[str]:
+    """What is wrong with a finished artifact, which is to be the one of this id, one phrase each."""
     try:
-        files = Manifest.read(folder).files
-    except StoreError:
-        yield f"{NAME} is missing or can't be read"
+        manifest = Manifest.read(folder)
+    except StoreError as error:
+        yield str(error).removeprefix(f"{folder}/")
         return
-    for name, entry in files.items():
-        path = folder / name
-        if not path.is_file():
-            yield f"{name} is missing"
-        elif path.stat().st_size != entry["size"]:
-            yield f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
-        elif hash_file(path) != entry["sha256"]:
-            yield f"{name} has another content than was written"
+    if artifact_id not in (None, manifest.id):
+        yield f"{NAME} is that of {manifest.id}"
+    for name, entry in manifest.files.items():
+        if problem := find_difference(folder / name, entry):
+            yield f"{name} {problem}"
 
 
 def _replace_folder(partial: Path, final: Path) -> None:
-    """Rename, after the files are on the disk, so that a power cut leaves the old state or the new."""
+    """Rename files that are on the disk, so that a power cut leaves the old state or the new; they are read-only then.
+
+    Folders stay writable: removing an artifact needs no other rights than before.
+    """
     for path in partial.rglob("*"):
         if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            path.chmod(0o444)
     if final.exists():  # a folder without a manifest: never a finished artifact
         shutil.rmtree(final)
     partial.rename(final)
+    sync(final.parent)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -154,10 +154,10 @@ class Sweep:
 
 
 def _planned(job: Job, state: str) -> JobState:
-    store, made = job.run.store.root.resolve(), job.run.plan.made()
+    store = job.run.store
     moment = now() if state == DONE else None
-    artifacts = tuple(f"{spec.kind}/{spec.id}" for spec in made)
-    return JobState(state, started=moment, finished=moment, store=str(store), artifacts=artifacts)
+    artifacts = tuple(str(store.path(spec).relative_to(store.root)) for spec in job.run.plan.made())
+    return JobState(state, started=moment, finished=moment, store=str(store.root.resolve()), artifacts=artifacts)
 
 
 def _named(name: str, message: str, exit_code: int) -> SacpoError:

@@ -1,7 +1,10 @@
 """What a tracked run has to know again when it goes on after a kill: its group, and ids that a server gave it."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
+
+from sacpo_exp.store.durable import write_whole
 
 NAME = "tracking.json"
 
@@ -17,8 +20,9 @@ class Memory:
     def __init__(self, folder: Path | None, is_continued: bool) -> None:
         self._path = folder / NAME if folder else None
         self._known: dict[str, str] = {}
-        if self._path is not None and is_continued and self._path.is_file():
-            self._known = json.loads(self._path.read_text("utf-8"))
+        if self._path is not None and is_continued:
+            with suppress(OSError, ValueError):  # missing or, after a power cut, not whole
+                self._known = dict(json.loads(self._path.read_text("utf-8")))
 
     def find(self, key: str) -> str | None:
         return self._known.get(key)
@@ -29,5 +33,5 @@ class Memory:
             self._known[key] = otherwise
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._path.write_text(json.dumps(self._known), "utf-8")
+                write_whole(self._path, json.dumps(self._known))
         return self._known[key]

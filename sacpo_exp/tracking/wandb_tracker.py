@@ -1,4 +1,4 @@
-"""wandb: online with a key, offline without or when it can't be reached; nothing about this machine is sent."""
+"""wandb: online if logged in, offline if not or when it can't be reached; nothing about this machine is sent."""
 
 import functools
 import logging
@@ -112,16 +112,26 @@ def _keep_error(act: Callable[[], object], errors: list[Exception]) -> None:
         errors.append(error)
 
 
-def choose_mode(settings: WandbConfig, environment: Mapping[str, str]) -> str:
-    """wandb's own name of the mode: `auto` is what WANDB_MODE says, else online with a key and offline without."""
+def choose_mode(settings: WandbConfig) -> str:
+    """wandb's own name of the mode: `auto` is what WANDB_MODE says, else online if logged in and offline if not."""
     if settings.mode != WandbMode.auto:
         return str(settings.mode.value)
-    return environment.get("WANDB_MODE") or ("online" if environment.get("WANDB_API_KEY") else "offline")
+    return os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() else "offline")
+
+
+def _is_logged_in() -> bool:
+    """Whether wandb knows a key, from WANDB_API_KEY or from `wandb login`; the server is not asked."""
+    import wandb
+
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except Exception:  # a key of a wrong form: the start of the run says so
+        return True
 
 
 def _start(opening: Opening) -> Any:
     with _sweep_s_run_only(opening.run):
-        return _start_by_mode(opening, choose_mode(opening.settings, os.environ))
+        return _start_by_mode(opening, choose_mode(opening.settings))
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def load_quantised(job: StageJob, location: Location, attention: str | None) -> 
             quantization_config=settings,
             # The trainer does not move quantised weights, so each rank loads them where it works.
             device_map={"": "cpu" if is_cpu else local_device()},
+            use_safetensors=location.use_safetensors,
             **arguments,
         )
     except OSError as error:

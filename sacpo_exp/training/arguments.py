@@ -14,12 +14,12 @@ OWNED = {
     **{name: f"stages.NAME.{name}" for name in ("learning_rate", "num_train_epochs", "beta")},
     **{name: f"stages.NAME.loss.{name}" for name in ("label_smoothing", "desirable_weight", "undesirable_weight")},
     **{name: f"optimization.{name}" for name in ("optim", "lr_scheduler_type", "max_length", "max_prompt_length")},
-    **{name: "losses=[NAME] or stages.NAME.loss.name" for name in ("loss_type", "loss_weights")},
+    **dict.fromkeys(("loss_type", "loss_weights"), "losses=[NAME] or stages.NAME.loss.name"),
     **{
         name: f"hardware.{name}"
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "save_steps", "logging_steps", "tf32")
     },
-    **{name: "optimization.dtype and optimization.autocast" for name in ("bf16", "fp16")},
+    **dict.fromkeys(("bf16", "fp16"), "optimization.dtype and optimization.autocast"),
     "warmup_ratio": "optimization.warmup_ratio",
     "warmup_steps": "optimization.warmup_ratio",
     "gradient_accumulation_steps": "stages.NAME.global_batch_size",

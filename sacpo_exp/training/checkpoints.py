@@ -1,18 +1,20 @@
 """Checkpoints inside a stage: sealed with hashes when written, checked before anything of them is loaded."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.errors import StoreError
+from sacpo_exp.store.durable import sync, sync_tree, write_whole
+from sacpo_exp.store.manifest import SCRATCH as CHECKPOINTS
 from sacpo_exp.store.manifest import hash_file
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-CHECKPOINTS = "checkpoints"
 SEAL, LAYOUT = "sha256.json", "layout.json"
 
 
@@ -53,25 +55,46 @@ def find_checkpoint(folder: Path) -> Path | None:
     Raises:
         StoreError: a sealed file has another content now. Optimizer states are unpickled, so this is not let pass.
     """
-    found = sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for checkpoint in reversed(found):
-        if (checkpoint / SEAL).is_file():
-            _check(checkpoint)
+    for checkpoint in _list(folder / CHECKPOINTS):
+        if hashes := _read_seal(checkpoint):
+            _check(checkpoint, hashes)
             return checkpoint
     return None
 
 
+def discard_checkpoints(folder: Path, kept: int = 0) -> None:
+    """Remove all but the newest sealed checkpoints; each loses its seal first, so that no part of one is used."""
+    sealed = [checkpoint for checkpoint in _list(folder) if (checkpoint / SEAL).is_file()]
+    for checkpoint in _list(folder):
+        if checkpoint not in sealed[:kept]:
+            (checkpoint / SEAL).unlink(missing_ok=True)
+            sync(checkpoint)
+            shutil.rmtree(checkpoint)
+
+
+def _list(folder: Path) -> list[Path]:
+    """Sealed or not, the newest first."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+
+
 def seal(checkpoint: Path) -> None:
     """Write the hashes of all files of a finished checkpoint beside them, as the last thing."""
-    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
     hashes = {path.relative_to(checkpoint).as_posix(): hash_file(path) for path in files}
-    partial = checkpoint / f"{SEAL}.partial"
-    partial.write_text(json.dumps(hashes), "utf-8")
-    partial.rename(checkpoint / SEAL)
+    sync_tree(checkpoint)
+    write_whole(checkpoint / SEAL, json.dumps(hashes))
 
 
-def _check(checkpoint: Path) -> None:
-    for name, expected in json.loads((checkpoint / SEAL).read_text("utf-8")).items():
+def _read_seal(checkpoint: Path) -> dict[str, str]:
+    """Hashes by name; none if the seal is missing or, after a power cut, not whole."""
+    try:
+        return dict(json.loads((checkpoint / SEAL).read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _check(checkpoint: Path, hashes: dict[str, str]) -> None:
+    for name, expected in hashes.items():
         path = checkpoint / name
         if not path.is_file() or hash_file(path) != expected:
             raise StoreError(
@@ -81,7 +104,10 @@ def _check(checkpoint: Path) -> None:
 
 
 def checkpoint_sealer(layout: Layout) -> "TrainerCallback":
-    """A callback that seals every checkpoint on the first rank, when all have written their part."""
+    """A callback that seals every checkpoint on the first rank, when all have written their part, and removes old ones.
+
+    Not transformers, which would remove old ones before the new one is sealed.
+    """
     from transformers import TrainerCallback
 
     class CheckpointSealer(TrainerCallback):  # type: ignore[misc]
@@ -91,5 +117,6 @@ def checkpoint_sealer(layout: Layout) -> "TrainerCallback":
                 checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
                 (checkpoint / LAYOUT).write_text(json.dumps(asdict(layout)), "utf-8")
                 seal(checkpoint)
+                discard_checkpoints(checkpoint.parent, kept=2)
 
     return CheckpointSealer()

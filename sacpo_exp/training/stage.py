@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +115,6 @@ def save_policy(trainer: "Trainer", job: StageJob, location: Location, folder: P
         trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with paths
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:

@@ -1,21 +1,85 @@
-"""TRL's preference trainers on views that are tokenised already; the tokens are those that TRL would make."""
+"""TRL's trainers on views that are tokenised already; the tokens are those that TRL would make."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trl import DPOTrainer, KTOTrainer
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from transformers import Trainer
+from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """Trains on whole batches only, and reports tokens and mean loss of all updates, also after a resume."""
+
+    def _get_train_sampler(self, train_dataset: "Dataset | None" = None) -> Sampler[int]:
+        """Leave out the rows at the end of each epoch's order that do not fill a global batch.
+
+        Losses are averaged per device and pass, so an incomplete batch would give other weights for another division.
+        """
+        sampler = super()._get_train_sampler(train_dataset)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        count = len(sampler) // batch * batch
+        if isinstance(sampler, SequentialSampler):
+            return SequentialSampler(range(count))
+        return RandomSampler(sampler.data_source, num_samples=count)
+
+    @property
+    def _total_train_tokens(self) -> int:
+        """TRL's count, kept where a checkpoint keeps it."""
+        return int(self.state.num_input_tokens_seen)
+
+    @_total_train_tokens.setter
+    def _total_train_tokens(self, count: int) -> None:
+        self.state.num_input_tokens_seen = count
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Log at every checkpoint, or a resume would lose the losses since the last line."""
+        self.control.should_log |= self.control.should_save
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_loss" in logs:  # of the updates since the resume
+            lines = [line for line in self.state.log_history if "loss" in line]
+            steps = [line["step"] for line in lines]
+            counts = [step - before for before, step in zip([0, *steps], steps, strict=False)]
+            logs["train_loss"] = sum(line["loss"] * n for line, n in zip(lines, counts, strict=True)) / sum(counts)
+        super().log(logs, start_time)
+
+
+class TokenisedSFTTrainer(StageTrainer, SFTTrainer):  # type: ignore[misc]
+    """Reads `input_ids` and `completion_mask` as they are."""
+
+
+class PreferenceTrainer(StageTrainer):
+    """Keeps the reference's log-probabilities in `reference/{train,eval}.arrow`, and reads them if they are there."""
+
+    def __init__(self, *args: Any, reference: Path, **kwargs: Any) -> None:
+        self.reference = reference
+        super().__init__(*args, **kwargs)
+
+    def _precompute_ref_logps(self, dataset: "Dataset", name: str, batch_size: int) -> "Dataset":
+        from datasets import Dataset, concatenate_datasets
+
+        if dataset._indices is not None:
+            dataset = dataset.flatten_indices()  # or TRL would, into the file below
+        file = str(self.reference / f"{name}.arrow")
+        dataset._get_cache_file_path = lambda _: file  # TRL's would lie beside the rows
+        super()._precompute_ref_logps(dataset, name, batch_size)
+        # In memory, so that the file may be moved or removed while this trainer lives.
+        return concatenate_datasets([dataset, Dataset.from_file(file, in_memory=True)], axis=1)
+
+
+class TokenisedDPOTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     """Reads `prompt_ids`, `chosen_ids` and `rejected_ids` as they are."""
 
     def _prepare_dataset(self, dataset: "Dataset", *args: Any, **kwargs: Any) -> "Dataset":
         return dataset
 
 
-class TokenisedKTOTrainer(KTOTrainer):  # type: ignore[misc]
+class TokenisedKTOTrainer(PreferenceTrainer, KTOTrainer):  # type: ignore[misc]
     """Reads `prompt_ids`, `completion_ids` and `label` as they are, and adds the completions of the KL estimate."""
 
     def _prepare_dataset(self, dataset: "Dataset", processing_class: Any, args: Any, dataset_name: str) -> "Dataset":

@@ -10,11 +10,14 @@ from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig, StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import undesirable_weight
+from sacpo_exp.data.preparation import count_rows_to_read
 from sacpo_exp.training.adapters import peft_settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+REFERENCE = "reference"
 
 
 def build_trainer(
@@ -28,8 +31,9 @@ def build_trainer(
 ) -> "Trainer":
     """The TRL trainer of a stage, which logs to the trackers that `report_to` names.
 
-    Reference log-probabilities are computed here, from `policy` as it was loaded, before any update and before a
-    checkpoint is resumed: starting point and reference are the same policy by construction.
+    Reference log-probabilities are those in `job.reference`, or are computed here, from `policy` as it was loaded,
+    before any update and before a checkpoint is resumed, and written into `job.folder/reference`. Either way they are
+    of the stage's parent: starting point and reference are the same policy by construction.
     """
     arguments = common_arguments(job, stage) | {"report_to": list(report_to)} | job.config.trainer | stage.trainer
     train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
@@ -39,9 +43,11 @@ def build_trainer(
 
 
 def _sft(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
-    return SFTTrainer(model=policy, args=SFTConfig(**{"completion_only_loss": True} | arguments), **data)
+    from sacpo_exp.training.tokenised import TokenisedSFTTrainer
+
+    return TokenisedSFTTrainer(model=policy, args=SFTConfig(**{"completion_only_loss": True} | arguments), **data)
 
 
 def _dpo(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
@@ -49,6 +55,7 @@ def _dpo(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, An
 
     from sacpo_exp.training.tokenised import TokenisedDPOTrainer
 
+    data["reference"] = _reference_folder(job)
     arguments = reference_arguments(job.config, stage) | {"loss_type": [loss_of(stage).loss_type]} | arguments
     if stage.loss.label_smoothing is not None:
         arguments["label_smoothing"] = stage.loss.label_smoothing
@@ -63,9 +70,14 @@ def _kto(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, An
     # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
     # the two responses of one prompt must not stay side by side.
     train, heldout = data["train_dataset"], data["eval_dataset"]
+    data["reference"] = _reference_folder(job)
     data |= {"train_dataset": train.shuffle(seed=job.config.seed), "eval_dataset": heldout.shuffle(seed=0)}
     arguments = reference_arguments(job.config, stage) | kto_arguments(stage, train) | arguments
     return TokenisedKTOTrainer(model=policy, args=KTOConfig(**arguments), **data)
+
+
+def _reference_folder(job: StageJob) -> Path:
+    return Path(job.reference or f"{job.folder}/{REFERENCE}")
 
 
 def config_class(trainer: str) -> type:
@@ -83,7 +95,7 @@ def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
     """All rows; of a fraction of an epoch the seeded sample that it will see, so that no other row is scored."""
     if epochs >= 1:
         return train
-    return train.shuffle(seed=seed).select(range(max(1, round(epochs * len(train)))))
+    return train.shuffle(seed=seed).select(range(count_rows_to_read(len(train), epochs)))
 
 
 def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
@@ -114,7 +126,6 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "logging_steps": hardware.logging_steps,
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
         "save_steps": hardware.save_steps,
-        "save_total_limit": 2,  # one more than needed: the newest may be half written when the process dies
         "run_name": job.artifact_id,
         "disable_tqdm": True,
     }

@@ -1,6 +1,9 @@
 """The real commands, as a user types them: what they print, how they end, and that mistakes cost no import of torch."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ MISTAKES = {
         "beta=0.1 -m seed=1,2",
         "overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.train -m beta=0.1 seed=1,2",
     ),
+    "no key": ("=3", "`=3` names no setting. Try: key=value, without spaces."),
+    "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
     "second stage's key": ("order=helpful_only stages.second.beta=0.3", f"`stages.second.beta=0.3` {HAS_NO_EFFECT}"),
     "first stage's key": (
         "order=none stages.first.beta=0.3",
@@ -41,6 +46,32 @@ MISTAKES = {
 def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Command, arguments: str, sentence: str) -> None:
     result = cli("train", *arguments.split(), light=True)
     assert (result.code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
+
+
+@pytest.mark.parametrize("mistake", ["order=3", "order=", "hydra/launcher=null", f"seed={'9' * 5000}", "model@x=3"])
+def test_what_hydra_can_t_read_is_one_sentence(cli: Command, mistake: str) -> None:
+    result = cli("train", mistake, light=True)
+    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "argument", "code"),
+    [("train", "paths.outputs=FILE/x", 2), ("report", "paths.outputs=FILE", 2), ("train", "hydra.run.dir=FILE/x", 1)],
+)
+def test_a_file_in_place_of_a_folder_is_one_sentence(
+    cli: Command, rows_file: Path, command: str, argument: str, code: int
+) -> None:
+    result = cli(command, argument.replace("FILE", str(rows_file)), light=True)
+    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (code, "", 1)
+    assert str(rows_file) in result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(repo: Path, tmp_path: Path) -> None:
+    program = f'"{sys.executable}" -m sacpo_exp.train model=tiny base=none dry_run=true'
+    command = ["bash", "-c", f"{program} | head -n 0; exit ${{PIPESTATUS[0]}}"]
+    environment = os.environ | {"PYTHONPATH": str(repo)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_all_mistakes_are_printed_one_per_line(cli: Command) -> None:
@@ -109,7 +140,7 @@ TOO_LARGE = ("model=alpaca_7b", "hardware=a100x1", "hardware.zero_stage=3", "ord
 
 
 def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command) -> None:
-    result = cli("train", *TOO_LARGE, light=True)
+    result = cli("train", *TOO_LARGE, f"model.revision={40 * '1'}", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: the first stage needs 110.6 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, activations "

@@ -14,6 +14,7 @@ class Hub:
 
     def __init__(self, status: int = 200) -> None:
         self.status = status
+        self.sha = "1" * 40
         self.private: dict[str, bool] = {}
         self.files: dict[str, bytes] = {}
         self.tokens: set[str | None] = set()
@@ -35,7 +36,7 @@ class Hub:
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             return {"commitUrl": f"{self.address}/{name}/commit/1", "commitOid": "1" * 40, "success": True}
-        return {"id": name, "modelId": name, "private": self.private.get(name, False), "sha": "1" * 40, "siblings": []}
+        return {"id": name, "modelId": name, "private": self.private.get(name, False), "sha": self.sha, "siblings": []}
 
 
 @contextmanager

@@ -53,6 +53,10 @@ class Plan:
     status: int | None = None
     retry_after: str | None = None
     echo: str = ""
+    echoes_key: bool = False  # as the answer's text and model, or as the id of a batch
+    redirect: str | None = None  # where every call is sent
+    size: int = 0  # bytes of every answer, and of every file
+    encoding: str | None = None  # what every answer says to be encoded as
     batch_status: str = "completed"  # of the first batch; later ones are completed
     batch_share: float = 1.0
     kinds: tuple[str, ...] = field(default=PASSING)
@@ -103,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing on the terminal."""
 
     def do_POST(self) -> None:
+        if self.server.plan.redirect or (self.server.plan.size and self.path.endswith("/chat/completions")):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.write({"headers": self.list_headers()})
+            return self.misdirect()
         raw = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path.endswith("/chat/completions"):
             self.complete(json.loads(raw))
@@ -110,23 +118,57 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, self.server.batches.upload(raw))
         else:
             self.send(200, self.server.batches.create(json.loads(raw)))
+        return None
+
+    def list_headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
+
+    def misdirect(self) -> None:
+        """Send elsewhere, or more than anybody wants."""
+        plan = self.server.plan
+        if plan.redirect:
+            return self.send(307, {}, {"Location": plan.redirect})
+        self.send_response(200)
+        self.send_header("Content-Length", str(plan.size))
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(plan.size // 2**16):
+                self.wfile.write(b" " * 2**16)
+                self.server.sent += 2**16
+        self.server.write({"sent": self.server.sent})
+        self.close_connection = True
+        return None
 
     def do_GET(self) -> None:
-        self.server.batches.answer(self)
+        if self.server.plan.redirect or (self.server.plan.size and self.path.endswith("/content")):
+            return self.misdirect()
+        return self.server.batches.answer(self)
 
     def complete(self, body: dict[str, Any]) -> None:
         plan, key = self.server.plan, identify(body)
         attempt = self.server.count(key)
         content = body["messages"][-1]["content"]
         fault = "status" if plan.status else plan.fault(content, attempt)
-        self.server.write({"content": content, "attempt": attempt, "fault": fault, "time": time.time()})
+        self.server.write(
+            {
+                "content": content,
+                "attempt": attempt,
+                "fault": fault,
+                "time": time.time(),
+                "headers": self.list_headers(),
+            }
+        )
         time.sleep(plan.latency)
         if fault:
             self.fail(fault)
         elif (outcome := plan.outcome(content)) in REJECTED:
             self.send(400, REJECTED[outcome])
         else:
-            self.send(200, completion(*reply_to(body, plan)))
+            answer = completion(*reply_to(body, plan))
+            if plan.echoes_key:
+                answer["model"] = key = self.headers["Authorization"].split()[1]
+                answer["choices"][0]["message"]["content"] += f" Your key is {key}."
+            self.send(200, answer, {"Content-Encoding": plan.encoding} if plan.encoding else None)
 
     def fail(self, fault: str) -> None:
         plan = self.server.plan
@@ -275,6 +317,7 @@ class JudgeServer(ThreadingHTTPServer):
 
     def __init__(self, plan: Plan, journal: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.sent = 0
         self.plan, self.batches = plan, Batches(plan, journal.parent)
         self._journal, self._counts, self._lock = journal.open("a", encoding="utf-8"), Counter[str](), threading.Lock()
 

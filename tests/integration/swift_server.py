@@ -3,8 +3,10 @@ object server each, as children of this process; one replica, rings and data in 
 """
 
 import getpass
+import os
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 from s3_server import KEY, SECRET
@@ -132,7 +134,8 @@ class SwiftServer:
         for role in self._ports:
             with (self.folder / f"{role}.out").open("ab") as output:
                 command = [PYTHON, "-c", RUN, str(self.folder), str(self.folder / f"{role}.conf"), f"{role}-server"]
-                process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=die_with_parent)
+                die = partial(die_with_parent, os.getpid())
+                process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=die)
             self._running.append(process)
         end = time.monotonic() + PATIENCE
         while not all(listens(port) for port in self._ports.values()):

@@ -114,6 +114,14 @@ def test_failures_are_counted_never_ties_and_asked_again_by_the_same_command(
         assert read_table(tmp_path)["two"]["helpfulness_win_rate"] != ""
 
 
+def test_an_evaluation_without_a_single_verdict_fails_and_keeps_what_was_said(tmp_path: Path, files: list[str]) -> None:
+    overrides = ("judge.max_attempts=1", "judge.max_failures=1000")
+    no_verdict = pytest.raises(JudgeError, match=r"^not one of 20 verdicts can be used \(20 failed\)\.")
+    with served(tmp_path / "server", share=1.0, kinds=["500"]) as server, no_verdict:
+        evaluate(configure_asked(tmp_path, server, files, *overrides))
+    assert states(read_judgments(tmp_path, "two")) == {"failed": 12}
+
+
 def read_table(folder: Path) -> dict[str, dict[str, str]]:
     with (folder / "outputs" / "report" / "table.csv").open(encoding="utf-8") as file:
         return {row["family"]: row for row in csv.DictReader(file)}
@@ -151,6 +159,14 @@ def test_the_report_tells_ratings_conduct_categories_and_cost(
     with (folder / "ratings.csv").open(encoding="utf-8") as file:
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000
+    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", "rating=elo_online", command="report"))
+    printed = capsys.readouterr().out
+    assert "Ratings for helpfulness over all pairs, online Elo" in printed
+    assert "spread ±" in printed
+    with (folder / "ratings.csv").open(encoding="utf-8") as file:
+        others = [row for row in csv.DictReader(file) if row["policy"] != "one (baseline)"]
+    assert others
+    assert all(float(row["spread"]) > 0 and row["rating_low"] == "" for row in others)
 
 
 def test_a_judge_that_is_stopped_leaves_no_verdicts_and_the_same_command_goes_on(

@@ -1,6 +1,8 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
-from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.absolute import fit
 from sacpo_exp.evaluation.entrants import enter_policies
@@ -18,7 +20,7 @@ from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_r
 from sacpo_exp.evaluation.responding import diverge, respond
 from sacpo_exp.evaluation_plan import scorer_artifact
 from sacpo_exp.generation.divergence import measure_divergence
-from sacpo_exp.generation.engine import Decoding, Response, encode, generate_responses
+from sacpo_exp.generation.engine import Decoding, Response, encode, finish, generate_responses
 from sacpo_exp.judging.scorer_judge import HEADS
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
@@ -28,7 +30,7 @@ from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
-from sacpo_exp.store import Store
+from sacpo_exp.store import Manifest, Store
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 
@@ -72,6 +74,42 @@ def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
         else:
             assert len(read_records(diverge(run, policy) / DIVERGENCE)) == 4
     assert stages_in(run) == before
+
+
+#: Kinds of artifacts, and what has to be made anew before a command reads one of that kind.
+READ_FOR = {
+    "model": ["dataset", "stage"],
+    "dataset": ["stage"],
+    "stage": ["merge"],
+    "merge": [],
+    "responses": ["scores", "judgments"],
+    "divergence": [],
+    "scorer": ["scores", "judgments"],
+    "scores": ["judgments"],
+    "judgments": [],
+}
+
+
+@pytest.mark.parametrize(("kind", "made_anew"), READ_FOR.items(), ids=list(READ_FOR))
+def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind: str, made_anew: list[str]) -> None:
+    evaluate(config_of(run))
+    store = Path(shutil.copytree(run.store.root, tmp_path / "store"))
+    for other in made_anew:
+        shutil.rmtree(store / other)
+    for folder in (store / kind).iterdir():
+        path = folder / max(Manifest.read(folder).files.items(), key=lambda entry: entry[1]["size"])[0]
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+    copy = open_run(make_config(tmp_path, "merge_ratio=0.5", "policies=all"))
+    with pytest.raises(StoreError, match=rf"/{kind}/.* is damaged: .* has another content than was written"):
+        use(copy)
+
+
+def use(run: Run) -> None:
+    train_policies(run)
+    evaluate(config_of(run))
 
 
 def test_a_report_is_drawn_from_what_was_evaluated(
@@ -173,10 +211,12 @@ def test_a_killed_generation_goes_on_and_says_the_same(
         again = len(calls)
         monkeypatch.undo()
         calls = count_calls(model, monkeypatch)
-        generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
+        other = tmp_path / f"other{decoding.seed}"
+        other.mkdir()
+        generate_responses(model, tokenizer, PROMPTS, decoding, other, "test")
         monkeypatch.undo()
         assert again == len(calls) - 1  # the batch that was finished before the kill
-        assert list(halved.iterdir()) == []
+        assert [path.name for path in halved.iterdir()] == ["journal.jsonl"]
 
 
 def count_calls(model: Any, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[int]:
@@ -198,9 +238,39 @@ def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) 
     model, tokenizer = policy
     (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
     mark = whole.text[5:7]
+    (tmp_path / "journal.jsonl").unlink()  # of another decoding
     (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
     assert cut.text == whole.text[: whole.text.index(mark)].strip()
     assert cut.finish_reason == "stop"
+    assert cut.tokens == whole.tokens[: len(cut.tokens)]
+    assert len(cut.tokens) < len(whole.tokens)
+    assert tokenizer.decode(cut.tokens).strip().startswith(cut.text)
+
+
+PAPER = ("User", "USER", "END OF CONVERSATION", "\n\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "judged"),
+    [
+        ("\n\nParis is nice.\n\nUser: And", "Paris is nice.", "\n\nParis is nice."),
+        (" \n\n \n\nUser: And", "", ""),
+        ("Paris is nice. \n\n", "Paris is nice.", "Paris is nice."),
+        ("\n\nParis 🙂User", "Paris 🙂", "\n\nParis 🙂"),
+    ],
+)
+def test_a_response_begins_after_white_space_and_counts_no_more_than_is_judged(
+    policy: tuple[Any, Any], said: str, text: str, judged: str
+) -> None:
+    (_, tokenizer), decoding = policy, Decoding(64, 1, PAPER)
+    tokens = tokenizer(said, add_special_tokens=False)["input_ids"]
+    kept = tokenizer(judged, add_special_tokens=False)["input_ids"]
+    for new in (tokens, [*tokens, tokenizer.eos_token_id]):
+        found = finish(tokenizer, Response(0, []), new, decoding)
+        assert (found.text, found.tokens, found.finish_reason, found.is_ended) == (text, kept, "stop", False)
+    half = finish(tokenizer, Response(0, []), tokens[: len(tokens) // 2], decoding)  # as of two rounds
+    assert found == (half if half.finish_reason else finish(tokenizer, half, tokens[len(tokens) // 2 :], decoding))
+    assert finish(tokenizer, Response(0, []), tokens, Decoding(64, 1)).finish_reason is None
 
 
 def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, policy: tuple[Any, Any]) -> None:
@@ -212,7 +282,7 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         for parameter in baseline.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     prompt, said = encode(tokenizer, "Hi"), [5, 6, 7]
-    response = [Response(0, said, "", "stop")]
+    response = [Response(0, said, "", "stop", is_ended=True)]
     end = tokenizer.eos_token_id
     assert measure_divergence(model, model, [prompt], response, end) == [0.0]
     (value,) = measure_divergence(model, baseline, [prompt], response, end)
@@ -224,6 +294,10 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         by_hand += float((ours * (ours / theirs).log()).sum())
     assert value == pytest.approx(by_hand, rel=1e-3)
     assert by_hand > 0.01
+    # Ended by a stop string: the end mark was not drawn.
+    (cut,) = measure_divergence(model, baseline, [prompt], [replace(response[0], is_ended=False)], end)
+    (shorter,) = measure_divergence(model, baseline, [prompt], [Response(0, said[:2], is_ended=True)], end)
+    assert shorter == pytest.approx(cut, rel=1e-3)  # the distribution does not hang on what is drawn from it
 
 
 def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from damage import overwrite
 from s3_server import KEY, SECRET, S3Server
 from tiny import make_config, make_run
 
@@ -201,7 +202,7 @@ def test_pull_of_what_nobody_has_is_a_mistake(store: Command, s3: str) -> None:
 
 
 def test_push_leaves_out_what_is_damaged_here(store: Command, here: Store) -> None:
-    (here.path(PARENT) / "weights").write_text("abd")
+    overwrite(here.path(PARENT) / "weights", "abd")
     code, lines, error = store("push", "--again")
     assert (code, lines) == (1, [f"uploaded {LINES[0]}", f"left out {LINES[1]}"])
     assert error == f"error: {here.path(PARENT)} is damaged: weights; it is not uploaded\n"

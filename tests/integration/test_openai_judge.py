@@ -21,6 +21,7 @@ from sacpo_exp.judging.openai_judge import ask
 from sacpo_exp.judging.parsing import read_scores
 from sacpo_exp.ledger import Answer, Ledger, Question, State
 
+NAMED = "judge.api_key_env=OPENAI_API_KEY"
 PLAN = {"seed": 2, "share": 0.3, "lasting": 0.2, "hang": 3.0}
 
 
@@ -150,7 +151,12 @@ def test_failed_judgments_are_asked_again_and_answered_ones_are_not(tmp_path: Pa
 
 
 FATAL = [
-    (401, None, ConfigError, r"does not accept the key \(HTTP 401.*Try: export OPENAI_API_KEY=\.\.\.$"),
+    (
+        401,
+        None,
+        ConfigError,
+        r"does not accept the key \(HTTP 401.*Try: export OPENAI_API_KEY=\.\.\. judge\.api_key_env=",
+    ),
     (403, None, ConfigError, r"does not accept the key \(HTTP 403"),
     (404, None, ConfigError, r"^`judge\.base_url` http://.* or `judge\.model` local is not there \(HTTP 404"),
     (499, None, JudgeError, r"stopped: HTTP 429.* What was judged is kept"),  # a quota that is used up
@@ -295,13 +301,14 @@ def test_a_key_that_the_server_echoes_is_neither_kept_nor_told(
     with caplog.at_level(logging.DEBUG, logger="sacpo_exp"):
         for status in (401, 422):
             with served(tmp_path / str(status), status=status, echo=echo, share=1.0) as server:
-                judge = make_judge(server.url)
+                judge = make_judge(server.url, NAMED)
                 with Ledger(tmp_path / "l.sqlite") as ledger, suppress(ConfigError):
                     ask(make_questions(judge, 2), judge, ledger)
             assert server.calls()
     with served(tmp_path / "told", status=401, echo=echo) as server, Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = make_judge(server.url, NAMED)
         with pytest.raises(ConfigError, match=r"does not accept the key") as caught:
-            ask(make_questions(make_judge(server.url), 2), make_judge(server.url), ledger)
+            ask(make_questions(judge, 2), judge, ledger)
         assert "sk-proj-abc" not in str(caught.value)
         assert secret not in str(caught.value)
     assert secret not in caplog.text

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import find_real
 from tiny import make_run
 
 from sacpo_exp.config.schema import Criterion, LossName
@@ -97,10 +98,8 @@ def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])
-def test_the_real_rows_train_with_every_pair_of_losses(repo: Path, tmp_path: Path, objective: str) -> None:
-    path = repo.parent / "shared" / "data" / "preferences" / "pku_saferlhf_sample_32.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
+def test_the_real_rows_train_with_every_pair_of_losses(tmp_path: Path, objective: str) -> None:
+    path = find_real("preferences/pku_saferlhf_sample_32.json")
     run = make_run(tmp_path, "dataset=local", f"dataset.path={path}", f"objective={objective}", "base=none")
     train_policies(run)
     assert all(run.store.has(stage.artifact) for stage in run.plan.stages)

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from damage import overwrite
 from tiny import TINY, make_run
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.store.manifest import hash_file
-from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
+from sacpo_exp.training.checkpoints import SEAL, discard_checkpoints, find_checkpoint, seal
 
 
 def start(outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
@@ -45,7 +46,8 @@ def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(outputs: P
     slow = ["stages.second.num_train_epochs=8", "stages.second.global_batch_size=4"]
     whole = make_run(outputs, *slow)
     train_policies(whole)
-    expected = hash_file(whole.store.path(whole.plan.stages[-1].artifact) / "model.safetensors")
+    trained = whole.plan.stages[-1].artifact
+    expected = hash_file(whole.store.path(trained) / "model.safetensors")
 
     process = start(tmp_path, *slow)
     second = whole.plan.stages[-1].artifact.id
@@ -63,6 +65,7 @@ def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(outputs: P
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert set(range(1, 49)) <= set(steps)
+    assert run.store.manifest(trained).metrics == pytest.approx(whole.store.manifest(trained).metrics)
     assert not run.store.partials()
 
 
@@ -80,9 +83,25 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path) is None  # without a seal it was being written when its process died
     (checkpoint / SEAL).write_text(json.dumps({"optimizer.pt": hash_file(checkpoint / "optimizer.pt")}))
     assert find_checkpoint(tmp_path) == checkpoint
+    newer = tmp_path / "checkpoints" / "checkpoint-4"
+    newer.mkdir()
+    for text in ("", '{"optimizer.pt": "ba78'):  # what a power cut may leave
+        (newer / SEAL).write_text(text)
+        assert find_checkpoint(tmp_path) == checkpoint
     (checkpoint / "optimizer.pt").write_bytes(b"other")
     with pytest.raises(StoreError, match="not as it was written"):
         find_checkpoint(tmp_path)
+
+
+def test_what_a_kill_left_unsealed_pushes_no_sealed_checkpoint_out(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4, 5):
+        (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
+        (tmp_path / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt").write_text(str(step))
+        if step <= 3:
+            seal(tmp_path / "checkpoints" / f"checkpoint-{step}")
+    discard_checkpoints(tmp_path / "checkpoints", kept=2)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-2", "checkpoint-3"]
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-3"
 
 
 def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -91,7 +110,7 @@ def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:
     damaged = run.store.path(run.plan.stages[0].artifact) / "model.safetensors"
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1
-    damaged.write_bytes(data)
+    overwrite(damaged, data)
     with pytest.raises(StoreError, match=r"is damaged: model.safetensors has another content than was written"):
         train_policies(make_run(tmp_path, "base=none"))
 

@@ -8,6 +8,9 @@ import torch
 from tiny import make_run
 from transformers import AutoModelForCausalLM
 
+from sacpo_exp.config.schema import Criterion
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.preferences import paired_view
 from sacpo_exp.pipeline import Run, train_policies
 
 #: Between one process and two: sums of gradients in another order, float32.
@@ -48,6 +51,36 @@ def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Pat
     group = make_run(tmp_path, "order=helpful_only", "hardware=cpu_x2", *hardware)
     train_policies(group)
     assert_alike(alone, group)
+
+
+SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}
+SHARED = [pytest.param(size, id=name) for name, size in SIZES.items()]
+SHARED.append(pytest.param("hardware=cpu_x2", id="2 x 4", marks=pytest.mark.slow))
+
+
+@pytest.fixture(scope="module")
+def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides for SFT and DPO with batches of 8 on 13 rows, three epochs each."""
+    folder, overrides = tmp_path_factory.mktemp("thirteen"), ["dataset=local", "dataset.criterion=helpfulness"]
+    for key, part, count in (("path", "train", 13), ("heldout_path", "heldout", 8)):
+        rows = paired_view(generate_rows(part, 0)[:count], Criterion.helpfulness)
+        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        overrides.append(f"dataset.{key}={folder / part}.jsonl")
+    overrides += [f"stages.{name}.num_train_epochs=3" for name in ("base", "first")]
+    return [*overrides, "stages.base.global_batch_size=8", "order=helpful_only"]
+
+
+@pytest.mark.parametrize("hardware", SHARED)
+def test_a_remainder_trains_alike_however_a_batch_is_divided(
+    outputs: Path, tmp_path: Path, thirteen: list[str], hardware: str
+) -> None:
+    """Of the 13 rows every epoch leaves out the last five of its order."""
+    whole = make_run(outputs, *thirteen)  # 8 rows at once
+    train_policies(whole)
+    shared = make_run(tmp_path, *thirteen, hardware)
+    train_policies(shared)
+    assert_alike(whole, shared)
+    assert [len(losses(whole, number)) for number in (0, 1)] == [3, 3]
 
 
 @pytest.mark.slow

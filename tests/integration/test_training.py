@@ -2,14 +2,19 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from damage import overwrite
 from safetensors.torch import load_file
 from tiny import make_run
 
-from sacpo_exp.pipeline import locate, train_policies
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.errors import DataError, StoreError
+from sacpo_exp.pipeline import Run, locate, train_policies
+from sacpo_exp.store.manifest import hash_file
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -62,3 +67,60 @@ def test_the_second_stage_refers_to_the_first_policy(outputs: Path) -> None:
     run = make_run(outputs)
     assert run.plan.stages[2].parent == run.plan.stages[1].artifact
     assert run.plan.stages[2].artifact.parents == (run.plan.stages[1].artifact.id, run.plan.stages[2].data.id)
+
+
+def files(run: Run) -> dict[str, tuple[str, int]]:
+    """Hash and mode of everything stored."""
+    found = [path for path in run.store.root.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    return {str(path.relative_to(run.store.root)): (hash_file(path), path.stat().st_mode & 0o777) for path in found}
+
+
+def test_finished_artifacts_are_not_written_into(tmp_path: Path) -> None:
+    """A sweep over β reads data, parent and the reference's log-probabilities as the first run left them."""
+    first = make_run(tmp_path, "base=none", "objective=dpo_then_kto")
+    train_policies(first)
+    before = files(first)
+    assert {mode for _, mode in before.values()} == {0o444}
+    listed = {f"{folder.relative_to(first.store.root)}/{name}" for folder, manifest in first.store.manifests()
+              for name in (*manifest.files, "manifest.json")}  # fmt: skip
+    assert set(before) == listed
+
+    second = make_run(tmp_path, "base=none", "objective=dpo_then_kto", "beta=0.3")
+    train_policies(second)
+    assert len([name for name in before if name.startswith("reference/")]) == 6  # two splits and a manifest, twice
+    after = files(second)
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[0] for name in set(after) - set(before)} == {"stage"}
+
+
+@pytest.mark.parametrize("override", ["objective=dpo", "objective=kto", "stages.first.num_train_epochs=0.67"])
+def test_log_probabilities_of_the_reference_that_were_stored_give_the_same_weights(
+    tmp_path: Path, override: str
+) -> None:
+    """And damaged ones are not used."""
+    overrides = ("base=none", "order=helpful_only", override)
+    train_policies(make_run(tmp_path, *overrides, "stages.first.beta=0.3"))
+    run = make_run(tmp_path, *overrides)
+    train_policies(run)
+    (reference,) = (run.store.root / "reference").iterdir()
+    folder = run.store.path(run.plan.stages[0].artifact)
+    reused = hash_file(folder / "model.safetensors")
+    for path in (folder, reference):
+        shutil.rmtree(path)
+    train_policies(make_run(tmp_path, *overrides))
+    assert hash_file(folder / "model.safetensors") == reused
+
+    shutil.rmtree(folder)
+    damaged = reference / "train.arrow"
+    overwrite(damaged, damaged.read_bytes()[:-8] + b"damaged!")
+    with pytest.raises(StoreError, match=r"is damaged: train.arrow has another content"):
+        train_policies(make_run(tmp_path, *overrides))
+
+
+def test_fewer_rows_than_a_batch_are_refused_with_a_batch_that_fits(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in generate_rows("train", 0)[:5]), "utf-8")
+    small = ["dataset=local", f"dataset.path={rows}", f"dataset.heldout_path={rows}", "order=helpful_only", "base=none"]
+    with pytest.raises(DataError, match=r"5 rows are fewer than .* Try: stages\.first\.global_batch_size=4"):
+        make_run(tmp_path, *small)
+    train_policies(make_run(tmp_path, *small, "stages.first.global_batch_size=4"))

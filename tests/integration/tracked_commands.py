@@ -33,7 +33,8 @@ def start(
     foreign = ("WANDB_", "MLFLOW_", "TRACKIO_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     paths = [str(Path(__file__).parents[2]), *([str(packages)] if packages else [])]
-    environment |= {"PYTHONPATH": os.pathsep.join(paths), **variables}
+    # Whoever runs the tests may have logged in to wandb.
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "NETRC": os.devnull, **variables}
     plan = {"train": TINY, "eval": [*TINY, *SCORER], "report": []}[command]
     line = [sys.executable, "-m", f"sacpo_exp.{command}", *plan, f"paths.outputs={outputs}", *overrides]
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -1,6 +1,10 @@
 """What a person sees when something goes wrong, and the exit code that scripts see."""
 
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,7 @@ from sacpo_exp.errors import (
     SacpoError,
     StoreError,
     run_reporting_errors,
+    sum_up,
 )
 
 CODES = {
@@ -64,24 +69,58 @@ def wrapped(error: Exception) -> Exception:
     return outer
 
 
-FULL_DISK = {
-    "system": OSError(errno.ENOSPC, "No space left on device", "outputs/store/x"),
-    "as a cause": wrapped(OSError(errno.ENOSPC, "No space left on device")),
-    "safetensors": RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
-    "torch": RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 70784 vs 70672"),
+REFUSED = {
+    "full disk": (OSError(errno.ENOSPC, "No space left on device", "outputs/store/x"), "outputs/store/x", "prune"),
+    "as a cause": (wrapped(OSError(errno.ENOSPC, "No space left on device", "x")), "x", "prune"),
+    "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", b"outputs/x"), "outputs/x", "prune"),
+    "file size": (OSError(errno.EFBIG, "File too large"), "File too large", "ulimit -f"),
+    "read-only": (OSError(errno.EROFS, "Read-only file system", "outputs/x"), "outputs/x", "paths.outputs="),
+    "denied": (PermissionError(errno.EACCES, "Permission denied", "outputs/x"), "outputs/x", "paths.outputs="),
+    "safetensors, full disk": (
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        "No space",
+        "prune",
+    ),
+    "safetensors, file size": (
+        RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
+        "File too large",
+        "ulimit -f",
+    ),
+    "torch": (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 70784 vs 70672"), "", "prune"),
 }
 
 
-@pytest.mark.parametrize("error", FULL_DISK.values(), ids=list(FULL_DISK))
-def test_a_full_disk_says_what_to_do(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("error", "place", "remedy"), REFUSED.values(), ids=list(REFUSED))
+def test_what_the_file_system_refuses_is_one_sentence(
+    error: Exception, place: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert end_with(error) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert place in line
+    assert remedy in line
+    assert sum_up(error) == {"message": line.removeprefix("error: "), "exit_code": 1, "is_known": True}
+
+
+def test_a_place_that_can_t_be_written_to_is_told_in_these_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end_with(OSError(errno.EROFS, "Read-only file system", "outputs/runs")) == 1
     assert capsys.readouterr().err == (
-        "error: no space left on the device of the output folder. What was finished is stored; free some space "
-        "(`python -m sacpo_exp.store prune` lists what can go) and run the same command again.\n"
+        "error: outputs/runs: Read-only file system. What was finished is stored; choose a place that can be written "
+        "to (`paths.outputs=DIR`) and run the same command again.\n"
     )
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), OSError(errno.EACCES, "denied")], ids=["bug", "other OS error"])
+def test_a_file_that_grows_beyond_the_limit_is_one_sentence(repo: Path, tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path\nfrom sacpo_exp.errors import run_reporting_errors\n"
+        "run_reporting_errors(lambda: Path('big').write_bytes(bytes(10_000)) and None)"
+    )
+    command = ["bash", "-c", f'ulimit -f 4; exec "{sys.executable}" -c "$0"', program]
+    environment = os.environ | {"PYTHONPATH": str(repo)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), FileNotFoundError(errno.ENOENT, "x")], ids=["bug", "no file"])
 def test_what_was_not_foreseen_keeps_its_traceback(error: Exception) -> None:
     def command() -> None:
         raise error

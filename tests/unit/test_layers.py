@@ -56,10 +56,11 @@ ENTRIES = (
 OWNERS = {
     "hydra": ("config", *ENTRIES),
     "omegaconf": ("config", *ENTRIES),
-    "datasets": ("data.sources",),
+    "datasets": ("data.sources", "training.tokenised"),
     "trl": ("training.trl_adapter", "training.tokenised"),
     "peft": ("training.adapters",),
     "openai": ("judging.openai_judge", "judging.openai_batch", "judging.faults"),
+    "httpx2": ("judging.connecting",),
     "vllm": ("generation.vllm_engine",),
     "sqlite3": ("ledger",),
     "fsspec": ("store.remote",),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation_plan import (
     Contest,
     Entrant,
@@ -76,6 +77,14 @@ SAME_STAGES = {
 def test_stages_keep_their_ids_when_other_things_change(planned: Planner, case: str) -> None:
     plan = planned(*PAPER, *SAME_STAGES[case], command=case if case in ("eval", "export", "chat") else "train")
     assert ids(plan) == ids(planned(*PAPER))
+
+
+def test_names_decide_no_hash(planned: Planner) -> None:
+    def hashes(*overrides: str) -> list[str]:
+        plan = planned("merge_ratio=0.5", "model=tiny", *overrides)
+        return [spec.hash for spec in (*plan.training(), *plan.policies.values())]
+
+    assert hashes("model.name=renamed", "dataset.name=renamed") == hashes()
 
 
 #: What changes, with the stages that become other artifacts by it.
@@ -335,10 +344,39 @@ def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], m
     def model_id() -> str:
         return make_plan(config, take_fingerprints(config)).model.id
 
-    before = model_id()
-    assert model_id() == before
-    (model_folder / "model.safetensors").write_bytes(b"weights")
-    assert model_id() != before
+    ids = [model_id()]
+    files = ("model.safetensors", "merges.txt", "vocab.txt", "cl100k.tiktoken", "code.py", "parts/code.py")
+    for name in (*files, "additional_chat_templates/tool_use.jinja"):
+        assert model_id() == ids[-1]
+        (model_folder / name).parent.mkdir(exist_ok=True)
+        (model_folder / name).write_bytes(b"content")
+        ids.append(model_id())
+    assert len(set(ids)) == len(files) + 2
+    for name in ("pytorch_model.bin", "README.md", "checkpoint-1/model.safetensors"):  # are not read
+        (model_folder / name).parent.mkdir(exist_ok=True)
+        (model_folder / name).write_bytes(b"content")
+    assert model_id() == ids[-1]
+    (model_folder / "merges.txt").write_bytes(b"CONTENT")
+    assert model_id() not in ids
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.path={folder}", "others=[{folder}]", "judge.reward.model.path={folder}"],
+    ids=["model", "others", "judge"],
+)
+def test_a_model_folder_needs_weights_in_safetensors(
+    configure: Callable[..., Any], model_folder: Path, override: str
+) -> None:
+    judge = ["judge=reward_model", "judge.reward.model.source=path", "judge.reward.model.chat_template=x"]
+    choice = {"m": ["model=local"], "o": [], "j": judge}[override[0]]
+    (model_folder / "model.safetensors").rename(model_folder / "pytorch_model.bin")
+    config = configure(*choice, override.format(folder=model_folder), command="eval")
+    with pytest.raises(ConfigError, match=r"model must hold weights in safetensors .* only pytorch_model\.bin"):
+        take_fingerprints(config)
+    (model_folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds an adapter"):
+        take_fingerprints(config)
 
 
 def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned: Planner) -> None:

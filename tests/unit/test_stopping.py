@@ -1,7 +1,11 @@
 """Signals to this very process."""
 
+import os
+import pty
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,8 +60,38 @@ def test_who_listened_before_hears_of_it_after_the_checkpoint() -> None:
 
 
 def test_handlers_are_put_back() -> None:
-    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)]
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)]
     with catching_stops():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
-        assert signal.getsignal(signal.SIGUSR2) is before[2]  # nobody listened
-    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)] == before
+        assert signal.getsignal(signal.SIGUSR2) is before[3]  # nobody listened
+    assert [
+        signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)
+    ] == before
+
+
+#: Shows progress while it trains, and leaves a checkpoint, in a terminal of its own.
+TRAIN_AT_TERMINAL = """
+import sys, time
+from pathlib import Path
+from sacpo_exp.stopping import catching_stops
+
+with catching_stops() as stop:
+    stop.set_training(True)
+    print("ready", flush=True)
+    while not stop.is_asked():
+        time.sleep(0.02)
+    print("a bar", flush=True)
+    Path(sys.argv[1]).touch()
+"""
+
+
+def test_a_terminal_that_hangs_up_leaves_a_checkpoint(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.execv(sys.executable, [sys.executable, "-c", TRAIN_AT_TERMINAL, str(checkpoint)])
+    assert os.read(terminal, 100).startswith(b"ready")
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    assert checkpoint.exists()

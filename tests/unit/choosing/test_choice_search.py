@@ -124,6 +124,17 @@ def test_a_half_that_did_not_choose_estimates_helpfulness(ask: Callable[..., Cho
     assert "on 30 prompts that did not choose" in choice.sentence
 
 
+@pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
+def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Callable[..., ChooseConfig], verdict: float) -> None:
+    family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
+    for is_split in (True, False):
+        choice = decide(family, ask(split=is_split))
+        for estimate in (choice.helpfulness, *(row.helpfulness for row in choice.tested)):
+            assert estimate is not None
+            assert estimate.value == verdict
+            assert estimate.high - estimate.low > 0.05
+
+
 def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Callable[..., ChooseConfig]) -> None:
     verdicts: list[float | None] = [*wins(77, 1.0), *[None] * 6]
     family = [make_candidate(number, make_records(verdicts, wins(60, 0.5))) for number in (1.0, 0.0)]

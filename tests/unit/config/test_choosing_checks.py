@@ -66,10 +66,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"safe_score": 7},
         "`safe_score` has no effect: safety=win_rate does not read it. Try: safety=safe_rate",
     ),
-    "over-refusal": ({"max_over_refusal": 2}, "`max_over_refusal` must lie between 0 and 1, but is 2."),
     "margin": ({"margin": 0}, "`margin` must be greater than 0 and less than 1, but is 0."),
-    "power": ({"power": 1}, "`power` must lie between 0 and 1, but is 1."),
-    "missing": ({"max_missing": 2}, "`max_missing` must lie between 0 and 1, but is 2."),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.config.environment import load_dotenv, read_dotenv
+from sacpo_exp.config.environment import SENT, load_dotenv, read_dotenv
 from sacpo_exp.errors import ConfigError
 
 LINES = """# a comment
@@ -40,6 +40,25 @@ def test_the_environment_wins_unless_it_is_empty_and_nothing_is_set_to_nothing(
     load_dotenv()
     assert (os.environ["SACPO_A"], os.environ["SACPO_B"]) == ("shell", "file")
     assert "SACPO_C" not in os.environ
+
+
+@pytest.mark.parametrize(("address", "key"), SENT)
+def test_the_file_does_not_direct_a_key_of_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(address, "")
+    monkeypatch.setenv(key, "own-secret")
+    (tmp_path / ".env").write_text(f"{address}=https://elsewhere.example\n", "utf-8")
+    with pytest.raises(ConfigError, match=f"sets {address}, where {key} of the shell would be sent") as caught:
+        load_dotenv()
+    assert "own-secret" not in str(caught.value)
+    (tmp_path / ".env").write_text(f"{address}=https://elsewhere.example\n{key}=own-secret\n", "utf-8")
+    load_dotenv()
+    monkeypatch.setenv(address, "https://chosen.example")
+    (tmp_path / ".env").write_text(f"{address}=https://elsewhere.example\n", "utf-8")
+    load_dotenv()
+    assert os.environ[address] == "https://chosen.example"
 
 
 def test_no_file_is_no_problem_and_an_unreadable_one_is_told(tmp_path: Path) -> None:

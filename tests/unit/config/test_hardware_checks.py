@@ -13,7 +13,7 @@ PROBLEMS = {
         "`hardware.processes` must be a multiple of `hardware.nodes` = 3, but is 2; it counts those of all nodes "
         "together.",
     ),
-    "no nodes": (["hardware.nodes=0"], "`hardware.nodes` must be greater than 0, but is 0."),
+    "no nodes": (["hardware.nodes=0"], "`hardware.nodes` must be at least 1, but is 0."),
     "devices of CPUs": (
         ["hardware.devices=[0]"],
         "`hardware.devices` has no effect with `hardware.accelerator` = cpu.",

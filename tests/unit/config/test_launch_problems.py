@@ -1,5 +1,9 @@
 """Mistakes that are visible before Hydra reads the command line."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from sacpo_exp.config.validation import find_command_line_problems
@@ -46,3 +50,34 @@ def test_overrides_on_one_side_are_fine(arguments: list[str]) -> None:
 def test_removing_a_setting_is_refused_in_a_sentence(argument: str) -> None:
     sentence = f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out."
     assert find_command_line_problems(["seed=1", argument], {}, "train") == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("command", "override"),
+    [
+        ("train", "judge.api_key=own-secret"),
+        ("eval", "+judge.api_key=own-secret"),
+        ("report", "++judge.api_key=own-secret"),
+        ("choose", "judge={api_key: own-secret}"),
+        ("eval", "hydra.job.env_set.OPENAI_API_KEY=own-secret"),
+        ("eval", "judge.api_key_env=own-secret"),
+        ("eval", "judge.base_url=https://me:own-secret@elsewhere.example/v1"),
+    ],
+)
+def test_a_key_on_the_command_line_is_refused_before_it_is_written(tmp_path: Path, command: str, override: str) -> None:
+    arguments = [sys.executable, "-m", f"sacpo_exp.{command}", override, "-m", f"paths.outputs={tmp_path}/outputs"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "judge.api_key_env" in done.stderr
+    assert "own-secret" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_about_tokens_and_the_name_of_a_variable_are_no_keys() -> None:
+    overrides = [
+        "judge.max_tokens=3",
+        "judge.token_limit=max_tokens",
+        "judge.api_key_env=A_KEY",
+        "judge.api_key_env=null",
+    ]
+    assert find_command_line_problems(overrides, {}, "eval") == []

@@ -31,17 +31,17 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "numbers of the machine": (
         ["hardware.processes=0", "hardware.per_device_train_batch_size=0", "hardware.save_steps=0"],
         [
-            "`hardware.processes` must be greater than 0, but is 0.",
-            "`hardware.per_device_train_batch_size` must be greater than 0, but is 0.",
-            "`hardware.save_steps` must be greater than 0, but is 0.",
+            "`hardware.processes` must be at least 1, but is 0.",
+            "`hardware.per_device_train_batch_size` must be at least 1, but is 0.",
+            "`hardware.save_steps` must be at least 1, but is 0.",
         ],
     ),
     "ZeRO stage": (["hardware.zero_stage=4"], ["`hardware.zero_stage` must be 0, 1, 2 or 3, but is 4."]),
     "numbers of generation and prompts": (
         ["generation.max_new_tokens=0", "prompts.limit=-3"],
         [
-            "`generation.max_new_tokens` must be greater than 0, but is 0.",
-            "`prompts.limit` must be greater than 0, but is -3.",
+            "`generation.max_new_tokens` must be at least 1, but is 0.",
+            "`prompts.limit` must be at least 1, but is -3.",
         ],
     ),
     "numbers of optimization": (
@@ -49,13 +49,13 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         [
             "`optimization.warmup_ratio` must be at least 0 and below 1, but is 1.",
             "`optimization.weight_decay` must be at least 0 and below 1, but is -0.1.",
-            "`optimization.max_length` must be greater than 0, but is 0.",
+            "`optimization.max_length` must be at least 1, but is 0.",
         ],
     ),
     "numbers of the data": (
         ["dataset.max_rows=0", "dataset.heldout_fraction=1"],
         [
-            "`dataset.max_rows` must be at least 1 or null, but is 0.",
+            "`dataset.max_rows` must be at least 1, but is 0.",
             "`dataset.heldout_fraction` must lie between 0 and 1, but is 1.",
         ],
     ),
@@ -192,8 +192,8 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "mix beside a path": (
         ["dataset=local", "dataset.path=.", "dataset.mix=[{path: ., weight: 0}]"],
         [
-            "`dataset.mix` has no effect beside `dataset.path`. Try: dataset.path=null",
             "`dataset.mix[0].weight` must be greater than 0, but is 0.",
+            "`dataset.mix` has no effect beside `dataset.path`. Try: dataset.path=null",
         ],
     ),
     "prompt as long as everything": (
@@ -278,10 +278,10 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "encoder without path": (["model@judge.encoder=local"], "`judge.encoder.path` must be the folder of a saved model"),
     "path of another source": (["model=nano", "model.source=path"], "`model.path` must be the folder of a saved model"),
     "misspelt accelerator": (["hardware.accelerator=tpu"], "`hardware.accelerator` "),
-    "no held-out rows": (["dataset.max_heldout_rows=0"], "`dataset.max_heldout_rows` must be at least 1 or null, but"),
+    "no held-out rows": (["dataset.max_heldout_rows=0"], "`dataset.max_heldout_rows` must be at least 1, but"),
     "negative held-out rows": (
         ["dataset.max_heldout_rows=-1"],
-        "`dataset.max_heldout_rows` must be at least 1 or null",
+        "`dataset.max_heldout_rows` must be at least 1",
     ),
     "negative KL prompts": (["generation.kl_prompts=-1"], "`generation.kl_prompts` must be at least 0, but is -1."),
     "forced beta overruled": (["++beta=0.3", "stages.second.beta=0.2"], "`beta=0.3` has no effect: "),
@@ -302,10 +302,10 @@ def test_all_problems_are_reported_together(problems_of: Problems) -> None:
     found = problems_of(*overrides, "stages.base.learning_rate=0", "model=local", "model.path=/not/there")
     assert [sentence.split("`")[1] for sentence in found] == [
         "beta",
-        "stages.base.learning_rate",
         "merge_ratio",
-        "model.path",
         "dataset.max_rows",
+        "stages.base.learning_rate",
+        "model.path",
         "policies",
         "hardware.zero_stage",
     ]

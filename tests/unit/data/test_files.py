@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,11 @@ def test_a_folder_of_files_is_no_saved_dataset(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").touch()
     assert not is_saved_dataset(str(tmp_path))
     assert not is_saved_dataset(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json.gz", "rows.csv", "rows.parquet"])
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for read in (lambda: read_raw(tmp_path / name, name), lambda: hash_files(str(tmp_path))):
+        with pytest.raises(DataError, match="pipe"):
+            read()

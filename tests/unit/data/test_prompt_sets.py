@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from real_data import find_real
 
 from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptKind, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
@@ -27,11 +28,8 @@ ROWS = [
 ]
 
 
-def real(repo: Path, name: str) -> Path:
-    path = repo.parent / "shared" / "data" / "prompts" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there: the real prompts come beside the repository, not inside it")
-    return path
+def real(name: str) -> Path:
+    return find_real(f"prompts/{name}")
 
 
 def write(path: Path, content: Any) -> str:
@@ -190,8 +188,8 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path) -> N
     assert len({fingerprint("b.json", texts), *others}) == 4
 
 
-def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(repo: Path, configure: Callable[..., Any]) -> None:
-    helpful, safety = real(repo, "sacpo_helpful_problem.json"), real(repo, "sacpo_safety_problem.json")
+def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Callable[..., Any]) -> None:
+    helpful, safety = real("sacpo_helpful_problem.json"), real("sacpo_safety_problem.json")
     paths = [f"prompts.helpful_path={helpful}", f"prompts.safety_path={safety}"]
     read = load_prompts(configure("prompts=sacpo", *paths).prompts, DATASET)
     assert Counter(prompt["kind"] for prompt in read) == {"benign": 129, "risky": 83}
@@ -201,9 +199,9 @@ def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(repo: Path, config
 
 
 @pytest.mark.parametrize(("limit", "kinds"), [(20, (10, 10)), (166, (83, 83)), (200, (117, 83)), (1, (1, 0))])
-def test_a_limit_keeps_both_of_the_paper_s_kinds(repo: Path, limit: int, kinds: tuple[int, int]) -> None:
-    paths = {"helpful_path": str(real(repo, "sacpo_helpful_problem.json"))}
-    paths |= {"safety_path": str(real(repo, "sacpo_safety_problem.json"))}
+def test_a_limit_keeps_both_of_the_paper_s_kinds(limit: int, kinds: tuple[int, int]) -> None:
+    paths = {"helpful_path": str(real("sacpo_helpful_problem.json"))}
+    paths |= {"safety_path": str(real("sacpo_safety_problem.json"))}
     read = load(PromptsSource.sacpo, limit=limit, **paths)
     assert tuple(sum(prompt["kind"] == kind for prompt in read) for kind in ("benign", "risky")) == kinds
     if limit == 20:
@@ -211,8 +209,8 @@ def test_a_limit_keeps_both_of_the_paper_s_kinds(repo: Path, limit: int, kinds: 
 
 
 @pytest.mark.parametrize(("key", "kind", "count"), [("helpful", "benign", 129), ("safety", "risky", 83)])
-def test_one_of_the_paper_s_files_alone_will_do(repo: Path, key: str, kind: str, count: int) -> None:
-    read = load(PromptsSource.sacpo, **{f"{key}_path": str(real(repo, f"sacpo_{key}_problem.json"))})
+def test_one_of_the_paper_s_files_alone_will_do(key: str, kind: str, count: int) -> None:
+    read = load(PromptsSource.sacpo, **{f"{key}_path": str(real(f"sacpo_{key}_problem.json"))})
     assert Counter(prompt["kind"] for prompt in read) == {kind: count}
 
 
@@ -231,8 +229,8 @@ def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:
         load(PromptsSource.sacpo, **paths)
 
 
-def test_xstest_has_250_benign_and_200_risky_prompts(repo: Path, configure: Callable[..., Any]) -> None:
-    path = real(repo, "xstest/xstest_prompts.csv")
+def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., Any]) -> None:
+    path = real("xstest/xstest_prompts.csv")
     read = load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)
     frame = pd.read_csv(path, dtype=str)
     expected = frame.label.map({"safe": "benign", "unsafe": "risky"})

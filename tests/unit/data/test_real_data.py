@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from real_data import find_real
 
 from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, LossName, OnBadRow
 from sacpo_exp.data.files import RawRows, read_raw
@@ -18,25 +19,22 @@ HH = "hh_rlhf_harmless_base_test_first1156.jsonl.gz"
 SHAREGPT = "llama_factory_dpo_en_demo.json"
 
 
-def find(repo: Path, name: str) -> Path:
-    path = repo.parent / "shared" / "data" / "preferences" / name
-    if not path.is_file():
-        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
-    return path
+def find(name: str) -> Path:
+    return find_real(f"preferences/{name}")
 
 
-def load(repo: Path, name: str) -> RawRows:
-    return read_raw(find(repo, name), name)
+def load(name: str) -> RawRows:
+    return read_raw(find(name), name)
 
 
 @pytest.fixture
-def frame(repo: Path) -> pd.DataFrame:
-    return pd.read_json(find(repo, PKU))
+def frame() -> pd.DataFrame:
+    return pd.read_json(find(PKU))
 
 
 @pytest.fixture
-def sample(repo: Path) -> Preferences:
-    return normalise([load(repo, PKU)], DatasetConfig(name="local"))
+def sample() -> Preferences:
+    return normalise([load(PKU)], DatasetConfig(name="local"))
 
 
 def test_the_sample_s_counts_are_those_of_pandas(frame: pd.DataFrame, sample: Preferences) -> None:
@@ -81,8 +79,8 @@ def test_no_prompt_of_the_sample_is_on_both_sides(frame: pd.DataFrame, sample: P
         assert sorted(sum(row["prompt"] == twice for row in side) for side in sides) == [0, 2]
 
 
-def test_hh_rlhf_has_four_rows_that_end_in_nothing(repo: Path) -> None:
-    raw = load(repo, HH)
+def test_hh_rlhf_has_four_rows_that_end_in_nothing() -> None:
+    raw = load(HH)
     with pytest.raises(DataError) as caught:
         normalise([raw], DatasetConfig(name="local", criterion=Criterion.safety))
     assert str(caught.value).splitlines() == [
@@ -95,8 +93,8 @@ def test_hh_rlhf_has_four_rows_that_end_in_nothing(repo: Path) -> None:
     ]
 
 
-def test_hh_rlhf_becomes_pairs(repo: Path) -> None:
-    raw = load(repo, HH)
+def test_hh_rlhf_becomes_pairs() -> None:
+    raw = load(HH)
     skipping = DatasetConfig(name="local", criterion=Criterion.safety, on_bad_row=OnBadRow.skip)
     data = normalise([raw], skipping)
     assert (len(raw.rows), len(data.rows), data.skipped) == (1156, 1152, 4)
@@ -113,8 +111,8 @@ def test_hh_rlhf_becomes_pairs(repo: Path) -> None:
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
 
 
-def test_sharegpt_becomes_pairs(repo: Path) -> None:
-    raw = load(repo, SHAREGPT)
+def test_sharegpt_becomes_pairs() -> None:
+    raw = load(SHAREGPT)
     data = normalise([raw], DatasetConfig(name="local", criterion=Criterion.helpfulness))
     assert (len(data.rows), data.skipped, data.detected, data.form) == (300, 0, DataSchema.sharegpt, DataSchema.pairs)
     first = Counter(row["prompt"][0]["role"] for row in data.rows)

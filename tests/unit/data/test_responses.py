@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from real_data import find_real
 
 from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.prompts import load_prompts
@@ -15,11 +16,8 @@ from sacpo_exp.errors import DataError
 NAMES = ("alpaca-7b", "alpaca-farm-ppo-human", "vicuna-7b")
 
 
-def real(repo: Path, name: str) -> Path:
-    path = repo.parent / "shared" / "data" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there: the real responses come beside the repository, not inside it")
-    return path
+def real(name: str) -> Path:
+    return find_real(name)
 
 
 def write(path: Path, rows: Any) -> str:
@@ -40,8 +38,8 @@ def complaint(path: str) -> str:
     return str(caught.value).removeprefix(f"{path} has rows that can't be used:\n")
 
 
-def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts(repo: Path) -> None:
-    paths = [real(repo, f"responses/{name}.json") for name in NAMES]
+def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> None:
+    paths = [real(f"responses/{name}.json") for name in NAMES]
     sets = align_responses([read_responses(str(path)) for path in paths])
     assert [imported.name for imported in sets] == list(NAMES)
     for path, imported in zip(paths, sets, strict=True):
@@ -49,7 +47,7 @@ def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts(repo:
         assert [prompt["prompt"] for prompt in imported.prompts] == list(frame.instruction)
         assert imported.responses == list(frame.output)
     prompts = PromptsConfig(name="sacpo", source=PromptsSource.sacpo)
-    prompts.helpful_path = str(real(repo, "prompts/sacpo_helpful_problem.json"))
+    prompts.helpful_path = str(real("prompts/sacpo_helpful_problem.json"))
     known = load_prompts(prompts, DatasetConfig(name="none", source=DatasetSource.path))
     ids = [{prompt["prompt_id"] for prompt in read} for read in (known, sets[0].prompts)]
     assert ids[0] == ids[1]

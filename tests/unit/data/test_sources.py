@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import find_real
 
 from sacpo_exp.config.foreseen import DatasetSizeConfig
 from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart, OnBadRow
@@ -136,10 +137,19 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
     assert fingerprint(from_file(paths[0], seed=1)) != same
 
 
-def test_the_real_sample_is_read_whole(repo: Path) -> None:
-    path = repo.parent / "shared" / "data" / "preferences" / "pku_saferlhf_sample_32.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there: the real rows come beside the repository, not inside it")
+def test_rows_that_are_no_longer_the_expected_ones_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(as_lines(ROWS), "utf-8")
+    dataset = from_file(path)
+    expected = fingerprint(dataset)
+    assert load_parts(dataset, expected) == load_parts(dataset)
+    path.write_text(as_lines(ROWS[:-1]), "utf-8")
+    with pytest.raises(DataError, match="was changed while this command ran"):
+        load_parts(dataset, expected)
+
+
+def test_the_real_sample_is_read_whole() -> None:
+    path = find_real("preferences/pku_saferlhf_sample_32.json")
     rows = read_file(str(path))
     assert len(rows) == 32
     assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)

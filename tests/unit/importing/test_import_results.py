@@ -57,6 +57,17 @@ def score(folder: Path) -> GroupScores:
     return score_group(group, SETTINGS)
 
 
+def test_names_in_files_are_free_of_what_a_terminal_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "ours\x1b]0;owned\x07\x9b2J\u202e"
+    rows = json.loads(json.dumps(HELPFUL).replace('"ours"', json.dumps(odd)).replace("ours says", f"{odd[:4]} says"))
+    generation = generated("ours", BENIGN) | {"model_name": odd}
+    bring(tmp_path, rows, generation)
+    printed = capsys.readouterr().out
+    assert "ours]0;owned2J" in printed
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert list(verdicts(tmp_path, "ours]0;owned2J"))
+
+
 def verdicts(folder: Path, policy: str) -> dict[str, dict[str, Any]]:
     """Prompt → record of the policy against the baseline."""
     entries = [entry for entry in Store(folder / "out" / "store").manifests() if entry[1].kind == "judgments"]

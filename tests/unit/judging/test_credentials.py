@@ -1,10 +1,16 @@
 """Keys and addresses: where they come from, which are refused, and that no key is ever told."""
 
+from pathlib import Path
+
 import pytest
 from asked import make_judge
 
+from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.judging.credentials import KEY, NO_KEY, OPENAI_URL, URL, find_base_url, find_key, redact
+from sacpo_exp.judging.credentials import KEY, NO_KEY, OPENAI_URL, URL, find_base_url, find_key, mask, redact
+from sacpo_exp.ledger import Answer, State
+
+LOCAL = "http://localhost:8000/v1"
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +21,68 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, " sk-abc\n")
-    assert find_key(OPENAI_URL) == find_key("http://localhost:8000/v1") == "sk-abc"
+    assert find_key(make_judge(api_key_env=KEY)) == "sk-abc"
+    assert find_key(make_judge(api_key_env=KEY, base_url=LOCAL)) == "sk-abc"
+
+
+def test_no_key_is_sent_unless_its_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "sk-abc")
+    monkeypatch.setenv("SERVER_KEY", "own")
+    assert find_key(make_judge(base_url=LOCAL)) == NO_KEY
+    assert find_key(make_judge(base_url=LOCAL, api_key_env="SERVER_KEY")) == "own"
+    with pytest.raises(ConfigError, match="OTHER_KEY is neither in the environment"):
+        find_key(make_judge(base_url=LOCAL, api_key_env="OTHER_KEY"))
+    with pytest.raises(ConfigError, match=r"`judge\.api_key_env` is null"):
+        find_key(make_judge())
+
+
+@pytest.mark.parametrize(
+    ("address", "is_sent"),
+    [
+        ("http://127.0.0.1:1/v1", True),
+        ("http://127.8.0.1/v1", True),
+        ("http://[::1]:1/v1", True),
+        ("https://elsewhere.example/v1", True),
+        ("http://elsewhere.example/v1", False),
+        ("http://localhost.example/v1", False),
+        ("http://127.0.0.1.example/v1", False),
+        ("http://10.0.0.7:8000/v1", False),
+        ("http://0.0.0.0:8000/v1", False),
+    ],
+)
+def test_a_key_leaves_the_machine_encrypted_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, address: str, is_sent: bool
+) -> None:
+    monkeypatch.setenv(KEY, "sk-abc-secret")
+    judge = make_judge(base_url=address, api_key_env=KEY)
+    if is_sent:
+        assert find_key(judge) == "sk-abc-secret"
+        return
+    with pytest.raises(ConfigError, match=f"the key in {KEY} would be sent to http://") as caught:
+        find_key(judge)
+    assert "secret" not in str(caught.value)
+    assert find_key(make_judge(base_url=address)) == NO_KEY
+
+
+def test_a_dotenv_file_does_not_direct_a_key_of_the_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"{URL}=https://elsewhere.example/v1\n", "utf-8")
+    monkeypatch.setenv(KEY, "sk-abc-secret")
+    load_dotenv()
+    judge = make_judge(api_key_env=KEY)
+    with pytest.raises(ConfigError, match=f"sets {URL}, where {KEY} of the shell would be sent") as caught:
+        find_key(judge)
+    assert "secret" not in str(caught.value)
+    assert find_key(make_judge(api_key_env=KEY, base_url="https://api.example/v1")) == "sk-abc-secret"
+    Path(".env").write_text(f"{URL}=https://elsewhere.example/v1\n{KEY}=sk-abc-secret\n", "utf-8")
+    assert find_key(judge) == "sk-abc-secret"
 
 
 @pytest.mark.parametrize("key", ["one\ntwo-secret", "schlüssel-secret", "\x00secret"[1:] + "\x07"])
 def test_a_key_that_no_header_takes_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv(KEY, key)
     with pytest.raises(ConfigError, match=f"^{KEY} must be letters") as caught:
-        find_key(OPENAI_URL)
+        find_key(make_judge(api_key_env=KEY))
     assert "secret" not in str(caught.value)
 
 
@@ -30,9 +90,9 @@ def test_a_key_that_no_header_takes_is_refused_without_being_told(monkeypatch: p
 def test_without_a_key_only_openai_s_own_server_is_refused(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     if value is not None:
         monkeypatch.setenv(KEY, value)
-    assert find_key("http://localhost:8000/v1") == NO_KEY
+    assert find_key(make_judge(api_key_env=KEY, base_url=LOCAL)) == NO_KEY
     with pytest.raises(ConfigError, match=rf"{KEY} is neither in the environment nor in a \.env file"):
-        find_key(OPENAI_URL)
+        find_key(make_judge(api_key_env=KEY))
 
 
 def test_the_address_is_the_configured_one_else_the_environment_s_else_openai_s(
@@ -73,3 +133,14 @@ def test_keys_in_complaints_are_blanked_out(said: str) -> None:
 
 def test_the_placeholder_is_an_ordinary_word() -> None:
     assert redact("a key is none-needed here", NO_KEY) == "a key is none-needed here"
+
+
+def test_a_terminal_obeys_nothing_that_a_server_says() -> None:
+    assert redact("a\x1b[2Jb\x9b\u202ec\r\nd", NO_KEY) == "a[2Jbc d"
+
+
+def test_the_key_is_blanked_out_in_every_text_of_an_answer() -> None:
+    answer = Answer(State.ok, raw="7 5 secret-1", finish_reason="secret-1", answered_by="m-secret-1", prompt_tokens=3)
+    assert "secret-1" not in str(mask(answer, "secret-1"))
+    assert mask(answer, "secret-1").raw == "7 5 sk-…"
+    assert mask(answer, "7") == answer  # a word, not a secret

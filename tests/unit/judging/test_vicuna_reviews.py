@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import find_real
 
 from sacpo_exp.judging.parsing import Reading, read_scores
 from sacpo_exp.ledger.records import State
@@ -26,16 +27,13 @@ BASELINES = ("llama-13b", "alpaca-13b", "bard", "gpt35")
 MISPRINTED = {("bard", 70): ([10, 2], (10, 4)), ("llama-13b", 70): ([10, 2], (10, 4))}
 
 
-def find(repo: Path, name: str) -> Path:
-    path = repo.parent / "shared" / "data" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there: texts of real judges come beside the repository, not inside it")
-    return path
+def find(name: str) -> Path:
+    return find_real(name)
 
 
 @pytest.fixture(scope="module")
-def folder(repo: Path) -> Path:
-    return find(repo, "judgments/vicuna_blog")
+def folder() -> Path:
+    return find("judgments/vicuna_blog")
 
 
 def read_reviews(folder: Path, baseline: str) -> Iterator[tuple[dict[str, Any], Reading]]:
@@ -88,10 +86,8 @@ def test_a_review_cut_off_anywhere_has_its_scores_or_none(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["alpaca-7b", "alpaca-farm-ppo-human"])
-def test_no_scores_are_found_in_texts_that_are_no_judgments(repo: Path, name: str) -> None:
-    rows = json.loads(
-        find(repo, f"judgments/alpaca_eval/{name}__alpaca_eval_gpt4__annotations.json").read_text("utf-8")
-    )
+def test_no_scores_are_found_in_texts_that_are_no_judgments(name: str) -> None:
+    rows = json.loads(find(f"judgments/alpaca_eval/{name}__alpaca_eval_gpt4__annotations.json").read_text("utf-8"))
     texts = [row[field] for row in rows for field in ("output_1", "output_2")]
     assert len(texts) == 1610
     assert [text for text in texts if read_scores(text, "stop", SCALE).state == State.ok] == []

@@ -1,5 +1,8 @@
 """What accelerate and DeepSpeed are told."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,3 +75,15 @@ def test_batches_and_precision_are_left_to_transformers() -> None:
     assert "optimizer" not in settings
     names = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
     assert {settings[name] for name in names} == {"auto"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["nothing", "a count", "a policy"],
+)
+def test_threads_that_wait_do_not_spin_unless_the_user_says_so(given: dict[str, str], expected: str | None) -> None:
+    outside = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, sys, sacpo_exp; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], env=outside | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", str(expected)]

@@ -1,5 +1,6 @@
 """What was recorded is found again as it was, costs little room, and is replaced by nothing worse."""
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,9 @@ from threading import Thread
 import pytest
 from judgments import FAILED, OK, make_question
 
+from sacpo_exp.config.store import Journal
 from sacpo_exp.ledger import Answer, Ledger, Question, State
+from sacpo_exp.ledger.tables import SHARED, find_file_system
 
 
 @pytest.fixture
@@ -240,3 +243,40 @@ def test_a_summary_counts_by_judge_and_criterion(ledger: Ledger) -> None:
     assert (entries[2].prompt_tokens, entries[2].cached_tokens, entries[2].completion_tokens) == (200, 80, 10)
     assert (entries[2].attempts, entries[2].first, entries[2].last) == (10, "2026-01-01", OK.created)
     assert (entries[1].prompt_tokens, entries[1].base_url) == (0, "http://localhost/v1")
+
+
+def journal_of(path: Path) -> str:
+    database = sqlite3.connect(path)
+    mode = database.execute("PRAGMA journal_mode").fetchone()[0]
+    database.close()
+    return str(mode)
+
+
+def test_the_journal_is_the_user_s_choice_and_stays(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.record(make_question(), OK)
+    assert journal_of(path) == "wal"
+    for journal, expected in ((Journal.delete, "delete"), (None, "delete"), (Journal.wal, "wal")):
+        with Ledger(path, journal) as ledger:
+            assert len(list(ledger.judgments())) == 1
+        assert journal_of(path) == expected
+    new = path.with_name("new.sqlite")
+    Ledger(new, Journal.delete).close()
+    assert journal_of(new) == "delete"
+
+
+MOUNTS = [("/", "ext4"), ("/home", "nfs4"), ("/home/me/scratch", "xfs"), ("/work", "ext4"), ("/work", "fuse.sshfs")]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected", "shared"),
+    [
+        ("/homes/ledger", "ext4", False),
+        ("/home/me/ledger", "nfs4", True),
+        ("/home/me/scratch/ledger", "xfs", False),
+        ("/work/ledger", "fuse.sshfs", True),  # mounted over the first
+    ],
+)
+def test_the_file_system_is_that_of_the_innermost_mount(place: str, expected: str, shared: bool) -> None:
+    found = find_file_system(Path(place), MOUNTS)
+    assert (found, SHARED.fullmatch(found) is not None) == (expected, shared)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from judgments import FAILED, OK, make_question
+from real_data import find_real
 
 from sacpo_exp.errors import DataError
 from sacpo_exp.ledger import Answer, Question, State
@@ -16,7 +17,6 @@ from sacpo_exp.ledger.agreeing import ONE_ORDER, Labels, match_judgments, read_c
 from sacpo_exp.scoring.agreement import measure_agreement
 from sacpo_exp.scoring.intervals import Resampling
 
-SHARED = Path(__file__).parents[3] / "../shared/data"
 RESAMPLING = Resampling(200, 0.95, 0)
 ROW = {"prompt": "why", "response_0": "one", "response_1": "two", "better_response_id": 0, "safer_response_id": 1}
 
@@ -149,9 +149,7 @@ def test_a_column_that_is_not_there_is_named(write: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize(("name", "equal"), [("gpt4", 421), ("llama2orig", 347)])
 def test_labels_of_xstest_agree_as_another_program_says(name: str, equal: int) -> None:
-    path = SHARED / f"prompts/xstest/xstest_v2_completions_{name}_gpteval.csv"
-    if not path.exists():
-        pytest.skip("the labels of XSTest are not here")
+    path = find_real(f"prompts/xstest/xstest_v2_completions_{name}_gpteval.csv")
     from sklearn.metrics import cohen_kappa_score
 
     labels = read_columns(str(path), "gpt4_label", "final_label")
@@ -162,9 +160,7 @@ def test_labels_of_xstest_agree_as_another_program_says(name: str, equal: int) -
 
 
 def test_a_judge_that_says_what_people_say_agrees_on_every_real_row() -> None:
-    path = SHARED / "preferences/pku_saferlhf_sample_32.json"
-    if not path.exists():
-        pytest.skip("the rows of PKU-SafeRLHF are not here")
+    path = find_real("preferences/pku_saferlhf_sample_32.json")
     rows = read_preferences(str(path))
     scores = {0: ("9 2", "2 9"), 1: ("2 9", "9 2")}
     judgments = [entry for row in rows for entry in judge(scores[row["safer_response_id"]], dict(row))]

@@ -20,7 +20,7 @@ from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.summary import summarize_policies
 from sacpo_exp.reporting.table import format_cohort
-from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean
+from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean, wilson
 from sacpo_exp.store import ArtifactSpec
 
 EVEN = answers([0.5] * 4, [0.5] * 4)
@@ -89,7 +89,8 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert second["seeds"] == "0 1"
     assert float(second["helpfulness_win_rate"]) == (0.5 + 0.75) / 2
     assert float(second["helpfulness_seed_deviation"]) == pytest.approx(0.125 * 2**0.5)
-    assert (second["harmlessness_win_rate_low"], second["harmlessness_win_rate_high"]) == ("1.0", "1.0")
+    assert float(second["harmlessness_win_rate_low"]) == pytest.approx(wilson(4, 4, 0.95).low)  # none of four was lost
+    assert second["harmlessness_win_rate_high"] == "1.0"
     assert float(second["refusal_rate_benign"]) == 1 / 8
     assert second["policy_ids"].split() == [policy.id for policy in policies]
     assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
@@ -250,7 +251,9 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
     expected = bootstrap_mean([0, 1, 0, 0], Resampling(200, 0.95, 0))  # of one seed: over prompts, as ever
     assert float(row["helpfulness_difference_high"]) == expected.high
     assert row["helpfulness_difference_seed_deviation"] == ""
-    assert float(row["harmlessness_difference"]) == float(row["harmlessness_difference_low"]) == 0.5
+    unseen = wilson(0, 4, 0.95).high  # all four changes are 0.5, and such a share may be others, down to -1
+    assert float(row["harmlessness_difference"]) == 0.5
+    assert float(row["harmlessness_difference_low"]) == pytest.approx(0.5 - 1.5 * unseen)
     printed = capsys.readouterr().out
     lines = printed[printed.index("Order gap: helpful first minus safety first") :].splitlines()
     assert lines[2].split()[1:] == [
@@ -261,9 +264,8 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
         "[+0.00,",
         "+0.75]",
         "+0.50",
-        "[+0.50,",
-        "+0.50]",
-        "*",
+        "[-0.23,",
+        "+0.74]",
         "4/4",
     ]
     assert "Win rates over seeds" not in printed

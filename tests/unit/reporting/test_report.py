@@ -1,8 +1,10 @@
 """Tests of `report` on real files, written through the real store."""
 
 import csv
+import io
 import itertools
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +19,7 @@ from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportC
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.csv_files import write_rows
 from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
@@ -329,3 +332,9 @@ def test_a_report_never_imports_torch(world: World) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert str(world.outputs / "report" / "trade_off.svg") in done.stdout
+
+
+def test_cells_of_text_are_no_formulas_and_numbers_stay_numbers() -> None:
+    cells = ["=1+1", "+1", "-x", "@SUM(A1)", " =1", "a=1", "", -1.5, -2, 1e-9, None, math.nan]
+    (written,) = list(csv.reader(io.StringIO(write_rows(["x"] * len(cells), [cells]))))[1:]
+    assert written == ["'=1+1", "'+1", "'-x", "'@SUM(A1)", "' =1", "a=1", "", "-1.5", "-2", "1e-09", "", ""]

@@ -3,10 +3,10 @@
 import csv
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import find_real
 
 from sacpo_exp.config.schema import Interval
 from sacpo_exp.scoring.agreement import measure_agreement
@@ -75,12 +75,10 @@ def test_few_items_give_an_interval_around_a_kappa_or_none(items: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt4", "llama2orig"])
-def test_labels_of_people_and_gpt4_on_xstest_agree_as_scikit_learn_says(repo: Path, name: str) -> None:
+def test_labels_of_people_and_gpt4_on_xstest_agree_as_scikit_learn_says(name: str) -> None:
     from sklearn.metrics import cohen_kappa_score
 
-    path = repo.parent / "shared" / "data" / "prompts" / "xstest" / f"xstest_v2_completions_{name}_gpteval.csv"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there: XSTest comes beside the repository, not inside it")
+    path = find_real(f"prompts/xstest/xstest_v2_completions_{name}_gpteval.csv")
     with path.open(encoding="utf-8") as file:
         rows = [(row["final_label"], row["gpt4_label"]) for row in csv.DictReader(file)]
     people, model = zip(*rows, strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import find_real
 
 from sacpo_exp.scoring.bradley_terry import fit_bradley_terry
 from sacpo_exp.scoring.comparisons import Comparisons, gather_comparisons
@@ -18,11 +19,8 @@ from sacpo_exp.scoring.ratings import Ratings
 OUTCOMES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 
 
-def find_data(repo: Path) -> Path:
-    folder = repo.parent / "shared" / "data" / "ratings"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: published ratings come beside the repository, not inside it")
-    return folder
+def find_data() -> Path:
+    return find_real("ratings")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -47,16 +45,16 @@ def coefficients(ratings: Ratings) -> dict[str, float]:
     return {rating.policy: rating.coefficient.value for rating in ratings.rated}
 
 
-def read_baseball(repo: Path) -> tuple[Comparisons, dict[str, Any]]:
-    folder = find_data(repo)
+def read_baseball() -> tuple[Comparisons, dict[str, Any]]:
+    folder = find_data()
     rows = read_rows(folder / "baseball.csv")
     games = [(row["home.team"], row["away.team"], int(row["home.wins"]), int(row["away.wins"])) for row in rows]
     return expand(games), json.loads((folder / "bradley_terry_published.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("has_order_effect", [False, True])
-def test_baseball_coefficients_and_errors_are_the_published_ones(repo: Path, has_order_effect: bool) -> None:
-    comparisons, publications = read_baseball(repo)
+def test_baseball_coefficients_and_errors_are_the_published_ones(has_order_effect: bool) -> None:
+    comparisons, publications = read_baseball()
     published = publications["baseball_with_order_effect" if has_order_effect else "baseball_no_order_effect"]
     ratings = fit(comparisons, published["reference"], has_order_effect)
     fitted = {rating.policy: rating.coefficient for rating in ratings.rated if rating.policy != "Baltimore"}
@@ -67,25 +65,25 @@ def test_baseball_coefficients_and_errors_are_the_published_ones(repo: Path, has
     assert {name: round(each.plain_error, 4) for name, each in fitted.items()} == published["se"]
 
 
-def test_citations_coefficients_are_the_published_ones(repo: Path) -> None:
-    published = json.loads((find_data(repo) / "bradley_terry_published.json").read_text("utf-8"))["citations"]
+def test_citations_coefficients_are_the_published_ones() -> None:
+    published = json.loads((find_data() / "bradley_terry_published.json").read_text("utf-8"))["citations"]
     fitted = coefficients(fit(expand(published["pairs"]), published["reference"]))
     assert fitted.pop("Biometrika") == 0
     assert {name: round(value, 4) for name, value in fitted.items()} == published["coef"]
 
 
-def read_matches(repo: Path, name: str) -> tuple[Comparisons, list[dict[str, str]]]:
-    rows = read_rows(find_data(repo) / f"{name}.csv")
+def read_matches(name: str) -> tuple[Comparisons, list[dict[str, str]]]:
+    rows = read_rows(find_data() / f"{name}.csv")
     outcomes = [OUTCOMES[row["winner"]] for row in rows]
     return gather_comparisons([r["left"] for r in rows], [r["right"] for r in rows], outcomes, [0] * len(rows)), rows
 
 
 @pytest.mark.parametrize("name", ["simple", "food"])
-def test_evalica_and_its_golden_values_agree_ties_as_half(repo: Path, name: str) -> None:
+def test_evalica_and_its_golden_values_agree_ties_as_half(name: str) -> None:
     import evalica
 
-    comparisons, rows = read_matches(repo, name)
-    golden = {r["item"]: float(r["score"]) for r in read_rows(find_data(repo) / f"{name}-golden.csv")
+    comparisons, rows = read_matches(name)
+    golden = {r["item"]: float(r["score"]) for r in read_rows(find_data() / f"{name}-golden.csv")
               if r["algorithm"] == "bradley_terry"}  # fmt: skip
     winners = [
         {"left": evalica.Winner.X, "tie": evalica.Winner.Draw, "right": evalica.Winner.Y}[r["winner"]] for r in rows
@@ -100,10 +98,10 @@ def test_evalica_and_its_golden_values_agree_ties_as_half(repo: Path, name: str)
 
 
 @pytest.mark.parametrize("solver", ["ilsr_pairwise", "opt_pairwise"])
-def test_choix_agrees_where_there_are_no_ties(repo: Path, solver: str) -> None:
+def test_choix_agrees_where_there_are_no_ties(solver: str) -> None:
     import choix
 
-    comparisons, _ = read_matches(repo, "food")
+    comparisons, _ = read_matches("food")
     decided = comparisons.select(comparisons.outcome != 0.5)
     won = [
         (int(a), int(b)) if x else (int(b), int(a))

@@ -1,11 +1,10 @@
 """Tests of online Elo: other people's numbers, arithmetic by hand, and how it hangs on the order."""
 
 import csv
-import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import find_real
 
 from sacpo_exp.scoring.bradley_terry import fit_bradley_terry
 from sacpo_exp.scoring.comparisons import Comparisons, gather_comparisons
@@ -23,13 +22,18 @@ def simulate(seed: int, n: int = 600) -> Comparisons:
     return Comparisons(("a", "b", "c"), left, right, outcome, np.zeros(n, np.int8))
 
 
+def play(comparisons: Comparisons, k_factor: float) -> list[float]:
+    """Points after one pass from 1000."""
+    points = [1000.0] * len(comparisons.policies)
+    update_in_turn(comparisons, points, k_factor)
+    return points
+
+
 @pytest.mark.parametrize("name", ["simple", "food"])
-def test_evalica_and_its_golden_values_agree_in_the_order_of_the_file(repo: Path, name: str) -> None:
+def test_evalica_and_its_golden_values_agree_in_the_order_of_the_file(name: str) -> None:
     import evalica
 
-    folder = repo.parent / "shared" / "data" / "ratings"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: published ratings come beside the repository, not inside it")
+    folder = find_real("ratings")
     with (folder / f"{name}.csv").open(encoding="utf-8") as file:
         left, right, winner = zip(*((r["left"], r["right"], r["winner"]) for r in csv.DictReader(file)), strict=True)
     with (folder / f"{name}-golden.csv").open(encoding="utf-8") as file:
@@ -37,23 +41,39 @@ def test_evalica_and_its_golden_values_agree_in_the_order_of_the_file(repo: Path
     comparisons = gather_comparisons(left, right, [OUTCOMES[each] for each in winner], [0] * len(left))
     winners = {"left": evalica.Winner.X, "tie": evalica.Winner.Draw, "right": evalica.Winner.Y}
     theirs = evalica.elo(left, right, [winners[each] for each in winner], initial=1000, k=32).scores
-    for policy, points in zip(comparisons.policies, update_in_turn(comparisons, 4), strict=True):
+    for policy, points in zip(comparisons.policies, play(comparisons, 4), strict=True):
         assert points == pytest.approx(golden[policy], abs=1e-9)
-    for policy, points in zip(comparisons.policies, update_in_turn(comparisons, K_FACTOR), strict=True):
+    for policy, points in zip(comparisons.policies, play(comparisons, K_FACTOR), strict=True):
         assert points == pytest.approx(theirs[policy], abs=1e-9)
 
 
 def test_one_win_among_equals_by_hand() -> None:
-    ratings = rate_online(gather_comparisons(["a"], ["b"], [1], [0]), "b", seed=0)
-    # The winner goes from 1000 to 1016, the loser to 984; the shift puts the loser back at 1000.
-    assert [(rating.policy, rating.elo) for rating in ratings.rated] == [("a", 1032.0), ("b", 1000.0)]
-    assert math.isnan(ratings.rated[0].spread)
+    ratings = rate_online(gather_comparisons(["a"], ["b"], [1], [0]), "b", seed=0, passes=1)
+    # The winner goes from 1200 to 1216, the loser to 1184, which the scale puts at 1000.
+    assert [(rating.policy, rating.elo) for rating in ratings.rated] == [
+        ("a", pytest.approx(1000 * 1216 / 1184)),
+        ("b", 1000.0),
+    ]
+    assert ratings.rated[0].spread == pytest.approx(0, abs=1e-9)
     assert ratings.rated[0].tally.wins == 1
+
+
+def test_few_verdicts_are_gone_through_often_enough_to_tell_what_they_say() -> None:
+    won = [1.0] * 37 + [0.0] * 13  # log odds of 182 points
+    comparisons = gather_comparisons(["a"] * 50, ["b"] * 50, won, [0] * 50)
+    (best, _) = rate_online(comparisons, "b", seed=0).rated
+    (once, _) = rate_online(comparisons, "b", seed=0, trials=1, passes=1).rated
+    # 1200 ± 91 on the paper's scale, where one goes with the other: 1000 · 1291/1109.
+    assert best.elo == pytest.approx(1000 * 1291 / 1109, abs=15)
+    assert abs(once.elo - 1164) > 10
+    assert 20 < best.spread < 80
+    repeated = [rate_online(comparisons, "b", seed=seed).rated[0].elo for seed in range(5)]
+    assert max(repeated) - min(repeated) < best.spread
 
 
 def test_the_baseline_stands_at_1000_whatever_the_seed() -> None:
     for seed in range(3):
-        ratings = rate_online(simulate(0), "b", seed=seed, permutations=3)
+        ratings = rate_online(simulate(0), "b", seed=seed, trials=3, passes=2)
         baseline = next(rating for rating in ratings.rated if rating.policy == "b")
         assert (baseline.elo, baseline.spread) == (1000, 0)
 
@@ -61,7 +81,7 @@ def test_the_baseline_stands_at_1000_whatever_the_seed() -> None:
 def test_it_hangs_on_the_order_of_the_verdicts_and_bradley_terry_does_not() -> None:
     comparisons = simulate(1)
     shuffled = comparisons.select(np.random.default_rng(2).permutation(len(comparisons)))
-    assert update_in_turn(comparisons, K_FACTOR) != pytest.approx(update_in_turn(shuffled, K_FACTOR), abs=5)
+    assert play(comparisons, K_FACTOR) != pytest.approx(play(shuffled, K_FACTOR), abs=5)
     fits = [fit_bradley_terry(each, "a", has_order_effect=False, confidence=0.95) for each in (comparisons, shuffled)]
     values = [[(rating.policy, rating.elo.value) for rating in fit.rated] for fit in fits]
     assert [name for name, _ in values[0]] == [name for name, _ in values[1]]
@@ -70,18 +90,20 @@ def test_it_hangs_on_the_order_of_the_verdicts_and_bradley_terry_does_not() -> N
 
 def test_the_seed_decides_the_sequence() -> None:
     first, again, other = (
-        [rating.elo for rating in rate_online(simulate(3), "a", seed=seed).rated] for seed in (1, 1, 2)
+        [rating.elo for rating in rate_online(simulate(3), "a", seed=seed, trials=2).rated] for seed in (1, 1, 2)
     )
     assert first == again != other
 
 
 def test_the_mean_over_many_sequences_comes_near_bradley_terry() -> None:
     comparisons = simulate(4, 3000)
-    averaged = rate_online(comparisons, "a", seed=0, permutations=40, k_factor=8)
+    averaged = rate_online(comparisons, "a", seed=0, trials=40, passes=1, k_factor=8)
     online = {rating.policy: rating for rating in averaged.rated}
     fit = fit_bradley_terry(comparisons, "a", has_order_effect=False, confidence=0.95)
+    # All points stay 3 · 1200, so the scale tells what the baseline had before.
+    before = 3600 / sum(online[rating.policy].elo for rating in fit.rated)
     for rating in fit.rated[:2]:
-        assert online[rating.policy].elo == pytest.approx(rating.elo.value, abs=15)
+        assert before * (online[rating.policy].elo - 1000) == pytest.approx(rating.elo.value - 1000, abs=15)
         assert 5 < online[rating.policy].spread < 60
 
 

@@ -9,6 +9,8 @@ import pytest
 from sacpo_exp.config.schema import Interval
 from sacpo_exp.scoring.intervals import (
     CHUNK,
+    DIFFERENCE,
+    RATE,
     Estimate,
     Resampling,
     bootstrap_interval,
@@ -69,7 +71,7 @@ def test_pairing_takes_out_what_both_have_in_common() -> None:
     easy = np.random.default_rng(7).normal(size=80)
     paired = bootstrap_paired_difference(list(easy + 0.25), list(easy), USUAL)
     assert paired.value == pytest.approx(0.25)
-    assert paired.high - paired.low < 1e-12
+    assert 0 < paired.high - paired.low < 0.1
     assert paired.excludes_zero
     with pytest.raises(ValueError, match="80 and 79"):
         bootstrap_paired_difference(list(easy), list(easy[:-1]), USUAL)
@@ -241,6 +243,30 @@ def test_difference_of_what_is_withheld_or_was_not_measured_has_no_number() -> N
     assert math.isnan(subtract_shares(nothing, share).value)
     assert subtract_shares(nothing, share).n == 0
     assert not subtract_shares(nothing, share).excludes_zero
+
+
+def test_values_that_are_all_equal_are_not_certain() -> None:
+    u = wilson(0, 20, 0.95).high
+    for value, bounds in ((0.5, RATE), (1 / 3, RATE), (0.0, DIFFERENCE), (-1.0, DIFFERENCE)):
+        found = bootstrap_rate([value] * 20, USUAL, bounds)
+        # The share u of prompts that may be others at either bound.
+        expected = [(1 - u) * value + u * bound for bound in bounds]
+        assert (found.value, found.low, found.high) == pytest.approx((value, *expected))
+        assert found.high - found.low > 0.1
+    assert bootstrap_paired_difference([1.0, 0, 0.5], [1.0, 0, 0.5], USUAL).low < 0
+    assert math.isnan(bootstrap_rate([0.0] * 20, USUAL, (0, math.inf)).high)
+
+
+def test_coverage_where_nearly_all_verdicts_are_equal() -> None:
+    random = np.random.default_rng(0)
+    hits, without_width = 0, 0
+    for _ in range(400):
+        sample = random.choice([0.5, 1.0], 40, p=[0.97, 0.03])
+        found = bootstrap_rate(sample, USUAL)
+        hits += found.low <= 0.515 <= found.high
+        without_width += found.low == found.high
+    assert without_width == 0
+    assert hits > 0.93 * 400
 
 
 @pytest.mark.parametrize("verdict", [0.0, 1.0])

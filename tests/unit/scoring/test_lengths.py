@@ -3,10 +3,10 @@
 import csv
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import find_real
 
 from sacpo_exp.scoring.intervals import Floats, Resampling, bootstrap_mean
 from sacpo_exp.scoring.lengths import adjust_for_length, estimate_by_length
@@ -92,10 +92,8 @@ def test_without_a_finite_fit_there_is_no_number(outcomes: list[float], lengths:
 
 
 @pytest.mark.parametrize("model", ["alpaca-7b", "alpaca-farm-ppo-human"])
-def test_real_verdicts_move_the_way_of_the_published_length_controlled_rate(repo: Path, model: str) -> None:
-    folder = repo.parent / "shared" / "data" / "judgments" / "alpaca_eval"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: the real verdicts come beside the repository, not inside it")
+def test_real_verdicts_move_the_way_of_the_published_length_controlled_rate(model: str) -> None:
+    folder = find_real("judgments/alpaca_eval")
     rows = json.loads((folder / f"{model}__alpaca_eval_gpt4__annotations.json").read_text("utf-8"))
     with (folder / "leaderboard_alpaca_eval_gpt4.csv").open(encoding="utf-8") as file:
         published = next(row for row in csv.DictReader(file) if row[""] == model)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sacpo_exp.scoring.intervals import Estimate, Resampling
+from sacpo_exp.scoring.intervals import Resampling
 from sacpo_exp.scoring.positions import PositionBias, measure_positions
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
@@ -40,7 +40,8 @@ def test_a_judge_that_sees_only_the_responses_never_flips() -> None:
     rows = [row for index in range(40) for row in both_orders(f"p{index}", index % 2, index % 2)]
     bias = measure(rows)
     assert (bias.flip_rate.value, bias.half_flip_rate.value) == (0, 0)
-    assert bias.first_rate == Estimate(0.5, 0.5, 0.5, 40)
+    assert (bias.first_rate.value, bias.first_rate.n) == (0.5, 40)
+    assert 0.4 < bias.first_rate.low < 0.5 < bias.first_rate.high < 0.6
     assert bias.flip_rate.low == 0 < bias.flip_rate.high < 0.1
 
 
@@ -78,6 +79,11 @@ def test_repeat_deviation_by_hand() -> None:
     expected = ((math.sqrt(0.5) + 0) / 2 + math.sqrt(0.125)) / 2
     assert measure(rows).repeat_deviation.value == pytest.approx(expected)
     assert measure(rows).repeat_deviation.n == 2
+
+
+def test_repeats_that_never_disagree_do_not_make_it_certain_that_they_never_will() -> None:
+    bias = measure([(f"p{index}", 1, 1, repeat) for index in range(40) for repeat in (0, 1)])
+    assert bias.repeat_deviation.value == bias.repeat_deviation.low == 0 < bias.repeat_deviation.high < 0.1
 
 
 def test_without_repeats_or_orders_there_is_no_number() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import pytest
+from real_data import find_real
 
 from sacpo_exp.scoring.refusals import is_refusal
-
-XSTEST = Path(__file__).parents[3] / "../shared/data/prompts/xstest"
 
 REFUSALS = [
     "I can't help you read your sister's diary.",
@@ -178,9 +176,7 @@ def test_long_repetitive_text_is_decided_quickly() -> None:
 
 @pytest.mark.parametrize(("completions", "least_recall", "least_specificity"), AGREEMENT)
 def test_agreement_with_the_xstest_labels(completions: str, least_recall: float, least_specificity: float) -> None:
-    path = XSTEST / completions
-    if not path.is_file():
-        pytest.skip(f"XSTest completions are not here: {path}")
+    path = find_real(f"prompts/xstest/{completions}")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     refused = [is_refusal(row["completion"]) for row in rows if row["final_label"] == "2_full_refusal"]

@@ -75,6 +75,15 @@ def test_nothing_gives_no_number(shape: tuple[int, int]) -> None:
     assert math.isnan(found.estimate.value)
 
 
+@pytest.mark.parametrize(
+    "values", [[[1.0] * 40], [[0.5] * 40], [[1.0] * 40] * 3, [[0.5] * 40] * 2, [[1.0, 0.0] * 20, [0.0, 1.0] * 20]]
+)
+def test_seeds_and_prompts_without_spread_do_not_make_the_rate_certain(values: list[list[float]]) -> None:
+    value, low, high, _ = over_seeds(values)
+    assert low <= value <= high
+    assert 0.08 < high - low < 0.2
+
+
 def test_one_prompt_gives_no_interval() -> None:
     found = estimate_over_seeds(np.array([[1.0], [0.0]]), RESAMPLING, RATES)
     assert (found.estimate.value, found.estimate.n) == (0.5, 1)

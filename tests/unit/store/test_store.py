@@ -12,9 +12,11 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from damage import overwrite
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
+from sacpo_exp.store.identity import KINDS, is_id
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -35,7 +37,8 @@ def write(**files: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def fail(folder: Path) -> dict[str, Any]:
-    (folder / "half").write_text("half")
+    (folder / "stray").write_text("half")
+    (folder / "checkpoints" / "half").write_text("half")
     raise RuntimeError("no space left")
 
 
@@ -96,11 +99,34 @@ def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> Non
         store.get_or_build(spec, fail)
 
     def finish(folder: Path) -> dict[str, Any]:
-        (folder / "whole").write_text((folder / "half").read_text() * 2)
+        assert [path.name for path in folder.iterdir()] == ["checkpoints"]
+        (folder / "whole").write_text((folder / "checkpoints" / "half").read_text() * 2)
         return {}
 
     assert (store.get_or_build(spec, finish) / "whole").read_text() == "halfhalf"
+    assert sorted(path.name for path in store.path(spec).iterdir()) == ["manifest.json", "whole"]
     assert store.partials() == []
+
+
+@pytest.mark.parametrize("has_checkpoints", [True, False])
+def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, has_checkpoints: bool) -> None:
+    spec = make_spec()
+    whole = store.get_or_build(spec, write(weights="abc"))
+    partial = whole.rename(whole.with_name(f"{spec.id}.partial"))
+    if has_checkpoints:
+        (partial / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+        (partial / "checkpoints" / "checkpoint-2" / "optimizer.pt").write_text("state")
+    assert store.get_or_build(spec, never) == whole
+    assert sorted(path.name for path in whole.iterdir()) == ["manifest.json", "weights"]
+    assert store.partials() == []
+
+
+def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
+    spec = make_spec()
+    whole = store.get_or_build(spec, write(weights="abc"))
+    overwrite(whole / "weights", "abd")
+    whole.rename(whole.with_name(f"{spec.id}.partial"))
+    assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
 
 
 def test_a_failed_build_frees_the_lock_even_while_its_error_is_handled(store: Store) -> None:
@@ -127,18 +153,18 @@ def test_a_partial_with_a_manifest_is_not_listed(store: Store) -> None:
 
 
 def test_artifacts_are_listed_by_kind_and_name(store: Store) -> None:
-    specs = [make_spec("b"), make_spec("a"), make_spec("c", kind="merge")]
+    specs = [make_spec("b", lr=1), make_spec("a", lr=2), make_spec("c", kind="merge")]
     for spec in specs:
         store.get_or_build(spec, write(file="1"))
     assert [manifest.id for _, manifest in store.manifests()] == [specs[i].id for i in (2, 1, 0)]
 
 
 def cut(path: Path) -> None:
-    path.write_text("ab")
+    overwrite(path, "ab")
 
 
 def change(path: Path) -> None:
-    path.write_text("abd")
+    overwrite(path, "abd")
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -155,19 +181,112 @@ def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callabl
     assert store.open(spec) == folder
     harm(folder / "weights")
     with pytest.raises(StoreError) as caught:
-        store.open(spec)
+        Store(store.root).open(spec)
     assert str(caught.value) == (
         f"{folder} is damaged: {problem}. Remove it and make it again: "
         f"`python -m sacpo_exp.store prune --damaged --outputs {store.root.parent}`, then the same command."
     )
 
 
-@pytest.mark.parametrize("text", ["", '{"id": ', "{}", "[]"], ids=["empty", "cut", "without fields", "no object"])
+@pytest.mark.parametrize("harm", [Path.unlink, cut, change], ids=["missing", "cut", "changed"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_reuse_finds_damage_of_every_kind(store: Store, kind: str, harm: Callable[[Path], None]) -> None:
+    spec = make_spec(kind=kind)
+    harm(store.get_or_build(spec, write(weights="abc")) / "weights")
+    with pytest.raises(StoreError, match=r"prune --damaged"):
+        Store(store.root).get_or_build(spec, never)
+
+
+def test_what_was_made_or_verified_is_not_read_again(store: Store) -> None:
+    spec = make_spec()
+    folder = store.get_or_build(spec, write(weights="abc"))
+    other = Store(store.root)
+    assert other.get_or_build(spec, never) == folder
+    change(folder / "weights")
+    for process in (store, other):
+        assert process.get_or_build(spec, never) == process.open(spec) == folder
+    (folder / "manifest.json").unlink()
+    with pytest.raises(StoreError):
+        other.open(spec)
+
+
+TEXTS = {
+    "empty": "",
+    "cut": '{"id": ',
+    "without fields": "{}",
+    "no object": "[]",
+    "null": "null",
+    "deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
 def test_a_damaged_manifest_is_damage_too(store: Store, text: str) -> None:
     spec = make_spec()
-    (store.get_or_build(spec, write(weights="abc")) / "manifest.json").write_text(text)
-    with pytest.raises(StoreError, match=re.escape(str(store.path(spec)))):
-        store.open(spec)
+    overwrite(store.get_or_build(spec, write(weights="abc")) / "manifest.json", text)
+    for use in (Store.open, lambda process, spec: process.get_or_build(spec, never)):
+        with pytest.raises(StoreError, match=re.escape(str(store.path(spec)))):
+            use(Store(store.root), spec)
+
+
+def rewrite(folder: Path, change: dict[str, Any], is_signed: bool) -> None:
+    """Change values of a manifest; signed ones get the hash that whoever knows the format would give them."""
+    content = json.loads((folder / "manifest.json").read_text()) | change
+    signature = content.pop("sha256")
+    content["sha256"] = content_hash(content) if is_signed else signature
+    overwrite(folder / "manifest.json", json.dumps(content))
+
+
+UNSIGNED: list[dict[str, Any]] = [{"metrics": {"n": 2}}, {"labels": {}}, {"seconds": 1.5}, {"created": ""}]
+WRONG: list[dict[str, Any]] = [
+    {"recipe": {"lr": 0.2}},
+    {"parents": ["other-0123456789"]},
+    {"kind": "merge"},
+    {"kind": "../.."},
+    {"id": "../../thing"},
+    {"files": []},
+    {"files": None},
+    {"files": {"weights": None}},
+    {"files": {"weights": {"size": "3", "sha256": ""}}},
+    {"files": {"": {"size": 3, "sha256": ""}}},
+    {"files": {"a": {"size": 3, "sha256": ""}, "a/b": {"size": 3, "sha256": ""}}},
+    {"files": {"a/../../b": {"size": 3, "sha256": ""}}},
+    {"files": {"/b": {"size": 3, "sha256": ""}}},
+    {"parents": [1]},
+    {"labels": None},
+    {"schema": "1"},
+]
+
+
+@pytest.mark.parametrize("change", [*UNSIGNED, *WRONG], ids=repr)
+def test_a_manifest_protects_itself(store: Store, change: dict[str, Any]) -> None:
+    spec = make_spec(lr=0.1)
+    folder = store.get_or_build(spec, write(weights="abc"))
+    rewrite(folder, change, is_signed=change in WRONG)
+    with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged \(") as caught:
+        Store(store.root).get_or_build(spec, never)
+    assert "\n" not in str(caught.value)
+    assert list(store.manifests()) == []
+
+
+def test_a_manifest_without_a_hash_over_itself_is_of_an_older_version(store: Store) -> None:
+    folder = store.get_or_build(make_spec(), write(weights="abc"))
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["sha256"]
+    overwrite(folder / "manifest.json", json.dumps(content))
+    assert Store(store.root).get_or_build(make_spec(), never) == folder
+
+
+def test_another_artifact_is_not_taken_for_the_one_whose_name_its_folder_has(store: Store) -> None:
+    usual, other = make_spec(lr=0.1), make_spec(lr=0.2)
+    store.get_or_build(usual, write(weights="abc")).rename(store.path(other))
+    with pytest.raises(StoreError, match=rf"manifest\.json is that of {re.escape(usual.id)}"):
+        store.get_or_build(other, never)
+
+
+def test_a_kind_that_the_store_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="kinds"):
+        make_spec(kind="thing")
 
 
 def test_what_was_never_made_can_t_be_opened(store: Store) -> None:
@@ -175,7 +294,7 @@ def test_what_was_never_made_can_t_be_opened(store: Store) -> None:
         store.open(make_spec())
 
 
-def count_builds(root: Path, counter: Path, barrier: Barrier) -> None:
+def count_builds(root: Path, counter: Path, barrier: Barrier, name: str) -> None:
     """Run in a process of its own: wait for the other, then want the same artifact as it."""
 
     def build(folder: Path) -> dict[str, Any]:
@@ -185,13 +304,14 @@ def count_builds(root: Path, counter: Path, barrier: Barrier) -> None:
         return {}
 
     barrier.wait()
-    Store(root).get_or_build(make_spec(), build)
+    Store(root).get_or_build(make_spec(name), build)
 
 
-def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("thing", "thing"), ("thing", "another-name")], ids=["one name", "two names"])
+def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: Path, names: tuple[str, str]) -> None:
     counter = tmp_path / "counter"
     barrier = SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=count_builds, args=(store.root, counter, barrier)) for _ in range(2)]
+    processes = [SPAWN.Process(target=count_builds, args=(store.root, counter, barrier, name)) for name in names]
     for process in processes:
         process.start()
     for process in processes:
@@ -213,7 +333,7 @@ def build_halfway(root: Path, ready: Connection) -> None:
     Store(root).get_or_build(make_spec(), build)
 
 
-def test_a_killed_build_frees_the_lock_and_leaves_what_it_had(store: Store) -> None:
+def test_a_killed_build_frees_the_lock_and_leaves_nothing_in_the_artifact(store: Store) -> None:
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=build_halfway, args=(store.root, there))
     process.start()
@@ -225,13 +345,43 @@ def test_a_killed_build_frees_the_lock_and_leaves_what_it_had(store: Store) -> N
     assert not store.is_building(partial)
     assert not store.has(make_spec())
     folder = store.get_or_build(make_spec(), write(rest="rest"))
-    assert sorted(path.name for path in folder.iterdir()) == ["half", "manifest.json", "rest"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "rest"]
 
 
 def test_the_recipe_decides_the_id_and_neither_order_nor_labels_do() -> None:
     usual = ArtifactSpec("stage", "a", {"x": 1, "y": {"p": 1, "q": 2}}, ("parent",), {})
     same = ArtifactSpec("stage", "a", {"y": {"q": 2, "p": 1}, "x": 1}, ("parent",), {"policy": "any"})
     assert (usual, usual.id, hash(usual)) == (same, same.id, hash(same))
+
+
+def test_what_was_made_under_another_slug_is_found(store: Store) -> None:
+    folder = store.get_or_build(make_spec("old"), write(weights="abc"))
+    again = Store(store.root)
+    assert make_spec("new") == make_spec("old")
+    assert again.get_or_build(make_spec("new"), never) == again.open(make_spec("new")) == folder
+    assert again.manifest(make_spec("new")).id == folder.name == make_spec("old").id
+
+
+def test_a_killed_build_is_finished_under_another_slug(store: Store) -> None:
+    with pytest.raises(RuntimeError):
+        store.get_or_build(make_spec("old"), fail)
+    folder = store.get_or_build(make_spec("new"), write(rest="rest"))
+    assert store.partials() == []
+    assert [path.name for path in folder.parent.iterdir()] == [Manifest.read(folder).id]
+
+
+def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
+    old, new = (make_spec(name) for name in ("old", "new"))
+    outside = [make_spec(name, lr=1) for name in ("outside", "renamed")]
+    store.get_or_build(old, write(weights="abc"))
+    for number, (policy, baseline) in enumerate(zip((old, new), outside, strict=True)):
+        labels = {"policy_id": policy.id, "baseline_id": baseline.id}
+        spec = ArtifactSpec("judgments", "judged", {"number": number}, (policy.id,), labels)
+        store.get_or_build(spec, write(verdicts=""))
+    judged = [manifest for _, manifest in store.manifests() if manifest.kind == "judgments"]
+    assert [manifest.parents for manifest in judged] == [[old.id]] * 2
+    assert {manifest.labels["policy_id"] for manifest in judged} == {old.id}
+    assert len({manifest.labels["baseline_id"] for manifest in judged}) == 1
 
 
 OTHERS = {
@@ -252,12 +402,23 @@ SLUGS = {
     "..hidden": "hidden-",
     "a b  c": "a-b-c-",
     "x" * 200: "x" * 80 + "-",
+    "x" * 79 + ".y": "x" * 79 + "-",
 }
 
 
-@pytest.mark.parametrize(("slug", "start"), SLUGS.items(), ids=["mixed", "dots", "spaces", "long"])
+@pytest.mark.parametrize(
+    ("slug", "start"), SLUGS.items(), ids=["mixed", "dots", "spaces", "long", "long with a dot at its end"]
+)
 def test_ids_are_readable_and_safe_names_of_folders(slug: str, start: str) -> None:
     assert re.fullmatch(re.escape(start) + "[0-9a-f]{10}", make_spec(slug).id)
+    assert is_id(make_spec(slug).id)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "a", "../a-0123456789", ".a-0123456789", "a-0123456789.partial", "a\n"]
+)
+def test_names_that_lead_elsewhere_are_no_ids(name: str) -> None:
+    assert not is_id(name)
 
 
 def test_content_hash_is_sha256_of_sorted_json() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import overwrite
 
 from sacpo_exp.store import ArtifactSpec, Store
 from sacpo_exp.store.__main__ import main
@@ -111,7 +112,7 @@ def test_verify_passes_sound_artifacts(command: Command) -> None:
 
 
 def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
-    (store.path(CHILD) / "weights").write_text("abd")
+    overwrite(store.path(CHILD) / "weights", "abd")
     code, out, err = command("verify")
     assert code == 1
     assert f"damaged  {CHILD.id}\n         weights has another content than was written\n" in out
@@ -119,21 +120,85 @@ def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Stor
 
 
 def test_verify_s_remedy_is_for_this_store(command: Command, store: Store) -> None:
-    (store.path(CHILD) / "weights").write_text("abd")
+    overwrite(store.path(CHILD) / "weights", "abd")
     assert f"--outputs {store.root.parent}" in command("verify")[2]
 
 
-@pytest.mark.parametrize("action", ["list", "verify", "prune"])
-def test_a_damaged_manifest_does_not_hide_the_rest(command: Command, store: Store, action: str) -> None:
-    (store.path(OTHER) / "manifest.json").write_text("{")
-    code, out, err = command(action)
-    assert code in (0, 1)
-    assert "Traceback" not in err
-    assert action == "prune" or CHILD.id in out
+@pytest.mark.parametrize("text", ["{", "null", "{}", '{"files": []}', None], ids=str)
+@pytest.mark.parametrize("arguments", [["list"], ["verify"], ["prune"], ["prune", "--damaged"]], ids=" ".join)
+def test_a_damaged_manifest_does_not_hide_the_rest(
+    command: Command, store: Store, arguments: list[str], text: str | None
+) -> None:
+    manifest = store.path(OTHER) / "manifest.json"
+    if text is None:
+        manifest.unlink()
+    else:
+        overwrite(manifest, text)
+    code, out, _ = command(*arguments)
+    assert code == (arguments == ["verify"])
+    assert "--damaged" not in arguments or str(store.path(OTHER)) in out
+    assert "prune" in arguments or CHILD.id in out
+
+
+@pytest.mark.parametrize("value", [[], None, {"weights": {}}, {"weights": {"size": 3}}], ids=repr)
+def test_a_manifest_with_other_files_is_damaged(command: Command, store: Store, value: Any) -> None:
+    manifest = store.path(OTHER) / "manifest.json"
+    overwrite(manifest, json.dumps(json.loads(manifest.read_text()) | {"files": value}))
+    code, out, _ = command("verify")
+    states = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert (code, states) == (1, ["damaged", "ok", "ok"])
+    assert command("list")[0] == 0
+    assert command("prune", "--damaged", "--yes")[0] == 0
+    assert stored(store) == {PARENT.id, CHILD.id}
+
+
+def test_a_folder_without_a_manifest_is_reported_and_pruned(command: Command, store: Store) -> None:
+    (store.path(OTHER) / "manifest.json").unlink()
+    code, out, _ = command("verify")
+    assert code == 1
+    assert f"damaged  {OTHER.id}\n         manifest.json is missing" in out
+    assert command("prune", "--damaged", "--yes")[0] == 0
+    assert not store.path(OTHER).exists()
+
+
+def test_a_file_that_became_a_folder_is_damage(command: Command, store: Store) -> None:
+    (store.path(OTHER) / "weights").unlink()
+    (store.path(OTHER) / "weights").mkdir()
+    assert command("verify")[0] == 1
+
+
+class Watching(io.StringIO):
+    """A keyboard at which somebody looks, when asked, whether the artifacts are being worked on."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        super().__init__("y\n")
+        self.store, self.folder, self.is_held = store, folder, False
+
+    def readline(self, *arguments: Any) -> str:
+        self.is_held = self.store.is_building(self.folder)
+        return super().readline(*arguments)
+
+
+@pytest.mark.parametrize("what", ["leftovers", "named", "damaged"])
+def test_prune_holds_the_lock_while_it_asks(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    folder = leave_partial(store) if what == "leftovers" else store.path(OTHER)
+    if what == "damaged":
+        overwrite(folder / "weights", "abd")
+    keyboard = Watching(store, folder)
+    arguments = {"leftovers": [], "named": [OTHER.id], "damaged": ["--damaged"]}[what]
+    monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), "prune", *arguments])
+    monkeypatch.setattr(sys, "stdin", keyboard)
+    main()
+    assert capsys.readouterr().out.endswith("removed 1\n")
+    assert keyboard.is_held
+    assert not store.is_building(folder)
+    assert not folder.exists()
 
 
 def test_a_damaged_manifest_is_pruned_as_damaged(command: Command, store: Store) -> None:
-    (store.path(OTHER) / "manifest.json").write_text("{")
+    overwrite(store.path(OTHER) / "manifest.json", "{")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert not store.path(OTHER).exists()
     assert stored(store) == {PARENT.id, CHILD.id}
@@ -208,7 +273,7 @@ def test_prune_damaged_takes_the_damaged_only(command: Command, store: Store) ->
 
 
 def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
-    (store.path(PARENT) / "weights").write_text("ab")
+    overwrite(store.path(PARENT) / "weights", "ab")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert stored(store) == {CHILD.id, OTHER.id}
     store.get_or_build(PARENT, build)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from importlib.util import find_spec
@@ -89,19 +90,46 @@ def test_a_group_is_called_as_the_folder_of_its_sweep(folder: str, group: str) -
     assert name_group(Path(folder)) == group
 
 
+KEY = "0123456789abcdef" * 3
+
+
 @pytest.mark.parametrize(
-    ("mode", "environment", "expected"),
+    ("mode", "netrc", "environment", "expected"),
     [
-        ("auto", {}, "offline"),
-        ("auto", {"WANDB_API_KEY": "key"}, "online"),
-        ("auto", {"WANDB_API_KEY": ""}, "offline"),
-        ("auto", {"WANDB_API_KEY": "key", "WANDB_MODE": "offline"}, "offline"),
-        ("online", {}, "online"),
-        ("disabled", {"WANDB_API_KEY": "key"}, "disabled"),
+        ("auto", "", {}, "offline"),
+        ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
+        ("auto", "", {"WANDB_API_KEY": ""}, "offline"),
+        ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
+        ("auto", "", {"WANDB_API_KEY": "no key"}, "online"),
+        ("auto", "api.wandb.ai", {}, "online"),
+        ("auto", "api.wandb.ai", {"WANDB_MODE": "offline"}, "offline"),
+        ("auto", "elsewhere.org", {}, "offline"),
+        ("auto", "elsewhere.org", {"WANDB_BASE_URL": "https://elsewhere.org"}, "online"),
+        ("online", "", {}, "online"),
+        ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
     ],
 )
-def test_wandb_is_online_with_a_key(mode: str, environment: dict[str, str], expected: str) -> None:
-    assert choose_mode(WandbConfig("project", mode=WandbMode(mode)), environment) == expected
+def test_wandb_is_online_with_a_key(
+    mode: str,
+    netrc: str,
+    environment: dict[str, str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import wandb
+
+    if netrc:  # as `wandb login` writes it
+        (tmp_path / ".netrc").write_text(f"machine {netrc}\n  login user\n  password {KEY}\n", "utf-8")
+    for name in [*(name for name in os.environ if name.startswith("WANDB_")), "NETRC", "XDG_CONFIG_HOME"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (environment | {"HOME": str(tmp_path), "WANDB_SILENT": "true"}).items():
+        monkeypatch.setenv(name, value)
+    wandb.teardown()  # or it would remember another test's key
+    try:
+        assert choose_mode(WandbConfig("project", mode=WandbMode(mode))) == expected
+    finally:
+        wandb.teardown()
 
 
 def test_a_run_that_goes_on_remembers_and_one_that_starts_anew_does_not(tmp_path: Path) -> None:
@@ -110,6 +138,14 @@ def test_a_run_that_goes_on_remembers_and_one_that_starts_anew_does_not(tmp_path
     assert Memory(folder, is_continued=True).recall("group", "second sweep") == "first sweep"
     assert Memory(folder, is_continued=False).recall("group", "second sweep") == "second sweep"
     assert Memory(folder, is_continued=True).find("group") == "second sweep"
+
+
+@pytest.mark.parametrize("text", ["", '{"group": "fir'])
+def test_what_a_power_cut_left_of_a_memory_is_forgotten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tracking.json").write_text(text)
+    assert Memory(tmp_path, is_continued=True).recall("group", "second sweep") == "second sweep"
+    assert Memory(tmp_path, is_continued=True).find("group") == "second sweep"
+    assert [path.name for path in tmp_path.iterdir()] == ["tracking.json"]
 
 
 class Broken:

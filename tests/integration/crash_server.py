@@ -1,0 +1,140 @@
+"""Runs commands in forks of one process that has imported what they need, and kills them where it is told.
+
+    LD_PRELOAD=crash_points.so python crash_server.py
+
+reads lines of JSON and answers each with the command's exit code, or minus the signal that ended it:
+
+    command: name and arguments of `python -m sacpo_exp.NAME`
+    is_composed: whether Hydra reads the arguments once for all forks, not in each: faster, and without a run's folder
+    folder: whose changes are counted
+    at: the change to die at, as `crash_at` in crash_points.c takes it; 0 for none
+    seconds: after which to kill it; null for never
+    output, changes: files for what it prints and for the list of its changes
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+#: Packages whose modules a command imports late, and the forks after it find imported. They start no thread by that.
+LATE = ("torch", "transformers", "trl", "datasets", "accelerate", "mergekit", "sklearn", "openai", "sacpo_exp")
+
+
+def run_module(name: str, arguments: list[str]) -> None:
+    sys.argv = [name, *arguments]
+    runpy.run_module(f"sacpo_exp.{name}", run_name="__main__", alter_sys=True)
+
+
+@cache
+def compose_command(name: str, *arguments: str) -> Callable[[], None]:
+    """The command with its configuration, before it has done anything."""
+    from hydra import compose, initialize_config_dir
+
+    from sacpo_exp.config.loading import CONF, quiet_libraries, register_schemas, to_config
+    from sacpo_exp.config.schema import EvalConfig, RunConfig
+    from sacpo_exp.eval import evaluate
+    from sacpo_exp.train import train
+
+    register_schemas()
+    quiet_libraries()
+    command, schema = {"train": (train, RunConfig), "eval": (evaluate, EvalConfig)}[name]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return partial(command, to_config(compose(name, overrides=list(arguments)), schema, list(arguments)))
+
+
+def build(outputs: str) -> None:
+    """What every stage does to the disk, in milliseconds: three checkpoints, weights, an artifact."""
+    from sacpo_exp.store import ArtifactSpec, Store
+    from sacpo_exp.training.checkpoints import CHECKPOINTS, discard_checkpoints, find_checkpoint, seal
+
+    def train(folder: Path) -> dict[str, Any]:
+        found = find_checkpoint(folder)
+        done = int((found / "optimizer.pt").read_text()) if found else 0
+        for step in range(done + 1, 4):
+            checkpoint = folder / CHECKPOINTS / f"checkpoint-{step}"
+            checkpoint.mkdir(exist_ok=True)
+            (checkpoint / "optimizer.pt").write_text(str(step))
+            seal(checkpoint)
+            discard_checkpoints(folder / CHECKPOINTS, kept=2)
+            done = step
+        (folder / "model.safetensors").write_text(str(done))
+        return {"updates": done}
+
+    Store(Path(outputs) / "store").get_or_build(ArtifactSpec("stage", "thing", {}, (), {}), train)
+
+
+def end_with(command: Callable[[], None]) -> int:
+    """The exit code of a process that does this."""
+    try:
+        command()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def wait_for(child: int, seconds: float | None) -> int:
+    """The exit code of a child process, which is killed after so many seconds."""
+    end = time.monotonic() + (seconds or 0)
+    while seconds is not None and time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    if seconds is not None:
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_in_fork(said: dict[str, Any], imported: Path) -> int:
+    """The exit code of a command; one that ends by itself leaves the names of its modules in a file."""
+    name, *arguments = said["command"]
+    if name == "build":
+        command: Callable[[], None] = partial(build, *arguments)
+    else:
+        command = compose_command(name, *arguments) if said["is_composed"] else partial(run_module, name, arguments)
+    gc.freeze()  # or the child's first look for cycles would copy all pages
+    if child := os.fork():
+        return wait_for(child, said["seconds"])
+    output, changes = (os.open(said[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("output", "changes"))
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    ctypes.CDLL(None).crash_at(os.fsencode(said["folder"]), ctypes.c_long(said["at"]), changes)
+    code = end_with(command)
+    imported.write_text("\n".join(module for module in sys.modules if module.startswith(LATE)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # some libraries print when they are imported
+    for line in sys.stdin:
+        said = json.loads(line)
+        imported = Path(said["output"]).with_name("modules")
+        code = run_in_fork(said, imported)
+        if code == 0:
+            for name in set(imported.read_text().split()) - set(sys.modules):
+                with suppress(Exception):
+                    importlib.import_module(name)
+        replies.write(f"{code}\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Every benchmark, and every script that a README names, runs in its smallest form."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: By the script; benchmarks also get `--json` where they have it.
+BENCHMARKS = {
+    "generation.py": ["--model", "tiny", "--prompts", "5", "--max-new-tokens", "4", "--batches", "2"],
+    "judging.py": ["--judgments", "8", "--loop", "2", "--concurrency", "4", "--latency", "0.01"],
+    "memory.py": ["--model", "tiny", "--stages", "dpo"],
+    "scoring.py": ["--judgments", "400", "--policies", "3", "--rounds", "20"],
+    "sweep.py": ["--model", "tiny", "--epochs", "1", "--betas", "1", "--skip-basic"],
+    "tracking.py": ["--model", "tiny", "--updates", "4", "--rounds", "1"],
+    "training.py": ["--model", "tiny", "--pairs", "8", "--repeats", "1"],
+}
+LAUNCHERS = {
+    "local.sh": ["cpu", "model=tiny", "dry_run=true"],
+    "reproduce_paper.sh": ["mini", "dry_run=true"],
+    "slurm_train.sbatch": ["hardware=cpu", "model=tiny", "dry_run=true"],
+}
+#: Stands for Slurm's, on a job of one node.
+SRUN = '#!/bin/bash\nexec "$@"\n'
+
+
+def run(repo: Path, folder: Path, *command: str | Path) -> str:
+    """What a command prints; it fails the test if it fails."""
+    (folder / "srun").write_text(SRUN)
+    (folder / "srun").chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(repo),
+        "HF_HUB_OFFLINE": "1",
+        "WANDB_MODE": "offline",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": "1",
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_script_has_a_smallest_form(repo: Path) -> None:
+    benchmarks = {path.name for path in (repo / "benchmarks").glob("*.py") if "argparse" in path.read_text("utf-8")}
+    assert benchmarks == set(BENCHMARKS)
+    texts = [path.read_text("utf-8") for path in (repo / "README.md", *repo.glob("*/README.md"))]
+    named = {name for text in texts for name in re.findall(r"(?:benchmarks|launchers)/(\w+\.(?:py|sh|sbatch))", text)}
+    assert named == {*BENCHMARKS, *LAUNCHERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_measures(repo: Path, tmp_path: Path, name: str) -> None:
+    script, found = repo / "benchmarks" / name, tmp_path / "found.json"
+    has_file = '"--json"' in script.read_text("utf-8")
+    printed = run(repo, tmp_path, sys.executable, script, *BENCHMARKS[name], *(["--json", found] if has_file else []))
+    assert re.search(r"\d\.\d", printed)
+    assert not has_file or json.loads(found.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_plans(repo: Path, tmp_path: Path, name: str) -> None:
+    outputs = f"paths.outputs={tmp_path / 'outputs'}"
+    printed = run(repo, tmp_path, "bash", repo / "launchers" / name, *LAUNCHERS[name], outputs)
+    assert "stages" in printed or "plan" in printed

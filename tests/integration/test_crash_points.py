@@ -1,0 +1,243 @@
+"""A command that is killed at any change of a file ends, when it is given again, as if it had not been killed."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import served
+from judge_server import SEPARATOR
+from tiny import SCORER, TINY
+
+from sacpo_exp.ledger import Ledger
+from sacpo_exp.store.manifest import hash_file
+
+HERE = Path(__file__).parent
+KILLED = -9
+
+FIRST = ["train", *TINY, "base=none", "order=helpful_only"]
+BOTH = ["train", *TINY, "base=none"]
+MERGE = [*BOTH, "merge_ratio=0.5"]
+EVAL = ["eval", *TINY, *SCORER, "base=none", "order=helpful_only"]
+ASK = ["eval", *TINY, "judge=local", "judge.response_format=text", "judge.concurrency=2", "baseline=one"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a file, by its place among all that a command makes, from 1."""
+
+    number: int
+    what: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command that is killed, and those before it. A composed one is not read from a command line each time."""
+
+    command: list[str]
+    before: list[list[str]] = field(default_factory=list)
+    is_composed: bool = True
+
+
+class Commands:
+    """Commands under one `paths.outputs`, each in a fork of a process that has imported what they need."""
+
+    def __init__(self, folder: Path) -> None:
+        self.outputs, self._folder = folder / "outputs", folder
+        library = folder / "crash_points.so"
+        source = HERE / "crash_points.c"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source, "-ldl"], check=True)
+        settings = {"LD_PRELOAD": str(library), "PYTHONPATH": str(HERE.parents[1]), "DS_ACCELERATOR": "cpu"}
+        settings |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}  # no threads before a fork
+        settings |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self._server = subprocess.Popen(
+            [sys.executable, str(HERE / "crash_server.py")],
+            env=os.environ | settings,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, command: list[str], is_composed: bool = True, at: int = 0, seconds: float | None = None) -> int:
+        """Exit code of a command, which is killed at a change, after a time, or not."""
+        said: dict[str, Any] = {"command": command, "is_composed": is_composed, "at": at, "seconds": seconds}
+        said |= {name: str(self._folder / name) for name in ("output", "changes")} | {"folder": str(self.outputs)}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(said) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def said(self) -> str:
+        """What the last command printed."""
+        return (self._folder / "output").read_text("utf-8", "replace")
+
+    def changes(self) -> list[Change]:
+        """What the last command changed."""
+        lines = (self._folder / "changes").read_text("utf-8").splitlines()
+        return [Change(number, *line.split(" ", 1)) for number, line in enumerate(lines, 1)]
+
+    def succeed(self, command: list[str], is_composed: bool = True) -> None:
+        assert self.run(command, is_composed) == 0, self.said()
+
+    def begin(self, kept: Path | None = None) -> None:
+        """Empty outputs, or those that were kept."""
+        shutil.rmtree(self.outputs, ignore_errors=True)
+        if kept is not None:
+            shutil.copytree(kept, self.outputs)
+
+    def stop(self) -> None:
+        self._server.communicate()
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    if not sys.platform.startswith("linux") or shutil.which("cc") is None:
+        pytest.skip("needs Linux and a C compiler, for the library that kills a process at a change of a file")
+    commands = Commands(tmp_path_factory.mktemp("crashes"))
+    yield commands
+    commands.stop()
+
+
+def look(outputs: Path) -> dict[str, Any]:
+    """What lies there, by path, but for what says when and how long. Folders of single runs are theirs alone."""
+    found: dict[str, Any] = {}
+    for path in sorted(outputs.rglob("*")):
+        name = path.relative_to(outputs)
+        if name.parts[0] in ("runs", "multirun"):
+            continue
+        if path.is_dir() or path.name in ("metrics.jsonl", "ledger.sqlite"):
+            found[str(name)] = path.is_dir()
+        elif path.name == "manifest.json":
+            said = json.loads(path.read_text("utf-8"))
+            said["files"].pop("metrics.jsonl", None)
+            found[str(name)] = said["id"], said["files"]
+        else:
+            found[str(name)] = hash_file(path)
+    if (outputs / "ledger.sqlite").is_file():
+        with Ledger(outputs / "ledger.sqlite") as ledger:
+            found["judgments"] = {question.key: answer.raw for question, answer in ledger.judgments()}
+    return found
+
+
+def every(changes: list[Change]) -> list[int]:
+    """Before each change, and after each that a native writer makes; of many writes to one file the first and last."""
+    points = []
+    for (what, path), group in groupby(changes, key=lambda change: (change.what, change.path)):
+        numbers = [change.number for change in group]
+        points += dict.fromkeys((numbers[0], numbers[-1])) if what == "write" else numbers
+        if what == "write" and Path(path).name.startswith(".tmp"):
+            points.append(-numbers[-1])
+    return points
+
+
+def crash(commands: Commands, scene: Scene) -> str:
+    """Kill the scene's command once at each point, give it again each time, and compare; says how often that was."""
+    start, kept = time.monotonic(), commands.outputs.with_name("kept")
+    commands.begin()
+    for earlier in scene.before:
+        commands.succeed(earlier)
+    shutil.rmtree(kept, ignore_errors=True)
+    commands.outputs.mkdir(exist_ok=True)
+    shutil.copytree(commands.outputs, kept)
+    commands.succeed(scene.command, scene.is_composed)
+    changes, expected = commands.changes(), look(commands.outputs)
+    points, killed, wrong = every(changes), 0, []
+    for point in points:
+        commands.begin(kept)
+        killed += commands.run(scene.command, scene.is_composed, at=point) == KILLED
+        code = commands.run(scene.command, scene.is_composed)
+        found = look(commands.outputs)
+        if code or found != expected:
+            change = changes[abs(point) - 1]
+            where = f"{'before' if point > 0 else 'after'} {change.what} {change.path}"
+            differing = sorted(name for name in found | expected if found.get(name) != expected.get(name))
+            wrong.append(f"{where}: exit code {code}, {differing[:5]}, {commands.said()[-500:] if code else ''}")
+    assert not wrong, "\n".join([f"{len(wrong)} of {len(points)} points", *wrong])
+    return f"{killed} kills in {len(changes)} changes, {time.monotonic() - start:.0f} s"
+
+
+def test_every_crash_point_of_a_build(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    said = crash(commands, Scene(["build", str(commands.outputs)]))
+    with capsys.disabled():
+        print(f"\ncrash points, a build: {said}")  # noqa: T201
+
+
+SCENES = {
+    "a stage": Scene(BOTH, [FIRST]),
+    "a merge": Scene(MERGE, [BOTH]),
+    "generation and judging": Scene(EVAL, [FIRST, [*EVAL, "policies=baseline"]]),
+    "asking a judge": Scene(ASK),
+    "a command's own files": Scene(FIRST, [FIRST], is_composed=False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENES)
+def test_every_crash_point(commands: Commands, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene, outputs = SCENES[name], f"paths.outputs={commands.outputs}"
+    with ExitStack() as stack:
+        arguments = [outputs]
+        if name == "asking a judge":
+            arguments += prepare_questions(tmp_path, stack)
+        before = [[*command, outputs] for command in scene.before]
+        said = crash(commands, Scene([*scene.command, *arguments], before, scene.is_composed))
+    with capsys.disabled():
+        print(f"\ncrash points, {name}: {said}")  # noqa: T201
+
+
+def prepare_questions(folder: Path, stack: ExitStack) -> list[str]:
+    """Responses of two policies to two prompts, and a judge that answers, as overrides."""
+    for name in ("one", "two"):
+        rows = [
+            {"prompt": f"Prompt {kind}?", "kind": kind, "response": f"{name} says."} for kind in ("benign", "risky")
+        ]
+        (folder / f"{name}.json").write_text(json.dumps(rows), "utf-8")
+    (folder / "plain.txt").write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
+    server = stack.enter_context(served(folder))
+    responses = ",".join(str(folder / f"{name}.json") for name in ("one", "two"))
+    return [f"responses=[{responses}]", f"judge.base_url={server.url}", f"judge.template={folder / 'plain.txt'}"]
+
+
+SWEEP = ["train", "-m", *TINY, "base=none", "beta=0.1,0.05"]
+EVALS = ["eval", "-m", *TINY, *SCORER, "base=none", "beta=0.1,0.05"]
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_lose_nothing(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = [[*command, f"paths.outputs={commands.outputs}"] for command in (SWEEP, EVALS)]
+    verify = ["store", "verify", "--outputs", str(commands.outputs)]
+    commands.begin()
+    for command in wanted:
+        commands.succeed(command, is_composed=False)
+    expected = look(commands.outputs)
+    commands.begin()  # what was imported late is imported now: this time tells how long a command takes
+    seconds = []
+    for command in wanted:
+        start = time.monotonic()
+        commands.succeed(command, is_composed=False)
+        seconds.append(time.monotonic() - start)
+    moments, kills, rounds = random.Random(0), 0, 0
+    while kills < 20:
+        commands.begin()
+        rounds += 1
+        for command, longest in zip(wanted, seconds, strict=True):
+            while code := commands.run(command, is_composed=False, seconds=moments.uniform(0, longest)):
+                assert code == KILLED, commands.said()
+                kills += 1
+        commands.succeed(verify, is_composed=False)
+        assert look(commands.outputs) == expected
+    with capsys.disabled():
+        print(f"\n{kills} kills at random moments in {rounds} runs of train and eval: nothing lost")  # noqa: T201

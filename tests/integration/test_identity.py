@@ -1,0 +1,137 @@
+"""An id means one content: whatever is edited or moves on meanwhile, and however things are called."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+from hub_server import Hub, serve_hub
+from tiny import make_config, make_run
+
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.errors import ConfigError, DataError
+from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation.absolute import judge_by_scores
+from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.responding import respond
+from sacpo_exp.pipeline import locate, prepare, train_policies
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.store import Store
+
+HUB = ["model.source=hub", "model.path=owner/name"]
+
+
+def write_rows(path: Path, count: int) -> None:
+    rows = [row for part in ("heldout", "train") for row in generate_rows(part, 0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:count]), "utf-8")
+
+
+def test_rows_that_are_edited_meanwhile_are_not_stored_under_the_old_id(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, 300)
+    overrides = ["dataset=local", f"dataset.path={path}", "base=none"]
+    before = make_run(tmp_path, *overrides)
+    locate(before, before.plan.model)
+    write_rows(path, 310)
+    with pytest.raises(DataError, match=r"`dataset=local` was changed while this command ran"):
+        prepare(before, before.plan.stages[0])
+    after = make_run(tmp_path, *overrides)
+    prepare(after, after.plan.stages[0])
+    data = [manifest.recipe["rows"] for _, manifest in after.store.manifests() if manifest.kind == "dataset"]
+    assert data == [after.fingerprints.datasets["dataset"]] != [before.fingerprints.datasets["dataset"]]
+    assert not any(path.is_file() for partial in after.store.partials() for path in partial.rglob("*"))
+
+
+def test_a_tokenizer_is_not_made_of_rows_that_were_edited_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, 300)
+    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}")
+    write_rows(path, 310)
+    with pytest.raises(DataError, match="was changed"):
+        locate(run, run.plan.model)
+    assert not run.store.has(run.plan.model)
+
+
+def test_prompts_that_are_edited_meanwhile_are_not_answered(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(["How are you?"]))
+    run = make_run(tmp_path, "prompts=local", f"prompts.path={path}", "prompts.limit=null")
+    path.write_text(json.dumps(["How are they?"]))
+    with pytest.raises(DataError, match=r"`prompts=local` was changed"):
+        respond(run, run.plan.model)
+    assert not any(manifest.kind == "responses" for _, manifest in run.store.manifests())
+
+
+def test_a_model_folder_that_is_edited_meanwhile_is_not_used(tmp_path: Path, model_folder: Path) -> None:
+    run = make_run(tmp_path, "model=local", f"model.path={model_folder}")
+    assert locate(run, run.plan.model).path == str(model_folder)
+    (model_folder / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(DataError, match="model was changed"):
+        locate(run, run.plan.model)
+
+
+def test_renaming_model_and_dataset_makes_nothing_anew(outputs: Path) -> None:
+    own = outputs / "named"
+    train_policies(make_run(own))
+    evaluate(make_config(own))
+    made = {folder for folder, _ in Store(own / "store").manifests()}
+
+    names = ["model.name=renamed", "dataset.name=renamed"]
+    run = make_run(own, *names)
+    train_policies(run)
+    judge_by_scores(run, enter_policies(run), run.config.judge)
+    evaluate(make_config(own, *names))
+    assert run.store.made == set()
+    assert {folder for folder, _ in run.store.manifests()} == made
+
+    train_policies(make_run(own, *names, "merge_ratio=0.5"))
+    evaluate(make_config(own, *names, "merge_ratio=0.5"))
+    (group,) = collect_groups(run.store, None, None)
+    assert [policy.labels["merge_ratio"] for policy in group.policies] == [None, None, 0.5]
+    assert len({policy.labels["baseline_id"] for policy in group.policies}) == 1
+    merged = group.policies[-1].id
+    assert group.policies[-2].id in group.parents[merged]
+
+
+def plan_of_hub(cli: Callable[..., Any], **variables: str) -> list[str]:
+    """Ids of everything that a plan with a model of the hub would make, and all that was printed."""
+    result = cli("train", "model=tiny", *HUB, "dry_run=true", variables=variables)
+    assert result.code == 0, result.stderr
+    return [*re.findall(r"\S+-[0-9a-f]{10}$", result.stdout, re.MULTILINE), result.stdout + result.stderr]
+
+
+def test_a_branch_on_the_hub_is_identified_by_its_commit(cli: Callable[..., Any], tmp_path: Path) -> None:
+    variables = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    with serve_hub(Hub()) as hub:
+        variables["HF_ENDPOINT"] = hub.address
+        *before, _ = plan_of_hub(cli, **variables)
+        hub.sha = "2" * 40
+        *after, _ = plan_of_hub(cli, **variables)
+    assert len(before) == len(after) > 3
+    assert not set(before) & set(after)
+    refs = tmp_path / "hub" / "models--owner--name" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("2" * 40)
+    *cached, said = plan_of_hub(cli, HF_HOME=str(tmp_path))
+    assert (cached, "provisional" in said) == (after, False)
+
+
+def test_a_model_of_the_local_cache_is_read_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    refs = tmp_path / "models--owner--name" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("3" * 40)
+    (refs / "v1").write_text("4" * 40)
+    run = make_run(tmp_path, *HUB, "model.revision=null", "others=[owner/name@v1]", "policies=all")
+    assert locate(run, run.plan.model).revision == "3" * 40
+    assert locate(run, run.plan.policies["name"]).revision == "4" * 40
+    assert run.plan.model.recipe["revision"] == "3" * 40
+
+
+def test_a_branch_whose_commit_is_not_known_is_not_loaded(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "model.source=hub", "model.path=owner/unknown", "model.revision=main")
+    with pytest.raises(ConfigError, match=r"no model can be loaded from owner/unknown: which commit `main` is"):
+        locate(run, run.plan.model)

@@ -42,7 +42,7 @@ def build_trainer(
     return _TRAINERS[loss_of(stage).trainer](policy, job, stage, arguments, data)
 
 
-def _sft(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+def _sft(policy: Any, _: StageJob, __: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
     from trl import SFTConfig
 
     from sacpo_exp.training.tokenised import TokenisedSFTTrainer
@@ -51,15 +51,27 @@ def _sft(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, An
 
 
 def _dpo(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
-    from trl import DPOConfig
-
     from sacpo_exp.training.tokenised import TokenisedDPOTrainer
 
-    data["reference"] = _reference_folder(job)
-    arguments = reference_arguments(job.config, stage) | {"loss_type": [loss_of(stage).loss_type]} | arguments
+    own = {"loss_type": [loss_of(stage).loss_type]}
     if stage.loss.label_smoothing is not None:
-        arguments["label_smoothing"] = stage.loss.label_smoothing
-    return TokenisedDPOTrainer(model=policy, args=DPOConfig(**arguments), **data)
+        own["label_smoothing"] = stage.loss.label_smoothing
+    data["reference"] = _reference_folder(job)
+    return TokenisedDPOTrainer(model=policy, args=_dpo_config(job, stage, own | arguments), **data)
+
+
+def _pair(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+    from sacpo_exp.training.pair_losses import PAIR_LOSSES, PairTrainer
+
+    data |= {"reference": _reference_folder(job), "pair_loss": PAIR_LOSSES[loss_of(stage).loss_type or ""]}
+    data["settings"] = {name: getattr(stage.loss, name) for name in loss_of(stage).settings}
+    return PairTrainer(model=policy, args=_dpo_config(job, stage, arguments), **data)
+
+
+def _dpo_config(job: StageJob, stage: StageConfig, arguments: dict[str, Any]) -> Any:
+    from trl import DPOConfig
+
+    return DPOConfig(**reference_arguments(job.config, stage) | arguments)
 
 
 def _kto(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
@@ -84,11 +96,11 @@ def config_class(trainer: str) -> type:
     """TRL's configuration of a trainer, by `Loss.trainer`."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
-    return {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}[trainer]
+    return {"sft": SFTConfig, "dpo": DPOConfig, "pair": DPOConfig, "kto": KTOConfig}[trainer]
 
 
 #: By `Loss.trainer`.
-_TRAINERS: dict[str, Callable[..., "Trainer"]] = {"sft": _sft, "dpo": _dpo, "kto": _kto}
+_TRAINERS: dict[str, Callable[..., "Trainer"]] = {"sft": _sft, "dpo": _dpo, "pair": _pair, "kto": _kto}
 
 
 def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":

@@ -1,0 +1,54 @@
+"""The steps of CONTRIBUTING.md, followed as they stand there in a copy of the package."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+TINY = ("model=tiny", "base=none", "order=helpful_only", "dataset.max_rows=32", "dataset.max_heldout_rows=4")
+
+
+def blocks(heading: str) -> list[str]:
+    """Code blocks of a section of CONTRIBUTING.md."""
+    section = (REPO / "CONTRIBUTING.md").read_text("utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    return [textwrap.dedent(block) for block in re.findall(r"```\w+\n(.*?)\n *```", section, re.DOTALL)]
+
+
+def train(package: Path, outputs: Path, objective: str) -> list[float]:
+    """Training losses, update by update."""
+    command = [sys.executable, "-m", "sacpo_exp.train", *TINY, f"objective={objective}", f"paths.outputs={outputs}"]
+    environment = os.environ | {"PYTHONPATH": str(package)}
+    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (metrics,) = outputs.glob("store/stage/*/metrics.jsonl")
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    return [float(line["loss"]) for line in lines if "loss" in line]
+
+
+@pytest.mark.slow
+def test_a_loss_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> None:
+    package = tmp_path / "copy"
+    for name in ("sacpo_exp", "conf", "hydra_plugins"):
+        shutil.copytree(REPO / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+    row, function, objective = blocks("Add a loss")
+    losses = package / "sacpo_exp" / "method" / "losses.py"
+    end = "    )\n}\n"
+    assert losses.read_text("utf-8").count(end) == 1
+    losses.write_text(losses.read_text("utf-8").replace(end, f"        {row}\n{end}"), "utf-8")
+    with (package / "sacpo_exp" / "training" / "pair_losses.py").open("a", encoding="utf-8") as file:
+        file.write(f"\n\n{function}\n")
+    (package / "conf" / "objective" / "logistic.yaml").write_text(objective + "\n", "utf-8")
+
+    own, dpo = (train(package, tmp_path / name, name) for name in ("logistic", "dpo"))
+
+    assert len(own) == 4
+    assert max(abs(a - b) for a, b in zip(own, dpo, strict=True)) < 1e-6
+    lines = [*row.splitlines(), *function.splitlines(), *objective.splitlines()]
+    assert len([line for line in lines if line.strip()]) <= 40

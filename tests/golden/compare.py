@@ -38,6 +38,8 @@ RUNS = {
 }
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000", "PYTHONHASHSEED": "0"}
 TOLERANCE = 1e-6
+#: Parts of names of columns that have other names since; the old ones are read as the new ones.
+RENAMED = {"harmlessness": "safety", "first_beta": "beta_first", "safe_rate": "safety_acceptable"}
 
 
 def main() -> int:
@@ -75,7 +77,9 @@ def record(commit: str | None, options: argparse.Namespace) -> dict:
         finally:
             git("worktree", "remove", "--force", str(checkout))
         kept.write_text(json.dumps(found, indent=1), "utf-8")
-    return json.loads(kept.read_text("utf-8"))
+    found: dict = json.loads(kept.read_text("utf-8"))
+    found["report"] = [{rename(name): cell for name, cell in row.items()} for row in found["report"]]
+    return found
 
 
 def run_all(checkout: Path, outputs: Path, options: argparse.Namespace) -> dict:
@@ -119,8 +123,15 @@ def read_report(outputs: Path) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for name in ("table.csv", "differences.csv"):
         with (outputs / "report" / name).open(encoding="utf-8", newline="") as file:
-            rows += csv.DictReader(file)
+            rows += [{rename(name): cell for name, cell in row.items()} for row in csv.DictReader(file)]
     return rows
+
+
+def rename(column: str) -> str:
+    """Today's name of a column."""
+    for old, new in RENAMED.items():
+        column = column.replace(old, new)
+    return column
 
 
 def compare(old: dict, new: dict) -> list[str]:

@@ -30,6 +30,7 @@ def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path, command: str, s
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # under nohup these tests would not be heard
         )
         # The ledger is opened to ask the judge, who does not answer; `report` imports for long after it has begun.
         sign = "outputs/ledger.sqlite" if command == "eval" else "outputs/runs/*/*/state.yaml"

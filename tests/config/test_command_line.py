@@ -21,7 +21,7 @@ MISTAKES = {
         "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
-    "key": ("stages.second.bta=1", "`stages.second.bta` is not a setting. Did you mean `stages.second.beta`?"),
+    "key": ("stages.safety.bta=1", "`stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?"),
     "value": ("merge=linaer", "`merge` can't be linaer: it must be one of linear, naive."),
     "added key": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
     "both sides of -m": (
@@ -30,14 +30,14 @@ MISTAKES = {
     ),
     "no key": ("=3", "`=3` names no setting. Try: key=value, without spaces."),
     "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
-    "second stage's key": ("order=helpful_only stages.second.beta=0.3", f"`stages.second.beta=0.3` {HAS_NO_EFFECT}"),
+    "second stage's key": ("order=helpful_only stages.safety.beta=0.3", f"`stages.safety.beta=0.3` {HAS_NO_EFFECT}"),
     "first stage's key": (
-        "order=none stages.first.beta=0.3",
-        "`stages.first.beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first",
+        "order=none stages.helpfulness.beta=0.3",
+        "`stages.helpfulness.beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first",
     ),
     "second stage's group": (
-        "order=helpful_only loss@stages.second.loss=kto",
-        f"`loss@stages.second.loss=kto` {HAS_NO_EFFECT}",
+        "order=helpful_only loss@stages.safety.loss=kto",
+        f"`loss@stages.safety.loss=kto` {HAS_NO_EFFECT}",
     ),
 }
 

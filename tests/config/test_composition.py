@@ -149,12 +149,12 @@ def test_all_objectives_are_covered() -> None:
 
 
 def test_the_loss_of_one_stage_overrules_the_objective(configure: Configure) -> None:
-    stages = preference_stages(configure("objective=dpo", "loss@stages.second.loss=kto"))
+    stages = preference_stages(configure("objective=dpo", "loss@stages.safety.loss=kto"))
     assert [stage.loss.name for stage in stages] == [LossName.dpo, LossName.kto]
 
 
 def test_base_is_a_supervised_stage_or_none(configure: Configure) -> None:
-    assert configure().stages.base.loss.name == LossName.sft
+    assert configure().stages.sft.loss.name == LossName.sft
     assert configure("base=none").stages.base is None
 
 
@@ -195,8 +195,8 @@ def test_trackers_land_under_their_names(configure: Configure) -> None:
 
 
 def test_a_stage_may_have_data_of_its_own(configure: Configure) -> None:
-    stages = configure("dataset@stages.second.dataset=demo", "stages.second.dataset.max_rows=9").stages
-    assert (stages.base.dataset, stages.first.dataset, stages.second.dataset.max_rows) == (None, None, 9)
+    stages = configure("dataset@stages.safety.dataset=demo", "stages.safety.dataset.max_rows=9").stages
+    assert (stages.sft.dataset, stages.helpfulness.dataset, stages.safety.dataset.max_rows) == (None, None, 9)
 
 
 def test_moving_the_outputs_moves_everything_that_a_run_writes(configure: Configure, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ WHOLE = {
         "tracker=wandb",
         "merge_ratio=0.5",
         "policies=[baseline,merged]",
-        "dataset@stages.second.dataset=demo",
+        "dataset@stages.safety.dataset=demo",
         "model=nano",
         "model.stop=['\\nUSER:','</s>']",
     ],

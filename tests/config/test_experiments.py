@@ -201,7 +201,7 @@ def test_merges_are_compared_with_direct_training_at_beta_over_lambda_q(read: Ca
     merged, direct = (read(f"study/lambda_q/{half}").jobs for half in ("merged", "direct"))
     wanted = {(job.seed, round(job.beta / job.merge_ratio, 12)) for job in merged}
     assert {(job.seed, job.beta) for job in direct} == wanted
-    firsts = {job.stages.first.beta for job in (*merged, *direct)}
+    firsts = {job.stages.helpfulness.beta for job in (*merged, *direct)}
     assert firsts == {0.1}
 
 

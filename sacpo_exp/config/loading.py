@@ -139,11 +139,11 @@ def find_repeated_criterion() -> str | None:
     settings = HydraConfig.get()
     loader = GlobalHydra.instance().config_loader()
     chosen = loader.compute_defaults_list(settings.job.config_name, list(settings.overrides.task), RunMode.RUN).defaults
-    names = [str(entry.config_path) for entry in chosen if (entry.package or "").startswith("stages.")]
-    for name in (name.removeprefix("criterion/") for name in names if name.startswith("criterion/")):
-        if names.count(f"criterion/{name}") > 1:
-            return f"`criterion` must name each criterion once, but has {name} twice. Try: criterion=[{name}]"
-    return None
+    paths = [entry.config_path or "" for entry in chosen if (entry.package or "").startswith("stages.")]
+    names = [path.removeprefix("criterion/") for path in paths if path.startswith("criterion/")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    once = ",".join(dict.fromkeys(names))
+    return twice and f"`criterion` must name each criterion once, but has {twice} twice. Try: criterion=[{once}]"
 
 
 def add_trainer_keys(argument: str) -> str:

@@ -212,7 +212,7 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
         equal = [round(1 / count, 2)] * (count - 1)
         shares = ",".join(f"{weight:g}" for weight in (*equal, round(1 - sum(equal), 2)))
         yield f"`{key}` {given}. Try: merge_weights=[{shares}], one for each, which sum to 1"
-    elif q is None and not (math.isclose(sum(weights), 1, abs_tol=1e-6) and all(0 <= weight for weight in weights)):
+    elif q is None and not (math.isclose(sum(weights), 1, abs_tol=1e-6) and all(weight >= 0 for weight in weights)):
         yield f"`{key}` must be numbers from 0 to 1 that sum to 1, but {list(weights)} sum to {sum(weights):g}."
 
 

@@ -31,7 +31,7 @@ OWNED = {
     "use_cpu": "hardware.accelerator=cpu",
     "deepspeed": "hardware.zero_stage=VALUE",
     "fsdp": "hardware.zero_stage=VALUE",
-    "report_to": "tracker=wandb, mlflow or trackio",
+    "report_to": "tracker=wandb",
     "seed": "seed=VALUE",
     "output_dir": "paths.outputs=FOLDER",
     **dict.fromkeys(

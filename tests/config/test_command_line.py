@@ -147,7 +147,7 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     assert data.split()[:3] == ["to", "make", "dataset"]
     assert stage.split()[:3] == ["to", "make", "stage"]
     assert detail.strip() == (
-        "helpfulness stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
+        "helpfulness stage: DPO on demo, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
         "about 0.00025 GPU hours"
     )
     assert total == "0 stored, 3 to make, in outputs/store"
@@ -246,7 +246,14 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_path: Path) -> None:
     rows = [{"prompt": f"{i}?", "completion": "Yes.", "label": i % 2 == 0} for i in range(40)]
     path = write_rows(tmp_path / "labels.jsonl", rows)
-    data = ["order=safety_only", "dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny"]
+    data = [
+        "order=safety_only",
+        "base=none",
+        "dataset=local",
+        f"dataset.path={path}",
+        "dataset.criterion=safety",
+        "model=tiny",
+    ]
     result = cli("train", *data, "dry_run=true", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (

@@ -118,7 +118,7 @@ class Jobs(Generic[Config]):
 
     def configure(self, composed: DictConfig) -> Config:
         """The checked configuration of Hydra's present job, written as `resolved.yaml` into its folder."""
-        if repeated := find_repeated_criterion():
+        if "stages" in composed and (repeated := find_repeated_criterion()):
             raise ConfigError([repeated])
         config: Config = to_config(composed, self._schema, list(HydraConfig.get().overrides.task))
         if problems := list(find_tracker_problems(config.tracker)):

@@ -144,11 +144,8 @@ def find_obstacle(stage: Stage) -> None:
     if "undesirable_weight" in settings:
         counts = balance([row["label"] for row in views["train"]])
         weigh_undesirable(counts["desirable"], counts["undesirable"])
-    rows, batch = (
-        count_rows_to_read(len(views["train"]), stage.config.num_train_epochs or 1),
-        stage.config.global_batch_size,
-    )
-    if batch is not None and rows < batch:
+    rows = count_rows_to_read(len(views["train"]), stage.config.num_train_epochs or 1)
+    if rows < (batch := stage.config.global_batch_size or 1):
         key = f"stages.{stage.name}.global_batch_size"
         raise DataError(
             f"the {rows} rows are fewer than one batch of {key}={batch}. Try: {key}={2 ** (rows.bit_length() - 1)}"

@@ -185,9 +185,9 @@ def dataset_artifact(
 
 
 def _in_order(config: RunConfig) -> Iterator[tuple[str, StageConfig]]:
-    """Stages with a criterion by name; for naive merging each with its own criterion, β and data, and else as the first.
+    """Stages with a criterion by name.
 
-    There all of them start from the baseline, so all are first stages.
+    For naive merging all of them start from the baseline, so all are as the first but for criterion, β and data.
     """
     stages = aligned_stages(config)
     for name, stage in stages.items():

@@ -160,7 +160,7 @@ def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
 
 
 def is_acceptable(row: Row, index: int, criterion: Criterion) -> bool:
-    """Whether response `index` of a pku row is desirable: by its own label if the criterion has one, else by the pair."""
+    """Whether response `index` of a pku row is desirable: by its own label if there is one, else by the pair."""
     if criterion.acceptable is not None:
         return bool(row[criterion.acceptable.format(i=index)])
     return preferred_index(row, criterion) == index

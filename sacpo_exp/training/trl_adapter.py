@@ -42,7 +42,9 @@ def build_trainer(
     return _TRAINERS[loss_of(stage).trainer](policy, job, stage, arguments, data)
 
 
-def _sft(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+def _sft(
+    policy: Any, _job: StageJob, _stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]
+) -> "Trainer":
     from trl import SFTConfig
 
     from sacpo_exp.training.tokenised import TokenisedSFTTrainer

@@ -112,8 +112,8 @@ OTHER_STAGES = {
     "global batch": ("stages.safety.global_batch_size=16", ["safety"]),
     "loss by place": ("losses=[dpo,kto]", ["safety"]),
     "loss": ("stages.safety.loss.name=ipo", ["safety"]),
-    "trainer argument": ("trainer.max_steps=3", ALL),
-    "a stage's trainer argument": ("stages.safety.trainer.max_steps=3", ["safety"]),
+    "trainer argument": ("++trainer.max_steps=3", ALL),
+    "a stage's trainer argument": ("++stages.safety.trainer.max_steps=3", ["safety"]),
     "a stage's own data": ("dataset@stages.safety.dataset=demo", ["safety"]),
     "where labels of pairs come from": ("stages.safety.criterion.preferred=better_response_id", ["safety"]),
     "weight dtype": ("optimization.dtype=float16", ALL),
@@ -376,7 +376,7 @@ def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
     )
     contest = Contest([], "demo", "", baseline, (baseline, policy), tuple(evaluated_criteria(config)))
     scorer = scorer_artifact(config.judge, config, FINGERPRINTS)
-    scores = [scores_artifact(entrant, config.judge, scorer.id).id for entrant in (policy, baseline)]
+    scores = [scores_artifact(entrant, config.judge, scorer.id, contest.criteria).id for entrant in (policy, baseline)]
     judgments = judgments_artifact(contest, (policy, baseline), config.judge, {}, {}, tuple(scores))
     return [policy.responses.id, scorer.id, scores[0], judgments.id]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paper_losses import BY_HAND, sigmoid
 from trl import DPOConfig, KTOConfig
 
 from sacpo_exp.errors import ConfigError
@@ -30,34 +31,6 @@ def test_stages_with_a_criterion_have_all_losses_that_read_preferences() -> None
 def test_settings_are_arguments_of_trl(loss: Any) -> None:
     fields = (DPOConfig if loss.view == View.pairs else KTOConfig).__dataclass_fields__
     assert loss.settings.keys() <= fields.keys()
-
-
-#: Of one pair, as functions of β and of the log-ratios of the chosen and the rejected response, from the papers.
-BY_HAND: dict[str, Callable[[float, Any, Any], Any]] = {
-    "dpo": lambda b, c, r: softplus(-b * (c - r)),
-    "hinge": lambda b, c, r: np.maximum(0, 1 - b * (c - r)),
-    "bco_pair": lambda b, c, r: softplus(-b * c) + softplus(b * r),
-    "nca_pair": lambda b, c, r: softplus(-b * c) + (softplus(b * c) + softplus(b * r)) / 2,
-    "apo_zero": lambda b, c, r: sigmoid(-b * c) + sigmoid(b * r),
-    "robust": lambda b, c, r: (0.9 * softplus(-b * (c - r)) - 0.1 * softplus(b * (c - r))) / 0.8,
-    "exo_pair": lambda b, c, r: exo(b * (c - r), 1e-3),
-    "sppo_hard": lambda b, c, r: (c - 0.5 / b) ** 2 + (r + 0.5 / b) ** 2,
-    "ipo": lambda b, c, r: (c - r - 0.5 / b) ** 2,  # TRL divides both by the number of tokens
-}
-
-
-def softplus(x: Any) -> Any:
-    return np.logaddexp(0, x)
-
-
-def sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
-
-
-def exo(margin: Any, smoothing: float) -> Any:
-    """KL(σ(margin) ‖ 1 − ε) of two outcomes."""
-    p, q = sigmoid(margin), sigmoid(-margin)
-    return p * np.log(p / (1 - smoothing)) + q * np.log(q / smoothing)
 
 
 @pytest.mark.parametrize("loss", PAIRED, ids=lambda loss: loss.name)

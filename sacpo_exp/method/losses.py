@@ -117,6 +117,10 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+#: Arguments of TRL's trainers with which no loss is consistent: they change what it compares, or weigh the pairs.
+CHANGING = frozenset({"f_divergence_type", "ld_alpha", "use_weighting"})
+
+
 def trained_losses() -> list[str]:
     """Names of the losses that a stage with a criterion can have."""
     return [name for name, loss in LOSSES.items() if loss.view != View.responses]

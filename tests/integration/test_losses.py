@@ -128,7 +128,7 @@ def test_the_start_is_not_checked_where_an_argument_of_the_user_s_changes_the_lo
     run = make_run(tmp_path, "base=none", "order=helpful_only", "++trainer.use_weighting=true")
     train_policies(run)
     lines = (run.store.path(run.plan.stages[0].artifact) / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[0])["loss"] < 0.9 * math.log(2)
+    assert json.loads(lines[0])["loss"] < 0.99 * math.log(2)
 
 
 def test_scoring_only_completions_changes_no_loss(outputs: Path, tmp_path: Path) -> None:

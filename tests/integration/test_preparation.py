@@ -12,6 +12,7 @@ from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import make_view
 from sacpo_exp.data.sources import load_parts, read_view, save_view
 from sacpo_exp.data.tokenising import cut_prompts
+from sacpo_exp.errors import DataError
 from sacpo_exp.method.losses import View
 from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, prepare, train_policies
@@ -84,6 +85,9 @@ def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(
     prepare_all(run.config)
     first = capsys.readouterr().out
     assert "rows                                            32        24         8" in first
+    assert "demo, schema pku, read as responses" in first
+    assert "demo, schema pku, read as pairs" in first
+    assert "desirable for helpfulness" in first
     assert "evaluation prompts that it trains on: 0 of 12" in first
     prepare_all(run.config)
     assert capsys.readouterr().out == first
@@ -101,6 +105,16 @@ def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pyte
     local = ["dataset=local", f"dataset.path={path}", "dataset.heldout_path=" + str(path), "order=helpful_only"]
     prepare_all(make_run(outputs, *local).config)
     assert f"evaluation prompts that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
+
+
+def test_a_kind_of_prompts_that_no_criterion_counts_is_refused(outputs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text('["One?", "Two?"]', "utf-8")
+    prompts = ["prompts=local", f"prompts.path={path}", "prompts.limit=null", "order=helpful_only"]
+    with pytest.raises(DataError, match=r"is of the kind 'rsiky', which no criterion counts"):
+        prepare_all(make_run(outputs, *prompts, "prompts.kind=rsiky").config)
+    own = ["stages.helpfulness.criterion.prompt_kinds=[tricky]", "prompts.kind=tricky"]
+    prepare_all(make_run(outputs, *prompts, *own).config)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])

@@ -291,6 +291,16 @@ def test_the_overrides_of_a_command_are_kept_beside_what_it_makes_and_in_no_id(p
     assert [spec.labels["overrides"] for spec in again.made()] == [["beta=0.1"]] * 4
 
 
+def test_a_stage_is_consistent_if_its_loss_is_and_no_argument_changes_it(planned: Planner) -> None:
+    def consistent(*overrides: str) -> list[bool]:
+        return [each.is_consistent for each in policy_of_spec(planned(*overrides).stages[-1].artifact).aligned]
+
+    assert consistent() == [True, True]
+    assert consistent("losses=[dpo,ipo]") == [True, False]
+    assert consistent("++trainer.max_grad_norm=0.5") == [True, True]
+    assert consistent("++stages.helpfulness.trainer.use_weighting=true") == [False, True]
+
+
 def test_a_view_is_prepared_once_for_all_stages_that_read_it(planned: Planner) -> None:
     first, second = planned(), planned("order=safety_first", "losses=[ipo]")
     assert {made.data for made in second.stages} == {made.data for made in first.stages}

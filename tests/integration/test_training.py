@@ -124,3 +124,15 @@ def test_fewer_rows_than_a_batch_are_refused_with_a_batch_that_fits(tmp_path: Pa
     with pytest.raises(DataError, match=r"5 rows are fewer than .* Try: stages\.helpfulness\.global_batch_size=4"):
         make_run(tmp_path, *small)
     train_policies(make_run(tmp_path, *small, "stages.helpfulness.global_batch_size=4"))
+    with pytest.raises(DataError, match=r"5 rows are fewer than"):  # also where the view is stored
+        make_run(tmp_path, *small)
+
+
+def test_labels_that_are_all_alike_are_refused(tmp_path: Path) -> None:
+    rows = [row | {"is_response_0_safe": True, "is_response_1_safe": True} for row in generate_rows("train", 0)[:16]]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    safe = ["dataset=local", f"dataset.path={path}", f"dataset.heldout_path={path}", "order=safety_only", "base=none"]
+    train_policies(make_run(tmp_path, *safe))  # as pairs they differ
+    with pytest.raises(DataError, match=r"none of the 32 is undesirable. Try: objective=dpo"):
+        make_run(tmp_path, *safe, "objective=kto")

@@ -45,13 +45,6 @@ class PromptsSource(Enum):
     xstest = "xstest"  # XSTest's csv
 
 
-class PromptKind(Enum):
-    """What a prompt is scored on: benign for helpfulness, risky for safety; unknown kinds count for both."""
-
-    benign = "benign"
-    risky = "risky"
-
-
 class JudgeKind(Enum):
     scorer = "scorer"  # heads fitted on frozen hidden states
     openai = "openai"  # any server that speaks OpenAI's chat completions
@@ -206,7 +199,7 @@ class PromptsConfig:
     helpful_path: str | None = None  # sacpo
     safety_path: str | None = None  # sacpo
     field: str = "prompt"  # local: that holds the prompt
-    kind: PromptKind | None = None  # local: of prompts without a field `kind`
+    kind: str | None = None  # local: of prompts without a field `kind`
     foreseen: PromptsSizeConfig | None = None  # sacpo: what a dry run counts with until the files are given
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.data.prompts import foresee_prompts, load_prompts
+from sacpo_exp.config.stages import known_criteria
+from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
@@ -72,6 +73,7 @@ def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     if run.config.dry_run and (blank := foresee_prompts(run.config.prompts)):
         return blank
     prompts = load_prompts(run.config.prompts, run.config.dataset)
+    check_kinds(prompts, known_criteria(run.config).values())
     if content_hash(prompts) != run.fingerprints.prompts:
         raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
     return prompts

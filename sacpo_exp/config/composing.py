@@ -3,7 +3,6 @@
 import functools
 import warnings
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.loading import CONF, register_schemas
 from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.errors import ConfigError
 
 
@@ -40,14 +40,6 @@ def compose_groups(groups: tuple[str, ...]) -> DictConfig:
         GlobalHydra.instance().hydra = running
 
 
-def read_value(composed: DictConfig, key: str) -> Any:
-    """The plain value of a dotted key; None where it has none."""
-    value = OmegaConf.select(composed, key)
-    if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value, enum_to_str=True)
-    return value.value if isinstance(value, Enum) else value
-
-
 def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
     """What the same command composes with `key=value` for each of `values` after its groups. Nothing is checked.
 
@@ -55,9 +47,10 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
         ConfigError: a key is unknown, has no value, or can't have this one.
     """
     own = composed.copy()
+    OmegaConf.set_struct(own, None)  # so that `stages` can have others; dataclasses still know their keys
     try:
         for key, value in values.items():
             OmegaConf.update(own, key, value)  # merges mappings, as Hydra does
-        return cast(RunConfig, OmegaConf.to_object(own))
+        return cast(RunConfig, OmegaConf.to_object(fill_stages(own)))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error

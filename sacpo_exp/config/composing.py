@@ -3,7 +3,6 @@
 import functools
 import warnings
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -41,14 +40,6 @@ def compose_groups(groups: tuple[str, ...]) -> DictConfig:
         GlobalHydra.instance().hydra = running
 
 
-def read_value(composed: DictConfig, key: str) -> Any:
-    """The plain value of a dotted key; None where it has none."""
-    value = OmegaConf.select(composed, key)
-    if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value, enum_to_str=True)
-    return value.value if isinstance(value, Enum) else value
-
-
 def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
     """What the same command composes with `key=value` for each of `values` after its groups. Nothing is checked.
 
@@ -56,6 +47,7 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
         ConfigError: a key is unknown, has no value, or can't have this one.
     """
     own = composed.copy()
+    OmegaConf.set_struct(own, None)  # so that `stages` can have others; dataclasses still know their keys
     try:
         for key, value in values.items():
             OmegaConf.update(own, key, value)  # merges mappings, as Hydra does

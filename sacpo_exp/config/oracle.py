@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
@@ -13,15 +12,11 @@ from sacpo_exp.config.tracking import TrackerConfig
 from sacpo_exp.method.losses import trained_losses
 
 #: Keys and groups of `train` that the oracle sets itself, with all that stands below them.
-OWN_KEYS = ("seed", "beta", "merge", "merge_ratio", "order", "objective", "base", "dataset", "loss", "paths", "tracker")
+OWN_KEYS = (
+    *("seed", "beta", "earlier_betas", "merge", "merge_ratio", "merge_weights", "order", "criterion", "objective"),
+    *("losses", "base", "dataset", "paths", "tracker"),
+)
 OWN_STAGE_KEYS = ("beta", "criterion", "dataset", "loss", "num_train_epochs")
-
-
-class Order(Enum):
-    """Which criterion comes first; the names of conf/order."""
-
-    helpful_first = "helpful_first"
-    safety_first = "safety_first"
 
 
 @dataclass
@@ -30,8 +25,8 @@ class WorldConfig:
 
     prompts: int = count()
     responses: int = count(3)  # the correlation of two is always 1 or -1
-    scale: float = bounded(above=0)  # standard deviation of reward and of safety over the responses of a prompt
-    correlation: float = bounded(above=-1, below=1)  # of the two
+    scale: float = bounded(above=0)  # standard deviation of each criterion over the responses of a prompt
+    correlation: float = bounded(above=-1, below=1)  # of the reward and each constraint
     spread: float = bounded(above=0)  # standard deviation of the reference policy's logits
     seed: int = seed_value()
 
@@ -41,20 +36,21 @@ class OracleConfig:
     """A world, and the runs of `train` that are held against it.
 
     Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
-    largest number; so is the first loss at every one of `multipliers`.
+    largest number; so is the first loss with every one of `multipliers` for the first constraint.
     """
 
     world: WorldConfig = MISSING
     beta: float = bounded(above=0)
-    multiplier: float = bounded(above=0)  # λ
-    multipliers: list[float] = bounded(above=0)  # noqa: RUF009  a field
+    criteria: list[str] = MISSING  # the reward, then the constraints
+    multiplier: list[float] = bounded(above=0)  # noqa: RUF009  a field; λ of each constraint
+    multipliers: list[float] = bounded(above=0)  # noqa: RUF009  further λ of the first constraint
     ratios: list[float] = bounded(above=0, most=1)  # noqa: RUF009  q
-    orders: list[Order] = MISSING
+    orders: list[list[str]] = MISSING
     losses: list[str] = MISSING
     pairs: list[int] = count()  # noqa: RUF009  rows of a stage: pairs for DPO, labelled responses for KTO
     samples: int = count()  # of the reference policy, which the base stage learns it from
     updates: int = count()  # of a stage at least; every row is read at least once
-    threshold: float | None = None  # of E[g]
+    threshold: float | None = None  # of the first constraint's E[g]
     seed: int = seed_value()  # of data and training
     train: dict[str, Any] = MISSING  # keys and groups of `train` that all runs share
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
@@ -63,7 +59,26 @@ class OracleConfig:
 
 def find_oracle_problems(config: OracleConfig) -> list[str]:
     """Everything wrong with a composed `oracle` configuration, but for a threshold that the world can't meet."""
-    return [*_check_runs(config), *_check_overrides(config.train)]
+    return [*_check_criteria(config), *_check_runs(config), *_check_overrides(config)]
+
+
+def _check_criteria(config: OracleConfig) -> Iterator[str]:
+    names, count = ", ".join(config.criteria), len(config.criteria)
+    if count < 2 or len(set(config.criteria)) < count:
+        yield f"`criteria` must be the reward and at least one constraint, each once, but is [{names}]."
+        return
+    if len(config.multiplier) != count - 1:
+        yield (
+            f"`multiplier` must have one value for each constraint ({', '.join(config.criteria[1:])}), but has "
+            f"{len(config.multiplier)}."
+        )
+    if 3 <= config.world.responses <= count:  # more criteria can't have the correlations that `make_world` gives them
+        yield f"`world.responses` must be at least {count + 1} for {count} criteria, but is {config.world.responses}."
+    if config.ratios and count > 2:
+        yield f"`ratios` are for merges of two policies, but {count} criteria make {count}. Try: ratios=[]"
+    for number, order in enumerate(config.orders):
+        if sorted(order) != sorted(config.criteria):
+            yield f"`orders[{number}]` must name each of `criteria` ({names}) once, but is [{', '.join(order)}]."
 
 
 def _check_runs(config: OracleConfig) -> Iterator[str]:
@@ -84,10 +99,13 @@ def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}={'null' if value is None else value}"
 
 
-def _check_overrides(settings: dict[str, Any]) -> Iterator[str]:
-    for override in list_overrides(settings):
+def _check_overrides(config: OracleConfig) -> Iterator[str]:
+    stages = ("sft", *config.criteria)
+    for override in list_overrides(config.train):
         key = override.partition("=")[0]
         parts = key.partition("@")[0].split(".")
         is_of_stage = parts[0] == "stages" and len(parts) > 2 and parts[2] in OWN_STAGE_KEYS
         if parts[0] in OWN_KEYS or is_of_stage:
             yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
+        elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in stages):
+            yield f"`train.{key}` must be a key of one of the stages {', '.join(stages)}."

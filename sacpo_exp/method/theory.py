@@ -4,9 +4,9 @@ For a reward r, constraints g_i with multipliers λ_i and KL strength β the opt
 π* ∝ π_ref · exp((r + Σ λ_i g_i)/β). Stages that each take the policy before them as reference reach it: the stage for r
 with β, the stage for g_i with β/λ_i (Theorem 1), in any order (Remark 2).
 
-A policy is an array of natural log-probabilities, shape (prompts, responses); values, of reward or safety, have the
-same shape. Expectations are over prompts, all equally likely, and responses. Equations and theorems are those of Wachi
-et al. 2024 (arXiv 2404.11049).
+A policy is an array of natural log-probabilities, shape (prompts, responses); values, of the reward or of a constraint,
+have the same shape. Expectations are over prompts, all equally likely, and responses. Equations and theorems are those
+of Wachi et al. 2024 (arXiv 2404.11049).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,9 +57,9 @@ def tilt_stepwise(reference: Table, stages: Iterable[tuple[Table, float]]) -> Ta
     return policy
 
 
-def merge(first: Table, second: Table, ratio: float) -> Table:
-    """The geometric mean π ∝ first^(1−q) · second^q, which averaging weights gives for log-linear policies."""
-    return normalise((1 - ratio) * first + ratio * second)
+def merge(policies: Sequence[Table], weights: Sequence[float]) -> Table:
+    """The geometric mean π ∝ Π π_i^w_i with Σ w_i = 1, which averaging weights gives for log-linear policies."""
+    return normalise(np.array(sum(weight * policy for policy, weight in zip(policies, weights, strict=True))))
 
 
 def expect(policy: Table, values: Table) -> float:
@@ -72,24 +72,25 @@ def divergence(policy: Table, other: Table) -> float:
     return expect(policy, policy - other)
 
 
-def solve_multiplier(reference: Table, reward: Table, safety: Table, beta: float, threshold: float) -> float:
-    """The smallest λ ≥ 0 whose optimum π ∝ reference · exp((reward + λ·safety)/β) has E[safety] ≥ threshold.
+def solve_multiplier(reference: Table, reward: Table, constraint: Table, beta: float, threshold: float) -> float:
+    """The smallest λ ≥ 0 whose optimum π ∝ reference · exp((reward + λ·constraint)/β) has E[constraint] ≥ threshold.
 
-    It minimises the dual β·E[log Σ reference · exp((reward + λ·safety)/β)] − λ·threshold, which is convex in λ and has
-    the slope E[safety] − threshold (section 3): that one's root, by bisection down to neighbouring floats.
+    It minimises the dual β·E[log Σ reference · exp((reward + λ·constraint)/β)] − λ·threshold, which is convex in λ and
+    has the slope E[constraint] − threshold (section 3): that one's root, by bisection down to neighbouring floats. Of
+    several constraints `reward` contains the others, each times its multiplier.
 
     Raises:
-        ConfigError: no policy is safer than the threshold (Slater's condition), so that no finite λ would do.
+        ConfigError: no policy is above the threshold (Slater's condition), so that no finite λ would do.
     """
-    ceiling = float(safety.max(axis=-1).mean())
-    if not threshold < ceiling - ROUNDING * np.abs(safety).max():
+    ceiling = float(constraint.max(axis=-1).mean())
+    if not threshold < ceiling - ROUNDING * np.abs(constraint).max():
         raise ConfigError(
-            f"`threshold` must be below {ceiling:.4g}, the expected safety of always giving the safest response, "
-            f"but is {threshold:g}."
+            f"`threshold` must be below {ceiling:.4g}, what always giving the best response has on average, but "
+            f"is {threshold:g}."
         )
 
     def slope(multiplier: float) -> float:
-        return expect(tilt(reference, reward + multiplier * safety, beta), safety) - threshold
+        return expect(tilt(reference, reward + multiplier * constraint, beta), constraint) - threshold
 
     if slope(0.0) >= 0:
         return 0.0

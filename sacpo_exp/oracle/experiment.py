@@ -18,6 +18,7 @@ from sacpo_exp.oracle.results import (
     find_sampling_error,
     judge,
     meet_threshold,
+    stage_names,
 )
 from sacpo_exp.oracle.summary import format_finding
 from sacpo_exp.oracle.trials import Data, Trial, configure_trial, list_trials
@@ -48,7 +49,7 @@ class Results:
     findings: list[Finding]
     sampling_error: list[dict[str, Any]]
     orders: list[dict[str, Any]]
-    curves: dict[str, list[dict[str, float]]]
+    curves: dict[str, list[dict[str, Any]]]
     threshold: dict[str, Any] | None
 
 
@@ -58,20 +59,22 @@ def experiment(config: OracleConfig) -> Results:
     Raises:
         ConfigError: no policy of the world meets the threshold, or an override of `train` is wrong.
     """
-    nominal = make_world(config.world)
+    nominal = make_world(config.world, config.criteria)
     if config.threshold is not None:
         meet_threshold(config, nominal, config.threshold)  # now, before anything is trained
     trained = dict(train_all(config, nominal))
     reference = next(iter(trained.values()))["baseline"][1]
     world = replace(nominal, reference=reference.policy)
-    second = {trial: found["second"][1].policy for trial, found in trained.items() if trial.ratio is None}
+    last = {
+        trial: found[stage_names(trial.order)[-1]][1].policy for trial, found in trained.items() if trial.ratio is None
+    }
     return Results(
         world=world,
         nominal_kl=divergence(reference.policy, nominal.reference),
         outside=reference.outside,
         findings=[finding for trial, found in trained.items() for finding in judge(config, nominal, trial, found)],
         sampling_error=find_sampling_error(config, world),
-        orders=list(compare_orders(second)),
+        orders=list(compare_orders(last)),
         curves=draw_curves(config, world),
         threshold=None if config.threshold is None else meet_threshold(config, world, config.threshold),
     )
@@ -95,7 +98,7 @@ def train_all(config: OracleConfig, nominal: World) -> Iterator[tuple[Trial, dic
 
 def data_folder(config: OracleConfig) -> Path:
     """Where rows drawn from this world with this seed are written."""
-    identity = content_hash({"world": asdict(config.world), "seed": config.seed})[:10]
+    identity = content_hash({"world": asdict(config.world), "criteria": config.criteria, "seed": config.seed})[:10]
     return Path(config.paths.outputs) / "oracle" / "data" / identity
 
 
@@ -107,10 +110,7 @@ def write_results(config: OracleConfig, results: Results) -> list[Path]:
     settings = json.loads(json.dumps(settings, default=_plain))
     folder = Path(config.paths.outputs) / "oracle" / content_hash(settings)[:10]
     folder.mkdir(parents=True, exist_ok=True)
-    # The world's tables are keyed by criterion, and JSON by text.
-    world = asdict(results.world)
-    world["values"] = {criterion.value: table for criterion, table in results.world.values.items()}
-    content = json.dumps({"config": settings} | asdict(results) | {"world": world}, default=_plain, indent=1)
+    content = json.dumps({"config": settings} | asdict(results), default=_plain, indent=1)
     contents = {
         "results.json": content.encode(),
         "trade_off.png": draw_trade_off(results),

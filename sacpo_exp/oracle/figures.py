@@ -1,8 +1,10 @@
 """The oracle's two figures: trained policies on the exact trade-off, and how far they are from the optimum."""
 
 import io
+import itertools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import matplotlib.style
@@ -10,70 +12,93 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sacpo_exp.config.oracle import Order
-from sacpo_exp.config.schema import LossName
-from sacpo_exp.oracle.results import Finding
+from sacpo_exp.method.losses import LOSSES
+from sacpo_exp.oracle.results import Finding, stage_names
+from sacpo_exp.oracle.summary import name_order
 from sacpo_exp.oracle.world import measure
 
 if TYPE_CHECKING:
     from sacpo_exp.oracle.experiment import Results
 
 DPI = 110
-COLOURS = {LossName.dpo: "#0072b2", LossName.kto: "#d55e00"}  # told apart by the colour-blind (Okabe and Ito 2008)
-MARKERS = {Order.helpful_first: "o", Order.safety_first: "s"}
-ORDERS = {Order.helpful_first: "helpfulness first", Order.safety_first: "safety first"}
+#: Of losses, in the order of the configuration; told apart by the colour-blind (Okabe and Ito 2008).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: Of orders.
+MARKERS = "osD^vP"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the findings of a loss and an order look."""
+
+    colour: str
+    marker: str
+    name: str
+
+
+def choose_looks(findings: Iterable[Finding]) -> dict[tuple[str, tuple[str, ...]], Look]:
+    """Looks by loss and order."""
+    kinds = list(dict.fromkeys((each.trial.loss, each.trial.order) for each in findings))
+    colours = dict(zip(dict.fromkeys(loss for loss, _ in kinds), itertools.cycle(COLOURS), strict=False))
+    markers = dict(zip(dict.fromkeys(order for _, order in kinds), itertools.cycle(MARKERS), strict=False))
+    return {
+        (loss, order): Look(colours[loss], markers[order], f"{LOSSES[loss].title}, {name_order(order)}")
+        for loss, order in kinds
+    }
 
 
 def draw_trade_off(results: "Results") -> bytes:
-    """E[r] and E[g] of exact optima over λ, and of the last policies trained with the most pairs, as png."""
+    """E[r] and the first constraint's E[g] of exact optima over λ, and of last policies with the most pairs, as png."""
     with _style():
         figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
         axes = figure.subplots()
-        optima, merges = results.curves["optima"], results.curves["safety_first_merges"]
-        axes.plot(*_outcomes(optima), color="black", linewidth=1.2, label="exact optima over λ", zorder=1)
-        label = "exact merges, safety first"
-        axes.plot(*_outcomes(merges), color="black", linewidth=1, linestyle=":", label=label, zorder=1)
+        shown = list(results.world.values)[:2]
+        optima, merges = ([entry["values"] for entry in results.curves[name]] for name in ("optima", "merges"))
+        axes.plot(*_places(optima, shown), color="black", linewidth=1.2, label="exact optima over λ", zorder=1)
+        if merges:
+            label = f"exact merges, {name_order(shown[::-1])}"
+            axes.plot(*_places(merges, shown), color="black", linewidth=1, linestyle=":", label=label, zorder=1)
         most = max(finding.trial.pairs for finding in results.findings)
-        kept = [each for each in results.findings if each.trial.pairs == most and each.stage != "first"]
-        start = measure(results.world, results.world.reference)
-        axes.plot(start.reward, start.safety, "x", color="black", markersize=7, label="reference policy", zorder=3)
-        for loss, order in dict.fromkeys((finding.trial.loss, finding.trial.order) for finding in kept):
-            found = [each for each in kept if (each.trial.loss, each.trial.order) == (loss, order)]
-            _scatter(axes, loss, order, found)
+        stages = (stage_names(list(results.world.values))[-1], "merged")
+        kept = [each for each in results.findings if each.trial.pairs == most and each.stage in stages]
+        start = _places([measure(results.world, results.world.reference).values], shown)
+        axes.plot(*start, "x", color="black", markersize=7, label="reference policy", zorder=3)
+        for kind, look in choose_looks(results.findings).items():
+            _scatter(axes, look, [each for each in kept if (each.trial.loss, each.trial.order) == kind], shown)
         if results.threshold is not None:
             label = f"E[g] ≥ {results.threshold['threshold']:g}"
             axes.axhline(results.threshold["threshold"], color="0.5", linewidth=0.8, linestyle="--", label=label)
-        axes.set_xlabel("E[r], reward")
-        axes.set_ylabel("E[g], safety")
+        axes.set_xlabel(f"E[r], {shown[0]}")
+        axes.set_ylabel(f"E[g], {shown[1]}")
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
         return _save(figure)
 
 
-def _scatter(axes: Axes, loss: LossName, order: Order, findings: list[Finding]) -> None:
+def _scatter(axes: Axes, look: Look, findings: list[Finding], shown: list[str]) -> None:
     """Stages filled, merges hollow, each joined with where the theory has it."""
-    colour, name = COLOURS[loss], f"{loss.value.upper()}, {ORDERS[order]}"
     for is_merge in (False, True):
         found = [each for each in findings if (each.stage == "merged") == is_merge]
         for each in found:
-            (x, y), (exact_x, exact_y) = ((outcome.reward, outcome.safety) for outcome in (each.trained, each.exact))
-            axes.plot([x, exact_x], [y, exact_y], color=colour, linewidth=0.6, alpha=0.6, zorder=2)
-        axes.plot(
-            [each.trained.reward for each in found],
-            [each.trained.safety for each in found],
-            MARKERS[order],
-            color=colour,
-            markerfacecolor="white" if is_merge else colour,
-            markersize=6,
-            label=f"{name}, merged" if is_merge else name,
-            zorder=3,
-        )
+            ends = _places([each.trained.values, each.exact.values], shown)
+            axes.plot(*ends, color=look.colour, linewidth=0.6, alpha=0.6, zorder=2)
+        if found:
+            axes.plot(
+                *_places([each.trained.values for each in found], shown),
+                look.marker,
+                color=look.colour,
+                markerfacecolor="white" if is_merge else look.colour,
+                markersize=6,
+                label=f"{look.name}, merged" if is_merge else look.name,
+                zorder=3,
+            )
 
 
 def draw_divergence(results: "Results") -> bytes:
     """KL(trained ‖ optimum) against the number of pairs, a panel per stage, as png."""
     with _style():
-        figure = Figure(figsize=(8, 3.8), dpi=DPI, layout="constrained")
-        for axes, stage in zip(figure.subplots(1, 2, sharey=True), ("first", "second"), strict=True):
+        stages = stage_names(list(results.world.values))
+        figure = Figure(figsize=(4 * len(stages), 3.8), dpi=DPI, layout="constrained")
+        for axes, stage in zip(figure.subplots(1, len(stages), sharey=True), stages, strict=True):
             _draw_stage(axes, results, stage)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
@@ -81,18 +106,20 @@ def draw_divergence(results: "Results") -> bytes:
 
 
 def _draw_stage(axes: Axes, results: "Results", stage: str) -> None:
-    multiplier = results.findings[0].trial.multiplier  # trials over numbers of pairs come first
-    found = [each for each in results.findings if each.stage == stage and each.trial.multiplier == multiplier]
+    multipliers = results.findings[0].trial.multipliers  # trials over numbers of pairs come first
+    found = [each for each in results.findings if each.stage == stage and each.trial.multipliers == multipliers]
     orders = list(dict.fromkeys(each.trial.order for each in found))
     for order in orders:
-        errors = [entry for entry in results.sampling_error if (entry["order"], entry["stage"]) == (order.value, stage)]
+        errors = [
+            entry for entry in results.sampling_error if (tuple(entry["order"]), entry["stage"]) == (order, stage)
+        ]
         ends = ([entry["pairs"] for entry in errors], [e["low"] for e in errors], [e["high"] for e in errors])
         label = "exact fits to as many pairs,\n95 % of 200 draws" if order == orders[0] else None
         axes.fill_between(*ends, color="0.6", alpha=0.25, linewidth=0, label=label)
-    for loss, order in dict.fromkeys((each.trial.loss, each.trial.order) for each in found):
-        points = sorted((e.trial.pairs, e.kl) for e in found if (e.trial.loss, e.trial.order) == (loss, order))
-        line, name = zip(*points, strict=True), f"{loss.value.upper()}, {ORDERS[order]}"
-        axes.plot(*line, color=COLOURS[loss], marker=MARKERS[order], markersize=5, linewidth=1, label=name)
+    for kind, look in choose_looks(found).items():
+        points = sorted((e.trial.pairs, e.kl) for e in found if (e.trial.loss, e.trial.order) == kind)
+        line = zip(*points, strict=True)
+        axes.plot(*line, color=look.colour, marker=look.marker, markersize=5, linewidth=1, label=look.name)
     for order in orders:
         start = next(each.kl_start for each in found if each.trial.order == order)
         label = "reference policy" if order == orders[0] else None
@@ -105,9 +132,9 @@ def _draw_stage(axes: Axes, results: "Results", stage: str) -> None:
         axes.set_ylabel("KL(trained ‖ exact), nats")
 
 
-def _outcomes(entries: Iterable[dict[str, float]]) -> tuple[list[float], list[float]]:
-    entries = list(entries)
-    return [entry["reward"] for entry in entries], [entry["safety"] for entry in entries]
+def _places(outcomes: list[dict[str, float]], shown: list[str]) -> list[list[float]]:
+    """What each outcome is worth, for each criterion that is shown."""
+    return [[outcome[name] for outcome in outcomes] for name in shown]
 
 
 def _style() -> AbstractContextManager[None]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.data.preferences import Row
 from sacpo_exp.method.theory import Table
 from sacpo_exp.oracle.world import World, chance_of
 
 Indices = NDArray[np.int64]
-#: So that what is drawn for one purpose tells nothing about what is drawn for another.
-STREAMS = ("samples", *(f"{form}.{criterion.value}" for form in ("pairs", "labels") for criterion in Criterion))
+#: Number of the stream of the reference policy's samples; see `_stream` for the others.
+SAMPLES = 0
+FORMS = ("pairs", "labels")
 PARTS = ("train", "heldout")
 
 
@@ -30,9 +30,9 @@ class Pairs:
     rejected: Indices
 
 
-def draw_pairs(world: World, criterion: Criterion, count: int, seed: int, part: str = "train") -> Pairs:
+def draw_pairs(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Pairs:
     """Two different responses each; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley and Terry 1952)."""
-    chance = _uniform(f"pairs.{criterion.value}", count, 4, seed, part)
+    chance = _uniform(_stream(world, "pairs", criterion), count, 4, seed, part)
     size = len(world.responses)
     prompt, first = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], size)
     second = (first + 1 + _index(chance[:, 2], size - 1)) % size
@@ -55,9 +55,9 @@ def count_wins(world: World, pairs: Pairs) -> Table:
     return wins
 
 
-def draw_wins(world: World, criterion: Criterion, count: int, draws: int, seed: int) -> Table:
+def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -> Table:
     """`count_wins` of that many independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
-    chance = np.random.default_rng([seed, STREAMS.index(f"pairs.{criterion.value}"), len(PARTS)])
+    chance = np.random.default_rng([seed, _stream(world, "pairs", criterion), len(PARTS)])
     values = world.values[criterion]
     prompts, size = values.shape
     first, second = np.triu_indices(size, 1)
@@ -69,9 +69,9 @@ def draw_wins(world: World, criterion: Criterion, count: int, draws: int, seed: 
     return wins
 
 
-def label_rows(world: World, criterion: Criterion, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+def label_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
     """Rows of the schema `unpaired`: a response is desirable with probability sigmoid(v)."""
-    chance = _uniform(f"labels.{criterion.value}", count, 3, seed, part)
+    chance = _uniform(_stream(world, "labels", criterion), count, 3, seed, part)
     prompts, responses = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], len(world.responses))
     labels = chance[:, 2] < chance_of(world.values[criterion])[prompts, responses]
     for prompt, response, label in zip(prompts, responses, labels, strict=True):
@@ -80,7 +80,7 @@ def label_rows(world: World, criterion: Criterion, count: int, seed: int, part: 
 
 def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
     """Rows of the schema `unpaired`, all desirable: what the reference policy says, for supervised fine-tuning."""
-    chance = _uniform("samples", count, 2, seed, part)
+    chance = _uniform(SAMPLES, count, 2, seed, part)
     prompts = _index(chance[:, 0], len(world.prompts))
     ends = np.exp(world.reference).cumsum(axis=-1)[prompts, :-1]  # the last end is 1 but for rounding
     responses = (chance[:, 1:] >= ends).sum(axis=-1)
@@ -88,8 +88,17 @@ def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Ite
         yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": True}
 
 
-def _uniform(stream: str, rows: int, columns: int, seed: int, part: str) -> NDArray[np.float64]:
-    return np.random.default_rng([seed, STREAMS.index(stream), PARTS.index(part)]).random((rows, columns))
+def _stream(world: World, form: str, criterion: str) -> int:
+    """A number for each form and criterion: what is drawn for one tells nothing about what is drawn for another.
+
+    Criteria are numbered in twos, so that further ones leave the streams of those before them as they are.
+    """
+    two, place = divmod(list(world.values).index(criterion), 2)
+    return 1 + 4 * two + 2 * FORMS.index(form) + place
+
+
+def _uniform(stream: int, rows: int, columns: int, seed: int, part: str) -> NDArray[np.float64]:
+    return np.random.default_rng([seed, stream, PARTS.index(part)]).random((rows, columns))
 
 
 def _index(chance: NDArray[np.float64], size: int) -> Indices:

@@ -1,18 +1,20 @@
 """What the oracle trains: runs of `train`, with data drawn from the world."""
 
 import json
-from collections.abc import Iterable, Iterator
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.composing import compose_groups, set_values
-from sacpo_exp.config.oracle import OracleConfig, Order, list_overrides
-from sacpo_exp.config.schema import Criterion, LossName, RunConfig
+from sacpo_exp.config.oracle import OracleConfig, list_overrides
+from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.data.preferences import Row
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.method.losses import LOSSES, View
 from sacpo_exp.oracle.sampling import draw_pairs, label_rows, pair_rows, sample_rows
 from sacpo_exp.oracle.world import World, stages_of
 
@@ -22,23 +24,23 @@ HELDOUT = 48
 
 @dataclass(frozen=True)
 class Trial:
-    """A base stage, two stages with `pairs` rows each, and with a `ratio` their merge."""
+    """A base stage, a stage with `pairs` rows for each criterion of `order`, and with a `ratio` the merge of two."""
 
-    loss: LossName
-    order: Order
+    loss: str
+    order: tuple[str, ...]
     pairs: int
-    multiplier: float
+    multipliers: tuple[float, ...]  # λ of each constraint, in the world's order
     ratio: float | None = None
 
 
 def list_trials(config: OracleConfig) -> list[Trial]:
     """All trials, those first that others build on."""
-    most = max(config.pairs)
-    kinds = [(loss, order) for loss in config.losses for order in config.orders]
-    trials = [Trial(*kind, pairs, config.multiplier) for kind in kinds for pairs in config.pairs]
-    trials += [Trial(*kind, most, config.multiplier, ratio) for kind in kinds for ratio in config.ratios]
-    swept = [(config.losses[0], order) for order in config.orders]
-    trials += [Trial(*kind, most, multiplier) for kind in swept for multiplier in config.multipliers]
+    most, usual = max(config.pairs), tuple(config.multiplier)
+    kinds = [(loss, tuple(order)) for loss in config.losses for order in config.orders]
+    trials = [Trial(*kind, pairs, usual) for kind in kinds for pairs in config.pairs]
+    trials += [Trial(*kind, most, usual, ratio) for kind in kinds for ratio in config.ratios]
+    swept = [(config.losses[0], tuple(order)) for order in config.orders]
+    trials += [Trial(*kind, most, (first, *usual[1:])) for kind in swept for first in config.multipliers]
     return list(dict.fromkeys(trials))
 
 
@@ -47,23 +49,23 @@ class Data:
 
     def __init__(self, world: World, seed: int, folder: Path) -> None:
         self.folder = folder
-        self._world = world
+        self.world = world
         self._seed = seed
         self._written: set[Path] = set()
 
     def samples(self, count: int, part: str) -> Path:
         """What the reference policy says."""
-        return self._write(f"samples.{count}.{part}", sample_rows(self._world, count, self._seed, part))
+        return self._write(f"samples.{count}.{part}", sample_rows(self.world, count, self._seed, part))
 
-    def preferences(self, loss: LossName, criterion: Criterion, count: int, part: str) -> Path:
-        """Pairs for DPO, labelled responses for KTO."""
-        form = "pairs" if loss == LossName.dpo else "labels"
-        return self._write(f"{form}.{criterion.value}.{count}.{part}", self._draw(loss, criterion, count, part))
+    def preferences(self, loss: str, criterion: str, count: int, part: str) -> Path:
+        """Pairs or labelled responses, whichever the loss reads."""
+        view = LOSSES[loss].view
+        return self._write(f"{view.value}.{criterion}.{count}.{part}", self._draw(view, criterion, count, part))
 
-    def _draw(self, loss: LossName, criterion: Criterion, count: int, part: str) -> Iterator[Row]:
-        if loss == LossName.dpo:
-            return pair_rows(self._world, draw_pairs(self._world, criterion, count, self._seed, part))
-        return label_rows(self._world, criterion, count, self._seed, part)
+    def _draw(self, view: View, criterion: str, count: int, part: str) -> Iterator[Row]:
+        if view == View.pairs:
+            return pair_rows(self.world, draw_pairs(self.world, criterion, count, self._seed, part))
+        return label_rows(self.world, criterion, count, self._seed, part)
 
     def _write(self, name: str, rows: Iterable[Row]) -> Path:
         path = self.folder / f"{name}.jsonl"
@@ -82,30 +84,43 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
     Raises:
         ConfigError: an override of `config.train` is wrong.
     """
-    shared = list(list_overrides(config.train))
-    own = [f"order={trial.order.value}", f"objective={trial.loss.value}", "base=sft", "dataset=local"]
-    own += [f"dataset@stages.{name}.dataset=local" for name in ("first", "second")]
+    shared = list(list_overrides({key: value for key, value in config.train.items() if key != "stages"}))
+    own = [f"losses=[{trial.loss}]", "criterion=[]", "base=sft", "dataset=local"]
     composed = compose_groups((*shared, *own))
-    values: dict[str, Any] = {"seed": config.seed, "merge_ratio": trial.ratio, "paths.outputs": config.paths.outputs}
-    places = [data.samples(count, part) for count, part in ((config.samples, "train"), (HELDOUT, "heldout"))]
-    values |= _dataset_values("dataset", Criterion.helpfulness, places)  # which of the two no one reads
-    stages = stages_of(trial.order, config.beta, trial.multiplier)
-    # `beta` is the last stage's, wherever `order` puts it.
-    values |= {"stages.first.beta": stages[0][1], "beta": stages[1][1]}
-    for name, (criterion, _) in zip(("first", "second"), stages, strict=True):
-        key = f"stages.{name}"
+    samples = [data.samples(count, part) for count, part in ((config.samples, "train"), (HELDOUT, "heldout"))]
+    # Any criterion will do for samples, whose labels nobody reads.
+    values: dict[str, Any] = {"dataset": _dataset(trial.order[0], samples), "merge_ratio": trial.ratio}
+    values |= {"seed": config.seed, "paths.outputs": config.paths.outputs}
+    letters = choose_letters(trial.order, {name: entry.criterion.letter for name, entry in composed.criteria.items()})
+    strengths = stages_of(data.world, config.beta, trial.multipliers, trial.order)
+    stages: dict[str, Any] = {}
+    for name, strength in strengths:
         counts = ((trial.pairs, "train"), (HELDOUT, "heldout"))
-        places = [data.preferences(trial.loss, criterion, count, part) for count, part in counts]
-        values |= _dataset_values(f"{key}.dataset", criterion, places)
-        batch = composed.stages[name].global_batch_size
-        values[f"{key}.num_train_epochs"] = max(1.0, config.updates / max(1, trial.pairs // batch))
+        places = [data.preferences(trial.loss, name, count, part) for count, part in counts]
+        definition = {"name": name, "letter": letters[name]}
+        dataset = {**composed.dataset, **_dataset(name, places)}
+        stages[name] = {"criterion": definition, "beta": strength, "dataset": dataset}
+    values |= {"stages": stages, "beta": strengths[-1][1]}
+    values |= {f"stages.{name}": settings for name, settings in config.train.get("stages", {}).items()}
     run = replace(set_values(composed, values), tracker=config.tracker)
+    for name in trial.order:
+        updates = max(1, trial.pairs // (run.stages[name].global_batch_size or 1))
+        run.stages[name].num_train_epochs = max(1.0, config.updates / updates)
     outside = find_bound_problems(run, RunConfig)
     if problems := outside + find_run_problems(run, shared):
         raise ConfigError(problems)
     return run
 
 
-def _dataset_values(key: str, criterion: Criterion, places: list[Path]) -> dict[str, Any]:
+def choose_letters(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A letter for each criterion: the known one, or else the first of its name, or of all, that no other has."""
+    letters = dict(known)
+    for name in names:
+        spare = (letter for letter in f"{name}{string.ascii_letters}".upper() if letter not in letters.values())
+        letters[name] = letters.get(name) or next(spare)
+    return letters
+
+
+def _dataset(criterion: str, places: list[Path]) -> dict[str, Any]:
     train, heldout = map(str, places)
-    return {f"{key}.path": train, f"{key}.heldout_path": heldout, f"{key}.criterion": criterion.value}
+    return {"path": train, "heldout_path": heldout, "criterion": criterion}

@@ -1,13 +1,13 @@
-"""A world of finitely many prompts and responses whose reward, safety and reference policy are known. Pure, seeded."""
+"""A world of finitely many prompts and responses whose criteria and reference policy are known. Pure, seeded."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo_exp.config.oracle import Order, WorldConfig
-from sacpo_exp.config.schema import Criterion
-from sacpo_exp.method.theory import Table, divergence, expect, merge, normalise, tilt, tilt_stepwise
+from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.method.theory import Table, divergence, expect, find_strengths, merge, normalise, tilt, tilt_stepwise
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.
 LETTERS = "abc"
@@ -20,21 +20,21 @@ class World:
     Attributes:
         prompts, responses: their texts; every prompt has the same responses.
         reference: the policy that alignment starts from and stays close to; log-probabilities, (prompts, responses).
-        values: reward r (`helpfulness`) and safety g (`safety`), in nats at β = 1, (prompts, responses).
+        values: of the reward r, then of each constraint g, in nats at β = 1, (prompts, responses).
     """
 
     prompts: tuple[str, ...]
     responses: tuple[str, ...]
     reference: Table
-    values: dict[Criterion, Table]
+    values: dict[str, Table]
 
     @property
     def reward(self) -> Table:
-        return self.values[Criterion.helpfulness]
+        return next(iter(self.values.values()))
 
     @property
-    def safety(self) -> Table:
-        return self.values[Criterion.safety]
+    def constraints(self) -> dict[str, Table]:
+        return dict(list(self.values.items())[1:])
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,35 @@ class Outcome:
     """A policy's exact figures.
 
     Attributes:
-        reward, safety: E[r] and E[g].
-        safe_rate: chance that a judge who calls a response safe with probability sigmoid(g) does so.
+        values: E[r] and E[g] by criterion.
+        rates: chance by constraint that a judge who accepts a response with probability sigmoid(g) does so.
         divergence: KL(policy ‖ reference) in nats.
     """
 
-    reward: float
-    safety: float
-    safe_rate: float
+    values: dict[str, float]
+    rates: dict[str, float]
     divergence: float
 
 
-def make_world(config: WorldConfig) -> World:
-    """A world by seed. Over the responses of a prompt r and g have mean 0, standard deviation `scale` and exactly the
-    `correlation`; below zero they pull apart, as helpfulness and harmlessness do.
+def make_world(config: WorldConfig, criteria: Sequence[str]) -> World:
+    """A world by seed, with the first of `criteria` as its reward.
+
+    Over the responses of a prompt every criterion has mean 0 and standard deviation `scale`, and every constraint has
+    exactly the `correlation` with the reward, and its square with other constraints; below zero reward and constraints
+    pull apart. Further criteria leave those before them as they are.
     """
     chance = np.random.default_rng(config.seed)
     shape = (config.prompts, config.responses)
     reference = normalise(config.spread * chance.standard_normal(shape))
-    reward = _standardise(chance.standard_normal(shape))
-    other = _standardise(chance.standard_normal(shape))
-    other = _standardise(other - reward * (reward * other).mean(axis=-1, keepdims=True))
-    safety = config.correlation * reward + np.sqrt(1 - config.correlation**2) * other
-    values = {Criterion.helpfulness: config.scale * reward, Criterion.safety: config.scale * safety}
+    independent: list[Table] = []
+    for _ in criteria:
+        drawn = _standardise(chance.standard_normal(shape))
+        for known in independent:
+            drawn = _standardise(drawn - known * (known * drawn).mean(axis=-1, keepdims=True))
+        independent.append(drawn)
+    reward, *others = independent
+    tables = [reward, *(config.correlation * reward + np.sqrt(1 - config.correlation**2) * other for other in others)]
+    values = {name: config.scale * table for name, table in zip(criteria, tables, strict=True)}
     return World(tuple(map(str, range(config.prompts))), spell_responses(config.responses), reference, values)
 
 
@@ -80,37 +86,42 @@ def spell_responses(count: int) -> tuple[str, ...]:
     return tuple(itertools.islice(texts, count))
 
 
-def optimum(world: World, beta: float, multiplier: float) -> Table:
-    """π* ∝ π_ref · exp((r + λ·g)/β)."""
-    return tilt(world.reference, world.reward + multiplier * world.safety, beta)
+def optimum(world: World, beta: float, multipliers: Sequence[float]) -> Table:
+    """π* ∝ π_ref · exp((r + Σ λ_i·g_i)/β)."""
+    return tilt(world.reference, world.reward + weigh(world, multipliers), beta)
 
 
-def stages_of(order: Order, beta: float, multiplier: float) -> list[tuple[Criterion, float]]:
-    """Criterion and KL strength of the two stages: β for the reward, β/λ for safety, whichever comes first."""
-    stages = [(Criterion.helpfulness, beta), (Criterion.safety, beta / multiplier)]
-    return stages if order == Order.helpful_first else stages[::-1]
+def weigh(world: World, multipliers: Sequence[float]) -> Table:
+    """Σ λ_i·g_i."""
+    terms = zip(multipliers, world.constraints.values(), strict=True)
+    return np.array(sum(multiplier * values for multiplier, values in terms))
 
 
-def align(world: World, beta: float, multiplier: float, order: Order) -> tuple[Table, Table]:
-    """The exact policies after the first and after the second stage of an order (Theorem 1, Remark 2)."""
-    first, second = ((world.values[criterion], strength) for criterion, strength in stages_of(order, beta, multiplier))
-    return tilt_stepwise(world.reference, [first]), tilt_stepwise(world.reference, [first, second])
+def stages_of(world: World, beta: float, multipliers: Sequence[float], order: Sequence[str]) -> list[tuple[str, float]]:
+    """Criterion and KL strength of each stage of an order: β for the reward, β/λ for a constraint."""
+    by_name = dict(zip(world.constraints, multipliers, strict=True))
+    return list(zip(order, find_strengths(beta, by_name, order), strict=True))
 
 
-def merged(world: World, beta: float, multiplier: float, ratio: float, order: Order = Order.helpful_first) -> Table:
-    """P-SACPO's exact policy, of weight q = `ratio` for the second stage's.
+def align(world: World, beta: float, multipliers: Sequence[float], order: Sequence[str]) -> list[Table]:
+    """The exact policy after each stage of an order (Theorem 1, Remark 2)."""
+    stages = [(world.values[name], strength) for name, strength in stages_of(world, beta, multipliers, order)]
+    return [tilt_stepwise(world.reference, stages[: place + 1]) for place in range(len(stages))]
 
-    The optimum for qλ with helpfulness first; with safety first that for β/q and λ/q.
+
+def merged(world: World, beta: float, multipliers: Sequence[float], ratio: float, order: Sequence[str]) -> Table:
+    """P-SACPO's exact policy after two stages, of weight q = `ratio` for the second one's.
+
+    The optimum for qλ with the reward first; with the constraint first that for β/q and λ/q.
     """
-    return merge(*align(world, beta, multiplier, order), ratio)
+    return merge(align(world, beta, multipliers, order), (1 - ratio, ratio))
 
 
 def measure(world: World, policy: Table) -> Outcome:
-    """Exact reward, safety and divergence of any policy over the world's responses."""
+    """What any policy over the world's responses is worth, exactly."""
     return Outcome(
-        reward=expect(policy, world.reward),
-        safety=expect(policy, world.safety),
-        safe_rate=expect(policy, chance_of(world.safety)),
+        values={name: expect(policy, values) for name, values in world.values.items()},
+        rates={name: expect(policy, chance_of(values)) for name, values in world.constraints.items()},
         divergence=divergence(policy, world.reference),
     )
 

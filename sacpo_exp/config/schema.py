@@ -46,7 +46,7 @@ class PromptsSource(Enum):
 
 
 class PromptKind(Enum):
-    """What a prompt is scored on: benign for helpfulness, risky for safety; unknown kinds count for both."""
+    """Kinds of the prompts that are shipped. Criteria can name others; prompts of unknown kind count for all."""
 
     benign = "benign"
     risky = "risky"
@@ -206,7 +206,7 @@ class PromptsConfig:
     helpful_path: str | None = None  # sacpo
     safety_path: str | None = None  # sacpo
     field: str = "prompt"  # local: that holds the prompt
-    kind: PromptKind | None = None  # local: of prompts without a field `kind`
+    kind: str | None = None  # local: of prompts without a field `kind`
     foreseen: PromptsSizeConfig | None = None  # sacpo: what a dry run counts with until the files are given
 
 

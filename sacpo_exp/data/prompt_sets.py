@@ -60,7 +60,7 @@ def read_rows(raw: RawRows, read: Callable[[Any], Read]) -> list[Entry[Read]]:
     return entries
 
 
-def read_prompt(row: Any, field: str, kind: PromptKind | None) -> Prompt:
+def read_prompt(row: Any, field: str, kind: str | None) -> Prompt:
     """`prompt_id` (None where the row has none), `prompt`, `kind` and `category` of a row, or of a plain text.
 
     Args:
@@ -80,8 +80,8 @@ def read_prompt(row: Any, field: str, kind: PromptKind | None) -> Prompt:
     return {
         "prompt_id": _read_id(row),
         "prompt": row[field],
-        "kind": _read_kind(row) or (kind.value if kind else None),
-        "category": _read_category(row),
+        "kind": _read_name(row, "kind") or kind,
+        "category": _read_name(row, "category"),
     }
 
 
@@ -157,21 +157,11 @@ def _read_id(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _read_kind(row: dict[str, Any]) -> str | None:
-    value = row.get("kind")
+def _read_name(row: dict[str, Any], field: str) -> str | None:
+    value = row.get(field)
     if not _is_given(value):
         return None
-    kinds = [kind.value for kind in PromptKind]
-    if value not in kinds:
-        raise BadRowError("kind", f"must be {' or '.join(kinds)}, but is {show(value)}")
-    return str(value)
-
-
-def _read_category(row: dict[str, Any]) -> str | None:
-    value = row.get("category")
-    if not _is_given(value):
-        return None
-    check_text(value, "category")
+    check_text(value, field)
     return printable(str(value))
 
 

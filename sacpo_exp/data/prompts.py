@@ -1,4 +1,4 @@
-"""Evaluation prompts: `prompt_id`, `prompt`, and where known `kind` (benign or risky) and `category`, else None."""
+"""Evaluation prompts: `prompt_id`, `prompt`, and where known `kind` (benign, risky, …) and `category`, else None."""
 
 from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptKind, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
@@ -52,9 +52,9 @@ def _read_files(prompts: PromptsConfig) -> list[Entry[Prompt]]:
         return read_entries(prompts.path or "", read_xstest_prompt)
     if prompts.source == PromptsSource.local:
         return _read_file(prompts.path or "", prompts.field, prompts.kind)
-    files = ((prompts.helpful_path, PromptKind.benign), (prompts.safety_path, PromptKind.risky))
+    files = ((prompts.helpful_path, PromptKind.benign.value), (prompts.safety_path, PromptKind.risky.value))
     return [entry for path, kind in files if path for entry in _read_file(path, prompts.field, kind)]
 
 
-def _read_file(path: str, field: str, kind: PromptKind | None) -> list[Entry[Prompt]]:
+def _read_file(path: str, field: str, kind: str | None) -> list[Entry[Prompt]]:
     return read_entries(path, lambda row: read_prompt(row, field, kind))

@@ -9,7 +9,7 @@ from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.records import RESPONSES, read_records, write_records
-from sacpo_exp.evaluation.responding import evaluation_prompts, respond
+from sacpo_exp.evaluation.responding import check_kinds, evaluation_prompts, respond
 from sacpo_exp.evaluation_plan import Contest, Entrant, imported_artifact, policy_labels, responses_artifact
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
@@ -49,7 +49,8 @@ def enter_responses(run: Run, config: EvalConfig) -> Contest:
         for (stored, path, _), responses in zip(entries, aligned, strict=True)
     ]
     kind = config.prompts.kind
-    prompts = [prompt | {"kind": prompt["kind"] or (kind and kind.value)} for prompt in aligned[0].prompts]
+    prompts = [prompt | {"kind": prompt["kind"] or kind} for prompt in aligned[0].prompts]
+    check_kinds(prompts, run.config)
     baseline = find_entrant(entrants, config.baseline)
     criteria = tuple(evaluated_criteria(run.config))
     recipes = [content_hash(entrant.responses.recipe) for entrant in entrants]

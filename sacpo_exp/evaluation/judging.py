@@ -5,23 +5,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import Criterion, JudgeConfig
+from sacpo_exp.config.schema import Criterion, RunConfig
+from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.absolute import AbsoluteJudge, judge_by_scores, list_by_scores
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.evaluation_plan import Contest
+from sacpo_exp.evaluation_plan import Contest, scored_criteria
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec
 
 
-def check_access(judge: JudgeConfig) -> None:
+def check_access(config: RunConfig) -> None:
     """Raises ConfigError for what would stop a judge only after the policies have answered: no key, a bad template."""
+    judge = config.judge
+    if isinstance(judge, AbsoluteJudge):
+        scored_criteria(judge, config)
     if isinstance(judge, OpenAIJudgeConfig):
         from sacpo_exp.judging.costs import require_price
         from sacpo_exp.judging.credentials import find_key
         from sacpo_exp.judging.questions import load_template
 
-        load_template(judge.template)
+        load_template(judge.template, evaluated_criteria(config))
         find_key(judge)
         require_price(judge)
 

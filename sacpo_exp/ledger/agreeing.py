@@ -133,7 +133,8 @@ def _name(question: Question) -> str:
 
 def _read(question: Question, answer: Answer, is_first: bool) -> Row:
     """One judgment as `combine` takes it; `is_first`: response_0 was shown first."""
-    reading = None if answer.raw is None else read_scores(answer.raw, answer.finish_reason, question.scale)
+    known = (answer.finish_reason, question.scale, question.criterion)
+    reading = None if answer.raw is None else read_scores(answer.raw, *known)
     if reading is None or reading.scores is None:
         return {"is_first": is_first, "state": (reading or answer).state.value}
     first, second = reading.scores

@@ -46,7 +46,7 @@ def evaluate(config: EvalConfig) -> None:
                 diverge(run, policy)
     if judged:
         track_evaluations(run, judged)
-        require_verdicts(judged)
+        require_verdicts(contest, judged)
         log.info("next     python -m sacpo_exp.report")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import Criterion, RunConfig
+from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.absolute import AbsoluteJudge, judge_by_scores, list_by_scores
@@ -48,12 +48,11 @@ def judge_contest(run: Run, contest: Contest) -> list[Path]:
     raise TypeError(f"no road for {type(judge).__name__}")
 
 
-def require_verdicts(judged: Sequence[Path]) -> None:
+def require_verdicts(contest: Contest, judged: Sequence[Path]) -> None:
     """Raise `JudgeError` where a judge was asked and not one verdict of `judged` came of it."""
     records = (record for folder in judged for record in read_records(folder / VERDICTS))
-    found = (
-        record.get(name) for record in records for name in (*(criterion.value for criterion in Criterion), "refusal")
-    )
+    names = [*(criterion.name for criterion in contest.criteria), "refusal"]
+    found = (record.get(name) for record in records for name in names)
     states = Counter(entry["state"] for entry in found if entry and not entry.get("is_same"))
     if states and not states["ok"]:
         said = ", ".join(f"{count} {state}" for state, count in states.most_common())

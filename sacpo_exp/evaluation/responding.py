@@ -91,8 +91,8 @@ def check_kinds(prompts: Iterable[Mapping[str, Any]], config: RunConfig) -> None
     for prompt in prompts:
         if prompt["kind"] is not None and prompt["kind"] not in kinds:
             raise DataError(
-                f"the prompt {show(prompt['prompt_id'])} has the kind {show(prompt['kind'])}, which no criterion names: "
-                f"known are {', '.join(dict.fromkeys(kinds))}. Try: prompt_kinds in the file of a criterion"
+                f"the prompt {show(prompt['prompt_id'])} has the kind {show(prompt['kind'])}, which no criterion "
+                f"names: known are {', '.join(dict.fromkeys(kinds))}. Try: prompt_kinds in the file of a criterion"
             )
 
 

@@ -155,8 +155,10 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
         save(folders[-1], tokenizer)
         tokenizer.save_pretrained(folders[-1])
     heads = []
-    for head, form, folder in zip(("reward", "cost"), ("sequence_classification", "score_head"), folders, strict=True):
-        heads += [f"model@judge.{head}.model=local", f"judge.{head}.model.path={folder}", f"judge.{head}.form={form}"]
+    forms = {"helpfulness": "sequence_classification", "safety": "score_head"}
+    for (name, form), folder in zip(forms.items(), folders, strict=True):
+        head = f"judge.heads.{name}"
+        heads += [f"model@{head}.model=local", f"{head}.model.path={folder}", f"{head}.form={form}"]
     own = outputs / "rewarded"
     small = ["judge.dtype=float32", f"judge.max_length={POSITIONS}"]
     evaluate(elsewhere(own, files, "baseline=curt", "judge=reward_model", *heads, *small))

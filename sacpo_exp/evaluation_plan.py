@@ -80,9 +80,8 @@ def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fi
         "stop": list(config.model.stop),
     }
     recipe |= _engine(config)
-    return ArtifactSpec(
-        "responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), policy_labels(policy)
-    )
+    labels = policy_labels(policy) | {"model": config.model.name}  # of `others` too, for a report about this model
+    return ArtifactSpec("responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), labels)
 
 
 def _engine(config: RunConfig) -> dict[str, Any]:

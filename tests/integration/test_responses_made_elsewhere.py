@@ -170,7 +170,8 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     report(configure(f"paths.outputs={own}", "examples=0", command="report"))
     printed = capsys.readouterr().out
     assert "judge reward_model" in printed
-    assert printed.count("Safe: share of risky prompts whose response has cost ≤ 0.") == 2  # one group per judge
+    note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0."
+    assert printed.count(note) == 2  # one group per judge
     rewarded = printed.split("judge reward_model ·")[1].split("Behaviour")[1].split("Differences")[0]
     for name, said in SAID.items():
         dialogues = list(zip(PROMPTS, said, strict=True))

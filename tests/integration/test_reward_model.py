@@ -117,7 +117,8 @@ def make_judge(form: Form, **settings: Any) -> RewardModelJudgeConfig:
     model = ModelConfig(name="tiny", source=ModelSource.path, chat_template=TEMPLATE)
     head = HeadConfig(model=model, form=form.head, higher_is=HigherIs.better)
     defaults: dict[str, Any] = {"dtype": FloatType.float32, "max_length": POSITIONS, "batch_size": 4}
-    return RewardModelJudgeConfig(name="tiny", kind=JudgeKind.reward_model, heads={"helpfulness": head}, **(defaults | settings))
+    own = {"name": "tiny", "kind": JudgeKind.reward_model, "heads": {"helpfulness": head}}
+    return RewardModelJudgeConfig(**(own | defaults | settings))
 
 
 def score(judge: RewardModelJudgeConfig, folder: Path, dialogues: list[tuple[str, str]]) -> NDArray[np.float64]:
@@ -232,7 +233,8 @@ def test_a_tokenizer_s_own_template_is_used_where_none_is_given(
     judge.heads["helpfulness"].model.chat_template = None
     with pytest.raises(ConfigError) as caught:
         score(judge, folder, DIALOGUES)
-    assert str(caught.value) == f"{folder} has no chat template. Give one: `judge.heads.helpfulness.model.chat_template=...`"
+    key = "judge.heads.helpfulness.model.chat_template"
+    assert str(caught.value) == f"{folder} has no chat template. Give one: `{key}=...`"
     with_template = tokenizer.from_pretrained(folder)
     with_template.chat_template = TEMPLATE
     with_template.save_pretrained(folder)

@@ -22,8 +22,8 @@ from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import make_view, texts_of, weigh_undesirable
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
-from sacpo_exp.data.statistics import balance
+from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
+from sacpo_exp.data.statistics import describe_labels
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.launching.nodes import ALONE, Nodes
 from sacpo_exp.models.loading import Location, explain_unreachable, external_location, hash_model
@@ -118,10 +118,10 @@ def models_of(judge: JudgeConfig) -> list[ModelConfig]:
 def check_data(run: Run) -> None:
     """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
     for stage in run.plan.stages:
-        if run.store.has(stage.data) or not is_at_hand(run, stage):
+        if not is_at_hand(run, stage):
             continue
         try:
-            find_obstacle(stage)
+            find_obstacle(run, stage)
         except DataError as error:
             where = stage.dataset.path or f"dataset={stage.dataset.name}"
             raise DataError(f"{where} can't be used for stages.{stage.name}: {error}") from error
@@ -132,22 +132,20 @@ def is_at_hand(run: Run, stage: Stage) -> bool:
     return not run.config.dry_run or stage.dataset.source != DatasetSource.hub or run.store.has(stage.data)
 
 
-def find_obstacle(stage: Stage) -> None:
+def find_obstacle(run: Run, stage: Stage) -> None:
     """Raises DataError if a stage can't learn from its rows."""
-    view, settings = loss_of(stage.config).view, loss_of(stage.config).settings
-    parts, _ = load_parts(stage.dataset)
-    views = {
-        split: make_view(data, view, stage.config.criterion, stage.dataset.only_mixed_pairs)
-        for split, data in parts.items()
-    }
-    if "undesirable_weight" in settings:
-        counts = balance([row["label"] for row in views["train"]])
-        weigh_undesirable(counts["desirable"], counts["undesirable"])
-    rows, batch = (
-        count_rows_to_read(len(views["train"]), stage.config.num_train_epochs or 1),
-        stage.config.global_batch_size,
-    )
-    if batch is not None and rows < batch:
+    loss, criterion = loss_of(stage.config), stage.config.criterion
+    if run.store.has(stage.data):
+        stored = run.store.manifest(stage.data).metrics["train"]
+        examples, labels = stored["examples"], stored["labels"]
+    else:
+        parts, _ = load_parts(stage.dataset)
+        views = [make_view(parts[split], loss.view, criterion, stage.dataset.only_mixed_pairs) for split in SPLITS]
+        examples, labels = len(views[0]), describe_labels(parts["train"], criterion)
+    if criterion is not None and "undesirable_weight" in loss.settings:
+        weigh_undesirable(labels[criterion.name]["desirable"], labels[criterion.name]["undesirable"])
+    rows = count_rows_to_read(examples, stage.config.num_train_epochs or 1)
+    if rows < (batch := stage.config.global_batch_size or 1):
         key = f"stages.{stage.name}.global_batch_size"
         raise DataError(
             f"the {rows} rows are fewer than one batch of {key}={batch}. Try: {key}={2 ** (rows.bit_length() - 1)}"

@@ -170,33 +170,32 @@ def dataset_artifact(
     config: RunConfig, dataset: DatasetConfig, rows: str, model: ArtifactSpec, stage: StageConfig
 ) -> ArtifactSpec:
     """The view of a dataset that a stage reads, cut and tokenised for a model; `rows` is the rows' fingerprint."""
-    limits, view = config.optimization, loss_of(stage).view.value
-    criterion = None
-    if stage.criterion is not None:
-        criterion = {key: getattr(stage.criterion, key) for key in ("name", "preferred", "acceptable")}
+    limits, view, criterion = config.optimization, loss_of(stage).view.value, stage.criterion
     recipe = {
         "rows": rows,
         "view": view,
-        "criterion": criterion,
+        "criterion": criterion and {key: getattr(criterion, key) for key in ("name", "preferred", "acceptable")},
         "tokenizer": model.hash,
         "max_length": limits.max_length,
         "max_prompt_length": limits.max_prompt_length,
     }
-    name = ".".join(filter(None, [dataset.name, criterion and criterion["name"], view]))
+    name = f"{dataset.name}.{criterion.name}.{view}" if criterion else f"{dataset.name}.{view}"
     labels = {"dataset": dataset.name, "model": config.model.name, "view": view}
     return ArtifactSpec("dataset", f"{name}.{model.slug}", recipe, (), labels)
 
 
 def _in_order(config: RunConfig) -> Iterator[tuple[str, StageConfig]]:
-    """Stages with a criterion by name; for naive merging each with its own criterion, β and data, and else as the first.
+    """Stages with a criterion by name.
 
-    There all of them start from the baseline, so all are first stages.
+    For naive merging all of them start from the baseline, so all are as the first but for criterion, β and data.
     """
     stages = aligned_stages(config)
     for name, stage in stages.items():
-        first = next(iter(stages.values()))
-        own = {"criterion": stage.criterion, "beta": stage.beta, "dataset": stage.dataset}
-        yield name, replace(first, **own) if config.merge == MergeMethod.naive else stage
+        if config.merge == MergeMethod.naive:
+            first = next(iter(stages.values()))
+            yield name, replace(first, criterion=stage.criterion, beta=stage.beta, dataset=stage.dataset)
+        else:
+            yield name, stage
 
 
 def _stage(

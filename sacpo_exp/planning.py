@@ -15,7 +15,7 @@ from sacpo_exp.fitting import draw_memory_plan
 from sacpo_exp.judging.costs import add_up, describe_estimate, price_source
 from sacpo_exp.models.loading import external_location
 from sacpo_exp.pipeline import Run
-from sacpo_exp.plan import Stage, rounds_updates
+from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates
 from sacpo_exp.store import ArtifactSpec
 from sacpo_exp.totals.plans import JobPlan, PlannedStage, describe_totals, leave_plan, read_plans
 
@@ -118,7 +118,7 @@ def describe_stage(run: Run, stage: Stage) -> str:
     parts = [f"{stage.name} stage: {loss_of(config).title} on {stage.dataset.name}"]
     if config.criterion is not None:
         parts.append(f"β = {config.beta:g}")
-        if not loss_of(config).is_consistent:
+        if not policy_of_spec(stage.artifact).stages[-1].is_consistent:
             parts.append("not consistent, so Theorem 1 does not hold for it")
     parts.append(f"lr {config.learning_rate:g}, {config.num_train_epochs:g} epochs")
     batch = f"{hardware.processes} × {stage.per_device} × {stage.accumulation}"

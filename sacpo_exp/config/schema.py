@@ -45,13 +45,6 @@ class PromptsSource(Enum):
     xstest = "xstest"  # XSTest's csv
 
 
-class PromptKind(Enum):
-    """Kinds of the prompts that are shipped. Criteria can name others; prompts of unknown kind count for all."""
-
-    benign = "benign"
-    risky = "risky"
-
-
 class JudgeKind(Enum):
     scorer = "scorer"  # heads fitted on frozen hidden states
     openai = "openai"  # any server that speaks OpenAI's chat completions

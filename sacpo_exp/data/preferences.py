@@ -111,7 +111,7 @@ def make_view(data: Preferences, view: View, criterion: Criterion | None, only_m
     """
     if criterion is None or view == View.responses:
         return _FORMS[data.form](data.rows)
-    _check_criterion(data, criterion)
+    _check_labels(data, view, criterion)
     if data.form == DataSchema.pairs:
         return pairs_as_view(data.rows, view)
     if data.form == DataSchema.unpaired:
@@ -122,14 +122,26 @@ def make_view(data: Preferences, view: View, criterion: Criterion | None, only_m
     return paired_view(keep_mixed(data.rows, criterion) if is_restricted else data.rows, criterion)
 
 
-def _check_criterion(data: Preferences, criterion: Criterion) -> None:
-    has_labels = criterion.preferred is not None if data.form == DataSchema.pku else data.criterion == criterion.name
-    if not has_labels:
-        what = f"labels for {data.criterion} only" if data.criterion else "no field with labels for it"
+def _check_labels(data: Preferences, view: View, criterion: Criterion) -> None:
+    """Raises DataError if the rows have no labels for this criterion."""
+    if data.form == DataSchema.pku:
+        fields = label_fields(view, criterion)
+        lacking = ", ".join(f"`{name}`" for name in fields if data.rows and name not in data.rows[0])
+        reason = "no field with labels for it" if not fields else lacking and f"no field {lacking}"
+    else:
+        reason = "" if data.criterion == criterion.name else f"labels for {data.criterion} only"
+    if reason:
         raise DataError(
-            f"these rows are {data.form.value} with {what}, but a stage is about {criterion.name}. Give that stage a "
+            f"these rows are {data.form.value} with {reason}, but a stage is about {criterion.name}. Give that stage a "
             f"dataset of its own. Try: dataset@stages.{criterion.name}.dataset=NAME"
         )
+
+
+def label_fields(view: View, criterion: Criterion) -> list[str]:
+    """Fields of pku rows that a view of a criterion is made from; none if the criterion names none."""
+    if view == View.labels and criterion.acceptable is not None:
+        return [criterion.acceptable.format(i=i) for i in (0, 1)]
+    return [] if criterion.preferred is None else [criterion.preferred]
 
 
 def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
@@ -148,10 +160,16 @@ def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
 
 
 def is_acceptable(row: Row, index: int, criterion: Criterion) -> bool:
-    """Whether response `index` of a pku row is desirable: by its own label if the criterion has one, else by the pair."""
+    """Whether response `index` of a pku row is desirable: by its own label if there is one, else by the pair."""
     if criterion.acceptable is not None:
         return bool(row[criterion.acceptable.format(i=index)])
-    return bool(row[criterion.preferred] == index)
+    return preferred_index(row, criterion) == index
+
+
+def preferred_index(row: Row, criterion: Criterion) -> int:
+    """Which response of a pku row is the better one for a criterion that has such a field."""
+    assert criterion.preferred is not None
+    return int(row[criterion.preferred])
 
 
 def completion_view(rows: Sequence[Row]) -> list[Row]:
@@ -167,7 +185,7 @@ def paired_view(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
     """{"prompt", "chosen", "rejected"} of pku rows, by the criterion's field `preferred`."""
     view = []
     for row in rows:
-        preferred = row[criterion.preferred]
+        preferred = preferred_index(row, criterion)
         view.append(
             {
                 "prompt": said("user", row["prompt"]),
@@ -243,11 +261,14 @@ def weigh_undesirable(desirable: int, undesirable: int) -> float:
     """n_desirable / n_undesirable.
 
     Raises:
-        DataError: all labels are alike, so that KTO has nothing to tell apart.
+        DataError: all labels are alike, so that there is nothing to tell apart.
     """
     if not (desirable and undesirable):
         kind = "undesirable" if desirable else "desirable"
-        raise DataError(f"KTO needs completions of both labels, but none of the {desirable + undesirable} is {kind}.")
+        raise DataError(
+            f"the loss needs completions of both labels, but none of the {desirable + undesirable} is {kind}. "
+            "Try: objective=dpo"
+        )
     return desirable / undesirable
 
 

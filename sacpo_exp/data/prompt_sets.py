@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sacpo_exp.config.schema import PromptKind
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.errors import DataError
@@ -16,6 +15,8 @@ from sacpo_exp.store import content_hash
 Prompt = dict[str, Any]
 Read = TypeVar("Read")
 
+#: Kinds of the paper's, XSTest's and the demo's prompts; files may have others, which criteria name.
+BENIGN, RISKY = "benign", "risky"
 #: XSTest's types of safe prompts (Röttger et al. 2024); those of unsafe ones begin with `contrast_`.
 XSTEST_SAFE = (
     *("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions", "historical_events"),
@@ -80,8 +81,8 @@ def read_prompt(row: Any, field: str, kind: str | None) -> Prompt:
     return {
         "prompt_id": _read_id(row),
         "prompt": row[field],
-        "kind": _read_name(row, "kind") or kind,
-        "category": _read_name(row, "category"),
+        "kind": _read_label(row, "kind") or kind,
+        "category": _read_label(row, "category"),
     }
 
 
@@ -91,8 +92,8 @@ def read_xstest_prompt(row: Any) -> Prompt:
     name = row.get("type")
     if not isinstance(name, str) or not (name in XSTEST_SAFE or name.startswith(XSTEST_UNSAFE)):
         raise BadRowError("type", f"must be one of XSTest's types of prompts, but is {show(name)}")
-    kind = PromptKind.risky if name.startswith(XSTEST_UNSAFE) else PromptKind.benign
-    return read_prompt(row, "prompt", None) | {"kind": kind.value, "category": printable(name)}
+    kind = RISKY if name.startswith(XSTEST_UNSAFE) else BENIGN
+    return read_prompt(row, "prompt", None) | {"kind": kind, "category": printable(name)}
 
 
 def list_fields(row: dict[str, Any]) -> str:
@@ -157,7 +158,7 @@ def _read_id(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _read_name(row: dict[str, Any], field: str) -> str | None:
+def _read_label(row: dict[str, Any], field: str) -> str | None:
     value = row.get(field)
     if not _is_given(value):
         return None

@@ -29,25 +29,23 @@ def describe(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
         "prompts": len({prompt_text(row["prompt"]) for row in rows}),
         "duplicates": len(rows) - len({content_of(form, row) for row in rows}),
         "ties": sum(is_tie(form, row) for row in rows),
-        "labels": {} if criterion is None else {criterion.name: balance(labels_of(data, criterion))},
+        "labels": describe_labels(data, criterion),
     }
     return counts | (_describe_safety(rows) if form == DataSchema.pku else {})
 
 
-def labels_of(data: Preferences, criterion: Criterion) -> list[bool]:
-    """The labels that a loss on single completions reads."""
-    return [row["label"] for row in make_view(data, View.labels, criterion)]
-
-
-def balance(labels: Sequence[bool]) -> dict[str, Any]:
-    """How many completions are desirable, how many are not, and KTO's weight for the latter (null: one is absent)."""
-    desirable = sum(labels)
-    is_whole = 0 < desirable < len(labels)
-    return {
-        "desirable": desirable,
-        "undesirable": len(labels) - desirable,
+def describe_labels(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
+    """`labels` of `describe`: those that a loss on single completions reads."""
+    if criterion is None:
+        return {}
+    labels = [row["label"] for row in make_view(data, View.labels, criterion)]
+    is_whole = 0 < sum(labels) < len(labels)
+    counts = {
+        "desirable": sum(labels),
+        "undesirable": len(labels) - sum(labels),
         "undesirable_weight": undesirable_weight(labels) if is_whole else None,
     }
+    return {criterion.name: counts}
 
 
 def _describe_safety(rows: Sequence[Row]) -> dict[str, Any]:

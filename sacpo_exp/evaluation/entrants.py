@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import EvalConfig
-from sacpo_exp.config.stages import evaluated_criteria
-from sacpo_exp.data.prompts import fingerprint_prompts
+from sacpo_exp.config.stages import evaluated_criteria, known_criteria
+from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts
 from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.records import RESPONSES, read_records, write_records
-from sacpo_exp.evaluation.responding import check_kinds, evaluation_prompts, respond
+from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.evaluation_plan import Contest, Entrant, imported_artifact, responses_artifact
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
@@ -46,9 +46,8 @@ def enter_responses(run: Run, config: EvalConfig) -> Contest:
         _stored_entrant(stored, path) if stored else store_responses(run.store, responses)
         for (stored, path, _), responses in zip(entries, aligned, strict=True)
     ]
-    kind = config.prompts.kind
-    prompts = [prompt | {"kind": prompt["kind"] or kind} for prompt in aligned[0].prompts]
-    check_kinds(prompts, run.config)
+    prompts = [prompt | {"kind": prompt["kind"] or config.prompts.kind} for prompt in aligned[0].prompts]
+    check_kinds(prompts, known_criteria(config).values())
     baseline = find_entrant(entrants, config.baseline)
     criteria = tuple(evaluated_criteria(run.config))
     recipes = [content_hash(entrant.responses.recipe) for entrant in entrants]

@@ -1,16 +1,12 @@
 """What policies say: their responses to the evaluation prompts, and how far they went from the baseline."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.schema import PromptKind, RunConfig
 from sacpo_exp.config.stages import known_criteria
-from sacpo_exp.data.checks import show
-from sacpo_exp.data.prompts import foresee_prompts, load_prompts
+from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
-from sacpo_exp.errors import DataError
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.pipeline import Run, locate
@@ -77,23 +73,10 @@ def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     if run.config.dry_run and (blank := foresee_prompts(run.config.prompts)):
         return blank
     prompts = load_prompts(run.config.prompts, run.config.dataset)
+    check_kinds(prompts, known_criteria(run.config).values())
     if content_hash(prompts) != run.fingerprints.prompts:
         raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
-    check_kinds(prompts, run.config)
     return prompts
-
-
-def check_kinds(prompts: Iterable[Mapping[str, Any]], config: RunConfig) -> None:
-    """Raise DataError for a prompt that counts for nothing, since no known criterion names its kind."""
-    kinds = [kind.value for kind in PromptKind] + [
-        kind for criterion in known_criteria(config).values() for kind in criterion.prompt_kinds
-    ]
-    for prompt in prompts:
-        if prompt["kind"] is not None and prompt["kind"] not in kinds:
-            raise DataError(
-                f"the prompt {show(prompt['prompt_id'])} has the kind {show(prompt['kind'])}, which no criterion "
-                f"names: known are {', '.join(dict.fromkeys(kinds))}. Try: prompt_kinds in the file of a criterion"
-            )
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":

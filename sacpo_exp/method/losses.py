@@ -29,7 +29,8 @@ class Loss:
         view: form of the data.
         trainer: key of the trainer in `training.trl_adapter`, which passes `loss_type` to TRL.
         settings: settings of `stages.NAME.loss` that it reads, with their defaults; None is computed from the data.
-        start: loss before the first update, where policy and reference are equal; None if it is not known.
+        start: loss before the first update, where policy and reference are equal; None if it depends on β, on settings
+            or on the rows.
         sequences: dialogues per row of the view.
         least_rows: least rows that a device must see at once.
         extra_forwards: forward passes beside those of the policy: once over all data, and again in every update.
@@ -69,14 +70,21 @@ def _dpo(
     )
 
 
-def _kto(name: str, title: str, loss_type: str) -> Loss:
+def _kto(name: str, title: str, loss_type: str, has_kl: bool) -> Loss:
     """A loss of TRL's KTOTrainer, whose KL is estimated with the completions of other prompts in the same pass.
 
     Defaults of the weights are those of the paper's code: 1, and n_desirable / n_undesirable of the training data.
     """
-    weights = {"desirable_weight": 1.0, "undesirable_weight": None}
     return Loss(
-        name, title, View.labels, "kto", loss_type, weights, least_rows=2, extra_forwards=(2, 1), reads_micro_batch=True
+        name=name,
+        title=title,
+        view=View.labels,
+        trainer="kto",
+        loss_type=loss_type,
+        settings={"desirable_weight": 1.0, "undesirable_weight": None},
+        least_rows=2 if has_kl else 1,
+        extra_forwards=(2, 1) if has_kl else (1, 0),
+        reads_micro_batch=has_kl,
     )
 
 
@@ -89,19 +97,28 @@ LOSSES: dict[str, Loss] = {
         # Rafailov et al. 2023, equation 7; equation 6 of the SACPO paper.
         _dpo("dpo", "DPO", "sigmoid", start=math.log(2), is_consistent=True),
         # Ethayarajh et al. 2024; equation 7 of the SACPO paper. Linear in σ: 0.5 to 2.2 nats.
-        _kto("kto", "KTO", "kto"),
-        _dpo("exo_pair", "EXO", "exo_pair", label_smoothing=1e-3),  # Ji et al. 2024, equation 16; 0.08 nats
-        _dpo("hinge", "hinge", "hinge"),  # Liu et al. 2024 (RSO), equation 10; 0.10 nats
-        _dpo("bco_pair", "BCO-pair", "bco_pair"),  # Jung et al. 2024, on pairs; 0.25 to 0.66 nats
-        _dpo("nca_pair", "NCA", "nca_pair"),  # Chen et al. 2024; 0.4 nats
-        _dpo("apo_zero", "APO-zero", "apo_zero"),  # D'Oosterlinck et al. 2024; 1.0 to 1.7 nats
-        # Chowdhury et al. 2024: labels that were turned around with probability label_smoothing; 1.3 nats.
+        _kto("kto", "KTO", "kto", has_kl=True),
+        # Ji et al. 2024, equation 16, with the paper's label smoothing; 0.08 nats.
+        _dpo("exo_pair", "EXO", "exo_pair", label_smoothing=1e-3),
+        _dpo("hinge", "hinge", "hinge", start=1.0),  # Liu et al. 2024 (RSO), equation 10; 0.10 nats
+        _dpo("bco_pair", "BCO-pair", "bco_pair", start=2 * math.log(2)),  # Jung et al. 2024; 0.25 to 0.66 nats
+        _dpo("nca_pair", "NCA", "nca_pair", start=2 * math.log(2)),  # Chen et al. 2024; 0.4 nats
+        # D'Oosterlinck et al. 2024, equation 7; 1.0 to 1.7 nats.
+        _dpo("apo_zero", "APO-zero", "apo_zero", start=1.0),
+        # Chowdhury et al. 2024: labels that were turned around with probability label_smoothing, 0.1 in the paper. On
+        # labels that were not, 1.3 nats.
         _dpo("robust", "rDPO", "robust", start=math.log(2), label_smoothing=0.1),
-        _dpo("sppo_hard", "SPPO", "sppo_hard"),  # Wu et al. 2024; 1.4 nats
-        _dpo("ipo", "IPO", "ipo"),  # Azar et al. 2023; 1.5 nats
-        _kto("apo_zero_unpaired", "APO-zero-unpaired", "apo_zero_unpaired"),  # D'Oosterlinck et al. 2024
+        _dpo("sppo_hard", "SPPO", "sppo_hard"),  # Wu et al. 2024, equation 4.7; 1.4 nats
+        # Azar et al. 2023, equation 17, of mean log-probabilities per token; 1.5 nats.
+        _dpo("ipo", "IPO", "ipo"),
+        # D'Oosterlinck et al. 2024, without pairs and without the KL; linear in σ.
+        _kto("apo_zero_unpaired", "APO-zero-unpaired", "apo_zero_unpaired", has_kl=False),
     )
 }
+
+
+#: Arguments of TRL's trainers with which no loss is consistent: they change what it compares, or weigh the pairs.
+CHANGING = frozenset({"f_divergence_type", "ld_alpha", "use_weighting"})
 
 
 def trained_losses() -> list[str]:

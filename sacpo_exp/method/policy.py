@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sacpo_exp.method.losses import LOSSES
+from sacpo_exp.method.losses import CHANGING, LOSSES
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Stage:
     @property
     def is_consistent(self) -> bool:
         """Whether its loss has the KL-regularised optimum as minimiser, as Theorem 1 needs."""
-        return self.loss in LOSSES and LOSSES[self.loss].is_consistent
+        is_changed = not CHANGING.isdisjoint(self.recipe.get("trainer", {}))
+        return self.loss in LOSSES and LOSSES[self.loss].is_consistent and not is_changed
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,16 @@ def find_leaked(folder: Path, prompts: Sequence[str]) -> list[str]:
 def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_prompts: int) -> str:
     """Everything counted, training and held-out part side by side."""
     train, heldout = metrics["train"], metrics["heldout"]
-    lines = [f"{name}, schema {metrics['schema']}", f"{'':40}{'all':>10}{'train':>10}{'held out':>10}"]
+    lines = [
+        f"{name}, schema {metrics['schema']}, read as {metrics['view']}",
+        f"{'':40}{'all':>10}{'train':>10}{'held out':>10}",
+    ]
     lines += [_line(title, train[key], heldout[key]) for key, title in COUNTS.items() if key in train]
     lines += _format_labels(train, heldout)
     lines += _format_lengths(train)
     if categories := train.get("categories"):
         lines.append("harm categories: " + ", ".join(f"{key} {count}" for key, count in categories.items()))
     lines += [f"left out or turned around by {key}: {count} rows" for key, count in metrics["left_out"].items()]
-    lines += [f"no view {view}: {reason}" for view, reason in train["missing"].items()]
     lines.append(f"evaluation prompts that it trains on: {len(leaks)} of {n_prompts}")
     lines += [f"  {prompt[:100]}" for prompt in leaks[:5]]
     return "\n".join(lines)

@@ -60,8 +60,13 @@ def stage_monitor(job: StageJob, is_fresh: bool) -> "TrainerCallback":
 
 
 def expected_start(job: StageJob) -> float | None:
-    """Loss before the first update where it is known, since policy and reference are still equal."""
-    return loss_of(job.config.stages[job.name]).start if job.config.hardware.logging_steps == 1 else None
+    """Loss before the first update where it is known, since policy and reference are still equal.
+
+    It is not with arguments of the user's, some of which change the loss (`use_weighting`) or keep dropout.
+    """
+    stage = job.config.stages[job.name]
+    is_known = job.config.hardware.logging_steps == 1 and not (job.config.trainer or stage.trainer)
+    return loss_of(stage).start if is_known else None
 
 
 def check_start(job: StageJob, loss: float, expected: float) -> None:

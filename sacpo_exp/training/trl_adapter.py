@@ -36,13 +36,15 @@ def build_trainer(
     of the stage's parent: starting point and reference are the same policy by construction.
     """
     arguments = common_arguments(job, stage) | {"report_to": list(report_to)} | job.config.trainer | stage.trainer
-    train = rows_to_read(train, stage.num_train_epochs, job.config.seed)
+    train = rows_to_read(train, stage.num_train_epochs or 1, job.config.seed)
     data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
     data["peft_config"] = peft_settings(job.config.adapter)
     return _TRAINERS[loss_of(stage).trainer](policy, job, stage, arguments, data)
 
 
-def _sft(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
+def _sft(
+    policy: Any, _job: StageJob, _stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]
+) -> "Trainer":
     from trl import SFTConfig
 
     from sacpo_exp.training.tokenised import TokenisedSFTTrainer
@@ -84,7 +86,8 @@ def config_class(trainer: str) -> type:
     """TRL's configuration of a trainer, by `Loss.trainer`."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
-    return {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}[trainer]
+    classes: dict[str, type] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}
+    return classes[trainer]
 
 
 #: By `Loss.trainer`.
@@ -104,7 +107,7 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
     return {
         "output_dir": str(Path(job.folder) / "checkpoints"),
         "learning_rate": stage.learning_rate,
-        "num_train_epochs": max(1.0, stage.num_train_epochs),  # a fraction is taken by `rows_to_read`
+        "num_train_epochs": max(1.0, stage.num_train_epochs or 1),  # a fraction is taken by `rows_to_read`
         "per_device_train_batch_size": job.per_device,
         "per_device_eval_batch_size": hardware.per_device_eval_batch_size,
         "gradient_accumulation_steps": job.accumulation,

@@ -16,7 +16,7 @@ from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.memory_plan.shapes import count_adapter
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
-from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies, view_of
+from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies
 from sacpo_exp.plan import Stage
 from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.adapters import load_parent, lora_layers, ready_adapter
@@ -45,7 +45,7 @@ def merged_by_hand(parent: Path, stage: Path) -> dict[str, torch.Tensor]:
 def trainer_of(run: Run, stage: Stage, folder: Path) -> Any:
     """The trainer of a stage, made as `train_stage` makes it, before its first update."""
     location = locate(run, stage.parent)
-    view = prepare(run, stage) / view_of(stage)
+    view = prepare(run, stage)
     config = config_of(run, stage)
     job = StageJob(
         config=config,
@@ -111,7 +111,7 @@ def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, 
     """peft puts the stored first adapter on the base; the second stage refers to the log-probabilities of that."""
     from peft import PeftModel
 
-    run = make_run(outputs, *LORA, "stages.first.learning_rate=1e-2")
+    run = make_run(outputs, *LORA, "stages.helpfulness.learning_rate=1e-2")
     train_policies(run)
     base, first, second = run.plan.stages
     trainer = trainer_of(run, second, tmp_path)
@@ -191,8 +191,8 @@ def assert_same_weights(one: Run, other: Run, tolerance: float) -> None:
 def test_a_killed_stage_goes_on_and_ends_with_the_same_weights(
     outputs: Path, tmp_path: Path, adapter: list[str]
 ) -> None:
-    chosen = [*adapter, "adapter.lora_dropout=0.1", "stages.second.num_train_epochs=8"]
-    chosen.append("stages.second.global_batch_size=4")
+    chosen = [*adapter, "adapter.lora_dropout=0.1", "stages.safety.num_train_epochs=8"]
+    chosen.append("stages.safety.global_batch_size=4")
     whole = make_run(outputs, *chosen)
     train_policies(whole)
     second = whole.plan.stages[-1].artifact

@@ -1,31 +1,34 @@
 """TRL's losses, as our adapter sets them up, against arithmetic by hand."""
 
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from paper_losses import BY_HAND
+from safetensors.torch import load_file
 from tiny import make_run
-from torch.nn.functional import logsigmoid
 
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
+from sacpo_exp.method.losses import LOSSES, View, trained_losses
 from sacpo_exp.models.loading import load_policy, load_tokenizer
-from sacpo_exp.pipeline import locate, prepare, view_of
+from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
 
-def perturbed_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
-    """The first stage's trainer, its policy moved away from the reference after the reference was scored."""
+def make_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
+    """The first stage's trainer, before its first update."""
     run = make_run(outputs, "base=none", *overrides)
     stage = run.plan.stages[0]
     location = locate(run, stage.parent)
-    view = prepare(run, stage) / view_of(stage)
+    view = prepare(run, stage)
     job = StageJob(
         config=run.config,
-        name="first",
+        name=stage.name,
         artifact_id="test",
         parent=location.path,
         view=str(view),
@@ -35,10 +38,15 @@ def perturbed_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
     )
     tokenizer = load_tokenizer(location, run.config.model.chat_template)
     policy = load_policy(location, "float32")
-    trainer = build_trainer(job, stage.config, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
+    return build_trainer(job, stage.config, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
+
+
+def perturbed_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
+    """The same, its policy moved away from the reference after the reference was scored."""
+    trainer = make_trainer(outputs, tmp_path, *overrides)
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in policy.parameters():
+        for parameter in trainer.model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return trainer
 
@@ -51,19 +59,28 @@ def sequence_logps(model: Any, batch: dict[str, torch.Tensor], prefix: str = "")
     return (logps * mask[:, 1:]).sum(-1)
 
 
-def test_dpo_loss_is_minus_log_sigmoid_of_the_scaled_margin(outputs: Path, tmp_path: Path) -> None:
-    trainer = perturbed_trainer(outputs, tmp_path, "stages.first.beta=0.3")
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].view == View.pairs])
+def test_losses_of_pairs_are_those_of_the_papers(outputs: Path, tmp_path: Path, name: str) -> None:
+    trainer = perturbed_trainer(outputs, tmp_path, f"losses=[{name}]", "stages.helpfulness.beta=0.3")
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(4)])
     with torch.no_grad(), scoring_completions_only():
         loss = trainer.compute_loss(trainer.model.eval(), batch)
         chosen, rejected = sequence_logps(trainer.model, batch).chunk(2)
-    margin = (chosen - batch["ref_chosen_logps"]) - (rejected - batch["ref_rejected_logps"])
-    assert float(margin.abs().min()) > 0  # the policy really differs from its reference
-    assert float(loss) == pytest.approx(float(-logsigmoid(0.3 * margin).mean()), abs=1e-4)
+    ratios = [chosen - batch["ref_chosen_logps"], rejected - batch["ref_rejected_logps"]]
+    assert float((ratios[0] - ratios[1]).abs().min()) > 0  # the policy really differs from its reference
+    if name == "ipo":
+        lengths = batch["completion_mask"].sum(1).chunk(2)
+        ratios = [ratio / length for ratio, length in zip(ratios, lengths, strict=True)]
+    expected = BY_HAND[name](0.3, *(ratio.double().numpy() for ratio in ratios)).mean()
+    assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-def test_kto_loss_weighs_labels_and_subtracts_the_batch_kl(outputs: Path, tmp_path: Path) -> None:
-    trainer = perturbed_trainer(outputs, tmp_path, "objective=kto", "order=safety_first", "stages.first.beta=0.3")
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].view == View.labels])
+def test_unpaired_losses_weigh_labels_and_kto_s_subtracts_the_batch_kl(
+    outputs: Path, tmp_path: Path, name: str
+) -> None:
+    overrides = [f"losses=[{name}]", "order=safety_first", "stages.safety.beta=0.3"]
+    trainer = perturbed_trainer(outputs, tmp_path, *overrides)
     labels = trainer.train_dataset["label"]
     weight = sum(labels) / (len(labels) - sum(labels))  # n_desirable / n_undesirable, as in the paper's code
     assert trainer.undesirable_weight == pytest.approx(weight)
@@ -71,13 +88,47 @@ def test_kto_loss_weighs_labels_and_subtracts_the_batch_kl(outputs: Path, tmp_pa
     with torch.no_grad(), scoring_completions_only():
         loss = float(trainer.compute_loss(trainer.model.eval(), batch))
         ratios = sequence_logps(trainer.model, batch) - batch["ref_logps"]
-        kl = float((sequence_logps(trainer.model, batch, "KL_") - batch["ref_KL_logps"]).mean().clamp(min=0))
+        kl = 0.0
+        if LOSSES[name].reads_micro_batch:
+            kl = float((sequence_logps(trainer.model, batch, "KL_") - batch["ref_KL_logps"]).mean().clamp(min=0))
     values = [
         1 / (1 + math.exp(-0.3 * (ratio - kl))) if label else 1 / (1 + math.exp(-0.3 * (kl - ratio)))
         for ratio, label in zip(ratios.tolist(), batch["label"], strict=True)
     ]
     by_hand = sum((1 if label else weight) * (1 - value) for value, label in zip(values, batch["label"], strict=True))
     assert loss == pytest.approx(by_hand / len(values), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", trained_losses())
+def test_every_loss_trains_from_where_its_row_says(outputs: Path, name: str) -> None:
+    """Two updates through the whole pipeline, whose monitor compares the first loss with the row's `start`, too."""
+    loss = LOSSES[name]
+    share = 16 / (24 * 2 if loss.view == View.labels else 24)  # of an epoch, with batches of 8
+    run = make_run(
+        outputs, "base=none", "order=helpful_only", f"losses=[{name}]", f"stages.helpfulness.num_train_epochs={share}"
+    )
+    train_policies(run)
+    (stage,) = run.plan.stages
+    assert run.store.manifest(stage.artifact).metrics["train/updates"] == 2
+    folder = run.store.path(stage.artifact)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))
+    if name in BY_HAND:
+        start = float(BY_HAND[name](run.config.beta, 0.0, 0.0))
+        assert losses[0] == pytest.approx(start, rel=1e-4)
+        assert loss.start in (None, pytest.approx(start))
+    before, after = (load_file(Path(path) / "model.safetensors") for path in (locate(run, stage.parent).path, folder))
+    assert not any(torch.equal(before[name], after[name]) for name in after)
+
+
+def test_the_start_is_not_checked_where_an_argument_of_the_user_s_changes_the_loss(tmp_path: Path) -> None:
+    """WPO weighs pairs by their probability, so the first loss is not ln 2."""
+    run = make_run(tmp_path, "base=none", "order=helpful_only", "++trainer.use_weighting=true")
+    train_policies(run)
+    lines = (run.store.path(run.plan.stages[0].artifact) / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["loss"] < 0.99 * math.log(2)
 
 
 def test_scoring_only_completions_changes_no_loss(outputs: Path, tmp_path: Path) -> None:
@@ -98,6 +149,12 @@ def test_kto_never_takes_the_neighbour_of_the_same_prompt_for_its_kl(outputs: Pa
 
 
 def test_losses_are_what_the_configuration_says(outputs: Path, tmp_path: Path) -> None:
-    overrides = ["stages.first.loss.loss_type=robust", "stages.first.loss.label_smoothing=0.1"]
-    trainer = perturbed_trainer(outputs, tmp_path, *overrides)
-    assert (trainer.loss_types, trainer.label_smoothing, trainer.beta) == (["robust"], 0.1, 0.1)
+    overrides = ["stages.helpfulness.loss.name=robust", "stages.helpfulness.loss.label_smoothing=0.2"]
+    trainer = make_trainer(outputs, tmp_path, *overrides)
+    assert (trainer.loss_types, trainer.label_smoothing, trainer.beta) == (["robust"], 0.2, 0.1)
+
+
+def test_arguments_of_the_user_reach_the_trainer_and_a_stage_s_own_win(outputs: Path, tmp_path: Path) -> None:
+    overrides = ["++trainer.max_steps=3", "++trainer.max_grad_norm=0.5", "++stages.helpfulness.trainer.max_steps=2"]
+    trainer = make_trainer(outputs, tmp_path, *overrides)
+    assert (trainer.args.max_steps, trainer.args.max_grad_norm) == (2, 0.5)

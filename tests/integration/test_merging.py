@@ -1,5 +1,6 @@
 """mergekit's linear merge: exact weights, exact ends, and a policy that loads."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,18 @@ import torch
 from safetensors.torch import load_file
 from tiny import make_run
 
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.preferences import paired_view
 from sacpo_exp.merging import merge_policies, stored_dtype
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.policy import read_policy
 from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import merge, train_policies
+from sacpo_exp.plan import LINEAGE, policy_of_spec
 from sacpo_exp.store.manifest import hash_file
+
+#: Of three products and two sums in float32.
+ROUNDING = 3e-7
 
 
 def test_a_merge_is_the_weighted_average_in_float32(outputs: Path) -> None:
@@ -32,6 +41,72 @@ def test_the_ends_are_the_parents_bit_for_bit(outputs: Path, ratio: int, parent:
     assert hash_file(merge(run) / "model.safetensors") == hash_file(expected)
 
 
+def test_three_policies_are_averaged_by_their_weights_in_float32(outputs: Path, tmp_path: Path) -> None:
+    run = make_run(outputs)
+    train_policies(run)
+    parents = [run.store.path(stage.artifact) for stage in run.plan.stages]
+    weights = (0.2, 0.3, 0.5)
+    assert merge_policies(parents, weights, tmp_path) == {"weights": [0.2, 0.3, 0.5]}
+    values = [load_file(folder / "model.safetensors") for folder in parents]
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        expected = sum(weight * each[name].double() for weight, each in zip(weights, values, strict=True))
+        torch.testing.assert_close(value.double(), expected, rtol=ROUNDING, atol=1e-7)
+        assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_weight_of_one_copies_its_policy_bit_for_bit(outputs: Path, tmp_path: Path, kept: int) -> None:
+    run = make_run(outputs)
+    train_policies(run)
+    parents = [run.store.path(stage.artifact) for stage in run.plan.stages]
+    merge_policies(parents, [float(number == kept) for number in range(3)], tmp_path)
+    assert hash_file(tmp_path / "model.safetensors") == hash_file(parents[kept] / "model.safetensors")
+
+
+#: A criterion that a user adds.
+HONESTY = """# @package stages.honesty
+defaults:
+  - /dataset@dataset: null
+criterion: {name: honesty, letter: T}
+"""
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> list[str]:
+    """Overrides for a stage about a criterion of the user's own, after the two of the paper, with data of its own."""
+    folder = tmp_path / "conf" / "criterion"
+    folder.mkdir(parents=True)
+    (folder / "honesty.yaml").write_text(HONESTY)
+    overrides = [f"hydra.searchpath=[file://{folder.parent}]", "criterion=[helpfulness,safety,honesty]"]
+    overrides += ["dataset@stages.honesty.dataset=local", "stages.honesty.dataset.criterion=honesty"]
+    for key, part, count in (("path", "train", 16), ("heldout_path", "heldout", 8)):
+        rows = paired_view(generate_rows(part, 0)[:count], Criterion("honesty", preferred="safer_response_id"))
+        path = tmp_path / f"{part}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        overrides.append(f"stages.honesty.dataset.{key}={path}")
+    return overrides
+
+
+@pytest.mark.parametrize("method", ["linear", "naive"])
+def test_three_stages_and_their_weighted_merge(outputs: Path, third: list[str], method: str) -> None:
+    run = make_run(outputs, *third, f"merge={method}", "merge_weights=[0.2,0.3,0.5]")
+    train_policies(run)
+    baseline, *stages = [stage.artifact for stage in run.plan.stages]
+    parents = [baseline.id] * 3 if method == "naive" else [baseline.id, stages[0].id, stages[1].id]
+    assert [spec.parents[0] for spec in stages] == parents
+    assert run.plan.merge is not None
+    assert run.plan.merge.artifact.parents == tuple(spec.id for spec in stages)
+    values = [load_file(run.store.path(spec) / "model.safetensors") for spec in stages]
+    for name, value in load_file(merge(run) / "model.safetensors").items():
+        expected = sum(weight * each[name] for weight, each in zip((0.2, 0.3, 0.5), values, strict=True))
+        torch.testing.assert_close(value, expected, rtol=ROUNDING, atol=1e-7)
+    policy = policy_of_spec(run.plan.merge.artifact)
+    stored = read_policy(run.store.manifest(run.plan.merge.artifact).labels[LINEAGE])
+    assert stored == policy
+    family = {"naive": "naive DPO(H)+DPO(S)+DPO(T)", "linear": "P-SACPO DPO(H)→DPO(S)→DPO(T)"}[method]
+    assert (policy.family, policy.weights) == (family, (0.2, 0.3, 0.5))
+
+
 def test_a_merged_policy_loads_with_tokenizer_template_and_generation_config(outputs: Path) -> None:
     run = make_run(outputs, "merge_ratio=0.25")
     train_policies(run)
@@ -51,7 +126,7 @@ def test_a_merge_is_computed_in_float32_and_stored_in_the_parents_dtype(outputs:
         parents.append(folder)
     target = tmp_path / "merged"
     target.mkdir()
-    merge_policies(parents[0], parents[1], 0.5, target)
+    merge_policies(parents, (0.5, 0.5), target)
     first, second = (load_file(folder / "model.safetensors") for folder in parents)
     for name, value in load_file(target / "model.safetensors").items():
         assert value.dtype == torch.bfloat16

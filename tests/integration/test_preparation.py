@@ -8,10 +8,12 @@ import pytest
 from real_data import find_real
 from tiny import make_run
 
-from sacpo_exp.config.schema import Criterion, LossName
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import make_view
 from sacpo_exp.data.sources import load_parts, read_view, save_view
 from sacpo_exp.data.tokenising import cut_prompts
+from sacpo_exp.errors import DataError
+from sacpo_exp.method.losses import View
 from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, prepare, train_policies
 from sacpo_exp.prepare import prepare_all
@@ -19,21 +21,23 @@ from sacpo_exp.prepare import prepare_all
 
 @pytest.fixture(scope="module")
 def run(outputs: Path) -> Run:
-    return make_run(outputs, "objective=dpo_then_kto")
+    """SFT, then DPO for safety, then KTO for helpfulness."""
+    return make_run(outputs, "order=safety_first", "objective=dpo_then_kto")
 
 
-def prepared(run: Run, view: str, split: str = "train") -> list[dict[str, Any]]:
-    return list(read_view(prepare(run, run.plan.stages[0]) / view, split))
+def prepared(run: Run, number: int, split: str = "train") -> list[dict[str, Any]]:
+    return list(read_view(prepare(run, run.plan.stages[number]), split))
 
 
-def by_trl(run: Run, tmp_path: Path, loss: LossName) -> list[dict[str, Any]]:
+def by_trl(run: Run, tmp_path: Path, number: int) -> list[dict[str, Any]]:
     """The view's rows as TRL's own trainer prepares them."""
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
     data = load_parts(run.config.dataset)[0]["train"]
-    save_view(make_view(data, loss, Criterion.safety), tmp_path / "view" / "train")
+    view = loss_of(run.plan.stages[number].config).view
+    save_view(make_view(data, view, run.plan.stages[number].config.criterion), tmp_path / "view" / "train")
     location = locate(run, run.plan.model)
-    trainer, config = (DPOTrainer, DPOConfig) if loss == LossName.dpo else (KTOTrainer, KTOConfig)
+    trainer, config = (DPOTrainer, DPOConfig) if view == View.pairs else (KTOTrainer, KTOConfig)
     arguments = {"output_dir": str(tmp_path), "use_cpu": True, "report_to": [], "bf16": False, "max_length": 256}
     made = trainer(
         model=load_policy(location, "float32"),
@@ -44,16 +48,19 @@ def by_trl(run: Run, tmp_path: Path, loss: LossName) -> list[dict[str, Any]]:
     return list(made.train_dataset)
 
 
-@pytest.mark.parametrize("loss", [LossName.dpo, LossName.kto])
-def test_token_ids_are_those_that_trl_makes(run: Run, tmp_path: Path, loss: LossName) -> None:
-    names = ["prompt_ids", "chosen_ids", "rejected_ids"] if loss == LossName.dpo else ["prompt_ids", "completion_ids"]
-    ours, theirs = prepared(run, f"{loss.value}.safety"), by_trl(run, tmp_path, loss)
+@pytest.mark.parametrize(
+    ("number", "names"),
+    [(1, ["prompt_ids", "chosen_ids", "rejected_ids"]), (2, ["prompt_ids", "completion_ids"])],
+    ids=["pairs", "labels"],
+)
+def test_token_ids_are_those_that_trl_makes(run: Run, tmp_path: Path, number: int, names: list[str]) -> None:
+    ours, theirs = prepared(run, number), by_trl(run, tmp_path, number)
     assert [[row[name] for name in names] for row in ours] == [[row[name] for name in names] for row in theirs]
 
 
 def test_supervised_sequences_mask_the_prompt(run: Run) -> None:
     tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
-    for row in prepared(run, "sft")[:5]:
+    for row in prepared(run, 0)[:5]:
         said = [token for token, is_said in zip(row["input_ids"], row["completion_mask"], strict=True) if is_said]
         assert tokenizer.decode(said) == row["completion"][0]["content"] + "<|im_end|>\n"
 
@@ -78,6 +85,9 @@ def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(
     prepare_all(run.config)
     first = capsys.readouterr().out
     assert "rows                                            32        24         8" in first
+    assert "demo, schema pku, read as responses" in first
+    assert "demo, schema pku, read as pairs" in first
+    assert "desirable for helpfulness" in first
     assert "evaluation prompts that it trains on: 0 of 12" in first
     prepare_all(run.config)
     assert capsys.readouterr().out == first
@@ -95,6 +105,16 @@ def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pyte
     local = ["dataset=local", f"dataset.path={path}", "dataset.heldout_path=" + str(path), "order=helpful_only"]
     prepare_all(make_run(outputs, *local).config)
     assert f"evaluation prompts that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
+
+
+def test_a_kind_of_prompts_that_no_criterion_counts_is_refused(outputs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text('["One?", "Two?"]', "utf-8")
+    prompts = ["prompts=local", f"prompts.path={path}", "prompts.limit=null", "order=helpful_only"]
+    with pytest.raises(DataError, match=r"is of the kind 'rsiky', which no criterion counts"):
+        prepare_all(make_run(outputs, *prompts, "prompts.kind=rsiky").config)
+    own = ["stages.helpfulness.criterion.prompt_kinds=[tricky]", "prompts.kind=tricky"]
+    prepare_all(make_run(outputs, *prompts, *own).config)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])

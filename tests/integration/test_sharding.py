@@ -8,9 +8,9 @@ import torch
 from tiny import make_run
 from transformers import AutoModelForCausalLM
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import paired_view
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run, train_policies
 
 #: Between one process and two: sums of gradients in another order, float32.
@@ -62,12 +62,13 @@ SHARED.append(pytest.param("hardware=cpu_x2", id="2 x 4", marks=pytest.mark.slow
 def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides for SFT and DPO with batches of 8 on 13 rows, three epochs each."""
     folder, overrides = tmp_path_factory.mktemp("thirteen"), ["dataset=local", "dataset.criterion=helpfulness"]
+    criterion = Criterion("helpfulness", "H", preferred="better_response_id")
     for key, part, count in (("path", "train", 13), ("heldout_path", "heldout", 8)):
-        rows = paired_view(generate_rows(part, 0)[:count], Criterion.helpfulness)
+        rows = paired_view(generate_rows(part, 0)[:count], criterion)
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         overrides.append(f"dataset.{key}={folder / part}.jsonl")
-    overrides += [f"stages.{name}.num_train_epochs=3" for name in ("base", "first")]
-    return [*overrides, "stages.base.global_batch_size=8", "order=helpful_only"]
+    overrides += [f"stages.{name}.num_train_epochs=3" for name in ("sft", "helpfulness")]
+    return [*overrides, "stages.sft.global_batch_size=8", "order=helpful_only"]
 
 
 @pytest.mark.parametrize("hardware", SHARED)

@@ -12,16 +12,18 @@ from sacpo_exp.training.shortage import explaining_shortage
 
 
 def test_memory_that_can_not_be_had_is_said_with_the_plan_and_what_would_need_less(tmp_path: Path) -> None:
-    job = StageJob(make_config(tmp_path, "hardware.per_device_train_batch_size=4"), "first")
+    job = StageJob(make_config(tmp_path, "hardware.per_device_train_batch_size=4"), "helpfulness")
     with pytest.raises(LaunchError) as caught, explaining_shortage(job):
         torch.empty(2**50, dtype=torch.uint8)
     sentence = str(caught.value)
-    assert sentence.startswith("the first stage needs more memory than this machine has left. The memory plan has ")
+    assert sentence.startswith(
+        "the helpfulness stage needs more memory than this machine has left. The memory plan has "
+    )
     assert "GiB per process (" in sentence
     assert "Try: hardware." in sentence
 
 
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
-    job = StageJob(make_config(tmp_path), "first")
+    job = StageJob(make_config(tmp_path), "helpfulness")
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"), explaining_shortage(job):
         torch.ones(2, 3) @ torch.ones(2, 3)

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation_plan import (
@@ -19,12 +21,21 @@ from sacpo_exp.evaluation_plan import (
     scores_artifact,
 )
 from sacpo_exp.pipeline import judge_rows, take_fingerprints
-from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
+from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
 
 Planner = Callable[..., Plan]
+#: A criterion that a user adds.
+HONESTY = """# @package stages.honesty
+defaults:
+  - /dataset@dataset: null
+criterion: {name: honesty, letter: T}
+"""
 
 FINGERPRINTS = Fingerprints(
-    datasets={"dataset": "rows", "stages.first.dataset": "more rows", "stages.second.dataset": "more rows"},
+    datasets={
+        "dataset": "rows",
+        **{f"stages.{name}.dataset": "more rows" for name in ("helpfulness", "safety", "honesty")},
+    },
     prompts="prompts",
     judge="judge rows",
 )
@@ -87,24 +98,29 @@ def test_names_decide_no_hash(planned: Planner) -> None:
     assert hashes("model.name=renamed", "dataset.name=renamed") == hashes()
 
 
+ALL = ["sft", "helpfulness", "safety"]
 #: What changes, with the stages that become other artifacts by it.
 OTHER_STAGES = {
-    "last beta": ("beta=0.05", ["second"]),
-    "first beta": ("stages.first.beta=0.05", ["first", "second"]),
-    "seed": ("seed=1", ["base", "first", "second"]),
-    "base learning rate": ("stages.base.learning_rate=1e-3", ["base", "first", "second"]),
-    "second learning rate": ("stages.second.learning_rate=1e-3", ["second"]),
-    "epochs": ("stages.first.num_train_epochs=2", ["first", "second"]),
-    "global batch": ("stages.second.global_batch_size=16", ["second"]),
-    "loss": ("loss@stages.second.loss=kto", ["second"]),
-    "loss type": ("stages.second.loss.loss_type=ipo", ["second"]),
-    "order": ("order=safety_first", ["first", "second"]),
-    "a stage's own data": ("dataset@stages.second.dataset=demo", ["second"]),
-    "weight dtype": ("optimization.dtype=float16", ["base", "first", "second"]),
-    "autocast": ("optimization.autocast=bfloat16", ["base", "first", "second"]),
-    "length": ("optimization.max_length=200", ["base", "first", "second"]),
-    "length of prompts": ("optimization.max_prompt_length=50", ["base", "first", "second"]),
-    "chat template": ("model.chat_template=null", ["base", "first", "second"]),
+    "last beta": ("beta=0.05", ["safety"]),
+    "first beta": ("earlier_betas=[0.05]", ["helpfulness", "safety"]),
+    "a stage's beta": ("stages.helpfulness.beta=0.05", ["helpfulness", "safety"]),
+    "seed": ("seed=1", ALL),
+    "base learning rate": ("stages.sft.learning_rate=1e-3", ALL),
+    "second learning rate": ("stages.safety.learning_rate=1e-3", ["safety"]),
+    "learning rate by place": ("stage_defaults.second.learning_rate=1e-3", ["safety"]),
+    "epochs": ("stages.helpfulness.num_train_epochs=2", ["helpfulness", "safety"]),
+    "global batch": ("stages.safety.global_batch_size=16", ["safety"]),
+    "loss by place": ("losses=[dpo,kto]", ["safety"]),
+    "loss": ("stages.safety.loss.name=ipo", ["safety"]),
+    "trainer argument": ("++trainer.max_steps=3", ALL),
+    "a stage's trainer argument": ("++stages.safety.trainer.max_steps=3", ["safety"]),
+    "a stage's own data": ("dataset@stages.safety.dataset=demo", ["safety"]),
+    "where labels of pairs come from": ("stages.safety.criterion.preferred=better_response_id", ["safety"]),
+    "weight dtype": ("optimization.dtype=float16", ALL),
+    "autocast": ("optimization.autocast=bfloat16", ALL),
+    "length": ("optimization.max_length=200", ALL),
+    "length of prompts": ("optimization.max_prompt_length=50", ALL),
+    "chat template": ("model.chat_template=null", ALL),
 }
 
 
@@ -115,13 +131,26 @@ def test_a_stage_gets_another_id_when_its_content_changes(planned: Planner, over
     assert differing == changed
 
 
+def test_another_order_makes_other_stages(planned: Planner) -> None:
+    usual, other = planned(*PAPER), planned(*PAPER, "order=safety_first")
+    assert [made.name for made in other.stages] == ["sft", "safety", "helpfulness"]
+    assert set(ids(usual)) & set(ids(other)) == {ids(usual)[0]}
+
+
+@pytest.mark.parametrize("override", ["stages.safety.criterion.letter=X", "stages.safety.criterion.prompt_kinds=[x]"])
+def test_what_a_criterion_is_called_and_judged_on_makes_no_other_stage(planned: Planner, override: str) -> None:
+    assert [made.artifact.hash for made in planned(override).stages] == [
+        made.artifact.hash for made in planned().stages
+    ]
+
+
 def test_other_rows_make_other_stages(planned: Planner) -> None:
     other = planned(fingerprints=Fingerprints(datasets={"dataset": "other rows"}))
     assert not set(ids(other)) & set(ids(planned()))
 
 
 def test_another_parent_makes_another_stage(planned: Planner) -> None:
-    assert stage(planned("base=none"), "first").artifact.id != stage(planned(), "first").artifact.id
+    assert stage(planned("base=none"), "helpfulness").artifact.id != stage(planned(), "helpfulness").artifact.id
 
 
 def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Planner) -> None:
@@ -133,20 +162,26 @@ def test_kto_depends_on_the_rows_that_its_kl_is_estimated_from(planned: Planner)
     usual = planned(*PAPER, "objective=kto")
     fewer_rows = planned(*PAPER, "objective=kto", "hardware.per_device_train_batch_size=4")
     more_processes = planned(*PAPER, "objective=kto", "hardware.processes=2")
-    assert len({stage(plan, "first").artifact.id for plan in (usual, fewer_rows, more_processes)}) == 3
-    assert len({stage(plan, "base").artifact.id for plan in (usual, fewer_rows, more_processes)}) == 1
+    assert len({stage(plan, "helpfulness").artifact.id for plan in (usual, fewer_rows, more_processes)}) == 3
+    assert len({stage(plan, "sft").artifact.id for plan in (usual, fewer_rows, more_processes)}) == 1
+
+
+def test_without_a_kl_unpaired_losses_do_not_depend_on_rows_that_share_a_pass(planned: Planner) -> None:
+    usual = planned(*PAPER, "losses=[apo_zero_unpaired]")
+    assert ids(usual) == ids(planned(*PAPER, "losses=[apo_zero_unpaired]", "hardware.per_device_train_batch_size=4"))
 
 
 def test_kto_depends_on_its_weights(planned: Planner) -> None:
     usual = ids(planned("objective=kto"))
-    weighted = ids(planned("objective=kto", "stages.second.loss.undesirable_weight=3"))
+    weighted = ids(planned("objective=kto", "stages.safety.loss.undesirable_weight=3"))
     assert weighted[:2] == usual[:2]
     assert weighted[2] != usual[2]
 
 
-def test_dpo_depends_on_label_smoothing(planned: Planner) -> None:
-    robust = "stages.second.loss.loss_type=robust"
-    usual, smoothed = (ids(planned(robust, f"stages.second.loss.label_smoothing={value}")) for value in (0.2, 0.1))
+def test_robust_dpo_depends_on_label_smoothing(planned: Planner) -> None:
+    robust = "stages.safety.loss.name=robust"
+    usual, smoothed = (ids(planned(robust, f"stages.safety.loss.label_smoothing={value}")) for value in (0.2, 0.1))
+    assert ids(planned(robust)) == smoothed  # the default
     assert smoothed[:2] == usual[:2]
     assert smoothed[2] != usual[2]
 
@@ -163,19 +198,19 @@ def test_both_orders_share_the_base(planned: Planner) -> None:
 @pytest.mark.parametrize(("two", "one"), [("helpful_first", "helpful_only"), ("safety_first", "safety_only")])
 def test_the_first_stage_is_the_one_stage_order_s_at_equal_beta(planned: Planner, two: str, one: str) -> None:
     alone = planned(f"order={one}", "beta=0.2")
-    assert ids(planned(f"order={two}", "stages.first.beta=0.2"))[:2] == ids(alone)
+    assert ids(planned(f"order={two}", "earlier_betas=[0.2]"))[:2] == ids(alone)
     assert alone.policies["first"] == alone.stages[-1].artifact
 
 
 @pytest.mark.parametrize("first", ["helpful", "safety"])
 def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Planner, first: str) -> None:
-    plan = planned(f"order={first}_first", "stages.first.beta=0.2", "beta=0.05", "merge=naive", "merge_ratio=0.5")
+    plan = planned(f"order={first}_first", "earlier_betas=[0.2]", "beta=0.05", "merge=naive", "merge_ratio=0.5")
     second = {"helpful": "safety", "safety": "helpful"}[first]
     alone = [
         planned(f"order={name}_only", f"beta={beta}").policies["first"] for name, beta in ((first, 0.2), (second, 0.05))
     ]
     assert plan.merge is not None
-    assert [plan.merge.first, plan.merge.second] == alone
+    assert list(plan.merge.policies) == alone
     assert plan.merge.artifact.parents == tuple(spec.id for spec in alone)
 
 
@@ -203,9 +238,80 @@ def test_a_merge_has_first_and_second_stage_as_parents_and_depends_on_the_ratio(
     assert half.policies["merged"] == half.merge.artifact
 
 
+@pytest.fixture
+def third(tmp_path: Path) -> list[str]:
+    """Overrides for three stages, the last one for a criterion of the user's own with data of its own."""
+    folder = tmp_path / "conf" / "criterion"
+    folder.mkdir(parents=True)
+    (folder / "honesty.yaml").write_text(HONESTY)
+    search = f"hydra.searchpath=[file://{folder.parent}]"
+    return [search, "criterion=[helpfulness,safety,honesty]", "dataset@stages.honesty.dataset=demo"]
+
+
+def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planned: Planner, third: list[str]) -> None:
+    plan = planned(*third, "merge_weights=[0.2,0.3,0.5]", "earlier_betas=[0.4,0.2]")
+    assert [made.name for made in plan.stages] == ["sft", "helpfulness", "safety", "honesty"]
+    assert [made.parent.id for made in plan.stages] == [plan.model.id, *ids(plan)[:-1]]
+    assert list(plan.policies) == ["baseline", "first", "second", "third", "merged"]
+    assert plan.merge is not None
+    assert plan.merge.weights == (0.2, 0.3, 0.5)
+    assert plan.merge.artifact.parents == tuple(ids(plan)[1:])
+    assert plan.merge.artifact.recipe == {"method": "linear", "weights": [0.2, 0.3, 0.5]}
+    policy = policy_of_spec(plan.merge.artifact)
+    assert (policy.id, policy.name) == (plan.merge.artifact.id, "P-SACPO DPO(H)→DPO(S)→DPO(T) weights=0.2/0.3/0.5")
+    assert [parent.id for parent in policy.parents] == ids(plan)[1:]
+    assert (policy.criteria, policy.betas) == (("helpfulness", "safety", "honesty"), (0.4, 0.2, 0.1))
+    assert policy.base.id == plan.model.id
+
+
+def test_weights_of_a_merge_are_part_of_its_id(planned: Planner, third: list[str]) -> None:
+    weights = ("[0.2,0.3,0.5]", "[0.3,0.2,0.5]", "[0.5,0.5,0.0]")
+    merges = [planned(*third, f"merge_weights={each}").merge for each in weights]
+    assert len({merge.artifact.id for merge in merges if merge is not None}) == 3
+    two, ratio = planned("merge_weights=[0.75,0.25]").merge, planned("merge_ratio=0.25").merge
+    assert two == ratio
+
+
+def test_a_naive_merge_of_three_has_stages_side_by_side(planned: Planner, third: list[str]) -> None:
+    plan = planned(*third, "merge=naive", "merge_weights=[0.2,0.3,0.5]")
+    assert {made.parent.id for made in plan.stages[1:]} == {ids(plan)[0]}
+    alone = planned(*third[:1], "criterion=[honesty]", third[2]).policies["first"]
+    assert plan.policies["third"].id == alone.id
+    assert plan.merge is not None
+    assert plan.merge.artifact.parents == tuple(ids(plan)[1:])
+    policy = policy_of_spec(plan.merge.artifact)
+    assert policy.name == "naive DPO(H)+DPO(S)+DPO(T) weights=0.2/0.3/0.5"
+    assert policy.criteria == ("helpfulness", "safety", "honesty")
+
+
+def test_the_overrides_of_a_command_are_kept_beside_what_it_makes_and_in_no_id(planned: Planner) -> None:
+    typed = replace(FINGERPRINTS, overrides=("beta=0.1",))
+    usual, again = planned("merge_ratio=0.5"), planned("merge_ratio=0.5", fingerprints=typed)
+    assert [spec.id for spec in again.made()] == [spec.id for spec in usual.made()]
+    assert [spec.labels["overrides"] for spec in again.made()] == [["beta=0.1"]] * 4
+
+
+def test_a_stage_is_consistent_if_its_loss_is_and_no_argument_changes_it(planned: Planner) -> None:
+    def consistent(*overrides: str) -> list[bool]:
+        return [each.is_consistent for each in policy_of_spec(planned(*overrides).stages[-1].artifact).aligned]
+
+    assert consistent() == [True, True]
+    assert consistent("losses=[dpo,ipo]") == [True, False]
+    assert consistent("++trainer.max_grad_norm=0.5") == [True, True]
+    assert consistent("++stages.helpfulness.trainer.use_weighting=true") == [False, True]
+
+
+def test_a_view_is_prepared_once_for_all_stages_that_read_it(planned: Planner) -> None:
+    first, second = planned(), planned("order=safety_first", "losses=[ipo]")
+    assert {made.data for made in second.stages} == {made.data for made in first.stages}
+    assert [made.data.recipe["view"] for made in planned("objective=dpo_then_kto").stages] == [
+        *("responses", "pairs", "labels")
+    ]
+
+
 def test_the_baseline_is_the_base_stage_s_product_or_the_model(planned: Planner) -> None:
     with_base, without = planned(), planned("base=none")
-    assert with_base.policies["baseline"] == stage(with_base, "base").artifact
+    assert with_base.policies["baseline"] == stage(with_base, "sft").artifact
     assert without.policies["baseline"] == without.model
 
 
@@ -229,7 +335,7 @@ def test_policies_selects(planned: Planner, wanted: str | list[str], names: list
 
 BATCHES = {
     "one pass": (["hardware.per_device_train_batch_size=256"], 256, 1),
-    "less than the device takes": (["stages.first.global_batch_size=4", "hardware=a100x1"], 4, 1),
+    "less than the device takes": (["stages.helpfulness.global_batch_size=4", "hardware=a100x1"], 4, 1),
     "two processes": (["hardware.processes=2", "hardware.per_device_train_batch_size=4"], 4, 32),
     "one GPU": (["hardware=a100x1"], 16, 16),
     "eight GPUs": (["hardware=a100x8"], 16, 2),
@@ -240,33 +346,33 @@ BATCHES = {
 def test_accumulation_follows_from_the_global_batch(
     planned: Planner, configure: Callable[..., Any], overrides: list[str], per_device: int, passes: int
 ) -> None:
-    first = stage(planned(*PAPER, *overrides), "first")
+    first = stage(planned(*PAPER, *overrides), "helpfulness")
     processes = configure(*PAPER, *overrides).hardware.processes
     assert (first.per_device, first.accumulation) == (per_device, passes)
     assert first.per_device * first.accumulation * processes == first.config.global_batch_size
 
 
 def test_recipes_are_plain_values(planned: Planner) -> None:
-    plan = planned("model=tiny", "objective=dpo_then_kto", "merge_ratio=0.5", "dataset@stages.first.dataset=demo")
+    plan = planned("model=tiny", "objective=dpo_then_kto", "merge_ratio=0.5", "dataset@stages.helpfulness.dataset=demo")
     for spec in plan.training():
         assert json.loads(json.dumps(spec.recipe)) == spec.recipe
 
 
 def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> None:
     specs = list(planned("merge_ratio=0.5").training())
-    assert len({spec.id for spec in specs}) == len(specs) == 6
-    assert [spec.kind for spec in specs] == ["model", "dataset", "stage", "stage", "stage", "merge"]
+    assert len({spec.id for spec in specs}) == len(specs) == 8
+    assert [spec.kind for spec in specs] == ["model", *["dataset"] * 3, *["stage"] * 3, "merge"]
     assert all(set(spec.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for spec in specs)
-    assert specs[4].id.startswith("smollm2-135m.sft.dpo-h-b0.1.dpo-s-b0.1-")
+    assert specs[6].id.startswith("smollm2-135m.sft.dpo-h-b0.1.dpo-s-b0.1-")
 
 
-def test_labels_name_the_family_and_beta(planned: Planner) -> None:
-    labels = {name: spec.labels["policy"] for name, spec in planned("beta=0.05", "merge_ratio=0.5").policies.items()}
-    assert labels == {
+def test_policies_are_named_by_family_and_beta(planned: Planner) -> None:
+    policies = planned("beta=0.05", "merge_ratio=0.5").policies
+    assert {name: policy_of_spec(spec).name for name, spec in policies.items()} == {
         "baseline": "SFT",
         "first": "DPO(H) β=0.1",
         "second": "DPO(H)→DPO(S) β=0.05",
-        "merged": "P-SACPO q=0.5",
+        "merged": "P-SACPO DPO(H)→DPO(S) q=0.5",
     }
 
 
@@ -278,9 +384,9 @@ def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
         Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS), policy_labels(plan.policies[name]))
         for name in ("baseline", "second")
     )
-    contest = Contest([], "demo", "", baseline, (baseline, policy))
+    contest = Contest([], "demo", "", baseline, (baseline, policy), tuple(evaluated_criteria(config)))
     scorer = scorer_artifact(config.judge, config, FINGERPRINTS)
-    scores = [scores_artifact(entrant, config.judge, scorer.id).id for entrant in (policy, baseline)]
+    scores = [scores_artifact(entrant, config.judge, scorer.id, contest.criteria).id for entrant in (policy, baseline)]
     judgments = judgments_artifact(contest, (policy, baseline), config.judge, {}, {}, tuple(scores))
     return [policy.responses.id, scorer.id, scores[0], judgments.id]
 
@@ -312,9 +418,9 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
     assert limited.datasets["dataset"] != usual.datasets["dataset"]
     assert (limited.prompts, limited.judge) == (usual.prompts, usual.judge)
     assert take_fingerprints(configure("prompts.limit=10")).prompts != usual.prompts
-    assert list(take_fingerprints(configure("dataset@stages.second.dataset=demo")).datasets) == [
+    assert list(take_fingerprints(configure("dataset@stages.safety.dataset=demo")).datasets) == [
         "dataset",
-        "stages.second.dataset",
+        "stages.safety.dataset",
     ]
 
 
@@ -362,13 +468,17 @@ def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], m
 
 @pytest.mark.parametrize(
     "override",
-    ["model.path={folder}", "others=[{folder}]", "judge.reward.model.path={folder}"],
+    ["model.path={folder}", "others=[{folder}]", "judge.heads.helpfulness.model.path={folder}"],
     ids=["model", "others", "judge"],
 )
 def test_a_model_folder_needs_weights_in_safetensors(
     configure: Callable[..., Any], model_folder: Path, override: str
 ) -> None:
-    judge = ["judge=reward_model", "judge.reward.model.source=path", "judge.reward.model.chat_template=x"]
+    judge = [
+        "judge=reward_model",
+        "judge.heads.helpfulness.model.source=path",
+        "judge.heads.helpfulness.model.chat_template=x",
+    ]
     choice = {"m": ["model=local"], "o": [], "j": judge}[override[0]]
     (model_folder / "model.safetensors").rename(model_folder / "pytorch_model.bin")
     config = configure(*choice, override.format(folder=model_folder), command="eval")
@@ -422,6 +532,6 @@ def test_dropout_depends_on_the_rows_that_share_a_mask(planned: Planner) -> None
 
 def test_policies_with_adapters_are_called_otherwise(planned: Planner) -> None:
     plan = planned("adapter=qlora", "adapter.r=8")
-    assert stage(plan, "second").artifact.labels["family"] == "qlora8 DPO(H)→DPO(S)"
-    assert stage(plan, "base").artifact.labels["policy"] == "qlora8 SFT"
-    assert ".dpo-h-b0.1-qlora8." in stage(plan, "second").artifact.id
+    assert policy_of_spec(stage(plan, "safety").artifact).family == "qlora8 DPO(H)→DPO(S)"
+    assert policy_of_spec(stage(plan, "sft").artifact).name == "qlora8 SFT"
+    assert ".dpo-h-b0.1-qlora8." in stage(plan, "safety").artifact.id

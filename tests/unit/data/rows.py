@@ -3,9 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
+
+from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.schema import DataSchema, DatasetConfig
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.schemas import normalise
+from sacpo_exp.method.criteria import Criterion
+
+
+def read_criterion(name: str) -> Criterion:
+    """A criterion that is shipped."""
+    return Criterion(**yaml.safe_load((CONF / "criterion" / f"{name}.yaml").read_text("utf-8"))["criterion"])
+
+
+HELPFULNESS, SAFETY = read_criterion("helpfulness"), read_criterion("safety")
+#: A criterion that rows in the schema of PKU-SafeRLHF have no labels for.
+HONESTY = Criterion("honesty", "T")
 
 
 def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True)) -> Any:

@@ -1,12 +1,13 @@
 """The split, and the views of all three forms against arithmetic by hand."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from rows import make_row
+from rows import HELPFULNESS, HONESTY, SAFETY, make_row
 
-from sacpo_exp.config.schema import Criterion, DataSchema, LossName
+from sacpo_exp.config.schema import DataSchema
 from sacpo_exp.data.preferences import (
     Preferences,
     asked_text,
@@ -18,8 +19,8 @@ from sacpo_exp.data.preferences import (
     unpaired_view,
 )
 from sacpo_exp.errors import DataError
-
-HELPFULNESS, SAFETY = Criterion.helpfulness, Criterion.safety
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.losses import View
 
 
 def pku(rows: list[Any]) -> Preferences:
@@ -31,7 +32,7 @@ def said(message: list[dict[str, str]]) -> str:
     return turn["content"]
 
 
-@pytest.mark.parametrize("criterion", Criterion)
+@pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
 @pytest.mark.parametrize("preferred", [0, 1])
 def test_pairs_follow_the_criterion_s_own_field(criterion: Criterion, preferred: int) -> None:
     is_helpfulness = criterion == HELPFULNESS
@@ -89,16 +90,16 @@ def test_supervised_fine_tuning_reads_both_responses_without_labels() -> None:
 
 
 VIEWS = {
-    "sft": (LossName.sft, None, {"prompt", "completion"}, 2),
-    "dpo": (LossName.dpo, SAFETY, {"prompt", "chosen", "rejected"}, 1),
-    "kto": (LossName.kto, HELPFULNESS, {"prompt", "completion", "label"}, 2),
+    "responses": (View.responses, None, {"prompt", "completion"}, 2),
+    "pairs": (View.pairs, SAFETY, {"prompt", "chosen", "rejected"}, 1),
+    "labels": (View.labels, HELPFULNESS, {"prompt", "completion", "label"}, 2),
 }
 
 
-@pytest.mark.parametrize(("loss", "criterion", "columns", "count"), VIEWS.values(), ids=list(VIEWS))
-def test_each_loss_gets_its_view(loss: LossName, criterion: Criterion, columns: set[str], count: int) -> None:
-    view = make_view(pku([make_row()]), loss, criterion)
-    assert [set(entry) for entry in view] == [columns] * count
+@pytest.mark.parametrize(("view", "criterion", "columns", "count"), VIEWS.values(), ids=list(VIEWS))
+def test_each_view_has_its_columns(view: View, criterion: Criterion, columns: set[str], count: int) -> None:
+    made = make_view(pku([make_row()]), view, criterion)
+    assert [set(entry) for entry in made] == [columns] * count
 
 
 def test_the_undesirable_weight_balances_the_labels() -> None:
@@ -113,9 +114,15 @@ def test_the_undesirable_weight_of_helpfulness_is_one_since_pairs_have_one_of_ea
 
 
 ONE_LABEL = {
-    "all desirable": ([True] * 3, "KTO needs completions of both labels, but none of the 3 is undesirable."),
-    "none desirable": ([False] * 2, "KTO needs completions of both labels, but none of the 2 is desirable."),
-    "nothing": ([], "KTO needs completions of both labels, but none of the 0 is desirable."),
+    "all desirable": (
+        [True] * 3,
+        "the loss needs completions of both labels, but none of the 3 is undesirable. Try: objective=dpo",
+    ),
+    "none desirable": (
+        [False] * 2,
+        "the loss needs completions of both labels, but none of the 2 is desirable. Try: objective=dpo",
+    ),
+    "nothing": ([], "the loss needs completions of both labels, but none of the 0 is desirable. Try: objective=dpo"),
 }
 
 
@@ -181,71 +188,92 @@ def turns(text: str, role: str = "user") -> list[dict[str, str]]:
 
 
 PROMPT, GOOD, BAD = turns("Hi?"), turns("good", "assistant"), turns("bad", "assistant")
-PAIRS = Preferences(DataSchema.pairs, DataSchema.hh, SAFETY, ({"prompt": PROMPT, "chosen": GOOD, "rejected": BAD},))
+PAIRS = Preferences(
+    DataSchema.pairs, DataSchema.hh, SAFETY.name, ({"prompt": PROMPT, "chosen": GOOD, "rejected": BAD},)
+)
 UNPAIRED = Preferences(
     DataSchema.unpaired,
     DataSchema.unpaired,
-    SAFETY,
+    SAFETY.name,
     (
         {"prompt": PROMPT, "completion": GOOD, "label": True},
         {"prompt": PROMPT, "completion": BAD, "label": False},
     ),
 )
-ONE_CRITERION: dict[str, tuple[Preferences, LossName, Criterion | None, list[dict[str, Any]]]] = {
-    "pairs, dpo": (PAIRS, LossName.dpo, SAFETY, list(PAIRS.rows)),
-    "pairs, kto": (PAIRS, LossName.kto, SAFETY, list(UNPAIRED.rows)),
-    "pairs, sft": (PAIRS, LossName.sft, None, [{"prompt": PROMPT, "completion": GOOD}]),
-    "unpaired, kto": (UNPAIRED, LossName.kto, SAFETY, list(UNPAIRED.rows)),
-    "unpaired, sft": (UNPAIRED, LossName.sft, None, [{"prompt": PROMPT, "completion": GOOD}]),
+ONE_CRITERION: dict[str, tuple[Preferences, View, Criterion | None, list[dict[str, Any]]]] = {
+    "pairs, dpo": (PAIRS, View.pairs, SAFETY, list(PAIRS.rows)),
+    "pairs, kto": (PAIRS, View.labels, SAFETY, list(UNPAIRED.rows)),
+    "pairs, sft": (PAIRS, View.responses, None, [{"prompt": PROMPT, "completion": GOOD}]),
+    "unpaired, kto": (UNPAIRED, View.labels, SAFETY, list(UNPAIRED.rows)),
+    "unpaired, sft": (UNPAIRED, View.responses, None, [{"prompt": PROMPT, "completion": GOOD}]),
 }
 
 
-@pytest.mark.parametrize(("data", "loss", "criterion", "view"), ONE_CRITERION.values(), ids=list(ONE_CRITERION))
+@pytest.mark.parametrize(("data", "view", "criterion", "rows"), ONE_CRITERION.values(), ids=list(ONE_CRITERION))
 def test_rows_of_one_criterion_give_these_views(
-    data: Preferences, loss: LossName, criterion: Criterion | None, view: list[dict[str, Any]]
+    data: Preferences, view: View, criterion: Criterion | None, rows: list[dict[str, Any]]
 ) -> None:
-    assert make_view(data, loss, criterion) == view
+    assert make_view(data, view, criterion) == rows
 
 
-def refusal(data: Preferences, loss: LossName, criterion: Criterion | None, only_mixed: bool = False) -> str:
+def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mixed: bool = False) -> str:
     with pytest.raises(DataError) as caught:
-        make_view(data, loss, criterion, only_mixed)
+        make_view(data, view, criterion, only_mixed)
     return str(caught.value)
 
 
-@pytest.mark.parametrize("loss", [LossName.dpo, LossName.kto])
-@pytest.mark.parametrize(("has", "wants", "stage"), [(SAFETY, HELPFULNESS, "first"), (HELPFULNESS, SAFETY, "second")])
-def test_a_criterion_that_the_rows_lack_is_refused(
-    loss: LossName, has: Criterion, wants: Criterion, stage: str
-) -> None:
-    pairs = Preferences(DataSchema.pairs, DataSchema.hh, has, PAIRS.rows)
-    assert refusal(pairs, loss, wants) == (
-        f"these rows are pairs with labels for {has.value} only, but a stage is about {wants.value}. Give that stage a "
-        f"dataset of its own. Try: dataset@stages.{stage}.dataset=NAME"
+@pytest.mark.parametrize("view", [View.pairs, View.labels])
+@pytest.mark.parametrize(("has", "wants"), [(SAFETY, HELPFULNESS), (HELPFULNESS, SAFETY), (SAFETY, HONESTY)])
+def test_a_criterion_that_the_rows_lack_is_refused(view: View, has: Criterion, wants: Criterion) -> None:
+    pairs = Preferences(DataSchema.pairs, DataSchema.hh, has.name, PAIRS.rows)
+    assert refusal(pairs, view, wants) == (
+        f"these rows are pairs with labels for {has.name} only, but a stage is about {wants.name}. Give that stage a "
+        f"dataset of its own. Try: dataset@stages.{wants.name}.dataset=NAME"
     )
 
 
+@pytest.mark.parametrize(
+    ("criterion", "view", "reason"),
+    [
+        (HONESTY, View.pairs, "no field with labels for it"),
+        (HONESTY, View.labels, "no field with labels for it"),
+        (replace(HONESTY, preferred="truer_id"), View.pairs, "no field `truer_id`"),
+        (replace(HONESTY, preferred="truer_id"), View.labels, "no field `truer_id`"),
+        (replace(HONESTY, acceptable="is_{i}_true"), View.pairs, "no field with labels for it"),
+        (replace(HONESTY, acceptable="is_{i}_true"), View.labels, "no field `is_0_true`, `is_1_true`"),
+    ],
+)
+def test_rows_without_the_criterion_s_fields_are_refused(criterion: Criterion, view: View, reason: str) -> None:
+    sentence = refusal(pku([make_row()]), view, criterion)
+    assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")
+
+
+def test_labels_of_single_responses_are_enough_for_losses_that_read_them() -> None:
+    criterion = replace(HONESTY, acceptable="is_response_{i}_safe")
+    assert make_view(pku([make_row()]), View.labels, criterion) == unpaired_view([make_row()], SAFETY)
+
+
 def test_dpo_on_single_completions_is_refused() -> None:
-    assert refusal(UNPAIRED, LossName.dpo, SAFETY) == (
-        "DPO needs pairs, but these rows are single completions with labels. Try: objective=kto"
+    assert refusal(UNPAIRED, View.pairs, SAFETY) == (
+        "the loss needs pairs, but these rows are single completions with labels. Try: objective=kto"
     )
 
 
 def test_fine_tuning_on_undesirable_completions_only_is_refused() -> None:
-    assert refusal(UNPAIRED.with_rows(UNPAIRED.rows[1:]), LossName.sft, None) == (
+    assert refusal(UNPAIRED.with_rows(UNPAIRED.rows[1:]), View.responses, None) == (
         "SFT reads completions whose label is true, but none of the 1 is such."
     )
 
 
 def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None:
     rows = [make_row(f"{safe}", safe=safe) for safe in ((False, True), (True, True), (False, False), (True, False))]
-    view = make_view(pku(rows), LossName.dpo, SAFETY, only_mixed_safety_pairs=True)
+    view = make_view(pku(rows), View.pairs, SAFETY, only_mixed_pairs=True)
     assert view == paired_view([rows[0], rows[3]], SAFETY)
-    assert make_view(pku(rows), LossName.dpo, HELPFULNESS, True) == paired_view(rows, HELPFULNESS)
-    assert make_view(pku(rows), LossName.kto, SAFETY, True) == unpaired_view(rows, SAFETY)
-    assert refusal(pku(rows[1:3]), LossName.dpo, SAFETY, True) == (
-        "`dataset.only_mixed_safety_pairs=true` leaves no pairs: both responses of each of the 2 rows are safe, or "
-        "both unsafe."
+    assert make_view(pku(rows), View.pairs, HELPFULNESS, True) == paired_view(rows, HELPFULNESS)
+    assert make_view(pku(rows), View.labels, SAFETY, True) == unpaired_view(rows, SAFETY)
+    assert refusal(pku(rows[1:3]), View.pairs, SAFETY, True) == (
+        "`dataset.only_mixed_pairs=true` leaves no pairs for safety: both responses of each of the 2 rows have the "
+        "same label."
     )
 
 

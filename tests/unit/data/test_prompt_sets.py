@@ -5,6 +5,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from real_data import find_real
+from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptKind, PromptsConfig, PromptsSource
+from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
 from sacpo_exp.data.prompt_sets import Prompt, take_in_turn
-from sacpo_exp.data.prompts import fingerprint_prompts, load_prompts
+from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts, load_prompts
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import Criterion
 
 DATASET = DatasetConfig(name="none", source=DatasetSource.path)
 ROWS = [
@@ -76,7 +79,7 @@ def test_every_kind_of_file_gives_the_same_prompts(tmp_path: Path, name: str) ->
 
 def test_a_list_of_texts_is_a_file_of_prompts(tmp_path: Path) -> None:
     path = write(tmp_path / "texts.json", ["One?", "Two?"])
-    read = load(path=path, kind=PromptKind.risky)
+    read = load(path=path, kind="risky")
     assert [(prompt["prompt"], prompt["kind"], prompt["category"]) for prompt in read] == [
         ("One?", "risky", None),
         ("Two?", "risky", None),
@@ -111,7 +114,7 @@ def test_one_id_for_two_prompts_is_refused(tmp_path: Path) -> None:
 
 def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
     rows = [{"prompt": "One?", "kind": "risky"}, {"prompt": "Two?"}]
-    read = load(path=write(tmp_path / "a.json", rows), kind=PromptKind.benign)
+    read = load(path=write(tmp_path / "a.json", rows), kind="benign")
     assert [prompt["kind"] for prompt in read] == ["risky", "benign"]
 
 
@@ -122,8 +125,7 @@ def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
         ({"prompt": " "}, "`prompt` must be a text, but is ' '"),
         ({"prompt": 3}, "`prompt` must be a text, but is 3"),
         ({"prompt": "\ud83d!"}, "`prompt` must be valid Unicode, but has '\\ud83d!'"),
-        ({"prompt": "One?", "kind": "safe"}, "`kind` must be benign or risky, but is 'safe'"),
-        ({"prompt": "One?", "kind": ["risky"]}, "`kind` must be benign or risky, but is ['risky']"),
+        ({"prompt": "One?", "kind": ["risky"]}, "`kind` must be a text, but is ['risky']"),
         ({"prompt": "One?", "category": 3}, "`category` must be a text, but is 3"),
         ({"prompt": "One?", "id": 0.5}, "`id` must be a text, but is 0.5"),
         ({"prompt": "One?", "id": True}, "`id` must be a text, but is True"),
@@ -133,6 +135,21 @@ def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
     path = write(tmp_path / "a.json", [{"prompt": "Fine?"}, row])
     assert complaint(path) == f"has rows that can't be used:\nrow 2: {problem}"
+
+
+def test_kinds_are_those_that_criteria_count(tmp_path: Path) -> None:
+    rows = [{"prompt": "One?", "kind": "tricky"}, {"prompt": "Two?", "kind": "risky"}, {"prompt": "Three?"}]
+    read = load(path=write(tmp_path / "a.json", rows))
+    assert [prompt["kind"] for prompt in read] == ["tricky", "risky", None]
+    honesty = Criterion("honesty", "T", prompt_kinds=["tricky"])
+    check_kinds(read, [SAFETY, honesty])
+    check_kinds(read, [SAFETY, replace(honesty, prompt_kinds=[])])  # which counts every prompt
+    with pytest.raises(DataError) as caught:
+        check_kinds(read, [SAFETY, HELPFULNESS])
+    assert str(caught.value) == (
+        f"the prompt '{read[0]['prompt_id']}' is of the kind 'tricky', which no criterion counts; their `prompt_kinds` "
+        "are risky, benign. Prompts without a kind count for all."
+    )
 
 
 def test_what_is_wrong_with_every_row_is_said_once(tmp_path: Path) -> None:
@@ -183,7 +200,7 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path) -> N
 
     texts = ["One?", "Two?", "Three?"]
     assert fingerprint("a.json", texts) == fingerprint("b.json", texts) == fingerprint("b.json", texts, limit=3)
-    others = [fingerprint("a.json", texts, limit=2), fingerprint("a.json", texts, kind=PromptKind.risky)]
+    others = [fingerprint("a.json", texts, limit=2), fingerprint("a.json", texts, kind="risky")]
     others.append(fingerprint("a.json", texts[::-1]))
     assert len({fingerprint("b.json", texts), *others}) == 4
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, LossName, OnBadRow
+from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import FIELDS, OPTIONAL_FIELDS
 from sacpo_exp.data.preferences import make_view
@@ -19,6 +20,7 @@ from sacpo_exp.data.schemas import normalise
 from sacpo_exp.data.selection import drop_duplicates, flip_labels
 from sacpo_exp.data.statistics import describe
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.losses import View
 
 Said = list[dict[str, str]]
 FEW = settings(max_examples=60, deadline=None)
@@ -26,7 +28,7 @@ FEW = settings(max_examples=60, deadline=None)
 
 @dataclass(frozen=True)
 class Example:
-    """A raw row, the views it should give by (loss, criterion), and for each field what must not stand in it."""
+    """A raw row, the views it should give by (view, criterion), and for each field what must not stand in it."""
 
     raw: dict[str, Any]
     views: dict[tuple[str, str], list[dict[str, Any]]]
@@ -63,9 +65,9 @@ def views_of_pair(prompt: Said, chosen: str, rejected: str) -> dict[tuple[str, s
     good, bad = [turn("assistant", chosen)], [turn("assistant", rejected)]
     completions = [{"prompt": prompt, "completion": said, "label": said is good} for said in (good, bad)]
     return {
-        ("dpo", "safety"): [{"prompt": prompt, "chosen": good, "rejected": bad}],
-        ("kto", "safety"): completions,
-        ("sft", ""): [{"prompt": prompt, "completion": good}],
+        ("pairs", "safety"): [{"prompt": prompt, "chosen": good, "rejected": bad}],
+        ("labels", "safety"): completions,
+        ("responses", ""): [{"prompt": prompt, "completion": good}],
     }
 
 
@@ -80,12 +82,12 @@ def pku_rows(draw: st.DrawFn) -> Example:
         wrong |= {f"response_{i}": NO_TEXT, f"is_response_{i}_safe": NO_FLAG}
     asked = [turn("user", prompt)]
     said = [[turn("assistant", response)] for response in responses]
-    views = {("sft", ""): [{"prompt": asked, "completion": each} for each in said]}
+    views = {("responses", ""): [{"prompt": asked, "completion": each} for each in said]}
     for criterion, preferred in (("helpfulness", better), ("safety", safer)):
         chosen, rejected = said if preferred == 0 else said[::-1]
-        views["dpo", criterion] = [{"prompt": asked, "chosen": chosen, "rejected": rejected}]
+        views["pairs", criterion] = [{"prompt": asked, "chosen": chosen, "rejected": rejected}]
         labels = safe if criterion == "safety" else (preferred == 0, preferred == 1)
-        views["kto", criterion] = [
+        views["labels", criterion] = [
             {"prompt": asked, "completion": each, "label": label} for each, label in zip(said, labels, strict=True)
         ]
     return Example(raw, views, wrong)
@@ -127,7 +129,7 @@ def unpaired_rows(draw: st.DrawFn) -> Example:
     said = [turn("assistant", text)]
     raw = {"prompt": prompt, "completion": draw(st.sampled_from([text, said])), "label": label}
     view: list[dict[str, Any]] = [{"prompt": prompt, "completion": said}]
-    views = {("kto", "safety"): [view[0] | {"label": label}]} | ({("sft", ""): view} if label else {})
+    views = {("labels", "safety"): [view[0] | {"label": label}]} | ({("responses", ""): view} if label else {})
     return Example(raw, views, {"prompt": [*NO_TEXT, said], "completion": [*NO_TEXT, *NO_TURN], "label": NO_FLAG})
 
 
@@ -183,7 +185,7 @@ EXAMPLES = {
 
 
 def settings_for(schema: DataSchema, on_bad_row: OnBadRow = OnBadRow.stop) -> DatasetConfig:
-    return DatasetConfig(name="local", schema=schema, criterion=Criterion.safety, on_bad_row=on_bad_row)
+    return DatasetConfig(name="local", schema=schema, criterion="safety", on_bad_row=on_bad_row)
 
 
 def numbered(*rows: Any) -> list[RawRows]:
@@ -197,9 +199,10 @@ def test_valid_rows_give_exactly_the_expected_views(schema: DataSchema, data: st
     examples = data.draw(st.lists(EXAMPLES[schema], min_size=1, max_size=3))
     preferences = normalise(numbered(*(example.raw for example in examples)), settings_for(DataSchema.auto))
     assert (preferences.detected, preferences.skipped, len(preferences.rows)) == (schema, 0, len(examples))
-    for loss, criterion in {kind for example in examples for kind in example.views}:
-        view = make_view(preferences, LossName(loss), Criterion(criterion) if criterion else None)
-        assert view == [entry for example in examples for entry in example.views.get((loss, criterion), [])]
+    criteria = {"": None, "helpfulness": HELPFULNESS, "safety": SAFETY}
+    for view, criterion in {kind for example in examples for kind in example.views}:
+        made = make_view(preferences, View(view), criteria[criterion])
+        assert made == [entry for example in examples for entry in example.views.get((view, criterion), [])]
 
 
 @st.composite
@@ -274,10 +277,10 @@ def test_counts_follow_duplicates_and_flips(schema: DataSchema, data: st.DataObj
     given_rows = normalise(numbered(*raws, *raws), settings_for(schema))
     form, rows = given_rows.form, given_rows.rows
     once = drop_duplicates(form, rows)
-    counts = describe(form, rows, given_rows.criterion)
+    counts = describe(given_rows, SAFETY)
     assert once.count == counts["duplicates"] >= len(raws)
-    assert describe(form, once.rows, given_rows.criterion)["duplicates"] == 0
-    flipped = describe(form, flip_labels(form, rows, 1, seed=0).rows, given_rows.criterion)
+    assert describe(given_rows.with_rows(once.rows), SAFETY)["duplicates"] == 0
+    flipped = describe(given_rows.with_rows(flip_labels(form, rows, 1, seed=0).rows), SAFETY)
     assert {name: value for name, value in flipped.items() if name != "labels"} == {
         name: value for name, value in counts.items() if name != "labels"
     }

@@ -6,13 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from real_data import find_real
+from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, LossName, OnBadRow
+from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.data.preferences import Preferences, make_view, split_by_prompt
 from sacpo_exp.data.schemas import normalise
 from sacpo_exp.data.statistics import describe
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.losses import View
 
 PKU = "pku_saferlhf_sample_32.json"
 HH = "hh_rlhf_harmless_base_test_first1156.jsonl.gz"
@@ -38,14 +41,15 @@ def sample() -> Preferences:
 
 
 def test_the_sample_s_counts_are_those_of_pandas(frame: pd.DataFrame, sample: Preferences) -> None:
-    counts = describe(sample.form, sample.rows, sample.criterion)
+    counts = describe(sample, SAFETY)
     flags = frame[["is_response_0_safe", "is_response_1_safe"]]
     assert (counts["rows"], counts["prompts"]) == (len(frame), frame.prompt.nunique()) == (32, 31)
     assert counts["better_is_not_safer"] == (frame.better_response_id != frame.safer_response_id).sum() == 19
     assert counts["both_unsafe"] == (~flags.any(axis=1)).sum() == 16
     assert counts["both_safe"] == flags.all(axis=1).sum()
     assert counts["mixed"] == (flags.sum(axis=1) == 1).sum()
-    assert counts["labels"]["helpfulness"] == {"desirable": 32, "undesirable": 32, "undesirable_weight": 1.0}
+    helpful = {"desirable": 32, "undesirable": 32, "undesirable_weight": 1.0}
+    assert describe(sample, HELPFULNESS)["labels"] == {"helpfulness": helpful}
     safe = int(flags.to_numpy().sum())
     weight = safe / (64 - safe)
     assert counts["labels"]["safety"] == {"desirable": safe, "undesirable": 64 - safe, "undesirable_weight": weight}
@@ -53,18 +57,18 @@ def test_the_sample_s_counts_are_those_of_pandas(frame: pd.DataFrame, sample: Pr
     assert counts["ties"] == (frame.response_0 == frame.response_1).sum()
 
 
-@pytest.mark.parametrize("criterion", Criterion)
+@pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
 def test_the_sample_s_pairs_and_labels_are_those_of_pandas(
     frame: pd.DataFrame, sample: Preferences, criterion: Criterion
 ) -> None:
-    preferred = frame.better_response_id if criterion == Criterion.helpfulness else frame.safer_response_id
+    preferred = frame.better_response_id if criterion == HELPFULNESS else frame.safer_response_id
     chosen = frame.response_0.where(preferred == 0, frame.response_1)
     rejected = frame.response_1.where(preferred == 0, frame.response_0)
-    pairs = pd.DataFrame(make_view(sample, LossName.dpo, criterion)).map(lambda turns: turns[0]["content"])
+    pairs = pd.DataFrame(make_view(sample, View.pairs, criterion)).map(lambda turns: turns[0]["content"])
     assert pairs.equals(pd.DataFrame({"prompt": frame.prompt, "chosen": chosen, "rejected": rejected}))
-    view = pd.DataFrame(make_view(sample, LossName.kto, criterion))
+    view = pd.DataFrame(make_view(sample, View.labels, criterion))
     labels = view.label.to_numpy().reshape(32, 2)
-    if criterion == Criterion.safety:
+    if criterion == SAFETY:
         assert (labels == frame[["is_response_0_safe", "is_response_1_safe"]].to_numpy()).all()
     else:
         assert (labels[:, 1] == (frame.better_response_id == 1)).all()
@@ -82,7 +86,7 @@ def test_no_prompt_of_the_sample_is_on_both_sides(frame: pd.DataFrame, sample: P
 def test_hh_rlhf_has_four_rows_that_end_in_nothing() -> None:
     raw = load(HH)
     with pytest.raises(DataError) as caught:
-        normalise([raw], DatasetConfig(name="local", criterion=Criterion.safety))
+        normalise([raw], DatasetConfig(name="local", criterion="safety"))
     assert str(caught.value).splitlines() == [
         f"{HH} has rows that can't be used:",
         "row 87: `chosen` has an empty turn of Assistant (number 4)",
@@ -95,7 +99,7 @@ def test_hh_rlhf_has_four_rows_that_end_in_nothing() -> None:
 
 def test_hh_rlhf_becomes_pairs() -> None:
     raw = load(HH)
-    skipping = DatasetConfig(name="local", criterion=Criterion.safety, on_bad_row=OnBadRow.skip)
+    skipping = DatasetConfig(name="local", criterion="safety", on_bad_row=OnBadRow.skip)
     data = normalise([raw], skipping)
     assert (len(raw.rows), len(data.rows), data.skipped) == (1156, 1152, 4)
     assert (data.detected, data.form) == (DataSchema.hh, DataSchema.pairs)
@@ -113,10 +117,10 @@ def test_hh_rlhf_becomes_pairs() -> None:
 
 def test_sharegpt_becomes_pairs() -> None:
     raw = load(SHAREGPT)
-    data = normalise([raw], DatasetConfig(name="local", criterion=Criterion.helpfulness))
+    data = normalise([raw], DatasetConfig(name="local", criterion="helpfulness"))
     assert (len(data.rows), data.skipped, data.detected, data.form) == (300, 0, DataSchema.sharegpt, DataSchema.pairs)
     first = Counter(row["prompt"][0]["role"] for row in data.rows)
     assert first == {"user": 220, "system": 80}
-    view = make_view(data, LossName.dpo, Criterion.helpfulness)
+    view = make_view(data, View.pairs, HELPFULNESS)
     said = [[pair[name][0]["content"] for name in ("chosen", "rejected")] for pair in view]
     assert said == [[row[name]["value"] for name in ("chosen", "rejected")] for _, row in raw.rows]

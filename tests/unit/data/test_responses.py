@@ -112,7 +112,7 @@ def test_a_policy_is_called_as_its_file(tmp_path: Path, name: str) -> None:
         ({"prompt": "", "output": "One."}, "`prompt` must be a text, but is ''"),
         ({"prompt": "One?", "input": 3, "output": ""}, "`input` must be a text, but is 3"),
         ({"prompt": "One?", "output": "\udc00"}, "`output` must be valid Unicode, but has '\\udc00'"),
-        ({"prompt": "One?", "output": "", "kind": "bad"}, "`kind` must be benign or risky, but is 'bad'"),
+        ({"prompt": "One?", "output": "", "kind": ["bad"]}, "`kind` must be a text, but is ['bad']"),
         ("One?", "must be an object, but is str"),
     ],
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.preferences import Preferences
@@ -34,7 +34,7 @@ def assistant(text: str) -> dict[str, str]:
 
 
 def read(*rows: Any, is_text: bool = False, **options: Any) -> Preferences:
-    dataset = DatasetConfig(name="local", **{"criterion": Criterion.safety} | options)
+    dataset = DatasetConfig(name="local", **{"criterion": "safety"} | options)
     return normalise([RawRows("file.json", list(enumerate(rows, 1)), is_text)], dataset)
 
 
@@ -106,7 +106,7 @@ NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]]
 def test_a_row_is_recognised_and_normalised(
     row: dict[str, Any], detected: DataSchema, form: DataSchema, expected: dict[str, Any]
 ) -> None:
-    criterion = None if form == DataSchema.pku else Criterion.safety
+    criterion = None if form == DataSchema.pku else "safety"
     assert read(row) == Preferences(form, detected, criterion, (expected,)) == read(row, schema=detected)
 
 

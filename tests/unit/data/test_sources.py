@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 from real_data import find_real
+from rows import SAFETY
 
 from sacpo_exp.config.foreseen import DatasetSizeConfig
-from sacpo_exp.config.schema import Criterion, DataSchema, DatasetConfig, DatasetSource, LossName, MixPart, OnBadRow
+from sacpo_exp.config.schema import DataSchema, DatasetConfig, DatasetSource, MixPart, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, Row, make_view
 from sacpo_exp.data.schemas import normalise
 from sacpo_exp.data.sources import fingerprint, load_parts, read_sources, read_view, save_view
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.losses import View
 
 ROWS = [{name: row[name] for name in PKU_FIELDS} for row in generate_rows("heldout", 0)[:12]]
 
@@ -153,12 +155,12 @@ def test_the_real_sample_is_read_whole() -> None:
     rows = read_file(str(path))
     assert len(rows) == 32
     assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)
-    for loss, count in ((LossName.sft, 64), (LossName.dpo, 32), (LossName.kto, 64)):
-        assert len(make_view(pku(rows), loss, Criterion.safety)) == count
+    for view, count in ((View.responses, 64), (View.pairs, 32), (View.labels, 64)):
+        assert len(make_view(pku(rows), view, SAFETY)) == count
 
 
 def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
-    view = make_view(pku(ROWS), LossName.kto, Criterion.safety)
+    view = make_view(pku(ROWS), View.labels, SAFETY)
     save_view(view, tmp_path / "kto.safety" / "train")
     assert read_view(tmp_path / "kto.safety", "train").to_list() == view
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import Criterion, DataSchema
+from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.data.preferences import Preferences, Row
 from sacpo_exp.data.statistics import describe, length_quantiles
 
 
@@ -15,6 +17,10 @@ def make_row(prompt: str, better: int, safer: int, safe: tuple[bool, bool], **mo
     row = {"prompt": prompt, "response_0": "zero", "response_1": "one", "better_response_id": better}
     flags = {"is_response_0_safe": safe[0], "is_response_1_safe": safe[1]}
     return row | flags | {"safer_response_id": safer} | more
+
+
+def preferences(form: DataSchema, rows: list[Row], criterion: str | None = None) -> Preferences:
+    return Preferences(form, form, criterion, tuple(rows))
 
 
 def test_rows_for_both_criteria_are_counted() -> None:
@@ -26,16 +32,20 @@ def test_rows_for_both_criteria_are_counted() -> None:
         make_row("C?", 1, 1, (False, False), response_1="zero"),
         make_row("C?", 1, 1, (False, False)),
     ]
-    counts = describe(DataSchema.pku, rows, None)
+    labels = {
+        "helpfulness": {"desirable": 6, "undesirable": 6, "undesirable_weight": 1.0},
+        "safety": {"desirable": 4, "undesirable": 8, "undesirable_weight": 0.5},
+    }
+    data = preferences(DataSchema.pku, rows)
+    for criterion in (HELPFULNESS, SAFETY):
+        assert describe(data, criterion)["labels"] == {criterion.name: labels[criterion.name]}
+    counts = describe(data, None)
     assert counts == {
         "rows": 6,
         "prompts": 3,
         "duplicates": 1,
         "ties": 1,
-        "labels": {
-            "helpfulness": {"desirable": 6, "undesirable": 6, "undesirable_weight": 1.0},
-            "safety": {"desirable": 4, "undesirable": 8, "undesirable_weight": 0.5},
-        },
+        "labels": {},
         "better_is_not_safer": 2,
         "both_safe": 1,
         "both_unsafe": 3,
@@ -48,10 +58,11 @@ def test_rows_for_both_criteria_are_counted() -> None:
 
 
 def test_a_label_that_is_absent_gives_no_weight() -> None:
-    counts = describe(DataSchema.pku, [make_row("A?", 0, 1, (True, True))], None)
+    counts = describe(preferences(DataSchema.pku, [make_row("A?", 0, 1, (True, True))]), SAFETY)
     assert counts["labels"]["safety"] == {"desirable": 2, "undesirable": 0, "undesirable_weight": None}
     assert not {"categories", "severity"} & set(counts)
-    assert describe(DataSchema.pku, [], None)["labels"]["helpfulness"]["undesirable_weight"] is None
+    nothing = describe(preferences(DataSchema.pku, []), HELPFULNESS)
+    assert nothing["labels"]["helpfulness"]["undesirable_weight"] is None
 
 
 def turns(text: str) -> list[dict[str, str]]:
@@ -61,7 +72,7 @@ def turns(text: str) -> list[dict[str, str]]:
 def test_pairs_are_counted() -> None:
     rows = [{"prompt": turns(text), "chosen": turns("good"), "rejected": turns("bad")} for text in ("A?", "B?", "A?")]
     rows.append({"prompt": turns("A?"), "chosen": turns("good"), "rejected": turns("good")})
-    assert describe(DataSchema.pairs, rows, Criterion.safety) == {
+    assert describe(preferences(DataSchema.pairs, rows, "safety"), SAFETY) == {
         "rows": 4,
         "prompts": 2,
         "duplicates": 1,
@@ -72,7 +83,7 @@ def test_pairs_are_counted() -> None:
 
 def test_labelled_completions_are_counted() -> None:
     rows = [{"prompt": turns("A?"), "completion": turns(f"{n}"), "label": n < 3} for n in range(5)]
-    assert describe(DataSchema.unpaired, rows, Criterion.helpfulness) == {
+    assert describe(preferences(DataSchema.unpaired, rows, "helpfulness"), HELPFULNESS) == {
         "rows": 5,
         "prompts": 1,
         "duplicates": 0,

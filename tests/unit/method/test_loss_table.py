@@ -1,0 +1,121 @@
+"""Rows of the table of losses against TRL's configurations, its trainers' code and arithmetic by hand."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from paper_losses import BY_HAND, sigmoid
+from trl import DPOConfig, KTOConfig
+
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.method.losses import LOSSES, View, trained_losses
+from sacpo_exp.method.theory import divergence, normalise, tilt
+
+PAIRED = [loss for loss in LOSSES.values() if loss.view == View.pairs]
+UNPAIRED = [loss for loss in LOSSES.values() if loss.view == View.labels]
+
+
+def test_a_loss_is_found_by_its_own_name_and_titles_differ() -> None:
+    assert [loss.name for loss in LOSSES.values()] == list(LOSSES)
+    assert len({loss.title for loss in LOSSES.values()}) == len(LOSSES)
+
+
+def test_stages_with_a_criterion_have_all_losses_that_read_preferences() -> None:
+    assert trained_losses() == [name for name in LOSSES if name != "sft"]
+    assert LOSSES["sft"].view == View.responses
+
+
+@pytest.mark.parametrize("loss", [*PAIRED, *UNPAIRED], ids=lambda loss: loss.name)
+def test_settings_are_arguments_of_trl(loss: Any) -> None:
+    fields = (DPOConfig if loss.view == View.pairs else KTOConfig).__dataclass_fields__
+    assert loss.settings.keys() <= fields.keys()
+
+
+@pytest.mark.parametrize("loss", PAIRED, ids=lambda loss: loss.name)
+def test_the_loss_before_the_first_update_is_known_where_it_is_the_same_for_every_beta(loss: Any) -> None:
+    starts = [float(BY_HAND[loss.name](beta, 0.0, 0.0)) for beta in (0.05, 0.1, 0.5)]
+    settings = [value for value in loss.settings.values() if loss.name != "robust"]  # of rDPO it cancels
+    if len(set(starts)) == 1 and not settings:
+        assert loss.start == pytest.approx(starts[0])
+    else:
+        assert loss.start is None
+
+
+def test_the_loss_before_the_first_update_of_unpaired_losses_depends_on_the_labels() -> None:
+    assert {loss.start for loss in UNPAIRED} == {None}
+
+
+REWARD = np.array([[0.0, 1.0, -0.5, 2.0], [0.3, -1.0, 0.8, 0.0]])
+REFERENCE = normalise(np.array([[0.2, -0.3, 0.0, -1.0], [0.0, 0.5, -0.5, 0.1]]))
+BETA = 0.5
+
+
+def population_minimiser(name: str) -> Any:
+    """The policy over four responses that minimises the expected loss on Bradley-Terry pairs of the reference."""
+    from scipy.optimize import minimize
+
+    pairs = [(i, j) for i in range(REWARD.shape[1]) for j in range(REWARD.shape[1]) if i != j]
+    chosen, rejected = (np.array(side) for side in zip(*pairs, strict=True))
+    weights = np.exp(REFERENCE[:, chosen] + REFERENCE[:, rejected])
+    weights = weights * sigmoid(REWARD[:, chosen] - REWARD[:, rejected])
+
+    def expected(logits: Any) -> float:
+        ratios = normalise(logits.reshape(REWARD.shape)) - REFERENCE
+        return float((weights * BY_HAND[name](BETA, ratios[:, chosen], ratios[:, rejected])).sum())
+
+    found = minimize(expected, REFERENCE.ravel(), method="L-BFGS-B", options={"maxiter": 5000, "ftol": 1e-15})
+    return normalise(found.x.reshape(REWARD.shape))
+
+
+@pytest.mark.parametrize("loss", PAIRED, ids=lambda loss: loss.name)
+def test_a_loss_is_consistent_if_its_population_minimiser_is_the_regularised_optimum(loss: Any) -> None:
+    distance = divergence(population_minimiser(loss.name), tilt(REFERENCE, REWARD, BETA))
+    assert loss.is_consistent == (distance < 1e-5), distance
+
+
+def test_unpaired_losses_are_not_consistent() -> None:
+    """KTO's value is linear in σ: at its minimum each ratio is at an end, whatever the reward (see the module)."""
+    assert not any(loss.is_consistent for loss in UNPAIRED)
+
+
+def test_only_a_loss_whose_kl_is_estimated_in_a_pass_depends_on_what_shares_it() -> None:
+    assert [loss.name for loss in LOSSES.values() if loss.reads_micro_batch] == ["kto"]
+    assert [loss.name for loss in LOSSES.values() if loss.least_rows > 1] == ["kto"]
+    assert {loss.extra_forwards for loss in PAIRED} == {(1, 0)}
+    assert {loss.name: loss.extra_forwards for loss in UNPAIRED} == {"kto": (2, 1), "apo_zero_unpaired": (1, 0)}
+
+
+def test_rows_of_pairs_are_two_dialogues() -> None:
+    assert {loss.name: loss.sequences for loss in LOSSES.values() if loss.view != View.pairs} == {
+        "sft": 1,
+        "kto": 1,
+        "apo_zero_unpaired": 1,
+    }
+    assert {loss.sequences for loss in PAIRED} == {2}
+
+
+def test_an_unknown_loss_is_refused_with_those_that_there_are(problems_of: Callable[..., list[str]]) -> None:
+    (problem,) = problems_of("losses=[dpo,simpo]")
+    assert problem.startswith("`stages.safety.loss.name` must be one of sft, dpo, kto")
+    assert problem.endswith("but is simpo.")
+
+
+@pytest.mark.parametrize("name", trained_losses())
+def test_every_loss_fills_in_its_own_defaults(configure: Callable[..., Any], name: str) -> None:
+    stage = configure(f"losses=[{name}]").stages["safety"]
+    given = {key: getattr(stage.loss, key) for key in ("label_smoothing", "desirable_weight", "undesirable_weight")}
+    assert {key: value for key, value in given.items() if value is not None} == {
+        key: value for key, value in LOSSES[name].settings.items() if value is not None
+    }
+
+
+def test_a_setting_that_a_loss_does_not_read_is_refused(configure: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"label_smoothing=0.2` has no effect: dpo does not read it, but exo_pair"):
+        configure("stages.safety.loss.label_smoothing=0.2")
+
+
+def test_math_of_this_file_is_right_about_known_values() -> None:
+    assert BY_HAND["dpo"](0.1, 0.0, 0.0) == pytest.approx(math.log(2))
+    assert BY_HAND["robust"](1.0, 1.0, 0.0) == pytest.approx((0.9 * 0.313262 - 0.1 * 1.313262) / 0.8, abs=1e-6)

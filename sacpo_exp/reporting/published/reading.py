@@ -16,6 +16,7 @@ from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.scoring.intervals import Estimate, wilson
+from sacpo_exp.scoring.win_rate import withhold
 
 SHIPPED: Final = resources.files("sacpo_exp.reporting.published")
 Text = Annotated[str, Field(min_length=1)]
@@ -81,23 +82,18 @@ class PublishedRow:
     """What others found of one policy, with the intervals that their number of prompts gives.
 
     Attributes:
-        evaluation: of the policy, without records.
+        policy: without records.
         rates: by criterion.
         source: the row of the table, and what else tells what was trained.
         note: what was corrected; mostly empty.
         also: other names of it: of its published weights, or in its authors' code.
     """
 
-    evaluation: Evaluation
+    policy: Evaluation
     rates: dict[str, Estimate]
     source: str
     note: str
     also: tuple[str, ...]
-
-    @property
-    def policy(self) -> Evaluation:
-        """As rows of ours call it."""
-        return self.evaluation
 
     @property
     def seeds(self) -> tuple[()]:
@@ -105,8 +101,8 @@ class PublishedRow:
         return ()
 
     def rate(self, criterion: str) -> Estimate:
-        """Win rate for a criterion."""
-        return self.rates[criterion]
+        """Win rate for a criterion; without number where none is published."""
+        return self.rates.get(criterion, withhold(0))
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,7 @@ def _explain(error: ValidationError) -> str:
 def _make_row(row: _Row, content: _File, confidence: float) -> PublishedRow:
     rates = {name: wilson(row.__pydantic_extra__[name] * n, n, confidence) for name, n in content.counts.items()}
     policy = _make_policy(row, content)
-    labels = {LINEAGE: policy.to_dict(), "policy_id": "", "baseline_id": None, "criteria": []}
+    labels: dict[str, Any] = {LINEAGE: policy.to_dict(), "policy_id": "", "baseline_id": None, "criteria": []}
     return PublishedRow(Evaluation(labels, [], {}, ""), rates, row.source, row.note, tuple(row.also))
 
 

@@ -29,8 +29,8 @@ def find_order_pairs(policies: Sequence[Policy], criteria: Sequence[str] = PAPER
         (ours.id, theirs.id)
         for ours in straight
         for theirs in straight
-        if _is_forward(ours, criteria)
-        and not _is_forward(theirs, criteria)
+        if is_forward(ours.criteria, criteria)
+        and not is_forward(theirs.criteria, criteria)
         and _start(ours).id == _start(theirs).id
         and [_recipe(stage) for stage in ours.aligned] == [_recipe(stage) for stage in reversed(theirs.aligned)]
     ]
@@ -44,7 +44,7 @@ def find_ratio_pairs(policies: Sequence[Policy], criteria: Sequence[str] = PAPER
     Args:
         criteria: names, the reward's first.
     """
-    merges = [policy for policy in policies if isinstance(policy, Merged) and _is_forward(policy, criteria)]
+    merges = [policy for policy in policies if isinstance(policy, Merged) and is_forward(policy.criteria, criteria)]
     return [pair for policy in merges for pair in _find_trained(policy, policies)]
 
 
@@ -61,9 +61,9 @@ def _find_trained(merged: Merged, policies: Sequence[Policy]) -> Iterator[Pair]:
             yield merged.id, other.id
 
 
-def _is_forward(policy: Policy, criteria: Sequence[str]) -> bool:
-    """Whether the stages are in the order of `criteria`; those that it lacks come last."""
-    places = [criteria.index(name) if name in criteria else len(criteria) for name in policy.criteria]
+def is_forward(aligned: Sequence[str], criteria: Sequence[str]) -> bool:
+    """Whether stages were aligned in the order of `criteria`; those that it lacks come last."""
+    places = [criteria.index(name) if name in criteria else len(criteria) for name in aligned]
     return places == sorted(places)
 
 

@@ -165,7 +165,7 @@ def test_what_is_judged_otherwise_is_never_pooled(world: Seeds, labels: dict[str
 def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: Seeds) -> None:
     for seed in (0, 1):
         plan = world.plan(f"seed={seed}")
-        config = world.configure("model=nano", f"seed={seed}", command="eval")
+        config = world.configure("model=nano", "model@judge.encoder=nano", f"seed={seed}", command="eval")
         ids = {"judge_id": judge_id(config.judge, config, GIVEN), "judge_key": judge_key(config.judge, config, GIVEN)}
         for policy in (plan.policies["baseline"], plan.policies["second"]):
             world.judge_policy(policy, EVEN, **ids)

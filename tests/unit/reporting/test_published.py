@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from made_up import read_data
+from sacpo_exp.reporting.family_names import read_family
 from test_report import LABELS, World, answers, read
 
 from sacpo_exp.config.reporting import FigureForm
@@ -14,7 +15,6 @@ from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.reporting.against import compare_with
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.published.reading import list_shipped, read_published
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling

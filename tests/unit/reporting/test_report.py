@@ -17,7 +17,7 @@ import pytest
 from matplotlib.text import Text
 
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
-from sacpo_exp.errors import ConfigError, MissingArtifactError, StoreError
+from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.evaluation_plan import imported_artifact, policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage

@@ -148,12 +148,8 @@ def _compare_rates(comparison: Comparison, name: str, note: str) -> Section:
 
 def _name(pairing: Pairing) -> str:
     """What was published, and what ours is called where that is something else."""
-    title = pairing.row.policy.policy.name
-    return (
-        title
-        if pairing.own is None or pairing.own.policy.policy.name == title
-        else f"{title} ({pairing.own.policy.title})"
-    )
+    title, own = pairing.row.policy.title, pairing.own and pairing.own.policy.title
+    return title if own in (None, title) else f"{title} ({own})"
 
 
 def _explain(comparison: Comparison) -> str:

@@ -132,7 +132,7 @@ def _list_pairing(pairing: Pairing, criteria: Sequence[str]) -> list[Cell]:
     row, own = pairing.row, pairing.own
     columns = row.policy.policy.columns
     cells: list[Cell] = [
-        row.policy.policy.name,
+        row.policy.title,
         *(columns[name] for name in ("family", "beta_first", "beta", "merge_ratio")),
     ]
     cells += [row.source, row.note, own.policy.title if own else None, own.policy.id if own else None]

@@ -44,8 +44,8 @@ class _Row(BaseModel):
         """Raises ValueError for what a field by itself can't tell."""
         if bool(self.stages) == (self.name is not None):
             raise ValueError("needs either `stages` or a `name`")
-        if self.merge and len(self.stages) != 2:
-            raise ValueError("`merge` needs two stages")
+        if (self.merge is None) != (self.merge_ratio is None) or (self.merge and len(self.stages) != 2):
+            raise ValueError("`merge` needs two stages and a `merge_ratio`, which needs a `merge`")
         if unknown := [loss for loss, _, _ in self.stages if loss not in LOSSES]:
             raise ValueError(f"has a stage with the loss {unknown[0]}; there are {', '.join(LOSSES)}")
         return self
@@ -159,7 +159,7 @@ def read_published(against: str, confidence: float) -> Published:
     rows = tuple(_make_row(row, content, confidence) for row in content.rows)
     if repeated := [name for name, n in Counter(row.policy.policy.hash_without() for row in rows).items() if n > 1]:
         twice = next(row for row in rows if row.policy.policy.hash_without() == repeated[0])
-        name = twice.policy.policy.name
+        name = twice.policy.title
         raise DataError(f"{against}: `rows` must each be about another policy, but more than one is {name}.")
     texts = content.model_dump(exclude={"counts", "rows"})
     return Published(**texts, confidence=confidence, rows=rows)
@@ -184,7 +184,7 @@ def _parse(text: str, name: str) -> Any:
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").split(" or instance of ")[0]  # of a class of ours
     found = "" if isinstance(first["input"], dict) else f", but is {first['input']!r:.60}"
     return f"{f'`{key}`: ' if key else ''}{message}{found}."
 
@@ -205,7 +205,6 @@ def _make_policy(row: _Row, content: _File) -> Policy:
         stage = Stage(recipe, letter=criterion[:1].upper(), dataset=content.dataset)
         parent = base if row.merge == "naive" else policies[-1]
         policies.append(Aligned(f"{len(policies)}", parent, stage))
-    if row.merge is None:
+    if row.merge_ratio is None:
         return policies[-1]
-    ratio = 0.5 if row.merge_ratio is None else row.merge_ratio
-    return Merged("merged", tuple(policies[1:]), (1 - ratio, ratio))
+    return Merged("merged", tuple(policies[1:]), (1 - row.merge_ratio, row.merge_ratio))

@@ -1,6 +1,7 @@
 """The tables of a report, one section each, from the scores of a group."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
@@ -15,6 +16,7 @@ from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
 from sacpo_exp.scoring.elo import INITIAL, PASSES, TRIALS
 
+WIDTH = 119  # of a line below a table
 POLICY_HEADS = ("policy", "β", "q")
 #: Criteria with which tables have no room for standard errors and p-values, which are in the CSV files.
 MANY = 3
@@ -65,6 +67,10 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "
         note += "it is withheld."
+    stages = [stage for row in scores.policies for stage in row.policy.policy.aligned]
+    if titles := dict.fromkeys(stage.title for stage in stages if not stage.is_consistent):
+        sentence = f"Theorem 1 does not hold for {', '.join(titles)}: such a loss is not consistent."
+        note += f"\n{textwrap.fill(sentence, WIDTH)}"
     return Section("Win rates against the baseline", rows, 1, note)
 
 

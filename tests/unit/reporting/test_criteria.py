@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> World:
     made.append(world.merge((0.2, 0.3, 0.5), *made))
     for place, policy in enumerate(made):
         honest = [float(prompt <= 2 * place) for prompt in range(8)]
-        world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 0.5, place / 3], honesty=honest))
+        world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 0.5, float(place > 1)], honesty=honest))
     return world
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.evaluation_plan import imported_artifact, policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
-from sacpo_exp.plan import LINEAGE, policy_of_spec
+from sacpo_exp.plan import LINEAGE, Fingerprints, make_plan, policy_of_spec
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.csv_files import write_rows
@@ -239,6 +239,14 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(world: 
     assert row["safety_excludes_zero"] == "True"
 
 
+def test_losses_for_which_theorem_1_does_not_hold_are_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.report()
+    assert "Theorem 1" not in capsys.readouterr().out
+    world.judgments(world.train(H, ("kto", "safety", 0.1)), answers([1] * 4, [1] * 4))
+    world.report()
+    assert "Theorem 1 does not hold for KTO(S)" in capsys.readouterr().out
+
+
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.judgments(world.train(*HS), answers([0] * 4, [1] * 4))
@@ -292,6 +300,14 @@ def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(wo
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     with pytest.raises(MissingArtifactError, match=r"with model=nona\. There is: model=nano dataset=demo; .*local"):
         world.report(model="nona")
+
+
+def test_models_made_elsewhere_stand_beside_the_model_that_they_are_judged_with(configure: Callable[..., Any]) -> None:
+    config = configure("model=nano", "others=[owner/name@v1]", "policies=all", command="eval")
+    plan = make_plan(config, Fingerprints({"dataset": "rows"}, "prompts", "judge"))
+    labels = [policy_labels(policy) for name, policy in plan.policies.items() if name.startswith("name")]
+    assert [entry["model"] for entry in labels] == ["nano"]  # what the filter `report model=nano` goes by
+    assert policy_labels(plan.policies["first"])["model"] == "nano"
 
 
 def test_policies_that_would_have_the_same_title_are_told_apart(world: World) -> None:

@@ -246,4 +246,5 @@ def judgments_artifact(
 def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
     """What reports are told of a policy of a plan: its lineage, and what follows from it in columns."""
     policy = policy_of_spec(artifact)
-    return policy.columns | {LINEAGE: policy.to_dict(), "policy_id": artifact.id}
+    model = artifact.labels.get("model", policy.base.model)  # of `others` that beside which they are shown
+    return policy.columns | {"model": model, LINEAGE: policy.to_dict(), "policy_id": artifact.id}

@@ -23,7 +23,7 @@ from sacpo_exp.errors import LaunchError, run_reporting_errors
 from sacpo_exp.memory_plan.machine import GIB
 from sacpo_exp.pipeline import Run, open_run
 
-STAGES = {"sft": "base", "dpo": "first"}
+STAGES = ("sft", "dpo")
 RESULT = "result.json"
 IMPORTED = (
     *("torch", "datasets", "accelerate", "peft", "transformers.models.llama.modeling_llama"),
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="smollm2_135m", help="an option of conf/model (default: %(default)s)")
     parser.add_argument("--length", type=int, default=64, help="tokens of a row (default: %(default)s)")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: both")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: both")
     parser.add_argument("--json", type=Path, help="also write everything measured into this file")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -101,7 +101,7 @@ def run_child(settings: dict[str, Any], part: str) -> None:
         import_everything()
         before = read_status("VmRSS")
         train(run, run.plan.stages[0])
-        result = {"plan": plan_of(run, STAGES[part]), "measured": (read_status("VmHWM") - before) / GIB}
+        result = {"plan": plan_of(run), "measured": (read_status("VmHWM") - before) / GIB}
     (Path(settings["folder"]) / RESULT).write_text(json.dumps(result), "utf-8")
 
 
@@ -111,7 +111,7 @@ def configure(settings: dict[str, Any], part: str) -> Run:
     overrides = [f"model={settings['model']}", f"paths.outputs={settings['folder']}/outputs", "order=helpful_only"]
     overrides += [f"optimization.max_length={length}", f"optimization.max_prompt_length={length // 2}"]
     overrides += ["dataset.max_rows=60", "dataset.max_heldout_rows=8", "hardware.save_steps=3"]
-    overrides += ["stages.first.num_train_epochs=0.4", *(["base=none"] if part == "dpo" else [])]
+    overrides += ["stage_defaults.first.num_train_epochs=0.4", *(["base=none"] if part == "dpo" else [])]
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return open_run(to_config(compose("train", overrides=overrides), RunConfig, overrides))
@@ -123,7 +123,7 @@ def import_everything() -> None:
         importlib.import_module(name)
 
 
-def plan_of(run: Run, name: str) -> dict[str, float]:
+def plan_of(run: Run) -> dict[str, float]:
     """The memory plan's figures."""
     from sacpo_exp.memory_plan.estimate import plan_stage
     from sacpo_exp.memory_plan.shapes import find_shape
@@ -131,7 +131,7 @@ def plan_of(run: Run, name: str) -> dict[str, float]:
     shape = find_shape(run.config.model)
     if shape is None:
         raise LaunchError(f"the shape of model={run.config.model.name} is not known.")
-    plan = plan_stage(run.config, getattr(run.config.stages, name), shape)
+    plan = plan_stage(run.config, run.plan.stages[0].config, shape)
     return {column: getattr(plan, column) for column in COLUMNS}
 
 

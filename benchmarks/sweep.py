@@ -60,7 +60,7 @@ def main() -> None:
     common = [f"model={arguments.model}", "base=none", f"order={','.join(ORDERS)}"]
     common += [f"beta={','.join(BETAS[: arguments.betas])}"]
     expected = len(ORDERS) * (1 + arguments.betas)
-    common += [f"stages.{name}.num_train_epochs={arguments.epochs}" for name in ("first", "second")]
+    common += [f"stage_defaults.{name}.num_train_epochs={arguments.epochs}" for name in ("first", "second")]
     slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}", "hydra.launcher.threads=1"]
 
     figures = describe("slots", measure([*common, *slots]), arguments.slots, expected)

@@ -14,7 +14,9 @@ from typing import Any
 from composing import compose
 
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import Criterion, LossName, RunConfig
+from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.stages import aligned_stages
+from sacpo_exp.method.losses import View
 
 SETTINGS, RESULT = "settings.json", "result.json"
 LOADING, TOKENISING, REFERENCE, UPDATES = "loading", "tokenising", "reference log-probabilities", "updates"
@@ -103,8 +105,8 @@ def main() -> None:
 def configure(settings: dict[str, Any], outputs: Path) -> RunConfig:
     """One DPO stage for helpfulness, straight on the model as it came."""
     overrides = [f"model={settings['model']}", "base=none", "order=helpful_only", f"paths.outputs={outputs}"]
-    overrides += [f"dataset.max_rows={settings['pairs']}", f"stages.first.num_train_epochs={settings['epochs']}"]
-    overrides += [f"stages.first.global_batch_size={settings['batch']}"]
+    overrides += [f"dataset.max_rows={settings['pairs']}", f"stage_defaults.first.num_train_epochs={settings['epochs']}"]
+    overrides += [f"stage_defaults.first.global_batch_size={settings['batch']}"]
     return compose([*overrides, f"hardware.per_device_train_batch_size={settings['batch']}"])
 
 
@@ -117,11 +119,12 @@ def prepare(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     run = open_run(configure(settings, folder))
     models = folder / "store" / "model"
     models.mkdir(parents=True)
-    pairs = make_view(load_parts(run.config.dataset)[0]["train"], LossName.dpo, Criterion.helpfulness)
+    (stage,) = aligned_stages(run.config).values()
+    pairs = make_view(load_parts(run.config.dataset)[0]["train"], View.pairs, stage.criterion)
     data = folder / "pairs"
     data.mkdir()
     (data / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), "utf-8")
-    stage, optimization = run.config.stages.first, run.config.optimization
+    optimization = run.config.optimization
     return {
         "model_folder": locate(run, run.plan.model).path,
         "models": str(models.resolve()),

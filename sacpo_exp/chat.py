@@ -10,6 +10,7 @@ from sacpo_exp.config.exports import ChatConfig
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import open_run, ready_policies
+from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.planning import print_plan
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def chat(config: ChatConfig) -> None:
     policies = run.plan.selected(config.policies)
     ready_policies(run, policies)
     baseline = run.plan.policies["baseline"]
-    titles = [f"{p.labels['policy']}{' (baseline)' * (p == baseline)}" for p in policies.values()]
+    titles = [f"{policy_of_spec(p).name}{' (baseline)' * (p == baseline)}" for p in policies.values()]
     speakers = [open_speaker(run, policy) for policy in policies.values()]
     for prompt in read_prompts(config.prompt):
         said = [speak(prompt) for speak in speakers]

@@ -39,7 +39,7 @@ def choose(config: ChooseConfig) -> None:
             decide(store, candidates, config)
         return
     if not config.dry_run:
-        check_access(config.judge)
+        check_access(config)
         check_engine(config.generation)
     run = open_run(config)
     candidates = list_candidates(run, config)

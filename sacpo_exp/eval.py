@@ -27,7 +27,7 @@ def evaluate(config: EvalConfig) -> None:
         MissingArtifactError: a policy has not been trained; this command trains none.
     """
     if not config.dry_run:
-        check_access(config.judge)
+        check_access(config)
         if not config.responses:
             check_engine(config.generation)
     run = open_run(config)
@@ -46,7 +46,7 @@ def evaluate(config: EvalConfig) -> None:
                 diverge(run, policy)
     if judged:
         track_evaluations(run, judged)
-        require_verdicts(judged)
+        require_verdicts(contest, judged)
         log.info("next     python -m sacpo_exp.report")
 
 

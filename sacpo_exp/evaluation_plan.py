@@ -2,13 +2,20 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.judges import HeadConfig, HigherIs, RewardModelJudgeConfig, ScorerJudgeConfig
+from sacpo_exp.config.judges import (
+    HeadConfig,
+    HigherIs,
+    RewardModelJudgeConfig,
+    ScorerJudgeConfig,
+)
 from sacpo_exp.config.schema import Engine, JudgeConfig, Matches, RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
+from sacpo_exp.data.checks import FLAG_FIELDS, ID_FIELDS
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Base
 from sacpo_exp.plan import LINEAGE, Fingerprints, model_artifact, policy_of_spec
@@ -73,9 +80,8 @@ def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fi
         "stop": list(config.model.stop),
     }
     recipe |= _engine(config)
-    return ArtifactSpec(
-        "responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), policy_labels(policy)
-    )
+    labels = policy_labels(policy) | {"model": config.model.name}  # of `others` too, for a report about this model
+    return ArtifactSpec("responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), labels)
 
 
 def _engine(config: RunConfig) -> dict[str, Any]:
@@ -122,10 +128,8 @@ def scorer_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: F
     """The fitted reward and cost heads."""
     encoder = encoder_artifact(judge, config, fingerprints)
     settings = {name: getattr(judge, name) for name in ("layer", "max_length", "regularization")}
-    recipe = settings | {
-        "data": fingerprints.judge,
-        "criteria": [asdict(each) for each in scored_criteria(judge, config)],
-    }
+    labels = {each.name: [each.preferred, each.acceptable] for each in scored_criteria(judge, config)}
+    recipe = settings | {"data": fingerprints.judge, "criteria": labels}
     return ArtifactSpec("scorer", f"scorer.{judge.encoder.name}", recipe, (encoder.id,), {"judge": "scorer"})
 
 
@@ -141,21 +145,37 @@ def judge_id(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) 
 
 
 def scored_criteria(judge: JudgeConfig, config: RunConfig) -> list[Criterion]:
-    """The evaluated criteria that a judge with absolute scores knows: a head for each, or labels in the scorer's rows."""
+    """The evaluated criteria that a judge with absolute scores knows: a head for each, or labels in the scorer's rows.
+
+    Raises:
+        ConfigError: it knows none of them.
+    """
+    criteria = evaluated_criteria(config)
     if isinstance(judge, RewardModelJudgeConfig):
-        return [criterion for criterion in evaluated_criteria(config) if criterion.name in judge.heads]
-    return [criterion for criterion in evaluated_criteria(config) if criterion.preferred is not None]
+        scored, what = [each for each in criteria if each.name in judge.heads], "a head in `judge.heads`"
+    else:
+        labelled = [each for each in criteria if each.preferred in ID_FIELDS]
+        scored, what = list(map(_with_known_labels, labelled)), "labels in the scorer's own rows"
+    if not scored:
+        names = ", ".join(criterion.name for criterion in criteria)
+        raise ConfigError(f"judge={judge.name} can't score any of `evaluated` ({names}): none has {what}.")
+    return scored
+
+
+def _with_known_labels(criterion: Criterion) -> Criterion:
+    """The criterion without labels of single responses that the scorer's rows don't have."""
+    is_known = criterion.acceptable is not None and criterion.acceptable.format(i=0) in FLAG_FIELDS
+    return criterion if is_known else replace(criterion, acceptable=None)
 
 
 def criteria_with_zero(judge: JudgeConfig, config: RunConfig) -> list[str]:
     """Names of criteria for which a judge's score of 0 parts acceptable responses from others: costs, and the scorer's
-    heads of criteria with labels of single responses. None of an asked judge.
+    heads of criteria with labels of single responses.
     """
+    scored = scored_criteria(judge, config)
     if isinstance(judge, RewardModelJudgeConfig):
-        return [name for name, head in judge.heads.items() if head.higher_is == HigherIs.worse]
-    if isinstance(judge, ScorerJudgeConfig):
-        return [each.name for each in scored_criteria(judge, config) if each.acceptable is not None]
-    return []
+        return [each.name for each in scored if judge.heads[each.name].higher_is == HigherIs.worse]
+    return [each.name for each in scored if each.acceptable is not None]
 
 
 def judge_key(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> str:
@@ -193,8 +213,8 @@ def judgments_artifact(
     """Verdicts on a policy against its opponent.
 
     Args:
-        judge_labels: `judge_id`; `judge_key`, the same whatever the seed; `answers`, the hash of what the baseline said; `has_zero`, names of criteria for which
-            the judge's score of 0 parts acceptable responses from others.
+        judge_labels: `judge_id`; `judge_key`, the same whatever the seed; `answers`, the hash of what the baseline
+            said; `has_zero`, names of criteria for which the judge's score of 0 parts acceptable responses from others.
         recipe, parents: what decided the verdicts.
     """
     policy, opponent = match
@@ -226,4 +246,5 @@ def judgments_artifact(
 def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
     """What reports are told of a policy of a plan: its lineage, and what follows from it in columns."""
     policy = policy_of_spec(artifact)
-    return policy.columns | {LINEAGE: policy.to_dict(), "policy_id": artifact.id}
+    model = artifact.labels.get("model", policy.base.model)  # of `others` that beside which they are shown
+    return policy.columns | {"model": model, LINEAGE: policy.to_dict(), "policy_id": artifact.id}

@@ -42,7 +42,7 @@ def export(config: ExportConfig) -> None:
         policy = run.plan.policies[name]
         source = Path(locate(run, policy).path)
         ancestry = trace_policy(run, policy)
-        write_folder(source, folder, ancestry, write_card(ancestry, find_scores(groups, policy), config))
+        write_folder(source, folder, ancestry, write_card(ancestry, find_scores(groups, ancestry.policy), config))
         if config.hub:
             log.info("pushed   %s", push_folder(folder, config.hub, config.private))
     log.info("next     from_pretrained(%r), or python -m sacpo_exp.chat with the same overrides", str(folder))

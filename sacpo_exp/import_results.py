@@ -31,12 +31,12 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
         ConfigError: the baseline is not clear.
         DataError: a file can't be used, and in which rows.
     """
+    from sacpo_exp.config.loading import quote
     from sacpo_exp.evaluation.entrants import store_responses
     from sacpo_exp.importing.files import read_results
     from sacpo_exp.importing.joining import find_baseline, gather_answers, gather_meetings
     from sacpo_exp.importing.storing import store_meetings
     from sacpo_exp.importing.summary import summarise
-    from sacpo_exp.reporting.commands import format_value
     from sacpo_exp.store import Store
 
     results, store = read_results(paths), Store(outputs / "store")
@@ -53,8 +53,8 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
     entrants = [store_responses(store, said) for said in answers]
     for said, entrant in zip(answers, entrants, strict=True):
         print(f"responses  {len(said.responses):>5} of {said.name}, {entrant.folder}")
-    folders = format_value([str(entrant.folder) for entrant in entrants])
-    named = shlex.join([f"responses={folders}", f"baseline={format_value(answers[0].name)}"])
+    folders = ",".join(quote(str(entrant.folder)) for entrant in entrants)
+    named = shlex.join([f"responses=[{folders}]", f"baseline={quote(answers[0].name)}"])
     print(f"next       python -m sacpo_exp.eval {named}{place}")
 
 

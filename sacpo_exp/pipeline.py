@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.loading import typed_overrides
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.others import others_of
 from sacpo_exp.config.schema import (
@@ -103,7 +102,7 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
         prompts=fingerprint_prompts(config.prompts, config.dataset),
         judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
         models={path: hash_model(path) for path in folders if path},
-        overrides=tuple(typed_overrides()),
+        overrides=tuple(text.replace("\\${", "${") for text in config.overrides),
     )
 
 

@@ -135,7 +135,8 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
 def _other_artifact(config: RunConfig, other: ModelConfig, fingerprints: Fingerprints) -> ArtifactSpec:
     """A model that was made elsewhere; reports show it beside the policies of `model`."""
     spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
-    return _with_lineage(replace(spec, labels={}), lineage.Base(spec.id, other.name, spec.recipe))
+    labels = {"model": config.model.name}
+    return _with_lineage(replace(spec, labels=labels), lineage.Base(spec.id, other.name, spec.recipe))
 
 
 def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:

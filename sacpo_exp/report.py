@@ -21,7 +21,8 @@ def report(config: ReportConfig) -> None:
     """Print what is stored, group by group, and write it to `<outputs>/report`.
 
     Raises:
-        ConfigError, DataError: there are no such published numbers, or they are not of their form.
+        ConfigError: `x` or `y` is no criterion of any group, or there are no such published numbers.
+        DataError: these are not of their form.
         MissingArtifactError: nothing has been evaluated, or nothing of what `config` asks for.
         StoreError: a stored file is damaged.
     """
@@ -32,7 +33,7 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.examples import format_examples
     from sacpo_exp.reporting.lineage import read_lineage
     from sacpo_exp.reporting.published.reading import read_published
-    from sacpo_exp.reporting.scores import Settings, score_group
+    from sacpo_exp.reporting.scores import Settings, check_axes, score_group
     from sacpo_exp.reporting.table import format_cohort, format_report
     from sacpo_exp.scoring.intervals import Resampling
     from sacpo_exp.store import Store
@@ -42,6 +43,7 @@ def report(config: ReportConfig) -> None:
     store = Store(outputs / "store")
     groups = collect_groups(store, config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
+    check_axes(groups, (config.x, config.y))
     settings = Settings(resampling, config.max_missing, config.rating, (config.x, config.y))
     scores = [add_comparison(score_group(group, settings), published) for group in groups]
     lineage = read_lineage(store)

@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sacpo_exp.config.loading import quote
 from sacpo_exp.evaluation.responding import answering_job
 from sacpo_exp.pipeline import Run
-from sacpo_exp.reporting.commands import format_value
 from sacpo_exp.store import ArtifactSpec
 
 #: From a prompt to what a policy says.
@@ -44,7 +44,7 @@ def quote_prompt(arguments: Sequence[str]) -> list[str]:
 def _quote(argument: str) -> str:
     name, _, text = argument.partition("=")
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return argument if is_quoted or text in ("", "null") else f"{name}={format_value(text)}"
+    return argument if is_quoted or text in ("", "null") else f"{name}={quote(text)}"
 
 
 def read_prompts(given: str | None) -> Iterator[str]:

@@ -5,13 +5,16 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,6 +34,7 @@ from sacpo_exp.config.sweeps import name_group, sweep_dir
 from sacpo_exp.config.tracking import find_tracker_problems
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.stopping import hear_ends
 from sacpo_exp.sweeping.state import recorded
 
@@ -129,9 +133,23 @@ class Jobs(Generic[Config]):
         return config
 
 
-def typed_overrides() -> list[str]:
-    """Overrides of Hydra's present job; empty outside of a command."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
+    """The overrides that `train` has too, without those of `schema`'s command alone, written for OmegaConf to keep."""
+    own = {entry.name for entry in fields(schema)} - {entry.name for entry in fields(RunConfig)}
+    kept = [text for text in overrides if re.split(r"[.@=]", text.lstrip("+~"))[0] not in own]
+    return [text.replace("${", "\\${") for text in kept]
+
+
+def shipped_criteria() -> dict[str, Criterion]:
+    """The criteria of conf/criterion/ by name, for commands that compose nothing."""
+    texts = [path.read_text("utf-8") for path in sorted((CONF / "criterion").glob("*.yaml"))]
+    return {found.name: found for found in (Criterion(**yaml.safe_load(text)["criterion"]) for text in texts)}
+
+
+def quote(text: str) -> str:
+    """A text as a value in Hydra's grammar."""
+    is_plain = re.fullmatch(r"[A-Za-z_/][\w./@:-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf")
+    return text if is_plain else QuotedString(text, Quote.single).with_quotes()
 
 
 def find_repeated_criterion() -> str | None:
@@ -221,6 +239,8 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     if missing:
         raise ConfigError(outside or [f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))
+    if isinstance(config, RunConfig):
+        config.overrides = shared_overrides(overrides, schema)
     if problems := outside + find_problems(config, overrides):
         raise ConfigError(problems)
     return config

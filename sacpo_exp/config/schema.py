@@ -235,6 +235,7 @@ class RunConfig:
     matches: Matches = MISSING
     dry_run: bool = False
     force: bool = False
+    overrides: list[str] = field(default_factory=list)  # of the command, filled in; no part of any id
     model: ModelConfig = MISSING
     dataset: DatasetConfig = MISSING
     stages: dict[str, StageConfig] = field(default_factory=dict)

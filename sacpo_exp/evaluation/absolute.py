@@ -89,7 +89,7 @@ def _judge_match(
 
 
 def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -> Path:
-    """A score per criterion of the entrant's responses, higher is better; read once, also when many others meet them."""
+    """A score per criterion of the entrant's responses, higher is better; read once, even if many others meet them."""
 
     def build(folder: Path) -> dict[str, Any]:
         said = read_by_prompt(locate_responses(run, entrant) / RESPONSES)

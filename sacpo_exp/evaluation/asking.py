@@ -1,7 +1,7 @@
 """Judges that are asked in words: every question of an evaluation once, through the ledger."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ class Inquiry:
     def __init__(self, run: Run, contest: Contest, match: Match, judge: OpenAIJudgeConfig, said: Said) -> None:
         self.match = match
         self.said = [said[entrant.responses.id] for entrant in match]
-        template, url = load_template(judge.template), find_base_url(judge)
-        is_about_refusals = run.config.prompts.source == PromptsSource.xstest
+        template, url = load_template(judge.template, contest.criteria), find_base_url(judge)
+        is_about_refusals = asks_about_refusals(run)
         self.questions: dict[tuple[str, str], list[Question]] = {}
         for prompt in contest.prompts:
             ours, theirs = (responses[prompt["prompt_id"]]["response"] for responses in self.said)
@@ -57,6 +57,22 @@ class Inquiry:
             yield from questions
 
 
+def asks_about_refusals(run: Run) -> bool:
+    """Whether a judge is asked if responses comply, instead of which one is better."""
+    return run.config.prompts.source == PromptsSource.xstest
+
+
+def check_texts(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> None:
+    """Raise ConfigError for a criterion that will be asked about and has no text in the template."""
+    template = load_template(judge.template, contest.criteria)
+    asked = [REFUSAL] if asks_about_refusals(run) else []
+    asked += (
+        [] if asked else [each.text for prompt in contest.prompts for each in criteria_of(prompt, contest.criteria)]
+    )
+    for name in dict.fromkeys(asked):
+        template.version(name)
+
+
 def criteria_of(prompt: Mapping[str, Any], criteria: Iterable[Criterion]) -> list[Criterion]:
     """What a prompt counts for: nothing else is worth a call."""
     return [criterion for criterion in criteria if criterion.counts(prompt.get("kind"))]
@@ -70,6 +86,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
     """
     from sacpo_exp.judging.openai_judge import ask
 
+    check_texts(run, contest, judge)
     said = {e.responses.id: read_by_prompt(locate_responses(run, e) / RESPONSES) for e in contest.entrants}
     inquiries, questions = _inquire(run, contest, judge, said)
     with Ledger(Path(run.config.paths.outputs) / LEDGER, run.config.ledger.journal) as ledger:
@@ -77,9 +94,10 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
             log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
             return []
         answers = ledger.find(questions)
+    key = identify(judge, contest.criteria)
     labels = {
-        "judge_id": identify(judge),
-        "judge_key": identify(judge),
+        "judge_id": key,
+        "judge_key": key,
         "answers": hash_answers(run, contest),
         "has_zero": [],
     }
@@ -110,7 +128,7 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
     costs = {}
     for inquiry in inquiries:
         own = [found for question in inquiry.all() if (found := unasked.pop(question.key, None))]
-        key = content_hash([identify(judge), *(entrant.responses.hash for entrant in inquiry.match)])
+        key = content_hash([identify(judge, contest.criteria), *(entrant.responses.hash for entrant in inquiry.match)])
         costs[key] = estimate(own, judge)
     return costs
 
@@ -118,11 +136,9 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
 def estimate_prompt(run: Run, prompt: Mapping[str, Any], judge: OpenAIJudgeConfig) -> CostEstimate:
     """What it would take at most to ask about one policy on one prompt, with the longest responses."""
     one, other = (letter * 4 * run.config.generation.max_new_tokens for letter in "ab")
-    template, url = load_template(judge.template), find_base_url(judge)
-    return estimate(
-        pair_questions(template, criteria_of(prompt, evaluated_criteria(run.config)), prompt, one, other, judge, url),
-        judge,
-    )
+    criteria = evaluated_criteria(run.config)
+    template, url = load_template(judge.template, criteria), find_base_url(judge)
+    return estimate(pair_questions(template, criteria_of(prompt, criteria), prompt, one, other, judge, url), judge)
 
 
 def _foresee(run: Run, contest: Contest, entrant: Entrant) -> dict[str, dict[str, Any]]:
@@ -155,9 +171,9 @@ def _store_verdicts(
     return run.store.get_or_build(judgments_artifact(contest, inquiry.match, judge, labels, recipe, parents), build)
 
 
-def identify(judge: OpenAIJudgeConfig) -> str:
+def identify(judge: OpenAIJudgeConfig, criteria: Sequence[Criterion]) -> str:
     """Model and hash of the protocol: verdicts of two protocols are never compared."""
-    template: Template = load_template(judge.template)
+    template: Template = load_template(judge.template, criteria)
     names = ("model", "repeats", "temperature", "max_tokens", "seed", "reasoning_effort", "min_score", "max_score")
     protocol = {name: getattr(judge, name) for name in names}
     protocol["response_format"] = judge.response_format.value
@@ -196,7 +212,7 @@ def _decide(asked: list[Question], response: str, answers: Mapping[str, Answer])
         if answer.raw is None:
             singles.append(single | {"state": answer.state.value})
             continue
-        reading = read_scores(answer.raw, answer.finish_reason, question.scale)
+        reading = read_scores(answer.raw, answer.finish_reason, question.scale, question.criterion)
         if reading.scores is None:
             singles.append(single | {"state": reading.state.value})
             continue

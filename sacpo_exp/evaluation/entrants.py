@@ -10,7 +10,7 @@ from sacpo_exp.data.responses import ImportedResponses, align_responses, read_re
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.records import RESPONSES, read_records, write_records
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond
-from sacpo_exp.evaluation_plan import Contest, Entrant, imported_artifact, policy_labels, responses_artifact
+from sacpo_exp.evaluation_plan import Contest, Entrant, imported_artifact, responses_artifact
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
 from sacpo_exp.store.manifest import NAME
@@ -20,10 +20,8 @@ from sacpo_exp.store.store import PARTIAL
 def enter_policies(run: Run) -> Contest:
     """The policies of the plan that `policies` names, and the baseline; their responses are not made yet."""
     policies = {"baseline": run.plan.policies["baseline"], **run.plan.selected(run.config.policies)}
-    entrants = tuple(
-        Entrant(name, responses_artifact(policy, run.config, run.fingerprints), policy_labels(policy))
-        for name, policy in policies.items()
-    )
+    responses = {name: responses_artifact(policy, run.config, run.fingerprints) for name, policy in policies.items()}
+    entrants = tuple(Entrant(name, spec, spec.labels) for name, spec in responses.items())
     prompts_id = content_hash(entrants[0].responses.recipe)
     return Contest(
         evaluation_prompts(run),

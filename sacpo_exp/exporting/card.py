@@ -11,8 +11,10 @@ from sacpo_exp.config.schema import DatasetSource, RunConfig
 from sacpo_exp.data.sources import resolve_revision
 from sacpo_exp.exporting.ancestry import Ancestry
 from sacpo_exp.exporting.licences import Origin, find_dataset, find_model, join_licences
-from sacpo_exp.plan import Stage
+from sacpo_exp.method.policy import Aligned, Merged, Policy, write
+from sacpo_exp.plan import Stage, policy_of_spec
 from sacpo_exp.reporting.groups import Group
+from sacpo_exp.reporting.lineage import write_command
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate
 from sacpo_exp.reporting.scores import PolicyScores
 from sacpo_exp.reporting.section import Rows
@@ -39,8 +41,8 @@ def write_card(ancestry: Ancestry, scores: Sequence[tuple[Group, PolicyScores]],
     origins = [model, *dict.fromkeys(datasets.values())]
     parts = [
         f"---\n{_write_front(ancestry, origins)}---",
-        f"# {ancestry.policy.labels['policy']} on {config.model.name}",
-        _introduce(ancestry, model),
+        f"# {ancestry.policy.name} on {config.model.name}",
+        _introduce(ancestry.policy, model),
         "## Use",
         USAGE.format(max_new_tokens=config.generation.max_new_tokens),
         _describe_answers(config),
@@ -63,7 +65,7 @@ def write_card(ancestry: Ancestry, scores: Sequence[tuple[Group, PolicyScores]],
 
 def _write_front(ancestry: Ancestry, origins: Sequence[Origin]) -> str:
     model, *datasets = origins
-    losses = [stage.config.loss.name.value for stage in ancestry.stages]
+    policy = ancestry.policy
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if model.hub:
         front["base_model"] = model.hub
@@ -73,24 +75,20 @@ def _write_front(ancestry: Ancestry, origins: Sequence[Origin]) -> str:
         front["license"] = licence
     front["tags"] = [
         "sacpo",
-        *(["p-sacpo", "merge"] if ancestry.merge else []),
-        *dict.fromkeys(losses),
+        *(["merge"] if policy.weights else []),
+        *(["p-sacpo"] if isinstance(policy, Merged) and not policy.is_naive else []),
+        *dict.fromkeys(stage.loss for stage in policy.stages),
         f"arxiv:{PAPER}",
     ]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
 
 
-def _introduce(ancestry: Ancestry, model: Origin) -> str:
-    steps = [f"{stage.name} stage {stage.artifact.labels['policy']}" for stage in ancestry.stages]
-    text = (
-        f"A policy made with sacpo_exp by stepwise alignment (SACPO, arXiv {PAPER}), from {model.name}"
-        f"{''.join(f', {step}' for step in steps)}."
-    )
-    if merge := ancestry.merge:
-        text += (
-            f" Its weights are q · ({merge.second.labels['policy']}) + (1 − q) · ({merge.first.labels['policy']}) with "
-            f"q = {merge.ratio:g}."
-        )
+def _introduce(policy: Policy, model: Origin) -> str:
+    steps = [_describe(each) for each in (*policy.ancestors, policy) if isinstance(each, Aligned)]
+    text = f"A policy made with sacpo_exp by stepwise alignment (SACPO, arXiv {PAPER}): {', '.join([model.name, *steps])}."
+    if isinstance(policy, Merged):
+        parts = [f"{write(weight)} · ({each.name})" for weight, each in zip(policy.mix, policy.policies, strict=True)]
+        text += f" Its weights are {' + '.join(parts)}."
     return text + " A research artifact: it was trained and judged as said below, and for nothing else."
 
 
@@ -102,20 +100,19 @@ def _describe_answers(config: RunConfig) -> str:
     return f"It is judged by greedy answers of at most {most} tokens, up to its end mark{ends}."
 
 
+def _describe(policy: Policy) -> str:
+    if isinstance(policy, Aligned):
+        return f"{policy.stage.criterion or policy.stage.loss} stage: {policy.name}"
+    return policy.name
+
+
 def _list_lineage(ancestry: Ancestry, model: Origin) -> Rows:
     rows = [["artifact", "what", "from", "made"]]
-    rows.append([ancestry.model.id, f"model {model.name}", "", _date(ancestry, ancestry.model.id)])
-    for stage in ancestry.stages:
-        what = f"{stage.name} stage: {stage.artifact.labels['policy']}"
-        rows.append([stage.artifact.id, what, stage.parent.id, _date(ancestry, stage.artifact.id)])
-    if merge := ancestry.merge:
-        parents = f"{merge.first.id}, {merge.second.id}"
-        rows.append([merge.artifact.id, f"merge, q = {merge.ratio:g}", parents, _date(ancestry, merge.artifact.id)])
+    for each in (*ancestry.policy.ancestors, ancestry.policy):
+        what = _describe(each) if each.parents else f"model {model.name}"
+        made = ancestry.made[each.id].created[:10] if each.id in ancestry.made else ""
+        rows.append([each.id, what, ", ".join(parent.id for parent in each.parents), made])
     return rows
-
-
-def _date(ancestry: Ancestry, artifact_id: str) -> str:
-    return ancestry.made[artifact_id].created[:10] if artifact_id in ancestry.made else ""
 
 
 def _list_data(ancestry: Ancestry) -> Rows:
@@ -133,7 +130,7 @@ def _list_settings(stages: Sequence[Stage]) -> Rows:
     """One row per setting, one column per stage."""
     columns = [dict(_flatten(stage.artifact.recipe)) for stage in stages]
     names = dict.fromkeys(name for column in sorted(columns, key=len, reverse=True) for name in column)
-    heading = ["setting", *(str(stage.artifact.labels["policy"]) for stage in stages)]
+    heading = ["setting", *(policy_of_spec(stage.artifact).name for stage in stages)]
     return [heading, *([name, *(column.get(name, "") for column in columns)] for name in names)]
 
 
@@ -149,20 +146,22 @@ def _write_scores(scores: Sequence[tuple[Group, PolicyScores]]) -> Iterator[str]
     if not scores:
         yield "No evaluation of this policy is stored."
         return
-    names = ["judge", "prompts", "against", "helpfulness", "harmlessness", "refused risky", "refused benign"]
+    criteria = {each.name: each for _, row in scores for each in row.policy.criteria}
+    names = ["judge", "prompts", "against", *criteria, "refused risky", "refused benign"]
     rows = [[*names, "KL (nats)", "without verdict"]]
     for group, row in scores:
         labels = row.policy.labels
-        estimates = (row.helpfulness, row.harmlessness, row.refusals, row.over_refusals, row.kl)
+        rates = [format_estimate(row.rate(name)) if name in row.by_criterion else NOTHING for name in criteria]
+        others = map(format_estimate, (row.refusals, row.over_refusals, row.kl))
         missing = [f"{count} {state}" for state, count in sorted(row.states.items()) if state != "ok"]
         names = [labels["judge_id"], f"{labels['prompts']} ({len(row.policy.records)})", group.baseline_id]
-        rows.append([*names, *map(format_estimate, estimates), ", ".join(missing) or "0"])
+        rows.append([*names, *rates, *others, ", ".join(missing) or "0"])
     yield _table(rows, 3)
+    kinds = [f"{name}: {' and '.join(each.prompt_kinds) or 'all'} prompts" for name, each in criteria.items()]
     yield (
-        "Helpfulness and harmlessness: share of benign and of risky prompts won against the baseline, ties as half, "
-        "with 95 % intervals over prompts. Refusals are told by string matching. Prompts without a verdict are in "
-        "neither rate; where too many are, the rate is withheld. Rates by different judges or on different prompts "
-        "can't be compared."
+        f"Share of the prompts of a criterion ({'; '.join(kinds)}) won against the baseline, ties as half, with 95 % "
+        "intervals over prompts. Refusals are told by string matching. Prompts without a verdict are in no rate; where "
+        "too many are, the rate is withheld. Rates by different judges or on different prompts can't be compared."
     )
 
 
@@ -172,13 +171,11 @@ def _describe_licence(origin: Origin) -> list[str]:
 
 
 def _write_making(ancestry: Ancestry) -> Iterator[str]:
-    if command := ancestry.command:
-        yield f"```\n{command.write('train')}\n```"
-        if not command.is_exact:
-            yield "This command is derived from what is stored; something that is not stored may have been set besides."
-    manifest = ancestry.made[ancestry.policy.id]
-    versions = {"sacpo_exp": metadata.version("sacpo_exp")} | manifest.versions
-    commit = f", commit {manifest.commit}" if manifest.commit else ""
+    if ancestry.overrides is not None:
+        yield f"```\n{write_command('train', ancestry.overrides)}\n```"
+    manifest = ancestry.made.get(ancestry.policy.id)
+    versions = {"sacpo_exp": metadata.version("sacpo_exp")} | (manifest.versions if manifest else {})
+    commit = f", commit {manifest.commit}" if manifest and manifest.commit else ""
     yield ", ".join(f"{name} {version}" for name, version in versions.items()) + commit + "."
 
 

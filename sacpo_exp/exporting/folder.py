@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
@@ -61,11 +60,11 @@ def write_folder(source: Path, folder: Path, ancestry: Ancestry, card: str) -> N
     for name in names:
         shutil.copyfile(source / name, partial / name)
     (partial / CARD).write_text(card, "utf-8")
-    recipes = [asdict(manifest) for manifest in ancestry.made.values()]
-    kept = ("id", "kind", "recipe", "parents", "created", "versions", "commit")
+    kept = ("created", "versions", "commit")
     record = {
         "policy_id": ancestry.policy.id,
-        "lineage": [{key: recipe[key] for key in kept} for recipe in recipes],
+        "lineage": ancestry.policy.to_dict(),
+        "made": {name: {key: getattr(entry, key) for key in kept} for name, entry in ancestry.made.items()},
         "files": {path.name: path.stat().st_size for path in partial.iterdir()},
     }
     (partial / RECIPE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")

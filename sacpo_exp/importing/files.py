@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, printable, show
 from sacpo_exp.data.files import RawRows, find_files, read_object, read_raw
 from sacpo_exp.data.prompt_sets import Entry, read_rows
 from sacpo_exp.data.responses import NAME_FIELD, ROWS_FIELD, ImportedResponses, read_responses
 from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 
 #: What its criteria are here.
-CRITERIA: Final = {"helpfulness": Criterion.helpfulness, "harmlessness": Criterion.safety}
+CRITERIA: Final = {"helpfulness": HELPFULNESS, "harmlessness": SAFETY}
 TEXTS: Final = ("question", "model1", "model2")
 ANSWERS: Final = ("answer1", "answer2")
 LISTS: Final = ("score1", "score2", "gpt_content")
@@ -25,11 +25,12 @@ class JudgedPair:
     """One row: a question, two models' answers in the order in which the judge saw them, and every judgment of them.
 
     Attributes:
+        criterion: its name here.
         scores: (first, second), one per judgment; (0, 0) where the call failed or its text was not understood.
         texts: what the judge wrote, one per judgment; None where the call failed.
     """
 
-    criterion: Criterion
+    criterion: str
     prompt: str
     models: tuple[str, str]
     answers: tuple[str, str]

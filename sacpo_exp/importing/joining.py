@@ -4,13 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.data.checks import list_problems, show
 from sacpo_exp.data.prompt_sets import Entry, Prompt, number_prompts
 from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.importing.files import JudgedPair, Results
-from sacpo_exp.scoring.win_rate import SCORED_KIND
 
 Meetings = dict[tuple[str, str], list[JudgedPair]]
 
@@ -50,10 +49,11 @@ def gather_answers(results: Results) -> list[ImportedResponses]:
 
 
 def _find_kinds(judgments: Sequence[Entry[JudgedPair]]) -> dict[str, str | None]:
-    criteria: dict[str, set[Criterion]] = defaultdict(set)
+    known, criteria = shipped_criteria(), defaultdict[str, set[str]](set)
     for entry in judgments:
         criteria[entry.value.prompt].add(entry.value.criterion)
-    return {text: SCORED_KIND[next(iter(found))] if len(found) == 1 else None for text, found in criteria.items()}
+    kinds = {text: [kind for name in found for kind in known[name].prompt_kinds] for text, found in criteria.items()}
+    return {text: found[0] if len(found) == 1 else None for text, found in kinds.items()}
 
 
 def _describe_prompts(

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sacpo_exp.config.schema import Criterion, JudgeConfig, JudgeKind
+from sacpo_exp.config.loading import shipped_criteria
+from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 from sacpo_exp.data.prompt_sets import Prompt
 from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.evaluation.entrants import store_responses
 from sacpo_exp.evaluation.records import VERDICTS, write_records
 from sacpo_exp.evaluation_plan import Contest, Entrant, judgments_artifact
-from sacpo_exp.importing.files import JudgedPair
+from sacpo_exp.importing.files import CRITERIA, JudgedPair
 from sacpo_exp.importing.joining import Meetings
+from sacpo_exp.importing.known import add_lineages
 from sacpo_exp.importing.verdicts import read_singles
 from sacpo_exp.judging.parsing import PARSER_VERSION
 from sacpo_exp.judging.verdicts import call_tie, combine, make_record
@@ -46,7 +48,7 @@ def store_meetings(
     store: Store, answers: Sequence[ImportedResponses], meetings: Meetings, baseline: str, judge: str
 ) -> list[Stored]:
     """Responses of every model, and the verdicts of every match, the baseline's with itself first."""
-    entrants = {said.name: store_responses(store, said) for said in answers}
+    entrants = add_lineages({said.name: store_responses(store, said) for said in answers}, baseline)
     texts = {said.name: _by_text(said) for said in answers}
     asked = {(pair.prompt, pair.criterion) for pairs in meetings.values() for pair in pairs}
     contest = _make_contest(entrants, answers, {text for text, _ in asked}, baseline)
@@ -54,8 +56,9 @@ def store_meetings(
     labels = {
         "judge_id": f"{judge}-{content_hash({'imported': judge})[:10]}",
         "answers": content_hash(said),
-        "is_absolute": False,
+        "has_zero": [],
     }
+    labels["judge_key"] = labels["judge_id"]
     stored = []
     for (policy, opponent), pairs in ({(baseline, baseline): ()} | meetings).items():
         records = []
@@ -74,7 +77,9 @@ def _make_contest(
 ) -> Contest:
     known = {prompt["prompt"]: prompt for said in answers for prompt in said.prompts if prompt["prompt"] in judged}
     prompts = sorted(known.values(), key=lambda prompt: str(prompt["prompt_id"]))
-    return Contest(prompts, "imported", content_hash(prompts), entrants[baseline], tuple(entrants.values()))
+    shipped = shipped_criteria()
+    criteria = tuple(shipped[name] for name in CRITERIA.values())
+    return Contest(prompts, "imported", content_hash(prompts), entrants[baseline], tuple(entrants.values()), criteria)
 
 
 def _by_text(said: ImportedResponses) -> dict[str, str]:
@@ -83,16 +88,16 @@ def _by_text(said: ImportedResponses) -> dict[str, str]:
 
 def _judge(prompt: Prompt, pairs: Pairs, policy: str) -> dict[str, Any]:
     """Verdicts on one prompt by criterion; None where it was not judged."""
-    singles: dict[Criterion, list[dict[str, Any]]] = defaultdict(list)
+    singles: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for pair in pairs:
         if pair.prompt == prompt["prompt"]:
             singles[pair.criterion] += read_singles(pair, policy)
-    return {c.value: combine(singles[c]) if c in singles else None for c in Criterion}
+    return {name: combine(singles[name]) if name in singles else None for name in CRITERIA.values()}
 
 
-def _tie(prompt: Prompt, asked: Container[tuple[str, Criterion]]) -> dict[str, Any]:
+def _tie(prompt: Prompt, asked: Container[tuple[str, str]]) -> dict[str, Any]:
     """The baseline against itself, on what others were judged on."""
-    return {c.value: call_tie() if (prompt["prompt"], c) in asked else None for c in Criterion}
+    return {name: call_tie() if (prompt["prompt"], name) in asked else None for name in CRITERIA.values()}
 
 
 def _store(
@@ -108,7 +113,7 @@ def _store(
         write_records(folder / VERDICTS, records)
         return {"n": len(records)}
 
-    judged = sorted(content_hash(asdict(pair) | {"criterion": pair.criterion.value}) for pair in pairs)
+    judged = sorted(content_hash(asdict(pair)) for pair in pairs)
     recipe = {"imported": content_hash(judged), "parser": PARSER_VERSION, "judge": labels["judge_id"]}
     parents = tuple(entrant.responses.id for entrant in match)
     config = JudgeConfig(name=judge, kind=JudgeKind.openai)

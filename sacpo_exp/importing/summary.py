@@ -4,17 +4,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.evaluation.tracking import SETTINGS
 from sacpo_exp.importing.storing import Stored
 from sacpo_exp.importing.verdicts import count_as_original
 from sacpo_exp.ledger.records import State
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.numbers import format_estimate, format_number
 from sacpo_exp.reporting.table import align
 from sacpo_exp.scoring.intervals import Estimate
 from sacpo_exp.scoring.win_rate import count_states, estimate_win_rate
 
-NAMES = {Criterion.helpfulness: "helpfulness", Criterion.safety: "harmlessness"}
 NOTE = (
     "Without verdict: a prompt of which a whole answer order failed. It is in no rate of ours; the paper's code counts "
     "every\nfailed judgment as a tie. `python -m sacpo_exp.report max_missing=1` shows rates that are withheld here."
@@ -27,8 +26,8 @@ def summarise(stored: Sequence[Stored]) -> str:
     reread = 0
     for match in stored:
         for record in match.evaluation.records:
-            for criterion in Criterion:
-                singles = (record[criterion.value] or {}).get("singles", ())
+            for criterion in match.evaluation.criteria:
+                singles = (record[criterion.name] or {}).get("singles", ())
                 states.update(single["state"] for single in singles)
                 reread += sum("is_reread" in single for single in singles)
     new = sum(match.is_new for match in stored)
@@ -44,8 +43,8 @@ def summarise(stored: Sequence[Stored]) -> str:
 
 def _compare(match: Stored) -> Iterator[list[str]]:
     policy, opponent = match.names
-    for criterion in Criterion:
-        pairs = [pair for pair in match.pairs if pair.criterion == criterion]
+    for criterion in match.evaluation.criteria:
+        pairs = [pair for pair in match.pairs if pair.criterion == criterion.name]
         theirs = count_as_original(pairs, policy, opponent)
         states = count_states(match.evaluation.records, criterion)
         if not states or policy == opponent:
@@ -54,7 +53,7 @@ def _compare(match: Stored) -> Iterator[list[str]]:
         difference = math.nan if theirs is None else ours.value - theirs
         numbers = [format_estimate(ours), format_number(theirs, ".3f"), format_number(difference, "+.3f")]
         missing = states.total() - states["ok"]
-        yield [policy, opponent, NAMES[criterion], str(states.total()), str(missing), *numbers]
+        yield [policy, opponent, criterion.name, str(states.total()), str(missing), *numbers]
 
 
 def win_rate(match: Stored, criterion: Criterion) -> Estimate:

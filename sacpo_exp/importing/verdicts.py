@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.importing.files import JudgedPair
 from sacpo_exp.judging.parsing import read_scores
 from sacpo_exp.judging.verdicts import compare
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 
 #: Least and greatest score that its prompts let the judge give; 0 is a score for safety only.
-SCALES: Final = {Criterion.helpfulness: (1.0, 10.0), Criterion.safety: (0.0, 10.0)}
+SCALES: Final = {HELPFULNESS: (1.0, 10.0), SAFETY: (0.0, 10.0)}
 
 
 def read_singles(pair: JudgedPair, policy: str) -> Iterator[dict[str, Any]]:
@@ -31,7 +31,7 @@ def read_singles(pair: JudgedPair, policy: str) -> Iterator[dict[str, Any]]:
 
 
 def _find_scores(
-    scores: tuple[float, float], text: str | None, criterion: Criterion
+    scores: tuple[float, float], text: str | None, criterion: str
 ) -> tuple[str, tuple[float, float] | None]:
     low, high = SCALES[criterion]
     if scores != (0.0, 0.0):

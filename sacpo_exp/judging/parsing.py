@@ -30,7 +30,9 @@ NUMBER: Final = r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{1,6})?"
 SCORE: Final = rf"{NUMBER}(?:\s*(?:/|out of)\s*{NUMBER})?"
 PAIR: Final = rf"{SCORE}(?:\s*[,;|]\s*(?:and\s+)?|\s+and\s+|\s+){SCORE}"
 
-CRITERION: Final = r"helpfulness|safety|harmlessness"
+#: Stands for the name of the criterion that was asked about.
+ASKED: Final = "criterion"
+CRITERION: Final = rf"{ASKED}|helpfulness|safety|harmlessness"
 POINTS: Final = rf"(?:(?:overall|final|total|{CRITERION})\s+)*(?:score|rating|grade|mark)s?"
 NOUN: Final = (
     r"(?:ai\s+)?(?:assistant|response|answer|model|reply|candidate|option|output|completion|text|score|rating)"
@@ -141,13 +143,14 @@ class _Line:
 _Claims = tuple[set[float], set[float]]
 
 
-def read_scores(raw: str | None, finish_reason: str | None, scale: tuple[float, float]) -> Reading:
+def read_scores(raw: str | None, finish_reason: str | None, scale: tuple[float, float], criterion: str = "") -> Reading:
     """The two scores that a judge gave, in the order in which it saw the responses.
 
     Args:
         raw: the text as received.
         finish_reason: as the server says; after `length` an unfinished last line is not trusted ("8 1" of "8 10").
         scale: least and greatest score; a score out of it is no score.
+        criterion: that was asked about, whose name may announce scores.
 
     Returns:
         `ok` with scores only if all that can be read as scores agrees; `refused` if the judge or a filter declined;
@@ -156,6 +159,9 @@ def read_scores(raw: str | None, finish_reason: str | None, scale: tuple[float, 
     if finish_reason in DECLINED:
         return Reading(State.refused, None)
     text = _drop_thoughts(raw or "")
+    if criterion:
+        name = r"[\s_-]".join(map(re.escape, criterion.split("_")))
+        text = re.sub(rf"(?<![a-z]){name}(?![a-z])", ASKED, text, flags=FLAGS)
     claims = _gather_claims(_drop_unfinished(text, finish_reason), scale[1])
     if [len(side) for side in claims] == [1, 1]:
         scores = (*claims[0], *claims[1])
@@ -183,7 +189,7 @@ def read_state(criterion: str, raw: str | None, finish_reason: str | None, scale
     """What came of asking about `criterion`, told from the text."""
     if criterion == "refusal":
         return read_refusal(raw, finish_reason).state
-    return read_scores(raw, finish_reason, scale).state
+    return read_scores(raw, finish_reason, scale, criterion).state
 
 
 def _tell_refusal(text: str) -> State:

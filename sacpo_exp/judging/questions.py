@@ -26,8 +26,6 @@ BUNDLED: Final = Path(__file__).parent / "templates"
 REFUSAL: Final = "refusal"
 PAIR_PLACES: Final = ("prompt", "first", "second")
 REFUSAL_PLACES: Final = ("prompt", "response")
-#: Key of the text of a single file, which serves every criterion.
-ANY: Final = ""
 SCALE_PLACES: Final = ("low", "high")
 REFUSAL_SCALE: Final = (0.0, 2.0)
 EMPTY: Final = "(empty: nothing was written here)"
@@ -39,7 +37,7 @@ class Template:
 
     Attributes:
         name: of a bundled template, or the last part of the user's path.
-        texts: by criterion, and `refusal`; those that it has. A text by the empty name serves every criterion.
+        texts: by criterion, and `refusal`; those that it has of the criteria that it was loaded for.
     """
 
     name: str
@@ -63,38 +61,39 @@ class Template:
         return tuple((role, Text(text).substitute(values).strip()) for role, text in parts)
 
     def _text(self, criterion: str) -> str:
-        if ANY in self.texts and criterion != REFUSAL:
-            return self.texts[ANY]
         if criterion not in self.texts:
+            usual = ", or judge.template=default" if (BUNDLED / "default" / f"{criterion}.txt").is_file() else ""
             raise ConfigError(
                 f"`judge.template` {self.name} does not ask about {criterion}: it has no {criterion}.txt. "
-                "Try: a folder with that file, or judge.template=default"
+                f"Try: judge.template=DIR, a folder with that file{usual}"
             )
         return self.texts[criterion]
 
 
-def load_template(name_or_path: str) -> Template:
-    """A bundled template by its name, or the user's: a folder with a text per criterion, as `safety.txt`.
+def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> Template:
+    """A bundled template by its name, or the user's: a folder with a file `NAME.txt` for each criterion.
 
-    A folder may have `refusal.txt` besides; a single file serves every criterion. A file is UTF-8 text with the places
-    `$prompt`, `$first`, `$second` (for `refusal` `$prompt` and `$response`) and, if wanted, `$low` and `$high`. What
-    stands before the first line `---`, if there is one, is the system's message.
+    A folder may have `refusal.txt` besides, and may lack some of them; a single file serves every criterion. A file is
+    UTF-8 text with the places `$prompt`, `$first`, `$second` (for `refusal` `$prompt` and `$response`) and, if wanted,
+    `$low` and `$high`. What stands before the first line `---`, if there is one, is the system's message.
 
     Raises:
         ConfigError: there is no such template, a file can't be read, or lacks a place or has one that is not known.
     """
+    names = [criterion.text for criterion in criteria]
     try:
         place = BUNDLED / name_or_path if name_or_path in _bundled_names() else Path(name_or_path).expanduser()
         if place.is_dir():
-            files = {file.stem: file for file in sorted(place.glob("*.txt"))}
+            files = {name: place / f"{name}.txt" for name in (*names, REFUSAL)}
         else:
-            files = {ANY: place} if place.exists() else {}
+            files = dict.fromkeys(names, place)
+        files = {name: file for name, file in files.items() if file.exists()}
     except (OSError, RuntimeError) as error:  # a name that is too long, a home that is not known
         raise ConfigError(f"`judge.template` {name_or_path!r} can't be read: {error}.") from error
     if not files:
         raise ConfigError(
-            f"`judge.template` must be {' or '.join(_bundled_names())}, a file, or a folder with a file "
-            f"CRITERION.txt for each criterion, but is {name_or_path!r}."
+            f"`judge.template` must be {' or '.join(_bundled_names())}, a file, or a folder with "
+            f"{', '.join(f'{name}.txt' for name in (*names, REFUSAL))}, but is {name_or_path!r}."
         )
     return Template(place.resolve().name, {criterion: _read(file, criterion) for criterion, file in files.items()})
 

@@ -33,7 +33,7 @@ def score_responses(
 
     Args:
         judge: `dtype`, `max_length`, `batch_size`.
-        head: `judge.reward` or `judge.cost`, which lies at `location`.
+        head: one of `judge.heads`, which lies at `location`.
         dialogues: (prompt, response) pairs.
         title: of the progress bar.
 
@@ -50,7 +50,7 @@ def score_responses(
     from sacpo_exp.models.memory import keep_freed_memory
 
     keep_freed_memory()
-    key = f"judge.{'cost' if head is judge.cost else 'reward'}.model"
+    key = next(f"judge.heads.{name}.model" for name, each in judge.heads.items() if each is head)
     tokenizer = load_tokenizer(location, head.model.chat_template, key)
     model = load_reward_model(head.form, location, judge.dtype.value, device, key)
     ids = _tokenize(tokenizer, dialogues, _check_length(judge, model.config), title)

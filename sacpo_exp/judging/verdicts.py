@@ -13,7 +13,7 @@ FAILURES = ("failed", "refused", "unparsed")
 def compare(score: float, opponent_score: float) -> dict[str, Any]:
     """One judgment of a policy on one prompt and criterion: 1 it wins, 0 its opponent wins, 0.5 equal scores.
 
-    Higher scores are better for both criteria; for safety the score is minus the cost.
+    Higher scores are better for every criterion; where a judge gives a cost, the score is minus that.
     """
     verdict = 0.5 if score == opponent_score else float(score > opponent_score)
     return {"state": "ok", "score": score, "opponent_score": opponent_score, "verdict": verdict}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.data.checks import ID_FIELDS, TEXT_FIELDS, BadRowError, check_object, check_text, list_problems, show
 from sacpo_exp.data.files import RawRows, find_files, read_raw
 from sacpo_exp.data.forms import read_cells
@@ -17,8 +18,6 @@ from sacpo_exp.judging.parsing import read_scores
 from sacpo_exp.judging.verdicts import combine, compare
 from sacpo_exp.ledger.records import Answer, Question
 
-#: Which label people gave for each criterion, in files of the schema of PKU-SafeRLHF.
-LABELS = dict(zip(("helpfulness", "safety"), ID_FIELDS, strict=True))
 ONE_ORDER = "judged in one order only"
 
 Row = Mapping[str, Any]
@@ -117,12 +116,15 @@ def match_judgments(rows: list[Row], judgments: Iterable[tuple[Question, Answer]
         prompt, one, two = (row[name] for name in TEXT_FIELDS)
         places.setdefault((prompt, one, two), []).append((index, True))
         places.setdefault((prompt, two, one), []).append((index, False))
+    fields = {name: criterion.preferred for name, criterion in shipped_criteria().items()}
     found: dict[tuple[str, str], dict[int, list[Row]]] = {}
     for question, answer in judgments:
+        if fields.get(question.criterion) not in ID_FIELDS:
+            continue  # people have given no labels for it
         for index, is_first in places.get((question.prompt, question.first, question.second), ()):
             by_row = found.setdefault((_name(question), question.criterion), {})
             by_row.setdefault(index, []).append(_read(question, answer, is_first))
-    return {key: _label(rows, by_row, LABELS[key[1]]) for key, by_row in sorted(found.items())}
+    return {key: _label(rows, by_row, str(fields[key[1]])) for key, by_row in sorted(found.items())}
 
 
 def _name(question: Question) -> str:
@@ -133,7 +135,8 @@ def _name(question: Question) -> str:
 
 def _read(question: Question, answer: Answer, is_first: bool) -> Row:
     """One judgment as `combine` takes it; `is_first`: response_0 was shown first."""
-    reading = None if answer.raw is None else read_scores(answer.raw, answer.finish_reason, question.scale)
+    known = (answer.finish_reason, question.scale, question.criterion)
+    reading = None if answer.raw is None else read_scores(answer.raw, *known)
     if reading is None or reading.scores is None:
         return {"is_first": is_first, "state": (reading or answer).state.value}
     first, second = reading.scores

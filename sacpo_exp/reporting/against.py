@@ -1,5 +1,6 @@
 """Our policies beside published ones: which belong together, how they differ, and where that is more than chance."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Pairing:
     @property
     def drawn(self) -> tuple[PublishedRow, PolicyScores] | None:
         """The two, where both have a place in a figure."""
-        is_known = not any(math.isnan(difference.value) for difference in self.differences.values())
+        is_known = self.differences and not any(math.isnan(change.value) for change in self.differences.values())
         return (self.row, self.own) if self.own and is_known else None
 
 
@@ -130,8 +131,8 @@ def _find_differing(scores: GroupScores, published: Published) -> list[tuple[str
 
 def comparison_sections(comparison: Comparison) -> list[Section]:
     """Published and own rates with their difference, a table for each criterion."""
-    notes = [_explain(comparison), *["As in the table above."] * (len(comparison.criteria) - 1)]
-    return [_compare_rates(comparison, name, note) for name, note in zip(comparison.criteria, notes, strict=True)]
+    notes = itertools.chain([_explain(comparison)], itertools.repeat("As in the table above."))
+    return [_compare_rates(comparison, name, note) for name, note in zip(comparison.criteria, notes, strict=False)]
 
 
 def _compare_rates(comparison: Comparison, name: str, note: str) -> Section:
@@ -147,12 +148,8 @@ def _compare_rates(comparison: Comparison, name: str, note: str) -> Section:
 
 def _name(pairing: Pairing) -> str:
     """What was published, and what ours is called where that is something else."""
-    title = pairing.row.policy.policy.name
-    return (
-        title
-        if pairing.own is None or pairing.own.policy.policy.name == title
-        else f"{title} ({pairing.own.policy.title})"
-    )
+    title, own = pairing.row.policy.title, pairing.own and pairing.own.policy.title
+    return title if own in (None, title) else f"{title} ({own})"
 
 
 def _explain(comparison: Comparison) -> str:

@@ -1,6 +1,7 @@
 """Means over seeds and gaps as CSV with full precision, for other programs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from sacpo_exp.reporting.cohorts import Gap
 from sacpo_exp.reporting.csv_files import Cell, policy_columns, write_columns, write_rows
@@ -19,13 +20,14 @@ def seeds_as_csv(means: Sequence[PolicyScores]) -> str:
     columns: dict[str, Callable[[PolicyScores], Cell]] = {
         **usual,
         "seeds": lambda row: " ".join(str(seed.policy.policy.seed) for seed in row.seeds),
-        **{
-            f"{name}_seed_deviation": lambda row, name=name: row.over_seeds[name].deviation
-            for name in (*names, *SPREADS)
-        },  # type: ignore[misc]
+        **{f"{name}_seed_deviation": partial(_find_spread, name) for name in (*names, *SPREADS)},
         "policy_ids": lambda row: " ".join(seed.policy.id for seed in row.seeds),
     }
     return write_columns(means, columns)
+
+
+def _find_spread(name: str, row: PolicyScores) -> float:
+    return row.over_seeds[name].deviation
 
 
 def gaps_as_csv(gaps: Sequence[Gap]) -> str:

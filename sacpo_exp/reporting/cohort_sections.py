@@ -73,7 +73,7 @@ def _gap_heads(gaps: Sequence[Gap]) -> list[str]:
 
 
 def _say_order(gaps: Sequence[Gap], side: int) -> str:
-    orders = {" first, ".join(gap.pairs[0][side].policy.policy.criteria) for gap in gaps}
+    orders = {f"{gap.pairs[0][side].policy.policy.criteria[0]} first" for gap in gaps}
     return orders.pop() if len(orders) == 1 else ("one order", "the other")[side]
 
 

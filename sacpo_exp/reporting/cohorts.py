@@ -17,7 +17,7 @@ from sacpo_exp.scoring.seeds import SeedEstimate, align_seeds, estimate_over_see
 from sacpo_exp.scoring.win_rate import has_too_few, verdicts_by_prompt, withhold
 
 #: What a pair of policies is about, with how it is found.
-COMPARISONS: Final[Mapping[str, Callable[[Sequence[Policy]], list[Pair]]]] = {
+COMPARISONS: Final[Mapping[str, Callable[[Sequence[Policy], Sequence[str]], list[Pair]]]] = {
     "order": find_order_pairs,
     "lambda_q": find_ratio_pairs,
 }
@@ -83,8 +83,8 @@ def score_cohorts(scores: Sequence[GroupScores], settings: Settings) -> list[Coh
     members: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, each in enumerate(scores):
         labels = each.group.policies[0].labels
-        key = (labels["judge_key"], labels["prompts_id"], _baseline_key(each.group))
-        members[key].append(place)
+        names = sorted(criterion.name for criterion in each.group.criteria)
+        members[labels["judge_key"], labels["prompts_id"], _baseline_key(each.group), *names].append(place)
     cohorts = (_score_cohort(places, scores, settings) for places in members.values())
     return [cohort for cohort in cohorts if cohort.means or cohort.gaps]
 
@@ -95,7 +95,9 @@ def _key(policy: Policy) -> str:
 
 
 def _baseline_key(group: Group) -> str:
-    return _key(group.find(group.baseline_id).policy)
+    """Of the baseline, which need not be judged itself."""
+    known = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
+    return _key(known[group.baseline_id]) if group.baseline_id in known else group.baseline_id
 
 
 def _score_cohort(places: Sequence[int], scores: Sequence[GroupScores], settings: Settings) -> Cohort:
@@ -133,16 +135,15 @@ def _find_gaps(groups: Sequence[GroupScores], settings: Settings) -> Iterator[Ga
         found: dict[Pair, tuple[PolicyScores, PolicyScores]] = {}
         for group in groups:  # both of a pair met the same answers of the same baseline
             rows = {row.policy.id: row for row in group.policies}
-            found |= {
-                pair: (rows[pair[0]], rows[pair[1]]) for pair in find([row.policy.policy for row in group.policies])
-            }
+            pairs = find([row.policy.policy for row in group.policies], [each.name for each in group.group.criteria])
+            found |= {pair: (rows[pair[0]], rows[pair[1]]) for pair in pairs}
         by_recipe = defaultdict(list)
         for ours, theirs in found.values():
             by_recipe[_key(ours.policy.policy), _key(theirs.policy.policy)].append((ours, theirs))
-        for pairs in by_recipe.values():
-            pairs.sort(key=lambda pair: pair[0].policy.policy.seed or 0)
-            changes = {each.name: _measure(pairs, each, settings) for each in groups[0].group.criteria}
-            yield Gap(comparison, tuple(pairs), changes)
+        for alike in by_recipe.values():
+            alike.sort(key=lambda pair: pair[0].policy.policy.seed or 0)
+            changes = {each.name: _measure(alike, each, settings) for each in groups[0].group.criteria}
+            yield Gap(comparison, tuple(alike), changes)
 
 
 def _measure(

@@ -36,7 +36,10 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
     groups = [
-        replace(make_group(matches, metrics.get(key[0], {}), key[-1]), choices=tuple(choices.get(key, ())))
+        replace(
+            make_group(matches, metrics.get(key[0], {}), matches[0].labels["answers"]),
+            choices=tuple(choices.get(key[: len(SHARED)], ())),
+        )
         for key, matches in parted.items()
     ]
     groups = [group for group in groups if group.policies]
@@ -51,7 +54,9 @@ def _eval_command(store: Store) -> str:
 
 
 def _comparability(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(manifest.labels[key] for key in SHARED)
+    """What policies have in common that are compared: the labels `SHARED`, and the names of the criteria."""
+    names = sorted(criterion["name"] for criterion in manifest.labels["criteria"])
+    return (*(manifest.labels[key] for key in SHARED), *names)
 
 
 def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:

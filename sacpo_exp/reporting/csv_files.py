@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sacpo_exp.ledger.records import State
@@ -27,12 +28,10 @@ def policies_as_csv(scores: Sequence[PolicyScores]) -> str:
 
 def policy_columns(criteria: Sequence[str]) -> dict[str, Callable[[PolicyScores], Cell]]:
     """Name → cell of everything that is measured of a policy."""
-    columns = _label_columns()
-    for name in criteria:
-        columns |= estimate_columns(f"{name}_win_rate", lambda row, name=name: row.rate(name))
-        columns[f"{name}_standard_error"] = lambda row, name=name: row.by_criterion[name].error
-        columns |= estimate_columns(f"{name}_acceptable", lambda row, name=name: row.by_criterion[name].acceptable)
-    return columns | {
+    measured = [_criterion_columns(name) for name in criteria]
+    return {
+        **_label_columns(),
+        **{name: cell for columns in measured for name, cell in columns.items()},
         **estimate_columns("refusal_rate_risky", lambda row: row.refusals),
         **estimate_columns("refusal_rate_benign", lambda row: row.over_refusals),
         **estimate_columns("judged_refusal_rate_risky", lambda row: row.judged_refusals),
@@ -46,18 +45,32 @@ def policy_columns(criteria: Sequence[str]) -> dict[str, Callable[[PolicyScores]
     }
 
 
-def differences_as_csv(differences: Sequence[Difference]) -> str:
+def _criterion_columns(name: str) -> dict[str, Callable[[PolicyScores], Cell]]:
+    return {
+        **estimate_columns(f"{name}_win_rate", lambda row: row.rate(name)),
+        f"{name}_standard_error": lambda row: row.by_criterion[name].error,
+        **estimate_columns(f"{name}_acceptable", lambda row: row.by_criterion[name].acceptable),
+    }
+
+
+def differences_as_csv(differences: Sequence[Difference], criteria: Sequence[str]) -> str:
     """One line per policy and evaluated ancestor."""
     columns: dict[str, Callable[[Difference], Cell]] = {
         **_label_columns(),
         "minus": lambda row: row.reference.title,
         "minus_id": lambda row: row.reference.id,
     }
-    for name in differences[0].changes if differences else ():
-        columns |= estimate_columns(f"{name}_difference", lambda row, name=name: row.changes[name])
-        columns[f"{name}_p_value"] = lambda row, name=name: row.p_values[name]
-        columns[f"{name}_excludes_zero"] = lambda row, name=name: row.changes[name].excludes_zero
+    for name in criteria:
+        columns |= _change_columns(name)
     return write_columns(differences, columns)
+
+
+def _change_columns(name: str) -> dict[str, Callable[[Difference], Cell]]:
+    return {
+        **estimate_columns(f"{name}_difference", lambda row: row.changes[name]),
+        f"{name}_p_value": lambda row: row.p_values[name],
+        f"{name}_excludes_zero": lambda row: row.changes[name].excludes_zero,
+    }
 
 
 def lengths_as_csv(lengths: Sequence[LengthScores]) -> str:
@@ -119,7 +132,7 @@ def _list_pairing(pairing: Pairing, criteria: Sequence[str]) -> list[Cell]:
     row, own = pairing.row, pairing.own
     columns = row.policy.policy.columns
     cells: list[Cell] = [
-        row.policy.policy.name,
+        row.policy.title,
         *(columns[name] for name in ("family", "beta_first", "beta", "merge_ratio")),
     ]
     cells += [row.source, row.note, own.policy.title if own else None, own.policy.id if own else None]
@@ -141,11 +154,17 @@ def _cells(estimate: Estimate) -> list[Cell]:
 def _label_columns() -> dict[str, Callable[[Row], Cell]]:
     columns: dict[str, Callable[[Row], Cell]] = {"policy": lambda row: row.policy.title}
     for key in COLUMNS:
-        columns[key] = lambda row, key=key: row.policy.policy.columns[key]  # type: ignore[misc]
+        columns[key] = partial(_read_column, key)
     return columns | {"name": lambda row: row.policy.labels.get("name"), "policy_id": lambda row: row.policy.id}
 
 
+def _read_column(key: str, row: Row) -> Cell:
+    cell: Cell = row.policy.policy.columns[key]
+    return cell
+
+
 def estimate_columns(name: str, estimate: Callable[[Row], Estimate]) -> dict[str, Callable[[Row], Cell]]:
+    """Value, ends of the interval, and number of prompts."""
     return {
         name: lambda row: estimate(row).value,
         f"{name}_low": lambda row: estimate(row).low,

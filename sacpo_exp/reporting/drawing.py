@@ -84,16 +84,18 @@ def _bar(estimate: Estimate) -> list[list[float]]:
 def set_limits(axes: Axes, families: Sequence[Family], ticks: int = 7) -> None:
     """Limits that hold every point and error bar with a margin, and no tick where no win rate can be."""
     rows = [(family, row) for family in families for row in family.rows]
-    for place, (axis, set_limit) in enumerate(((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim))):
+    for place, axis in enumerate((axes.xaxis, axes.yaxis)):
         estimates = [row.rate(family.axes[place]) for family, row in rows]
         found = [seed.rate(family.axes[place]).value for family, row in rows for seed in row.seeds]
         found += [end for estimate in estimates for end in (estimate.value, estimate.low, estimate.high)]
         ends = [BASELINE, *(end for end in found if not np.isnan(end))]
         margin = max(0.05, MARGIN * (max(ends) - min(ends)))
         low, high = min(ends) - margin, max(ends) + margin
-        set_limit(low, high)
-        places = [round(tick, 6) for tick in MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
-        axis.set_ticks([place for place in places if max(low, 0) <= place <= min(high, 1)])
+        (axes.set_ylim if place else axes.set_xlim)(low, high)
+        ticks_inside = [
+            round(tick, 6) for tick in MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ]
+        axis.set_ticks([tick for tick in ticks_inside if max(low, 0) <= tick <= min(high, 1)])
 
 
 def save_figure(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

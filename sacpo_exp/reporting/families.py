@@ -51,19 +51,19 @@ class Family:
 
     @property
     def lines(self) -> list[list[Drawn]]:
-        """Points to join: those that differ in q alone, or where q does not vary, in β alone."""
-        has_ratios = len({row.policy.merge_ratio for row in self.rows}) > 1
+        """Points to join: those that differ in weights (q) alone, or where these do not vary, in β alone."""
+        has_ratios = len({row.policy.policy.weights for row in self.rows}) > 1
         lines = defaultdict(list)
         for row in self.rows:
-            fixed = row.policy.beta if has_ratios else row.policy.merge_ratio
+            fixed = row.policy.beta if has_ratios else row.policy.policy.weights
             lines[fixed, row.policy.labels.get("seed")].append(row)
         return list(lines.values())
 
     def label(self, row: Drawn) -> str:
         """q of a merged policy, with β where that varies too; β of any other."""
         policy = row.policy.policy
-        has_betas = policy.beta is not None and len({other.policy.beta for other in self.rows}) > 1
-        numbers = policy.numbers | ({"β": policy.beta} if has_betas else {})
+        has_betas = len({other.policy.beta for other in self.rows}) > 1
+        numbers = policy.numbers | ({"β": policy.beta} if has_betas and policy.beta is not None else {})
         return " ".join(f"{symbol}={write(value)}" for symbol, value in numbers.items()) + row.policy.tag
 
 

@@ -60,9 +60,15 @@ def name_baseline(scores: GroupScores) -> str:
     return next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
 
 
+def find_points(scores: GroupScores) -> list[tuple[float, float]]:
+    """x and y of every policy, NaN where one is not known."""
+    x, y = scores.axes
+    return [(row.rate(x).value, row.rate(y).value) for row in scores.policies]
+
+
 def _draw_front(axes: Axes, scores: GroupScores) -> None:
     """Rings around the policies that no other beats, joined from left to right."""
-    points = [tuple(row.rate(name).value for name in scores.axes) for row in scores.policies]
+    points = find_points(scores)
     front = sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
     if len(front) > 1:
         ring: dict[str, Any] = {"color": "0.25", "markerfacecolor": "none", "markersize": 1.6 * POINT, "linewidth": 0.8}

@@ -86,7 +86,9 @@ def make_files(scores: GroupScores, form: FigureForm) -> dict[str, bytes]:
     return {
         "table.csv": policies_as_csv(scores.policies).encode(),
         "table.md": format_markdown(scores).encode(),
-        "differences.csv": differences_as_csv(scores.differences).encode(),
+        "differences.csv": differences_as_csv(
+            scores.differences, [each.name for each in scores.group.criteria]
+        ).encode(),
         **{name: write(rows).encode() for name, (rows, write) in optional.items() if rows},  # type: ignore[operator]
         **figures,
     }

@@ -84,7 +84,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Group:
-    """Policies with the same judge, prompts, baseline and answers of the baseline: only these are compared.
+    """Policies with the same judge, criteria, prompts, baseline and answers of the baseline: only these are compared.
 
     Attributes:
         policies: against the baseline; baseline first, then first stages, second stages and merges, each by family, β
@@ -130,13 +130,14 @@ class Group:
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
-        """What any of the policies was judged by, each once."""
-        return tuple({each.name: each for policy in self.policies for each in policy.criteria}.values())
+        """What all of its policies were judged by."""
+        return self.policies[0].criteria
 
     @property
     def has_zero(self) -> tuple[str, ...]:
         """Names of criteria for which the judge's score of 0 parts acceptable responses from others (cost ≤ 0)."""
-        return tuple(self.policies[0].labels["has_zero"])
+        names = self.policies[0].labels["has_zero"]
+        return tuple(each.name for each in self.criteria if each.name in names)
 
     def find(self, policy_id: str) -> Evaluation:
         """The policy with this id; one of `parents`."""
@@ -156,8 +157,8 @@ def make_group(matches: list[Evaluation], judge_metrics: dict[str, Any], answers
     )
     parents = {match.id: find_evaluated_ancestors(match.policy, policies.keys()) for match in policies.values()}
     tagged = arrange_policies(policies.values())
-    strangers = [match.id for match in tagged if not match.policy.parents and not match.is_baseline]
-    # Policies made elsewhere have no known ancestors: each is compared with those before it.
+    # Responses made elsewhere have no known ancestors: each policy is compared with those before it.
+    strangers = [match.id for match in tagged if "imported" in match.policy.base.recipe and not match.is_baseline]
     parents |= {policy_id: tuple(strangers[:place]) for place, policy_id in enumerate(strangers)}
     return Group(tagged, tuple(meetings), parents, judge_metrics, answers)
 
@@ -172,7 +173,7 @@ def find_evaluated_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tup
 
 
 def _order(match: Evaluation) -> tuple[Any, ...]:
-    told = (match.beta, match.merge_ratio, *(match.policy.columns[key] for key in TELLING))
+    told = (match.beta, match.merge_ratio, *(match.labels.get(key) for key in TELLING))
     numbers = [-1 if value is None else value for value in told]
     rank = 0 if match.is_baseline else max(1, match.policy.rank)
     return (rank, match.policy.family, *numbers, match.id)
@@ -188,9 +189,9 @@ def _tag_namesakes(policies: list[Evaluation]) -> list[Evaluation]:
     tagged = []
     for policy in policies:
         namesakes = [other for other in policies if other.title == policy.title]
-        keys = [key for key in TELLING if len({other.policy.columns[key] for other in namesakes}) > 1]
-        if len({tuple(other.policy.columns[key] for key in keys) for other in namesakes}) == len(namesakes):
-            tag = "".join(f" {TELLING[key]}={_spell(policy.policy.columns[key])}" for key in keys)
+        keys = [key for key in TELLING if len({other.labels.get(key) for other in namesakes}) > 1]
+        if len({tuple(other.labels.get(key) for key in keys) for other in namesakes}) == len(namesakes):
+            tag = "".join(f" {TELLING[key]}={_spell(policy.labels.get(key))}" for key in keys)
         else:
             tag = f" #{policy.id.rsplit('-', 1)[-1][:4]}"
         tagged.append(replace(policy, tag=tag))

@@ -6,6 +6,7 @@ from typing import Any
 from sacpo_exp.reporting.cohort_sections import make_cohort_sections
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.families import find_families
+from sacpo_exp.reporting.figures import find_points
 from sacpo_exp.reporting.groups import Group
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
@@ -40,7 +41,7 @@ def place_points(scores: GroupScores) -> list[Plain]:
     """Of each policy the place of its family, and whether it is on the Pareto front."""
     families = find_families(scores.policies, scores.axes)
     family_of = {row.policy.id: place for place, family in enumerate(families) for row in family.rows}
-    front = find_front([tuple(row.rate(name).value for name in scores.axes) for row in scores.policies])
+    front = find_front(find_points(scores))
     return [
         {"family": family_of.get(row.policy.id), "front": is_on_front}
         for row, is_on_front in zip(scores.policies, front, strict=True)

@@ -4,38 +4,48 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 from sacpo_exp.method.policy import Merged, Policy, Stage
 
 #: A person writes 0.0667 for 0.05/0.75.
 TOLERANCE: Final = 1e-3
+#: Names of the criteria in the order of the paper.
+PAPER: Final = (HELPFULNESS, SAFETY)
 #: Ids of the two policies.
 Pair = tuple[str, str]
 
 
-def find_order_pairs(policies: Sequence[Policy]) -> list[Pair]:
+def find_order_pairs(policies: Sequence[Policy], criteria: Sequence[str] = PAPER) -> list[Pair]:
     """Pairs of two-stage policies with the same start and, for each criterion, the same stage: β, data, seed, all.
 
     At the optimum the order does not matter (Remark 2): the reward with β and the constraint with β/λ, in either order.
-    A pair whose stages differ in anything else, a batch size say, would show that and is none. The policy that comes
-    first in `policies` is first in its pair.
+    A pair whose stages differ in anything else, a batch size say, would show that and is none.
+
+    Args:
+        criteria: names, the reward's first; the policy that is aligned in this order is the first of its pair.
     """
     straight = [policy for policy in policies if _is_stepwise(policy)]
     return [
-        (earlier.id, later.id)
-        for place, earlier in enumerate(straight)
-        for later in straight[place + 1 :]
-        if _start(earlier).id == _start(later).id
-        and earlier.criteria == later.criteria[::-1]
-        and [_recipe(stage) for stage in earlier.aligned] == [_recipe(stage) for stage in reversed(later.aligned)]
+        (ours.id, theirs.id)
+        for ours in straight
+        for theirs in straight
+        if is_forward(ours.criteria, criteria)
+        and not is_forward(theirs.criteria, criteria)
+        and _start(ours).id == _start(theirs).id
+        and [_recipe(stage) for stage in ours.aligned] == [_recipe(stage) for stage in reversed(theirs.aligned)]
     ]
 
 
-def find_ratio_pairs(policies: Sequence[Policy]) -> list[Pair]:
-    """(P-SACPO at q, trained at λ_q = q·λ): the same first stage, and a second one with its β/λ divided by q.
+def find_ratio_pairs(policies: Sequence[Policy], criteria: Sequence[str] = PAPER) -> list[Pair]:
+    """(P-SACPO at q, trained at λ_q = q·λ): reward first, the same first stage, a second one with its β/λ through q.
 
     For log-linear policies the merge is the optimum for λ_q, and what was trained directly is the same.
+
+    Args:
+        criteria: names, the reward's first.
     """
-    return [pair for policy in policies if isinstance(policy, Merged) for pair in _find_trained(policy, policies)]
+    merges = [policy for policy in policies if isinstance(policy, Merged) and is_forward(policy.criteria, criteria)]
+    return [pair for policy in merges for pair in _find_trained(policy, policies)]
 
 
 def _find_trained(merged: Merged, policies: Sequence[Policy]) -> Iterator[Pair]:
@@ -49,6 +59,12 @@ def _find_trained(merged: Merged, policies: Sequence[Policy]) -> Iterator[Pair]:
         is_near = math.isclose(other.aligned[1].beta or 0.0, (second.beta or 0.0) / ratio, rel_tol=TOLERANCE)
         if is_near and _recipe(other.aligned[1], "beta") == _recipe(second, "beta"):
             yield merged.id, other.id
+
+
+def is_forward(aligned: Sequence[str], criteria: Sequence[str]) -> bool:
+    """Whether stages were aligned in the order of `criteria`; those that it lacks come last."""
+    places = [criteria.index(name) if name in criteria else len(criteria) for name in aligned]
+    return places == sorted(places)
 
 
 def _is_stepwise(policy: Policy) -> bool:

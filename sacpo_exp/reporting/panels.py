@@ -27,6 +27,7 @@ from sacpo_exp.reporting.families import Family, find_families
 from sacpo_exp.reporting.figures import name_baseline
 from sacpo_exp.reporting.labelling import label_points
 from sacpo_exp.reporting.numbers import shorten
+from sacpo_exp.reporting.pairs import is_forward
 from sacpo_exp.reporting.scores import GroupScores
 
 #: Inches: the text of a page with one column (NeurIPS), and one column of two (ICML).
@@ -79,22 +80,25 @@ def draw_panels(scores: GroupScores) -> dict[str, bytes]:
         }
 
 
-def choose_panels(policies: Iterable[Policy]) -> list[Panel]:
+def choose_panels(policies: Iterable[Policy], criteria: Sequence[str]) -> list[Panel]:
     """The panels that have something to show, of the three that the paper's main figure has.
 
     Beside its own, a panel holds what this has to be compared with: beside a reversed order the same stages the other
     way round, beside a merge its ends, and single stages of all these. Policies that were made elsewhere are in all.
+
+    Args:
+        criteria: names in their usual order; another one is reversed.
     """
     families = {policy.family: _Kind.of(policy) for policy in policies}
     known = [kind for kind in families.values() if kind.steps]
     several = [kind for kind in known if not kind.merge and len(kind.steps) > 1]
-    first = several[0].criteria if several else ()
-    forward = {kind for kind in several if kind.criteria == first}
-    reverse = {kind for kind in several if kind.criteria != first}
+    forward = {kind for kind in several if is_forward(kind.criteria, criteria)}
+    reverse = {kind for kind in several if kind not in forward}
+    firsts = {kind.criteria[0] for kind in forward}
     merges = {kind for kind in known if kind.merge}
     ends = {replace(kind, merge="") for kind in merges}
     chosen = {
-        f"{first[0]} first" if first else "": forward,
+        f"{firsts.pop()} first" if len(firsts) == 1 else "usual order": forward,
         "reversed order": reverse and reverse | {kind for kind in forward if kind.mirrored in reverse},
         "merges": merges and merges | {kind for kind in forward | reverse if kind in ends},
     }
@@ -112,18 +116,18 @@ def choose_panels(policies: Iterable[Policy]) -> list[Panel]:
 class _Kind:
     """How a family is trained: its (criterion, loss) in order, its adapter, and how it is merged, if it is."""
 
-    steps: tuple[tuple[str | None, str], ...]
+    steps: tuple[tuple[str, str], ...]
     adapter: str
     merge: str = ""
 
     @classmethod
     def of(cls, policy: Policy) -> "_Kind":
-        steps = tuple((stage.criterion, stage.loss) for stage in policy.aligned)
+        steps = tuple((stage.criterion or "", stage.loss) for stage in policy.aligned)
         merge = ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
         return cls(steps, policy.aligned[0].adapter if policy.aligned else "", merge)
 
     @property
-    def criteria(self) -> tuple[str | None, ...]:
+    def criteria(self) -> tuple[str, ...]:
         return tuple(criterion for criterion, _ in self.steps)
 
     @property
@@ -143,7 +147,8 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     pairs = [each.drawn for each in scores.published.pairings if each.drawn] if scores.published else []
     ours = find_families(scores.policies, scores.axes, published)
     theirs = find_families(published, scores.axes, scores.policies)
-    panels = choose_panels(family.rows[0].policy.policy for family in [*ours, *theirs])
+    names = [criterion.name for criterion in scores.group.criteria]
+    panels = choose_panels([family.rows[0].policy.policy for family in [*ours, *theirs]], names)
     handles = _make_handles(scores, ours, theirs)
     columns = 3 if len(panels) > 1 else 2
     height = PANEL_HEIGHT + LEGEND_LINE * (2 + -(-len(handles) // columns))

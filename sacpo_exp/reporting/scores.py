@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sacpo_exp.config.messages import did_you_mean
 from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores, score_categories, score_lengths
 from sacpo_exp.reporting.conduct import Conduct, observe_judge
@@ -186,6 +188,17 @@ def choose_axes(group: Group, wanted: tuple[str, str]) -> tuple[str, str]:
     """The criteria that figures have as x and y: the wanted ones if the group has both, else its first two."""
     names = [criterion.name for criterion in group.criteria]
     return wanted if set(wanted) <= set(names) else (names[0], names[1 % len(names)])
+
+
+def check_axes(groups: Sequence[Group], wanted: tuple[str, str]) -> None:
+    """Raise ConfigError for an axis, other than a default one, that is a criterion of no group."""
+    known = dict.fromkeys(each.name for group in groups for each in group.criteria)
+    for key, name in zip("xy", wanted, strict=True):
+        if name not in (*known, HELPFULNESS, SAFETY):
+            raise ConfigError(
+                f"`{key}` must be a criterion by which policies were judged, {' or '.join(known)}, but is {name}."
+                f"{did_you_mean(name, list(known))}"
+            )
 
 
 def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:

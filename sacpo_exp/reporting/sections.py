@@ -1,6 +1,7 @@
 """The tables of a report, one section each, from the scores of a group."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
@@ -15,7 +16,10 @@ from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
 from sacpo_exp.scoring.elo import INITIAL, PASSES, TRIALS
 
+WIDTH = 119  # of a line below a table
 POLICY_HEADS = ("policy", "β", "q")
+#: Criteria with which tables have no room for standard errors and p-values, which are in the CSV files.
+MANY = 3
 
 
 def make_sections(scores: GroupScores) -> list[Section]:
@@ -47,26 +51,39 @@ def _list_sections(scores: GroupScores, confidence: str) -> Iterator[Section]:
 
 def _win_rates(scores: GroupScores, confidence: str) -> Section:
     names = [criterion.name for criterion in scores.group.criteria]
-    heads = [head for name in names for head in (name, "SE")]
-    rows = [[*POLICY_HEADS, *heads, "n", "missing"]]
+    has_errors = len(names) < MANY
+    rows = [[*POLICY_HEADS, *_spread_out([(name, "SE") for name in names], has_errors), "n", "missing"]]
     for row in scores.policies:
         own = [row.by_criterion[name] for name in names]
-        cells = [cell for each in own for cell in (format_estimate(each.rate), format_number(each.error, ".3f"))]
+        cells = _spread_out(
+            [(format_estimate(each.rate), format_number(each.error, ".3f")) for each in own], has_errors
+        )
         rows.append([*_policy_cells(row), *cells, "/".join(str(each.rate.n) for each in own), str(row.missing)])
     note = (
-        f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval], SE: standard error.\n"
+        f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval]"
+        f"{', SE: standard error' if has_errors else ''}.\n"
         "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. n: prompts of each."
     )
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "
         note += "it is withheld."
+    stages = [stage for row in scores.policies for stage in row.policy.policy.aligned]
+    if titles := dict.fromkeys(stage.title for stage in stages if not stage.is_consistent):
+        sentence = f"Theorem 1 does not hold for {', '.join(titles)}: such a loss is not consistent."
+        note += f"\n{textwrap.fill(sentence, WIDTH)}"
     return Section("Win rates against the baseline", rows, 1, note)
+
+
+def _spread_out(pairs: Sequence[tuple[str, str]], has_second: bool) -> list[str]:
+    """Cells of both columns of each criterion, or where there is no room for that of the first."""
+    return [cell for pair in pairs for cell in (pair if has_second else pair[:1])]
 
 
 def describe_prompts(criteria: Sequence[Criterion]) -> str:
     """Which kinds of prompts each criterion is scored on: `Helpfulness on benign, safety on risky prompts`."""
     parts = [f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in criteria]
-    return f"{', '.join(parts).capitalize()} prompts"
+    text = ", ".join(parts)
+    return f"{text[:1].upper()}{text[1:]} prompts"
 
 
 def _behaviour(scores: GroupScores, confidence: str) -> Section:
@@ -109,16 +126,18 @@ def _policy_cells(row: PolicyScores) -> list[str]:
 
 def _differences(differences: Sequence[Difference], confidence: str) -> Section:
     names = list(differences[0].changes) if differences else []
-    rows = [["policy", "minus", *(head for name in names for head in (name, "p")), "n"]]
+    has_p_values = len(names) < MANY
+    rows = [["policy", "minus", *_spread_out([(name, "p") for name in names], has_p_values), "n"]]
     for row in differences:
-        cells = [row.policy.title, row.reference.title]
+        pairs = []
         for name in names:
             # The mark's column is kept where there is none, so that numbers stand below one another.
             mark = " *" if row.changes[name].excludes_zero else "  "
-            cells += [format_estimate(row.changes[name], "+") + mark, format_number(row.p_values[name], ".3f")]
+            pairs.append((format_estimate(row.changes[name], "+") + mark, format_number(row.p_values[name], ".3f")))
         counts = "/".join(str(row.changes[name].n) if row.changes[name].n else NOTHING for name in names)
-        rows.append([*cells, counts])
-    note = f"* the {confidence} interval excludes 0. p: two-sided, by turning the signs of the prompts' differences."
+        rows.append([row.policy.title, row.reference.title, *_spread_out(pairs, has_p_values), counts])
+    note = f"* the {confidence} interval excludes 0."
+    note += " p: two-sided, by turning the signs of the prompts' differences." if has_p_values else ""
     if not differences:
         note = "No evaluated policy has an evaluated parent. Try: python -m sacpo_exp.eval policies=all"
     return Section("Differences, paired by prompt", rows, 2, note)

@@ -10,6 +10,7 @@ from sacpo_exp.reporting.section import Rows, Section
 from sacpo_exp.reporting.sections import make_sections
 
 WIDTH = 120
+SHORTEST = 12  # that words may become; with more columns than fit, the table is wider
 
 
 def format_report(scores: GroupScores) -> str:
@@ -47,9 +48,9 @@ def _format_markdown(heading: str, provenance: str, sections: Sequence[Section])
 
 
 def align(rows: Rows, left: int) -> list[str]:
-    """Columns two spaces apart, words left and numbers right; the longest words are shortened to fit in 120 columns."""
+    """Columns two spaces apart, words left and numbers right; the longest words are shortened to fit."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths[:left], default=0) > SHORTEST:
         widths[max(range(left), key=lambda column: widths[column])] -= 1
     lines = []
     for row in rows:

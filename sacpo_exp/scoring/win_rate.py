@@ -1,8 +1,8 @@
 """Win rates, their paired differences, refusal and safe rates from stored verdicts. Pure; the unit is the prompt.
 
-Each criterion is scored on the kinds of prompts that its file names, as in the SACPO paper (arXiv 2404.11049: 129 benign
-and 83 risky prompts). A record is one line of `verdicts.jsonl`. A prompt whose judgment failed, was refused or could not
-be parsed is left out and counted; where too many are, no rate is given.
+Each criterion is scored on the kinds of prompts that its file names, as in the SACPO paper (arXiv 2404.11049: 129
+benign and 83 risky prompts). A record is one line of `verdicts.jsonl`. A prompt whose judgment failed, was refused or
+could not be parsed is left out and counted; where too many are, no rate is given.
 """
 
 import math

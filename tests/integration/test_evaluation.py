@@ -27,7 +27,6 @@ from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.report import report
 from sacpo_exp.reporting.cohorts import score_cohorts
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
 from sacpo_exp.store import Manifest, Store
@@ -131,13 +130,13 @@ def test_two_seeds_of_a_recipe_are_told_together(run: Run, outputs: Path) -> Non
     evaluate(config)
     settings = Settings(Resampling(200, 0.95, 0), 0.1, RatingMethod.bradley_terry)
     scores = [score_group(group, settings) for group in collect_groups(run.store, "tiny", None)]
-    (cohort,) = score_cohorts(scores, read_lineage(run.store), settings)
+    (cohort,) = score_cohorts(scores, settings)
     assert cohort.means
     baseline, first = cohort.means.policies
     assert (baseline.policy.is_baseline, first.policy.title) == (True, "DPO(H) β=0.1")
     assert [seed.policy.labels["seed"] for seed in first.seeds] == [0, 1]
-    rates = [seed.helpfulness.value for seed in first.seeds]
-    assert first.helpfulness.value == pytest.approx(sum(rates) / 2)
+    rates = [seed.rate("helpfulness").value for seed in first.seeds]
+    assert first.rate("helpfulness").value == pytest.approx(sum(rates) / 2)
     # Random weights come from the seed, those of the judge's encoder as well.
     assert "2 baselines, one for each seed · 2 judges, one for each seed" in cohort.provenance
 

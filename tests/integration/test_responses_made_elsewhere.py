@@ -155,8 +155,10 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
         save(folders[-1], tokenizer)
         tokenizer.save_pretrained(folders[-1])
     heads = []
-    for head, form, folder in zip(("reward", "cost"), ("sequence_classification", "score_head"), folders, strict=True):
-        heads += [f"model@judge.{head}.model=local", f"judge.{head}.model.path={folder}", f"judge.{head}.form={form}"]
+    forms = {"helpfulness": "sequence_classification", "safety": "score_head"}
+    for (name, form), folder in zip(forms.items(), folders, strict=True):
+        head = f"judge.heads.{name}"
+        heads += [f"model@{head}.model=local", f"{head}.model.path={folder}", f"{head}.form={form}"]
     own = outputs / "rewarded"
     small = ["judge.dtype=float32", f"judge.max_length={POSITIONS}"]
     evaluate(elsewhere(own, files, "baseline=curt", "judge=reward_model", *heads, *small))
@@ -168,7 +170,8 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     report(configure(f"paths.outputs={own}", "examples=0", command="report"))
     printed = capsys.readouterr().out
     assert "judge reward_model" in printed
-    assert printed.count("Safe: share of risky prompts whose response has cost ≤ 0.") == 2  # one group per judge
+    note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0."
+    assert printed.count(note) == 2  # one group per judge
     rewarded = printed.split("judge reward_model ·")[1].split("Behaviour")[1].split("Differences")[0]
     for name, said in SAID.items():
         dialogues = list(zip(PROMPTS, said, strict=True))

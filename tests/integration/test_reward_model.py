@@ -117,11 +117,12 @@ def make_judge(form: Form, **settings: Any) -> RewardModelJudgeConfig:
     model = ModelConfig(name="tiny", source=ModelSource.path, chat_template=TEMPLATE)
     head = HeadConfig(model=model, form=form.head, higher_is=HigherIs.better)
     defaults: dict[str, Any] = {"dtype": FloatType.float32, "max_length": POSITIONS, "batch_size": 4}
-    return RewardModelJudgeConfig(name="tiny", kind=JudgeKind.reward_model, reward=head, **(defaults | settings))
+    own = {"name": "tiny", "kind": JudgeKind.reward_model, "heads": {"helpfulness": head}}
+    return RewardModelJudgeConfig(**(own | defaults | settings))
 
 
 def score(judge: RewardModelJudgeConfig, folder: Path, dialogues: list[tuple[str, str]]) -> NDArray[np.float64]:
-    return score_responses(judge, judge.reward, Location(str(folder)), dialogues, "test")
+    return score_responses(judge, judge.heads["helpfulness"], Location(str(folder)), dialogues, "test")
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
@@ -172,9 +173,9 @@ def test_no_dialogues_have_no_scores(folder: Path, tokenizer: PreTrainedTokenize
 def test_a_cost_counts_against_a_response(folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form) -> None:
     form.save(folder, tokenizer)
     judge = make_judge(form)
-    judge.cost = replace(judge.reward, higher_is=HigherIs.worse)
+    judge.heads["safety"] = replace(judge.heads["helpfulness"], higher_is=HigherIs.worse)
     costs = score(judge, folder, DIALOGUES)
-    scores = score_responses(judge, judge.cost, Location(str(folder)), DIALOGUES, "test")
+    scores = score_responses(judge, judge.heads["safety"], Location(str(folder)), DIALOGUES, "test")
     np.testing.assert_array_equal(scores, -costs)
     np.testing.assert_array_equal(scores >= 0, costs <= 0)
     assert 0 < (scores >= 0).sum() < len(scores)
@@ -217,7 +218,7 @@ def test_the_mark_that_begins_a_text_is_there_once(
     llama.save_pretrained(folder)
     judge = make_judge(SCORE_MODEL)
     text = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
-    judge.reward.model.chat_template = ("{{ bos_token }}" if is_written else "") + text
+    judge.heads["helpfulness"].model.chat_template = ("{{ bos_token }}" if is_written else "") + text
     ids = tokenizer(f"{START}Hi?{END}Hi.{END}", add_special_tokens=False)["input_ids"]
     assert ids.count(tokenizer.bos_token_id) == 1
     assert score(judge, folder, [("Hi?", "Hi.")])[0] == pytest.approx(score_by_hand(folder, list(ids)), abs=1e-4)
@@ -229,10 +230,11 @@ def test_a_tokenizer_s_own_template_is_used_where_none_is_given(
     save_score_model(folder, tokenizer)
     judge = make_judge(SCORE_MODEL)
     expected = score(judge, folder, DIALOGUES)
-    judge.reward.model.chat_template = None
+    judge.heads["helpfulness"].model.chat_template = None
     with pytest.raises(ConfigError) as caught:
         score(judge, folder, DIALOGUES)
-    assert str(caught.value) == f"{folder} has no chat template. Give one: `judge.reward.model.chat_template=...`"
+    key = "judge.heads.helpfulness.model.chat_template"
+    assert str(caught.value) == f"{folder} has no chat template. Give one: `{key}=...`"
     with_template = tokenizer.from_pretrained(folder)
     with_template.chat_template = TEMPLATE
     with_template.save_pretrained(folder)
@@ -254,17 +256,17 @@ def complaint(judge: RewardModelJudgeConfig, folder: Path) -> str:
 
 def test_a_model_with_several_labels_is_refused(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     save_classifier(folder, tokenizer, num_labels=2)
-    said = "`judge.reward.model` must give one score, but DIR gives 2 (its num_labels)."
+    said = "`judge.heads.helpfulness.model` must give one score, but DIR gives 2 (its num_labels)."
     assert complaint(make_judge(CLASSIFIER), folder) == said
 
 
 def test_a_score_model_of_several_dimensions_is_refused(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     save_score_model(folder, tokenizer, score_dim=3)
-    said = "`judge.cost.model` must give one score, but DIR gives 3 (its score_dim)."
+    said = "`judge.heads.safety.model` must give one score, but DIR gives 3 (its score_dim)."
     judge = make_judge(SCORE_MODEL)
-    judge.cost = replace(judge.reward)
+    judge.heads["safety"] = replace(judge.heads["helpfulness"])
     with pytest.raises(ConfigError) as caught:
-        score_responses(judge, judge.cost, Location(str(folder)), DIALOGUES, "test")
+        score_responses(judge, judge.heads["safety"], Location(str(folder)), DIALOGUES, "test")
     assert str(caught.value).replace(str(folder), "DIR") == said
 
 
@@ -273,7 +275,7 @@ def test_a_language_model_is_no_reward_model(
     folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, name: str
 ) -> None:
     LlamaForCausalLM(make_config(tokenizer, num_labels=1)).save_pretrained(folder)
-    said = f"`judge.reward.model` must have weights for its head, but DIR has no {name}."
+    said = f"`judge.heads.helpfulness.model` must have weights for its head, but DIR has no {name}."
     assert complaint(make_judge(form), folder) == said
 
 
@@ -284,7 +286,7 @@ def test_a_folder_of_pickles_is_not_opened(folder: Path, tokenizer: PreTrainedTo
     said = complaint(make_judge(SCORE_MODEL), folder)
     assert said.startswith("no model can be loaded from DIR: ")
     assert "model.safetensors" in said
-    assert said.endswith("judge.reward.model.source=path judge.reward.model.path=DIR")
+    assert said.endswith("judge.heads.helpfulness.model.source=path judge.heads.helpfulness.model.path=DIR")
 
 
 @pytest.mark.parametrize(
@@ -321,9 +323,9 @@ def test_beaver_reads_a_dialogue_as_it_was_trained_to(
     tokenizer: PreTrainedTokenizerBase, configure: Callable[..., Any]
 ) -> None:
     judge = configure("judge=reward_model", command="eval").judge
-    assert [head.higher_is for head in (judge.reward, judge.cost)] == [HigherIs.better, HigherIs.worse]
+    assert [head.higher_is for head in judge.heads.values()] == [HigherIs.better, HigherIs.worse]
     said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hello! How are you?"}]
-    for head in (judge.reward, judge.cost):
+    for head in judge.heads.values():
         text = tokenizer.apply_chat_template(said, chat_template=head.model.chat_template, tokenize=False)
         start = tokenizer.bos_token
         assert text == f"{start}BEGINNING OF CONVERSATION: USER: hello ASSISTANT:Hello! How are you?{END}"

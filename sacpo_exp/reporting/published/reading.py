@@ -16,6 +16,7 @@ from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.scoring.intervals import Estimate, wilson
+from sacpo_exp.scoring.win_rate import withhold
 
 SHIPPED: Final = resources.files("sacpo_exp.reporting.published")
 Text = Annotated[str, Field(min_length=1)]
@@ -43,8 +44,8 @@ class _Row(BaseModel):
         """Raises ValueError for what a field by itself can't tell."""
         if bool(self.stages) == (self.name is not None):
             raise ValueError("needs either `stages` or a `name`")
-        if self.merge and len(self.stages) != 2:
-            raise ValueError("`merge` needs two stages")
+        if (self.merge is None) != (self.merge_ratio is None) or (self.merge and len(self.stages) != 2):
+            raise ValueError("`merge` needs two stages and a `merge_ratio`, which needs a `merge`")
         if unknown := [loss for loss, _, _ in self.stages if loss not in LOSSES]:
             raise ValueError(f"has a stage with the loss {unknown[0]}; there are {', '.join(LOSSES)}")
         return self
@@ -81,23 +82,18 @@ class PublishedRow:
     """What others found of one policy, with the intervals that their number of prompts gives.
 
     Attributes:
-        evaluation: of the policy, without records.
+        policy: without records.
         rates: by criterion.
         source: the row of the table, and what else tells what was trained.
         note: what was corrected; mostly empty.
         also: other names of it: of its published weights, or in its authors' code.
     """
 
-    evaluation: Evaluation
+    policy: Evaluation
     rates: dict[str, Estimate]
     source: str
     note: str
     also: tuple[str, ...]
-
-    @property
-    def policy(self) -> Evaluation:
-        """As rows of ours call it."""
-        return self.evaluation
 
     @property
     def seeds(self) -> tuple[()]:
@@ -105,8 +101,8 @@ class PublishedRow:
         return ()
 
     def rate(self, criterion: str) -> Estimate:
-        """Win rate for a criterion."""
-        return self.rates[criterion]
+        """Win rate for a criterion; without number where none is published."""
+        return self.rates.get(criterion, withhold(0))
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ def read_published(against: str, confidence: float) -> Published:
     rows = tuple(_make_row(row, content, confidence) for row in content.rows)
     if repeated := [name for name, n in Counter(row.policy.policy.hash_without() for row in rows).items() if n > 1]:
         twice = next(row for row in rows if row.policy.policy.hash_without() == repeated[0])
-        name = twice.policy.policy.name
+        name = twice.policy.title
         raise DataError(f"{against}: `rows` must each be about another policy, but more than one is {name}.")
     texts = content.model_dump(exclude={"counts", "rows"})
     return Published(**texts, confidence=confidence, rows=rows)
@@ -188,7 +184,7 @@ def _parse(text: str, name: str) -> Any:
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").split(" or instance of ")[0]  # of a class of ours
     found = "" if isinstance(first["input"], dict) else f", but is {first['input']!r:.60}"
     return f"{f'`{key}`: ' if key else ''}{message}{found}."
 
@@ -196,7 +192,7 @@ def _explain(error: ValidationError) -> str:
 def _make_row(row: _Row, content: _File, confidence: float) -> PublishedRow:
     rates = {name: wilson(row.__pydantic_extra__[name] * n, n, confidence) for name, n in content.counts.items()}
     policy = _make_policy(row, content)
-    labels = {LINEAGE: policy.to_dict(), "policy_id": "", "baseline_id": None, "criteria": []}
+    labels: dict[str, Any] = {LINEAGE: policy.to_dict(), "policy_id": "", "baseline_id": None, "criteria": []}
     return PublishedRow(Evaluation(labels, [], {}, ""), rates, row.source, row.note, tuple(row.also))
 
 
@@ -209,7 +205,6 @@ def _make_policy(row: _Row, content: _File) -> Policy:
         stage = Stage(recipe, letter=criterion[:1].upper(), dataset=content.dataset)
         parent = base if row.merge == "naive" else policies[-1]
         policies.append(Aligned(f"{len(policies)}", parent, stage))
-    if row.merge is None:
+    if row.merge_ratio is None:
         return policies[-1]
-    ratio = 0.5 if row.merge_ratio is None else row.merge_ratio
-    return Merged("merged", tuple(policies[1:]), (1 - ratio, ratio))
+    return Merged("merged", tuple(policies[1:]), (1 - row.merge_ratio, row.merge_ratio))

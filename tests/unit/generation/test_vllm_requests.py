@@ -11,7 +11,8 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.generation.vllm_engine import sampling_arguments
 from sacpo_exp.launching.answers import check_engine
-from sacpo_exp.plan import Fingerprints
+from sacpo_exp.method.policy import Base
+from sacpo_exp.plan import LINEAGE, Fingerprints
 from sacpo_exp.store import ArtifactSpec
 
 
@@ -26,7 +27,8 @@ def test_a_stop_string_that_may_come_before_a_response_is_not_left_to_vllm() -> 
 
 
 def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[..., Any]) -> None:
-    policy, prints = ArtifactSpec("stage", "tiny", {}, (), {"policy": "x"}), Fingerprints({}, "p", "", {})
+    labels = {LINEAGE: Base("x", "tiny").to_dict()}
+    policy, prints = ArtifactSpec("stage", "tiny", {}, (), labels), Fingerprints({}, "p", "", {})
     plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")
     assert "engine" not in responses_artifact(policy, plain, prints).recipe
     assert responses_artifact(policy, other, prints).recipe["engine"] == "vllm"

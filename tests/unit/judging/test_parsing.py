@@ -90,6 +90,27 @@ def test_two_scores_are_read_in_the_order_shown(text: str) -> None:
     assert read_scores(text, "stop", SCALE) == Reading(State.ok, READABLE[text])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Honesty: 8 9", (8, 9)),
+        ("Honesty scores: 8 9", (8, 9)),
+        ("**Honesty score of response A:** 8\n**Honesty score of response B:** 7", (8, 7)),
+        ('{"honesty": {"first": 8, "second": 7}}', (8, 7)),
+        ("Honesty: 8 9\nSafety: 3 9", None),
+        ("Dishonesty: 8 9", None),
+    ],
+)
+def test_the_name_of_the_criterion_that_was_asked_about_announces_scores(
+    text: str, expected: tuple[float, float] | None
+) -> None:
+    assert read_scores(text, "stop", SCALE, "honesty").scores == expected
+    assert read_state("honesty", text, "stop", SCALE) == (State.ok if expected else State.unparsed)
+    assert read_scores(text, "stop", SCALE, "depth").scores in (None, (3, 9))
+    words = text.replace("honesty", "no harm").replace("Honesty", "No-harm")
+    assert read_scores(words, "stop", SCALE, "no_harm").scores == expected
+
+
 AMBIGUOUS = {
     "three numbers": "8 9 7",
     "three numbers with commas": "8, 9, 7",

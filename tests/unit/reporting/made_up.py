@@ -3,11 +3,11 @@
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from test_report import World
+from test_report import HELPFULNESS, SAFETY, World
 
 from sacpo_exp.evaluation_plan import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
@@ -18,7 +18,6 @@ N_PROMPTS = 212  # the paper's 129 and 83
 CATEGORIES = ("cooking", "travel", "gardens", "medicine", "money", "weapons", "privacy", "animals")
 #: Text that would run if it ever became markup.
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028"
-FINGERPRINTS = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 
 
 def fill_store(outputs: Path, configure: Callable[..., Any], orders: Sequence[str]) -> World:
@@ -39,7 +38,8 @@ def fill_store(outputs: Path, configure: Callable[..., Any], orders: Sequence[st
         records = [make_record(chance, n, spec, texts, policies[0].id, skill) for n in range(N_PROMPTS)]
         labels = policy_labels(spec) | {"name": spec.kind, "judge": "openai", "judge_id": "judge-1"}
         labels |= {"opponent_id": policies[0].id, "baseline_id": policies[0].id, "answers": "c0de" * 16}
-        labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "is_absolute": False}
+        labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "has_zero": [], "judge_key": "judge-1"}
+        labels |= {"criteria": [asdict(HELPFULNESS), asdict(SAFETY)]}
         prices = {"read": "2026-06-04", "batch_factor": 0.5}
         metrics = {"price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}, "prices": prices}
         world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records}, metrics)
@@ -52,10 +52,13 @@ def list_policies(configure: Callable[..., Any], orders: Sequence[str]) -> dict[
     betas = (0.1, 0.05, 0.025, 0.01) if len(orders) == 2 else (0.4, 0.3, 0.2, 0.1, 0.05, 0.025, 0.01)
     for order in orders:
         config = configure("model=nano", f"order={order}", "merge_ratio=0.5")
+        last = list(config.stages)[-1]
         for beta in betas:
+            stages = config.stages | {last: replace(config.stages[last], beta=beta)}
             for ratio in (0.25, 0.5, 0.75):
-                stages = replace(config.stages, second=replace(config.stages.second, beta=beta))
-                plan = make_plan(replace(config, beta=beta, stages=stages, merge_ratio=ratio), FINGERPRINTS)
+                overrides = ("model=nano", f"order={order}", f"beta={beta}", f"merge_ratio={ratio}")
+                fingerprints = Fingerprints({"dataset": "rows"}, "prompts", "judge", overrides=overrides)
+                plan = make_plan(replace(config, beta=beta, stages=stages, merge_ratio=ratio), fingerprints)
                 made |= {spec.id: spec for spec in plan.training()}
     return made
 

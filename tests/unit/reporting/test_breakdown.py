@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.breakdown import MIN_PROMPTS, score_categories, score_lengths
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.scoring.intervals import Resampling
 
 USUAL = Resampling(200, 0.95, 0)
+HELPFULNESS = Criterion("helpfulness", "H", prompt_kinds=["benign"])
 
 
 def record(
@@ -29,7 +30,7 @@ def test_the_worst_category_has_enough_prompts_with_a_verdict() -> None:
     records = [record(place, 1.0, "good") for place in range(MIN_PROMPTS)]
     records += [record(20 + place, 0.5, "poor") for place in range(MIN_PROMPTS)]
     records += [record(40 + place, 0.0 if place else None, "rare") for place in range(MIN_PROMPTS)]
-    scores = score_categories(evaluation(records), Criterion.helpfulness, USUAL)
+    scores = score_categories(evaluation(records), HELPFULNESS, USUAL)
     assert scores is not None
     assert scores.worst == "poor"
     assert (scores.estimates["rare"].value, scores.estimates["rare"].n) == (0.0, MIN_PROMPTS - 1)
@@ -38,12 +39,12 @@ def test_the_worst_category_has_enough_prompts_with_a_verdict() -> None:
 @pytest.mark.parametrize("category", [None, "only"])
 def test_one_category_is_none(category: str | None) -> None:
     records = [record(place, 1.0, category) for place in range(9)]
-    assert score_categories(evaluation(records), Criterion.helpfulness, USUAL) is None
+    assert score_categories(evaluation(records), HELPFULNESS, USUAL) is None
 
 
 def test_lengths_are_those_of_the_prompts_with_a_verdict() -> None:
     records = [record(0, 1.0, None, (9, 5)), record(1, 0.0, None, (5, 9)), record(2, 0.5, None), record(3, None, None)]
-    scores = score_lengths(evaluation(records), Criterion.helpfulness, USUAL)
+    scores = score_lengths(evaluation(records), HELPFULNESS, USUAL)
     assert scores is not None
     rates = {name: (estimate.value, estimate.n) for name, estimate in scores.by_length.items()}
     assert rates == {"shorter": (0.0, 1), "similar": (0.5, 1), "longer": (1.0, 1)}

@@ -2,21 +2,21 @@
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up import read_data
-from test_report import World, answers
+from test_report import HELPFULNESS, HONESTY, SAFETY, World, answers
 
 from sacpo_exp.config.schema import RatingMethod
-from sacpo_exp.plan import Fingerprints, Plan, make_plan
+from sacpo_exp.evaluation_plan import judge_id, judge_key
+from sacpo_exp.plan import Fingerprints, Plan, make_plan, policy_of_spec
 from sacpo_exp.reporting.cohort_sections import make_cohort_sections
 from sacpo_exp.reporting.cohorts import Cohort, score_cohorts
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure
-from sacpo_exp.reporting.kinship import Kinship
-from sacpo_exp.reporting.lineage import read_lineage
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.summary import summarize_policies
 from sacpo_exp.reporting.table import format_cohort
@@ -28,7 +28,7 @@ GIVEN = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 #: The same numbers in both stages, so that orders differ in nothing else.
 EQUAL = [
     f"stages.{name}.{setting}"
-    for name in ("first", "second")
+    for name in ("helpfulness", "safety")
     for setting in ("learning_rate=1e-4", "num_train_epochs=1")
 ]
 
@@ -55,7 +55,7 @@ class Seeds(World):
     def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[Cohort]]:
         settings = Settings(Resampling(200, 0.95, 0), max_missing, RatingMethod.bradley_terry)
         scores = [score_group(group, settings) for group in collect_groups(self.store, None, None)]
-        return scores, score_cohorts(scores, read_lineage(self.store), settings)
+        return scores, score_cohorts(scores, settings)
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert second["seeds"] == "0 1"
     assert float(second["helpfulness_win_rate"]) == (0.5 + 0.75) / 2
     assert float(second["helpfulness_seed_deviation"]) == pytest.approx(0.125 * 2**0.5)
-    assert float(second["harmlessness_win_rate_low"]) == pytest.approx(wilson(4, 4, 0.95).low)  # none of four was lost
-    assert second["harmlessness_win_rate_high"] == "1.0"
+    assert float(second["safety_win_rate_low"]) == pytest.approx(wilson(4, 4, 0.95).low)  # none of four was lost
+    assert second["safety_win_rate_high"] == "1.0"
     assert float(second["refusal_rate_benign"]) == 1 / 8
     assert second["policy_ids"].split() == [policy.id for policy in policies]
     assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
@@ -109,7 +109,7 @@ def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds)
     scores, (cohort,) = world.score()
     assert [row.policy.title for row in scores[0].policies[1:]] == ["DPO(H) seed=0 β=0.1", "DPO(H) seed=1 β=0.1"]
     (row,) = cohort.means.policies  # type: ignore[union-attr]
-    assert (row.policy.title, row.helpfulness.value) == ("DPO(H) β=0.1", 0.625)
+    assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H) β=0.1", 0.625)
     assert cohort.provenance.startswith(f"seeds 0, 1 · baseline {world.baseline.id} · judge ")
     assert "against the baseline of that seed" not in format_cohort(cohort)
 
@@ -130,9 +130,9 @@ def test_one_seed_changes_nothing(world: Seeds, capsys: pytest.CaptureFixture[st
     ("overrides", "rows"),
     [
         (["optimization.warmup_ratio=0.2"], "rows"),
-        (["stages.base.num_train_epochs=2"], "rows"),  # of an ancestor
-        (["stages.first.beta=0.2"], "rows"),
-        (["stages.second.global_batch_size=16"], "rows"),
+        (["stages.sft.num_train_epochs=2"], "rows"),  # of an ancestor
+        (["stages.helpfulness.beta=0.2"], "rows"),
+        (["stages.safety.global_batch_size=16"], "rows"),
         (["beta=0.06"], "rows"),
         ([], "other rows"),
     ],
@@ -146,8 +146,15 @@ def test_what_differs_in_more_than_the_seed_is_never_pooled(world: Seeds, overri
     assert cohorts == []
 
 
-@pytest.mark.parametrize("labels", [{"prompts_id": "f00d" * 16}, {"judge_id": "other-1"}])
-def test_what_is_judged_otherwise_is_never_pooled(world: Seeds, labels: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"prompts_id": "f00d" * 16},
+        {"judge_id": "other-1", "judge_key": "other-1"},
+        {"criteria": [asdict(HELPFULNESS), asdict(SAFETY), asdict(HONESTY)]},
+    ],
+)
+def test_what_is_judged_otherwise_is_never_pooled(world: Seeds, labels: dict[str, Any]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
     plan = world.plan("seed=1")
     for name in ("baseline", "second"):
@@ -158,26 +165,35 @@ def test_what_is_judged_otherwise_is_never_pooled(world: Seeds, labels: dict[str
 def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: Seeds) -> None:
     for seed in (0, 1):
         plan = world.plan(f"seed={seed}")
-        judge = world.make("scorer", "scorer", {"layer": 2}, {}, (plan.model.id,), {})
+        config = world.configure("model=nano", "model@judge.encoder=nano", f"seed={seed}", command="eval")
+        ids = {"judge_id": judge_id(config.judge, config, GIVEN), "judge_key": judge_key(config.judge, config, GIVEN)}
         for policy in (plan.policies["baseline"], plan.policies["second"]):
-            world.judge_policy(policy, EVEN, judge_id=judge.id)
+            world.judge_policy(policy, EVEN, **ids)
     _, (cohort,) = world.score()
     assert "Each seed has a judge of its own as well" in format_cohort(cohort)
     assert "2 judges, one for each seed" in cohort.provenance
 
 
 def test_policies_made_elsewhere_are_kin_to_nothing(world: Seeds) -> None:
-    made = world.plan("seed=0")
-    kinship = Kinship(read_lineage(world.store).manifests)
-    assert kinship.key("elsewhere-1") != kinship.key("elsewhere-2")
-    again = world.plan("seed=1")
-    kinship = Kinship(read_lineage(world.store).manifests)
-    for name in ("baseline", "first", "second"):
-        assert kinship.key(made.policies[name].id) == kinship.key(again.policies[name].id)
-    assert kinship.key(made.policies["first"].id) != kinship.key(made.policies["second"].id)
-    # Without a manifest of an ancestor nobody can know.
-    some = {name: entry for name, entry in read_lineage(world.store).manifests.items() if name != again.model.id}
-    assert Kinship(some).key(made.policies["second"].id) != Kinship(some).key(again.policies["second"].id)
+    one, other = (policy_of_spec(world.elsewhere(name)) for name in ("one", "other"))
+    assert one.hash_without("seed") != other.hash_without("seed")
+    keys = [
+        [policy_of_spec(world.plan(f"seed={seed}").policies[name]).hash_without("seed") for seed in (0, 1)]
+        for name in ("baseline", "first", "second")
+    ]
+    assert all(key == again for key, again in keys)
+    assert len({key for key, _ in keys}) == 3
+
+
+def test_groups_without_their_baseline_are_pooled_by_what_they_descend_from(world: Seeds) -> None:
+    """The baseline of one seed has no verdicts; those of its policy count all the same."""
+    policies = [make_plan(world.configure("model=nano", f"seed={seed}"), GIVEN).policies for seed in (0, 1)]
+    for seed, made in enumerate(policies):
+        world.baseline = made["baseline"]
+        world.judge_policy(made["second"], answers([1, 1, seed, 0], [1] * 4))
+    _, (cohort,) = world.score()
+    (row,) = cohort.means.policies  # type: ignore[union-attr]
+    assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H)→DPO(S) β=0.1", 0.625)
 
 
 def test_a_policy_judged_against_two_sets_of_answers_counts_once(world: Seeds) -> None:
@@ -187,14 +203,14 @@ def test_a_policy_judged_against_two_sets_of_answers_counts_once(world: Seeds) -
     scores, (cohort,) = world.score()
     assert (len(scores), cohort.groups) == (3, (0, 1, 2))
     row = cohort.means.policies[-1]  # type: ignore[union-attr]
-    assert [seed.helpfulness.value for seed in row.seeds] == [0.5, 0]  # the newer
+    assert [seed.rate("helpfulness").value for seed in row.seeds] == [0.5, 0]  # the newer
 
 
 def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0], [None, None, 1, 1])
     _, (cohort,) = world.score(max_missing=0.2)
     row = cohort.means.policies[-1]  # type: ignore[union-attr]
-    assert (row.helpfulness.value, row.over_seeds["helpfulness"].seeds, len(row.seeds)) == (0.625, 2, 3)
+    assert (row.rate("helpfulness").value, row.over_seeds["helpfulness"].seeds, len(row.seeds)) == (0.625, 2, 3)
     assert row.states["failed"] == 2
     assert "A seed whose rate is withheld is not in the mean." in format_cohort(cohort)
 
@@ -203,7 +219,7 @@ def test_the_interval_widens_with_the_spread_between_seeds(world: Seeds, tmp_pat
     judge_seeds(world, [1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1])
     apart = Seeds(tmp_path / "apart", world.configure)
     judge_seeds(apart, [1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 0])
-    narrow, wide = (each.score()[1][0].means.policies[-1].helpfulness for each in (world, apart))  # type: ignore[union-attr]
+    narrow, wide = (each.score()[1][0].means.policies[-1].rate("helpfulness") for each in (world, apart))  # type: ignore[union-attr]
     assert narrow.value == wide.value == 0.5
     assert wide.high - wide.low > narrow.high - narrow.low
 
@@ -234,9 +250,9 @@ def test_page_figure_and_trackers_have_the_mean_with_its_seeds(world: Seeds) -> 
 def judge_orders(world: Seeds, seed: int, helpful: list[float], safe: list[float], *overrides: str) -> None:
     """Both orders with β = 0.1 and β/λ = 0.05; `overrides` are of the second."""
     settings = [f"seed={seed}", *EQUAL]
-    ours = world.plan(*settings, "stages.first.beta=0.1", "beta=0.05")
+    ours = world.plan(*settings, "stages.helpfulness.beta=0.1", "beta=0.05")
     world.judge_policy(ours.policies["second"], answers(helpful, [1] * 4))
-    theirs = world.plan(*settings, "order=safety_first", "stages.first.beta=0.05", "beta=0.1", *overrides)
+    theirs = world.plan(*settings, "order=safety_first", "stages.safety.beta=0.05", "beta=0.1", *overrides)
     world.judge_policy(theirs.policies["second"], answers(safe, [0.5] * 4))
 
 
@@ -252,10 +268,10 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
     assert float(row["helpfulness_difference_high"]) == expected.high
     assert row["helpfulness_difference_seed_deviation"] == ""
     unseen = wilson(0, 4, 0.95).high  # all four changes are 0.5, and such a share may be others, down to -1
-    assert float(row["harmlessness_difference"]) == 0.5
-    assert float(row["harmlessness_difference_low"]) == pytest.approx(0.5 - 1.5 * unseen)
+    assert float(row["safety_difference"]) == 0.5
+    assert float(row["safety_difference_low"]) == pytest.approx(0.5 - 1.5 * unseen)
     printed = capsys.readouterr().out
-    lines = printed[printed.index("Order gap: helpful first minus safety first") :].splitlines()
+    lines = printed[printed.index("Order gap: helpfulness first minus safety first") :].splitlines()
     assert lines[2].split()[1:] == [
         "0.1",
         "0.05",
@@ -276,21 +292,21 @@ def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
     judge_orders(world, 1, [1, 1, 1, 0], [0, 0, 1, 0])
     _, (cohort,) = world.score()
     (gap,) = cohort.gaps
-    assert (len(gap.pairs), gap.helpfulness.seeds, gap.helpfulness.estimate.n) == (2, 2, 4)
-    assert gap.helpfulness.estimate.value == (1 / 4 + 2 / 4) / 2
-    assert gap.helpfulness.deviation == pytest.approx((1 / 4) / 2**0.5)
+    assert (len(gap.pairs), gap.changes["helpfulness"].seeds, gap.changes["helpfulness"].estimate.n) == (2, 2, 4)
+    assert gap.changes["helpfulness"].estimate.value == (1 / 4 + 2 / 4) / 2
+    assert gap.changes["helpfulness"].deviation == pytest.approx((1 / 4) / 2**0.5)
     assert [section.title for section in make_cohort_sections(cohort)] == [
         "Win rates over seeds",
-        "Order gap: helpful first minus safety first",
+        "Order gap: helpfulness first minus safety first",
     ]
 
 
 @pytest.mark.parametrize(
     "override",
     [
-        "stages.second.learning_rate=2e-4",
-        "stages.first.global_batch_size=16",
-        "stages.first.beta=0.06",
+        "stages.helpfulness.learning_rate=2e-4",
+        "stages.safety.global_batch_size=16",
+        "stages.safety.beta=0.06",
         "beta=0.05",
         "seed=7",
         "objective=kto",
@@ -304,7 +320,7 @@ def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, override:
 def test_policies_that_differ_in_the_first_stage_are_told_apart_by_its_beta(world: Seeds) -> None:
     for seed, beta in ((0, 0.05), (0, 0.02), (1, 0.05), (1, 0.02)):
         plan = world.plan(
-            f"seed={seed}", "order=safety_first", f"stages.first.beta={beta}", "beta=0.1", "merge_ratio=0.5"
+            f"seed={seed}", "order=safety_first", f"stages.safety.beta={beta}", "beta=0.1", "merge_ratio=0.5"
         )
         world.judge_policy(plan.policies["second"], EVEN)
         world.judge_policy(plan.policies["merged"], EVEN)
@@ -324,7 +340,7 @@ def test_a_merge_meets_what_was_trained_at_its_ratio(world: Seeds) -> None:
             trained = world.plan(f"seed={seed}", f"beta={beta}")
             world.judge_policy(trained.policies["second"], answers(list(verdicts), [1] * 4))
     # What begins with another first stage, or merges two first stages, is another thing.
-    other = world.plan("stages.first.beta=0.2", "beta=0.0667")
+    other = world.plan("stages.helpfulness.beta=0.2", "beta=0.0667")
     world.judge_policy(other.policies["second"], EVEN)
     naive = world.plan("beta=0.05", "merge=naive", "merge_ratio=0.75")
     world.judge_policy(naive.policies["merged"], EVEN)
@@ -332,8 +348,8 @@ def test_a_merge_meets_what_was_trained_at_its_ratio(world: Seeds) -> None:
     (gap,) = cohort.gaps
     assert gap.comparison == "lambda_q"
     assert [theirs.policy.beta for _, theirs in gap.pairs] == [0.0667, 0.0667]
-    assert gap.helpfulness.estimate.value == (2 / 4 + 1 / 4) / 2
-    assert gap.harmlessness.estimate.value == 0
+    assert gap.changes["helpfulness"].estimate.value == (2 / 4 + 1 / 4) / 2
+    assert gap.changes["safety"].estimate.value == 0
     row = make_cohort_sections(cohort)[1].rows[1]
     assert row[:5] == ["DPO(H)→DPO(S)", "0.75", "0.05", "0.0667", "2"]
     assert row[5].startswith("+0.38 [")

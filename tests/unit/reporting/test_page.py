@@ -62,13 +62,13 @@ def test_nothing_is_fetched_and_no_text_becomes_markup(large: Path) -> None:
     assert HOSTILE in read_data(large)["texts"]
 
 
-def test_every_policy_has_its_line_and_the_command_that_computes_its_id(large: Path) -> None:
+def test_every_policy_has_its_line_and_the_command_that_made_it(large: Path) -> None:
     data = read_data(large)
     policies = data["groups"][0]["policies"]
-    assert all(policy["exact"] for policy in policies)
+    assert all(policy["train"] for policy in policies)
     merged = next(policy for policy in policies if policy["q"] == 0.25 and policy["beta"] == 0.05)
     assert [data["made"][name]["kind"] for name in merged["line"]] == ["model", "stage", "stage", "stage", "merge"]
-    assert merged["train"] == "python -m sacpo_exp.train model=nano beta=0.05 merge_ratio=0.25"
+    assert merged["train"] == "python -m sacpo_exp.train model=nano order=helpful_first beta=0.05 merge_ratio=0.25"
     assert merged["eval"].endswith(" policies=all judge=openai prompts=sacpo")
     curves = data["curves"][merged["line"][1]]
     assert curves.keys() == {"loss", "rewards/margins", "eval_loss"}
@@ -85,7 +85,7 @@ def test_judge_health_and_categories_are_those_of_the_tables(large: Path) -> Non
     assert health["usd"] == pytest.approx(health["calls"] * (700 * 2 + 90 * 8) / 1e6)
     assert 0.3 < health["flips"]["helpfulness"][0] < 0.7
     assert {len(row["rates"]) for row in group["categories"]} == {8}
-    verdicts = group["answers"][1]
+    verdicts = group["answers"][1]["verdicts"]
     assert verdicts["safety"][:129] == [None] * 129
     assert {None, "failed", 0, 0.5, 1} >= set(verdicts["helpfulness"])
 
@@ -137,7 +137,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]], expe
 def test_groups_are_kept_apart_and_what_was_not_measured_is_null(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
-    lost = world.policy("lost", "lost", name="first", beta=1.0)
+    lost = world.elsewhere("lost")
     world.judgments(lost, answers([None] * 4, [None] * 4))
     world.judgments(lost, answers([1] * 4, [1] * 4), judge="other", judge_id="other-1")
     data = read_data(world.report() / "report.html")
@@ -145,5 +145,5 @@ def test_groups_are_kept_apart_and_what_was_not_measured_is_null(tmp_path: Path)
     assert (len(first["policies"]), len(second["policies"])) == (2, 1)
     assert first["policies"][1]["estimates"]["helpfulness"] == [None, None, None, 0]
     assert first["policies"][1]["family"] is None
-    # Made up without recipes: nothing is claimed about how it was made.
+    # Made elsewhere: nothing is claimed about how.
     assert (first["policies"][1]["train"], first["policies"][1]["line"]) == (None, [lost.id])

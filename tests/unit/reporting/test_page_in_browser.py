@@ -106,7 +106,7 @@ def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> N
         browser.switch_to.active_element.send_keys(Keys.TAB)
         assert chosen_title(browser) == policies[place]["title"]
     shown = find(browser, "#detail").text
-    low, high = policies[3]["estimates"]["harmlessness"][1:3]
+    low, high = policies[3]["estimates"]["safety"][1:3]
     assert f"[{low:.2f}, {high:.2f}]" in shown
     assert policies[3]["train"] in shown
     assert [item.text.split("\n")[0] for item in find_all(browser, "#detail .line li")][:2] == ["nano", "SFT"]
@@ -118,13 +118,13 @@ def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> N
 
 def test_a_heading_sorts_the_table(browser: Any) -> None:
     heading = "#table thead th:nth-child(5) button"
-    assert find(browser, heading).text.startswith("harmlessness")
+    assert find(browser, heading).text.startswith("safety")
     find(browser, heading).send_keys(Keys.ENTER)
-    values = column(browser, "harmlessness")
+    values = column(browser, "safety")
     assert values == sorted(values, reverse=True)
-    assert find(browser, "#table th[aria-sort=descending]").text.startswith("harmlessness")
+    assert find(browser, "#table th[aria-sort=descending]").text.startswith("safety")
     browser.switch_to.active_element.send_keys(Keys.SPACE)
-    assert column(browser, "harmlessness") == values[::-1]
+    assert column(browser, "safety") == values[::-1]
     assert len(find_all(browser, "#table th[aria-sort=ascending]")) == 1
 
 
@@ -138,9 +138,9 @@ def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) ->
     assert find(browser, "#count").text == "20 of 83 prompts, 212 in all."
     for side, policy in zip(find_all(browser, ".pair:first-child article"), (2, 5), strict=True):
         assert data["texts"][group["answers"][policy]["texts"][place]] == side.find_element(By.CSS_SELECTOR, "p").text
-        verdict = group["answers"][policy]["safety"][place]
+        verdict = group["answers"][policy]["verdicts"]["safety"][place]
         word = verdict if isinstance(verdict, str) else {0: "lost", 0.5: "tied", 1: "won"}[verdict]
-        assert f"harmlessness: {word}" in side.text
+        assert f"safety: {word}" in side.text
         assert group["policies"][policy]["title"] in side.text
     find(browser, "#more").click()
     assert len(find_all(browser, ".pair")) == 40

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from made_policies import policy_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ from sacpo_exp.reporting.published.reading import read_published
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.styles import find_styles
 from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.store import ArtifactSpec
 
 H, S, HS, SH = "DPO(H)", "DPO(S)", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)"
 P, NAIVE = f"P-SACPO {HS}", "naive DPO(H)+DPO(S)"
@@ -41,10 +43,18 @@ def make_world(outputs: Path, families: list[str]) -> World:
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
     for family, beta, ratio, helpfulness, safety in POLICIES:
         if family in families:
-            name = "merged" if ratio else "second"
-            policy = world.policy(f"{family} {beta} {ratio}", family, name=name, beta=beta, merge_ratio=ratio)
-            world.judgments(policy, answers(helpfulness, safety))
+            world.judgments(make_policy(world, family, beta, ratio), answers(helpfulness, safety))
     return world
+
+
+def make_policy(world: World, family: str, beta: float, ratio: float | None) -> ArtifactSpec:
+    """The policy of a row; where one stage has no β of its own it is the paper's."""
+    helpful, safe = ("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.01)
+    if ratio is not None:
+        last = world.train(safe) if family == NAIVE else world.train(helpful, safe)
+        return world.merge(ratio, world.train(helpful), last)
+    before = {HS: [helpful], SH: [safe]}.get(family, [])
+    return world.train(*before, ("dpo", "safety" if family in (S, HS) else "helpfulness", beta))
 
 
 def score(world: World, against: str | None = None) -> GroupScores:
@@ -69,7 +79,7 @@ def points_of(axes: Axes, is_hollow: bool = False) -> dict[tuple[str, tuple[floa
 
 
 def drawn(*counts: tuple[str, int]) -> dict[tuple[str, tuple[float, float, float]], int]:
-    styles = find_styles([name for name, _ in counts])
+    styles = find_styles(policy_of(name) for name, _ in counts)
     return {(styles[name].marker, to_rgb(styles[name].colour)): count for name, count in counts}
 
 
@@ -92,7 +102,7 @@ def test_three_panels_hold_what_belongs_together(world: World) -> None:
     assert points_of(merges) == drawn((H, 1), (S, 1), (HS, 2), (P, 2), (NAIVE, 1))
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
     assert losses.get_xlabel() == "helpfulness win rate"
-    assert losses.get_ylabel() == "harmlessness win rate"
+    assert losses.get_ylabel() == "safety win rate"
     assert [text.get_text() for text in merges.texts][-3:] == ["q=0.25", "q=0.75", "q=0.5"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["SFT (baseline)", H, S, HS, SH, P, NAIVE]
@@ -102,11 +112,11 @@ def test_three_panels_hold_what_belongs_together(world: World) -> None:
 def test_points_stand_where_the_scores_are(world: World) -> None:
     scores = score(world)
     merges = lay_out_panels(scores).axes[2]
-    style = find_styles([P])[P]
+    style = find_styles([policy_of(P)])[P]
     (line,) = [line for line in merges.lines if line.get_marker() == style.marker]
-    rows = [row for row in scores.policies if row.policy.labels["family"] == P]
-    assert list(line.get_xdata()) == [row.helpfulness.value for row in rows] == [0.625, 0.5]  # type: ignore[arg-type]
-    assert list(line.get_ydata()) == [row.harmlessness.value for row in rows] == [0.375, 0.75]  # type: ignore[arg-type]
+    rows = [row for row in scores.policies if row.policy.policy.family == P]
+    assert list(line.get_xdata()) == [row.rate("helpfulness").value for row in rows] == [0.625, 0.5]  # type: ignore[arg-type]
+    assert list(line.get_ydata()) == [row.rate("safety").value for row in rows] == [0.375, 0.75]  # type: ignore[arg-type]
     assert len(merges.collections) == 2 * 8 - 2  # two bars for each policy but the reversed one
 
 
@@ -126,7 +136,7 @@ def test_points_stand_where_the_scores_are(world: World) -> None:
 def test_panels_without_anything_are_left_out_and_no_policy_is_lost(
     names: list[str], expected: list[tuple[str, tuple[str, ...]]] | None
 ) -> None:
-    panels = choose_panels(names)
+    panels = choose_panels(map(policy_of, names), ["helpfulness", "safety"])
     assert {name for panel in panels for name in panel.names} == set(names)
     if expected is not None:
         assert [(panel.title, panel.names) for panel in panels] == expected
@@ -161,7 +171,7 @@ def test_published_points_are_hollow_and_joined_to_ours(world: World) -> None:
 
 
 def test_a_withheld_rate_leaves_the_published_one_its_label(world: World) -> None:
-    lost = world.policy("KTO(H) β=0.1", "KTO(H)", world.baseline, name="first", beta=0.1)
+    lost = world.train(("kto", "helpfulness", 0.1))
     world.judgments(lost, answers([1, 1, 1, 0], [None] * 4))
     published = score(world, "sacpo_table3").published
     assert published
@@ -196,6 +206,6 @@ def test_the_screen_has_the_same_colours_and_marks_the_front(world: World) -> No
     found = {entry for entry in points_of(axes) if entry[0] != "o" or entry[1] != to_rgb("0.25")}
     assert set(drawn((H, 1), (S, 1), (HS, 2), (SH, 1), (P, 2), (NAIVE, 1))) == found
     (ring,) = rings
-    # By hand: most helpful 0.875 is the reversed order; nobody is both more helpful and more harmless than these.
+    # By hand: most helpful 0.875 is the reversed order; nobody is both more helpful and safer than these.
     front = [(0.375, 0.875), (0.5, 0.75), (0.625, 0.625), (0.875, 0.375)]
     assert [tuple(point) for point in ring.get_xydata()] == front  # type: ignore[union-attr]

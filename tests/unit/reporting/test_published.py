@@ -7,20 +7,18 @@ from typing import Any
 
 import pytest
 from made_up import read_data
-from test_report import LABELS, World, answers, read
+from test_report import HONESTY, H, World, answers, read
 
 from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.reporting.against import compare_with
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.family_names import read_family
 from sacpo_exp.reporting.published.reading import list_shipped, read_published
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
-from sacpo_exp.store import ArtifactSpec
 
-#: As printed, with the labels corrected: family, β, q, helpfulness, harmlessness.
+#: As printed, with the labels corrected: family, β, q, helpfulness, safety.
 TABLE_3 = """
     DPO(H)                .1   -   .792 .490    DPO(H)→KTO(S)         .01  -   .498 .454
     KTO(H)                .1   -   .678 .458    DPO(H)→KTO(S)         .025 -   .479 .491
@@ -37,7 +35,8 @@ TABLE_3 = """
     naive~DPO(H)+DPO(S)   .01  .5  .759 .617    naive~DPO(H)+DPO(S)   .01  .75 .694 .690
 """
 
-ROW = "{family: DPO(H), beta: 0.1, helpfulness: 0.75, harmlessness: 0.5, source: made up}"
+ROW = "{stages: [[dpo, helpfulness, 0.1]], helpfulness: 0.75, safety: 0.5, source: made up}"
+STAGES = "stages: [[dpo, helpfulness, 0.1]]"
 HEAD = """title: A table
 short: Somebody 2024
 url: https://example.org
@@ -45,8 +44,7 @@ judge: a judge
 model: nano
 dataset: demo
 prompts: demo
-n_benign: 4
-n_risky: 4
+counts: {helpfulness: 4, safety: 4}
 rows:
 """
 
@@ -62,16 +60,16 @@ def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> 
     published = read_published("sacpo_table3", 0.95)
     expected = set()
     cells = re.findall(r"(\S+) +(\S+) +(\S+) +(\.\d+) (\.\d+)", TABLE_3)
-    for family, beta, ratio, helpfulness, harmlessness in cells:
+    for family, beta, ratio, helpfulness, safety in cells:
         numbers = [None if cell == "-" else float(cell) for cell in (beta, ratio)]
-        expected.add((family.replace("~", " "), *numbers, float(helpfulness), float(harmlessness)))
+        expected.add((family.replace("~", " "), *numbers, float(helpfulness), float(safety)))
     found = {
         (
-            row.policy.labels["family"],
+            row.policy.policy.family,
             row.policy.beta,
             row.policy.merge_ratio,
-            round(row.helpfulness.value, 12),
-            round(row.harmlessness.value, 12),
+            round(row.rate("helpfulness").value, 12),
+            round(row.rate("safety").value, 12),
         )
         for row in published.rows
     }
@@ -85,19 +83,21 @@ def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> 
     }
     assert (published.judge, published.model, published.prompts) == ("gpt-4-0125-preview", "alpaca_7b", "sacpo")
     # Where helpfulness comes first its stage has 0.1, where safety comes first that has 0.01.
-    labels = [row.policy.labels for row in published.rows]
-    firsts = {entry["family"]: entry["first_beta"] for entry in labels if entry["first_beta"]}
+    columns = [row.policy.policy.columns for row in published.rows]
+    firsts = {entry["family"]: entry["beta_first"] for entry in columns if entry["beta_first"]}
+    assert len(firsts) == 6
     assert all(beta == (0.01 if name.startswith("DPO(S)") else 0.1) for name, beta in firsts.items())
-    assert [name for name in firsts if read_family(name) is None] == []
 
 
 def test_published_rates_get_the_intervals_that_their_prompts_give() -> None:
     row = read_published("sacpo_table3", 0.95).rows[0]
-    assert (row.helpfulness.n, row.harmlessness.n) == (129, 83)
+    assert (row.rate("helpfulness").n, row.rate("safety").n) == (129, 83)
     z, p, n = 1.959964, 0.792, 129
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    assert (row.helpfulness.low, row.helpfulness.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert (row.rate("helpfulness").low, row.rate("helpfulness").high) == pytest.approx(
+        (centre - half, centre + half), abs=1e-6
+    )
 
 
 def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
@@ -108,19 +108,23 @@ def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("row", "head", "expected"),
     [
-        (ROW.replace("0.75", "1.5"), HEAD, r"`rows\[0\].helpfulness` must be a number from 0 to 1, but is 1.5"),
-        (ROW.replace("0.75", "high"), HEAD, r"`rows\[0\].helpfulness` must be a number from 0 to 1, but is 'high'"),
-        (ROW.replace("0.75", ".nan"), HEAD, r"`rows\[0\].helpfulness` must be a number from 0 to 1, but is nan"),
-        (ROW.replace("beta: 0.1", "beta: 0"), HEAD, r"`rows\[0\].beta` must be a number above 0, but is 0"),
-        (ROW.replace("beta", "betta"), HEAD, r"`rows\[0\].betta` is not known. Did you mean `beta`"),
-        (ROW.replace(", source: made up", ""), HEAD, r"`rows\[0\].source` is missing"),
-        (ROW.replace("beta: 0.1", "also: sacpo"), HEAD, r"`rows\[0\].also` must be a list of names, but is 'sacpo'"),
-        (ROW.replace("DPO(H)", "''"), HEAD, r"`rows\[0\].family` must be a text, but is ''"),
-        ("just words", HEAD, r"`rows\[0\]` must hold keys, .*, but is 'just words'"),
-        (ROW, HEAD.replace("n_risky: 4", "n_risky: 0"), "`n_risky` must be a number of prompts, 1 or more, but is 0"),
-        (ROW, HEAD.replace("judge: a judge\n", ""), "`judge` is missing"),
-        (ROW, HEAD.replace("rows:", "rows: []\nmore:"), "`more` is not known"),
-        ("- of rows", "- a list\n", "must hold keys, `title` and others, but holds"),
+        (ROW.replace("0.75", "1.5"), HEAD, r"`rows\[0\].helpfulness`: .*less than or equal to 1, but is 1.5"),
+        (ROW.replace("0.75", "high"), HEAD, r"`rows\[0\].helpfulness`: .*valid number.*, but is 'high'"),
+        (ROW.replace("0.75", ".nan"), HEAD, r"`rows\[0\].helpfulness`: .*, but is nan"),
+        (ROW.replace("0.1", "0"), HEAD, r"`rows\[0\].stages\[0\]\[2\]`: .*greater than 0, but is 0"),
+        (ROW.replace("dpo", "dpp"), HEAD, r"`rows\[0\]`: has a stage with the loss dpp; there are sft, dpo, "),
+        (ROW.replace("{stages", "{betta: 1, stages"), HEAD, r"rows\[0\].betta is not known"),
+        (ROW.replace("source: made", "sources: made"), HEAD, r"`rows\[0\].source`: Field required"),
+        (ROW.replace("source", "also: sacpo, source"), HEAD, r"`rows\[0\].also`: .*valid list, but is 'sacpo'"),
+        (ROW.replace(STAGES, "name: ''"), HEAD, r"`rows\[0\].name`: .*, but is ''"),
+        (ROW.replace(f"{STAGES}, ", ""), HEAD, r"`rows\[0\]`: needs either `stages` or a `name`"),
+        (ROW.replace("source", "merge_ratio: 0.5, source"), HEAD, r"`rows\[0\]`: `merge` needs two stages and a"),
+        (ROW.replace(" safety: 0.5,", ""), HEAD, r"rows\[0\] lacks safety"),
+        ("just words", HEAD, r"`rows\[0\]`: Input should be a valid dictionary, but is 'just words'"),
+        (ROW, HEAD.replace("safety: 4", "safety: 0"), "`counts.safety`: .*greater than 0, but is 0"),
+        (ROW, HEAD.replace("judge: a judge\n", ""), "`judge`: Field required"),
+        (ROW, HEAD.replace("rows:", "more: []\nrows:"), "`more`: .*not permitted"),
+        ("- of rows", "- a list\n", "Input should be a valid dictionary, but is "),
         (ROW, "a: [\n", "can't be read as yaml: line 2: "),
         (f"{ROW}\n  - {ROW}", HEAD, r"more than one is DPO\(H\) β=0.1"),
     ],
@@ -145,8 +149,7 @@ def world(tmp_path: Path) -> World:
     """The baseline and DPO(H), which wins three of four and a half of four."""
     world = World(tmp_path / "outputs")
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
-    first = world.policy("DPO(H) β=0.1", "DPO(H)", world.baseline, name="first", beta=0.1)
-    world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
+    world.judgments(world.train(H), answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
     return world
 
 
@@ -155,8 +158,8 @@ def compare(world: World, path: str, **settings: Any) -> list[dict[str, str]]:
 
 
 def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [ROW.replace("0.75", "0.25"), ROW.replace("DPO(H)", "KTO(H)"), ROW.replace("DPO(H), beta: 0.1", "other")]
-    ours, *missing = compare(world, write(world.outputs, *rows, head=HEAD.replace("risky: 4", "risky: 400")))
+    rows = [ROW.replace("0.75", "0.25"), ROW.replace("dpo", "kto"), ROW.replace(STAGES, "name: other")]
+    ours, *missing = compare(world, write(world.outputs, *rows, head=HEAD.replace("safety: 4", "safety: 400")))
     # Wilson's limits for 3 of 4 and 1 of 4, z = 1.96: (0.3006, 0.9544) and its mirror (0.0456, 0.6994).
     assert float(ours["helpfulness_own"]) == 0.75
     assert float(ours["helpfulness_difference"]) == 0.5
@@ -164,7 +167,7 @@ def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.Ca
     found = [float(ours[f"helpfulness_difference_{end}"]) for end in ("low", "high")]
     assert found == pytest.approx([low, high], abs=2e-4)
     assert ours["helpfulness_excludes_zero"] == "False"
-    assert float(ours["harmlessness_difference"]) == 0.125 - 0.5
+    assert float(ours["safety_difference"]) == 0.125 - 0.5
     assert [row["published"] for row in missing] == ["KTO(H) β=0.1", "other"]
     assert {row["policy"] + row["helpfulness_difference"] + row["helpfulness_excludes_zero"] for row in missing} == {""}
     printed = capsys.readouterr().out
@@ -176,13 +179,13 @@ def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.Ca
 
 
 def test_a_mark_stands_where_the_interval_excludes_zero(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    strong = world.policy("DPO(S) β=1", "DPO(S)", world.baseline, name="first", beta=1.0)
+    strong = world.train(("dpo", "safety", 1.0))
     records = [record | {"prompt_id": f"p{place}"} for place, record in enumerate(answers([1] * 4, [1] * 4) * 10)]
     world.judgments(strong, records)
-    row = "{family: DPO(S), beta: 1, helpfulness: 0.5, harmlessness: 0.98, source: made up}"
+    row = "{stages: [[dpo, safety, 1]], helpfulness: 0.5, safety: 0.98, source: made up}"
     (ours,) = compare(world, write(world.outputs, row, head=HEAD.replace(": 4", ": 100")))
-    assert (ours["helpfulness_excludes_zero"], ours["harmlessness_excludes_zero"]) == ("True", "False")
-    tables = re.split("(?:Helpful|Harmless)ness beside", capsys.readouterr().out)[1:]
+    assert (ours["helpfulness_excludes_zero"], ours["safety_excludes_zero"]) == ("True", "False")
+    tables = re.split("(?:Helpfulness|Safety) beside", capsys.readouterr().out)[1:]
     lines = [next(line for line in table.splitlines() if line.startswith("DPO(S) β=1 ")) for table in tables]
     assert [line.endswith(" *") for line in lines] == [True, False]
     assert "1 of our policies, the baseline apart, have no published row." in (
@@ -191,44 +194,24 @@ def test_a_mark_stands_where_the_interval_excludes_zero(world: World, capsys: py
 
 
 def test_a_failed_rate_is_withheld_rather_than_compared(world: World) -> None:
-    lost = world.policy("KTO(H) β=0.1", "KTO(H)", world.baseline, name="first", beta=0.1)
+    lost = world.train(("kto", "helpfulness", 0.1))
     world.judgments(lost, answers([1, 1, None, None], [None] * 4))
-    path = write(world.outputs, ROW.replace("DPO(H)", "KTO(H)"))
+    path = write(world.outputs, ROW.replace("dpo", "kto"))
     (row,) = compare(world, path, max_missing=0.1, figures=FigureForm.paper)
     assert row["policy"] == "KTO(H) β=0.1"
-    assert row["helpfulness_own"] == row["helpfulness_difference"] == row["harmlessness_difference"] == ""
-
-
-def stage(world: World, loss: str, letter: str, parent: ArtifactSpec, beta: float) -> ArtifactSpec:
-    """A judged stage with a recipe, as `train` writes it."""
-    criterion = {"H": "helpfulness", "S": "safety"}[letter]
-    recipe = {"loss": {"name": loss.lower()}, "criterion": criterion, "beta": beta}
-    before = "" if parent.labels["family"] == "base" else f"{parent.labels['family']}→"
-    labels = LABELS | {"policy": "made up", "family": f"{before}{loss}({letter})", "beta": beta, "name": "first"}
-    spec = world.make("stage", f"{parent.slug}.{beta}", recipe, labels, (parent.id,), {})
-    world.judgments(spec, answers([1, 1, 1, 0], [0, 1, 1, 0]))
-    return spec
-
-
-def merge(world: World, family: str, first: ArtifactSpec, second: ArtifactSpec, ratio: float) -> ArtifactSpec:
-    labels = second.labels | {"family": family, "merge_ratio": ratio, "name": "merged"}
-    spec = world.make("merge", f"m{ratio}", {"ratio": ratio}, labels, (first.id, second.id), {})
-    world.judgments(spec, answers([1, 1, 1, 0], [0, 1, 1, 0]))
-    return spec
+    assert row["helpfulness_own"] == row["helpfulness_difference"] == row["safety_difference"] == ""
 
 
 def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weights_by_name(tmp_path: Path) -> None:
     world = World(tmp_path)
-    base = world.make("stage", "sft", {"loss": {"name": "sft"}}, LABELS | {"policy": "SFT", "family": "base"}, (), {})
-    usual, unusual = (stage(world, "DPO", "H", base, beta) for beta in (0.1, 0.2))
-    second, _ = (stage(world, "DPO", "S", first, 0.01) for first in (usual, unusual))
-    safe = stage(world, "DPO", "S", base, 0.01)
-    merged = merge(world, "P-SACPO DPO(H)→DPO(S)", usual, second, 0.5)
-    naive = merge(world, "naive DPO(S)+DPO(H)", safe, usual, 0.25)
-    merge(world, "naive DPO(S)+DPO(H)", safe, unusual, 0.25)
-    released, theirs = (world.policy(name, name, name=name) for name in ("sacpo", "safety_dpo_helpful_dpo_0.1"))
-    for elsewhere in (released, theirs):
-        world.judgments(elsewhere, answers([1] * 4, [1] * 4))
+    last = ("dpo", "safety", 0.01)
+    usual, unusual, safe = world.train(H), world.train(("dpo", "helpfulness", 0.2)), world.train(last)
+    second = world.train(H, last)
+    merged, naive = world.merge(0.5, usual, second), world.merge(0.25, safe, usual)
+    others = [unusual, world.train(("dpo", "helpfulness", 0.2), last), world.merge(0.25, safe, unusual)]
+    released, theirs = (world.elsewhere(name) for name in ("sacpo", "safety_dpo_helpful_dpo_0.1"))
+    for policy in (usual, safe, second, merged, naive, *others, released, theirs):
+        world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 1, 0]))
     (group,) = collect_groups(world.store, None, None)
     scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
     comparison = compare_with(scores, read_published("sacpo_table3", 0.95))
@@ -247,7 +230,17 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
 def test_the_page_has_the_comparison_too(world: World) -> None:
     page = world.report(against=write(world.outputs, ROW)) / "report.html"
     titles = [part["title"] for part in read_data(page)["groups"][0]["sections"]]
-    assert {"Helpfulness beside Somebody 2024", "Harmlessness beside Somebody 2024"} <= set(titles)
+    assert {"Helpfulness beside Somebody 2024", "Safety beside Somebody 2024"} <= set(titles)
     assert (world.outputs / "report" / "panels.pdf").is_file()
     world.report()
     assert not list((world.outputs / "report").glob("p*"))  # none of what no longer is asked for
+
+
+def test_without_a_criterion_in_common_nothing_is_compared(tmp_path: Path) -> None:
+    world = World(tmp_path / "outputs", [HONESTY])
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
+    world.judgments(world.train(H), answers([1] * 4, [1] * 4, honesty=[1] * 8))
+    folder = world.report(against="sacpo_table3", figures=FigureForm.paper)
+    titles = [part["title"] for part in read_data(folder / "report.html")["groups"][0]["sections"]]
+    assert not [title for title in titles if "beside" in title]
+    assert "helpfulness_difference" not in read(folder / "published.csv")[0]

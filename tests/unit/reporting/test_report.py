@@ -7,7 +7,8 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from matplotlib.text import Text
 
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
 from sacpo_exp.errors import MissingArtifactError, StoreError
+from sacpo_exp.evaluation_plan import imported_artifact, policy_labels
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
+from sacpo_exp.plan import LINEAGE, Fingerprints, make_plan, policy_of_spec
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.csv_files import write_rows
@@ -27,7 +32,13 @@ from sacpo_exp.store import ArtifactSpec, Store
 
 FILES = ["table.csv", "table.md", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg", "report.html"]
 KINDS = ["benign"] * 4 + ["risky"] * 4
-LABELS = {"model": "nano", "dataset": "demo", "seed": 0, "beta": None, "merge_ratio": None}
+#: As conf/criterion/ has them, and one of a user, which counts on every prompt.
+HELPFULNESS = Criterion("helpfulness", "H", "better_response_id", prompt_kinds=["benign"])
+SAFETY = Criterion("safety", "S", "safer_response_id", "is_response_{i}_safe", ["risky"])
+HONESTY = Criterion("honesty", "T", "more_honest_id")
+LETTERS = {criterion.name: criterion.letter for criterion in (HELPFULNESS, SAFETY, HONESTY)}
+#: Loss, criterion and β of stages that many tests have.
+H, HS = ("dpo", "helpfulness", 0.1), (("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.05))
 
 
 class World:
@@ -35,12 +46,15 @@ class World:
 
     Args:
         outputs: as `paths.outputs`.
+        criteria: by which everything is judged.
     """
 
-    def __init__(self, outputs: Path) -> None:
-        self.outputs, self.store, self.seconds = outputs, Store(outputs / "store"), 0
+    def __init__(self, outputs: Path, criteria: Sequence[Criterion] = (HELPFULNESS, SAFETY)) -> None:
+        self.outputs, self.store, self.seconds, self.criteria = outputs, Store(outputs / "store"), 0, criteria
         self.judge = self.make("scorer", "scorer", {}, {}, (), {}, _judge_metrics())
-        self.baseline = self.policy("SFT", "base", name="baseline")
+        spec = ArtifactSpec("model", "nano", {"source": "scratch"}, (), {})
+        self.model = self.keep(spec, Base(spec.id, "nano", spec.recipe))
+        self.baseline = self.train(("sft", None, None))
 
     def make(
         self,
@@ -62,10 +76,38 @@ class World:
         self.store.get_or_build(spec, build)
         return spec
 
-    def policy(self, policy: str, family: str, *parents: ArtifactSpec, name: str, **labels: Any) -> ArtifactSpec:
-        kind = "merge" if name == "merged" else "stage"
-        labels = LABELS | {"policy": policy, "family": family, "name": name} | labels
-        return self.make(kind, policy, {"labels": labels}, labels, tuple(parent.id for parent in parents), {})
+    def keep(self, spec: ArtifactSpec, policy: Policy) -> ArtifactSpec:
+        """Store a policy with its lineage."""
+        return self.make(spec.kind, spec.slug, spec.recipe, {LINEAGE: policy.to_dict()}, spec.parents, {})
+
+    def train(
+        self,
+        *stages: tuple[str, str | None, float | None],
+        seed: int = 0,
+        dataset: str = "demo",
+        adapter: str = "",
+        **recipe: Any,
+    ) -> ArtifactSpec:
+        """The policy that stages (loss, criterion, β) make of the baseline; the settings are those of every stage."""
+        parent = self.baseline if stages[0][1] else self.model
+        for loss, criterion, beta in stages:
+            own = {"loss": {"name": loss}, "criterion": criterion, "beta": beta, "seed": seed, "adapter": adapter}
+            letter = LETTERS[criterion] if criterion else ""
+            step = Stage(own | recipe, {"rows": dataset}, letter, dataset, adapter)
+            spec = ArtifactSpec("stage", f"{loss}{letter}.{beta}".lower(), step.recipe, (parent.id,), {})
+            parent = self.keep(spec, Aligned(spec.id, policy_of_spec(parent), step))
+        return parent
+
+    def merge(self, weights: float | tuple[float, ...], *policies: ArtifactSpec) -> ArtifactSpec:
+        """The average of policies; one number is the weight of the second of two."""
+        mix = weights if isinstance(weights, tuple) else (1 - weights, weights)
+        parents = tuple(policy.id for policy in policies)
+        spec = ArtifactSpec("merge", f"{policies[-1].slug}.merged", {"weights": list(mix)}, parents, {})
+        return self.keep(spec, Merged(spec.id, tuple(map(policy_of_spec, policies)), mix))
+
+    def elsewhere(self, name: str) -> ArtifactSpec:
+        """A policy whose responses were made elsewhere."""
+        return imported_artifact(name, [name])
 
     def judgments(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
         labels = self.labels(policy) | labels
@@ -80,17 +122,16 @@ class World:
         self.make("divergence", policy.slug, labels, labels, (policy.id,), {"divergence.jsonl": records})
 
     def labels(self, policy: ArtifactSpec) -> dict[str, Any]:
-        ids = {"policy_id": policy.id, "baseline_id": self.baseline.id, "judge_id": self.judge.id}
-        ids |= {"opponent_id": self.baseline.id, "answers": "c0de" * 16}
-        return (
-            policy.labels
-            | ids
-            | {"judge": "scorer", "prompts": "demo", "prompts_id": "5eed" * 16, "is_absolute": False}
-        )
+        labels = policy_labels(policy) | {"name": "policy"}
+        labels |= {"opponent_id": self.baseline.id, "baseline_id": self.baseline.id, "answers": "c0de" * 16}
+        labels |= {"judge": "scorer", "judge_id": self.judge.id, "judge_key": self.judge.hash, "has_zero": []}
+        labels |= {"criteria": [asdict(criterion) for criterion in self.criteria]}
+        return labels | {"prompts": "demo", "prompts_id": "5eed" * 16}
 
     def report(self, **settings: Any) -> Path:
         usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "examples": 0, "max_missing": 1.0}
         usual |= {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry}
+        usual |= {"x": "helpfulness", "y": "safety"}
         report(ReportConfig(paths=PathsConfig(str(self.outputs)), **(usual | settings)))
         return self.outputs / "report"
 
@@ -106,12 +147,12 @@ def answers(
     refused: str = "00000000",
     text: str = "Yes.",
     size: int = 10,
+    honesty: Sequence[float | None] = (None,) * 8,
 ) -> list[dict[str, Any]]:
     """Records of eight prompts, four benign and four risky; None is a judgment that failed."""
     records = []
     for place, (kind, verdict) in enumerate(zip(KINDS, [*helpfulness, *safety], strict=True)):
-        state = "failed" if verdict is None else "ok"
-        scored = {"state": state, "score": verdict, "opponent_score": 0.0, "verdict": verdict}
+        scored = _scored(verdict)
         records.append(
             {
                 "prompt_id": f"p{place}",
@@ -126,19 +167,23 @@ def answers(
                 "is_refusal": refused[place] == "1",
                 "helpfulness": scored,
                 "safety": scored,
+                "honesty": _scored(honesty[place]),
             }
         )
     return records
+
+
+def _scored(verdict: float | None) -> dict[str, Any]:
+    state = "failed" if verdict is None else "ok"
+    return {"state": state, "score": verdict, "opponent_score": 0.0, "verdict": verdict}
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """Baseline, first, second and merged policy, all judged."""
     world = World(tmp_path / "outputs")
-    first = world.policy("DPO(H) β=0.1", "DPO(H)", world.baseline, name="first", beta=0.1)
-    second = world.policy("DPO(H)→DPO(S) β=0.05", "DPO(H)→DPO(S)", first, name="second", beta=0.05)
-    family = "P-SACPO DPO(H)→DPO(S)"
-    merged = world.policy("P-SACPO q=0.5", family, first, second, name="merged", beta=0.05, merge_ratio=0.5)
+    first, second = world.train(H), world.train(*HS)
+    merged = world.merge(0.5, first, second)
     world.judgments(merged, answers([1, 0.5, 1, 0.5], [0.5, 1, 0, 1], text="Maybe."))
     world.judgments(second, answers([0, 0.5, None, 0], [1, 1, 1, 1], refused="10001111", text="No.", size=4))
     world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
@@ -158,9 +203,9 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(world: Worl
     assert merged["policy"] == "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
     assert float(baseline["helpfulness_win_rate_low"]) == float(baseline["helpfulness_win_rate"]) == 0.5
     assert float(first["helpfulness_win_rate"]) == 3 / 4
-    assert float(first["harmlessness_win_rate"]) == 0.5 / 4
+    assert float(first["safety_win_rate"]) == 0.5 / 4
     assert float(second["helpfulness_win_rate"]) == pytest.approx(0.5 / 3)
-    assert (second["helpfulness_win_rate_n"], second["harmlessness_win_rate_n"], second["failed"]) == ("3", "4", "1")
+    assert (second["helpfulness_win_rate_n"], second["safety_win_rate_n"], second["failed"]) == ("3", "4", "1")
     assert float(second["refusal_rate_risky"]) == 1
     assert float(second["refusal_rate_benign"]) == 1 / 4  # a judgment that failed takes no refusal with it
     assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
@@ -172,13 +217,13 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(world: Worl
 def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.judgments(world.policy("lost", "lost", name="first", beta=1.0), answers([None] * 4, [None] * 4))
+    world.judgments(world.elsewhere("lost"), answers([None] * 4, [None] * 4))
     lost = next(row for row in read(world.report() / "table.csv") if row["family"] == "lost")
-    blank = ("helpfulness_win_rate", "helpfulness_standard_error", "safe_rate", "kl_nats")
+    blank = ("helpfulness_win_rate", "helpfulness_standard_error", "safety_acceptable", "kl_nats")
     assert [lost[key] for key in blank] == [""] * 4
     assert (lost["failed"], lost["refusal_rate_risky"], lost["mean_tokens"]) == ("8", "0.0", "10.0")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lost")]
-    assert lines[0] == ["lost", "1", "–", "–", "–", "–", "–", "0/0", "8"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lost  ")]
+    assert lines[0] == ["lost", "–", "–", "–", "–", "–", "–", "0/0", "8"]
     assert lines[1][-3:] == ["–", "10.0", "6"]
 
 
@@ -190,28 +235,33 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(world: 
     row = rows[second, "DPO(H) β=0.1"]
     assert float(row["helpfulness_difference"]) == pytest.approx(((0 - 1) + (0.5 - 1) + (0 - 0)) / 3)  # p2 failed
     assert (row["helpfulness_difference_n"], row["helpfulness_excludes_zero"]) == ("3", "False")
-    assert float(row["harmlessness_difference"]) == (1 + 1 + 0.5 + 1) / 4
-    assert row["harmlessness_excludes_zero"] == "True"
+    assert float(row["safety_difference"]) == (1 + 1 + 0.5 + 1) / 4
+    assert row["safety_excludes_zero"] == "True"
+
+
+def test_losses_for_which_theorem_1_does_not_hold_are_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.report()
+    assert "Theorem 1" not in capsys.readouterr().out
+    world.judgments(world.train(H, ("kto", "safety", 0.1)), answers([1] * 4, [1] * 4))
+    world.report()
+    assert "Theorem 1 does not hold for KTO(S)" in capsys.readouterr().out
 
 
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
     world = World(tmp_path)
-    first = world.policy("DPO(H) β=0.1", "DPO(H)", world.baseline, name="first", beta=0.1)
-    second = world.policy("DPO(H)→DPO(S) β=0.1", "DPO(H)→DPO(S)", first, name="second", beta=0.1)
-    world.judgments(second, answers([0] * 4, [1] * 4))
+    world.judgments(world.train(*HS), answers([0] * 4, [1] * 4))
     assert read(world.report() / "differences.csv") == []
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
     assert [row["minus"] for row in read(world.report() / "differences.csv")] == ["SFT (baseline)"]
 
 
 def test_terminal_is_at_most_120_wide_and_says_all(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.policy("x" * 150, "x" * 150, name="first")
-    world.judgments(world.policy("y" * 150, "y" * 150, name="first", beta=1), answers([1] * 4, [0] * 4))
+    world.judgments(world.elsewhere("y" * 150), answers([1] * 4, [0] * 4), model="nano")
     folder = world.report(examples=2)
     printed = capsys.readouterr().out
     assert max(map(len, printed.replace(str(folder), "report").splitlines())) <= 120
     assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
-    assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, harmlessness
+    assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
     assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
     assert printed.splitlines()[-7:] == [str(folder / name) for name in FILES]
 
@@ -225,7 +275,7 @@ def test_the_same_store_gives_the_same_bytes(world: World) -> None:
 
 
 def test_only_what_shares_judge_prompts_and_baseline_is_compared(world: World) -> None:
-    first = world.policy("DPO(S) β=0.1", "DPO(S)", world.baseline, name="first", beta=0.1)
+    first = world.train(("dpo", "safety", 0.1))
     world.judgments(first, answers([0] * 4, [1] * 4), judge="other", judge_id="other-1")
     folder = world.report()
     assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
@@ -234,32 +284,39 @@ def test_only_what_shares_judge_prompts_and_baseline_is_compared(world: World) -
 
 
 def test_other_answers_of_the_baseline_make_another_group(world: World) -> None:
-    policy = world.policy("DPO(S) β=1", "DPO(S)", name="first", beta=1.0)
-    world.judgments(policy, answers([0] * 4, [1] * 4), answers="other")
+    world.judgments(world.train(("dpo", "safety", 1.0)), answers([0] * 4, [1] * 4), answers="other")
     folder = world.report()
     assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
     assert len(read(folder / "table.csv")) == 4
 
 
 def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(world: World) -> None:
-    local = world.policy("DPO(S) β=0.1", "DPO(S)", world.baseline, name="first", beta=0.1, dataset="local")
+    local = world.train(("dpo", "safety", 0.1), dataset="local")
     world.judgments(local, answers([0] * 4, [1] * 4))
     world.judgments(local, answers([0] * 4, [1] * 4), judge="other", judge_id="other-1", dataset="third")
     assert (world.report() / "trade_off-2.svg").is_file()
     folder = world.report(dataset="local")
-    assert [row["family"] for row in read(folder / "table.csv")] == ["base", "DPO(S)"]
+    assert [row["family"] for row in read(folder / "table.csv")] == ["SFT", "DPO(S)"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     with pytest.raises(MissingArtifactError, match=r"with model=nona\. There is: model=nano dataset=demo; .*local"):
         world.report(model="nona")
 
 
+def test_models_made_elsewhere_stand_beside_the_model_that_they_are_judged_with(configure: Callable[..., Any]) -> None:
+    config = configure("model=nano", "others=[owner/name@v1]", "policies=all", command="eval")
+    plan = make_plan(config, Fingerprints({"dataset": "rows"}, "prompts", "judge"))
+    labels = [policy_labels(policy) for name, policy in plan.policies.items() if name.startswith("name")]
+    assert [entry["model"] for entry in labels] == ["nano"]  # what the filter `report model=nano` goes by
+    assert policy_labels(plan.policies["first"])["model"] == "nano"
+
+
 def test_policies_that_would_have_the_same_title_are_told_apart(world: World) -> None:
     for seed in (1, 2):
-        twin = world.policy("KTO(S) β=1", "KTO(S)", name="first", beta=1.0, seed=seed)
+        twin = world.train(("kto", "safety", 1.0), seed=seed)
         world.judgments(twin, answers([0] * 4, [1] * 4))
     titles = [row["policy"] for row in read(world.report() / "table.csv")]
     assert titles[2:4] == ["KTO(S) seed=1 β=1", "KTO(S) seed=2 β=1"]
-    twin = world.policy("KTO(S) β=1", "KTO(S)", name="first", beta=1.0, seed=2, learning_rate=1)
+    twin = world.train(("kto", "safety", 1.0), seed=2, learning_rate=1)
     world.judgments(twin, answers([0] * 4, [1] * 4))
     titles = [row["policy"] for row in read(world.report() / "table.csv")]
     assert len(set(titles)) == len(titles)
@@ -280,7 +337,7 @@ def test_examples_show_all_answers_risky_first_and_one_benign(world: World, caps
 
 
 def test_examples_can_not_move_the_cursor(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    newest = world.policy("KTO(S) q=0.9", "KTO(S)", name="merged", beta=1.0, merge_ratio=0.9)
+    newest = world.merge(0.9, world.train(H), world.train(*HS))
     world.judgments(newest, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
     world.report(examples=8)
     printed = capsys.readouterr().out
@@ -290,7 +347,7 @@ def test_examples_can_not_move_the_cursor(world: World, capsys: pytest.CaptureFi
 
 
 def test_figure_holds_every_bar_and_no_label_covers_another(world: World) -> None:
-    first = world.policy("KTO(H) β=0.1", "KTO(H)", world.baseline, name="first", beta=0.1)
+    first = world.train(("kto", "helpfulness", 0.1))
     world.judgments(first, answers([1, 1, 1, 0], [0, 0, 0.5, 0]))  # the same point as DPO(H)
     group = collect_groups(world.store, None, None)[-1]
     figure = draw_figure(score_group(group, Settings(Resampling(200, 0.95, 0), 1.0, RatingMethod.bradley_terry)))

@@ -2,13 +2,15 @@
 
 import itertools
 import re
+from collections.abc import Iterable
 from importlib import resources
 
 import numpy as np
 import pytest
+from made_policies import policy_of
 from numpy.typing import NDArray
 
-from sacpo_exp.reporting.styles import ADAPTED, ELSEWHERE, MARKERS, TABLE, Style, find_styles
+from sacpo_exp.reporting.styles import ELSEWHERE, MARKERS, PAPER, TRAINED, Style, find_styles
 
 SINGLES = [f"{loss}({letter})" for loss in ("DPO", "KTO") for letter in "HS"]
 DOUBLES = [f"{a}({x})→{b}({y})" for a, b in itertools.product(("DPO", "KTO"), repeat=2) for x, y in ("HS", "SH")]
@@ -63,45 +65,56 @@ def test_the_simulation_has_the_confusions_that_it_should() -> None:
     assert least_distance(red, green) < 12
 
 
+def styles_of(names: Iterable[str]) -> dict[str, Style]:
+    return find_styles(map(policy_of, names))
+
+
 def test_a_family_looks_the_same_whatever_it_is_drawn_with() -> None:
-    together = find_styles([*OTHERS, *FAMILIES])
-    assert all(find_styles([name])[name] == style for name, style in together.items() if name not in OTHERS)
-    assert find_styles([*FAMILIES[::-1], *OTHERS[::-1]]) == together
-    alone = {name: find_styles([name])[name] for name in OTHERS}
+    together = styles_of([*OTHERS, *FAMILIES])
+    assert all(styles_of([name])[name] == together[name] for name in PAPER)
+    assert styles_of([*FAMILIES[::-1], *OTHERS[::-1]]) == together
+    alone = {name: styles_of([name])[name] for name in OTHERS}
     assert alone == {name: together[name] for name in OTHERS}  # none of these meet
 
 
-def test_every_family_that_a_plan_makes_stands_in_the_table() -> None:
-    places = {(style.colour, style.marker) for style in find_styles(FAMILIES).values()}
-    assert len(places) == len(FAMILIES) == len(TABLE)
-    assert not {*ADAPTED, *ELSEWHERE} & set(TABLE.values())
-    assert not set(ADAPTED) & set(ELSEWHERE)
+def test_every_family_that_the_paper_draws_has_a_place_of_its_own() -> None:
+    places = {(style.colour, style.marker) for style in styles_of(FAMILIES).values()}
+    assert len(places) == len(FAMILIES)
+    assert set(PAPER) == {name for panel in PANELS for name in panel}
+    assert len(set(PAPER.values())) == len(PAPER)
+    assert not {*TRAINED, *ELSEWHERE} & set(PAPER.values())
+    assert not set(TRAINED) & set(ELSEWHERE)
 
 
 def test_any_two_families_differ_in_marker_or_so_in_colour_that_everybody_sees_it() -> None:
-    styles = find_styles([*FAMILIES, *OTHERS])
+    styles = styles_of([*FAMILIES, *OTHERS])
     for (one, a), (other, b) in itertools.combinations(styles.items(), 2):
         assert a.marker != b.marker or least_distance(a, b) >= LEAST, f"{one} and {other}"
 
 
 @pytest.mark.parametrize("names", PANELS)
 def test_what_the_paper_draws_in_one_panel_differs_in_both(names: list[str]) -> None:
-    styles = find_styles(names)
+    styles = styles_of(names)
     assert len({style.marker for style in styles.values()}) == len(names)
     assert min(least_distance(a, b) for a, b in itertools.combinations(styles.values(), 2)) >= LEAST
 
 
 def test_lines_tell_orders_and_merges_apart() -> None:
-    styles = find_styles(PANELS[1] + PANELS[2])
+    styles = styles_of(PANELS[1] + PANELS[2])
     assert [styles[name].line for name in PANELS[2][2:]] == ["-", ":", "-."]
     assert styles["DPO(S)→DPO(H)"].line == "--"
 
 
 def test_names_that_meet_in_one_place_are_drawn_apart() -> None:
     names = [f"made elsewhere {number}" for number in range(len(ELSEWHERE))]
-    styles = find_styles(names)
+    styles = styles_of(names)
     assert len({(style.colour, style.marker) for style in styles.values()}) == len(names)
-    assert len(find_styles([*names, "one more"])) == len(names) + 1
+    assert len(styles_of([*names, "one more"])) == len(names) + 1
+
+
+def test_criteria_and_losses_that_the_paper_does_not_have_are_drawn_too() -> None:
+    names = ["DPO(H)→DPO(T)→DPO(S)", "P-SACPO DPO(H)→DPO(T)→DPO(S)", "IPO(H)", "DPO(T)"]
+    assert len({(style.colour, style.marker) for style in styles_of(names).values()}) == len(names)
 
 
 def test_the_page_can_draw_every_marker_and_line() -> None:

@@ -1,13 +1,16 @@
 """What judging cost: shared judgments once, batches at their own price, nothing where the price is not known."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.reporting.usage import Usage, measure_usage
 
 PRICE = {"input": 2.0, "cached_input": 0.5, "output": 8.0}
+CRITERIA = [asdict(Criterion("helpfulness", "H")), asdict(Criterion("safety", "S"))]
 PRICES = {"read": "2026-06-04", "batch_factor": 0.5}
 
 
@@ -20,7 +23,7 @@ def group(singles: list[list[dict[str, Any]]], price: dict[str, float] | None = 
     """One evaluation per list of judgments."""
     matches = [
         Evaluation(
-            {"policy_id": f"p{place}", "baseline_id": "b", "opponent_id": "b"},
+            {"policy_id": f"p{place}", "baseline_id": "b", "opponent_id": "b", "criteria": CRITERIA},
             [{"helpfulness": {"state": "ok", "singles": entries}, "safety": None}],
             {},
             "",

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.scoring.singles import list_singles
+
+HELPFULNESS = shipped_criteria()["helpfulness"]
 
 
 def judged(prompt_id: str, entry: dict[str, Any] | None, kind: str = "benign") -> dict[str, Any]:
@@ -24,7 +26,7 @@ SAME = {"state": "ok", "verdict": 0.5, "is_same": True}
 
 
 def test_failed_judgments_are_no_verdicts_and_order_and_repeat_are_kept() -> None:
-    singles = list_singles([judged("p", ASKED)], Criterion.helpfulness)
+    singles = list_singles([judged("p", ASKED)], HELPFULNESS)
     assert singles.verdict.tolist() == [1.0, 0.5, 0.5]
     assert singles.shown.tolist() == [1, -1, -1]
     assert singles.repeat.tolist() == [0, 0, 1]
@@ -32,7 +34,7 @@ def test_failed_judgments_are_no_verdicts_and_order_and_repeat_are_kept() -> Non
 
 
 def test_equal_responses_weigh_as_much_as_others_in_both_orders_and_were_not_asked_about() -> None:
-    singles = list_singles([judged("p", ASKED), judged("q", SAME)], Criterion.helpfulness)
+    singles = list_singles([judged("p", ASKED), judged("q", SAME)], HELPFULNESS)
     own = [row == "q" for row in singles.prompt]
     assert singles.verdict[own].tolist() == [0.5] * 4
     assert sorted(singles.shown[own].tolist()) == [-1, -1, 1, 1]
@@ -41,10 +43,10 @@ def test_equal_responses_weigh_as_much_as_others_in_both_orders_and_were_not_ask
 
 def test_a_judge_with_scores_gives_one_verdict_without_an_order() -> None:
     records = [judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)]
-    singles = list_singles(records, Criterion.helpfulness)
+    singles = list_singles(records, HELPFULNESS)
     assert (singles.shown.tolist(), singles.verdict.tolist()) == ([0, 0], [1.0, 0.5])
 
 
 def test_prompts_of_another_kind_or_not_asked_about_are_left_out() -> None:
     records = [judged("p", ASKED, "risky"), judged("q", None)]
-    assert list_singles(records, Criterion.helpfulness).prompt == []
+    assert list_singles(records, HELPFULNESS).prompt == []

@@ -5,20 +5,21 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.config.loading import shipped_criteria
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.scoring.intervals import Resampling
 from sacpo_exp.scoring.win_rate import (
     count_states,
+    estimate_acceptable_rate,
     estimate_difference,
     estimate_judged_refusals,
     estimate_refusals,
-    estimate_safe_rate,
     estimate_win_rate,
     verdicts_by_prompt,
 )
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
-HELPFULNESS, SAFETY = Criterion.helpfulness, Criterion.safety
+HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
 
 
 def record(
@@ -108,10 +109,22 @@ def test_full_and_partial_refusals_that_the_judge_tells_count_and_failures_do_no
 
 
 def test_a_response_is_safe_where_its_cost_is_at_most_zero() -> None:
-    estimate = estimate_safe_rate([entry for entry in RECORDS if entry["prompt_id"] != "r3"], 0.95)
+    estimate = estimate_acceptable_rate([entry for entry in RECORDS if entry["prompt_id"] != "r3"], SAFETY, 0.95)
     assert (estimate.value, estimate.n) == (1.0, 2)
     worse = record("r4", "risky", 0.0, 0.0)
-    assert estimate_safe_rate([worse], 0.95).value == 0.0
+    assert estimate_acceptable_rate([worse], SAFETY, 0.95).value == 0.0
+
+
+def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_all_without_any() -> None:
+    honesty = Criterion("honesty", "T", prompt_kinds=["factual", "risky"])
+    values = {"benign": 1.0, "risky": 0.5, "factual": 0.0, None: 1.0}
+    records = [
+        {"prompt_id": str(kind), "kind": kind, "is_refusal": False, "honesty": verdict(value)}
+        for kind, value in values.items()
+    ]
+    assert verdicts_by_prompt(records, honesty) == {"None": 1.0, "factual": 0.0, "risky": 0.5}
+    assert verdicts_by_prompt(records, Criterion("honesty", "T")).keys() == {str(kind) for kind in values}
+    assert verdicts_by_prompt(records, SAFETY) == {}  # the judge was not asked about it at all
 
 
 def test_difference_is_over_the_prompts_that_both_have() -> None:

@@ -1,0 +1,147 @@
+"""Reports of any number of criteria: as many columns everywhere, two of them as axes."""
+
+from pathlib import Path
+
+import pytest
+from made_up import read_data
+from test_report import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
+
+from sacpo_exp.config.reporting import FigureForm
+from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.scores import Settings, score_group
+from sacpo_exp.scoring.intervals import Resampling
+
+NAMES = ["helpfulness", "honesty", "safety"]
+STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
+MERGED = "P-SACPO DPO(H)→DPO(T)→DPO(S) β=0.05 weights=0.2/0.3/0.5"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Three stages and their merge, judged by three criteria, of which one counts on every prompt."""
+    world = World(tmp_path / "outputs", [HELPFULNESS, HONESTY, SAFETY])
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
+    made = [world.train(*STAGES[:count]) for count in (1, 2, 3)]
+    made.append(world.merge((0.2, 0.3, 0.5), *made))
+    for place, policy in enumerate(made):
+        honest = [float(prompt <= 2 * place) for prompt in range(8)]
+        world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 0.5, float(place > 1)], honesty=honest))
+    return world
+
+
+def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = world.report(figures=FigureForm.paper)
+    table = read(folder / "table.csv")
+    assert [row["policy"] for row in table][1:4:2] == ["DPO(H) β=0.1", "DPO(H)→DPO(T)→DPO(S) β=0.05"]
+    assert table[-1]["policy"] == MERGED
+    assert [float(row["honesty_win_rate"]) for row in table] == [0.5, 1 / 8, 3 / 8, 5 / 8, 7 / 8]
+    assert [row["honesty_win_rate_n"] for row in table] == ["8"] * 5
+    assert {row["helpfulness_win_rate_n"] + row["safety_win_rate_n"] for row in table} == {"44"}
+    differences = {(row["policy"], row["minus"]): row for row in read(folder / "differences.csv")}
+    assert len(differences) == 1 + 1 + 1 + 3  # a merge against each that it averages
+    row = differences["DPO(H)→DPO(T)→DPO(S) β=0.05", "DPO(H)→DPO(T) β=0.2"]
+    assert float(row["honesty_difference"]) == 2 / 8
+    assert {name for name in row if name.endswith("_p_value")} == {f"{name}_p_value" for name in NAMES}
+    assert [row["criterion"] for row in read(folder / "lengths.csv")] == NAMES * 4
+    printed = capsys.readouterr().out
+    heads = [line.split() for line in printed.splitlines() if line.startswith("policy ")]
+    assert heads[0] == ["policy", "β", "q", *NAMES, "n", "missing"]
+    assert heads[2] == ["policy", "minus", *NAMES, "n"]
+    assert "Helpfulness on benign, honesty on all, safety on risky prompts" in printed
+    assert max(len(line) for line in printed.splitlines() if not line.startswith(str(world.outputs))) <= 120
+    assert {path.name for path in folder.glob("panels*")} == {"panels.pdf", "panels.png"}
+
+
+def test_the_page_has_every_criterion_and_two_axes(world: World) -> None:
+    (group,) = read_data(world.report() / "report.html")["groups"]
+    assert group["axes"] == ["helpfulness", "safety"]
+    assert group["criteria"] == [
+        {"name": name, "kinds": kinds} for name, kinds in zip(NAMES, ("benign", "all", "risky"), strict=True)
+    ]
+    assert list(group["policies"][1]["estimates"])[:3] == NAMES
+    assert list(group["answers"][1]["verdicts"]) == NAMES
+    assert group["answers"][1]["verdicts"]["honesty"] == [1] + [0] * 7
+    (other,) = read_data(world.report(x="honesty") / "report.html")["groups"]
+    assert other["axes"] == ["honesty", "safety"]
+
+
+def test_axes_are_those_that_are_asked_for_or_the_first_two(world: World) -> None:
+    (group,) = collect_groups(world.store, None, None)
+    usual = (Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry)
+    scores = score_group(group, Settings(*usual, ("safety", "honesty")))
+    (axes,) = draw_figure(scores).axes
+    assert axes.get_xlabel() == "safety: win rate against the baseline (share of risky prompts)"
+    assert axes.get_ylabel() == "honesty: win rate against the baseline\n(share of all prompts)"
+    assert score_group(group, Settings(*usual, ("safety", "brevity"))).axes == ("helpfulness", "honesty")
+
+
+def test_an_axis_that_is_no_criterion_is_told_with_those_that_there_are(world: World) -> None:
+    with pytest.raises(ConfigError, match=r"`y` must be .*, helpfulness or honesty or safety, but is honest"):
+        world.report(y="honest")
+
+
+def test_points_of_a_family_are_joined_where_only_weights_differ(world: World) -> None:
+    made = [world.train(*STAGES[:count]) for count in (1, 2, 3)]
+    world.judgments(world.merge((0.5, 0.3, 0.2), *made), answers([1] * 4, [1] * 4, honesty=[1] * 8))
+    other = world.train(*STAGES[:2], ("dpo", "safety", 0.01))
+    world.judgments(world.merge((0.5, 0.3, 0.2), *made[:2], other), answers([1] * 4, [1] * 4, honesty=[1] * 8))
+    (group,) = read_data(world.report() / "report.html")["groups"]
+    (family,) = [each for each in group["families"] if each["name"].startswith("P-SACPO")]
+    assert sorted(map(len, family["lines"])) == [1, 2]
+    assert "weights=0.5/0.3/0.2 β=0.01" in family["labels"].values()
+
+
+def test_means_and_gaps_have_every_criterion(world: World) -> None:
+    orders = ((H, STAGES[2]), (STAGES[2], H))
+    for seed in (0, 1):
+        for place, stages in enumerate(orders):
+            honest = [float(prompt < 4 + 2 * place + seed) for prompt in range(8)]
+            world.judgments(world.train(*stages, seed=seed), answers([1] * 4, [1] * 4, honesty=honest))
+    folder = world.report()
+    means = {row["policy"]: row for row in read(folder / "seeds.csv")}
+    assert float(means["DPO(H)→DPO(S) β=0.05"]["honesty_win_rate"]) == (4 / 8 + 5 / 8) / 2
+    assert float(means["DPO(H)→DPO(S) β=0.05"]["honesty_seed_deviation"]) == pytest.approx(1 / 8 / 2**0.5)
+    (gap,) = read(folder / "gaps.csv")
+    assert (gap["policy"], gap["minus"]) == ("DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
+    assert float(gap["honesty_difference"]) == -2 / 8
+
+
+def test_a_gap_is_that_of_the_first_criterion_first_whatever_the_losses_are_called(tmp_path: Path) -> None:
+    world = World(tmp_path / "outputs")
+    stages = (("kto", "helpfulness", 0.1), ("dpo", "safety", 0.05))
+    for order, verdicts in ((stages, [1] * 4), (stages[::-1], [0] * 4)):
+        world.judgments(world.train(*order), answers(verdicts, [1] * 4))
+    (gap,) = read(world.report() / "gaps.csv")
+    assert (gap["policy"], gap["minus"]) == ("KTO(H)→DPO(S)", "DPO(S)→KTO(H)")
+    assert (gap["helpfulness_difference"], gap["beta"], gap["minus_beta"]) == ("1.0", "0.05", "0.1")
+
+
+def test_one_criterion_alone_is_a_report_too(tmp_path: Path) -> None:
+    world = World(tmp_path / "outputs", [SAFETY])
+    labels = {"has_zero": ["helpfulness", "safety"]}  # the judge knows another criterion too
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4), **labels)
+    records = answers([1] * 4, [1, 1, 0, 0])
+    records[-1]["safety"]["score"] = -2.0
+    world.judgments(world.train(H), records, **labels)
+    folder = world.report(figures=FigureForm.paper)
+    row = read(folder / "table.csv")[-1]
+    assert (row["safety_acceptable"], row["safety_acceptable_n"]) == ("0.75", "4")
+    assert not [name for name in row if name.startswith("helpfulness")]
+    (group,) = read_data(folder / "report.html")["groups"]
+    assert group["axes"] == ["safety", "safety"]
+    assert list(group["answers"][0]["verdicts"]) == ["safety"]
+
+
+def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> None:
+    world = World(tmp_path / "outputs")
+    for criteria in ([HELPFULNESS, SAFETY], [HONESTY]):
+        world.criteria = criteria
+        for policy in (world.baseline, world.train(H)):
+            world.judgments(policy, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
+    folder = world.report()
+    assert "honesty_win_rate" not in read(folder / "table.csv")[0]
+    assert len(read(folder / "table-2.csv")) == 2
+    assert "helpfulness_win_rate" not in read(folder / "table-2.csv")[0]

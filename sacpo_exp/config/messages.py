@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.bounds import walk
-from sacpo_exp.config.choosing import ChooseConfig
+from sacpo_exp.config.choosing import RENAMED, ChooseConfig
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.oracle import OracleConfig
@@ -92,6 +92,8 @@ def find_unknown_keys(composed: Any, schema: type) -> list[str]:
 
 def explain_unknown_key(key: str, schema: type, groups: list[str] | None = None) -> str:
     """One sentence for a key that does not exist, with the nearest that does."""
+    if schema is ChooseConfig and key in RENAMED:
+        return f"`{key}` has another name now. Try: {RENAMED[key]}=..."
     candidates = known_keys(schema) + (groups or [])
     last = key.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [

@@ -133,8 +133,8 @@ def _check_criteria(config: ChooseConfig) -> Iterator[str]:
         return  # what they were judged by stands in the store
     named = {"constraint": [config.constraint], "thresholds": config.thresholds, "maximise": [config.maximise]}
     for key, name in ((key, name) for key, names in named.items() for name in names if name not in config.evaluated):
-        known = ", ".join(config.evaluated)
-        yield f"`{key}` must name criteria that are judged ({known}), but has {name}. Try: evaluated=[{known},{name}]"
+        known, hint = ", ".join(config.evaluated), ",".join([*config.evaluated, name])
+        yield f"`{key}` must name criteria that are judged ({known}), but has {name}. Try: evaluated=[{hint}]"
 
 
 def _check_measure(config: ChooseConfig) -> Iterator[str]:

@@ -249,8 +249,8 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Callable[..., 
 
 def test_any_criterion_can_be_constraint_or_choose(ask: Callable[..., ChooseConfig]) -> None:
     choice = decide(make_family()[::-1], ask(constraint="helpfulness", maximise="safety", threshold=0.55))
-    assert choice.sentence.startswith("q = 0.5: helpfulness win rate 0.70, certified ≥ 0.55 at 95 % (Learn-then-Test, ")
+    assert choice.sentence.startswith("q = 0: helpfulness win rate 0.90, certified ≥ 0.55 at 95 % (Learn-then-Test, ")
     assert [row.is_certified for row in choice.tested] == [True, True, True, False]
-    assert "; safety 0.80 [" in choice.sentence
+    assert "; safety 0.90 [" in choice.sentence
     with pytest.raises(DataError, match="were judged for helpfulness, safety, honesty, but not for wit"):
         search(make_family(), ask(maximise="wit"))

@@ -20,7 +20,7 @@ from sacpo_exp.config.schema import (
 )
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import make_view, texts_of, weigh_undesirable
+from sacpo_exp.data.preferences import Preferences, make_view, texts_of, weigh_undesirable
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
@@ -121,8 +121,9 @@ def check_data(run: Run) -> None:
     for stage in run.plan.stages:
         if run.store.has(stage.data) or not is_at_hand(run, stage):
             continue
+        parts, _ = load_parts(stage.dataset)
         try:
-            find_obstacle(stage)
+            find_obstacle(stage, parts)
         except DataError as error:
             where = stage.dataset.path or f"dataset={stage.dataset.name}"
             raise DataError(f"{where} can't be used for stages.{stage.name}: {error}") from error
@@ -133,10 +134,9 @@ def is_at_hand(run: Run, stage: Stage) -> bool:
     return not run.config.dry_run or stage.dataset.source != DatasetSource.hub or run.store.has(stage.data)
 
 
-def find_obstacle(stage: Stage) -> None:
+def find_obstacle(stage: Stage, parts: Mapping[str, Preferences]) -> None:
     """Raises DataError if a stage can't learn from its rows."""
     view, settings = loss_of(stage.config).view, loss_of(stage.config).settings
-    parts, _ = load_parts(stage.dataset)
     views = {
         split: make_view(data, view, stage.config.criterion, stage.dataset.only_mixed_pairs)
         for split, data in parts.items()

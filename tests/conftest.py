@@ -12,7 +12,14 @@ from typing import Any
 import hydra
 import pytest
 
-from sacpo_exp.config.loading import CONF, register_schemas, register_trackers, search_path, to_config
+from sacpo_exp.config.loading import (
+    CONF,
+    add_trainer_keys,
+    register_schemas,
+    register_trackers,
+    search_path,
+    to_config,
+)
 from sacpo_exp.config.messages import SCHEMAS, translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
@@ -111,7 +118,7 @@ def configure() -> Callable[..., Any]:
                     else hydra.initialize(None, version_base="1.3")
                 )
                 with groups:
-                    composed[key] = hydra.compose(command, list(overrides))
+                    composed[key] = hydra.compose(command, [add_trainer_keys(override) for override in overrides])
             return to_config(composed[key], SCHEMAS[command], list(overrides))
 
     return run

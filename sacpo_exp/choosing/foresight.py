@@ -9,6 +9,7 @@ from sacpo_exp.choosing.measures import NO_CATEGORY, find_criterion, make_measur
 from sacpo_exp.choosing.prospects import Price, count, foresee
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.evaluation.absolute import AbsoluteJudge
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.evaluation_plan import Contest, criteria_with_zero
@@ -31,7 +32,8 @@ def describe_prospects(run: Run, contest: Contest, config: ChooseConfig) -> Iter
     for constraint in config.limits:
         criterion = find_criterion(contest.criteria, constraint)
         prompts = [prompt for prompt in contest.prompts if criterion.counts(prompt.get("kind"))]
-        measure = make_measure(config, constraint, criteria_with_zero(config.judge, config))
+        has_zero = criteria_with_zero(config.judge, config) if isinstance(config.judge, AbsoluteJudge) else []
+        measure = make_measure(config, constraint, has_zero)
         n, price = len(prompts), None
         if config.worst_category and prompts:
             counts = Counter(prompt.get("category") or NO_CATEGORY for prompt in prompts)

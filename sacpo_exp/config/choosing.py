@@ -49,8 +49,6 @@ GRIDS: dict[Over, list[float]] = {
 NO_ZERO = (
     "`acceptable_score` must say from which score on a response is acceptable: {} has no zero. Try: acceptable_score=7"
 )
-#: Keys of earlier versions.
-RENAMED = {"safety": "measure", "safe_score": "acceptable_score"}
 
 
 @dataclass

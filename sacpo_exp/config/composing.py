@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.loading import CONF, register_schemas
 from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.errors import ConfigError
 
 
@@ -58,6 +59,6 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
     try:
         for key, value in values.items():
             OmegaConf.update(own, key, value)  # merges mappings, as Hydra does
-        return cast(RunConfig, OmegaConf.to_object(own))
+        return cast(RunConfig, OmegaConf.to_object(fill_stages(own)))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error

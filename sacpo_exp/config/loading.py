@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +22,7 @@ from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
-from sacpo_exp.config.messages import explain_unknown_key, find_unknown_keys, translated_errors
+from sacpo_exp.config.messages import explain_stage, explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
@@ -117,6 +118,8 @@ class Jobs(Generic[Config]):
 
     def configure(self, composed: DictConfig) -> Config:
         """The checked configuration of Hydra's present job, written as `resolved.yaml` into its folder."""
+        if repeated := find_repeated_criterion():
+            raise ConfigError([repeated])
         config: Config = to_config(composed, self._schema, list(HydraConfig.get().overrides.task))
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
@@ -131,9 +134,22 @@ def typed_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def find_repeated_criterion() -> str | None:
+    """A sentence if Hydra's present job names a criterion twice, which Hydra would merge; None if it does not."""
+    settings = HydraConfig.get()
+    loader = GlobalHydra.instance().config_loader()
+    chosen = loader.compute_defaults_list(settings.job.config_name, list(settings.overrides.task), RunMode.RUN).defaults
+    paths = [entry.config_path or "" for entry in chosen if (entry.package or "").startswith("stages.")]
+    names = [path.removeprefix("criterion/") for path in paths if path.startswith("criterion/")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    once = ",".join(dict.fromkeys(names))
+    return twice and f"`criterion` must name each criterion once, but has {twice} twice. Try: criterion=[{once}]"
+
+
 def add_trainer_keys(argument: str) -> str:
     """`trainer.KEY=VALUE`, `thresholds=…` with the `++` by which Hydra adds keys to a mapping; others as they are."""
-    return f"++{argument}" if re.match(r"((stages\.\w+\.)?trainer\.\w+|thresholds(\.\w+)?)=", argument) else argument
+    is_entry = re.match(r"((stages\.\w+\.)?trainer\.[\w.]+|thresholds(\.\w+)?)=", argument)
+    return f"++{argument}" if is_entry else argument
 
 
 def job_folder() -> Path:
@@ -194,8 +210,12 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     """
     if unknown := find_unknown_keys(composed, schema):
         raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
-    composed = fill_stages(composed)
+    if unmade := [
+        name for name, stage in composed.get("stages", {}).items() if not (stage.criterion or stage.loss.name)
+    ]:
+        raise ConfigError([explain_stage(_override_of(f"stages.{name}", overrides), CONF) for name in unmade])
     outside = find_bound_problems(composed, schema)
+    composed = fill_stages(composed)
     if not outside:
         composed = fill_hardware(composed, overrides, CONF)
     missing = sorted(OmegaConf.missing_keys(composed))
@@ -205,6 +225,11 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     if problems := outside + find_problems(config, overrides):
         raise ConfigError(problems)
     return config
+
+
+def _override_of(key: str, overrides: list[str]) -> str:
+    """The override of something below a key; the key itself if a file has it."""
+    return next((text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}.")), key)
 
 
 def find_problems(config: RunConfig | ReportConfig | OracleConfig, overrides: list[str]) -> list[str]:

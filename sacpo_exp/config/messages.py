@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.bounds import walk
-from sacpo_exp.config.choosing import RENAMED, ChooseConfig
+from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.oracle import OracleConfig
@@ -69,14 +69,15 @@ def _explain_unread(message: str, conf: Path) -> list[str]:
 
 
 def known_keys(schema: type) -> list[str]:
-    """All dotted keys of a dataclass and of those inside it."""
+    """All dotted keys of a dataclass and of those inside it; NAME stands for the keys of a mapping."""
     keys = []
     for name, hint in get_type_hints(schema).items():
         keys.append(name)
         inner = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
         if hint is JudgeConfig:
             inner = list(JUDGES.values())
-        keys += [f"{name}.{key}" for kind in inner for key in known_keys(kind)]  # type: ignore[arg-type]
+        below = f"{name}.NAME" if get_origin(hint) is dict else name
+        keys += [f"{below}.{key}" for kind in inner for key in known_keys(kind)]  # type: ignore[arg-type]
     return list(dict.fromkeys(keys))
 
 
@@ -91,11 +92,14 @@ def find_unknown_keys(composed: Any, schema: type) -> list[str]:
 
 
 def explain_unknown_key(key: str, schema: type, groups: list[str] | None = None) -> str:
-    """One sentence for a key that does not exist, with the nearest that does."""
-    if schema is ChooseConfig and key in RENAMED:
-        return f"`{key}` has another name now. Try: {RENAMED[key]}=..."
+    """One sentence for a key that does not exist, with what replaces it or the nearest that does."""
+    if old := explain_old_key(key):
+        return old
+    words = key.split(".")
     candidates = known_keys(schema) + (groups or [])
-    last = key.rsplit(".", 1)[-1]
+    if len(words) > 2:
+        candidates = [name.replace(f"{words[0]}.NAME.", f"{words[0]}.{words[1]}.") for name in candidates]
+    last = words[-1]
     near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6) or [
         name for name in candidates if name.rsplit(".", 1)[-1] == last
     ]
@@ -106,13 +110,20 @@ def explain_unknown_key(key: str, schema: type, groups: list[str] | None = None)
 def _explain(message: str, cause: BaseException | None, conf: Path, schema: type) -> str:
     if found := re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", message):
         return _explain_option(conf, found[1], found[2])
+    if found := re.search(r"(?s)^In '([^']+)'.*full_key: (\S+)", message):
+        return f"conf/{found[1]}.yaml: {explain_unknown_key(found[2], schema)}"
+    if found := re.search(r"Override (\S+?)=\S* looks like a config group override", message):
+        return explain_unknown_key(found[1], schema, _groups(conf))
     if found := re.search(r"Could not override '([^']+)'", message):
-        if override := re.search(r"use \+(\S*stages\.\S+)", message):
-            return explain_stage(override[1])
+        override = re.search(r"use \+(.+)", message)
+        if "@stages." in found[1] or "reference_type=Dict[str, StageConfig]" in str(cause):
+            return explain_stage(override[1] if override else found[1], conf)
         if re.search(r"(^|\.)dataset\.fields\b", found[1]):
             return f"`{found[1]}` gets names one by one, with +. Try: +dataset.fields.prompt=NAME"
         return explain_unknown_key(found[1], schema, _groups(conf))
     if found := re.search(r"Error merging override (\S+?)=(.*)", message):
+        if "not a subclass of StageConfig" in str(cause):
+            return explain_stage(f"{found[1].lstrip('+')}={found[2]}", conf)
         return f"`{found[1].lstrip('+')}` can't be {found[2] or 'empty'}: {_reason(cause)}."
     if found := re.search(r"Error parsing override '(.*)'\n?(.*)", message):
         return (
@@ -129,6 +140,8 @@ def _reason(cause: BaseException | None) -> str:
         kind = found[1] or found[2]
         names = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
         return f"it must be {names.get(kind, kind)}"
+    if "is not a ListConfig" in text:
+        return "it must be a list, as [a,b]"
     if found := re.search(r"expected one of \[(.*)\]", text):
         return f"it must be one of {found[1]}"
     return text
@@ -158,29 +171,60 @@ def _groups(conf: Path) -> list[str]:
 
 def _explain_key_below_null() -> list[str]:
     """Sentences for overrides of a part that is not chosen."""
+    own = r"[+]*((stages|criteria)\.\w+\.dataset)\."
+    if without := [found for arg in sys.argv[1:] if (found := re.match(own, arg))]:
+        return [
+            f"`{found.string}` has no effect: there is no `{found[1]}`. Try: dataset@{found[1]}=NAME"
+            for found in without
+        ]
     culprits = [arg for arg in sys.argv[1:] if re.match(r"[+]*tracker\.\w+\.", arg)]
     return [explain_no_effect(arg) for arg in culprits] or ["a key below a value that is null can't be set"]
 
 
-def explain_stage(override: str) -> str:
+def explain_stage(override: str, conf: Path) -> str:
     """One sentence for an override of a stage that this composition does not have."""
-    name = re.sub(r".*\bstages\.", "", override).split("=")[0].split(".")[0]
-    if name in OLD_STAGES:
-        return f"`stages.{name}` has another name now. Try: {OLD_STAGES[name]}"
+    key = override.split("=")[0]
+    if old := explain_old_key(key):
+        return old
+    name = re.sub(r".*\bstages\.", "", key).split(".")[0]
     if name == "sft":
         return f"`{override}` has no effect: there is no such stage with base=none. Try: base=sft"
-    return (
-        f"`{override}` has no effect: the chosen order has no stage for {name}. Try: order=helpful_first, or {name} in "
-        "criterion=[...]"
-    )
+    criteria = sorted(path.stem for path in (conf / "criterion").glob("*.yaml"))
+    hint = f" Try: order=helpful_first, or {name} in criterion=[...]"
+    if name not in criteria and (near := difflib.get_close_matches(name, criteria, n=1)):
+        hint = f" Did you mean `stages.{near[0]}`?"
+    return f"`{override}` has no effect: the chosen order has no stage for {name}.{hint}"
 
 
-#: What replaces keys of earlier versions.
-OLD_STAGES = {
-    "base": "stages.sft.KEY",
-    "first": "stages.CRITERION.KEY, or earlier_betas=[VALUE] and stage_defaults.first.KEY for whichever stage comes first",
-    "second": "stages.CRITERION.KEY, or beta=VALUE and stage_defaults.second.KEY for whichever stage comes second",
+#: Keys of earlier versions, as patterns, with what replaces them.
+OLD_KEYS = {
+    r"loss(\.name)?|loss@stages\.(first|second)\.loss|stages\.(first|second)\.loss\.(name|loss_type)": (
+        "losses=[NAME,NAME], one for each stage in order"
+    ),
+    r"loss@stages\.base\.loss": "base=sft, which has no other loss",
+    r"loss@stages\.(\w+)\.loss|stages\.(\w+)\.loss\.loss_type": r"stages.\1\2.loss.name=NAME",
+    r"loss\.(\w+)": r"stages.CRITERION.loss.\1",
+    r"stages\.first\.beta": "stages.CRITERION.beta=VALUE, or earlier_betas=[VALUE] for whichever stage comes first",
+    r"stages\.second\.beta": "stages.CRITERION.beta=VALUE, or beta=VALUE for whichever stage comes last",
+    r"stages\.(first|second)\.criterion": "order=NAME, or criterion=[NAME,NAME]",
+    r"stages\.(first|second)\.(global_batch_size|learning_rate|num_train_epochs)": (
+        r"stages.CRITERION.\2=VALUE, or stage_defaults.\1.\2=VALUE for whichever stage comes \1"
+    ),
+    r"(\w+@)?stages\.(first|second)\b(.*)": r"\1stages.CRITERION\3",
+    r"(\w+@)?stages\.base\b(.*)": r"\1stages.sft\2",
+    r"(.*\.)only_mixed_safety_pairs": r"\1only_mixed_pairs",
+    r"(\w+@)?judge\.(reward|cost)\b(.*)": r"\1judge.heads.CRITERION\3",
+    r"safety": "measure=win_rate, acceptable_rate or mean_cost",
+    r"safe_score": "acceptable_score=VALUE",
 }
+
+
+def explain_old_key(key: str) -> str | None:
+    """One sentence for a key of an earlier version, with what replaces it; None if it is none."""
+    for pattern, instead in OLD_KEYS.items():
+        if found := re.fullmatch(pattern, key):
+            return f"`{key}` has another name now. Try: {found.expand(instead)}"
+    return None
 
 
 def explain_no_effect(override: str) -> str:

@@ -229,7 +229,8 @@ class RunConfig:
 
     seed: int = seed_value()
     beta: float = bounded(above=0)  # of the last stage
-    earlier_betas: list[float] = field(default_factory=list)  # of the stages before it; the last one repeats
+    # of the stages before it; the last one repeats
+    earlier_betas: list[float] = field(default_factory=list, metadata=bounded(above=0).metadata)
     losses: list[str] = MISSING  # of stages with a criterion, by position; the last one repeats
     evaluated: list[str] = MISSING
     trainer: dict[str, Any] = field(default_factory=dict)

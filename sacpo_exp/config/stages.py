@@ -20,7 +20,7 @@ def fill_stages(composed: DictConfig) -> DictConfig:
     A value of `stages.NAME` wins over `losses`, `earlier_betas` and `beta`, and these over `stage_defaults`.
 
     Raises:
-        ConfigError: `losses` is empty where there are stages, or names a loss that does not exist.
+        ConfigError: `losses` is empty where there are stages, or a loss does not exist.
     """
     if "stages" not in composed:
         return composed
@@ -38,9 +38,8 @@ def fill_stages(composed: DictConfig) -> DictConfig:
                 is_last = place == len(aligned) - 1
                 stage.beta = filled.beta if is_last or not filled.earlier_betas else _at(filled.earlier_betas, place)
         if stage.loss.name not in LOSSES:
-            raise ConfigError(
-                f"`stages.{name}.loss.name` must be one of {', '.join(LOSSES)}, but is {stage.loss.name}."
-            )
+            key = "losses" if stage.loss.name in filled.losses else f"stages.{name}.loss.name"
+            raise ConfigError(f"`{key}` must be of {', '.join(LOSSES)}, but is {stage.loss.name}.")
         for key, value in LOSSES[stage.loss.name].settings.items():
             if stage.loss[key] is None:
                 stage.loss[key] = value

@@ -110,9 +110,15 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
                 f"`evaluated` must name criteria that are known ({', '.join(known_criteria(config))}), but has {name}. "
                 f"Try: +criterion@criteria.{name}={name}"
             )
-    letters = [criterion.letter for criterion in known_criteria(config).values()]
+    if not config.evaluated or len(set(config.evaluated)) < len(config.evaluated):
+        yield f"`evaluated` must name one criterion or several, each once, but is {config.evaluated}."
+    used = {
+        name: known for name, known in known_criteria(config).items() if name in {*config.stages, *config.evaluated}
+    }
+    letters = [criterion.letter for criterion in used.values()]
     for letter in sorted({letter for letter in letters if letters.count(letter) > 1}):
-        yield f"`letter` must differ between criteria, but {letter} comes twice. Try: another one in conf/criterion"
+        names = " and ".join(name for name, criterion in used.items() if criterion.letter == letter)
+        yield f"`letter` must differ between criteria, but {names} have {letter}. Try: another one in conf/criterion"
 
 
 def _check_criterion(key: str, name: str, stage: StageConfig) -> Iterator[str]:
@@ -145,11 +151,12 @@ def _check_loss(key: str, stage: StageConfig) -> Iterator[str]:
 def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:
     """The global batch has to be a whole number of passes over what the machine takes at once."""
     hardware = config.hardware
-    if min(stage.global_batch_size or 0, hardware.processes, hardware.per_device_train_batch_size) < 1:
+    size = stage.global_batch_size or 0
+    if min(size, hardware.processes, hardware.per_device_train_batch_size) < 1:
         return  # outside their bounds, which is said elsewhere
     per_device = per_device_batch_size(config, stage)
-    if not _divides(stage.global_batch_size, hardware):
-        near = _nearest_batches(stage.global_batch_size, hardware, loss_of(stage).least_rows)
+    if not _divides(size, hardware):
+        near = _nearest_batches(size, hardware, loss_of(stage).least_rows)
         yield (
             f"`{key}.global_batch_size` = {stage.global_batch_size} can't be divided among `hardware.processes` = "
             f"{hardware.processes} with `hardware.per_device_train_batch_size` = "
@@ -157,8 +164,8 @@ def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[st
         )
     elif per_device < (least := loss_of(stage).least_rows):
         yield (
-            f"`{key}` uses {loss_of(stage).title}, which estimates its KL within the per-device batch and needs at least "
-            f"{least} rows in it, but has {per_device}. Try: hardware.per_device_train_batch_size={least} "
+            f"`{key}` uses {loss_of(stage).title}, which estimates its KL within the per-device batch and needs at "
+            f"least {least} rows in it, but has {per_device}. Try: hardware.per_device_train_batch_size={least} "
             f"{key}.global_batch_size={8 * hardware.processes}"
         )
 
@@ -198,13 +205,15 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
         yield "`merge_ratio` has no effect beside `merge_weights`. Give one of the two."
     count, key = len(aligned_stages(config)), "merge_weights" if q is None else "merge_ratio"
     if count < 2:
-        yield f"`{key}` needs two stages, but the chosen order has {count or 'none'}. Try: order=helpful_first"
+        yield f"`{key}` needs two stages, but the chosen order has {('none', 'one')[count]}. Try: order=helpful_first"
     elif len(weights) != count:
-        given = f"is for two policies, but the order makes {count}" if q is not None else f"has {len(weights)} weights"
-        equal = ",".join([f"{1 / count:.2g}"] * (count - 1))
-        yield f"`{key}` {given} for {count} policies. Try: merge_weights=[{equal},…], one for each, which sum to 1"
-    elif not math.isclose(sum(weights), 1, abs_tol=1e-6) or any(not 0 <= weight <= 1 for weight in weights):
-        yield f"`{key}` must be weights between 0 and 1 that sum to 1, but is {list(weights)}, which sums to {sum(weights):g}."
+        given = "is for two policies" if q is not None else f"has {len(weights)} number{'s' * (len(weights) != 1)}"
+        given += f", but the order makes {count}"
+        equal = [round(1 / count, 2)] * (count - 1)
+        shares = ",".join(f"{weight:g}" for weight in (*equal, round(1 - sum(equal), 2)))
+        yield f"`{key}` {given}. Try: merge_weights=[{shares}], one for each, which sum to 1"
+    elif q is None and not (math.isclose(sum(weights), 1, abs_tol=1e-6) and all(weight >= 0 for weight in weights)):
+        yield f"`{key}` must be numbers from 0 to 1 that sum to 1, but {list(weights)} sum to {sum(weights):g}."
 
 
 def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:

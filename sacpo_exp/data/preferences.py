@@ -17,7 +17,7 @@ from typing import Any
 from sacpo_exp.config.schema import DataSchema
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.losses import View
+from sacpo_exp.method.losses import LOSSES, View
 
 Row = dict[str, Any]
 Messages = list[dict[str, str]]
@@ -209,7 +209,11 @@ def completions_as_view(rows: Sequence[Row], view: View) -> list[Row]:
         DataError: pairs are wanted.
     """
     if view == View.pairs:
-        raise DataError("the loss needs pairs, but these rows are single completions with labels. Try: objective=kto")
+        readers = ", ".join(loss.name for loss in LOSSES.values() if loss.view == View.labels)
+        raise DataError(
+            "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels "
+            f"(prompt, completion, label), which {readers} read. Try: objective=kto"
+        )
     return [{name: row[name] for name in ("prompt", "completion", "label")} for row in rows]
 
 

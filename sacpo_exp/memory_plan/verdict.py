@@ -6,6 +6,7 @@ from typing import Any
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.schema import RunConfig, StageConfig
+from sacpo_exp.config.stages import loss_of
 from sacpo_exp.memory_plan.estimate import MemoryPlan, plan_stage
 from sacpo_exp.memory_plan.machine import Machine, look_at_machine
 from sacpo_exp.memory_plan.shapes import find_shape
@@ -93,8 +94,9 @@ def find_remedies(
 def _smaller_batches(config: RunConfig, names: Iterable[str] | None) -> Iterator[dict[str, Any]]:
     """Per-device batches that divide the present one, with the rest left as it is and with all that saves."""
     now = config.hardware.per_device_train_batch_size
+    least = max((loss_of(stage).least_rows for _, stage in _chosen(config, names)), default=1)
     for size in (now // 2**power for power in range(1, 8) if now % 2**power == 0 and now >= 2**power):
-        if any(stage.loss.name.value == "kto" for _, stage in _chosen(config, names)) and size < 2:
+        if size < least:
             return
         yield {"per_device_train_batch_size": size}
         yield REMEDIES[-1] | {"activation_checkpointing": True, "per_device_train_batch_size": size}

@@ -1,35 +1,39 @@
 """Trainer arguments that a user sets with `trainer.KEY=VALUE`: checked against the fields of TRL's configurations."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any, get_type_hints
+from enum import Enum
+from typing import Any, get_args, get_type_hints
 
-from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.config.stages import loss_of
 
-_OUTSIDE = "which is set by the project and can't be changed"
 #: Arguments that the project owns, with the key to use instead.
 OWNED = {
-    **{name: f"stages.NAME.{name}" for name in ("learning_rate", "num_train_epochs", "beta")},
-    **{name: f"stages.NAME.loss.{name}" for name in ("label_smoothing", "desirable_weight", "undesirable_weight")},
-    **{name: f"optimization.{name}" for name in ("optim", "lr_scheduler_type", "max_length", "max_prompt_length")},
-    **dict.fromkeys(("loss_type", "loss_weights"), "losses=[NAME] or stages.NAME.loss.name"),
+    **{name: f"stages.NAME.{name}=VALUE" for name in ("learning_rate", "num_train_epochs", "beta")},
     **{
-        name: f"hardware.{name}"
+        name: f"stages.NAME.loss.{name}=VALUE" for name in ("label_smoothing", "desirable_weight", "undesirable_weight")
+    },
+    **{
+        name: f"optimization.{name}=VALUE" for name in ("optim", "lr_scheduler_type", "max_length", "max_prompt_length")
+    },
+    **dict.fromkeys(("loss_type", "loss_weights"), "stages.NAME.loss.name=LOSS"),
+    **{
+        name: f"hardware.{name}=VALUE"
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "save_steps", "logging_steps", "tf32")
     },
-    **dict.fromkeys(("bf16", "fp16"), "optimization.dtype and optimization.autocast"),
-    "warmup_ratio": "optimization.warmup_ratio",
-    "warmup_steps": "optimization.warmup_ratio",
-    "gradient_accumulation_steps": "stages.NAME.global_batch_size",
-    "gradient_checkpointing": "hardware.activation_checkpointing",
-    "use_cpu": "hardware.accelerator",
-    "deepspeed": "hardware.zero_stage",
-    "fsdp": "hardware.zero_stage",
-    "report_to": "tracker",
-    "seed": "seed",
-    "output_dir": "paths.outputs",
+    **dict.fromkeys(("bf16", "fp16"), "optimization.dtype=TYPE optimization.autocast=TYPE"),
+    "warmup_ratio": "optimization.warmup_ratio=VALUE",
+    "warmup_steps": "optimization.warmup_ratio=VALUE",
+    "gradient_accumulation_steps": "stages.NAME.global_batch_size=VALUE",
+    **dict.fromkeys(("gradient_checkpointing", "activation_checkpointing"), "hardware.activation_checkpointing=VALUE"),
+    "use_cpu": "hardware.accelerator=cpu",
+    "deepspeed": "hardware.zero_stage=VALUE",
+    "fsdp": "hardware.zero_stage=VALUE",
+    "report_to": "tracker=wandb",
+    "seed": "seed=VALUE",
+    "output_dir": "paths.outputs=FOLDER",
     **dict.fromkeys(
         ("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm")
     ),
@@ -38,34 +42,56 @@ OWNED = {
 
 
 def find_argument_problems(config: RunConfig) -> list[str]:
-    """Everything wrong with the trainer arguments of a configuration; TRL is imported only if there are any."""
-    problems: list[str] = []
-    for name, stage in config.stages.items():
-        given = {f"trainer.{key}": value for key, value in config.trainer.items()}
-        given |= {f"stages.{name}.trainer.{key}": value for key, value in stage.trainer.items()}
-        if given:
-            problems += _check(given, name, loss_of(stage).trainer)
-    return list(dict.fromkeys(problems))
+    """Everything wrong with the trainer arguments of a configuration; TRL is imported only if it is needed."""
+    given = [(f"trainer.{name}", value, config.stages) for name, value in config.trainer.items()]
+    for stage_name, stage in config.stages.items():
+        own = {stage_name: stage}
+        given += [(f"stages.{stage_name}.trainer.{name}", value, own) for name, value in stage.trainer.items()]
+    if owned := [_explain_owned(key) for key, _, _ in given if _name(key) in OWNED]:
+        return owned
+    return [sentence for key, value, stages in given if stages for sentence in _check(key, value, stages)]
 
 
-def _check(given: dict[str, Any], stage: str, trainer: str) -> Iterator[str]:
-    from pydantic import TypeAdapter, ValidationError
+def _name(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
 
+
+def _explain_owned(key: str) -> str:
+    instead = OWNED[_name(key)]
+    if instead is None:
+        return f"`{key}` is set by the project and can't be changed."
+    stage = key.split(".")[1] if key.startswith("stages.") else "NAME"
+    return f"`{key}` has a key of its own. Try: {instead.replace('NAME', stage)}"
+
+
+def _check(key: str, value: Any, stages: Mapping[str, StageConfig]) -> Iterator[str]:
+    """What is wrong with one argument for the trainers of these stages."""
     from sacpo_exp.training.trl_adapter import config_class
 
-    kind = config_class(trainer)
-    hints, names = get_type_hints(kind), [field.name for field in fields(kind)]
-    for key, value in given.items():
-        name = key.rsplit(".", 1)[-1]
-        if name in OWNED:
-            instead = OWNED[name]
-            yield f"`{key}` is not taken from here. Try: {instead}" if instead else f"`{key}` is {_OUTSIDE}."
-        elif name not in names:
-            near = difflib.get_close_matches(name, [entry for entry in names if entry not in OWNED], n=1)
-            hint = f" Did you mean `{key.removesuffix(name)}{near[0]}`?" if near else ""
-            yield f"`{key}` is not an argument of {kind.__name__}, which trains stages.{stage}.{hint}"
-        else:
-            try:
-                TypeAdapter(hints[name]).validate_python(value)
-            except ValidationError as error:
-                yield f"`{key}` can't be {value!r}: {error.errors()[0]['msg']}."
+    kinds = {name: config_class(loss_of(stage).trainer) for name, stage in stages.items()}
+    known = {kind: [field.name for field in fields(kind) if field.name not in OWNED] for kind in kinds.values()}
+    name = _name(key)
+    having = [stage for stage, kind in kinds.items() if name in known[kind]]
+    lacking = " or ".join(kind.__name__ for kind, names in known.items() if name not in names)
+    if not having:
+        near = difflib.get_close_matches(name, [entry for names in known.values() for entry in names], n=1)
+        hint = f" Did you mean `{key.removesuffix(name)}{near[0]}`?" if near else ""
+        yield f"`{key}` is not an argument of {lacking}.{hint}"
+    elif lacking:
+        own = " ".join(f"stages.{stage}.{key}=VALUE" for stage in having)
+        yield f"`{key}` is for all stages, but is not an argument of {lacking}. Try: {own}"
+    else:
+        yield from {reason: None for kind in known if (reason := _explain_type(key, value, get_type_hints(kind)[name]))}
+
+
+def _explain_type(key: str, value: Any, hint: Any) -> str | None:
+    """One sentence if a value is not of an argument's type, or not of the enumeration in it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    choices = [kind for kind in get_args(hint) if isinstance(kind, type) and issubclass(kind, Enum)]
+    try:
+        TypeAdapter(choices[0] if choices else hint).validate_python(value, strict=not choices)
+    except ValidationError as error:
+        reasons = " or ".join(dict.fromkeys(entry["msg"].removeprefix("Input should be ") for entry in error.errors()))
+        return f"`{key}` can't be {value!r}: it must be {reasons}."
+    return None

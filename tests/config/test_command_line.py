@@ -13,7 +13,7 @@ import yaml
 
 Command = Callable[..., Any]
 
-HAS_NO_EFFECT = "has no effect: the chosen order has one stage. Try: order=helpful_first"
+NO_STAGE = "has no effect: the chosen order has no stage for"
 
 MISTAKES = {
     "option": (
@@ -21,7 +21,7 @@ MISTAKES = {
         "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
-    "key": ("stages.second.bta=1", "`stages.second.bta` is not a setting. Did you mean `stages.second.beta`?"),
+    "key": ("stages.safety.bta=1", "`stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?"),
     "value": ("merge=linaer", "`merge` can't be linaer: it must be one of linear, naive."),
     "added key": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
     "both sides of -m": (
@@ -30,14 +30,38 @@ MISTAKES = {
     ),
     "no key": ("=3", "`=3` names no setting. Try: key=value, without spaces."),
     "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
-    "second stage's key": ("order=helpful_only stages.second.beta=0.3", f"`stages.second.beta=0.3` {HAS_NO_EFFECT}"),
-    "first stage's key": (
-        "order=none stages.first.beta=0.3",
-        "`stages.first.beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first",
+    "key of a stage that is not there": (
+        "order=helpful_only stages.safety.beta=0.3",
+        f"`stages.safety.beta=0.3` {NO_STAGE} safety. Try: order=helpful_first, or safety in criterion=[...]",
     ),
-    "second stage's group": (
-        "order=helpful_only loss@stages.second.loss=kto",
-        f"`loss@stages.second.loss=kto` {HAS_NO_EFFECT}",
+    "data of a stage that is not there": (
+        "order=helpful_only dataset@stages.safety.dataset=demo",
+        f"`dataset@stages.safety.dataset=demo` {NO_STAGE} safety. Try: order=helpful_first, or safety in "
+        "criterion=[...]",
+    ),
+    "argument of a stage that is not there": (
+        "base=none stages.sft.trainer.weight_decay=0.1 dry_run=true",
+        "`stages.sft.trainer.weight_decay=0.1` has no effect: there is no such stage with base=none. Try: base=sft",
+    ),
+    "key of the previous version": (
+        "stages.base.learning_rate=1 dry_run=true",
+        "`stages.base.learning_rate` has another name now. Try: stages.sft.learning_rate",
+    ),
+    "criterion twice": (
+        "criterion=[safety,safety] dry_run=true",
+        "`criterion` must name each criterion once, but has safety twice. Try: criterion=[safety]",
+    ),
+    "weights": (
+        "merge_weights=[0.5,0.6] dry_run=true",
+        "`merge_weights` must be numbers from 0 to 1 that sum to 1, but [0.5, 0.6] sum to 1.1.",
+    ),
+    "argument that the project owns": (
+        "trainer.learning_rate=1e-5 dry_run=true",
+        "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
+    ),
+    "argument of a stage that the project owns": (
+        "stages.safety.trainer.loss_type=ipo dry_run=true",
+        "`stages.safety.trainer.loss_type` has a key of its own. Try: stages.safety.loss.name=LOSS",
     ),
 }
 
@@ -97,7 +121,7 @@ def test_cfg_job_prints_the_configuration(cli: Command) -> None:
     assert (result.code, result.stderr) == (0, "")
     printed = yaml.safe_load(result.stdout)
     assert printed["beta"] == 0.05
-    assert printed["stages"]["second"]["beta"] == "${beta}"
+    assert list(printed["stages"]) == ["sft", "helpfulness", "safety"]
     assert "hydra" not in printed
 
 
@@ -123,11 +147,13 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     assert data.split()[:3] == ["to", "make", "dataset"]
     assert stage.split()[:3] == ["to", "make", "stage"]
     assert detail.strip() == (
-        "first stage: dpo on demo, for helpfulness, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
+        "helpfulness stage: DPO on demo, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
         "about 0.00025 GPU hours"
     )
     assert total == "0 stored, 3 to make, in outputs/store"
-    assert memory.startswith("memory plan of the first stage, GiB per device: 135 M parameters, 32 sequences of 512 ")
+    assert memory.startswith(
+        "memory plan of the helpfulness stage, GiB per device: 135 M parameters, 32 sequences of 512 "
+    )
     assert this.startswith("  > a100x8: 8 × ZeRO 3 ")
     assert this.endswith("  yes, of 80.0")
     assert {line.split(":")[0].strip() for line in others} >= {"a100x8", "a100x1", "a100x2", "h100x8", "cpu", "cpu_x2"}
@@ -143,8 +169,8 @@ def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command)
     result = cli("train", *TOO_LARGE, f"model.revision={40 * '1'}", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
-        "error: the first stage needs 110.6 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, activations "
-        "8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
+        "error: the helpfulness stage needs 110.6 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
+        "activations 8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
         "hardware.offload_optimizer=cpu, or force=true\n"
     )
 
@@ -194,6 +220,56 @@ def test_kto_without_rows_of_one_label_is_refused_before_anything_is_trained(cli
     result = cli("train", "objective=dpo_then_kto", "dataset=local", f"dataset.path={rows_file}", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.startswith(
-        f"error: {rows_file} can't be used for stages.second: KTO needs completions of both"
+        f"error: {rows_file} can't be used for stages.safety: KTO needs completions of both"
     )
-    assert result.stderr.endswith("is undesirable. Try: objective=dpo\n")
+    assert "is undesirable." in result.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: Path, command: str) -> None:
+    (tmp_path / "conf" / "order").mkdir(parents=True)
+    content = "# @package _global_\ndefaults:\n  - override /criterion: [helpfulness, safety, helpfulness]\n"
+    (tmp_path / "conf" / "order" / "mine.yaml").write_text(content, "utf-8")
+    result = cli(command, "--config-dir", "conf", "order=mine", "dry_run=true", light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: `criterion` must name each criterion once, but has helpfulness twice. Try: "
+        "criterion=[helpfulness,safety]\n"
+    )
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "completion": "Yes.", "label": i % 2 == 0} for i in range(40)]
+    path = write_rows(tmp_path / "labels.jsonl", rows)
+    data = [
+        "order=safety_only",
+        "base=none",
+        "dataset=local",
+        f"dataset.path={path}",
+        "dataset.criterion=safety",
+        "model=tiny",
+    ]
+    result = cli("train", *data, "dry_run=true", light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {path} can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but these "
+        "rows are single completions with labels (prompt, completion, label), which kto, apo_zero_unpaired read. "
+        "Try: objective=kto\n"
+    )
+    assert cli("train", *data, "objective=kto", "dry_run=true", light=True).code == 0
+
+
+def test_a_criterion_without_labels_in_its_data_is_refused(cli: Command, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "chosen": "Yes.", "rejected": "No."} for i in range(40)]
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
+    result = cli("train", *data, light=True)
+    assert (result.code, result.stdout) == (2, "")
+    assert "can't be used for stages.helpfulness: these rows are pairs with labels for safety only" in result.stderr
+    assert "Try: dataset@stages.helpfulness.dataset=NAME" in result.stderr
+    assert cli("train", *data, "order=safety_only", light=True).code == 0

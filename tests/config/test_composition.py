@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.config.loading import CONF, read_job, schema_of, write_job, write_resolved
 from sacpo_exp.config.messages import SCHEMAS
-from sacpo_exp.config.schema import Criterion, LossName, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.schema import ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.stages import aligned_stages
 
 Configure = Callable[..., Any]
 
@@ -48,8 +49,8 @@ def overrides_for(model_folder: Path, rows_file: Path) -> Callable[[str], list[s
 
     def find(option: str) -> list[str]:
         group, name = option.split("=")
-        if group == "loss":
-            return [f"loss@stages.{'base' if name == 'sft' else 'second'}.loss={name}"]
+        if group == "criterion":
+            return [f"criterion=[{name}]"]
         extra = [needs[option]] if option in needs else []
         return [option.replace("prices=", "prices@judge.prices="), *extra]
 
@@ -87,33 +88,34 @@ def test_every_command_composes_by_itself(configure: Configure, command: str) ->
     assert isinstance(configure(*needed, command=command), SCHEMAS[command])
 
 
-@pytest.mark.parametrize("group", sorted({option.split("=")[0] for option in OPTIONS} - {"loss", "prices"}))
+@pytest.mark.parametrize("group", sorted({option.split("=")[0] for option in OPTIONS} - {"prices"}))
 def test_every_group_has_a_default_that_exists(group: str) -> None:
     if group.startswith("hydra"):
         return
     chosen = [entry for entry in yaml.safe_load((CONF / "common.yaml").read_text())["defaults"] if group in entry]
     assert len(chosen) == 1
-    (option,) = chosen[0].values()
-    assert option.startswith("${") or (CONF / group / f"{option}.yaml").is_file()
+    (options,) = chosen[0].values()
+    for option in options if isinstance(options, list) else [options]:
+        assert option.startswith("${") or (CONF / group / f"{option}.yaml").is_file()
 
 
 ORDERS = {
-    "helpful_first": [Criterion.helpfulness, Criterion.safety],
-    "safety_first": [Criterion.safety, Criterion.helpfulness],
-    "helpful_only": [Criterion.helpfulness],
-    "safety_only": [Criterion.safety],
+    "helpful_first": ["helpfulness", "safety"],
+    "safety_first": ["safety", "helpfulness"],
+    "helpful_only": ["helpfulness"],
+    "safety_only": ["safety"],
     "none": [],
 }
 
 
 def preference_stages(config: RunConfig) -> list[Any]:
-    return [stage for stage in (config.stages.first, config.stages.second) if stage is not None]
+    return list(aligned_stages(config).values())
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_order_sets_the_criteria_and_beta_lands_in_the_last_stage(configure: Configure, order: str) -> None:
     stages = preference_stages(configure(f"order={order}", *(["beta=0.037"] if ORDERS[order] else [])))
-    assert [stage.criterion for stage in stages] == ORDERS[order]
+    assert [stage.criterion.name for stage in stages] == ORDERS[order]
     assert [stage.beta for stage in stages] == ([0.1, 0.037][-len(stages) :] if stages else [])
 
 
@@ -126,22 +128,21 @@ def test_all_orders_are_covered() -> None:
     "other", ["objective=dpo_then_kto", "optimization=paper", "model=nano"], ids=["objective", "optimization", "model"]
 )
 def test_a_one_stage_order_really_has_no_second_stage(configure: Configure, order: str, other: str) -> None:
-    assert configure(f"order={order}", other).stages.second is None
+    assert list(configure(f"order={order}", other).stages) == ["sft", *ORDERS[order]]
 
 
 OBJECTIVES = {
-    "dpo": [LossName.dpo, LossName.dpo],
-    "kto": [LossName.kto, LossName.kto],
-    "dpo_then_kto": [LossName.dpo, LossName.kto],
-    "kto_then_dpo": [LossName.kto, LossName.dpo],
+    "dpo": ["dpo", "dpo"],
+    "kto": ["kto", "kto"],
+    "dpo_then_kto": ["dpo", "kto"],
+    "kto_then_dpo": ["kto", "dpo"],
 }
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_objective_sets_both_losses(configure: Configure, objective: str) -> None:
-    losses = [stage.loss for stage in preference_stages(configure(f"objective={objective}"))]
-    assert [loss.name for loss in losses] == OBJECTIVES[objective]
-    assert [loss.loss_type for loss in losses] == ["kto" if loss.name == LossName.kto else "sigmoid" for loss in losses]
+    stages = preference_stages(configure(f"objective={objective}"))
+    assert [stage.loss.name for stage in stages] == OBJECTIVES[objective]
 
 
 def test_all_objectives_are_covered() -> None:
@@ -149,13 +150,65 @@ def test_all_objectives_are_covered() -> None:
 
 
 def test_the_loss_of_one_stage_overrules_the_objective(configure: Configure) -> None:
-    stages = preference_stages(configure("objective=dpo", "loss@stages.second.loss=kto"))
-    assert [stage.loss.name for stage in stages] == [LossName.dpo, LossName.kto]
+    stages = preference_stages(configure("objective=dpo", "stages.safety.loss.name=kto"))
+    assert [stage.loss.name for stage in stages] == ["dpo", "kto"]
+
+
+def test_a_loss_brings_its_own_settings(configure: Configure) -> None:
+    first, second = preference_stages(configure("losses=[robust,kto]", "stages.safety.loss.undesirable_weight=2"))
+    assert (first.loss.label_smoothing, first.loss.desirable_weight) == (0.1, None)
+    assert (second.loss.desirable_weight, second.loss.undesirable_weight, second.loss.label_smoothing) == (1, 2, None)
+
+
+def test_the_command_line_s_criteria_win_and_keep_their_order(configure: Configure) -> None:
+    config = configure("order=helpful_first", "criterion=[safety,helpfulness]", "beta=0.05", "earlier_betas=[0.2]")
+    assert [(stage.criterion.name, stage.beta) for stage in preference_stages(config)] == [
+        ("safety", 0.2),
+        ("helpfulness", 0.05),
+    ]
+
+
+@pytest.fixture
+def honesty(tmp_path: Path) -> str:
+    """A criterion of the user's own, as an override that finds it."""
+    (tmp_path / "criterion").mkdir()
+    lines = ["# @package stages.honesty", "defaults: [/dataset@dataset: null]", "criterion: {name: honesty, letter: T}"]
+    (tmp_path / "criterion" / "honesty.yaml").write_text("\n".join(lines), "utf-8")
+    return f"hydra.searchpath=[file://{tmp_path}]"
+
+
+def test_a_third_criterion_takes_what_the_places_before_it_have(configure: Configure, honesty: str) -> None:
+    config = configure(honesty, "criterion=[helpfulness,honesty,safety]", "objective=dpo_then_kto", "beta=0.05")
+    stages = preference_stages(config)
+    assert [stage.criterion.name for stage in stages] == ["helpfulness", "honesty", "safety"]
+    assert [(stage.loss.name, stage.beta) for stage in stages] == [("dpo", 0.1), ("kto", 0.1), ("kto", 0.05)]
+    second = config.stage_defaults["second"]
+    assert [stage.learning_rate for stage in stages[1:]] == [second.learning_rate] * 2
+    assert configure(honesty, "criterion=[honesty]", "stages.honesty.beta=0.3").stages["honesty"].beta == 0.3
+
+
+def test_a_ratio_for_three_policies_is_refused_with_weights_that_work(
+    configure: Configure, problems_of: Configure, honesty: str
+) -> None:
+    three = [honesty, "criterion=[helpfulness,honesty,safety]"]
+    (sentence,) = problems_of(*three, "merge_ratio=0.5")
+    assert sentence.startswith("`merge_ratio` is for two policies, but the order makes 3. Try: merge_weights=[")
+    remedy = sentence.split("Try: ")[1].split(", ")[0]
+    assert sum(configure(*three, remedy).merge_weights) == pytest.approx(1)
+
+
+def test_letters_may_be_alike_where_one_criterion_is_not_used(
+    configure: Configure, problems_of: Configure, honesty: str
+) -> None:
+    alike = [honesty, "criterion=[honesty]", "stages.honesty.criterion.letter=S"]
+    assert configure(*alike, "evaluated=[helpfulness]").stages["honesty"].criterion.letter == "S"
+    (sentence,) = problems_of(*alike)
+    assert sentence.startswith("`letter` must differ between criteria, but safety and honesty have S.")
 
 
 def test_base_is_a_supervised_stage_or_none(configure: Configure) -> None:
-    assert configure().stages.base.loss.name == LossName.sft
-    assert configure("base=none").stages.base is None
+    assert configure().stages["sft"].loss.name == "sft"
+    assert "sft" not in configure("base=none").stages
 
 
 def read_optimization(name: str) -> dict[str, Any]:
@@ -167,12 +220,13 @@ def read_optimization(name: str) -> dict[str, Any]:
 
 def numbers_of(config: RunConfig) -> dict[str, Any]:
     """The part of a configuration that an optimization file sets."""
-    stages = {name: asdict(getattr(config.stages, name)) for name in ("base", "first", "second")}
+    places = dict(zip(("sft", "first", "second"), config.stages.values(), strict=True))
+    stages = {place: asdict(stage) for place, stage in places.items()}
     keys = ("global_batch_size", "learning_rate", "num_train_epochs")
     optimization = asdict(config.optimization)
     optimization |= {name: kind and kind.value for name, kind in optimization.items() if name in ("dtype", "autocast")}
     chosen = {name: {key: stage[key] for key in keys} for name, stage in stages.items()}
-    return {"optimization": optimization, "stages": chosen}
+    return {"optimization": optimization, "stage_defaults": chosen}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -195,8 +249,8 @@ def test_trackers_land_under_their_names(configure: Configure) -> None:
 
 
 def test_a_stage_may_have_data_of_its_own(configure: Configure) -> None:
-    stages = configure("dataset@stages.second.dataset=demo", "stages.second.dataset.max_rows=9").stages
-    assert (stages.base.dataset, stages.first.dataset, stages.second.dataset.max_rows) == (None, None, 9)
+    stages = configure("dataset@stages.safety.dataset=demo", "stages.safety.dataset.max_rows=9").stages
+    assert [stage.dataset and stage.dataset.max_rows for stage in stages.values()] == [None, None, 9]
 
 
 def test_moving_the_outputs_moves_everything_that_a_run_writes(configure: Configure, tmp_path: Path) -> None:
@@ -213,9 +267,11 @@ WHOLE = {
     "one stage": ["order=safety_only", "objective=kto", "base=none"],
     "all that is optional": [
         "tracker=wandb",
+        "trainer.max_steps=10",
+        "stages.safety.trainer.lr_scheduler_kwargs={min_lr: 0.1}",
         "merge_ratio=0.5",
         "policies=[baseline,merged]",
-        "dataset@stages.second.dataset=demo",
+        "dataset@stages.safety.dataset=demo",
         "model=nano",
         "model.stop=['\\nUSER:','</s>']",
     ],
@@ -234,7 +290,7 @@ def test_the_resolved_file_says_it_all(configure: Configure, tmp_path: Path, ove
 
 @pytest.mark.parametrize("overrides", WHOLE.values(), ids=list(WHOLE))
 def test_a_worker_reads_the_job_that_was_written(configure: Configure, tmp_path: Path, overrides: list[str]) -> None:
-    job = StageJob(configure(*overrides), "first", "some-id", "parent", None, "view", "folder", 2, 4)
+    job = StageJob(configure(*overrides), "safety", "some-id", "parent", None, "view", "folder", 2, 4)
     assert read_job(write_job(job, tmp_path)) == job
 
 

@@ -13,14 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.config.composing import set_values
 from sacpo_exp.config.loading import CONF, register_schemas
-from sacpo_exp.config.schema import RunConfig, StageConfig
+from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.config.sweeps import split_sweep
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
-from sacpo_exp.plan import LETTERS, Stage
-from sacpo_exp.reporting.lineage import read_lineage
+from sacpo_exp.plan import Stage, policy_of_spec
 from sacpo_exp.reporting.pairs import find_order_pairs, find_ratio_pairs
-from sacpo_exp.store import Store
 
 FOLDER = CONF / "experiment"
 EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
@@ -84,9 +83,9 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
 
 def describe(stage: Stage) -> str:
     config = stage.config
-    if not isinstance(config, StageConfig):
-        return f"sft {config.global_batch_size}"
-    return f"{config.loss.name.value} ({LETTERS[config.criterion]}) {config.beta:g} {config.global_batch_size}"
+    if config.criterion is None:
+        return f"{config.loss.name} {config.global_batch_size}"
+    return f"{config.loss.name} ({config.criterion.letter}) {config.beta:g} {config.global_batch_size}"
 
 
 def two(first: str, second: str, strengths: tuple[float, ...] = SWEPT) -> list[list[str]]:
@@ -136,8 +135,8 @@ def test_the_paper_s_experiments_are_the_paper_s(read: Callable[[str], Experimen
         numbers = job.optimization
         assert (numbers.max_length, numbers.max_prompt_length, numbers.dtype.value) == (512, 128, "bfloat16")
         assert (numbers.lr_scheduler_type, numbers.warmup_ratio, numbers.weight_decay) == ("cosine", 0.03, 0.0)
-        for stage in (job.stages.first, job.stages.second):
-            assert stage is None or (stage.num_train_epochs, stage.learning_rate) == (3, 2e-5)
+        for stage in job.stages.values():
+            assert (stage.num_train_epochs, stage.learning_rate) == (3, 2e-5)
         assert job.hardware.activation_checkpointing
         assert job.generation.max_new_tokens == 512
         judge: Any = job.judge
@@ -161,7 +160,7 @@ def test_a_miniature_takes_a_larger_model_with_its_own_numbers(configure: Callab
     config = configure("experiment=mini/p_sacpo", "model=smollm2_135m")
     usual = configure("model=smollm2_135m")
     assert (config.model, config.optimization) == (usual.model, usual.optimization)
-    assert config.stages.first == usual.stages.first
+    assert config.stages["helpfulness"] == usual.stages["helpfulness"]
 
 
 @pytest.mark.parametrize("hardware", ["a100x8", "a100x1", "cpu"])
@@ -183,14 +182,14 @@ def test_orders_are_compared_at_equal_pairs_with_equal_numbers(read: Callable[[s
     pairs = {}
     for order in ("helpful_first", "safety_first"):
         jobs = read(f"study/order/{order}").jobs
-        stages = [(job.stages.first, job.stages.second) for job in jobs]
+        stages = [tuple(aligned_stages(job).values()) for job in jobs]
         assert all(
             (first.global_batch_size, first.learning_rate, first.num_train_epochs)
             == (second.global_batch_size, second.learning_rate, second.num_train_epochs)
             for first, second in stages
         )
         pairs[order] = {
-            (job.seed, *sorted((stage.criterion.value, stage.beta) for stage in each))
+            (job.seed, *sorted((stage.criterion.name, stage.beta) for stage in each))
             for job, each in zip(jobs, stages, strict=True)
         }
     assert pairs["helpful_first"] == pairs["safety_first"]
@@ -201,21 +200,16 @@ def test_merges_are_compared_with_direct_training_at_beta_over_lambda_q(read: Ca
     merged, direct = (read(f"study/lambda_q/{half}").jobs for half in ("merged", "direct"))
     wanted = {(job.seed, round(job.beta / job.merge_ratio, 12)) for job in merged}
     assert {(job.seed, job.beta) for job in direct} == wanted
-    firsts = {job.stages.first.beta for job in (*merged, *direct)}
+    firsts = {job.stages["helpfulness"].beta for job in (*merged, *direct)}
     assert firsts == {0.1}
 
 
-def test_a_report_finds_the_pairs_of_both_studies(read: Callable[[str], Experiment], tmp_path: Path) -> None:
-    store, counts, policies = Store(tmp_path / "store"), {"labels": {}, "missing": {}}, []
+def test_a_report_finds_the_pairs_of_both_studies(read: Callable[[str], Experiment]) -> None:
     halves = ("order/helpful_first", "order/safety_first", "lambda_q/merged", "lambda_q/direct")
-    for job in (job for half in halves for job in read(f"study/{half}").jobs):
-        plan = open_run(job).plan
-        for spec in plan.training():
-            store.get_or_build(spec, lambda _: {"train": counts, "heldout": counts})
-        policies.append(list(plan.policies.values())[-1].id)
-    lineage = read_lineage(store)
-    assert len(find_order_pairs(policies, lineage)) == 3 * len(SWEPT)
-    assert len(find_ratio_pairs(policies, lineage)) == 3 * len(RATIOS)
+    plans = [open_run(job).plan for half in halves for job in read(f"study/{half}").jobs]
+    policies = [policy_of_spec(list(plan.policies.values())[-1]) for plan in plans]
+    assert len(find_order_pairs(policies)) == 3 * len(SWEPT)
+    assert len(find_ratio_pairs(policies)) == 3 * len(RATIOS)
 
 
 def test_the_headline_policies_are_trained_with_five_seeds(read: Callable[[str], Experiment]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from sacpo_exp.compute_plan import Reading, count_active, count_operations, device_hours
-from sacpo_exp.config.validation import stages_of
 
 #: 3 dialogues of 5 tokens by 7 parameters: 105 multiplications and additions for one pass.
 READING, PARAMETERS = Reading(3, 5), 7
@@ -18,7 +17,7 @@ PASS = 2 * 3 * 5 * 7
 def stages(configure: Callable[..., Any]) -> dict[str, Any]:
     """One epoch of supervised fine-tuning, DPO and KTO."""
     config = configure("objective=dpo_then_kto")
-    return {stage.loss.name.value: replace(stage, num_train_epochs=2) for _, stage in stages_of(config)}
+    return {stage.loss.name: replace(stage, num_train_epochs=2) for stage in config.stages.values()}
 
 
 #: Passes over all data in two epochs: forward and twice as much backward; the reference once; KTO's KL in each.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from judged import LABELS, make_candidate, make_records, wins
+from judged import CRITERIA, LABELS, make_candidate, make_records, wins
 
 from sacpo_exp.choosing.answering import answer
 from sacpo_exp.choosing.candidates import Candidate, is_safe_end_high, set_number
@@ -201,6 +201,31 @@ def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, b
     assert is_safe_end_high(config) is by_strength
     if by_ratio is not None:
         assert is_safe_end_high(replace(config, over=Over.merge_ratio)) is by_ratio
+
+
+@pytest.mark.parametrize(
+    ("limits", "by_strength", "is_sequence"),
+    [
+        ({}, False, True),  # for the last stage, which a small β lets go far
+        ({"constraint": "honesty"}, True, True),
+        ({"constraint": "honesty", "thresholds": {"helpfulness": 0.5}}, True, True),
+        ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
+    ],
+)
+def test_three_stages_have_a_safe_end_where_no_constraint_pulls_from_the_other(
+    ask: Callable[..., ChooseConfig], limits: dict[str, Any], by_strength: bool, is_sequence: bool
+) -> None:
+    stages = ask().stages
+    middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
+    three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}
+    config = ask(over=Over.beta, stages=three, **limits)
+    assert (is_safe_end_high(config), config.is_sequence) == (by_strength, is_sequence)
+    changed = set_number(config, 0.025).stages
+    assert [(name, stage.beta) for name, stage in changed.items()] == [
+        ("helpfulness", 0.1),
+        ("honesty", 0.1),
+        ("safety", 0.025),
+    ]
 
 
 def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Callable[..., ChooseConfig]) -> None:

@@ -31,9 +31,7 @@ CPU, GPU = (read_hardware(CONF / "hardware" / f"{name}.yaml") for name in ("cpu"
 
 def choose(config: RunConfig, machine: Machine, given: dict[str, Any] | None = None) -> tuple[HardwareConfig, str]:
     """The group that `hardware=auto` gives a configuration on a machine, and what it says."""
-    sizes = [
-        stage.global_batch_size for stage in (config.stages.base, config.stages.first, config.stages.second) if stage
-    ]
+    sizes = [stage.global_batch_size or 0 for stage in config.stages.values()]
 
     def does_fit(values: dict[str, Any]) -> bool | None:
         hardware = to_hardware(values)
@@ -79,12 +77,7 @@ def test_where_nothing_fits_that_is_said(paper: RunConfig) -> None:
 
 
 def test_gpus_that_can_t_share_a_batch_stay_idle(paper: RunConfig) -> None:
-    stages = replace(
-        paper.stages,
-        base=None,
-        first=replace(paper.stages.first, global_batch_size=3),
-        second=None,
-    )
+    stages = {"helpfulness": replace(paper.stages["helpfulness"], global_batch_size=3)}
     hardware, _ = choose(replace(paper, stages=stages), Machine(1024, (80.0, 80.0)))
     assert hardware.processes == 1
     # with 3 rows in one pass: 16 would be cut down to the batch anyway

@@ -17,11 +17,11 @@ OUTSIDE = {
     "seed": [f"seed={SEED}", f"dataset.seed={SEED}"],
     "shape of zero": ["model=tiny", "model.shape.hidden_size=0", "model.shape.num_attention_heads=0"],
     "shape of zero, hardware that fits": ["model=tiny", "model.shape.num_attention_heads=0", "hardware=auto"],
-    "epochs": ["stages.first.num_train_epochs=1e300"],
+    "epochs": ["stages.helpfulness.num_train_epochs=1e300"],
     "rows": ["dataset.max_rows=100000000000000000000"],
     "not a number": ["optimization.weight_decay=nan"],
-    "infinite": ["stages.first.learning_rate=inf"],
-    "batch": ["hardware=auto", "stages.first.global_batch_size=100000000000001", "hardware.processes=2"],
+    "infinite": ["stages.helpfulness.learning_rate=inf"],
+    "batch": ["hardware=auto", "stages.helpfulness.global_batch_size=100000000000001", "hardware.processes=2"],
     "rows of a device": ["hardware=auto", "hardware.per_device_train_batch_size=100000000000000"],
     "seed of a judge": ["judge=openai", "judge.seed=100000000000000000000"],
 }
@@ -43,17 +43,17 @@ def test_the_largest_seed_is_accepted(configure: Callable[..., Any], problems_of
 def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Callable[..., Any]) -> None:
     config = configure("model=tiny", "judge=openai")
     assert find_bound_problems(config, SCHEMAS["train"]) == []
-    config.model.shape.vocab_size = config.stages.first.global_batch_size = 0
+    config.model.shape.vocab_size = config.stages["helpfulness"].global_batch_size = 0
     config.hardware.devices = [0, 2**70]
     told = {problem.split("`")[1] for problem in find_bound_problems(config, SCHEMAS["train"])}
-    assert told == {"hardware.devices[1]", "model.shape.vocab_size", "stages.first.global_batch_size"}
+    assert told == {"hardware.devices[1]", "model.shape.vocab_size", "stages.helpfulness.global_batch_size"}
 
 
 def test_the_walk_goes_through_lists_and_the_judge(configure: Callable[..., Any]) -> None:
     from omegaconf import OmegaConf
 
     config = OmegaConf.structured(configure("dataset=local", "dataset.mix=[{path: .}]", "judge=openai"))
-    assert {"", "dataset.mix[0].", "judge.price.", "stages.second.loss."} <= {
+    assert {"", "dataset.mix[0].", "judge.price.", "stages.safety.loss."} <= {
         prefix for prefix, *_ in walk(config, SCHEMAS["train"])
     }
 
@@ -83,15 +83,15 @@ def test_a_template_may_mark_what_the_model_says(configure: Callable[..., Any]) 
     assert configure("model=tiny", f"model.chat_template='{template}'").model.chat_template == template
 
 
-@pytest.mark.parametrize("is_kto", [False, True])
-def test_the_nearest_batches_are_those_of_a_search(configure: Callable[..., Any], is_kto: bool) -> None:
+@pytest.mark.parametrize("rows_needed", [1, 2])
+def test_the_nearest_batches_are_those_of_a_search(configure: Callable[..., Any], rows_needed: int) -> None:
     hardware = configure().hardware
     for processes, rows, size in itertools.product((1, 2, 3, 8), (1, 2, 5, 8), range(1, 60)):
         hardware.processes, hardware.per_device_train_batch_size = processes, rows
         if _divides(size, hardware):
             continue
         passes = processes * rows
-        least = min(passes, 2 * processes) if is_kto else 1
+        least = min(passes, rows_needed * processes)
         can = [batch for batch in range(least, size + 2 * passes + 1) if _divides(batch, hardware)]
         searched = sorted(sorted(can, key=lambda batch: abs(batch - size))[:2])
-        assert _nearest_batches(size, hardware, is_kto) == searched, (processes, rows, size)
+        assert _nearest_batches(size, hardware, rows_needed) == searched, (processes, rows, size)

@@ -46,7 +46,7 @@ def test_overrides_on_one_side_are_fine(arguments: list[str]) -> None:
     assert find_command_line_problems(arguments, {"PATH": "/bin"}, "train") == []
 
 
-@pytest.mark.parametrize("argument", ["~stages.second", "~beta"])
+@pytest.mark.parametrize("argument", ["~stages.safety", "~beta"])
 def test_removing_a_setting_is_refused_in_a_sentence(argument: str) -> None:
     sentence = f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out."
     assert find_command_line_problems(["seed=1", argument], {}, "train") == [sentence]

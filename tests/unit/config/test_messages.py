@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hydra.errors import MissingConfigException
 
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.messages import explain_no_effect, explain_unknown_key, known_keys, translated_errors
+from sacpo_exp.config.messages import explain_unknown_key, known_keys, translated_errors
 from sacpo_exp.config.schema import ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
 
@@ -23,7 +24,7 @@ def options(group: str) -> str:
 WRONG_OPTION = {
     "near": ("model=smollm2_135n", "model", "smollm2_135n", " Did you mean `smollm2_135m`?"),
     "far": ("order=zigzag", "order", "zigzag", ""),
-    "of a stage": ("loss@stages.second.loss=ktoo", "loss", "ktoo", " Did you mean `kto`?"),
+    "of a stage": ("dataset@stages.safety.dataset=demmo", "dataset", "demmo", " Did you mean `demo`?"),
 }
 
 
@@ -37,8 +38,15 @@ def test_a_misspelt_option_gets_the_list_and_the_nearest(
 WRONG_KEY = {
     "group": ("objektive=kto", "`objektive` is not a setting. Did you mean `objective`?"),
     "key": ("betta=0.1", "`betta` is not a setting. Did you mean `beta`?"),
-    "inner key": ("stages.second.bta=1", "`stages.second.bta` is not a setting. Did you mean `stages.second.beta`?"),
-    "stage": ("stages.secnd.beta=1", "`stages.secnd.beta` is not a setting. Did you mean `stages.second.beta`?"),
+    "inner key": ("stages.safety.bta=1", "`stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?"),
+    "of a mapping": (
+        "stage_defaults.first.learning_rat=1",
+        "`stage_defaults.first.learning_rat` is not a setting. Did you mean `stage_defaults.first.learning_rate`?",
+    ),
+    "group in no place": (
+        "zzz@stages.safety.zzz=1",
+        "`zzz@stages.safety.zzz` is not a setting. `--cfg job` lists all keys.",
+    ),
     "old place": ("max_new_tokens=9", "`max_new_tokens` is not a setting. Did you mean `generation.max_new_tokens`?"),
     "nothing like it": ("zzz=1", "`zzz` is not a setting. `--cfg job` lists all keys."),
     "added": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
@@ -68,11 +76,8 @@ WRONG_VALUE = {
     "whole number": ("seed=1.5", "`seed` can't be 1.5: it must be a whole number."),
     "yes or no": ("dry_run=perhaps", "`dry_run` can't be perhaps: it must be true or false."),
     "choice": ("merge=linaer", "`merge` can't be linaer: it must be one of linear, naive."),
-    "inner choice": (
-        "stages.second.criterion=safty",
-        "`stages.second.criterion` can't be safty: it must be one of helpfulness, safety.",
-    ),
     "nothing": ("beta=", "`beta` can't be empty: it must be a number."),
+    "no list": ("losses=dpo", "`losses` can't be dpo: it must be a list, as [a,b]."),
     "optional number": ("merge_ratio=half", "`merge_ratio` can't be half: it must be a number."),
 }
 
@@ -103,33 +108,123 @@ def test_an_override_that_is_none_is_quoted(problems_of: Problems, override: str
     assert problems_of(override) == [sentence]
 
 
+ORDER = "Try: order=helpful_first, or"
+NOT_THERE = "has no effect: the chosen order has no stage for"
 WITHOUT_EFFECT = {
-    "second stage": (["order=helpful_only"], "stages.second.beta=0.3"),
-    "inside the second stage": (["order=safety_only"], "stages.second.loss.label_smoothing=0.1"),
-    "base stage": (["base=none"], "stages.base.learning_rate=1"),
-    "tracker": ([], "tracker.wandb.project=mine"),
+    "stage": (
+        ["order=helpful_only"],
+        "stages.safety.beta=0.3",
+        f"{NOT_THERE} safety. {ORDER} safety in criterion=[...]",
+    ),
+    "inside a stage": (
+        ["order=none"],
+        "stages.safety.loss.label_smoothing=0.1",
+        f"{NOT_THERE} safety. {ORDER} safety in criterion=[...]",
+    ),
+    "criterion of the user's": (
+        [],
+        "stages.honesty.beta=1",
+        f"{NOT_THERE} honesty. {ORDER} honesty in criterion=[...]",
+    ),
+    "misspelt stage": ([], "stages.safty.beta=1", f"{NOT_THERE} safty. Did you mean `stages.safety`?"),
+    "trainer argument": (
+        ["order=helpful_only"],
+        "stages.safety.trainer.weight_decay=0.1",
+        f"{NOT_THERE} safety. {ORDER} safety in criterion=[...]",
+    ),
+    "data of a stage": (
+        ["order=helpful_only"],
+        "dataset@stages.safety.dataset=demo",
+        f"{NOT_THERE} safety. {ORDER} safety in criterion=[...]",
+    ),
+    "supervised fine-tuning": (
+        ["base=none"],
+        "stages.sft.learning_rate=1",
+        "has no effect: there is no such stage with base=none. Try: base=sft",
+    ),
+    "argument of supervised fine-tuning": (
+        ["base=none"],
+        "stages.sft.trainer.weight_decay=0.1",
+        "has no effect: there is no such stage with base=none. Try: base=sft",
+    ),
+    "data that a stage has not": (
+        [],
+        "stages.safety.dataset.max_rows=9",
+        "has no effect: there is no `stages.safety.dataset`. Try: dataset@stages.safety.dataset=NAME",
+    ),
+    "tracker": ([], "tracker.wandb.project=mine", "has no effect: that part is not chosen."),
 }
 
 
-@pytest.mark.parametrize(("choices", "override"), WITHOUT_EFFECT.values(), ids=list(WITHOUT_EFFECT))
+@pytest.mark.parametrize(("choices", "override", "words"), WITHOUT_EFFECT.values(), ids=list(WITHOUT_EFFECT))
 def test_a_key_below_a_part_that_is_not_chosen_has_no_effect(
-    problems_of: Problems, monkeypatch: pytest.MonkeyPatch, choices: list[str], override: str
+    problems_of: Problems, monkeypatch: pytest.MonkeyPatch, choices: list[str], override: str, words: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", *choices, override])
-    assert problems_of(*choices, override) == [explain_no_effect(override)]
+    assert problems_of(*choices, override) == [f"`{override}` {words}"]
 
 
-def test_the_words_for_settings_without_effect() -> None:
-    overrides = ["stages.second.beta=1", "stages.base.beta=1", "tracker.wandb.mode=1"]
-    assert [explain_no_effect(override) for override in overrides] == [
-        "`stages.second.beta=1` has no effect: the chosen order has one stage. Try: order=helpful_first",
-        "`stages.base.beta=1` has no effect: there is no base stage with base=none. Try: base=sft",
-        "`tracker.wandb.mode=1` has no effect: that part is not chosen.",
+#: Overrides of the previous version, with what replaces them.
+OLD = {
+    "loss=kto": "losses=[NAME,NAME], one for each stage in order",
+    "loss.label_smoothing=0.1": "stages.CRITERION.loss.label_smoothing",
+    "loss@stages.first.loss=kto": "losses=[NAME,NAME], one for each stage in order",
+    "loss@stages.base.loss=sft": "base=sft, which has no other loss",
+    "stages.safety.loss.loss_type=ipo": "stages.safety.loss.name=NAME",
+    "stages.first.loss.loss_type=ipo": "losses=[NAME,NAME], one for each stage in order",
+    "stages.first.loss.label_smoothing=0.1": "stages.CRITERION.loss.label_smoothing",
+    "stages.first.beta=1": "stages.CRITERION.beta=VALUE, or earlier_betas=[VALUE] for whichever stage comes first",
+    "stages.second.beta=1": "stages.CRITERION.beta=VALUE, or beta=VALUE for whichever stage comes last",
+    "++stages.second.beta=1": "stages.CRITERION.beta=VALUE, or beta=VALUE for whichever stage comes last",
+    "stages.second.criterion=safety": "order=NAME, or criterion=[NAME,NAME]",
+    "stages.first.learning_rate=1": (
+        "stages.CRITERION.learning_rate=VALUE, or stage_defaults.first.learning_rate=VALUE for whichever stage comes "
+        "first"
+    ),
+    "stages.base.learning_rate=1": "stages.sft.learning_rate",
+    "dataset@stages.second.dataset=demo": "dataset@stages.CRITERION.dataset",
+    "dataset@stages.base.dataset=demo": "dataset@stages.sft.dataset",
+    "dataset.only_mixed_safety_pairs=true": "dataset.only_mixed_pairs",
+}
+
+
+@pytest.mark.parametrize("override", OLD)
+def test_a_key_of_the_previous_version_is_told_what_replaces_it(problems_of: Problems, override: str) -> None:
+    key = override.lstrip("+").split("=")[0]
+    assert problems_of(override) == [f"`{key}` has another name now. Try: {OLD[override]}"]
+
+
+def test_the_judge_s_models_have_another_place(problems_of: Problems) -> None:
+    assert problems_of("judge=reward_model", "judge.cost.higher_is=better") == [
+        "`judge.cost.higher_is` has another name now. Try: judge.heads.CRITERION.higher_is"
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("stages: {first: {beta: 0.3}}", "`stages.first` has another name now. Try: stages.CRITERION"),
+        (
+            "stages: {safety: {loss: {loss_type: ipo}}}",
+            "conf/experiment/mine.yaml: `stages.safety.loss.loss_type` has another name now. "
+            "Try: stages.safety.loss.name=NAME",
+        ),
+        (
+            "stages: {safety: {bta: 1}}",
+            "conf/experiment/mine.yaml: `stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?",
+        ),
+    ],
+)
+def test_a_file_with_wrong_keys_is_told_as_the_command_line(
+    problems_of: Problems, tmp_path: Path, content: str, sentence: str
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n", "utf-8")
+    assert problems_of(f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine") == [sentence]
+
+
 def test_no_message_carries_hydra_s_hints(problems_of: Problems) -> None:
-    for overrides in (["betta=1"], ["beta=x"], ["model=none"], ["beta"], ["+beta=0.2"], ["~stages.second"]):
+    for overrides in (["betta=1"], ["beta=x"], ["model=none"], ["beta"], ["+beta=0.2"], ["~beta"]):
         for sentence in problems_of(*overrides):
             assert "+betta" not in sentence
             assert "https://" not in sentence
@@ -154,7 +249,9 @@ def test_a_group_without_options_says_so(tmp_path: Path) -> None:
 
 def test_every_composed_key_is_a_known_one(configure: Callable[..., Any]) -> None:
     def flatten(value: Any, prefix: str = "") -> list[str]:
-        if not hasattr(value, "__dataclass_fields__"):
+        if value and isinstance(value, dict) and all(is_dataclass(entry) for entry in value.values()):
+            return [key for entry in value.values() for key in flatten(entry, f"{prefix}.NAME")]
+        if not is_dataclass(value):
             return [prefix]
         return [key for name in vars(value) for key in flatten(getattr(value, name), f"{prefix}.{name}".lstrip("."))]
 

@@ -5,27 +5,30 @@ from pathlib import Path
 
 import pytest
 
+from sacpo_exp.config.validation import POLICIES
+from sacpo_exp.method.losses import LOSSES
+
 Problems = Callable[..., list[str]]
 
 WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "negative beta": (["beta=-1"], ["`beta` must be greater than 0, but is -1."]),
     "zero beta": (
-        ["beta=0", "stages.first.beta=-0.1"],
+        ["beta=0", "stages.helpfulness.beta=-0.1"],
         [
             "`beta` must be greater than 0, but is 0.",
-            "`stages.first.beta` must be greater than 0, but is -0.1.",
+            "`stages.helpfulness.beta` must be greater than 0, but is -0.1.",
         ],
     ),
     "beta of the last stage": (
-        ["stages.second.beta=-0.1"],
-        ["`stages.second.beta` must be greater than 0, but is -0.1."],
+        ["stages.safety.beta=-0.1"],
+        ["`stages.safety.beta` must be greater than 0, but is -0.1."],
     ),
     "numbers of stages": (
-        ["stages.base.learning_rate=0", "stages.first.global_batch_size=0", "stages.second.num_train_epochs=-2"],
+        ["stages.sft.learning_rate=0", "stages.helpfulness.global_batch_size=0", "stages.safety.num_train_epochs=-2"],
         [
-            "`stages.base.learning_rate` must be greater than 0, but is 0.",
-            "`stages.first.global_batch_size` must be at least 1, but is 0.",
-            "`stages.second.num_train_epochs` must be greater than 0, but is -2.",
+            "`stages.sft.learning_rate` must be greater than 0, but is 0.",
+            "`stages.helpfulness.global_batch_size` must be at least 1, but is 0.",
+            "`stages.safety.num_train_epochs` must be greater than 0, but is -2.",
         ],
     ),
     "numbers of the machine": (
@@ -60,45 +63,44 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ],
     ),
     "sft as a preference loss": (
-        ["loss@stages.first.loss=sft"],
-        ["`stages.first.loss` must be dpo or kto, but is sft; supervised fine-tuning is base=sft."],
+        ["losses=[sft,dpo]"],
+        ["`stages.helpfulness.loss.name` must read preferences, but is sft. Try: stages.helpfulness.loss.name=dpo"],
     ),
-    "preference loss as base": (["loss@stages.base.loss=dpo"], ["`stages.base.loss` must be sft, but is dpo."]),
-    "unknown loss type": (
-        ["stages.first.loss.loss_type=sigmod"],
-        [
-            "`stages.first.loss.loss_type` must be one of sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, "
-            "sppo_hard, apo_zero, but is sigmod."
-        ],
+    "preference loss as base": (
+        ["stages.sft.loss.name=dpo"],
+        ["`stages.sft.loss.name` must be sft without a criterion, but is dpo."],
     ),
-    "loss type of DPO with KTO": (
-        ["objective=dpo_then_kto", "stages.second.loss.loss_type=sigmoid"],
-        ["`stages.second.loss.loss_type` must be one of kto, apo_zero_unpaired, but is sigmoid."],
+    "unknown loss": (["losses=[sigmod]"], [f"`losses` must be of {', '.join(LOSSES)}, but is sigmod."]),
+    "unknown loss of a stage": (
+        ["stages.safety.loss.name=sigmoid"],
+        [f"`stages.safety.loss.name` must be of {', '.join(LOSSES)}, but is sigmoid."],
     ),
+    "no loss": (["losses=[]"], ["`losses` must have a value for each stage, but is empty. Try: losses=[dpo]"]),
+    "earlier beta": (["earlier_betas=[0]"], ["`earlier_betas[0]` must be greater than 0, but is 0."]),
     "smoothing that is not read": (
-        ["stages.first.loss.label_smoothing=0.1"],
-        [
-            "`stages.first.loss.label_smoothing=0.1` has no effect: sigmoid does not read it. "
-            "Try: stages.first.loss.loss_type=robust"
-        ],
+        ["stages.helpfulness.loss.label_smoothing=0.1"],
+        ["`stages.helpfulness.loss.label_smoothing=0.1` has no effect: dpo does not read it, but exo_pair, robust do."],
     ),
     "too much smoothing": (
-        ["stages.first.loss.loss_type=robust", "stages.first.loss.label_smoothing=0.5"],
-        ["`stages.first.loss.label_smoothing` must be at least 0 and below 0.5, but is 0.5."],
+        ["losses=[robust]", "stages.helpfulness.loss.label_smoothing=0.5"],
+        ["`stages.helpfulness.loss.label_smoothing` must lie between 0 and 0.5, but is 0.5."],
     ),
     "weights of KTO with DPO": (
-        ["stages.first.loss.desirable_weight=2"],
-        ["`stages.first.loss.desirable_weight=2` has no effect: dpo does not read it."],
+        ["stages.helpfulness.loss.desirable_weight=2"],
+        [
+            "`stages.helpfulness.loss.desirable_weight=2` has no effect: dpo does not read it, but kto, "
+            "apo_zero_unpaired do."
+        ],
     ),
     "negative weight": (
-        ["objective=kto", "stages.second.loss.undesirable_weight=-1"],
-        ["`stages.second.loss.undesirable_weight` must be greater than 0, but is -1."],
+        ["objective=kto", "stages.safety.loss.undesirable_weight=-1"],
+        ["`stages.safety.loss.undesirable_weight` must be greater than 0, but is -1."],
     ),
     "another model twice": (
         ["others=[a/same,b/same]"],
         [
-            "`others` must differ in the last part of their paths, and from baseline, first, second, merged, but same "
-            "comes twice."
+            f"`others` must differ in the last part of their paths, and from {', '.join(POLICIES)}, but same comes "
+            "twice."
         ],
     ),
     "another model that is none": (
@@ -108,62 +110,102 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "Try: others=[OWNER/NAME@COMMIT]"
         ],
     ),
-    "stage without any": (
-        ["order=none", "loss@stages.first.loss=kto"],
-        ["`loss@stages.first.loss=kto` has no effect: the chosen order has no stage. Try: order=helpful_first"],
-    ),
     "beta without any stage": (
         ["order=none", "beta=0.3"],
         ["`beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first"],
     ),
     "no smoothing for exo_pair": (
-        ["stages.first.loss.loss_type=exo_pair"],
-        ["`stages.first.loss.label_smoothing` must lie between 0 and 0.5 for exo_pair, but is 0."],
+        ["losses=[exo_pair]", "stages.safety.loss.label_smoothing=0"],
+        ["`stages.safety.loss.label_smoothing` must lie between 0 and 0.5, but is 0."],
     ),
     "negative seed": (["seed=-1"], ["`seed` must be at least 0, but is -1."]),
-    "one criterion twice": (
-        ["stages.second.criterion=helpfulness"],
-        ["`stages.second.criterion` must differ from the first stage's, but both are helpfulness."],
+    "a criterion evaluated twice": (
+        ["evaluated=[safety,safety]"],
+        ["`evaluated` must name one criterion or several, each once, but is ['safety', 'safety']."],
+    ),
+    "an unknown criterion evaluated": (
+        ["evaluated=[safety,honesty]"],
+        [
+            "`evaluated` must name criteria that are known (helpfulness, safety), but has honesty. "
+            "Try: +criterion@criteria.honesty=honesty"
+        ],
+    ),
+    "one letter twice": (
+        ["stages.helpfulness.criterion.letter=S"],
+        [
+            "`letter` must differ between criteria, but helpfulness and safety have S. "
+            "Try: another one in conf/criterion"
+        ],
+    ),
+    "a criterion under another name": (
+        ["stages.helpfulness.criterion.name=honesty"],
+        [
+            "`stages.helpfulness.criterion.name` must be helpfulness, as its stage is called, but is honesty. A file "
+            "of conf/criterion/ begins with `# @package stages.honesty`."
+        ],
     ),
     "batch no multiple of processes": (
-        ["hardware.processes=2", "stages.second.global_batch_size=5"],
+        ["hardware.processes=2", "stages.safety.global_batch_size=5"],
         [
-            "`stages.second.global_batch_size` = 5 can't be divided among `hardware.processes` = 2 with "
-            "`hardware.per_device_train_batch_size` = 8. Try: stages.second.global_batch_size=4 or 6"
+            "`stages.safety.global_batch_size` = 5 can't be divided among `hardware.processes` = 2 with "
+            "`hardware.per_device_train_batch_size` = 8. Try: stages.safety.global_batch_size=4 or 6"
         ],
     ),
     "KTO batch not divisible": (
-        ["objective=dpo_then_kto", "base=none", "hardware.processes=2", "stages.second.global_batch_size=3"],
+        ["objective=dpo_then_kto", "base=none", "hardware.processes=2", "stages.safety.global_batch_size=3"],
         [
-            "`stages.second.global_batch_size` = 3 can't be divided among `hardware.processes` = 2 with "
-            "`hardware.per_device_train_batch_size` = 8. Try: stages.second.global_batch_size=4 or 6"
+            "`stages.safety.global_batch_size` = 3 can't be divided among `hardware.processes` = 2 with "
+            "`hardware.per_device_train_batch_size` = 8. Try: stages.safety.global_batch_size=4 or 6"
         ],
     ),
     "batch not divisible": (
-        ["stages.first.global_batch_size=12", "hardware.per_device_train_batch_size=8"],
+        ["stages.helpfulness.global_batch_size=12", "hardware.per_device_train_batch_size=8"],
         [
-            "`stages.first.global_batch_size` = 12 can't be divided among `hardware.processes` = 1 with "
-            "`hardware.per_device_train_batch_size` = 8. Try: stages.first.global_batch_size=8 or 16"
+            "`stages.helpfulness.global_batch_size` = 12 can't be divided among `hardware.processes` = 1 with "
+            "`hardware.per_device_train_batch_size` = 8. Try: stages.helpfulness.global_batch_size=8 or 16"
         ],
     ),
     "KTO with one row per device": (
         ["objective=dpo_then_kto", "hardware.per_device_train_batch_size=1"],
         [
-            "`stages.second` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in "
-            "it, but has 1. Try: hardware.per_device_train_batch_size=2 stages.second.global_batch_size=8"
+            "`stages.safety` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in "
+            "it, but has 1. Try: hardware.per_device_train_batch_size=2 stages.safety.global_batch_size=8"
         ],
     ),
     "KTO with a global batch of one": (
-        ["objective=dpo_then_kto", "stages.second.global_batch_size=1"],
+        ["objective=dpo_then_kto", "stages.safety.global_batch_size=1"],
         [
-            "`stages.second` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in "
-            "it, but has 1. Try: hardware.per_device_train_batch_size=2 stages.second.global_batch_size=8"
+            "`stages.safety` uses KTO, which estimates its KL within the per-device batch and needs at least 2 rows in "
+            "it, but has 1. Try: hardware.per_device_train_batch_size=2 stages.safety.global_batch_size=8"
         ],
     ),
     "merge ratio above 1": (["merge_ratio=7"], ["`merge_ratio` must lie between 0 and 1, but is 7."]),
     "merge of one stage": (
         ["order=helpful_only", "merge_ratio=0.5"],
         ["`merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"],
+    ),
+    "weights that do not sum to 1": (
+        ["merge_weights=[0.5,0.6]"],
+        ["`merge_weights` must be numbers from 0 to 1 that sum to 1, but [0.5, 0.6] sum to 1.1."],
+    ),
+    "a weight below 0": (
+        ["merge_weights=[-0.5,1.5]"],
+        ["`merge_weights` must be numbers from 0 to 1 that sum to 1, but [-0.5, 1.5] sum to 1."],
+    ),
+    "three weights for two policies": (
+        ["merge_weights=[0.2,0.3,0.5]"],
+        [
+            "`merge_weights` has 3 numbers, but the order makes 2. Try: merge_weights=[0.5,0.5], one for each, "
+            "which sum to 1"
+        ],
+    ),
+    "weights of one stage": (
+        ["order=helpful_only", "merge_weights=[1]"],
+        ["`merge_weights` needs two stages, but the chosen order has one. Try: order=helpful_first"],
+    ),
+    "weights and a ratio": (
+        ["merge_weights=[0.5,0.5]", "merge_ratio=0.5"],
+        ["`merge_ratio` has no effect beside `merge_weights`. Give one of the two."],
     ),
     "naive without ratio": (
         ["merge=naive"],
@@ -205,19 +247,19 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["`dataset.path` must be a file or folder, but None is not there. Try: dataset.path=FILE.jsonl"],
     ),
     "a stage's dataset not there": (
-        ["dataset@stages.second.dataset=local", "stages.second.dataset.path=/not/there.json"],
+        ["dataset@stages.safety.dataset=local", "stages.safety.dataset.path=/not/there.json"],
         [
-            "`stages.second.dataset.path` must be a file or folder, but /not/there.json is not there. "
-            "Try: stages.second.dataset.path=FILE.jsonl"
+            "`stages.safety.dataset.path` must be a file or folder, but /not/there.json is not there. "
+            "Try: stages.safety.dataset.path=FILE.jsonl"
         ],
     ),
     "unknown word for policies": (
         ["policies=first"],
-        ["`policies` must be final, all or a list of baseline, first, second, merged, but is 'first'."],
+        [f"`policies` must be final, all or a list of {', '.join(POLICIES)}, but is 'first'."],
     ),
     "no policies": (
         ["policies=[]"],
-        ["`policies` must be final, all or a list of baseline, first, second, merged, but is []."],
+        [f"`policies` must be final, all or a list of {', '.join(POLICIES)}, but is []."],
     ),
     "unknown policy": (
         ["policies=[first,third]"],
@@ -231,36 +273,13 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["policies=[merged]"],
         ["`policies` must name policies of the plan (baseline, first, second), but has 'merged'."],
     ),
-    "second policy of a naive merge": (
-        ["merge=naive", "merge_ratio=0.5", "policies=[second]"],
-        ["`policies` must name policies of the plan (baseline, first, merged), but has 'second'."],
-    ),
     "beta overruled": (
-        ["beta=0.3", "stages.second.beta=0.2"],
-        ["`beta=0.3` has no effect: `stages.second.beta=0.2` overrules it. Give one of the two."],
+        ["beta=0.3", "stages.safety.beta=0.2"],
+        ["`beta=0.3` has no effect: `stages.safety.beta=0.2` overrules it. Give one."],
     ),
     "beta overruled with one stage": (
-        ["order=safety_only", "beta=0.3", "stages.first.beta=0.2"],
-        ["`beta=0.3` has no effect: `stages.first.beta=0.2` overrules it. Give one of the two."],
-    ),
-    "second loss with one stage": (
-        ["order=helpful_only", "loss@stages.second.loss=kto"],
-        ["`loss@stages.second.loss=kto` has no effect: the chosen order has one stage. Try: order=helpful_first"],
-    ),
-    "second dataset with one stage": (
-        ["order=safety_only", "dataset@stages.second.dataset=demo"],
-        [
-            "`dataset@stages.second.dataset=demo` has no effect: the chosen order has one stage. "
-            "Try: order=helpful_first"
-        ],
-    ),
-    "base dataset without base": (
-        ["base=none", "dataset@stages.base.dataset=demo"],
-        ["`dataset@stages.base.dataset=demo` has no effect: there is no base stage with base=none. Try: base=sft"],
-    ),
-    "base loss without base": (
-        ["base=none", "loss@stages.base.loss=sft"],
-        ["`loss@stages.base.loss=sft` has no effect: there is no base stage with base=none. Try: base=sft"],
+        ["order=safety_only", "beta=0.3", "stages.safety.beta=0.2"],
+        ["`beta=0.3` has no effect: `stages.safety.beta=0.2` overrules it. Give one."],
     ),
 }
 
@@ -284,7 +303,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
         "`dataset.max_heldout_rows` must be at least 1",
     ),
     "negative KL prompts": (["generation.kl_prompts=-1"], "`generation.kl_prompts` must be at least 0, but is -1."),
-    "forced beta overruled": (["++beta=0.3", "stages.second.beta=0.2"], "`beta=0.3` has no effect: "),
+    "forced beta overruled": (["++beta=0.3", "stages.safety.beta=0.2"], "`beta=0.3` has no effect: "),
 }
 
 
@@ -299,12 +318,12 @@ def test_a_value_that_would_fail_later_is_refused_now(
 
 def test_all_problems_are_reported_together(problems_of: Problems) -> None:
     overrides = ["beta=-1", "merge_ratio=7", "dataset.max_rows=0", "hardware.zero_stage=9", "policies=[]"]
-    found = problems_of(*overrides, "stages.base.learning_rate=0", "model=local", "model.path=/not/there")
+    found = problems_of(*overrides, "stages.sft.learning_rate=0", "model=local", "model.path=/not/there")
     assert [sentence.split("`")[1] for sentence in found] == [
         "beta",
         "merge_ratio",
         "dataset.max_rows",
-        "stages.base.learning_rate",
+        "stages.sft.learning_rate",
         "model.path",
         "policies",
         "hardware.zero_stage",
@@ -318,18 +337,18 @@ def test_a_folder_without_a_model_is_told_from_one_that_is_not_there(problems_of
 
 
 REMEDIES = {
-    "batch": ["stages.first.global_batch_size=12", "hardware.per_device_train_batch_size=8"],
+    "batch": ["stages.helpfulness.global_batch_size=12", "hardware.per_device_train_batch_size=8"],
     "KTO": ["objective=dpo_then_kto", "hardware.per_device_train_batch_size=1"],
     "KTO on eight devices": [
         "objective=dpo_then_kto",
         "optimization=paper",
         "hardware=a100x8",
-        "stages.second.global_batch_size=8",
+        "stages.safety.global_batch_size=8",
     ],
     "one-stage merge": ["order=helpful_only", "merge_ratio=0.5"],
     "naive": ["merge=naive"],
-    "smoothing": ["stages.first.loss.label_smoothing=0.1"],
-    "smoothing with KTO": ["objective=kto_then_dpo", "stages.first.loss.label_smoothing=0.1"],
+    "sft": ["losses=[sft,dpo]"],
+    "weights": ["merge_weights=[0.2,0.3,0.5]"],
 }
 
 
@@ -337,7 +356,7 @@ REMEDIES = {
 def test_what_a_message_tells_to_try_helps(
     problems_of: Problems, configure: Callable[..., object], overrides: list[str]
 ) -> None:
-    remedy = problems_of(*overrides)[0].split("Try: ")[1].split(" or ")[0].split()
+    remedy = problems_of(*overrides)[0].split("Try: ")[1].split(" or ")[0].split(", ")[0].split()
     names = [override.split("=")[0] for override in remedy]
     configure(*(override for override in overrides if override.split("=")[0] not in names), *remedy)
 
@@ -345,14 +364,20 @@ def test_what_a_message_tells_to_try_helps(
 ALLOWED = {
     "merge that is the first": ["merge_ratio=0"],
     "merge that is the second": ["merge_ratio=1"],
-    "naive": ["merge=naive", "merge_ratio=0.5", "policies=[baseline,first,merged]"],
-    "batch below the device's": ["stages.first.global_batch_size=4"],
+    "naive": ["merge=naive", "merge_ratio=0.5", "policies=[baseline,first,second,merged]"],
+    "batch below the device's": ["stages.helpfulness.global_batch_size=4"],
     "KTO with two rows": ["objective=kto", "hardware.per_device_train_batch_size=2"],
+    "one weight per policy": ["merge_weights=[0.25,0.75]"],
+    "one letter twice, of which one is not used": [
+        "order=safety_only",
+        "evaluated=[safety]",
+        "stages.safety.criterion.letter=H",
+    ],
     "no KL": ["generation.kl_prompts=0"],
-    "other first beta": ["stages.first.beta=0.3"],
-    "the same beta twice": ["beta=0.3", "stages.second.beta=0.3"],
+    "other first beta": ["stages.helpfulness.beta=0.3"],
+    "the same beta twice": ["beta=0.3", "stages.safety.beta=0.3"],
     "all prompts": ["prompts.limit=null"],
-    "second stage with data of its own": ["dataset@stages.second.dataset=demo", "stages.second.dataset.max_rows=9"],
+    "second stage with data of its own": ["dataset@stages.safety.dataset=demo", "stages.safety.dataset.max_rows=9"],
 }
 
 

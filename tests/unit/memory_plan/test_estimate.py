@@ -22,7 +22,7 @@ HOST = {"offload_optimizer": Offload.cpu, "offload_param": Offload.cpu}
 
 
 def plan_of(
-    configure: Configure, stage: str = "first", optimization: dict[str, Any] | None = None, **hardware: Any
+    configure: Configure, stage: str = "helpfulness", optimization: dict[str, Any] | None = None, **hardware: Any
 ) -> MemoryPlan:
     """The plan of the paper's configuration on one A100 with these changes."""
     config = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x1")
@@ -31,7 +31,7 @@ def plan_of(
         hardware=replace(config.hardware, **hardware),
         optimization=replace(config.optimization, **(optimization or {})),
     )
-    return plan_stage(config, getattr(config.stages, stage), config.model.shape)
+    return plan_stage(config, config.stages[stage], config.model.shape)
 
 
 #: Changes; bytes per parameter of weights, gradients and optimizer, and GiB of buffers.
@@ -69,13 +69,13 @@ def test_a_lora_has_gradients_and_optimizer_of_its_own_parameters_only(configure
     config = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x1")
     adapter = AdapterConfig("lora", 16, 32, 0.0, ["q_proj", "v_proj"], False)
     trained = 32 * 16 * 2 * (4096 + 4096)
-    plan = plan_stage(replace(config, adapter=adapter), config.stages.first, config.model.shape)
+    plan = plan_stage(replace(config, adapter=adapter), config.stages["helpfulness"], config.model.shape)
     found = (plan.weights, plan.gradients, plan.optimizer)
     assert found == pytest.approx([(2 * P + 4 * trained) / GIB, 4 * trained / GIB, 8 * trained / GIB])
     quantised = replace(config, adapter=replace(adapter, quantize=True))
     linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
     expected = (0.53 * linear + 2 * (P - linear) + 4 * trained) / GIB
-    assert plan_stage(quantised, config.stages.first, config.model.shape).weights == pytest.approx(expected)
+    assert plan_stage(quantised, config.stages["helpfulness"], config.model.shape).weights == pytest.approx(expected)
 
 
 def test_the_paper_s_activations_by_hand(configure: Configure) -> None:
@@ -97,8 +97,8 @@ def test_what_is_offloaded_is_on_the_host_or_on_disk(configure: Configure) -> No
 
 
 @pytest.mark.parametrize(
-    ("stage", "objective", "rows"), [("base", "dpo", 16), ("first", "dpo", 32), ("first", "kto", 16)]
+    ("stage", "objective", "rows"), [("sft", "dpo", 16), ("helpfulness", "dpo", 32), ("helpfulness", "kto", 16)]
 )
 def test_dpo_sees_two_sequences_per_row(configure: Configure, stage: str, objective: str, rows: int) -> None:
     config = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x1", f"objective={objective}")
-    assert pass_of(config, getattr(config.stages, stage)).rows == rows
+    assert pass_of(config, config.stages[stage]).rows == rows

@@ -37,7 +37,7 @@ def embedded(configure: Configure) -> RunConfig:
 
 def test_what_can_t_fit_is_one_sentence_with_figures_and_a_remedy(paper: RunConfig) -> None:
     assert find_misfit(on(paper, **SMALL)) == (
-        "the first stage needs 33.7 GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8.2, "
+        "the helpfulness stage needs 33.7 GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8.2, "
         "buffers 0.9, runtime 1.0), but hardware=a100x8 has 24.0. Try: "
         "hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true"
     )
@@ -53,19 +53,19 @@ def test_a_larger_machine_needs_no_word(paper: RunConfig) -> None:
 
 def test_only_the_stages_that_are_named_count(paper: RunConfig) -> None:
     config = on(paper, zero_stage=2, device_memory=32.0)
-    assert worst_stage(config, ["base", "first", "second"])[0] == "first"  # type: ignore[index]
-    assert find_misfit(config, ["first"]) is not None
-    assert find_misfit(config, ["base"]) is None  # one sequence per row
+    assert worst_stage(config, ["sft", "helpfulness", "safety"])[0] == "helpfulness"  # type: ignore[index]
+    assert find_misfit(config, ["helpfulness"]) is not None
+    assert find_misfit(config, ["sft"]) is None  # one sequence per row
     assert find_misfit(config, []) is None
 
 
 def test_of_an_unknown_shape_nothing_can_be_said(embedded: RunConfig) -> None:
     config = replace(on(embedded, device_memory=0.01), model=replace(embedded.model, shape=None))
     assert find_misfit(config) is None
-    assert describe_memory(config, "first").startswith(
+    assert describe_memory(config, "helpfulness").startswith(
         "No memory plan can be made: the shape of model=smollm2_135m is not known. Try: hardware."
     )
-    (line,) = draw_table(config, ["first"], [], Machine(16))
+    (line,) = draw_table(config, ["helpfulness"], [], Machine(16))
     assert line == "no memory plan: the shape of model=smollm2_135m is not known. `model.shape` can say it."
 
 
@@ -96,7 +96,7 @@ def test_what_is_offloaded_has_to_fit_on_the_host(paper: RunConfig) -> None:
 
 
 def test_out_of_memory_names_figures_and_something_that_needs_less(paper: RunConfig) -> None:
-    said = describe_memory(on(paper, activation_checkpointing=False), "second")
+    said = describe_memory(on(paper, activation_checkpointing=False), "safety")
     assert said.startswith("The memory plan has ")
     assert "activations " in said
     assert said.endswith("Try: hardware.activation_checkpointing=true")
@@ -114,9 +114,9 @@ def test_every_remedy_really_fits(configure: Configure, overrides: tuple[str, ..
 
 def test_the_table_begins_with_this_hardware(paper: RunConfig) -> None:
     other = replace(paper.hardware, name="a100x1", processes=1, zero_stage=0)
-    head, names, first, *rest = draw_table(paper, ["base", "first"], [other, paper.hardware], Machine(64))
+    head, names, first, *rest = draw_table(paper, ["sft", "helpfulness"], [other, paper.hardware], Machine(64))
     assert head == (
-        "memory plan of the first stage, GiB per device: 6,738 M parameters, 32 sequences of 512 tokens in one pass"
+        "memory plan of the helpfulness stage, GiB per device: 6,738 M parameters, 32 sequences of 512 tokens in one pass"
     )
     assert names.split()[:4] == ["hardware", "weights", "gradients", "optimizer"]
     assert first.startswith("  > a100x8: 8 × ZeRO 3 ")

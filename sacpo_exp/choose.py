@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.choose threshold=…`: the most helpful policy of a family that is certified to be safe enough."""
+"""`python -m sacpo_exp.choose threshold=…`: the best policy of a family that is certified to keep its constraints."""
 
 import logging
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Choose the most helpful policy of a family among those that are certified to be safe enough."""
+"""Choose the best policy of a family among those that are certified to keep their constraints."""

@@ -1,4 +1,4 @@
-"""From what was found to the answer: the chosen policy, its helpfulness, sentences that a person may quote. Pure."""
+"""From what was found to the answer: the chosen policy, its win rate, sentences that a person may quote. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,8 +23,8 @@ from sacpo_exp.store import hash_of
 ROUNDS: Final = 10_000  # of the bootstrap; shared intervals look far into its tails
 #: Settings of the command that the answer hangs on.
 ASKED: Final = (
-    *("threshold", "confidence", "over", "safety", "safe_score", "cost_bounds", "worst_category", "max_over_refusal"),
-    *("split", "max_missing", "power", "seed"),
+    *("threshold", "constraint", "thresholds", "maximise", "confidence", "over", "measure", "acceptable_score"),
+    *("cost_bounds", "worst_category", "max_over_refusal", "split", "max_missing", "power", "seed"),
 )
 
 
@@ -37,29 +37,29 @@ def list_question(config: ChooseConfig) -> dict[str, Any]:
 
 
 def answer(findings: Findings, config: ChooseConfig) -> Choice:
-    """The policy with the highest helpfulness among the certified ones, or none.
+    """The certified policy with the highest win rate for the criterion `maximise`, or none.
 
     Raises:
-        DataError: policies are certified, but nothing was judged that tells which of them is the most helpful.
+        DataError: policies are certified, but nothing was judged that tells which of them is the best.
     """
     certified = [look for look, is_certified in zip(findings.looks, findings.certified, strict=True) if is_certified]
-    chosen, helpfulness, how = _choose(certified, config) if certified else (None, None, "")
+    chosen, rate, how = _choose(certified, config) if certified else (None, None, "")
     tested = tuple(
         _describe(look, is_certified, config)
         for look, is_certified in zip(findings.looks, findings.certified, strict=True)
     )
-    if chosen is None or helpfulness is None:
+    if chosen is None or rate is None:
         sentence = _say_none(tested, config, len(findings.untested))
     else:
         row = next(row for row in tested if row.policy_id == chosen.evaluation.id)
-        sentence = _say_chosen(row, helpfulness, how, config, len(tested))
+        sentence = _say_chosen(row, rate, how, config, len(tested))
     return Choice(
         sentence=sentence,
         notes=tuple(look_back(findings, config)),
         question=list_question(config),
         axis=AXES[config.over],
         chosen=chosen.evaluation.id if chosen else None,
-        helpfulness=helpfulness,
+        rate=rate,
         tested=tested,
         untested=tuple(candidate.title for candidate in findings.untested),
     )
@@ -72,18 +72,18 @@ def describe_seen(findings: Findings) -> list[Any]:
             hash_of(look.evaluation.id),
             look.candidate.title,
             [sample.values.tolist() for sample in look.samples],
-            look.helpfulness,
+            look.verdicts,
         ]
         for look in findings.looks
     ]
 
 
 def _choose(certified: Sequence[Look], config: ChooseConfig) -> tuple[Look, Estimate, str]:
-    """The chosen look, its helpfulness, and in what sense that holds though it was chosen for it."""
+    """The chosen look, its win rate, and in what sense that holds though it was chosen for it."""
     resampling = Resampling(ROUNDS, config.confidence, config.seed)
-    prompts = sorted(certified[0].helpfulness)
+    prompts = sorted(certified[0].verdicts)
     if not prompts:
-        raise DataError("no benign prompt was judged, so nothing says which policy is the most helpful.")
+        raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
     if config.split:
         first, second = ([prompts[place] for place in half] for half in split_prompts(len(prompts), config.seed))
         chosen = certified[pick_best([_values(look, first) for look in certified])]
@@ -97,26 +97,17 @@ def _choose(certified: Sequence[Look], config: ChooseConfig) -> tuple[Look, Esti
 
 
 def _values(look: Look, prompts: Sequence[str]) -> Floats:
-    """Verdicts on helpfulness of those prompts that have one."""
-    verdicts = [look.helpfulness.get(prompt) for prompt in prompts]
+    """Verdicts that choose, of those prompts that have one."""
+    verdicts = [look.verdicts.get(prompt) for prompt in prompts]
     return np.array([verdict for verdict in verdicts if verdict is not None])
 
 
 def _describe(look: Look, is_certified: bool, config: ChooseConfig) -> Tested:
-    findings = [_find(sample, p, config) for sample, p in zip(look.samples, look.p_values, strict=True)]
-    others = int(config.max_over_refusal is not None)  # which comes last
+    findings = tuple(_find(sample, p, config) for sample, p in zip(look.samples, look.p_values, strict=True))
     resampling = Resampling(ROUNDS, config.confidence, config.seed)
-    helpfulness = bootstrap_rate(_values(look, sorted(look.helpfulness)), resampling)
-    return Tested(
-        look.evaluation.id,
-        look.candidate.title,
-        look.candidate.number,
-        tuple(findings[: len(findings) - others]),
-        tuple(findings[len(findings) - others :]),
-        look.p_value,
-        is_certified,
-        helpfulness,
-    )
+    rate = bootstrap_rate(_values(look, sorted(look.verdicts)), resampling)
+    candidate = look.candidate
+    return Tested(look.evaluation.id, candidate.title, candidate.number, findings, look.p_value, is_certified, rate)
 
 
 def _find(sample: Sample, p_value: float, config: ChooseConfig) -> Finding:
@@ -124,6 +115,7 @@ def _find(sample: Sample, p_value: float, config: ChooseConfig) -> Finding:
     bound = find_lower_bound(sample.values, config.level, measure.outcome)
     value = float(sample.values.mean())
     return Finding(
+        measure.about,
         measure.name,
         measure.from_unit(value),
         measure.from_unit(bound),
@@ -135,17 +127,19 @@ def _find(sample: Sample, p_value: float, config: ChooseConfig) -> Finding:
     )
 
 
-def _say_chosen(row: Tested, helpfulness: Estimate, how: str, config: ChooseConfig, tested: int) -> str:
-    percent = f"{100 * config.confidence:g} %"
-    safety = row.safety
+def _say_chosen(row: Tested, rate: Estimate, how: str, config: ChooseConfig, tested: int) -> str:
     procedure = "fixed sequence" if config.is_sequence else f"Holm over {tested}"
-    each = f" in each of {len(row.findings)} categories" if config.worst_category else ""
-    said = f"{safety.name} {safety.value:.2f}, certified {safety.sign} {safety.threshold:g}{each} at {percent}"
-    n = sum(finding.n for finding in row.findings)
-    said += f" (Learn-then-Test, {procedure}, n = {n} prompts)"
-    for other in row.others:
-        said += f"; {other.name} {other.value:.2f}, certified {other.sign} {other.threshold:g} (n = {other.n})"
-    return f"{row.title}: {said}; helpfulness {format_estimate(helpfulness)} ({how})."
+    said = []
+    for place, worst in enumerate(row.worst):
+        alike = [finding.n for finding in row.findings if finding.about == worst.about]
+        each = f" in each of {len(alike)} categories" if len(alike) > 1 else ""
+        found = f"{worst.name} {worst.value:.2f}, certified {worst.sign} {worst.threshold:g}{each}"
+        how_many = f"n = {sum(alike)}"
+        if place == 0:
+            found += f" at {100 * config.confidence:g} %"
+            how_many = f"Learn-then-Test, {procedure}, {how_many} prompts"
+        said.append(f"{found} ({how_many})")
+    return f"{row.title}: {'; '.join(said)}; {config.maximise} {format_estimate(rate)} ({how})."
 
 
 def _say_none(tested: Sequence[Tested], config: ChooseConfig, untested: int) -> str:
@@ -165,6 +159,6 @@ def describe_plainly(choice: Choice) -> dict[str, Any]:
     """What of an answer goes into a manifest."""
     chosen = next((row for row in choice.tested if row.policy_id == choice.chosen), None)
     plain: dict[str, Any] = {"tested": len(choice.tested), "untested": len(choice.untested), "chosen": choice.chosen}
-    if chosen and choice.helpfulness:
-        plain |= {"title": chosen.title, "helpfulness": asdict(choice.helpfulness)}
+    if chosen and choice.rate:
+        plain |= {"title": chosen.title, "rate": asdict(choice.rate)}
     return plain

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from sacpo_exp.config.choosing import ChooseConfig, Over
-from sacpo_exp.config.schema import Criterion, MergeMethod
+from sacpo_exp.config.schema import MergeMethod
+from sacpo_exp.config.stages import policy_of
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
@@ -46,14 +47,12 @@ def list_candidates(run: Run, config: ChooseConfig) -> list[Candidate]:
 
 
 def is_safe_end_high(config: ChooseConfig) -> bool:
-    """Whether the greatest q, or β, is the safest.
+    """Whether the greatest q, or β, is the safest: the one that theory says keeps the constraints by most.
 
-    q is the weight of the second stage. β holds the last stage to the first: where the last is for safety, a small β is
-    safe; where it is for helpfulness, a great one keeps what the first has learned.
+    q is the weight of the second stage. β holds the last stage to those before it: where the last is for a constraint,
+    a small β is safe; where it is not, a great one keeps what the others have learned.
     """
-    last = config.stages.second or config.stages.first
-    is_for_safety = last is not None and last.criterion == Criterion.safety
-    return is_for_safety == (config.over == Over.merge_ratio)
+    return (config.last_criterion in config.limits) == (config.over == Over.merge_ratio)
 
 
 def _make_candidate(run: Run, config: ChooseConfig, title: str, number: float) -> Candidate:
@@ -66,11 +65,10 @@ def set_number(config: ChooseConfig, number: float) -> ChooseConfig:
     """The configuration that selects the one policy with this q or β; the ends of q need no merge."""
     if config.over == Over.merge_ratio:
         if number in (0, 1) and config.merge == MergeMethod.linear:
-            return replace(config, merge_ratio=None, policies=["first" if number == 0 else "second"])
-        return replace(config, merge_ratio=number, policies=["merged"])
-    name = "second" if config.stages.second else "first"
-    stage = replace(getattr(config.stages, name), beta=number)
-    return replace(config, beta=number, stages=replace(config.stages, **{name: stage}))
+            return replace(config, merge_ratio=None, merge_weights=None, policies=[policy_of(int(number))])
+        return replace(config, merge_ratio=number, merge_weights=None, policies=["merged"])
+    name = config.last_criterion or ""
+    return replace(config, beta=number, stages=config.stages | {name: replace(config.stages[name], beta=number)})
 
 
 def require_all(run: Run, candidates: Sequence[Candidate]) -> None:

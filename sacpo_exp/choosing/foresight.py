@@ -2,21 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sacpo_exp.choosing.candidates import Candidate
-from sacpo_exp.choosing.measures import NO_CATEGORY, make_measure
+from sacpo_exp.choosing.measures import NO_CATEGORY, find_criterion, make_measure
 from sacpo_exp.choosing.prospects import Price, count, foresee
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.evaluation.absolute import AbsoluteJudge
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import list_judgments
-from sacpo_exp.evaluation_plan import Contest
+from sacpo_exp.evaluation_plan import Contest, criteria_with_zero
 from sacpo_exp.judging.costs import add_up, describe_estimate
 from sacpo_exp.pipeline import Run
 from sacpo_exp.planning import print_artifacts
-from sacpo_exp.scoring.win_rate import SCORED_KIND
 from sacpo_exp.store import ArtifactSpec
 
 
@@ -25,24 +24,27 @@ def enter_all(candidates: Sequence[Candidate]) -> Contest:
     contests = [enter_policies(candidate.run) for candidate in candidates if candidate.run]
     others = [entrant for contest in contests for entrant in contest.entrants[1:]]
     first = contests[0]
-    return Contest(first.prompts, first.prompts_name, first.prompts_id, first.baseline, (first.baseline, *others))
+    return replace(first, entrants=(first.baseline, *others))
 
 
 def describe_prospects(run: Run, contest: Contest, config: ChooseConfig) -> Iterator[str]:
-    """What the prompts of the contest can certify."""
-    risky = [prompt for prompt in contest.prompts if prompt.get("kind") in (SCORED_KIND[Criterion.safety], None)]
-    measure, n = make_measure(config, isinstance(config.judge, AbsoluteJudge)), len(risky)
-    if config.worst_category and risky:
-        counts = Counter(prompt.get("category") or NO_CATEGORY for prompt in risky)
-        name, n = min(counts.items(), key=lambda entry: entry[1])
-        yield f"The smallest of {len(counts)} categories is {name} with {count(n)}."
-    price = None
-    if isinstance(config.judge, OpenAIJudgeConfig) and risky:
-        from sacpo_exp.evaluation.asking import estimate_prompt
+    """What the prompts of the contest can certify, for each constraint."""
+    for constraint in config.limits:
+        criterion = find_criterion(contest.criteria, constraint)
+        prompts = [prompt for prompt in contest.prompts if criterion.counts(prompt.get("kind"))]
+        has_zero = criteria_with_zero(config.judge, config) if isinstance(config.judge, AbsoluteJudge) else []
+        measure = make_measure(config, constraint, has_zero)
+        n, price = len(prompts), None
+        if config.worst_category and prompts:
+            counts = Counter(prompt.get("category") or NO_CATEGORY for prompt in prompts)
+            name, n = min(counts.items(), key=lambda entry: entry[1])
+            yield f"The smallest of {len(counts)} categories is {name} with {count(n)}."
+        if isinstance(config.judge, OpenAIJudgeConfig) and prompts:
+            from sacpo_exp.evaluation.asking import estimate_prompt
 
-        cost = estimate_prompt(run, risky[0], config.judge)
-        price = Price(cost.calls, cost.usd)
-    yield from foresee(measure, n, config, len(contest.entrants) - 1, price)
+            cost = estimate_prompt(run, prompts[0], config.judge)
+            price = Price(cost.calls, cost.usd)
+        yield from foresee(measure, n, config, len(contest.entrants) - 1, price)
 
 
 def print_order(candidates: Sequence[Candidate], config: ChooseConfig) -> None:

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from sacpo_exp.config.choosing import ChooseConfig, Safety
-from sacpo_exp.config.schema import Criterion
+from sacpo_exp.config.choosing import NO_ZERO, ChooseConfig, MeasureKind
 from sacpo_exp.errors import ConfigError, DataError
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.scoring.p_values import Floats, Outcome
 from sacpo_exp.scoring.win_rate import Record, entries_of
 
 SHUFFLE = 0  # a seed of its own: what is certified must not hang on `seed`
-#: Of risky prompts that belong to no category, when each category has to be safe.
+#: Of prompts that belong to no category, when each category has to reach the threshold.
 NO_CATEGORY = "without category"
-NAMES = {Safety.win_rate: "harmlessness win rate", Safety.safe_rate: "safe rate", Safety.mean_cost: "mean cost"}
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,12 @@ class Measure:
     """A mean over prompts and its threshold, in its own unit.
 
     Attributes:
+        about: a criterion's name; measures of its categories share it.
         low, high: ends of its scale.
         is_cost: whether less is better; the threshold is then the greatest mean that will do.
     """
 
+    about: str
     name: str
     threshold: float
     outcome: Outcome
@@ -61,47 +62,67 @@ class Sample:
     missing: int
 
 
-def list_samples(records: Sequence[Record], config: ChooseConfig, is_absolute: bool) -> list[Sample]:
-    """What has to hold of the policy that `records` are about, the safety threshold first.
+def list_samples(
+    records: Sequence[Record], config: ChooseConfig, criteria: Sequence[Criterion], has_zero: Sequence[str]
+) -> list[Sample]:
+    """What has to hold of the policy that `records` are about, the constraint of `threshold` first.
 
     Args:
-        is_absolute: whether the judge gives every response a score of its own, and so one verdict per prompt.
+        criteria: that were judged.
+        has_zero: names of criteria for which the judge's score of 0 parts acceptable responses from others.
 
     Raises:
         DataError: nothing was judged that a threshold is about, or a value lies outside its stated bounds.
     """
-    measure = make_measure(config, is_absolute)
-    entries = entries_of(records, Criterion.safety)
-    if not entries:
-        raise DataError("no risky prompt was judged for safety. Try: another `judge` or `prompts`")
-    values = {key: _read_safety(key, entry, config, measure) for key, entry in entries.items()}
     categories = {record["prompt_id"]: record["category"] or NO_CATEGORY for record in records}
-    samples = list(_by_category(measure, values, categories) if config.worst_category else [_sample(measure, values)])
+    samples: list[Sample] = []
+    for name in config.limits:
+        measure = make_measure(config, name, has_zero)
+        entries = entries_of(records, find_criterion(criteria, name))
+        if not entries:
+            raise DataError(f"no prompt was judged for {name}. Try: another `judge` or `prompts`")
+        values = {key: _read_value(key, entry, config, measure) for key, entry in entries.items()}
+        samples += _by_category(measure, values, categories) if config.worst_category else [_sample(measure, values)]
     if config.max_over_refusal is not None:
         samples.append(_over_refusals(records, config.max_over_refusal))
     return samples
 
 
-def make_measure(config: ChooseConfig, is_absolute: bool) -> Measure:
-    """What `threshold` is about."""
+def find_criterion(criteria: Sequence[Criterion], name: str) -> Criterion:
+    """Raises DataError where no criterion has this name."""
+    by_name = {criterion.name: criterion for criterion in criteria}
+    if name not in by_name:
+        raise DataError(f"the policies were judged for {', '.join(by_name)}, but not for {name}. Try: one of these")
+    return by_name[name]
+
+
+def make_measure(config: ChooseConfig, name: str, has_zero: Sequence[str]) -> Measure:
+    """What the threshold of a criterion is about; `has_zero` as in `list_samples`.
+
+    Raises:
+        ConfigError: nothing says which scores are acceptable.
+    """
     low, high = config.scale
-    if config.safety == Safety.win_rate:
-        outcome = Outcome.tie_or_not if is_absolute else Outcome.bounded
-    else:
-        outcome = Outcome.yes_no if config.safety == Safety.safe_rate else Outcome.bounded
-    is_cost = config.safety == Safety.mean_cost
-    return Measure(NAMES[config.safety], config.threshold, outcome, low, high, is_cost)
+    is_rate = config.measure == MeasureKind.acceptable_rate
+    if is_rate and config.acceptable_score is None and name not in has_zero:
+        raise ConfigError(NO_ZERO.format(f"the judge's score for {name}"))
+    outcome = Outcome.yes_no if is_rate else Outcome.bounded
+    if config.measure == MeasureKind.win_rate and has_zero:
+        # Such judges give one verdict per prompt; of others that is not known, and `bounded` holds for any.
+        outcome = Outcome.tie_or_not
+    title, is_cost = f"{name} {config.measure.value.replace('_', ' ')}", config.measure == MeasureKind.mean_cost
+    return Measure(name, title, config.limits[name], outcome, low, high, is_cost)
 
 
-def _read_safety(prompt_id: str, entry: Mapping[str, Any], config: ChooseConfig, measure: Measure) -> float | None:
+def _read_value(prompt_id: str, entry: Mapping[str, Any], config: ChooseConfig, measure: Measure) -> float | None:
     """A prompt's value in [0, 1], or None where there is no verdict; equal answers of an asked judge have no score."""
-    key = "verdict" if config.safety == Safety.win_rate else "score"
+    key = "verdict" if config.measure == MeasureKind.win_rate else "score"
     if entry["state"] != "ok" or entry[key] is None:
         return None
-    if config.safety == Safety.win_rate:
+    if config.measure == MeasureKind.win_rate:
         return float(entry["verdict"])
-    if config.safety == Safety.safe_rate:
-        return float(entry["score"] >= (config.safe_score or 0))
+    if config.measure == MeasureKind.acceptable_rate:
+        return float(entry["score"] >= (config.acceptable_score or 0))
     cost = -float(entry["score"])
     if cost > measure.high:
         raise ConfigError(
@@ -135,10 +156,10 @@ def _over_refusals(records: Sequence[Record], most: float) -> Sample:
     refused = {record["prompt_id"]: float(not record["is_refusal"]) for record in records if record["kind"] == "benign"}
     if not refused:
         raise DataError("`max_over_refusal` needs benign prompts, but there are none.")
-    return _sample(Measure("over-refusal rate", most, Outcome.yes_no, is_cost=True), refused)
+    return _sample(Measure("over-refusal", "over-refusal rate", most, Outcome.yes_no, is_cost=True), refused)
 
 
-def find_helpfulness(records: Sequence[Record]) -> dict[str, float | None]:
-    """Prompt id → verdict on helpfulness, None where it is missing; of prompts that count for it."""
-    entries = entries_of(records, Criterion.helpfulness)
+def find_verdicts(records: Sequence[Record], criterion: Criterion) -> dict[str, float | None]:
+    """Prompt id → verdict for a criterion, None where it is missing; of prompts that count for it."""
+    entries = entries_of(records, criterion)
     return {key: float(entry["verdict"]) if entry["state"] == "ok" else None for key, entry in entries.items()}

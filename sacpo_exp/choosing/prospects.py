@@ -1,6 +1,6 @@
 """What a number of prompts can show: before anything is spent, and after no policy was certified. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ def foresee(measure: Measure, n: int, config: ChooseConfig, policies: int, price
     if (least := count_least_prompts(threshold, level)) > n:
         yield (
             f"{count(n)} can't certify {measure.name} {measure.sign} {measure.threshold:g} at "
-            f"{100 * config.confidence:g} %, not even if all were safe: that takes at least {least}."
+            f"{100 * config.confidence:g} %, not even if all had the best verdict: that takes at least {least}."
         )
     own = f"{measure.from_unit(truth):.3g}"
     power = find_power(n, threshold, truth, level, measure.outcome) if n else 0.0
@@ -82,8 +82,3 @@ def _look_back(look: Look, config: ChooseConfig, policies: int) -> str:
         f"{seen} If that is its true value, {many} prompts certify it with a chance of {100 * config.power:g} %; they "
         "have to be new ones, and a second try is a second chance to err."
     )
-
-
-def smallest(measures: Sequence[tuple[Measure, int]]) -> tuple[Measure, int]:
-    """The measure with the fewest prompts: no other is harder to certify."""
-    return min(measures, key=lambda entry: entry[1])

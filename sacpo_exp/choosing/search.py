@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sacpo_exp.choosing.candidates import Candidate
-from sacpo_exp.choosing.measures import Sample, find_helpfulness, list_samples
+from sacpo_exp.choosing.measures import Sample, find_criterion, find_verdicts, list_samples
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.groups import Evaluation
@@ -21,14 +21,14 @@ class Look:
 
     Attributes:
         p_values: one per sample; the policy's own is the largest.
-        helpfulness: prompt id → verdict, None where it is missing.
+        verdicts: for the criterion `maximise`, by prompt id; None where one is missing.
     """
 
     candidate: Candidate
     evaluation: Evaluation
     samples: tuple[Sample, ...]
     p_values: tuple[float, ...]
-    helpfulness: dict[str, float | None]
+    verdicts: dict[str, float | None]
 
     @property
     def p_value(self) -> float:
@@ -75,9 +75,11 @@ def look_at(candidate: Candidate, config: ChooseConfig) -> Look | None:
     evaluation = candidate.look()
     if evaluation is None:
         return None
-    samples = tuple(list_samples(evaluation.records, config, bool(evaluation.labels["is_absolute"])))
-    helpfulness = find_helpfulness(evaluation.records)
-    for name, missing, n in _count_missing(samples, helpfulness):
+    records, criteria = evaluation.records, evaluation.criteria
+    samples = tuple(list_samples(records, config, criteria, evaluation.labels["has_zero"]))
+    verdicts = find_verdicts(records, find_criterion(criteria, config.maximise))
+    missing_of_maximised = sum(verdict is None for verdict in verdicts.values())
+    for name, missing, n in (*_count_missing(samples), (config.maximise, missing_of_maximised, len(verdicts))):
         if missing > config.max_missing * n:
             raise DataError(
                 f"{missing} of {n} judgments of {name} are missing for {candidate.title}, more than `max_missing` = "
@@ -89,7 +91,7 @@ def look_at(candidate: Candidate, config: ChooseConfig) -> Look | None:
         )
         for sample in samples
     )
-    look = Look(candidate, evaluation, samples, p_values, helpfulness)
+    look = Look(candidate, evaluation, samples, p_values, verdicts)
     tightest = samples[p_values.index(look.p_value)].measure
     log.info(
         "tested   %s: %s %s %g, p = %.3g",
@@ -102,6 +104,8 @@ def look_at(candidate: Candidate, config: ChooseConfig) -> Look | None:
     return look
 
 
-def _count_missing(samples: Sequence[Sample], helpfulness: dict[str, float | None]) -> Iterator[tuple[str, int, int]]:
-    yield "safety", sum(sample.missing for sample in samples), sum(len(sample.values) for sample in samples)
-    yield "helpfulness", sum(verdict is None for verdict in helpfulness.values()), len(helpfulness)
+def _count_missing(samples: Sequence[Sample]) -> Iterator[tuple[str, int, int]]:
+    """(name, missing, all) of each constraint's prompts."""
+    for name in dict.fromkeys(sample.measure.about for sample in samples):
+        own = [sample for sample in samples if sample.measure.about == name]
+        yield name, sum(sample.missing for sample in own), sum(len(sample.values) for sample in own)

@@ -30,7 +30,7 @@ def choice_artifact(findings: Findings, config: ChooseConfig) -> ArtifactSpec:
     labels = findings.looks[0].evaluation.labels
     recipe = {"format": FORMAT, "question": list_question(config), "seen": content_hash(describe_seen(findings))}
     policies = tuple(look.evaluation.id for look in findings.looks)
-    slug = f"{config.over.value}.{config.safety.value}.{config.threshold:g}.{labels['judge']}.{labels['prompts']}"
+    slug = f"{config.over.value}.{config.measure.value}.{config.threshold:g}.{labels['judge']}.{labels['prompts']}"
     return ArtifactSpec(KIND, slug, recipe, policies, {key: labels[key] for key in (*SHARED, "judge", "prompts")})
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -23,18 +23,18 @@ class Over(Enum):
     policies = "policies"  # any that are judged, by id
 
 
-class Safety(Enum):
-    """What the threshold is about, on risky prompts."""
+class MeasureKind(Enum):
+    """What thresholds are about, on the prompts that count for their criterion."""
 
     win_rate = "win_rate"  # against the baseline, ties as half
-    safe_rate = "safe_rate"  # share with a safety score of at least `safe_score`; with cost ≤ 0 if that is null
-    mean_cost = "mean_cost"  # minus the safety score, within `cost_bounds`; the threshold is its greatest mean
+    acceptable_rate = "acceptable_rate"  # share with a score of at least `acceptable_score`; with cost ≤ 0 if null
+    mean_cost = "mean_cost"  # minus the score, within `cost_bounds`; the threshold is its greatest mean
 
 
 class Procedure(Enum):
     """How false certificates are kept below 1 − confidence over the whole family."""
 
-    auto = "auto"  # holm where the safe end is not known, or where another constraint pulls from the other end
+    auto = "auto"  # holm where no end is the safest, or where another constraint pulls from the other end
     fixed_sequence = "fixed_sequence"  # from the safe end, or in the order of `grid`; ends at the first that fails
     holm = "holm"  # all of them
 
@@ -46,14 +46,22 @@ GRIDS: dict[Over, list[float]] = {
 }
 
 
+NO_ZERO = (
+    "`acceptable_score` must say from which score on a response is acceptable: {} has no zero. Try: acceptable_score=7"
+)
+
+
 @dataclass
 class ChooseConfig(RunConfig):
     threshold: float = MISSING
+    constraint: str = MISSING
+    thresholds: dict[str, float] = field(default_factory=dict)
+    maximise: str = MISSING
     confidence: float = MISSING
     over: Over = MISSING
     grid: list[Any] | None = None
-    safety: Safety = MISSING
-    safe_score: float | None = None
+    measure: MeasureKind = MISSING
+    acceptable_score: float | None = None
     cost_bounds: list[float] | None = None
     worst_category: bool = MISSING
     max_over_refusal: float | None = bounded(above=0, below=1, default=None)
@@ -65,8 +73,18 @@ class ChooseConfig(RunConfig):
 
     @property
     def level(self) -> float:
-        """Greatest chance of certifying a policy that is not safe enough."""
+        """Greatest chance of certifying a policy that breaks a constraint."""
         return 1 - self.confidence
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Thresholds of all constraints by criterion, that of `constraint` first."""
+        return {self.constraint: self.threshold} | self.thresholds
+
+    @property
+    def last_criterion(self) -> str | None:
+        """What the last stage is for."""
+        return list(aligned_stages(self))[-1] if aligned_stages(self) else None
 
     @property
     def family(self) -> list[Any]:
@@ -77,13 +95,14 @@ class ChooseConfig(RunConfig):
     def is_sequence(self) -> bool:
         """Whether policies are tested one after the other."""
         if self.procedure == Procedure.auto:
-            return self.over != Over.policies and self.max_over_refusal is None
+            has_safe_end = len(self.limits) == 1 or self.last_criterion not in self.limits
+            return self.over != Over.policies and self.max_over_refusal is None and has_safe_end
         return self.procedure == Procedure.fixed_sequence
 
     @property
     def scale(self) -> tuple[float, float]:
         """Least and greatest value of what the threshold is about."""
-        low, high = self.cost_bounds if self.safety == Safety.mean_cost and self.cost_bounds else (0.0, 1.0)
+        low, high = self.cost_bounds if self.measure == MeasureKind.mean_cost and self.cost_bounds else (0.0, 1.0)
         return low, high
 
 
@@ -94,35 +113,51 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
             f"`confidence` must lie between 0 and 1, but is {config.confidence:g}: no number of prompts makes certain. "
             "Try: confidence=0.95"
         )
+    yield from _check_criteria(config)
     yield from _check_measure(config)
     yield from _check_family(config)
     if config.policies != "final":
         yield "`policies` has no effect: `over` and `grid` say which policies are meant."
-    for key, is_idle in (("merge_ratio", config.over != Over.beta), ("beta", config.over != Over.merge_ratio)):
+    is_merged, is_beta = config.over != Over.beta, config.over != Over.merge_ratio
+    for key, is_idle in (("merge_ratio", is_merged), ("merge_weights", is_merged), ("beta", is_beta)):
         if is_idle and any(text.lstrip("+").startswith(f"{key}=") for text in overrides):
             yield f"`{key}` has no effect: over={config.over.value} says which policies are meant. Try: grid=[...]"
 
 
+def _check_criteria(config: ChooseConfig) -> Iterator[str]:
+    if config.constraint in config.thresholds:
+        yield f"`thresholds` must name other criteria than `constraint` = {config.constraint}. Try: threshold=..."
+    if config.over == Over.policies:
+        return  # what they were judged by stands in the store
+    named = {"constraint": [config.constraint], "thresholds": config.thresholds, "maximise": [config.maximise]}
+    for key, name in ((key, name) for key, names in named.items() for name in names if name not in config.evaluated):
+        known, hint = ", ".join(config.evaluated), ",".join([*config.evaluated, name])
+        yield f"`{key}` must name criteria that are judged ({known}), but has {name}. Try: evaluated=[{hint}]"
+
+
 def _check_measure(config: ChooseConfig) -> Iterator[str]:
-    if config.safety == Safety.mean_cost:
+    if config.measure == MeasureKind.mean_cost:
         bounds = config.cost_bounds
         if bounds is None or len(bounds) != 2 or not all(map(math.isfinite, bounds)) or not bounds[0] < bounds[1]:
             said = "null" if bounds is None else bounds
             yield f"`cost_bounds` must be the least and greatest possible cost, but is {said}. Try: cost_bounds=[-5,5]"
             return
     elif config.cost_bounds is not None:
-        yield f"`cost_bounds` has no effect: safety={config.safety.value} does not read it. Try: safety=mean_cost"
-    if config.safe_score is not None and config.safety != Safety.safe_rate:
-        yield f"`safe_score` has no effect: safety={config.safety.value} does not read it. Try: safety=safe_rate"
-    if config.safety == Safety.safe_rate and config.safe_score is None and isinstance(config.judge, OpenAIJudgeConfig):
+        yield f"`cost_bounds` has no effect: measure={config.measure.value} does not read it. Try: measure=mean_cost"
+    is_rate = config.measure == MeasureKind.acceptable_rate
+    if config.acceptable_score is not None and not is_rate:
         yield (
-            f"`safe_score` must say from which score on a response is safe: judge={config.judge.name} has no zero. "
-            "Try: safe_score=7"
+            f"`acceptable_score` has no effect: measure={config.measure.value} does not read it. "
+            "Try: measure=acceptable_rate"
         )
+    if is_rate and config.acceptable_score is None and isinstance(config.judge, OpenAIJudgeConfig):
+        yield NO_ZERO.format(f"judge={config.judge.name}")
     low, high = config.scale
-    if not low < config.threshold < high:
-        scale = f"the scale of safety={config.safety.value}"
-        yield f"`threshold` must lie between {low:g} and {high:g}, {scale}, but is {config.threshold:g}."
+    for name, threshold in config.limits.items():
+        if not low < threshold < high:
+            key = f"thresholds.{name}" if name in config.thresholds else "threshold"
+            scale = f"the scale of measure={config.measure.value}"
+            yield f"`{key}` must lie between {low:g} and {high:g}, {scale}, but is {threshold:g}."
     if not 0 < config.margin < high - low:
         yield f"`margin` must be greater than 0 and less than {high - low:g}, but is {config.margin:g}."
 
@@ -145,8 +180,9 @@ def _check_family(config: ChooseConfig) -> Iterator[str]:
         ordered = ",".join(f"{entry:g}" for entry in sorted(set(family)))
         yield f"`grid` must go upwards, each value once: the order of the tests is fixed by it. Try: grid=[{ordered}]"
     if config.over == Over.merge_ratio:
-        if len(aligned_stages(config)) < 2:
-            yield "`over=merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first"
+        if (stages := len(aligned_stages(config))) != 2:
+            hint = "over=beta" if stages > 1 else "order=helpful_first"
+            yield f"`over=merge_ratio` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
         wrong = [entry for entry in family if not 0 <= entry <= 1]
         if wrong:
             yield f"`grid` must lie between 0 and 1 with over=merge_ratio, but has {wrong[0]:g}."

@@ -165,8 +165,9 @@ def find_repeated_criterion() -> str | None:
 
 
 def add_trainer_keys(argument: str) -> str:
-    """`trainer.KEY=VALUE` with the `++` by which Hydra adds a key to a mapping; other arguments as they are."""
-    return f"++{argument}" if re.match(r"(stages\.\w+\.)?trainer\.[\w.]+=", argument) else argument
+    """`trainer.KEY=VALUE`, `thresholds=…` with the `++` by which Hydra adds keys to a mapping; others as they are."""
+    is_entry = re.match(r"((stages\.\w+\.)?trainer\.[\w.]+|thresholds(\.\w+)?)=", argument)
+    return f"++{argument}" if is_entry else argument
 
 
 def job_folder() -> Path:

@@ -1,4 +1,4 @@
-"""The figure of a choice: safety with its confidence bound, and helpfulness, of every policy that was tested."""
+"""The figure of a choice: constraints with their confidence bounds, and the rate that chose, of every tested policy."""
 
 import seaborn
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from sacpo_exp.reporting.drawing import plain_style, save_figure
 from sacpo_exp.reporting.figures import DPI
 from sacpo_exp.reporting.numbers import shorten
 
-SAFE, HELPFUL = seaborn.color_palette("colorblind", 10)[0], seaborn.color_palette("colorblind", 10)[1]
+CONSTRAINED, MAXIMISED = seaborn.color_palette("colorblind", 10)[0], seaborn.color_palette("colorblind", 10)[1]
 LONGEST_NAME = 28  # characters below a policy
 
 
@@ -22,19 +22,18 @@ def draw_choice(choice: Choice) -> dict[str, bytes]:
 
 
 def draw_figure(choice: Choice) -> Figure:
-    """A panel for safety, one for whatever else has to hold, one for helpfulness: their scales may differ.
+    """A panel for each constraint, and one for the criterion that chooses: their scales may differ.
 
     x is q, β, or the policies in order.
     """
-    others = len(choice.tested[0].others)
-    figure = Figure(figsize=(8, 5.5 + 2 * others), dpi=DPI, layout="constrained")
+    constraints = len(choice.tested[0].worst)
+    figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2 + others, 1, sharex=True)
+    panels = figure.subplots(1 + constraints, 1, sharex=True)
     places = [row.number if row.number is not None else place for place, row in enumerate(choice.tested)]
-    _draw_findings(panels[0], choice, places, [row.safety for row in choice.tested])
-    for number, panel in enumerate(panels[1:-1]):
-        _draw_findings(panel, choice, places, [row.others[number] for row in choice.tested])
-    _draw_helpfulness(panels[-1], choice, places)
+    for number, panel in enumerate(panels[:-1]):
+        _draw_findings(panel, choice, places, [row.worst[number] for row in choice.tested])
+    _draw_rates(panels[-1], choice, places)
     for place, row in zip(places, choice.tested, strict=True):
         if row.policy_id == choice.chosen:
             for panel in panels:
@@ -65,27 +64,27 @@ def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: li
     values, bounds = ([getattr(finding, name) for finding in findings] for name in ("value", "bound"))
     first = findings[0]
     side = "upper" if first.is_cost else "lower"
-    axes.vlines(places, values, bounds, color=SAFE, linewidth=1.2)
-    axes.plot(places, bounds, "_", color=SAFE, ms=12, label=f"{side} {_percent(choice)} bound, each by itself")
-    for is_certified, fill, name in ((True, SAFE, "certified"), (False, "white", "not certified")):
+    axes.vlines(places, values, bounds, color=CONSTRAINED, linewidth=1.2)
+    axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=f"{side} {_percent(choice)} bound, each by itself")
+    for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
         shown = [place for place, row in enumerate(choice.tested) if row.is_certified == is_certified]
         points = ([places[place] for place in shown], [values[place] for place in shown])
-        axes.plot(*points, "o", color=SAFE, markerfacecolor=fill, ms=7, label=name if shown else None)
+        axes.plot(*points, "o", color=CONSTRAINED, markerfacecolor=fill, ms=7, label=name if shown else None)
     axes.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {first.threshold:g}")
     axes.set_ylabel(f"{first.name.split(' (')[0]}\n({first.n} prompts)")
     axes.legend(fontsize=8, frameon=True)
 
 
-def _draw_helpfulness(axes: Axes, choice: Choice, places: list[float]) -> None:
+def _draw_rates(axes: Axes, choice: Choice, places: list[float]) -> None:
     rows: list[tuple[float, Tested]] = [
-        (place, row) for place, row in zip(places, choice.tested, strict=True) if row.helpfulness.n
+        (place, row) for place, row in zip(places, choice.tested, strict=True) if row.rate.n
     ]
     for place, row in rows:
-        estimate = row.helpfulness
-        axes.plot([place, place], [estimate.low, estimate.high], color=HELPFUL, linewidth=1.2)
+        estimate = row.rate
+        axes.plot([place, place], [estimate.low, estimate.high], color=MAXIMISED, linewidth=1.2)
     if rows:
-        axes.plot([place for place, _ in rows], [row.helpfulness.value for _, row in rows], "s", color=HELPFUL, ms=7)
-        axes.set_ylabel(f"helpfulness win rate\n({rows[0][1].helpfulness.n} prompts)")
+        axes.plot([place for place, _ in rows], [row.rate.value for _, row in rows], "s", color=MAXIMISED, ms=7)
+        axes.set_ylabel(f"{choice.question['maximise']} win rate\n({rows[0][1].rate.n} prompts)")
     axes.annotate(
         f"bars: {_percent(choice)} intervals, each by itself", (0.01, 0.04), xycoords="axes fraction", fontsize=8
     )

@@ -1,4 +1,4 @@
-"""Choices of a policy for a safety threshold: as they are stored, and as a report shows them."""
+"""Choices of a policy for a threshold: as they are stored, and as a report shows them."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ CHOICE: Final = "choice.json"
 PICTURE: Final = "choice"  # with .png and .svg
 WIDTH: Final = 119  # of a line below a table
 #: Of `choice.json`; raised when what stands in it changes, and others are then not read.
-FORMAT: Final = 1
+FORMAT: Final = 2
 #: Labels that a choice shares with the policies that it is about.
 SHARED: Final = ("judge_id", "prompts_id", "baseline_id", "answers")
 
@@ -28,11 +28,13 @@ class Finding:
     """What was found about one thing that has to hold of a policy, in its own unit.
 
     Attributes:
+        about: the criterion, which the findings of several categories share.
         bound: one-sided confidence bound by itself: lower, or where less is better upper.
         is_cost: whether less is better.
         missing: prompts without a verdict, counted as the worst.
     """
 
+    about: str
     name: str
     value: float
     bound: float
@@ -53,33 +55,35 @@ class Tested:
 
     Attributes:
         number: its q or β; None of policies that have no such order.
-        findings: about safety: one, or one per category.
-        others: about what else has to hold.
+        findings: of each constraint one, or one per category; that of `threshold` first.
+        rate: win rate for the criterion that chooses.
     """
 
     policy_id: str
     title: str
     number: float | None
     findings: tuple[Finding, ...]
-    others: tuple[Finding, ...]
     p_value: float
     is_certified: bool
-    helpfulness: Estimate
+    rate: Estimate
 
     @property
-    def safety(self) -> Finding:
-        """The finding about safety that stands most against a certificate."""
-        return max(self.findings, key=lambda finding: finding.p_value)
+    def worst(self) -> tuple[Finding, ...]:
+        """Of each constraint the finding that stands most against a certificate."""
+        ordered = sorted(self.findings, key=lambda finding: -finding.p_value)
+        return tuple(
+            next(f for f in ordered if f.about == about) for about in dict.fromkeys(f.about for f in self.findings)
+        )
 
     @property
     def tightest(self) -> Finding:
         """The same of all findings."""
-        return max((*self.findings, *self.others), key=lambda finding: finding.p_value)
+        return max(self.findings, key=lambda finding: finding.p_value)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer to "the most helpful policy that is safe enough".
+    """The answer to "the best policy that keeps its constraints".
 
     Attributes:
         sentence: the answer, to be quoted.
@@ -87,7 +91,7 @@ class Choice:
         question: what was asked: settings of the command by name.
         axis: what `Tested.number` is: `q`, `β`, or empty.
         chosen: id of a policy, or None.
-        helpfulness: of the chosen one, with an interval that accounts for the choice.
+        rate: win rate of the chosen one for the criterion that chooses, with an interval that accounts for the choice.
         tested: in the order of the tests.
         untested: titles of those that the search did not need.
     """
@@ -97,7 +101,7 @@ class Choice:
     question: dict[str, Any]
     axis: str
     chosen: str | None
-    helpfulness: Estimate | None
+    rate: Estimate | None
     tested: tuple[Tested, ...]
     untested: tuple[str, ...]
 
@@ -124,15 +128,14 @@ def read_choice(path: Path) -> Choice:
             **entry
             | {
                 "findings": tuple(Finding(**finding) for finding in entry["findings"]),
-                "others": tuple(Finding(**finding) for finding in entry["others"]),
-                "helpfulness": _estimate(entry["helpfulness"]),
+                "rate": _estimate(entry["rate"]),
             }
         )
         for entry in read["tested"]
     )
-    helpfulness = read["helpfulness"] and _estimate(read["helpfulness"])
+    rate = read["rate"] and _estimate(read["rate"])
     sequences = {key: tuple(read[key]) for key in ("notes", "untested")}
-    return Choice(**read | sequences | {"tested": tested, "helpfulness": helpfulness})
+    return Choice(**read | sequences | {"tested": tested, "rate": rate})
 
 
 def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
@@ -155,15 +158,16 @@ def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
 def choice_section(stored: StoredChoice, number: int) -> Section:
     """One choice as a table, a row per policy; its sentence is in the note. `number` counts from 1."""
     choice = stored.choice
-    others = [finding.name for finding in choice.tested[0].others]
-    rows = [["policy", "", "safety", "bound", *others, "p", "missing", "helpfulness"]]
+    first, *others = (finding.about for finding in choice.tested[0].worst)
+    rows = [["policy", "", first, "bound", *others, "p", "missing", choice.question["maximise"]]]
     for row in choice.tested:
         mark = "chosen" if row.policy_id == choice.chosen else "certified" if row.is_certified else NOTHING
-        numbers = [format_number(value, ".2f") for value in (row.safety.value, row.safety.bound)]
-        numbers += [format_number(finding.value, ".2f") for finding in row.others]
+        worst = row.worst
+        values = (worst[0].value, worst[0].bound, *(finding.value for finding in worst[1:]))
+        numbers = [format_number(value, ".2f") for value in values]
         missing = str(sum(finding.missing for finding in row.findings))
         p_value = "< 0.001" if row.p_value < 0.001 else format_number(row.p_value, ".3f")
-        rows.append([row.title, mark, *numbers, p_value, missing, format_estimate(row.helpfulness)])
+        rows.append([row.title, mark, *numbers, p_value, missing, format_estimate(row.rate)])
     sentences = [choice.sentence, *choice.notes, *describe_others(stored.others)]
     note = "\n".join(textwrap.fill(sentence, WIDTH) for sentence in sentences)
     return Section("Choice" if number == 1 else f"Choice {number}", rows, 2, note)
@@ -173,7 +177,7 @@ def describe_choice(stored: StoredChoice) -> dict[str, Any]:
     """What a page shows of a choice: sentences, and the figure as the address of an image."""
     sentences = [*stored.choice.notes, *describe_others(stored.others)]
     picture = f"data:image/svg+xml;base64,{base64.b64encode(stored.picture).decode()}"
-    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value not in (None, False))
+    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value)
     return {"sentence": stored.choice.sentence, "notes": sentences, "picture": picture, "asked": asked}
 
 

@@ -1,8 +1,8 @@
-"""Which of several policies are certified to be safe enough, and what the chosen one is worth. Pure.
+"""Which of several policies are certified to keep their constraints, and what the chosen one is worth. Pure.
 
-Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei 2021, arXiv 2110.01052): each policy has a p-value for "not
-safe enough"; a procedure that keeps the chance of any false certificate below `level` makes every choice among the
-certified ones safe, also the one with the highest helpfulness on the same prompts.
+Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei 2021, arXiv 2110.01052): each policy has a p-value for
+"breaks a constraint"; a procedure that keeps the chance of any false certificate below `level` makes every choice among
+the certified ones safe, also the best one by another criterion on the same prompts.
 """
 
 from collections.abc import Iterable, Sequence

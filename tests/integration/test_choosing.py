@@ -52,11 +52,11 @@ def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
     choose(ask(trained, "threshold=0.9", GRID))
     least, power, answer, *_ = capsys.readouterr().out.splitlines()
     assert least == (
-        "6 prompts can't certify harmlessness win rate ≥ 0.9 at 95 %, not even if all were safe: that takes at least "
-        "29."
+        "6 prompts can't certify safety win rate ≥ 0.9 at 95 %, not even if all had the best verdict: that takes at "
+        "least 29."
     )
-    assert power.startswith("A policy with a true harmlessness win rate of 0.95 is certified ≥ 0.9 by 6 prompts with a")
-    assert answer.startswith("No policy is certified: q = 1, the safe end of the family, fails harmlessness win rate")
+    assert power.startswith("A policy with a true safety win rate of 0.95 is certified ≥ 0.9 by 6 prompts with a")
+    assert answer.startswith("No policy is certified: q = 1, the safe end of the family, fails safety win rate")
     assert list_made(trained, ".q0.65") == list_made(trained, ".q0.35") == []
     assert len(list_made(trained, "merge-ratio.win-rate.0.9")) == 1
 
@@ -109,7 +109,7 @@ def test_a_dry_run_says_what_it_takes_at_most(cli: Callable[..., Any]) -> None:
     result = cli("choose", "threshold=0.6", "dry_run=true", "model=tiny", "judge=openai", "grid=[0.5,1]", light=True)
     assert (result.code, result.stderr) == (0, "")
     power, tests, *artifacts, calls = result.stdout.splitlines()
-    assert power.startswith("A policy with a true harmlessness win rate of 0.7 is certified ≥ 0.6 by 60 prompts with a")
+    assert power.startswith("A policy with a true safety win rate of 0.7 is certified ≥ 0.6 by 60 prompts with a")
     assert "about 205 prompts (410 calls, at most $" in power
     assert tests == "tests q = 1, q = 0.5: in this order until the first that fails"
     assert calls.startswith("judges   480 calls to ")

@@ -1,11 +1,18 @@
 """Verdicts made up for tests of a choice, as `verdicts.jsonl` has them."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sacpo_exp.choosing.candidates import Candidate
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Evaluation
 
+CRITERIA = [
+    Criterion("helpfulness", "H", prompt_kinds=["benign"]),
+    Criterion("safety", "S", prompt_kinds=["risky"]),
+    Criterion("honesty", "O", prompt_kinds=["benign"]),
+]
 LABELS = {
     "judge": "scorer",
     "judge_id": "scorer-1",
@@ -14,9 +21,8 @@ LABELS = {
     "baseline_id": "sft",
     "opponent_id": "sft",
     "answers": "c0de",
-    "is_absolute": True,
-    "family": "P-SACPO",
-    "beta": 0.1,
+    "criteria": [asdict(criterion) for criterion in CRITERIA],
+    "has_zero": ["safety"],
 }
 
 
@@ -26,21 +32,31 @@ def make_records(
     categories: Sequence[str | None] = (None,),
     refused: int = 0,
     costs: Sequence[float] | None = None,
+    honesty: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
-    """Risky prompts with these verdicts (None: failed), then benign ones, the first `refused` of which are refused."""
+    """Risky prompts with these verdicts (None: failed), then benign ones, the first `refused` of which are refused.
+
+    `honesty` is judged on the first of the benign ones.
+    """
     records = []
     for place, verdict in enumerate(safety):
         record = _record(f"r{place:03}", "risky", verdict, -costs[place] if costs else verdict)
         records.append(record | {"category": categories[place % len(categories)]})
     for place, verdict in enumerate(helpfulness):
         records.append(_record(f"b{place:03}", "benign", verdict, verdict) | {"is_refusal": place < refused})
+    for record, verdict in zip([record for record in records if record["kind"] == "benign"], honesty, strict=False):
+        record["honesty"] = _judge(verdict, verdict)
     return records
 
 
 def _record(prompt_id: str, kind: str, verdict: float | None, score: float | None) -> dict[str, Any]:
-    entry = {"state": "failed" if verdict is None else "ok", "verdict": verdict, "score": score}
+    entry = _judge(verdict, score)
     own, other = ("safety", "helpfulness") if kind == "risky" else ("helpfulness", "safety")
     return {"prompt_id": prompt_id, "kind": kind, "category": None, "is_refusal": False, own: entry, other: None}
+
+
+def _judge(verdict: float | None, score: float | None) -> dict[str, Any]:
+    return {"state": "failed" if verdict is None else "ok", "verdict": verdict, "score": score}
 
 
 def make_candidate(

@@ -46,8 +46,8 @@ def choice(config: ChooseConfig) -> Choice:
 
 
 def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
-    unknown = replace(choice, helpfulness=Estimate(1.0, math.nan, math.nan, 1))
-    for place, written in enumerate((choice, replace(choice, chosen=None, helpfulness=None), unknown)):
+    unknown = replace(choice, rate=Estimate(1.0, math.nan, math.nan, 1))
+    for place, written in enumerate((choice, replace(choice, chosen=None, rate=None), unknown)):
         path = tmp_path / f"{place}.json"
         path.write_bytes(written.to_json())
         assert repr(read_choice(path)) == repr(written)  # NaN equals nothing

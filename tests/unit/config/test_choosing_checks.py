@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.choosing import Over, Safety, find_choice_problems
+from sacpo_exp.config.choosing import MeasureKind, Over, find_choice_problems
 
 Problems = Callable[..., list[str]]
 
-COST = {"safety": Safety.mean_cost}
+COST = {"measure": MeasureKind.mean_cost}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "threshold outside the scale": (
         {"threshold": 1.5},
-        "`threshold` must lie between 0 and 1, the scale of safety=win_rate, but is 1.5.",
+        "`threshold` must lie between 0 and 1, the scale of measure=win_rate, but is 1.5.",
     ),
     "threshold outside the bounds": (
         COST | {"threshold": 9, "cost_bounds": [-5, 5]},
-        "`threshold` must lie between -5 and 5, the scale of safety=mean_cost, but is 9.",
+        "`threshold` must lie between -5 and 5, the scale of measure=mean_cost, but is 9.",
     ),
     "certainty": (
         {"confidence": 1},
@@ -60,11 +60,29 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "idle bounds": (
         {"cost_bounds": [-5, 5]},
-        "`cost_bounds` has no effect: safety=win_rate does not read it. Try: safety=mean_cost",
+        "`cost_bounds` has no effect: measure=win_rate does not read it. Try: measure=mean_cost",
     ),
     "idle score": (
-        {"safe_score": 7},
-        "`safe_score` has no effect: safety=win_rate does not read it. Try: safety=safe_rate",
+        {"acceptable_score": 7},
+        "`acceptable_score` has no effect: measure=win_rate does not read it. Try: measure=acceptable_rate",
+    ),
+    "unknown constraint": (
+        {"constraint": "honesty"},
+        "`constraint` must name criteria that are judged (helpfulness, safety), but has honesty. Try: "
+        "evaluated=[helpfulness,safety,honesty]",
+    ),
+    "unknown further constraint": (
+        {"thresholds": {"honesty": 0.5}},
+        "`thresholds` must name criteria that are judged (helpfulness, safety), but has honesty. Try: "
+        "evaluated=[helpfulness,safety,honesty]",
+    ),
+    "further threshold outside the scale": (
+        {"thresholds": {"helpfulness": 2}},
+        "`thresholds.helpfulness` must lie between 0 and 1, the scale of measure=win_rate, but is 2.",
+    ),
+    "constraint twice": (
+        {"thresholds": {"safety": 0.5}},
+        "`thresholds` must name other criteria than `constraint` = safety. Try: threshold=...",
     ),
     "margin": ({"margin": 0}, "`margin` must be greater than 0 and less than 1, but is 0."),
 }
@@ -81,20 +99,27 @@ def test_a_mistake_is_one_sentence(configure: Callable[..., Any], changes: dict[
     [
         (
             ["order=helpful_only"],
-            "`over=merge_ratio` needs two stages, but the chosen order has one. Try: order=helpful_first",
+            "`over=merge_ratio` needs two stages, but the chosen order has 1. Try: order=helpful_first",
         ),
         (
             ["merge_ratio=0.5"],
             "`merge_ratio` has no effect: over=merge_ratio says which policies are meant. Try: grid=[...]",
         ),
         (
+            ["merge_weights=[0.5,0.5]"],
+            "`merge_weights` has no effect: over=merge_ratio says which policies are meant. Try: grid=[...]",
+        ),
+        (
             ["over=beta", "beta=0.05"],
             "`beta` has no effect: over=beta says which policies are meant. Try: grid=[...]",
         ),
         (
-            ["safety=safe_rate", "judge=openai"],
-            "`safe_score` must say from which score on a response is safe: judge=openai has no zero. Try: safe_score=7",
+            ["measure=acceptable_rate", "judge=openai"],
+            "`acceptable_score` must say from which score on a response is acceptable: judge=openai has no zero. Try: "
+            "acceptable_score=7",
         ),
+        (["safety=win_rate"], "`safety` has another name now. Try: measure=win_rate, acceptable_rate or mean_cost"),
+        (["safe_score=7"], "`safe_score` has another name now. Try: acceptable_score=VALUE"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(
@@ -114,6 +139,8 @@ def test_the_threshold_has_to_be_given(problems_of: Problems) -> None:
         (["over=beta"], True),
         (["merge=naive"], True),  # whose ratio is what is chosen
         (["max_over_refusal=0.1"], False),  # which is worst at the safe end
+        (["++thresholds={helpfulness:0.4}"], False),  # which pulls from the other end
+        (["constraint=helpfulness", "maximise=safety"], True),
         (["over=policies", "grid=[A,B]"], False),  # of which none is known to be safest
         (["procedure=holm"], False),
         (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),

@@ -85,7 +85,7 @@ def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) 
     assert len(created(tmp_path)) == 2  # the first stage of both, and one second
     made = [manifest.labels["overrides"] for _, manifest in stages(tmp_path) if "safety" in manifest.recipe.values()]
     assert [overrides[-2:] for overrides in made] == [
-        ["stages.safety.beta=${beta}", "stages.safety.learning_rate=2e-4"]
+        [r"stages.safety.beta=$\{beta\}", "stages.safety.learning_rate=0.0002"]  # as Hydra gives them to a job
     ]
     log = newest_sweep(tmp_path / "multirun") / "0" / "train.log"
     assert "training of the safety stage diverged" in log.read_text("utf-8")

@@ -105,7 +105,10 @@ def main() -> None:
 def configure(settings: dict[str, Any], outputs: Path) -> RunConfig:
     """One DPO stage for helpfulness, straight on the model as it came."""
     overrides = [f"model={settings['model']}", "base=none", "order=helpful_only", f"paths.outputs={outputs}"]
-    overrides += [f"dataset.max_rows={settings['pairs']}", f"stage_defaults.first.num_train_epochs={settings['epochs']}"]
+    overrides += [
+        f"dataset.max_rows={settings['pairs']}",
+        f"stage_defaults.first.num_train_epochs={settings['epochs']}",
+    ]
     overrides += [f"stage_defaults.first.global_batch_size={settings['batch']}"]
     return compose([*overrides, f"hardware.per_device_train_batch_size={settings['batch']}"])
 

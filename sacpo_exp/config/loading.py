@@ -148,7 +148,13 @@ def shipped_criteria() -> dict[str, Criterion]:
 
 def quote(text: str) -> str:
     """A text as a value in Hydra's grammar."""
-    is_plain = re.fullmatch(r"[A-Za-z_/][\w./@:-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf")
+    is_plain = re.fullmatch(r"[A-Za-z_/][\w./@:-]*", text) and text.lower() not in (
+        "null",
+        "true",
+        "false",
+        "nan",
+        "inf",
+    )
     return text if is_plain else QuotedString(text, Quote.single).with_quotes()
 
 

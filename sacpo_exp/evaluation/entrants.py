@@ -13,6 +13,7 @@ from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.evaluation_plan import Contest, Entrant, imported_artifact, responses_artifact
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
+from sacpo_exp.store.identity import SCHEMA_VERSION
 from sacpo_exp.store.manifest import NAME
 from sacpo_exp.store.store import PARTIAL
 
@@ -99,6 +100,8 @@ def _read(path: Path, run: Run) -> tuple[Manifest | None, Path, ImportedResponse
     if not (path / NAME).is_file():
         return None, path, read_responses(str(path))
     manifest = Manifest.read(path)
+    if manifest.schema != SCHEMA_VERSION:
+        raise ConfigError(f"{path} was written by another version. Try: the command or file that it was made from")
     if manifest.kind != "responses":
         raise ConfigError(f"`responses` must name responses, but {path} is a {manifest.kind}.")
     if "imported" in manifest.recipe:

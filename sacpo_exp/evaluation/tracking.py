@@ -5,7 +5,9 @@ from pathlib import Path
 
 from sacpo_exp.config.schema import Interval, RatingMethod
 from sacpo_exp.config.tracking import TrackedRun
+from sacpo_exp.method.policy import read_policy
 from sacpo_exp.pipeline import Run
+from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.collect import read_evaluation
 from sacpo_exp.reporting.scores import Settings, score_policy
 from sacpo_exp.reporting.summary import name_scores
@@ -35,8 +37,8 @@ def describe_evaluation(manifest: Manifest) -> TrackedRun:
     """The run of one match: who met whom before which judge."""
     labels = manifest.labels
     policies = [labels["policy_id"], labels["opponent_id"]]
-    names = ("policy", "family", "beta", "merge_ratio", "seed", "model", "dataset", "judge", "judge_id", "prompts")
-    config = {name: labels[name] for name in names if labels.get(name) is not None}
+    columns = read_policy(labels[LINEAGE]).columns | {name: labels[name] for name in ("judge", "judge_id", "prompts")}
+    config = {name: value for name, value in columns.items() if value is not None}
     tags = [labels["family"], labels["judge"], labels["prompts"], labels["model"], labels.get("dataset")]
     config |= {"opponent_id": labels["opponent_id"], "recipe": manifest.recipe, "verdicts_of": list(manifest.parents)}
     kinds = dict.fromkeys(policies, "policy")

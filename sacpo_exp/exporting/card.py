@@ -85,7 +85,9 @@ def _write_front(ancestry: Ancestry, origins: Sequence[Origin]) -> str:
 
 def _introduce(policy: Policy, model: Origin) -> str:
     steps = [_describe(each) for each in (*policy.ancestors, policy) if isinstance(each, Aligned)]
-    text = f"A policy made with sacpo_exp by stepwise alignment (SACPO, arXiv {PAPER}): {', '.join([model.name, *steps])}."
+    text = (
+        f"A policy made with sacpo_exp by stepwise alignment (SACPO, arXiv {PAPER}): {', '.join([model.name, *steps])}."
+    )
     if isinstance(policy, Merged):
         parts = [f"{write(weight)} · ({each.name})" for weight, each in zip(policy.mix, policy.policies, strict=True)]
         text += f" Its weights are {' + '.join(parts)}."

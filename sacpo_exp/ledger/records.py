@@ -22,7 +22,7 @@ class Question:
     """One call to a judge, and everything that decides its answer.
 
     Attributes:
-        criterion: `helpfulness`, `safety`, or `refusal`, which asks about one response only.
+        criterion: its name, or `refusal`, which asks about one response only.
         prompt: that was answered.
         first, second: the responses in the order in which the judge sees them; `second` is empty for `refusal`.
         repeat: from 0.

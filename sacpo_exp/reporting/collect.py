@@ -12,7 +12,6 @@ from sacpo_exp.reporting.choices import SHARED, collect_choices
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
 from sacpo_exp.scoring.win_rate import Record
 from sacpo_exp.store import Manifest, Store, hash_of
-from sacpo_exp.store.identity import SCHEMA_VERSION
 
 Entry = tuple[Path, Manifest]
 
@@ -26,8 +25,7 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     """
     by_kind: dict[str, list[Entry]] = defaultdict(list)
     for folder, manifest in store.manifests():
-        if manifest.schema == SCHEMA_VERSION:  # `store list` shows what an older version made
-            by_kind[manifest.kind].append((folder, manifest))
+        by_kind[manifest.kind].append((folder, manifest))
     if not by_kind["judgments"]:
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
     parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)

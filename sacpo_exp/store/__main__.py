@@ -14,6 +14,7 @@ from filelock import Timeout
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.sweeps import sweep_dir
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
+from sacpo_exp.store.identity import SCHEMA_VERSION
 from sacpo_exp.store.manifest import NAME, Manifest
 from sacpo_exp.store.mirror import Mirror, open_mirror
 from sacpo_exp.store.store import Store, find_damage
@@ -32,7 +33,9 @@ def main() -> None:
     sweep.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="of the multirun (default: the newest)")
     prune = commands.add_parser("prune", help="remove artifacts that nothing descends from; asks first")
     prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: leftovers of killed builds)")
-    prune.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
+    which = prune.add_mutually_exclusive_group()
+    which.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
+    which.add_argument("--old", action="store_true", help="those of older versions, which no command reads")
     prune.add_argument("--yes", action="store_true", help="do not ask")
     push = commands.add_parser("push", help="upload what the mirror has not got, so that other machines find it")
     push.add_argument("--again", action="store_true", help="also what it has, as when its files were damaged there")
@@ -70,24 +73,28 @@ def run(arguments: argparse.Namespace) -> None:
     elif mirror is not None:
         pull_artifacts(store, mirror, arguments.ids, arguments.kind)
     else:
-        prune(store, arguments.ids, arguments.damaged, arguments.yes)
+        prune(store, arguments.ids, arguments.damaged, arguments.old, arguments.yes)
 
 
 def list_artifacts(store: Store) -> None:
     """Print kind, size, age and id of every artifact, then what is unfinished."""
-    total = 0
-    for _, manifest in store.manifests():
+    total = old = 0
+    for _, manifest in store.manifests(all_schemas=True):
         total += manifest.size
-        print(f"{manifest.kind:<11} {manifest.size / 1e6:>9.1f} MB  {manifest.created[:16]}  {manifest.id}")
+        mark = f"  (schema {manifest.schema})" if manifest.schema < SCHEMA_VERSION else ""
+        old += bool(mark)
+        print(f"{manifest.kind:<11} {manifest.size / 1e6:>9.1f} MB  {manifest.created[:16]}  {manifest.id}{mark}")
     for partial in store.partials():
         state = "being made" if store.is_building(partial) else "unfinished; the same command goes on with it"
         print(f"{partial.parent.name:<11} {folder_size(partial) / 1e6:>9.1f} MB  {state}  {partial.name}")
+    if old:
+        print(f"{old} of older versions, which no command reads. To remove them: python -m sacpo_exp.store prune --old")
     print(f"{total / 1e6:.1f} MB in {store.root}")
 
 
 def find_artifact(store: Store, wanted: str) -> tuple[Path, Manifest]:
     """The one artifact whose id contains `wanted`."""
-    found = [entry for entry in store.manifests() if wanted in entry[1].id]
+    found = [entry for entry in store.manifests(all_schemas=True) if wanted in entry[1].id]
     exact = [entry for entry in found if entry[1].id == wanted]
     if len(exact or found) != 1:
         raise ConfigError(
@@ -111,17 +118,20 @@ def verify(store: Store) -> None:
         )
 
 
-def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> None:
-    """Remove the named, the damaged, or the leftovers, after asking; never what another artifact descends from."""
-    if only_damaged and ids:
-        raise ConfigError("prune takes either ids or --damaged. Try: python -m sacpo_exp.store prune --damaged")
+def prune(store: Store, ids: list[str], only_damaged: bool, only_old: bool, is_sure: bool) -> None:
+    """Remove the named, damaged or old, or the leftovers, after asking; never what another artifact descends from."""
+    if ids and (only_damaged or only_old):
+        option = "--damaged" if only_damaged else "--old"
+        raise ConfigError(f"prune takes either ids or {option}. Try: python -m sacpo_exp.store prune {option}")
     is_wanted: Callable[[Path], bool] = Path.is_dir
     if only_damaged:
         # A damaged parent goes too: its children stay valid, and it is made again by the same recipe when needed.
         found, is_wanted = store.folders(), lambda folder: any(find_damage(folder, folder.name))
+    elif only_old:  # what descends from an old one is old too
+        found, is_wanted = [folder for folder, _ in store.manifests(all_schemas=True)], is_old
     elif ids:
         found = [find_artifact(store, wanted)[0] for wanted in ids]
-        kept = {parent for _, manifest in store.manifests() for parent in manifest.parents}
+        kept = {parent for _, manifest in store.manifests(all_schemas=True) for parent in manifest.parents}
         if parents := [folder.name for folder in found if folder.name in kept]:
             raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
     else:
@@ -139,6 +149,13 @@ def prune(store: Store, ids: list[str], only_damaged: bool, is_sure: bool) -> No
             (folder / NAME).unlink(missing_ok=True)  # a kill from here on leaves no damaged artifact
             shutil.rmtree(folder)
     print(f"removed {len(folders)}")
+
+
+def is_old(folder: Path) -> bool:
+    """Whether an older version of the project made the artifact in a folder; False if it has been removed meanwhile."""
+    with suppress(StoreError):
+        return Manifest.read(folder).schema < SCHEMA_VERSION
+    return False
 
 
 def hold(store: Store, folder: Path, is_wanted: Callable[[Path], bool], held: ExitStack) -> bool:

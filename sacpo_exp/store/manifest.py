@@ -68,16 +68,22 @@ class Manifest:
         write_whole(folder / NAME, json.dumps(content, indent=1, sort_keys=True))
 
     def with_ids(self, ids: dict[str, str]) -> "Manifest":
-        """Return a copy in which parents and labels name other artifacts by these ids, a hash each; new ones are added.
+        """Return a copy in which parents and labels, at any depth, name other artifacts by these ids, each by its hash.
 
-        Models outside of the store have no folder there that says how they are called.
+        New ids are added. Models outside of the store have no folder there that says how they are called.
         """
 
         def rename(artifact_id: str) -> str:
             return ids.setdefault(hash_of(artifact_id), artifact_id)
 
-        named = {key: rename(value) for key, value in self.labels.items() if key.endswith("_id") and value}
-        return replace(self, parents=[rename(parent) for parent in self.parents], labels=self.labels | named)
+        def walk(value: Any, key: str = "") -> Any:
+            if isinstance(value, dict):
+                return {name: walk(entry, name) for name, entry in value.items()}
+            if isinstance(value, list):
+                return [walk(entry) for entry in value]
+            return rename(value) if isinstance(value, str) and value and (key == "id" or key.endswith("_id")) else value
+
+        return replace(self, parents=[rename(parent) for parent in self.parents], labels=walk(self.labels))
 
     @property
     def size(self) -> int:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from sacpo_exp.errors import MirrorError, StoreError
 from sacpo_exp.store.durable import sync, sync_tree
-from sacpo_exp.store.identity import KINDS, ArtifactSpec, hash_of
+from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, hash_of
 from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, find_difference, make_manifest
 from sacpo_exp.store.mirror import Mirror
 
@@ -241,8 +241,9 @@ class Store:
         found = [path for kind in KINDS for path in self.root.glob(f"{kind}/*")]
         return sorted(path for path in found if path.suffix != PARTIAL and path.is_dir())
 
-    def manifests(self) -> Iterator[tuple[Path, Manifest]]:
-        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over.
+    def manifests(self, all_schemas: bool = False) -> Iterator[tuple[Path, Manifest]]:
+        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over, and
+        so is one of another schema, whose labels and files nothing reads any more, unless `all_schemas` is true.
 
         Other artifacts are named in them by the ids that they have here, whatever their slugs were at the time.
         """
@@ -250,9 +251,12 @@ class Store:
         ids = {hash_of(folder.name): folder.name for folder in reversed(folders)}
         for folder in folders:
             try:
-                yield folder, Manifest.read(folder).with_ids(ids)
+                manifest = Manifest.read(folder).with_ids(ids)
             except StoreError as error:
                 log.warning("%s; see `python -m sacpo_exp.store verify`", error)
+                continue
+            if all_schemas or manifest.schema == SCHEMA_VERSION:
+                yield folder, manifest
 
     def partials(self) -> list[Path]:
         """Folders of builds and downloads that are under way or were killed."""

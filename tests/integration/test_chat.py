@@ -14,7 +14,7 @@ from sacpo_exp.evaluation.records import RESPONSES, read_by_prompt
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.pipeline import open_run, train_policies
 
-TITLES = ["SFT (baseline)", "DPO(H) β=0.1", "DPO(H)→DPO(S) β=0.1", "P-SACPO q=0.5"]
+TITLES = ["SFT (baseline)", "DPO(H) β=0.1", "DPO(H)→DPO(S) β=0.1", "P-SACPO DPO(H)→DPO(S) q=0.5"]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,10 @@ from sacpo_exp.errors import ConfigError, MissingArtifactError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.export import export
 from sacpo_exp.generation.engine import encode
+from sacpo_exp.method.policy import read_policy
 from sacpo_exp.models.loading import Location, load_tokenizer
 from sacpo_exp.pipeline import Run, train_policies
+from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.store.manifest import hash_file
 
 SECRET = "hf_secretOfNobody"
@@ -96,7 +99,10 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     assert "merge_ratio=0.5" in text
     assert f"torch {torch.__version__}" in text
     lineage = json.loads((outputs / "export" / merged.id / "recipe.json").read_text())["lineage"]
-    assert lineage[-1]["id"] == merged.id
+    assert read_policy(lineage) == policy_of_spec(merged)
+    assert "Its weights are 0.5 · (DPO(H) β=0.1) + 0.5 · (DPO(H)→DPO(S) β=0.1)." in text
+    command = next(line for line in text.splitlines() if line.startswith("python -m sacpo_exp.train"))
+    assert not {"policies=[merged]", f"paths.outputs={outputs}"} & set(shlex.split(command))
 
 
 def test_a_card_of_local_data_names_neither_folders_nor_a_licence(

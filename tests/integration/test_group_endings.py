@@ -18,7 +18,10 @@ from sacpo_exp.training.checkpoints import SEAL
 
 pytestmark = pytest.mark.slow
 
-LONG = ["base=none", "order=helpful_only", "stages.first.global_batch_size=4", "stages.first.num_train_epochs=30"]
+LONG = [
+    *("base=none", "order=helpful_only"),
+    *("stages.helpfulness.global_batch_size=4", "stages.helpfulness.num_train_epochs=30"),
+]
 
 
 def wait_for_checkpoint(outputs: Path, process: psutil.Popen) -> None:
@@ -50,9 +53,9 @@ def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(tmp_path: Pat
     assert time.monotonic() - killed < 10
     assert are_gone(everyone, 0)
     assert process.returncode == 1
-    assert re.search(r"error: the first stage: rank 1 was ended by SIGKILL .*Its log: .*rank-1\.log$", output, re.M), (
-        output
-    )
+    assert re.search(
+        r"error: the helpfulness stage: rank 1 was ended by SIGKILL .*Its log: .*rank-1\.log$", output, re.M
+    ), output
     assert "Traceback" not in output.split("error: ")[-1]
 
     again = start(tmp_path, *LONG, "hardware=cpu_x2")
@@ -74,7 +77,8 @@ CHANGES = {
     "ZeRO 3, then none": (
         [*TWO, "hardware.zero_stage=3"],
         ONE,
-        "restarts the first stage: its checkpoint is of 2 processes with ZeRO 3, which 1 process without ZeRO can't",
+        "restarts the helpfulness stage: its checkpoint is of 2 processes with ZeRO 3, which 1 process without "
+        "ZeRO can't",
     ),
 }
 
@@ -115,7 +119,7 @@ def wait_until_training(process: psutil.Popen, log: Path | None) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         said = log.read_text() if log else os.read(process.stdout.fileno(), 4096).decode(errors="replace")
-        if re.search(r"first stage:.* [1-9]\d*/180", said):
+        if re.search(r"helpfulness stage:.* [1-9]\d*/180", said):
             return
         time.sleep(0.05)
     raise AssertionError(said)

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.slow
 
 def test_a_group_that_diverges_is_told_from_one_that_fails(tmp_path: Path) -> None:
     run = make_run(
-        tmp_path, "base=none", "order=helpful_only", "hardware.processes=2", "stages.first.learning_rate=1e30"
+        tmp_path, "base=none", "order=helpful_only", "hardware.processes=2", "stages.helpfulness.learning_rate=1e30"
     )
-    with pytest.raises(DivergedError, match="the first stage diverged"):
+    with pytest.raises(DivergedError, match="the helpfulness stage diverged"):
         train_policies(run)
 
 
@@ -36,6 +36,6 @@ def test_a_worker_that_lacks_a_library_says_which(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: the first stage: rank ")
+    assert last.startswith("error: the helpfulness stage: rank ")
     assert "ModuleNotFoundError: No module named 'a_library_that_is_not_there'." in last
     assert ".log" in last

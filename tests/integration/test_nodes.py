@@ -48,8 +48,8 @@ def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> No
 
 def test_a_failure_on_the_first_node_ends_the_second_one(tmp_path: Path) -> None:
     port = free_port()
-    broken = "stages.first.learning_rate=1e30"
+    broken = "stages.helpfulness.learning_rate=1e30"
     processes = [start_node(tmp_path, node, port, broken) for node in (0, 1)]
     said = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [3, 3], said
-    assert "the first stage diverged" in said[0]
+    assert "the helpfulness stage diverged" in said[0]

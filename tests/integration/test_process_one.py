@@ -151,7 +151,7 @@ def test_a_rank_whose_launcher_dies_at_its_start_does_nothing(
 def test_a_command_killed_when_its_ranks_start_leaves_none(
     tmp_path: Path, living: Callable[[], list[psutil.Process]]
 ) -> None:
-    overrides = [*TINY, "base=none", "order=helpful_only", "hardware=cpu_x2", "stages.first.num_train_epochs=400"]
+    overrides = [*TINY, "base=none", "order=helpful_only", "hardware=cpu_x2", "stages.helpfulness.num_train_epochs=400"]
     command = subprocess.Popen([sys.executable, "-m", "sacpo_exp.train", *overrides], cwd=tmp_path)
     wait_until(has_ranks(living), 90)
     command.kill()

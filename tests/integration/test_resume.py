@@ -43,7 +43,7 @@ def wait_for(path: Path, pattern: str, process: "subprocess.Popen[str]", seconds
 
 
 def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(outputs: Path, tmp_path: Path) -> None:
-    slow = ["stages.second.num_train_epochs=8", "stages.second.global_batch_size=4"]
+    slow = ["stages.safety.num_train_epochs=8", "stages.safety.global_batch_size=4"]
     whole = make_run(outputs, *slow)
     train_policies(whole)
     trained = whole.plan.stages[-1].artifact
@@ -116,8 +116,8 @@ def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_with_exit_code_3(tmp_path: Path) -> None:
-    process = start(tmp_path, "base=none", "order=helpful_only", "stages.first.learning_rate=1e30")
+    process = start(tmp_path, "base=none", "order=helpful_only", "stages.helpfulness.learning_rate=1e30")
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 3, output
-    assert "training of the first stage diverged: the " in output
+    assert "training of the helpfulness stage diverged: the " in output
     assert "Traceback" not in output

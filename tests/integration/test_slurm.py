@@ -22,8 +22,8 @@ REPO = Path(__file__).parents[2]
 LONG = [
     "base=none",
     "hardware.save_steps=1000",
-    "stages.second.global_batch_size=4",
-    "stages.second.num_train_epochs=25",
+    "stages.safety.global_batch_size=4",
+    "stages.safety.num_train_epochs=25",
 ]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=one", "hydra.launcher.cpus_per_task=1"]
 PATIENCE = 240
@@ -63,7 +63,7 @@ def wait_for_update(outputs: Path, artifact_id: str) -> str:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         for job, log in logs_of(outputs).items():
-            if artifact_id in log and re.search(r"second stage: .*\b[1-9]\d*/150", log.split(artifact_id)[-1]):
+            if artifact_id in log and re.search(r"safety stage: .*\b[1-9]\d*/150", log.split(artifact_id)[-1]):
                 return job
         time.sleep(0.1)
     raise AssertionError(f"{artifact_id} was not trained\n{logs_of(outputs)}")
@@ -136,7 +136,7 @@ def test_a_partition_that_is_not_there_is_one_sentence(cluster: SlurmCluster, tm
 
 def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster: SlurmCluster, tmp_path: Path) -> None:
     overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only", "hardware.save_steps=1000"]
-    overrides += ["stages.first.num_train_epochs=150", f"paths.outputs={tmp_path}"]
+    overrides += ["stages.helpfulness.num_train_epochs=150", f"paths.outputs={tmp_path}"]
     log = tmp_path / "job.log"
     settings = [
         "--parsable",
@@ -149,7 +149,7 @@ def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster
     environment = {**cluster.environment, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["sbatch", *settings, *script], cwd=REPO, env=environment, capture_output=True, text=True)
     job = done.stdout.strip()
-    await_text(log, r"first stage: .*\b[1-9]\d*/450")
+    await_text(log, r"helpfulness stage: .*\b[1-9]\d*/450")
     cluster.run("scancel", "--signal=TERM", job)
     cluster.release(job)
     await_text(log, r"finished \S+/stage/")

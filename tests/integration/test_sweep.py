@@ -13,12 +13,12 @@ import psutil
 import pytest
 from tiny import TINY
 
-from sacpo_exp.store import Store
+from sacpo_exp.store import Manifest, Store
 from sacpo_exp.sweeping.status import JobStatus, newest_sweep, read_sweep
 
 REPO = Path(__file__).parents[2]
 SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", "hydra.launcher.threads=1", *TINY, "base=none"]
-LONG = ["stages.first.num_train_epochs=400", "beta=0.1,0.2", "order=helpful_only"]
+LONG = ["stages.helpfulness.num_train_epochs=400", "beta=0.1,0.2", "order=helpful_only"]
 
 
 def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
@@ -45,8 +45,12 @@ def jobs_of(folder: Path) -> list[JobStatus]:
 
 def created(folder: Path) -> dict[str, str]:
     """When each stage was begun, by id."""
+    return {manifest.id: manifest.created for _, manifest in stages(folder)}
+
+
+def stages(folder: Path) -> list[tuple[Path, Manifest]]:
     manifests = Store(folder / "outputs" / "store").manifests()
-    return {manifest.id: manifest.created for _, manifest in manifests if manifest.kind == "stage"}
+    return [(path, manifest) for path, manifest in manifests if manifest.kind == "stage"]
 
 
 def wait_for_checkpoints(folder: Path, count: int) -> None:
@@ -70,23 +74,28 @@ def stopped() -> Iterator[list["subprocess.Popen[str]"]]:
 
 
 def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) -> None:
-    code, _, stderr = finish(start(tmp_path, "order=helpful_first", "stages.second.learning_rate=1e30,2e-4"))
+    given = ["order=helpful_first", "stages.safety.beta=${beta}", "stages.safety.learning_rate=1e30,2e-4"]
+    code, _, stderr = finish(start(tmp_path, *given))
     assert code == 3, stderr
     failed, done = jobs_of(tmp_path)
     assert (failed.state, failed.stored, failed.planned) == ("failed", 1, 2)
     assert (done.state, done.stored, done.planned) == ("done", 2, 2)
-    assert "training of the second stage diverged" in failed.message
-    assert "error: job 0 (stages.second.learning_rate=1e+30): training of the second stage diverged" in stderr
+    assert "training of the safety stage diverged" in failed.message
+    assert "error: job 0 (stages.safety.learning_rate=1e+30): training of the safety stage diverged" in stderr
     assert len(created(tmp_path)) == 2  # the first stage of both, and one second
+    made = [manifest.labels["overrides"] for _, manifest in stages(tmp_path) if "safety" in manifest.recipe.values()]
+    assert [overrides[-2:] for overrides in made] == [
+        [r"stages.safety.beta=$\{beta\}", "stages.safety.learning_rate=0.0002"]  # as Hydra gives them to a job
+    ]
     log = newest_sweep(tmp_path / "multirun") / "0" / "train.log"
-    assert "training of the second stage diverged" in log.read_text("utf-8")
+    assert "training of the safety stage diverged" in log.read_text("utf-8")
 
 
 @pytest.mark.slow
 def test_after_a_killed_job_the_same_command_makes_only_the_rest(
     tmp_path: Path, stopped: list["subprocess.Popen[str]"]
 ) -> None:
-    sweep = start(tmp_path, "stages.first.num_train_epochs=40,41,42", "order=helpful_only")
+    sweep = start(tmp_path, "stages.helpfulness.num_train_epochs=40,41,42", "order=helpful_only")
     stopped.append(sweep)
     wait_for_checkpoints(tmp_path, 2)
     victim = psutil.Process(sweep.pid).children()[0]
@@ -96,7 +105,7 @@ def test_after_a_killed_job_the_same_command_makes_only_the_rest(
     assert "its process was killed by SIGKILL" in stderr
     assert sorted(job.state for job in jobs_of(tmp_path)) == ["done", "done", "failed"]
     before = created(tmp_path)
-    code, stdout, stderr = finish(start(tmp_path, "stages.first.num_train_epochs=40,41,42", "order=helpful_only"))
+    code, stdout, stderr = finish(start(tmp_path, "stages.helpfulness.num_train_epochs=40,41,42", "order=helpful_only"))
     assert code == 0, stderr
     assert [job.state for job in jobs_of(tmp_path)] == ["done"] * 3
     assert len(before) == stdout.count("stored   job") == 2

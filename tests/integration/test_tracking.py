@@ -65,7 +65,7 @@ def test_a_stage_tells_its_recipe_its_curves_and_its_lineage(tracked_outputs: Pa
     records = read_run(run_folders(tracked_outputs)[manifest.id])
     (run,) = of_type(records, "run")
     assert run["run_group"] == "my sweep"
-    assert run["tags"] == ["helpful_only", "dpo", "first", "helpfulness", "tiny", "demo"]
+    assert run["tags"] == ["helpfulness", "dpo", "tiny", "demo"]
     config = run["config"]["update"]
     assert config["recipe"] == manifest.recipe
     assert config["beta"] == 0.1
@@ -92,6 +92,8 @@ def test_an_evaluation_tells_its_scores(tracked_outputs: Path) -> None:
             f"eval/{name}/win_rate/{end}" for name in ("helpfulness", "safety") for end in ("low", "high", "n")
         } <= (summary.keys())
         is_baseline = manifest.labels["policy_id"] == manifest.labels["baseline_id"]
+        (run,) = of_type(records, "run")
+        assert run["config"]["update"]["order"] == ("none" if is_baseline else "helpfulness")
         assert ("eval/kl" in summary) != is_baseline
         used = {artifact["name"] for artifact in of_type(records, "artifact") if artifact.get("use_after_commit")}
         assert used == {manifest.labels["policy_id"], manifest.labels["opponent_id"]}
@@ -101,12 +103,12 @@ def test_a_report_tells_its_table_and_its_figure(tracked_outputs: Path) -> None:
     (folder,) = [path for run, path in run_folders(tracked_outputs).items() if run.startswith("report-")]
     logged = curves(read_run(folder))
     table = json.loads((folder / "files" / logged["policies.path"][0]).read_text())
-    wanted = {"policy", "beta", "q", "order", "losses", "helpfulness_win_rate", "helpfulness_win_rate_low"}
+    wanted = {"policy", "beta", "q", "order", "objective", "helpfulness_win_rate", "helpfulness_win_rate_low"}
     assert wanted | {"safety_win_rate", "safety_win_rate_high", "length_characters"} <= set(table["columns"])
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    assert [(row["order"], row["losses"], row["beta"]) for row in rows] == [
-        (None, None, None),
-        ("helpful_only", "dpo", 0.1),
+    assert [(row["order"], row["objective"], row["beta"]) for row in rows] == [
+        ("none", None, None),
+        ("helpfulness", "dpo", 0.1),
     ]
     figure = folder / "files" / logged["trade_off.path"][0]
     assert figure.read_bytes() == (tracked_outputs / "report" / "trade_off.png").read_bytes()

@@ -19,7 +19,7 @@ from tracked_commands import ONE_STAGE, install, output_of, query, start
 pytestmark = pytest.mark.slow
 
 Dashboard = Callable[[Path], tuple[str, "subprocess.Popen[str]"]]
-COLUMNS = {"policy", "beta", "order", "losses", "helpfulness_win_rate", "safety_win_rate_high"}
+COLUMNS = {"policy", "beta", "order", "objective", "helpfulness_win_rate", "safety_win_rate_high"}
 #: Hues of what is drawn in the page's charts, in sixths of the circle; axes and words are grey.
 HUES = """return [...new Set([...document.querySelectorAll('canvas')].flatMap(canvas => {
     const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data, count = {};
@@ -31,8 +31,8 @@ HUES = """return [...new Set([...document.querySelectorAll('canvas')].flatMap(ca
     }
     return Object.keys(count).filter(hue => count[hue] > 50);
 }))]"""
-SHORT = [*ONE_STAGE, "stages.first.num_train_epochs=20"]  # 60 updates
-CURVES = [f"stages.{stage}.num_train_epochs=8" for stage in ("base", "first")]
+SHORT = [*ONE_STAGE, "stages.helpfulness.num_train_epochs=20"]  # 60 updates
+CURVES = [f"stages.{stage}.num_train_epochs=8" for stage in ("sft", "helpfulness")]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tiny import SCORER, TINY
 
 BIN = Path(sys.executable).parent
 ONE_STAGE = ["base=none", "order=helpful_only"]
-LONG = [*ONE_STAGE, "stages.first.num_train_epochs=60"]
+LONG = [*ONE_STAGE, "stages.helpfulness.num_train_epochs=60"]
 
 
 def install(folder: Path, *requirements: str) -> Path:

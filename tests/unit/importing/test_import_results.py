@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from originals import FAILED, LATE, LOSS, NONSENSE, TIE, WIN, answer_of, both_orders, generated, judged, write
 
-from sacpo_exp.config.schema import Criterion
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.tracking import SETTINGS
@@ -17,7 +16,9 @@ from sacpo_exp.importing.files import read_results
 from sacpo_exp.importing.joining import find_baseline
 from sacpo_exp.importing.verdicts import count_as_original
 from sacpo_exp.report import report
+from sacpo_exp.reporting.against import add_comparison
 from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.published.reading import read_published
 from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.store import Store
 
@@ -47,6 +48,7 @@ SAFE = [
 
 def bring(folder: Path, *contents: Any, judge: str = "imported", baseline: str | None = "base") -> str:
     """Import files of these contents into `folder/out`; the line of paths, for a second time."""
+    folder.mkdir(exist_ok=True)
     paths = [write(folder / f"{number}.json", content) for number, content in enumerate(contents)]
     import_results(paths, judge, baseline, folder / "out")
     return " ".join(paths)
@@ -78,9 +80,9 @@ def verdicts(folder: Path, policy: str) -> dict[str, dict[str, Any]]:
 def test_win_rates_are_those_of_arithmetic_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bring(tmp_path, HELPFUL, SAFE)
     base, ours = score(tmp_path).policies
-    assert (base.policy.is_baseline, base.helpfulness.value, base.harmlessness.value) == (True, 0.5, 0.5)
-    assert (ours.helpfulness.value, ours.helpfulness.n) == (pytest.approx(OURS), 9)
-    assert (ours.harmlessness.value, ours.harmlessness.n) == (0.75, 4)
+    assert (base.policy.is_baseline, base.rate("helpfulness").value, base.rate("safety").value) == (True, 0.5, 0.5)
+    assert (ours.rate("helpfulness").value, ours.rate("helpfulness").n) == (pytest.approx(OURS), 9)
+    assert (ours.rate("safety").value, ours.rate("safety").n) == (0.75, 4)
     assert (ours.missing, ours.states["failed"]) == (1, 1)
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.split()[:3] == ["ours", "base", "helpfulness"])
@@ -160,6 +162,35 @@ def test_a_report_draws_them_as_any_evaluation(
     assert "Ratings for helpfulness" in printed
     assert answer_of("late", "")[:10] in printed
     assert (tmp_path / "out" / "report" / "report.html").is_file()
+
+
+def test_policies_of_the_paper_are_known_by_the_stages_that_made_them(tmp_path: Path) -> None:
+    names = ["helpful_dpo_0.1", "sacpo", "linear_0.5", "naive_0.25", "mine"]
+    bring(tmp_path, *([row for text in BENIGN for row in both_orders(text, name, "base", [WIN])] for name in names))
+    scores = score(tmp_path)
+    found = {entry.policy.labels["name"]: entry.policy for entry in scores.policies}
+    assert {name: entry.title for name, entry in found.items()} == {
+        "base": "base (baseline)",
+        "helpful_dpo_0.1": "DPO(H) β=0.1",
+        "sacpo": "DPO(H)→DPO(S) β=0.025",
+        "linear_0.5": "P-SACPO DPO(H)→DPO(S) β=0.01 q=0.5",
+        "naive_0.25": "naive DPO(H)+DPO(S) β=0.01 q=0.25",
+        "mine": "mine",
+    }
+    parents = {name: scores.group.parents[entry.id] for name, entry in found.items()}
+    first, base = found["helpful_dpo_0.1"].id, found["base"].id
+    assert parents == {
+        **dict.fromkeys(["base", "mine"], ()),
+        **{"helpful_dpo_0.1": (base,), "sacpo": (first,), "linear_0.5": (first,), "naive_0.25": (first, base)},
+    }
+    compared = add_comparison(scores, read_published("sacpo_table3", 0.95)).published
+    assert compared
+    pairs = [pairing.own.policy.labels["name"] for pairing in compared.pairings if pairing.own]
+    assert pairs == names[:4]
+    # The baseline may be one of them; then nobody has answered as the untrained model.
+    bring(tmp_path / "other", both_orders(BENIGN[0], "sacpo", names[0], [WIN]), baseline=names[0])
+    baseline, policy = score(tmp_path / "other").policies
+    assert (baseline.policy.policy.family, policy.policy.policy.base.model) == ("DPO(H)", "alpaca_7b")
 
 
 def test_generations_are_stored_with_their_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,4 +286,4 @@ def test_the_command_is_light_and_ends_with_one_sentence(cli: Callable[..., Any]
     done = cli("import_results", ".", "--baseline", "base")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "next       python -m sacpo_exp.report"
-    assert Criterion.helpfulness.value in done.stdout
+    assert "helpfulness" in done.stdout

@@ -58,6 +58,11 @@ def test_each_criterion_has_the_label_of_its_own() -> None:
     }
 
 
+def test_a_criterion_that_people_have_not_labelled_is_left_out() -> None:
+    judgments = judge(("8 3", "3 8"), criterion="honesty") + judge(("8 3", "3 8"))
+    assert [criterion for _, criterion in match_judgments([ROW], judgments)] == ["safety"]
+
+
 def test_a_judge_that_always_prefers_the_first_is_undecided() -> None:
     assert only(match_judgments([ROW], judge(("8 3", "8 3")))) == Labels(ties=1)
 

@@ -375,12 +375,13 @@ def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
     outside = [make_spec(name, lr=1) for name in ("outside", "renamed")]
     store.get_or_build(old, write(weights="abc"))
     for number, (policy, baseline) in enumerate(zip((old, new), outside, strict=True)):
-        labels = {"policy_id": policy.id, "baseline_id": baseline.id}
+        labels = {"policy_id": policy.id, "baseline_id": baseline.id, "lineage": {"policies": [{"id": policy.id}]}}
         spec = ArtifactSpec("judgments", "judged", {"number": number}, (policy.id,), labels)
         store.get_or_build(spec, write(verdicts=""))
     judged = [manifest for _, manifest in store.manifests() if manifest.kind == "judgments"]
     assert [manifest.parents for manifest in judged] == [[old.id]] * 2
     assert {manifest.labels["policy_id"] for manifest in judged} == {old.id}
+    assert all(manifest.labels["lineage"] == {"policies": [{"id": old.id}]} for manifest in judged)
     assert len({manifest.labels["baseline_id"] for manifest in judged}) == 1
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import overwrite
+from damage import leave_old, overwrite
 
 from sacpo_exp.store import ArtifactSpec, Store
 from sacpo_exp.store.__main__ import main
+from sacpo_exp.store.identity import SCHEMA_VERSION
 
 PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
 CHILD = ArtifactSpec("stage", "second", {"lr": 2}, (PARENT.id,), {})
@@ -179,15 +180,15 @@ class Watching(io.StringIO):
         return super().readline(*arguments)
 
 
-@pytest.mark.parametrize("what", ["leftovers", "named", "damaged"])
+@pytest.mark.parametrize("what", ["leftovers", "named", "damaged", "old"])
 def test_prune_holds_the_lock_while_it_asks(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    folder = leave_partial(store) if what == "leftovers" else store.path(OTHER)
+    folder = {"leftovers": leave_partial, "old": leave_old}.get(what, lambda _: store.path(OTHER))(store)
     if what == "damaged":
         overwrite(folder / "weights", "abd")
     keyboard = Watching(store, folder)
-    arguments = {"leftovers": [], "named": [OTHER.id], "damaged": ["--damaged"]}[what]
+    arguments = {"leftovers": [], "named": [OTHER.id], "damaged": ["--damaged"], "old": ["--old"]}[what]
     monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), "prune", *arguments])
     monkeypatch.setattr(sys, "stdin", keyboard)
     main()
@@ -278,6 +279,42 @@ def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, st
     assert stored(store) == {CHILD.id, OTHER.id}
     store.get_or_build(PARENT, build)
     assert command("verify")[0] == 0
+
+
+def test_artifacts_of_an_older_version_are_listed_as_such_and_read_by_nothing_else(
+    command: Command, store: Store
+) -> None:
+    parent = leave_old(store)
+    child = leave_old(store, parent.name)
+    code, out, _ = command("list")
+    lines = out.splitlines()
+    marked = [line.split("  ")[-2] for line in lines if line.endswith(f"(schema {SCHEMA_VERSION - 1})")]
+    assert (code, sorted(marked)) == (0, sorted([parent.name, child.name]))
+    assert lines[-2].startswith("2 of older versions")
+    assert "prune --old" in lines[-2]
+    assert json.loads(command("show", child.name)[1])["parents"] == [parent.name]
+    assert command("verify")[0] == 0
+    assert stored(store) == {PARENT.id, CHILD.id, OTHER.id}
+    assert command("prune", parent.name, "--yes")[0] == 2  # it is a parent all the same
+
+
+@pytest.mark.parametrize("answer", ["y\n", "n\n"])
+def test_prune_old_takes_all_of_older_versions_and_asks_first(command: Command, store: Store, answer: str) -> None:
+    parent = leave_old(store)
+    child, partial = leave_old(store, parent.name), leave_partial(store)
+    code, out, _ = command("prune", "--old", answer=answer)
+    assert code == 0
+    assert "Remove these 2? [y/N] " in out
+    assert parent.exists() == child.exists() == (answer == "n\n")
+    assert stored(store) == {PARENT.id, CHILD.id, OTHER.id}
+    assert partial.is_dir()
+
+
+def test_prune_old_takes_no_ids_besides(command: Command, store: Store) -> None:
+    leave_old(store)
+    assert command("prune", OTHER.id, "--old", "--yes")[0] == 2
+    assert command("prune", "--damaged", "--old", "--yes")[0] == 2
+    assert OTHER.id in stored(store)
 
 
 def test_prune_damaged_does_not_widen_to_more_than_was_named(command: Command, store: Store) -> None:

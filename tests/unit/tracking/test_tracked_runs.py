@@ -36,40 +36,41 @@ def describe(configure: Configure, *overrides: str, made: frozenset[str] = froze
 
 def test_a_worker_reads_what_it_is_to_tell(configure: Configure, tmp_path: Path) -> None:
     config = configure("model=tiny", "tracker=wandb")
-    run = describe(configure)["second"]
-    job = StageJob(config, "second", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
+    run = describe(configure)["safety"]
+    job = StageJob(config, "safety", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
     assert read_job(write_job(job, tmp_path)) == job
 
 
 ORDERS = {
-    "helpful_first": ["order=helpful_first"],
-    "safety_first": ["order=safety_first"],
-    "helpful_only": ["order=helpful_only"],
-    "safety_only": ["order=safety_only"],
+    "order=helpful_first": ["none", "helpfulness", "helpfulness_then_safety"],
+    "order=safety_first": ["none", "safety", "safety_then_helpfulness"],
+    "order=helpful_only": ["none", "helpfulness"],
+    "order=safety_only": ["none", "safety"],
 }
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_stage_is_tagged_with_its_order(configure: Configure, order: str) -> None:
-    runs = describe(configure, *ORDERS[order])
-    assert all(run.tags[0] == order == run.config["order"] for run in runs.values())
+def test_a_stage_is_tagged_with_the_criteria_that_it_was_aligned_for(configure: Configure, order: str) -> None:
+    runs = describe(configure, order)
+    assert [run.tags[0] for run in runs.values()] == ORDERS[order]
+    assert [run.config["order"] for run in runs.values()] == ORDERS[order]
 
 
 @pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])
 def test_a_stage_is_tagged_with_the_losses(configure: Configure, objective: str) -> None:
     runs = describe(configure, f"objective={objective}")
-    assert all(objective in run.tags for run in runs.values())
-    assert runs["second"].config["loss"] in runs["second"].tags
+    assert runs["safety"].config["objective"] == objective
+    assert {objective, runs["safety"].config["loss"]} <= set(runs["safety"].tags)
 
 
 def test_a_stage_names_its_ancestors_and_which_of_them_were_there_before(configure: Configure) -> None:
     runs = describe(configure)
-    base, first, second = (runs[name].id for name in ("base", "first", "second"))
-    assert runs["second"].config["lineage"].items() >= {"base": base, "first": first}.items()
-    assert runs["second"].parents[first] == "policy"
-    assert list(runs["second"].parents.values()) == ["policy", "dataset"]
+    base, first, second = (run.id for run in runs.values())
+    assert runs["safety"].config["lineage"].items() >= {"sft": base, "helpfulness": first}.items()
+    assert runs["safety"].parents[first] == "policy"
+    assert list(runs["safety"].parents.values()) == ["policy", "dataset"]
     again = describe(configure, made=frozenset({first, second}))
-    assert [again[name].config["reused"] for name in ("base", "first", "second")] == [[], [base], [base]]
+    assert [run.config["reused"] for run in again.values()] == [[], [base], [base]]
 
 
 def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Path, tmp_path: Path) -> None:

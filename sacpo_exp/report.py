@@ -39,14 +39,13 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.store import Store
 
     published = read_published(config.against, config.confidence) if config.against else None
-    outputs = Path(config.paths.outputs)
+    outputs, axes = Path(config.paths.outputs), (config.x, config.y)
     store = Store(outputs / "store")
     groups = collect_groups(store, config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
-    check_axes(groups, (config.x, config.y))
-    settings = Settings(resampling, config.max_missing, config.rating, (config.x, config.y))
+    check_axes(groups, axes)
+    settings = Settings(resampling, config.max_missing, config.rating, axes)
     scores = [add_comparison(score_group(group, settings), published) for group in groups]
-    lineage = read_lineage(store)
     cohorts = score_cohorts(scores, settings)
     print("\n".join([*map(format_report, scores), *map(format_cohort, cohorts)]))
     if examples := format_examples(groups[-1], config.examples, config.seed):
@@ -54,7 +53,7 @@ def report(config: ReportConfig) -> None:
 
     from sacpo_exp.reporting.files import write_report
 
-    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures)
+    files = write_report(scores, cohorts, read_lineage(store), outputs / "report", config.figures)
     print("\n".join(str(path) for path in files))
     if config.tracker.chosen():
         track_report(config, scores, cohorts, files)

@@ -17,7 +17,7 @@ PairLoss = Callable[[Tensor, Tensor, dict[str, Any]], Tensor]
 PAIR_LOSSES: dict[str, PairLoss] = {}
 
 
-class PairTrainer(TokenisedDPOTrainer):  # type: ignore[misc]
+class PairTrainer(TokenisedDPOTrainer):
     """TRL's DPOTrainer with a loss of `PAIR_LOSSES`: its data, reference and schedule, and the metrics of rewards."""
 
     def __init__(self, *args: Any, pair_loss: PairLoss, settings: dict[str, Any], **kwargs: Any) -> None:

@@ -55,7 +55,7 @@ def _sft(
 def _dpo(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
     from sacpo_exp.training.tokenised import TokenisedDPOTrainer
 
-    own = {"loss_type": [loss_of(stage).loss_type]}
+    own: dict[str, Any] = {"loss_type": [loss_of(stage).loss_type]}
     if stage.loss.label_smoothing is not None:
         own["label_smoothing"] = stage.loss.label_smoothing
     data["reference"] = _reference_folder(job)

@@ -45,7 +45,23 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def honest_pairs() -> list[dict[str, str]]:
     """Sixty pairs whose labels are about honesty alone."""
-    things = "tower bridge mill hall gate wall inn barn tree clock church port fort well house".split()
+    things = [
+        "tower",
+        "bridge",
+        "mill",
+        "hall",
+        "gate",
+        "wall",
+        "inn",
+        "barn",
+        "tree",
+        "clock",
+        "church",
+        "port",
+        "fort",
+        "well",
+        "house",
+    ]
     subjects = [f"{size} {thing}" for size, thing in itertools.product(("old", "new", "small", "large"), things)]
     return [
         {

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "sacpo_exp"
 #: own only. Modules of one package (`data.prompts` and `data.demo`) may import one another within a row.
 LAYERS = (
     ("errors",),
+    ("method",),
     ("stopping", "sweeping.state", "sweeping.schedule"),
     ("config",),
     ("memory_plan",),
@@ -23,7 +24,7 @@ LAYERS = (
     ("config.automatic", "config.loading", "config.composing"),
     (
         *("store", "scoring", "data.checks", "data.preferences", "data.files", "data.demo", "data.tokenising"),
-        *("oracle.policies", "oracle.world", "oracle.fitting"),
+        *("oracle.world", "oracle.fitting"),
     ),
     ("ledger", "data.forms", "data.selection", "sweeping.status", "oracle.sampling"),
     ("data.schemas", "data.statistics", "data.prompt_sets"),

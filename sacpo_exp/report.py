@@ -40,8 +40,7 @@ def report(config: ReportConfig) -> None:
 
     published = read_published(config.against, config.confidence) if config.against else None
     outputs, axes = Path(config.paths.outputs), (config.x, config.y)
-    store = Store(outputs / "store")
-    groups = collect_groups(store, config.model, config.dataset)
+    groups = collect_groups(store := Store(outputs / "store"), config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
     check_axes(groups, axes)
     settings = Settings(resampling, config.max_missing, config.rating, axes)
@@ -54,7 +53,7 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.files import write_report
 
     files = write_report(scores, cohorts, read_lineage(store), outputs / "report", config.figures)
-    print("\n".join(str(path) for path in files))
+    print(*files, sep="\n")
     if config.tracker.chosen():
         track_report(config, scores, cohorts, files)
 

@@ -136,10 +136,7 @@ def rule_accuracy(
 
     def agreement(data: Sequence[Row]) -> float:
         signs = [np.sign(feature(row["response_1"]) - feature(row["response_0"])) for row in data]
-        return float(
-            np.mean(
-                [0.5 + 0.5 * sign * (2 * row[criterion.preferred or ""] - 1) for sign, row in zip(signs, data, strict=True)]
-            )
-        )
+        labels = [2 * row[criterion.preferred or ""] - 1 for row in data]
+        return float(np.mean([0.5 + 0.5 * sign * label for sign, label in zip(signs, labels, strict=True)]))
 
     return agreement(heldout) if agreement(rows) >= 0.5 else 1 - agreement(heldout)

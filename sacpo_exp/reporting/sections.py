@@ -62,7 +62,8 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
     note = (
         f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval]"
         f"{', SE: standard error' if has_errors else ''}.\n"
-        "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. SE: standard\nerror. n: prompts of each."
+        "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition."
+        " n: prompts of each."
     )
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "

@@ -116,7 +116,8 @@ def test_the_table_begins_with_this_hardware(paper: RunConfig) -> None:
     other = replace(paper.hardware, name="a100x1", processes=1, zero_stage=0)
     head, names, first, *rest = draw_table(paper, ["sft", "helpfulness"], [other, paper.hardware], Machine(64))
     assert head == (
-        "memory plan of the helpfulness stage, GiB per device: 6,738 M parameters, 32 sequences of 512 tokens in one pass"
+        "memory plan of the helpfulness stage, GiB per device: 6,738 M parameters, 32 sequences of 512 tokens in one "
+        "pass"
     )
     assert names.split()[:4] == ["hardware", "weights", "gradients", "optimizer"]
     assert first.startswith("  > a100x8: 8 × ZeRO 3 ")

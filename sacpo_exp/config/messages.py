@@ -111,7 +111,12 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
     if found := re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", message):
         return _explain_option(conf, found[1], found[2])
     if found := re.search(r"(?s)^In '([^']+)'.*full_key: (\S+)", message):
-        return f"conf/{found[1]}.yaml: {explain_unknown_key(found[2], schema)}"
+        reason = _reason(ValueError(message.partition("\n")[2]))
+        wrong_value = f"`{found[2]}` has a wrong value: {reason}."
+        problem = (
+            explain_unknown_key(found[2], schema) if re.search(r"Key '\S+' (is )?not in", message) else wrong_value
+        )
+        return f"{found[1]}.yaml: {problem}"
     if found := re.search(r"Override (\S+?)=\S* looks like a config group override", message):
         return explain_unknown_key(found[1], schema, _groups(conf))
     if found := re.search(r"Could not override '([^']+)'", message):
@@ -231,4 +236,6 @@ def explain_no_effect(override: str) -> str:
     """One sentence for an override of something that this composition does not have."""
     if re.match(r"[+]*beta=", override):
         return f"`{override}` has no effect: the chosen order has no stage. Try: order=helpful_first"
+    if re.match(r"[+]*earlier_betas=", override):
+        return f"`{override}` has no effect: the chosen order has no stage before the last. Try: beta=VALUE"
     return f"`{override}` has no effect: that part is not chosen."

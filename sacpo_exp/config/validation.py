@@ -1,6 +1,7 @@
 """Checks that types can't express, gathered and reported together, one sentence per problem."""
 
 import math
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -266,11 +267,22 @@ def _check_lengths(config: RunConfig) -> Iterator[str]:
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
     stages = aligned_stages(config)
-    is_given = any(override.lstrip("+").startswith("beta=") for override in overrides)
-    if not is_given:
+    given = {text.lstrip("+").split("=")[0]: text for text in overrides}
+    if "earlier_betas" in given and len(stages) < 2:
+        yield explain_no_effect(given["earlier_betas"])
+    if config.merge == MergeMethod.naive:
+        first, *others = [*stages, ""]
+        own = r"stages\.(\w+)\.(?!beta|criterion|dataset)(.+)"
+        for found in (re.fullmatch(own, key) for key in given):
+            if found and found[1] in others:
+                yield (
+                    f"`{given[found[0]]}` has no effect: with merge=naive all stages are trained as the first. "
+                    f"Try: stages.{first}.{found[2]}=VALUE"
+                )
+    if "beta" not in given:
         return
     if not stages:
-        yield explain_no_effect(next(text for text in overrides if text.lstrip("+").startswith("beta=")))
+        yield explain_no_effect(given["beta"])
         return
     name, last = list(stages.items())[-1]
     if last.beta != config.beta:

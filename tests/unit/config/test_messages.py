@@ -206,12 +206,16 @@ def test_the_judge_s_models_have_another_place(problems_of: Problems) -> None:
         ("stages: {first: {beta: 0.3}}", "`stages.first` has another name now. Try: stages.CRITERION"),
         (
             "stages: {safety: {loss: {loss_type: ipo}}}",
-            "conf/experiment/mine.yaml: `stages.safety.loss.loss_type` has another name now. "
+            "experiment/mine.yaml: `stages.safety.loss.loss_type` has another name now. "
             "Try: stages.safety.loss.name=NAME",
         ),
         (
             "stages: {safety: {bta: 1}}",
-            "conf/experiment/mine.yaml: `stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?",
+            "experiment/mine.yaml: `stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?",
+        ),
+        (
+            "stages: {safety: {beta: high}}",
+            "experiment/mine.yaml: `stages.safety.beta` has a wrong value: it must be a number.",
         ),
     ],
 )

@@ -110,6 +110,17 @@ WRONG: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "Try: others=[OWNER/NAME@COMMIT]"
         ],
     ),
+    "earlier beta of one stage": (
+        ["order=helpful_only", "earlier_betas=[0.3]"],
+        ["`earlier_betas=[0.3]` has no effect: the chosen order has no stage before the last. Try: beta=VALUE"],
+    ),
+    "own numbers of a later stage of a naive merge": (
+        ["merge=naive", "merge_ratio=0.5", "stages.safety.trainer.weight_decay=0.1"],
+        [
+            "`stages.safety.trainer.weight_decay=0.1` has no effect: with merge=naive all stages are trained as the "
+            "first. Try: stages.helpfulness.trainer.weight_decay=VALUE"
+        ],
+    ),
     "beta without any stage": (
         ["order=none", "beta=0.3"],
         ["`beta=0.3` has no effect: the chosen order has no stage. Try: order=helpful_first"],
@@ -372,6 +383,10 @@ ALLOWED = {
         "order=safety_only",
         "evaluated=[safety]",
         "stages.safety.criterion.letter=H",
+    ],
+    "own beta and data of a naive merge": [
+        *("merge=naive", "merge_ratio=0.5", "stages.safety.beta=0.2", "stages.helpfulness.learning_rate=1e-4"),
+        "dataset@stages.safety.dataset=demo",
     ],
     "no KL": ["generation.kl_prompts=0"],
     "other first beta": ["stages.helpfulness.beta=0.3"],

@@ -22,6 +22,8 @@ from sacpo_exp.store import Store
 
 Command = Callable[..., Any]
 SMALL = ("model=tiny", "base=none", "dataset.max_rows=24", "dataset.max_heldout_rows=4")
+#: So much that policies differ in what they say.
+SMALL += tuple(f"stage_defaults.{place}.learning_rate=0.02" for place in ("first", "second"))
 #: Kinds of the evaluation prompts; one prompt counts for every criterion.
 KINDS = ("benign", "factual", "risky") * 3 + (None,)
 CRITERION = """# @package stages.{name}
@@ -45,24 +47,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def honest_pairs() -> list[dict[str, str]]:
     """Sixty pairs whose labels are about honesty alone."""
-    things = [
-        "tower",
-        "bridge",
-        "mill",
-        "hall",
-        "gate",
-        "wall",
-        "inn",
-        "barn",
-        "tree",
-        "clock",
-        "church",
-        "port",
-        "fort",
-        "well",
-        "house",
-    ]
-    subjects = [f"{size} {thing}" for size, thing in itertools.product(("old", "new", "small", "large"), things)]
+    things = ("tower", "bridge", "mill", "hall", "gate", "wall", "inn", "barn", "tree", "clock", "port", "house")
+    sizes = ("old", "new", "small", "large", "wooden")
+    subjects = [f"{size} {thing}" for size, thing in itertools.product(sizes, things)]
     return [
         {
             "prompt": f"How tall is the {subject} of the town?",
@@ -83,7 +70,7 @@ def ask_with(folder: Path, server: Server, criteria: list[str]) -> list[str]:
     rows = [{"id": f"p{place}", "prompt": f"Question {place}?", "kind": kind} for place, kind in enumerate(KINDS)]
     prompts = write_rows(folder / "prompts.jsonl", rows)
     judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.response_format=text"]
-    short = ["generation.max_new_tokens=8", "generation.kl_prompts=0", "policies=all"]
+    short = ["generation.max_new_tokens=16", "generation.kl_prompts=0", "policies=all"]
     return [*judge, *short, "prompts=local", f"prompts.path={prompts}"]
 
 
@@ -199,7 +186,7 @@ def check_merge(store: Store, parts: list[Policy], merged: Policy, weights: tupl
     loaded = [load_file(next(folders[part.id].rglob("model.safetensors"))) for part in (*parts, merged)]
     for name, tensor in loaded[-1].items():
         mean = sum(weight * part[name].double() for weight, part in zip(weights, loaded[:-1], strict=True))
-        assert (tensor.double() - mean).abs().max() < 1e-6, name
+        assert (tensor.double() - mean).abs().max() < 1e-5, name
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ from asking import Server, served
 from judge_server import SEPARATOR
 from tiny import make_config
 
-from sacpo_exp.config.schema import EvalConfig
+from sacpo_exp.config.schema import CriterionConfig, EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.records import VERDICTS, read_records
+from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
@@ -76,6 +77,20 @@ def test_each_kind_of_prompt_is_asked_about_its_criterion_and_equal_responses_no
             counted, other = ("helpfulness", "safety") if record["kind"] == "benign" else ("safety", "helpfulness")
             assert record[other] is None
             assert record[counted].get("is_same", False) == (record["response"] == record["opponent_response"])
+
+
+def test_a_criterion_that_the_template_has_no_text_for_is_told_before_anything_is_asked(
+    tmp_path: Path, files: list[str]
+) -> None:
+    with served(tmp_path / "server") as server:
+        config = configure_asked(tmp_path, server, files, "judge.template=default")
+        config.criteria["honesty"] = CriterionConfig(Criterion("honesty", "T", prompt_kinds=["risky"]))
+        config.evaluated = ["helpfulness", "honesty"]
+        with pytest.raises(
+            ConfigError, match=r"^`judge\.template` default does not ask about honesty: it has no honesty"
+        ):
+            evaluate(config)
+        assert not server.journal.read_text("utf-8")
 
 
 def test_a_further_policy_asks_only_what_is_new_and_all_pairs_share_both_orders(

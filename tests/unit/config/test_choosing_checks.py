@@ -152,7 +152,11 @@ def test_policies_are_tested_in_sequence_where_one_end_is_known_to_be_safe(
     assert configure("threshold=0.6", *overrides, command="choose").is_sequence is is_sequence
 
 
-def test_a_mistake_costs_no_import(cli: Callable[..., Any]) -> None:
-    result = cli("choose", "threshold=7", light=True)
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [(["threshold=7"], "threshold"), (["threshold=0.6", "thresholds={helpfulness:7}"], "thresholds.helpfulness")],
+)
+def test_a_mistake_costs_no_import(cli: Callable[..., Any], overrides: list[str], key: str) -> None:
+    result = cli("choose", *overrides, light=True)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: `threshold` must lie between 0 and 1")
+    assert result.stderr.startswith(f"error: `{key}` must lie between 0 and 1")

@@ -21,8 +21,7 @@ def report(config: ReportConfig) -> None:
     """Print what is stored, group by group, and write it to `<outputs>/report`.
 
     Raises:
-        ConfigError: `x` or `y` is no criterion of any group, or there are no such published numbers.
-        DataError: these are not of their form.
+        ConfigError, DataError: `x` or `y` is no criterion here; there are no such published numbers, or of another form.
         MissingArtifactError: nothing has been evaluated, or nothing of what `config` asks for.
         StoreError: a stored file is damaged.
     """
@@ -46,7 +45,6 @@ def report(config: ReportConfig) -> None:
     check_axes(groups, (config.x, config.y))
     settings = Settings(resampling, config.max_missing, config.rating, (config.x, config.y))
     scores = [add_comparison(score_group(group, settings), published) for group in groups]
-    lineage = read_lineage(store)
     cohorts = score_cohorts(scores, settings)
     print("\n".join([*map(format_report, scores), *map(format_cohort, cohorts)]))
     if examples := format_examples(groups[-1], config.examples, config.seed):
@@ -54,7 +52,7 @@ def report(config: ReportConfig) -> None:
 
     from sacpo_exp.reporting.files import write_report
 
-    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures)
+    files = write_report(scores, cohorts, read_lineage(store), outputs / "report", config.figures)
     print("\n".join(str(path) for path in files))
     if config.tracker.chosen():
         track_report(config, scores, cohorts, files)

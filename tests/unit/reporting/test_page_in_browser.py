@@ -1,6 +1,7 @@
 """The page in a real browser: it loads in time, asks for nothing, and every part of it works."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,15 @@ def column(driver: Any, name: str) -> list[float]:
     return [float(cell.text.split(" ")[0]) for cell in cells]
 
 
+def most_alone(some: list[dict[str, Any]], policies: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one of some policies whose point no other's lies on: its nearest neighbour is the furthest away."""
+
+    def point(policy: dict[str, Any]) -> list[float]:
+        return [policy["estimates"][name][0] for name in ("helpfulness", "safety")]
+
+    return max(some, key=lambda one: min(math.dist(point(one), point(each)) for each in policies if each is not one))
+
+
 def test_it_loads_within_two_seconds(browser: Any) -> None:
     took = []
     for _ in range(3):  # the machine may be busy with something else
@@ -97,8 +107,9 @@ def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> N
     policies = read_data(page)["groups"][0]["policies"]
     at_first = chosen_title(browser)
     pointer = webdriver.ActionChains(browser)
-    pointer.move_to_element(find(browser, "#figure [data-policy='0'] .shape")).perform()
-    assert chosen_title(browser) == policies[0]["title"] != at_first
+    policy = most_alone([policy for policy in policies if policy["title"] != at_first], policies)
+    pointer.move_to_element(find(browser, f"#figure [data-policy='{policies.index(policy)}'] .shape")).perform()
+    assert chosen_title(browser) == policy["title"] != at_first
     pointer.move_to_element(find(browser, "h1")).perform()
     assert chosen_title(browser) == at_first
     browser.execute_script("document.querySelector('#figure .point').focus()")

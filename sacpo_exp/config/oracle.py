@@ -59,7 +59,7 @@ class OracleConfig:
 
 def find_oracle_problems(config: OracleConfig) -> list[str]:
     """Everything wrong with a composed `oracle` configuration, but for a threshold that the world can't meet."""
-    return [*_check_criteria(config), *_check_runs(config), *_check_overrides(config.train)]
+    return [*_check_criteria(config), *_check_runs(config), *_check_overrides(config)]
 
 
 def _check_criteria(config: OracleConfig) -> Iterator[str]:
@@ -99,10 +99,13 @@ def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}={'null' if value is None else value}"
 
 
-def _check_overrides(settings: dict[str, Any]) -> Iterator[str]:
-    for override in list_overrides(settings):
+def _check_overrides(config: OracleConfig) -> Iterator[str]:
+    stages = ("sft", *config.criteria)
+    for override in list_overrides(config.train):
         key = override.partition("=")[0]
         parts = key.partition("@")[0].split(".")
         is_of_stage = parts[0] == "stages" and len(parts) > 2 and parts[2] in OWN_STAGE_KEYS
         if parts[0] in OWN_KEYS or is_of_stage:
             yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
+        elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in stages):
+            yield f"`train.{key}` must be a key of one of the stages {', '.join(stages)}."

@@ -92,14 +92,17 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
     values: dict[str, Any] = {"dataset": _dataset(trial.order[0], samples), "merge_ratio": trial.ratio}
     values |= {"seed": config.seed, "paths.outputs": config.paths.outputs}
     letters = choose_letters(trial.order, {name: entry.criterion.letter for name, entry in composed.criteria.items()})
-    stages = stages_of(data.world, config.beta, trial.multipliers, trial.order)
-    for name, strength in stages:
+    strengths = stages_of(data.world, config.beta, trial.multipliers, trial.order)
+    stages: dict[str, Any] = {}
+    for name, strength in strengths:
         counts = ((trial.pairs, "train"), (HELDOUT, "heldout"))
         places = [data.preferences(trial.loss, name, count, part) for count, part in counts]
         definition = {"name": name, "letter": letters[name]}
         dataset = {**composed.dataset, **_dataset(name, places)}
-        values[f"stages.{name}"] = {"criterion": definition, "beta": strength, "dataset": dataset}
-    run = replace(set_values(composed, values | {"beta": stages[-1][1]}), tracker=config.tracker)
+        stages[name] = {"criterion": definition, "beta": strength, "dataset": dataset}
+    values |= {"stages": stages, "beta": strengths[-1][1]}
+    values |= {f"stages.{name}": settings for name, settings in config.train.get("stages", {}).items()}
+    run = replace(set_values(composed, values), tracker=config.tracker)
     for name in trial.order:
         updates = max(1, trial.pairs // (run.stages[name].global_batch_size or 1))
         run.stages[name].num_train_epochs = max(1.0, config.updates / updates)

@@ -9,12 +9,13 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest
 
 from sacpo_exp.config.oracle import WorldConfig
-from sacpo_exp.method.theory import Table, expect, solve_multiplier
+from sacpo_exp.method.theory import Table, expect, merged_multiplier, solve_multiplier
 from sacpo_exp.oracle.world import World, make_world, merged
 from sacpo_exp.scoring.p_values import Outcome, find_p_value
 from sacpo_exp.scoring.selection import certify_in_sequence, pick_best
 
-BETA, MULTIPLIER = 1.0, 2.0
+CRITERIA = ("helpfulness", "safety")
+BETA, MULTIPLIERS = 1.0, [2.0]
 GRID = np.linspace(1, 0, 21)  # from the safe end
 LEVEL = 0.05
 WORLDS = 400
@@ -40,20 +41,20 @@ class Family:
 
 
 def make_family(outcome: Outcome) -> Family:
-    world = make_world(WorldConfig(prompts=300, responses=8, scale=1.5, correlation=-0.5, spread=1.0, seed=0))
-    policies = np.array([merged(world, BETA, MULTIPLIER, ratio) for ratio in GRID])
+    world = make_world(WorldConfig(prompts=300, responses=8, scale=1.5, correlation=-0.5, spread=1.0, seed=0), CRITERIA)
+    policies = np.array([merged(world, BETA, MULTIPLIERS, ratio, CRITERIA) for ratio in GRID])
     safety = _judge(world, outcome)
-    threshold = expect(merged(world, BETA, MULTIPLIER, EXACT_RATIO), safety)
-    ratio = brentq(lambda q: expect(merged(world, BETA, MULTIPLIER, q), safety) - threshold, 0, 1)
+    threshold = expect(merged(world, BETA, MULTIPLIERS, EXACT_RATIO, CRITERIA), safety)
+    ratio = brentq(lambda q: expect(merged(world, BETA, MULTIPLIERS, q, CRITERIA), safety) - threshold, 0, 1)
     return Family(np.cumsum(np.exp(policies), axis=-1), world.reward, safety, threshold, ratio, outcome)
 
 
 def _judge(world: World, outcome: Outcome) -> Table:
     """g by its bounds, or the chance that a judge says "safe"."""
     if outcome == Outcome.yes_no:
-        return 1 / (1 + np.exp(-world.safety))
-    low, high = world.safety.min(), world.safety.max()
-    return (world.safety - low) / (high - low)
+        return 1 / (1 + np.exp(-world.values["safety"]))
+    low, high = world.values["safety"].min(), world.values["safety"].max()
+    return (world.values["safety"] - low) / (high - low)
 
 
 def choose_ratio(family: Family, n: int, random: np.random.Generator) -> float | None:
@@ -70,10 +71,10 @@ def choose_ratio(family: Family, n: int, random: np.random.Generator) -> float |
 
 
 def test_the_threshold_belongs_to_the_exact_multiplier() -> None:
-    world = make_world(WorldConfig(prompts=300, responses=8, scale=1.5, correlation=-0.5, spread=1.0, seed=0))
-    threshold = expect(merged(world, BETA, MULTIPLIER, EXACT_RATIO), world.safety)
-    exact = solve_multiplier(world.reference, world.reward, world.safety, BETA, threshold)
-    assert exact == pytest.approx(EXACT_RATIO * MULTIPLIER)  # λ_q = q·λ
+    world = make_world(WorldConfig(prompts=300, responses=8, scale=1.5, correlation=-0.5, spread=1.0, seed=0), CRITERIA)
+    threshold = expect(merged(world, BETA, MULTIPLIERS, EXACT_RATIO, CRITERIA), world.values["safety"])
+    exact = solve_multiplier(world.reference, world.reward, world.values["safety"], BETA, threshold)
+    assert exact == pytest.approx(merged_multiplier(EXACT_RATIO, MULTIPLIERS[0]))
     assert make_family(Outcome.bounded).ratio == pytest.approx(EXACT_RATIO)
 
 

@@ -1,0 +1,74 @@
+"""What Theorem 1, Remark 2 and section 5 of the paper say of strengths, orders and merges, exactly."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sacpo_exp.method.theory import Table, find_strengths, merge, merged_multiplier, normalise, tilt, tilt_stepwise
+
+EXACT = 1e-12
+SHAPE = (3, 5)
+BETA, MULTIPLIERS = 0.7, {"constraint": 2.0, "other": 0.25}
+CRITERIA = ("reward", *MULTIPLIERS)
+ORDERS = list(itertools.permutations(CRITERIA))
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Table]:
+    return {name: np.random.default_rng(seed).standard_normal(SHAPE) for seed, name in enumerate(CRITERIA, 1)}
+
+
+@pytest.fixture(scope="module")
+def reference() -> Table:
+    return normalise(np.random.default_rng(0).standard_normal(SHAPE))
+
+
+def align(reference: Table, values: dict[str, Table], order: tuple[str, ...]) -> list[Table]:
+    """The policy after each stage."""
+    stages = [(values[name], beta) for name, beta in zip(order, find_strengths(BETA, MULTIPLIERS, order), strict=True)]
+    return [tilt_stepwise(reference, stages[: place + 1]) for place in range(len(stages))]
+
+
+def optimum(reference: Table, values: dict[str, Table], multipliers: dict[str, float], beta: float = BETA) -> Table:
+    return tilt(reference, values["reward"] + sum(each * values[name] for name, each in multipliers.items()), beta)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_reward_has_the_strength_beta_and_a_constraint_beta_over_its_multiplier(order: tuple[str, ...]) -> None:
+    strengths = dict(zip(order, find_strengths(BETA, MULTIPLIERS, order), strict=True))
+    assert strengths == {"reward": 0.7, "constraint": 0.35, "other": 2.8}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_three_criteria_reach_the_same_tilt_in_any_order(
+    reference: Table, values: dict[str, Table], order: tuple[str, ...]
+) -> None:
+    *_, last = align(reference, values, order)
+    assert np.abs(last - optimum(reference, values, MULTIPLIERS)).max() < EXACT
+
+
+@given(st.floats(0, 1))
+def test_a_merge_of_two_policies_has_the_multiplier_lambda_q(q: float) -> None:
+    drawn = np.random.default_rng(0).standard_normal((3, *SHAPE))
+    reference, values = normalise(drawn[0]), dict(zip(CRITERIA, drawn[1:], strict=False))
+    merged = merge(align(reference, values, ("reward", "constraint")), (1 - q, q))
+    multipliers = {"constraint": merged_multiplier(q, MULTIPLIERS["constraint"])}
+    assert np.abs(merged - optimum(reference, values, multipliers)).max() < EXACT
+
+
+def test_in_a_merge_of_three_policies_a_stage_counts_with_the_weights_of_those_that_contain_it(
+    reference: Table, values: dict[str, Table]
+) -> None:
+    merged = merge(align(reference, values, CRITERIA), (0.5, 0.2, 0.3))
+    multipliers = {
+        name: merged_multiplier(share, MULTIPLIERS[name]) for name, share in (("constraint", 0.5), ("other", 0.3))
+    }
+    assert np.abs(merged - optimum(reference, values, multipliers)).max() < EXACT
+
+
+def test_a_merge_needs_a_weight_for_each_policy(reference: Table) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        merge([reference, reference], (1.0,))

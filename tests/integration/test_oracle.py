@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.oracle import OracleConfig, Order
+from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.oracle.experiment import Results, experiment, write_results
 from sacpo_exp.oracle.results import Finding
 
@@ -22,6 +22,8 @@ from sacpo_exp.oracle.results import Finding
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
 BOUND = 0.1
+CRITERIA = ("helpfulness", "safety")
+ORDERS = (CRITERIA, CRITERIA[::-1])
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Consulted:
     config: OracleConfig
     results: Results
 
-    def find(self, order: Order, stage: str) -> Finding:
+    def find(self, order: tuple[str, ...], stage: str) -> Finding:
         (found,) = [each for each in self.results.findings if (each.trial.order, each.stage) == (order, stage)]
         return found
 
@@ -41,8 +43,8 @@ def consulted(configure: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     return Consulted(config, experiment(config))
 
 
-@pytest.mark.parametrize("order", Order)
-def test_both_stages_find_their_optimum(consulted: Consulted, order: Order) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_both_stages_find_their_optimum(consulted: Consulted, order: tuple[str, ...]) -> None:
     for stage in ("first", "second"):
         found = consulted.find(order, stage)
         assert found.kl < BOUND, (stage, found)
@@ -59,11 +61,11 @@ def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None
     assert 0 <= consulted.results.outside < 0.05
 
 
-@pytest.mark.parametrize("order", Order)
-def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted, order: Order) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted, order: tuple[str, ...]) -> None:
     merged = consulted.find(order, "merged")
-    ends = [consulted.find(order, stage).trained.reward for stage in ("first", "second")]
-    assert min(ends) < merged.trained.reward < max(ends)
+    ends = [consulted.find(order, stage).trained.values["helpfulness"] for stage in ("first", "second")]
+    assert min(ends) < merged.trained.values["helpfulness"] < max(ends)
     assert merged.kl < merged.kl_start
 
 
@@ -81,16 +83,16 @@ def test_the_results_are_written_whole(consulted: Consulted) -> None:
     kept = [(entry["stage"], entry["kl"]) for entry in written["findings"]]
     assert kept == [(found.stage, found.kl) for found in consulted.results.findings]
     assert written["config"]["world"]["responses"] == 6
-    assert written["world"]["values"]["safety"] == consulted.results.world.safety.tolist()
+    assert written["world"]["values"]["safety"] == consulted.results.world.values["safety"].tolist()
     assert [path.read_bytes()[:8] for path in figures] == [b"\x89PNG\r\n\x1a\n"] * 2
 
 
 @pytest.mark.slow
 def test_the_command_runs_kto_too(cli: Callable[..., Any], tmp_path: Path) -> None:
     done = cli(
-        "oracle", *SMALL, "losses=[kto]", "orders=[helpful_first]", "pairs=[500,1000]", "updates=20", "ratios=[]"
+        "oracle", *SMALL, "losses=[kto]", "orders=[[helpfulness,safety]]", "pairs=[500,1000]", "updates=20", "ratios=[]"
     )
     assert done.code == 0, done.stderr
-    assert done.stdout.count("KTO helpful first") == 8  # four policies, as they come and in the end
+    assert done.stdout.count("KTO helpfulness→safety") == 8  # four policies, as they come and in the end
     assert "λ* = " in done.stdout
     assert len(list((tmp_path / "outputs" / "oracle").glob("*/results.json"))) == 1

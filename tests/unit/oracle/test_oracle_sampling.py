@@ -13,8 +13,8 @@ from sacpo_exp.config.oracle import WorldConfig
 from sacpo_exp.config.schema import DataSchema, DatasetConfig
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.schemas import normalise
-from sacpo_exp.oracle.fitting import RIDGE, fit_policy, fit_values, spread_of_fits
 from sacpo_exp.method.theory import divergence
+from sacpo_exp.oracle.fitting import RIDGE, fit_policy, fit_values, spread_of_fits
 from sacpo_exp.oracle.sampling import count_wins, draw_pairs, draw_wins, label_rows, pair_rows, sample_rows
 from sacpo_exp.oracle.trials import Data
 from sacpo_exp.oracle.world import World, align, chance_of, make_world, stages_of
@@ -89,7 +89,10 @@ def test_rows_of_two_criteria_are_those_of_the_documented_results() -> None:
     drawn = [list(sample_rows(world, 100, 0))]
     for name in CRITERIA[:2]:
         drawn += [list(pair_rows(world, draw_pairs(world, name, 100, 0))), list(label_rows(world, name, 100, 0))]
-    assert hashlib.sha256(json.dumps(drawn).encode()).hexdigest() == "c0291ab83d7caee6581497a9b4d500ab0a8e3334d4a4552776fb0c4605850c8f"
+    assert (
+        hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+        == "c0291ab83d7caee6581497a9b4d500ab0a8e3334d4a4552776fb0c4605850c8f"
+    )
 
 
 def test_rows_are_in_the_schemas_that_datasets_read(world: World) -> None:

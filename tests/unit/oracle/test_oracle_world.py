@@ -37,7 +37,8 @@ def world() -> World:
 
 @given(worlds, strengths, strengths, st.sampled_from(ORDERS))
 @settings(deadline=None)
-def test_both_orders_reach_the_joint_optimum(world: World, beta: float, multiplier: float, order: tuple[str, ...]
+def test_both_orders_reach_the_joint_optimum(
+    world: World, beta: float, multiplier: float, order: tuple[str, ...]
 ) -> None:
     _, second = align(world, beta, [multiplier], order)
     assert np.abs(second - optimum(world, beta, [multiplier])).max() < EXACT
@@ -120,11 +121,15 @@ def test_safety_never_falls_with_the_multiplier_and_what_it_costs_grows(
 ) -> None:
     low, high = (measure(world, optimum(world, beta, [multiplier])) for multiplier in (one, one + more))
     assert high.values["safety"] > low.values["safety"] - EXACT
-    assert high.values["helpfulness"] - beta * high.divergence < low.values["helpfulness"] - beta * low.divergence + EXACT
+    assert (
+        high.values["helpfulness"] - beta * high.divergence < low.values["helpfulness"] - beta * low.divergence + EXACT
+    )
 
 
 def test_safety_grows_with_the_multiplier(world: World) -> None:
-    safety = [measure(world, optimum(world, 1.0, [multiplier])).values["safety"] for multiplier in np.linspace(0, 10, 101)]
+    safety = [
+        measure(world, optimum(world, 1.0, [multiplier])).values["safety"] for multiplier in np.linspace(0, 10, 101)
+    ]
     assert np.diff(safety).min() > 0
 
 

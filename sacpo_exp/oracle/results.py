@@ -143,10 +143,10 @@ def draw_curves(config: OracleConfig, world: World) -> dict[str, list[dict[str, 
         for first in (0.0, *map(float, CURVE))
     ]
     order = config.criteria[::-1]
-    ratios = np.linspace(0, 1, 21) if len(order) == 2 else []
     merges = [
         {"ratio": float(q)} | asdict(measure(world, merged(world, config.beta, config.multiplier, float(q), order)))
-        for q in ratios
+        for q in np.linspace(0, 1, 21)
+        if len(order) == 2
     ]
     return {"optima": optima, "merges": merges}
 

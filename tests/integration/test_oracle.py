@@ -95,4 +95,19 @@ def test_the_command_runs_kto_too(cli: Callable[..., Any], tmp_path: Path) -> No
     assert done.code == 0, done.stderr
     assert done.stdout.count("KTO helpfulness→safety") == 8  # four policies, as they come and in the end
     assert "λ* = " in done.stdout
+    assert "Theorem 1 does not hold: KTO." in done.stdout
     assert len(list((tmp_path / "outputs" / "oracle").glob("*/results.json"))) == 1
+
+
+@pytest.mark.slow
+def test_three_criteria_reach_their_optimum_in_two_orders(configure: Callable[..., Any], tmp_path: Path) -> None:
+    orders = "[[helpfulness,safety,honesty],[honesty,safety,helpfulness]]"
+    three = ("criteria=[helpfulness,safety,honesty]", "multiplier=[2,1.5]", f"orders={orders}", "ratios=[]")
+    own = ("losses=[dpo]", "pairs=[6000]", "multipliers=[]", f"paths.outputs={tmp_path}")
+    config = configure(*three, *own, command="oracle")
+    results = experiment(config)
+    last = [found for found in results.findings if found.stage == "third"]
+    assert [found.trial.order for found in last] == [tuple(order) for order in config.orders]
+    assert [found.kl_start for found in last] == pytest.approx([last[0].kl_start] * 2)  # the same optimum
+    assert all(found.kl < BOUND for found in last), last
+    assert [path.read_bytes()[:4] for path in write_results(config, results)[1:]] == [b"\x89PNG"] * 2

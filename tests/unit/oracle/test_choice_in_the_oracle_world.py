@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from sacpo_exp.config.oracle import WorldConfig
 from sacpo_exp.method.theory import Table, expect, merged_multiplier, solve_multiplier
-from sacpo_exp.oracle.world import World, make_world, merged
+from sacpo_exp.oracle.world import World, chance_of, make_world, merged
 from sacpo_exp.scoring.p_values import Outcome, find_p_value
 from sacpo_exp.scoring.selection import certify_in_sequence, pick_best
 
@@ -51,10 +51,11 @@ def make_family(outcome: Outcome) -> Family:
 
 def _judge(world: World, outcome: Outcome) -> Table:
     """g by its bounds, or the chance that a judge says "safe"."""
+    safety = world.values["safety"]
     if outcome == Outcome.yes_no:
-        return 1 / (1 + np.exp(-world.values["safety"]))
-    low, high = world.values["safety"].min(), world.values["safety"].max()
-    return (world.values["safety"] - low) / (high - low)
+        return chance_of(safety)
+    bounded: Table = (safety - safety.min()) / (safety.max() - safety.min())
+    return bounded
 
 
 def choose_ratio(family: Family, n: int, random: np.random.Generator) -> float | None:

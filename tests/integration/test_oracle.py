@@ -109,5 +109,6 @@ def test_three_criteria_reach_their_optimum_in_two_orders(configure: Callable[..
     last = [found for found in results.findings if found.stage == "third"]
     assert [found.trial.order for found in last] == [tuple(order) for order in config.orders]
     assert [found.kl_start for found in last] == pytest.approx([last[0].kl_start] * 2)  # the same optimum
-    assert all(found.kl < BOUND for found in last), last
+    # Ten such runs ended 0.005 to 0.13 of 4.3 nats away, see docs/oracle.md.
+    assert all(found.kl < found.kl_start / 20 for found in last), last
     assert [path.read_bytes()[:4] for path in write_results(config, results)[1:]] == [b"\x89PNG"] * 2

@@ -89,9 +89,10 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
     composed = compose_groups((*shared, *own))
     samples = [data.samples(count, part) for count, part in ((config.samples, "train"), (HELDOUT, "heldout"))]
     # Any criterion will do for samples, whose labels nobody reads.
-    values: dict[str, Any] = {"dataset": _dataset(trial.order[0], samples), "merge_ratio": trial.ratio}
+    values: dict[str, Any] = {"dataset": _dataset(config.criteria[0], samples), "merge_ratio": trial.ratio}
     values |= {"seed": config.seed, "paths.outputs": config.paths.outputs}
-    letters = choose_letters(trial.order, {name: entry.criterion.letter for name, entry in composed.criteria.items()})
+    known = {name: entry.criterion.letter for name, entry in composed.criteria.items()}
+    letters = choose_letters(config.criteria, known)
     strengths = stages_of(data.world, config.beta, trial.multipliers, trial.order)
     stages: dict[str, Any] = {}
     for name, strength in strengths:

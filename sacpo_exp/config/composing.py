@@ -53,4 +53,5 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
             OmegaConf.update(own, key, value)  # merges mappings, as Hydra does
         return cast(RunConfig, OmegaConf.to_object(fill_stages(own)))
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error)) from error
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(f"`{error.full_key}` can't be set: {reason}.") from error

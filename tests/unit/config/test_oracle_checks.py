@@ -105,6 +105,12 @@ def test_an_override_of_train_that_is_wrong_is_told_before_torch_is_imported(cli
     assert (done.code, done.stderr) == (2, "error: `stages.safety.learning_rate` must be greater than 0, but is -1.\n")
 
 
+def test_an_override_of_train_that_is_unknown_is_one_line(cli: Callable[..., Any]) -> None:
+    done = cli("oracle", "+train.stages.safety.foo=1", light=True)
+    assert (done.code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: `stages.safety.foo` can't be set: ")
+
+
 def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: Callable[..., Any]) -> None:
     overrides = (
         "losses=[dpo,kto]",

@@ -50,8 +50,8 @@ def _explain(results: "Results") -> Iterator[str]:
         f"The base is {results.nominal_kl:.4f} nats from the reference policy that it was to learn, and says something "
         f"else in {results.outside:.2%}. Optima are those of the base."
     )
-    losses = dict.fromkeys(LOSSES[finding.trial.loss] for finding in results.findings)
-    if others := [loss.title for loss in losses if not loss.is_consistent]:
+    losses = dict.fromkeys(finding.trial.loss for finding in results.findings)
+    if others := [LOSSES[loss].title for loss in losses if not LOSSES[loss].is_consistent]:
         yield f"Not consistent, so that Theorem 1 does not hold: {', '.join(others)}."
     if results.threshold is not None:
         found = results.threshold

@@ -80,7 +80,7 @@ def fit_heads(
     standard = (states - mean) / scale
     weights, offsets = {}, {}
     for criterion in criteria:
-        second_preferred = np.array([row[criterion.preferred] for row in rows])
+        second_preferred = np.array([row[str(criterion.preferred)] for row in rows])
         differences = standard[1::2] - standard[0::2]
         weights[criterion.name] = fit_direction(differences, second_preferred, regularization)
         offsets[criterion.name] = 0.0
@@ -120,7 +120,7 @@ def measure_head(
     The rules may choose their sign on the scorer's own rows, so that neither is handicapped.
     """
     scores = heads.score(criterion.name, states)
-    preferred = np.array([row[criterion.preferred] for row in heldout])
+    preferred = np.array([row[str(criterion.preferred)] for row in heldout])
     return {
         "accuracy": float(np.mean((scores[1::2] > scores[0::2]) == preferred)),
         "length_only": rule_accuracy(len, criterion, rows, heldout),
@@ -138,7 +138,10 @@ def rule_accuracy(
         signs = [np.sign(feature(row["response_1"]) - feature(row["response_0"])) for row in data]
         return float(
             np.mean(
-                [0.5 + 0.5 * sign * (2 * row[criterion.preferred] - 1) for sign, row in zip(signs, data, strict=True)]
+                [
+                    0.5 + 0.5 * sign * (2 * row[str(criterion.preferred)] - 1)
+                    for sign, row in zip(signs, data, strict=True)
+                ]
             )
         )
 

@@ -21,7 +21,7 @@ def report(config: ReportConfig) -> None:
     """Print what is stored, group by group, and write it to `<outputs>/report`.
 
     Raises:
-        ConfigError, DataError: `x` or `y` is no criterion here; there are no such published numbers, or of another form.
+        ConfigError, DataError: `x` or `y` is no criterion here; published numbers are not there, or of another form.
         MissingArtifactError: nothing has been evaluated, or nothing of what `config` asks for.
         StoreError: a stored file is damaged.
     """

@@ -1,7 +1,8 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
-Nats to the optimum after the second stage, helpfulness first and safety first; the test wants less than `BOUND`:
-as it is 0.013 and 0.015; with the base model as the second stage's reference (and the check of the first loss taken
+Nats to the optimum after the second stage hang on the seed: helpfulness first 0.082 [0.022, 0.166] over seeds 0 to 4 (mean
+and range). So one seed has to stay below `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What broken
+stages reach with seed 0, helpfulness first and safety first: with the base model as the second stage's reference (and the check of the first loss taken
 out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength in the second, where β or β/λ belongs,
 0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
 """
@@ -21,7 +22,7 @@ from sacpo_exp.oracle.results import Finding
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
-BOUND = 0.1
+BOUND, MEDIAN = 0.3, 0.1
 CRITERIA = ("helpfulness", "safety")
 ORDERS = (CRITERIA, CRITERIA[::-1])
 
@@ -51,9 +52,22 @@ def test_both_stages_find_their_optimum(consulted: Consulted, order: tuple[str, 
         assert found.kl < found.kl_start / 10, (stage, found)
 
 
+@pytest.mark.slow
+def test_the_median_of_three_seeds_is_near_the_optimum(
+    consulted: Consulted, configure: Callable[..., Any], tmp_path: Path
+) -> None:
+    own = ("losses=[dpo]", "ratios=[]", f"paths.outputs={tmp_path}")
+    more = [experiment(configure(*SMALL[:2], *own, f"seed={seed}", command="oracle")) for seed in (1, 2)]
+    for order in ORDERS:
+        found = [
+            Consulted(consulted.config, results).find(order, "second").kl for results in (consulted.results, *more)
+        ]
+        assert sorted(found)[1] < MEDIAN, (order, found)
+
+
 def test_the_two_orders_end_in_the_same_policy(consulted: Consulted) -> None:
     ((entry),) = consulted.results.orders
-    assert entry["kl"] < 2 * BOUND
+    assert entry["kl"] < BOUND
 
 
 def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from test_report import HELPFULNESS, SAFETY, World
+from world import HELPFULNESS, SAFETY, World
 
 from sacpo_exp.evaluation_plan import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan

@@ -8,54 +8,23 @@ from typing import Any
 
 import pytest
 from made_up import read_data
-from test_report import HELPFULNESS, HONESTY, SAFETY, World, answers
+from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers
 
-from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation_plan import judge_id, judge_key
-from sacpo_exp.plan import Fingerprints, Plan, make_plan, policy_of_spec
+from sacpo_exp.plan import Fingerprints, make_plan, policy_of_spec
 from sacpo_exp.reporting.cohort_sections import make_cohort_sections
-from sacpo_exp.reporting.cohorts import Cohort, score_cohorts
-from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure
-from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.summary import summarize_policies
 from sacpo_exp.reporting.table import format_cohort
 from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean, wilson
 from sacpo_exp.store import ArtifactSpec
 
-EVEN = answers([0.5] * 4, [0.5] * 4)
-GIVEN = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 #: The same numbers in both stages, so that orders differ in nothing else.
 EQUAL = [
     f"stages.{name}.{setting}"
     for name in ("helpfulness", "safety")
     for setting in ("learning_rate=1e-4", "num_train_epochs=1")
 ]
-
-
-class Seeds(World):
-    """A store with the artifacts of real plans, and judgments made by hand, each seed against its own baseline."""
-
-    def __init__(self, outputs: Path, configure: Callable[..., Any]) -> None:
-        super().__init__(outputs)
-        self.configure = configure
-
-    def plan(self, *overrides: str, model: str = "nano", fingerprints: Fingerprints = GIVEN) -> Plan:
-        """All that `train` would make with these overrides; its baseline, judged, is that of what is judged next."""
-        plan = make_plan(self.configure(f"model={model}", *overrides), fingerprints)
-        for spec in plan.training():
-            self.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {})
-        self.baseline = plan.policies["baseline"]
-        self.judge_policy(self.baseline, EVEN)
-        return plan
-
-    def judge_policy(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
-        self.judgments(policy, records, name="policy", **labels)
-
-    def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[Cohort]]:
-        settings = Settings(Resampling(200, 0.95, 0), max_missing, RatingMethod.bradley_terry)
-        scores = [score_group(group, settings) for group in collect_groups(self.store, None, None)]
-        return scores, score_cohorts(scores, settings)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from made_up import read_data
-from test_report import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
+from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 
 from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.schema import RatingMethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, fill_store, read_data
-from test_report import World, answers
+from world import World, answers
 
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.reporting.page_texts import Texts, shorten_texts

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from browser import needs_browser, open_browser
 from made_up import HOSTILE, N_POLICIES, fill_store, read_data
-from test_cohorts import Seeds, judge_seeds
-from test_report import answers
+from test_cohorts import judge_seeds
+from world import Seeds, answers
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
 

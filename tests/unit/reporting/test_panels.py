@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from test_report import World, answers
+from world import World, answers
 
 from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.schema import RatingMethod

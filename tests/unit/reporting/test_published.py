@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from made_up import read_data
-from test_report import HONESTY, H, World, answers, read
+from world import HONESTY, H, World, answers, read
 
 from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.schema import RatingMethod

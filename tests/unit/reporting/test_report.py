@@ -3,179 +3,29 @@
 import csv
 import io
 import itertools
-import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from world import HS, H, World, answers, read
 
-from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
+from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import MissingArtifactError, StoreError
-from sacpo_exp.evaluation_plan import imported_artifact, policy_labels
-from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
-from sacpo_exp.plan import LINEAGE, Fingerprints, make_plan, policy_of_spec
-from sacpo_exp.report import report
+from sacpo_exp.evaluation_plan import policy_labels
+from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.csv_files import write_rows
 from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.scoring.intervals import Resampling
-from sacpo_exp.store import ArtifactSpec, Store
 
 FILES = ["table.csv", "table.md", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg", "report.html"]
-KINDS = ["benign"] * 4 + ["risky"] * 4
-#: As conf/criterion/ has them, and one of a user, which counts on every prompt.
-HELPFULNESS = Criterion("helpfulness", "H", "better_response_id", prompt_kinds=["benign"])
-SAFETY = Criterion("safety", "S", "safer_response_id", "is_response_{i}_safe", ["risky"])
-HONESTY = Criterion("honesty", "T", "more_honest_id")
-LETTERS = {criterion.name: criterion.letter for criterion in (HELPFULNESS, SAFETY, HONESTY)}
-#: Loss, criterion and β of stages that many tests have.
-H, HS = ("dpo", "helpfulness", 0.1), (("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.05))
-
-
-class World:
-    """A store that is filled as `train` and `eval` fill it.
-
-    Args:
-        outputs: as `paths.outputs`.
-        criteria: by which everything is judged.
-    """
-
-    def __init__(self, outputs: Path, criteria: Sequence[Criterion] = (HELPFULNESS, SAFETY)) -> None:
-        self.outputs, self.store, self.seconds, self.criteria = outputs, Store(outputs / "store"), 0, criteria
-        self.judge = self.make("scorer", "scorer", {}, {}, (), {}, _judge_metrics())
-        spec = ArtifactSpec("model", "nano", {"source": "scratch"}, (), {})
-        self.model = self.keep(spec, Base(spec.id, "nano", spec.recipe))
-        self.baseline = self.train(("sft", None, None))
-
-    def make(
-        self,
-        kind: str,
-        slug: str,
-        recipe: dict[str, Any],
-        labels: dict[str, Any],
-        parents: tuple[str, ...],
-        files: dict[str, list[dict[str, Any]]],
-        metrics: dict[str, Any] | None = None,
-    ) -> ArtifactSpec:
-        spec = ArtifactSpec(kind, slug, recipe, parents, labels)
-
-        def build(folder: Path) -> dict[str, Any]:
-            for name, records in files.items():
-                (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-            return metrics or {}
-
-        self.store.get_or_build(spec, build)
-        return spec
-
-    def keep(self, spec: ArtifactSpec, policy: Policy) -> ArtifactSpec:
-        """Store a policy with its lineage."""
-        return self.make(spec.kind, spec.slug, spec.recipe, {LINEAGE: policy.to_dict()}, spec.parents, {})
-
-    def train(
-        self,
-        *stages: tuple[str, str | None, float | None],
-        seed: int = 0,
-        dataset: str = "demo",
-        adapter: str = "",
-        **recipe: Any,
-    ) -> ArtifactSpec:
-        """The policy that stages (loss, criterion, β) make of the baseline; the settings are those of every stage."""
-        parent = self.baseline if stages[0][1] else self.model
-        for loss, criterion, beta in stages:
-            own = {"loss": {"name": loss}, "criterion": criterion, "beta": beta, "seed": seed, "adapter": adapter}
-            letter = LETTERS[criterion] if criterion else ""
-            step = Stage(own | recipe, {"rows": dataset}, letter, dataset, adapter)
-            spec = ArtifactSpec("stage", f"{loss}{letter}.{beta}".lower(), step.recipe, (parent.id,), {})
-            parent = self.keep(spec, Aligned(spec.id, policy_of_spec(parent), step))
-        return parent
-
-    def merge(self, weights: float | tuple[float, ...], *policies: ArtifactSpec) -> ArtifactSpec:
-        """The average of policies; one number is the weight of the second of two."""
-        mix = weights if isinstance(weights, tuple) else (1 - weights, weights)
-        parents = tuple(policy.id for policy in policies)
-        spec = ArtifactSpec("merge", f"{policies[-1].slug}.merged", {"weights": list(mix)}, parents, {})
-        return self.keep(spec, Merged(spec.id, tuple(map(policy_of_spec, policies)), mix))
-
-    def elsewhere(self, name: str) -> ArtifactSpec:
-        """A policy whose responses were made elsewhere."""
-        return imported_artifact(name, [name])
-
-    def judgments(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
-        labels = self.labels(policy) | labels
-        made = self.make("judgments", policy.slug, labels, labels, (policy.id,), {"verdicts.jsonl": records})
-        # Seconds apart, as evaluations are, rather than all within the one that a test takes.
-        self.seconds += 1
-        manifest = replace(self.store.manifest(made), created=f"2026-01-01T00:00:{self.seconds:02}+00:00")
-        manifest.write(self.store.path(made))
-
-    def divergence(self, policy: ArtifactSpec, samples: list[tuple[str, float]]) -> None:
-        labels, records = self.labels(policy), [{"prompt_id": prompt_id, "kl": kl} for prompt_id, kl in samples]
-        self.make("divergence", policy.slug, labels, labels, (policy.id,), {"divergence.jsonl": records})
-
-    def labels(self, policy: ArtifactSpec) -> dict[str, Any]:
-        labels = policy_labels(policy) | {"name": "policy"}
-        labels |= {"opponent_id": self.baseline.id, "baseline_id": self.baseline.id, "answers": "c0de" * 16}
-        labels |= {"judge": "scorer", "judge_id": self.judge.id, "judge_key": self.judge.hash, "has_zero": []}
-        labels |= {"criteria": [asdict(criterion) for criterion in self.criteria]}
-        return labels | {"prompts": "demo", "prompts_id": "5eed" * 16}
-
-    def report(self, **settings: Any) -> Path:
-        usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "examples": 0, "max_missing": 1.0}
-        usual |= {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry}
-        usual |= {"x": "helpfulness", "y": "safety"}
-        report(ReportConfig(paths=PathsConfig(str(self.outputs)), **(usual | settings)))
-        return self.outputs / "report"
-
-
-def _judge_metrics() -> dict[str, Any]:
-    measured = {"accuracy": 0.75, "length_only": 0.5, "keyword": 0.625, "n": 80}
-    return {"helpfulness": measured, "safety": measured | {"n": 0, "accuracy": 0.0}}
-
-
-def answers(
-    helpfulness: list[float | None],
-    safety: list[float | None],
-    refused: str = "00000000",
-    text: str = "Yes.",
-    size: int = 10,
-    honesty: Sequence[float | None] = (None,) * 8,
-) -> list[dict[str, Any]]:
-    """Records of eight prompts, four benign and four risky; None is a judgment that failed."""
-    records = []
-    for place, (kind, verdict) in enumerate(zip(KINDS, [*helpfulness, *safety], strict=True)):
-        scored = _scored(verdict)
-        records.append(
-            {
-                "prompt_id": f"p{place}",
-                "prompt": f"Question {place}?",
-                "kind": kind,
-                "category": None,
-                "response": f"{text} {place}",
-                "opponent_response": f"Well. {place}",
-                "n_tokens": size,
-                "opponent_n_tokens": 10,
-                "finish_reason": "stop",
-                "is_refusal": refused[place] == "1",
-                "helpfulness": scored,
-                "safety": scored,
-                "honesty": _scored(honesty[place]),
-            }
-        )
-    return records
-
-
-def _scored(verdict: float | None) -> dict[str, Any]:
-    state = "failed" if verdict is None else "ok"
-    return {"state": state, "score": verdict, "opponent_score": 0.0, "verdict": verdict}
 
 
 @pytest.fixture
@@ -190,11 +40,6 @@ def world(tmp_path: Path) -> World:
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, text="Well."))
     world.divergence(second, [("p0", 1.0), ("p0", 3.0), ("p1", 5.0)])
     return world
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(world: World) -> None:

@@ -1,10 +1,10 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
-Nats to the optimum after the second stage hang on the seed: helpfulness first 0.082 [0.022, 0.166] over seeds 0 to 4 (mean
-and range). So one seed has to stay below `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What broken
-stages reach with seed 0, helpfulness first and safety first: with the base model as the second stage's reference (and the check of the first loss taken
-out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength in the second, where β or β/λ belongs,
-0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
+Nats to the optimum after the second stage hang on the seed: helpfulness first 0.082 [0.022, 0.166] over seeds 0 to 4
+(mean and range). So one seed has to stay below `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What
+broken stages reach with seed 0, helpfulness first and safety first: with the base model as the second stage's reference
+(and the check of the first loss taken out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength
+in the second, where β or β/λ belongs, 0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
 """
 
 import json

@@ -25,6 +25,8 @@ from sacpo_exp.config.stages import NUMBERS, PLACES, aligned_stages, known_crite
 from sacpo_exp.config.store import check_mirror, holds_secret
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 
+#: Fields of a verdict, beside which each criterion has one of its own name.
+RESERVED = ("prompt_id", "prompt", "kind", "category", "response", "opponent_response", "is_refusal", "refusal")
 #: Names that policies of a plan can have.
 POLICIES = ("baseline", *PLACES, "merged")
 
@@ -116,6 +118,9 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
     used = {
         name: known for name, known in known_criteria(config).items() if name in {*config.stages, *config.evaluated}
     }
+    for name in used:
+        if name in RESERVED:
+            yield f"a criterion can't be called {name}, which is a field of every verdict. Try: another name of its file"
     letters = [criterion.letter for criterion in used.values()]
     for letter in sorted({letter for letter in letters if letters.count(letter) > 1}):
         names = " and ".join(name for name, criterion in used.items() if criterion.letter == letter)

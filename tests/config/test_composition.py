@@ -206,6 +206,14 @@ def test_letters_may_be_alike_where_one_criterion_is_not_used(
     assert sentence.startswith("`letter` must differ between criteria, but safety and honesty have S.")
 
 
+def test_a_criterion_named_as_a_field_of_verdicts_is_refused(problems_of: Configure, tmp_path: Path) -> None:
+    (tmp_path / "criterion").mkdir()
+    lines = ["# @package stages.kind", "defaults: [/dataset@dataset: null]", "criterion: {name: kind, letter: K}"]
+    (tmp_path / "criterion" / "kind.yaml").write_text("\n".join(lines), "utf-8")
+    (sentence,) = problems_of(f"hydra.searchpath=[file://{tmp_path}]", "criterion=[kind]")
+    assert "can't be called kind" in sentence
+
+
 def test_base_is_a_supervised_stage_or_none(configure: Configure) -> None:
     assert configure().stages["sft"].loss.name == "sft"
     assert "sft" not in configure("base=none").stages

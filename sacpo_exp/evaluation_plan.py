@@ -238,7 +238,7 @@ def judgments_artifact(
         "prompts": contest.prompts_id,
         "baseline": contest.baseline.responses.hash,
     }
-    of_contest["criteria"] = [criterion.name for criterion in contest.criteria]
+    of_contest["criteria"] = {criterion.name: sorted(criterion.prompt_kinds) for criterion in contest.criteria}
     recipe = {"format": RECORD_FORMAT} | of_contest | recipe
     return ArtifactSpec("judgments", slug, recipe, parents, labels)
 

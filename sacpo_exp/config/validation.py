@@ -120,7 +120,7 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
     }
     for name in used:
         if name in RESERVED:
-            yield f"a criterion can't be called {name}, which is a field of every verdict. Try: another name of its file"
+            yield f"a criterion can't be called {name}, which is a field of every verdict. Try: another name"
     letters = [criterion.letter for criterion in used.values()]
     for letter in sorted({letter for letter in letters if letters.count(letter) > 1}):
         names = " and ".join(name for name, criterion in used.items() if criterion.letter == letter)

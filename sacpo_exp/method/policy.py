@@ -120,6 +120,11 @@ class Policy:
         return tuple(stage.criterion for stage in self.aligned if stage.criterion)
 
     @property
+    def order(self) -> str:
+        """The criteria as one word: `helpfulness_then_safety`; `none` without stages, `naive` for naive merges."""
+        return "_then_".join(self.criteria) or "none"
+
+    @property
     def objective(self) -> str:
         """The losses, as options of `objective` are called: `dpo`, `dpo_then_kto`; empty without a criterion."""
         losses = [stage.loss for stage in self.aligned]
@@ -167,7 +172,7 @@ class Policy:
         return {
             "policy": self.name,
             "family": self.family,
-            "order": "_then_".join(self.criteria) or "none",
+            "order": self.order,
             "objective": self.objective or None,
             "criterion": last.criterion if last else None,
             "loss": last.loss if last else None,
@@ -260,6 +265,10 @@ class Merged(Policy):
         """Whether the policies were trained side by side (naive merging); else each descends from the one before it."""
         later = zip(self.policies, self.policies[1:], strict=False)
         return not all(earlier.id in {each.id for each in policy.ancestors} for earlier, policy in later)
+
+    @property
+    def order(self) -> str:
+        return "naive" if self.is_naive else super().order
 
     @property
     def family(self) -> str:

@@ -120,6 +120,7 @@ def test_weights_are_of_merges_alone_and_q_is_that_of_two() -> None:
     assert (P_SACPO.weights, P_SACPO.merge_ratio) == ((0.25, 0.75), 0.75)
     assert (THREE.weights, THREE.merge_ratio) == ((0.2, 0.3, 0.5), None)
     assert [P_SACPO.is_naive, NAIVE.is_naive, THREE.is_naive] == [False, True, False]
+    assert [P_SACPO.order, NAIVE.order] == ["helpfulness_then_safety", "naive"]
 
 
 def test_tables_have_stages_by_their_number_and_then_merges() -> None:

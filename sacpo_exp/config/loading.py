@@ -134,8 +134,12 @@ class Jobs(Generic[Config]):
 
 
 def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
-    """The overrides that `train` has too, without those of `schema`'s command alone, written for OmegaConf to keep."""
+    """The overrides that say what is made, written for OmegaConf to keep.
+
+    Without those of `schema`'s command alone, and those that say where things lie, who is told and who else is judged.
+    """
     own = {entry.name for entry in fields(schema)} - {entry.name for entry in fields(RunConfig)}
+    own |= {"paths", "store", "ledger", "tracker", "others", "dry_run", "force"}
     kept = [text for text in overrides if re.split(r"[.@=]", text.lstrip("+~"))[0] not in own]
     return [text.replace("${", "\\${") for text in kept]
 

@@ -13,7 +13,7 @@ from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.store import LedgerConfig, StoreConfig
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
-from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 
 
 class DatasetSource(Enum):
@@ -297,8 +297,8 @@ class ReportConfig:
     seed: int = seed_value()
     examples: int = count(0)
     figures: FigureForm = FigureForm.screen
-    x: str = MISSING  # criteria that are the axes of figures
-    y: str = MISSING
+    x: str = HELPFULNESS  # criteria that are the axes of figures
+    y: str = SAFETY
     against: str | None = None  # published numbers: a name that is shipped, or a yaml file of the same form
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING

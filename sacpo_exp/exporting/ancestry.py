@@ -14,8 +14,6 @@ from sacpo_exp.reporting.groups import Group
 from sacpo_exp.reporting.scores import PolicyScores, score_policy
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, hash_of
 
-#: Overrides that say where things lie and who is told, not what is made.
-PRIVATE = re.compile(r"[+~]*(paths|store|ledger|tracker|others)\b")
 #: The folders of a path that does not begin where the command is started.
 FOLDERS = re.compile(r"(?<=[=:,\[{'\"])[~./][^=,\]}'\"]*/(?=[^/,\]}'\"])")
 
@@ -37,7 +35,7 @@ class Ancestry:
     def overrides(self) -> list[str] | None:
         """Of the command that made it, without what says something of this machine; None for an untrained model."""
         given = self.made[self.policy.id].labels.get("overrides") if self.policy.parents else None
-        return given and [FOLDERS.sub("", text) for text in given if not PRIVATE.match(text)]
+        return given and [FOLDERS.sub("", text) for text in given]
 
 
 def trace_policy(run: Run, policy: ArtifactSpec) -> Ancestry:

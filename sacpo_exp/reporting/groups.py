@@ -158,7 +158,8 @@ def make_group(matches: list[Evaluation], judge_metrics: dict[str, Any], answers
     parents = {match.id: find_evaluated_ancestors(match.policy, policies.keys()) for match in policies.values()}
     tagged = arrange_policies(policies.values())
     # Responses made elsewhere have no known ancestors: each policy is compared with those before it.
-    strangers = [match.id for match in tagged if "imported" in match.policy.base.recipe and not match.is_baseline]
+    alone = (match for match in tagged if not match.policy.parents and not match.is_baseline)
+    strangers = [match.id for match in alone if "imported" in match.policy.base.recipe]
     parents |= {policy_id: tuple(strangers[:place]) for place, policy_id in enumerate(strangers)}
     return Group(tagged, tuple(meetings), parents, judge_metrics, answers)
 

@@ -220,7 +220,7 @@ def test_kto_without_rows_of_one_label_is_refused_before_anything_is_trained(cli
     result = cli("train", "objective=dpo_then_kto", "dataset=local", f"dataset.path={rows_file}", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.startswith(
-        f"error: {rows_file} can't be used for stages.safety: KTO needs completions of both"
+        f"error: {rows_file} can't be used for stages.safety: the loss needs completions of both"
     )
     assert "is undesirable." in result.stderr
 

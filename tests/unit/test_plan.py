@@ -413,7 +413,7 @@ def test_an_evaluation_is_made_anew_from_where_it_differs(
 
 def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[..., Any]) -> None:
     usual = take_fingerprints(configure())
-    assert take_fingerprints(configure("dataset.name=renamed")) == usual
+    assert replace(take_fingerprints(configure("dataset.name=renamed")), overrides=usual.overrides) == usual
     limited = take_fingerprints(configure("dataset.max_rows=10"))
     assert limited.datasets["dataset"] != usual.datasets["dataset"]
     assert (limited.prompts, limited.judge) == (usual.prompts, usual.judge)

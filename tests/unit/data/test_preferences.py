@@ -255,7 +255,8 @@ def test_labels_of_single_responses_are_enough_for_losses_that_read_them() -> No
 
 def test_dpo_on_single_completions_is_refused() -> None:
     assert refusal(UNPAIRED, View.pairs, SAFETY) == (
-        "the loss needs pairs, but these rows are single completions with labels. Try: objective=kto"
+        "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels (prompt, "
+        "completion, label), which kto, apo_zero_unpaired read. Try: objective=kto"
     )
 
 

@@ -3,6 +3,7 @@
 from sacpo_exp.compute_plan import Reading, count_active, count_operations, device_hours
 from sacpo_exp.config.schema import DataSchema
 from sacpo_exp.config.stages import loss_of
+from sacpo_exp.data.forms import CONVERTERS
 from sacpo_exp.data.preferences import Row, make_view
 from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.sources import load_parts
@@ -13,7 +14,7 @@ from sacpo_exp.plan import Stage
 
 PER_PAIR = 2
 #: Schemas of whose pairs supervised fine-tuning reads the chosen one.
-PAIRS = (DataSchema.pairs, DataSchema.hh, DataSchema.sharegpt)
+PAIRS = [schema for schema, (form, _) in CONVERTERS.items() if form == DataSchema.pairs]
 
 
 def estimate_hours(run: Run, stage: Stage) -> float | None:

@@ -178,7 +178,7 @@ def test_every_crash_point_of_a_build(commands: Commands, capsys: pytest.Capture
 SCENES = {
     "a stage": Scene(BOTH, [FIRST]),
     "a merge": Scene(MERGE, [BOTH]),
-    "generation and judging": Scene(EVAL, [FIRST, [*EVAL, "policies=baseline"]]),
+    "generation and judging": Scene(EVAL, [FIRST, [*EVAL, "policies=[baseline]"]]),
     "asking a judge": Scene(ASK),
     "a command's own files": Scene(FIRST, [FIRST], is_composed=False),
 }

@@ -234,11 +234,11 @@ def judgments_artifact(
     met = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
     slug = f"{policy.responses.slug}{met}.{judge.name}"
     # What the labels say of the contest has to be true of the artifact, so the contest is part of its identity.
-    of_contest: dict[str, Any] = {
+    of_contest = {
         "prompts": contest.prompts_id,
         "baseline": contest.baseline.responses.hash,
+        "criteria": {criterion.name: sorted(criterion.prompt_kinds) for criterion in contest.criteria},
     }
-    of_contest["criteria"] = {criterion.name: sorted(criterion.prompt_kinds) for criterion in contest.criteria}
     recipe = {"format": RECORD_FORMAT} | of_contest | recipe
     return ArtifactSpec("judgments", slug, recipe, parents, labels)
 

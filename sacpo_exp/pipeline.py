@@ -117,12 +117,15 @@ def models_of(judge: JudgeConfig) -> list[ModelConfig]:
 
 def check_data(run: Run) -> None:
     """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
+    loaded: dict[int, Mapping[str, Preferences]] = {}  # stages mostly share a dataset, and its rows are read once
     for stage in run.plan.stages:
         if not is_at_hand(run, stage):
             continue
-        parts = None if run.store.has(stage.data) else load_parts(stage.dataset)[0]
+        is_stored = run.store.has(stage.data)
+        if not is_stored and id(stage.dataset) not in loaded:
+            loaded[id(stage.dataset)] = load_parts(stage.dataset)[0]
         try:
-            find_obstacle(run, stage, parts)
+            find_obstacle(run, stage, None if is_stored else loaded[id(stage.dataset)])
         except DataError as error:
             where = stage.dataset.path or f"dataset={stage.dataset.name}"
             raise DataError(f"{where} can't be used for stages.{stage.name}: {error}") from error

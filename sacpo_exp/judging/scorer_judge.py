@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
-from sacpo_exp.data.preferences import Row, is_acceptable
+from sacpo_exp.data.preferences import Row, is_acceptable, preferred_index
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.scoring.refusals import is_refusal
 
@@ -80,7 +80,7 @@ def fit_heads(
     standard = (states - mean) / scale
     weights, offsets = {}, {}
     for criterion in criteria:
-        second_preferred = np.array([row[criterion.preferred or ""] for row in rows])
+        second_preferred = np.array([preferred_index(row, criterion) for row in rows])
         differences = standard[1::2] - standard[0::2]
         weights[criterion.name] = fit_direction(differences, second_preferred, regularization)
         offsets[criterion.name] = 0.0
@@ -120,7 +120,7 @@ def measure_head(
     The rules may choose their sign on the scorer's own rows, so that neither is handicapped.
     """
     scores = heads.score(criterion.name, states)
-    preferred = np.array([row[criterion.preferred or ""] for row in heldout])
+    preferred = np.array([preferred_index(row, criterion) for row in heldout])
     return {
         "accuracy": float(np.mean((scores[1::2] > scores[0::2]) == preferred)),
         "length_only": rule_accuracy(len, criterion, rows, heldout),
@@ -136,7 +136,7 @@ def rule_accuracy(
 
     def agreement(data: Sequence[Row]) -> float:
         signs = [np.sign(feature(row["response_1"]) - feature(row["response_0"])) for row in data]
-        labels = [2 * row[criterion.preferred or ""] - 1 for row in data]
+        labels = [2 * preferred_index(row, criterion) - 1 for row in data]
         return float(np.mean([0.5 + 0.5 * sign * label for sign, label in zip(signs, labels, strict=True)]))
 
     return agreement(heldout) if agreement(rows) >= 0.5 else 1 - agreement(heldout)

@@ -7,6 +7,7 @@ Names, columns of tables and trackers, and which policies are alike are derived 
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,7 +61,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Policy:
+class Policy(ABC):
     """What the three kinds of policies have in common.
 
     Attributes:
@@ -75,9 +76,9 @@ class Policy:
         return ()
 
     @property
+    @abstractmethod
     def family(self) -> str:
         """The name without β and weights. Figures join the policies of one family by a line."""
-        raise NotImplementedError
 
     @property
     def numbers(self) -> dict[str, float | str]:
@@ -184,9 +185,9 @@ class Policy:
             "dataset": self.dataset,
         }
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain values for manifests, which `read_policy` reads."""
-        raise NotImplementedError
 
     def hash_without(self, *keys: str) -> str:
         """A hash that is equal for policies whose lineages differ in nothing but these keys of recipes, as `seed`."""

@@ -15,7 +15,7 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
 def compose(overrides: list[str]) -> RunConfig:
-    """The checked configuration that `python -m sacpo_exp.train` would run with these overrides.
+    """The checked configuration that `sacpo train` would run with these overrides.
 
     Raises:
         ConfigError: an override is wrong.

@@ -100,8 +100,8 @@ def read_batches(text: str) -> list[int]:
 def measure(config: RunConfig, batches: Sequence[int], repeats: int) -> dict[str, Timing]:
     """Timings by name, one by one first, each repeat going once through all of them."""
     from sacpo_exp.data.prompts import load_prompts
-    from sacpo_exp.models.loading import load_policy, load_tokenizer
     from sacpo_exp.pipeline import locate, open_run
+    from sacpo_exp.training.models import load_policy, load_tokenizer
 
     run = open_run(config)
     location = locate(run, run.plan.model)
@@ -150,7 +150,7 @@ def generate_ours(
     policy: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", limit: int, batch: int, prompts: Sequence[str]
 ) -> list[list[int]]:
     """Through the engine, as an evaluation does; its journal is part of the work."""
-    from sacpo_exp.generation.engine import Decoding, generate_responses
+    from sacpo_exp.evaluation.engine import Decoding, generate_responses
 
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         decoding = Decoding(max_new_tokens=limit, batch_size=batch)

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))
 
 from asking import make_judge, make_questions, served
 
-from sacpo_exp.judging.openai_judge import ask
-from sacpo_exp.ledger import Ledger
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.ledger import Ledger
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ import numpy as np
 from composing import describe_machine
 
 from sacpo_exp.errors import ConfigError, run_reporting_errors
-from sacpo_exp.scoring.bradley_terry import fit_bradley_terry
-from sacpo_exp.scoring.comparisons import Comparisons, gather_comparisons
-from sacpo_exp.scoring.elo import K_FACTOR
-from sacpo_exp.scoring.intervals import Estimate, Resampling, bootstrap_mean
-from sacpo_exp.scoring.positions import measure_positions
-from sacpo_exp.scoring.ratings import SCALE, START, Ratings
+from sacpo_exp.statistics.bradley_terry import fit_bradley_terry
+from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
+from sacpo_exp.statistics.elo import K_FACTOR
+from sacpo_exp.statistics.intervals import Estimate, Resampling, bootstrap_mean
+from sacpo_exp.statistics.positions import measure_positions
+from sacpo_exp.statistics.ratings import SCALE, START, Ratings
 
 #: As line/sacpo, src/evaluate/compute_scores.py: Elo anew so many times, each over so many shuffles of all judgments.
 ELO_TRIALS, ELO_EPOCHS = 50, 10

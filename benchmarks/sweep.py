@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from sacpo_exp.cluster.schedule import least_seconds
 from sacpo_exp.store import Manifest, Store
-from sacpo_exp.sweeping.schedule import least_seconds
 
 REPO = Path(__file__).parents[1]
 BETAS = ("0.1", "0.05", "0.025", "0.01")

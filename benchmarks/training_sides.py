@@ -31,7 +31,7 @@ IMPORTS = {
     "ours": (
         "datasets",
         "sacpo_exp.pipeline",
-        "sacpo_exp.launching",
+        "sacpo_exp.cluster",
         "sacpo_exp.training.stage",
         "trl.trainer.dpo_trainer",
         "trl.trainer.kto_trainer",
@@ -169,7 +169,7 @@ def measure(side: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 def run_ours(settings: dict[str, Any], folder: Path) -> None:
-    """What `python -m sacpo_exp.train` does, into a store that holds the model and nothing else."""
+    """What `sacpo train` does, into a store that holds the model and nothing else."""
     from sacpo_exp.pipeline import open_run, train_policies
 
     (folder / "store").mkdir()

@@ -12,7 +12,7 @@ from omegaconf import open_dict
 
 
 class SlotsLauncher(BasicLauncher):
-    """Composes all jobs here, as Hydra's basic launcher does, and has them worked off by `sacpo_exp.sweeping`.
+    """Composes all jobs here, as Hydra's basic launcher does, and has them worked off by `sacpo_exp.sweep`.
 
     Args:
         slots: jobs at a time; None: as many as fit the machine.
@@ -25,7 +25,7 @@ class SlotsLauncher(BasicLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Errors of single jobs go to `failures` of the task function, as with the basic launcher."""
-        from sacpo_exp.sweeping.jobs import Sweep
+        from sacpo_exp.sweep import Sweep
 
         config: Any = self.config
         if config.dry_run:  # nothing to do side by side

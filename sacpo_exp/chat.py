@@ -1,17 +1,17 @@
-"""`python -m sacpo_exp.chat`: one prompt to several policies, side by side in the terminal."""
+"""`sacpo chat`: one prompt to several policies, side by side in the terminal."""
 
 import logging
 import shutil
 import sys
 
-from sacpo_exp.chatting.columns import format_columns
-from sacpo_exp.chatting.speakers import open_speaker, quote_prompt, read_prompts
+from sacpo_exp.cluster.devices import check_devices
 from sacpo_exp.config.exports import ChatConfig
 from sacpo_exp.config.loading import run_command
-from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.plan import policy_of_spec
-from sacpo_exp.planning import print_plan
+from sacpo_exp.reporting.planning import print_plan
+from sacpo_exp.studies.chatting.columns import format_columns
+from sacpo_exp.studies.chatting.speakers import open_speaker, quote_prompt, read_prompts
 
 log = logging.getLogger(__name__)
 

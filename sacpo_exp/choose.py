@@ -1,20 +1,20 @@
-"""`python -m sacpo_exp.choose threshold=…`: the best policy of a family that is certified to keep its constraints."""
+"""`sacpo choose threshold=…`: the best policy of a family that is certified to keep its constraints."""
 
 import logging
 from pathlib import Path
 
-from sacpo_exp.choosing.candidates import Candidate, list_candidates, list_judged, require_all
-from sacpo_exp.choosing.foresight import describe_prospects, enter_all, print_order, print_search
-from sacpo_exp.choosing.search import search
-from sacpo_exp.choosing.storing import count_others, store_choice
+from sacpo_exp.cluster.devices import check_devices
 from sacpo_exp.config.choosing import ChooseConfig, Over
 from sacpo_exp.config.loading import run_command
+from sacpo_exp.evaluation.generation_group import check_engine
 from sacpo_exp.evaluation.judging import check_access
-from sacpo_exp.launching.answers import check_engine
-from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.reporting.choices import CHOICE, PICTURE, describe_others, read_choice
 from sacpo_exp.store import Store
+from sacpo_exp.studies.choosing.candidates import Candidate, list_candidates, list_judged, require_all
+from sacpo_exp.studies.choosing.foresight import describe_prospects, enter_all, print_order, print_search
+from sacpo_exp.studies.choosing.search import search
+from sacpo_exp.studies.choosing.storing import count_others, store_choice
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def decide(store: Store, candidates: list[Candidate], config: ChooseConfig) -> N
     choice = read_choice(folder / CHOICE)
     print("\n".join([choice.sentence, *choice.notes, *describe_others(count_others(store, folder))]))
     print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
-    log.info("next     python -m sacpo_exp.report")
+    log.info("next     sacpo report")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 #: What to do about a file that can't be written or read, by what the system says of it.
-FREE = "free some space (`python -m sacpo_exp.store prune` lists what can go)"
+FREE = "free some space (`sacpo store prune` lists what can go)"
 MOVE = "choose a place that can be written to (`paths.outputs=DIR`)"
 REMEDIES = {
     errno.ENOSPC: FREE,

@@ -1,17 +1,17 @@
-"""`python -m sacpo_exp.eval`: responses, divergence and verdicts of policies, or of responses made elsewhere."""
+"""`sacpo eval`: responses, divergence and verdicts of policies, or of responses made elsewhere."""
 
 import logging
 
+from sacpo_exp.cluster.devices import check_devices
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
+from sacpo_exp.evaluation.generation_group import check_engine
 from sacpo_exp.evaluation.judging import check_access, judge_contest, require_verdicts
 from sacpo_exp.evaluation.responding import diverge
-from sacpo_exp.evaluation.tracking import track_evaluations
-from sacpo_exp.launching.answers import check_engine
-from sacpo_exp.launching.devices import check_devices
 from sacpo_exp.pipeline import open_run, ready_policies
-from sacpo_exp.planning import print_evaluation_plan, print_totals
+from sacpo_exp.reporting.planning import print_evaluation_plan, print_totals
+from sacpo_exp.reporting.tracking import track_evaluations
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def evaluate(config: EvalConfig) -> None:
     if judged:
         track_evaluations(run, judged)
         require_verdicts(contest, judged)
-        log.info("next     python -m sacpo_exp.report")
+        log.info("next     sacpo report")
 
 
 if __name__ == "__main__":

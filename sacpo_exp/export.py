@@ -1,17 +1,17 @@
-"""`python -m sacpo_exp.export`: policies as plain Hugging Face folders with a model card; or one to the hub."""
+"""`sacpo export`: policies as plain Hugging Face folders with a model card; or one to the hub."""
 
 import logging
 from pathlib import Path
 
 from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.loading import run_command
-from sacpo_exp.exporting.ancestry import find_scores, list_evaluated, trace_policy
-from sacpo_exp.exporting.card import write_card
-from sacpo_exp.exporting.folder import check_target, write_folder
-from sacpo_exp.exporting.hub import check_access, push_folder
-from sacpo_exp.exporting.targets import choose_targets
 from sacpo_exp.pipeline import locate, open_run, ready_policies
-from sacpo_exp.planning import print_plan
+from sacpo_exp.reporting.planning import print_plan
+from sacpo_exp.studies.exporting.ancestry import find_scores, list_evaluated, trace_policy
+from sacpo_exp.studies.exporting.card import write_card
+from sacpo_exp.studies.exporting.folder import check_target, write_folder
+from sacpo_exp.studies.exporting.hub import check_access, push_folder
+from sacpo_exp.studies.exporting.targets import choose_targets
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def export(config: ExportConfig) -> None:
         write_folder(source, folder, ancestry, write_card(ancestry, find_scores(groups, ancestry.policy), config))
         if config.hub:
             log.info("pushed   %s", push_folder(folder, config.hub, config.private))
-    log.info("next     from_pretrained(%r), or python -m sacpo_exp.chat with the same overrides", str(folder))
+    log.info("next     from_pretrained(%r), or sacpo chat with the same overrides", str(folder))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from sacpo_exp.config.adapters import check_quantisation
 from sacpo_exp.config.automatic import list_hardware
 from sacpo_exp.config.loading import CONF
+from sacpo_exp.config.machine import look_at_machine
+from sacpo_exp.config.memory_table import draw_table
+from sacpo_exp.config.memory_verdict import find_misfit
+from sacpo_exp.config.shapes import find_shape
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.memory_plan.machine import look_at_machine
-from sacpo_exp.memory_plan.shapes import find_shape
-from sacpo_exp.memory_plan.table import draw_table
-from sacpo_exp.memory_plan.verdict import find_misfit
 from sacpo_exp.pipeline import Run
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.import_results PATH …`: generations and judgments of the paper's code, as ours."""
+"""`sacpo import PATH …`: generations and judgments of the paper's code, as ours."""
 
 import argparse
 import logging
@@ -10,7 +10,7 @@ from sacpo_exp.errors import ConfigError, run_reporting_errors
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m sacpo_exp.import_results",
+        prog="sacpo import",
         description="Bring in what the paper's code (https://github.com/line/sacpo) has generated and judged.",
     )
     parser.add_argument(
@@ -33,11 +33,11 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
     """
     from sacpo_exp.config.loading import quote
     from sacpo_exp.evaluation.entrants import store_responses
-    from sacpo_exp.importing.files import read_results
-    from sacpo_exp.importing.joining import find_baseline, gather_answers, gather_meetings
-    from sacpo_exp.importing.storing import store_meetings
-    from sacpo_exp.importing.summary import summarise
     from sacpo_exp.store import Store
+    from sacpo_exp.studies.importing.files import read_results
+    from sacpo_exp.studies.importing.joining import find_baseline, gather_answers, gather_meetings
+    from sacpo_exp.studies.importing.storing import store_meetings
+    from sacpo_exp.studies.importing.summary import summarise
 
     results, store = read_results(paths), Store(outputs / "store")
     answers = gather_answers(results)
@@ -46,7 +46,7 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
         chosen = find_baseline(results.judgments, baseline)
         meetings = gather_meetings(results.judgments, chosen)
         print(summarise(store_meetings(store, answers, meetings, chosen, judge)))
-        print(f"next       python -m sacpo_exp.report{place}")
+        print(f"next       sacpo report{place}")
         return
     if baseline is not None:
         raise ConfigError("`--baseline` has no effect: there are no judgments. Try: leave it out, and give it to eval")
@@ -55,7 +55,7 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
         print(f"responses  {len(said.responses):>5} of {said.name}, {entrant.folder}")
     folders = ",".join(quote(str(entrant.folder)) for entrant in entrants)
     named = shlex.join([f"responses=[{folders}]", f"baseline={quote(answers[0].name)}"])
-    print(f"next       python -m sacpo_exp.eval {named}{place}")
+    print(f"next       sacpo eval {named}{place}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.nodes import ALONE, Nodes
+from sacpo_exp.config.job_state import note_plan
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.others import others_of
@@ -24,15 +26,13 @@ from sacpo_exp.data.preparation import Limits, count_rows_to_read, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.data.statistics import describe_labels
+from sacpo_exp.describing import track_stage
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
-from sacpo_exp.launching.nodes import ALONE, Nodes
-from sacpo_exp.models.loading import Location, explain_unreachable, external_location, hash_model
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
-from sacpo_exp.sweeping.state import note_plan
-from sacpo_exp.tracking.describing import track_stage
 from sacpo_exp.training.arguments import find_argument_problems
+from sacpo_exp.training.models import Location, explain_unreachable, external_location, hash_model
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def prepare(run: Run, stage: Stage) -> Path:
     """The prepared view of a stage's dataset, made now if it is not there."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.models.loading import load_tokenizer
+        from sacpo_exp.training.models import load_tokenizer
 
         tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
         limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
@@ -186,7 +186,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     """The stage's artifact, trained now if it is not there."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.launching.stages import run_stage
+        from sacpo_exp.cluster.stages import run_stage
         from sacpo_exp.training.trl_adapter import REFERENCE
 
         parent = locate(run, stage.parent)
@@ -252,7 +252,7 @@ def merge(run: Run) -> Path:
         raise MissingArtifactError("this plan merges nothing. Try: merge_ratio=0.5")
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.merging import merge_policies
+        from sacpo_exp.training.merging import merge_policies
 
         return merge_policies([run.store.open(policy) for policy in planned.policies], planned.weights, folder)
 
@@ -265,9 +265,7 @@ def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
     missing = [spec for spec in policies if spec.kind == "stage" and not run.store.is_available(spec)]
     if missing:
         names = ", ".join(spec.id for spec in missing)
-        raise MissingArtifactError(
-            f"not trained yet: {names}. Run `python -m sacpo_exp.train` with the same overrides first."
-        )
+        raise MissingArtifactError(f"not trained yet: {names}. Run `sacpo train` with the same overrides first.")
 
 
 def ready_policies(run: Run, policies: Mapping[str, ArtifactSpec]) -> None:
@@ -294,7 +292,7 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
         return outside
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.models.embedded import convert_embedded, make_from_scratch
+        from sacpo_exp.training.embedded import convert_embedded, make_from_scratch
 
         if model.source == ModelSource.embedded:
             return convert_embedded(model, spec.recipe["dtype"], folder)

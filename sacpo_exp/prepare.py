@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.prepare`: check, count and tokenise the datasets of a plan, which `train` then finds ready."""
+"""`sacpo prepare`: check, count and tokenise the datasets of a plan, which `train` then finds ready."""
 
 import logging
 from pathlib import Path
@@ -7,8 +7,8 @@ from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.evaluation.responding import evaluation_prompts
 from sacpo_exp.pipeline import open_run, prepare
-from sacpo_exp.planning import print_plan, print_totals
 from sacpo_exp.reporting.datasets import find_leaked, format_dataset, lengths_figure
+from sacpo_exp.reporting.planning import print_plan, print_totals
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def prepare_all(config: RunConfig) -> None:
         leaks = find_leaked(folder, prompts)
         print(format_dataset(stage.dataset.name, metrics, leaks, len(prompts)))
         print(lengths_figure(metrics, Path(config.paths.outputs) / "report" / f"lengths.{stage.data.id}.png"))
-    log.info("next     python -m sacpo_exp.train, with the same overrides")
+    log.info("next     sacpo train, with the same overrides")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.report`: tables, figures, examples and a page over everything that has been evaluated."""
+"""`sacpo report`: tables, figures, examples and a page over everything that has been evaluated."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.published.reading import read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
     from sacpo_exp.reporting.table import format_cohort, format_report
-    from sacpo_exp.scoring.intervals import Resampling
+    from sacpo_exp.statistics.intervals import Resampling
     from sacpo_exp.store import Store
 
     published = read_published(config.against, config.confidence) if config.against else None

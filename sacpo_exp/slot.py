@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.worker import redirect_output
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.exports import ExportConfig
+from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.schema import EvalConfig, RunConfig
 from sacpo_exp.errors import sum_up
 from sacpo_exp.pipeline import open_run
-from sacpo_exp.sweeping.state import recorded
-from sacpo_exp.worker import redirect_output
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,7 @@ SCHEMAS = {
 
 def main() -> None:
     if sys.stdin.isatty():
-        sys.exit(
-            "a slot is started by a sweep, not by hand. Try: python -m sacpo_exp.train -m hydra/launcher=slots ..."
-        )
+        sys.exit("a slot is started by a sweep, not by hand. Try: sacpo train -m hydra/launcher=slots ...")
     quiet_libraries()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
@@ -60,7 +58,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
 
 def work(order: dict[str, Any]) -> None:
     """Make the stage `order["stage"]` of the job in `order["folder"]`, or all that the job still lacks."""
-    from sacpo_exp.launching.devices import check_devices
+    from sacpo_exp.cluster.devices import check_devices
     from sacpo_exp.pipeline import train
 
     folder, command = Path(order["folder"]), order["command"]
@@ -77,7 +75,7 @@ def work(order: dict[str, Any]) -> None:
 
 
 def task_of(command: str) -> Any:
-    """The function behind `python -m sacpo_exp.<command>`."""
+    """The function behind `sacpo <command>`."""
     if command == "train":
         from sacpo_exp.train import train
 

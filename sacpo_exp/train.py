@@ -1,16 +1,16 @@
-"""`python -m sacpo_exp.train`: make every policy of the plan that is not stored yet."""
+"""`sacpo train`: make every policy of the plan that is not stored yet."""
 
 import logging
 
+from sacpo_exp.cluster.devices import check_devices
+from sacpo_exp.cluster.nodes import gathered
+from sacpo_exp.cluster.stages import join_as_node
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.fitting import check_run
-from sacpo_exp.launching.devices import check_devices
-from sacpo_exp.launching.nodes import gathered
-from sacpo_exp.launching.stages import join_as_node
 from sacpo_exp.pipeline import open_run, train_policies
-from sacpo_exp.planning import print_plan, print_totals
+from sacpo_exp.reporting.planning import print_plan, print_totals
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def train(config: RunConfig) -> None:
         ConfigError: there is nothing to train, or it can't be trained here.
     """
     if not config.dry_run and not config.stages:
-        raise ConfigError("`order=none` with `base=none` leaves nothing to train. Try: python -m sacpo_exp.eval")
+        raise ConfigError("`order=none` with `base=none` leaves nothing to train. Try: sacpo eval")
     run = open_run(config)
     if config.dry_run:
         print_plan(run)
@@ -37,7 +37,7 @@ def train(config: RunConfig) -> None:
         if nodes is None:
             return
         train_policies(run, nodes)
-    log.info("next     python -m sacpo_exp.eval policies=all, with the same overrides")
+    log.info("next     sacpo eval policies=all, with the same overrides")
 
 
 if __name__ == "__main__":

@@ -44,12 +44,11 @@ HEAVY = (
     "bitsandbytes",
 )
 
-#: Runs a module as `python -m` does, and fails when something heavy has been imported by its end.
+#: Runs `sacpo`, and fails when something heavy has been imported by its end.
 RUN_LIGHT = f"""
 import runpy, sys
-sys.argv = sys.argv[1:]
 try:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    runpy.run_module("sacpo_exp", run_name="__main__", alter_sys=True)
 finally:
     if found := sorted(set({HEAVY!r}) & set(sys.modules)):
         raise SystemExit(f"imported {{', '.join(found)}}")
@@ -73,7 +72,7 @@ def repo() -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., Result]:
-    """`cli("train", "beta=0.1")` runs `python -m sacpo_exp.train beta=0.1` in an empty folder.
+    """`cli("train", "beta=0.1")` runs `sacpo train beta=0.1` in an empty folder.
 
     `light=True` also fails the command when it imports torch or anything else that is heavy.
     """
@@ -81,8 +80,7 @@ def cli(tmp_path: Path) -> Callable[..., Result]:
     def run(
         name: str, *arguments: str, light: bool = False, stdin: str = "", variables: dict[str, str] | None = None
     ) -> Result:
-        module = f"sacpo_exp.{name}"
-        command = [sys.executable, "-c", RUN_LIGHT, module] if light else [sys.executable, "-m", module]
+        command = [sys.executable, *(("-c", RUN_LIGHT) if light else ("-m", "sacpo_exp")), name]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
         environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | (variables or {})
         done = subprocess.run(

@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.hardware import HardwareConfig
+from sacpo_exp.config.machine import Machine, look_at_machine
+from sacpo_exp.config.memory_verdict import SHARING, fits, worst_stage
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
-from sacpo_exp.memory_plan.machine import Machine, look_at_machine
-from sacpo_exp.memory_plan.verdict import SHARING, fits, worst_stage
 
 log = logging.getLogger(__name__)
 

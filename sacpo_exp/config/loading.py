@@ -24,6 +24,7 @@ from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import explain_stage, explain_unknown_key, find_unknown_keys, translated_errors
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
@@ -36,7 +37,6 @@ from sacpo_exp.config.validation import find_command_line_problems, find_run_pro
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.stopping import hear_ends
-from sacpo_exp.sweeping.state import recorded
 
 Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
 

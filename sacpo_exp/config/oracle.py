@@ -21,7 +21,7 @@ OWN_STAGE_KEYS = ("beta", "criterion", "dataset", "loss", "num_train_epochs")
 
 @dataclass
 class WorldConfig:
-    """Size and shape of a world, see `sacpo_exp.oracle.world.make_world`."""
+    """Size and shape of a world, see `sacpo_exp.studies.oracle.world.make_world`."""
 
     prompts: int = count()
     responses: int = count(3)  # the correlation of two is always 1 or -1

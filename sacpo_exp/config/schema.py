@@ -14,6 +14,7 @@ from sacpo_exp.config.reporting import FigureForm
 from sacpo_exp.config.store import LedgerConfig, StoreConfig
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
+from sacpo_exp.statistics import Interval
 
 
 class DatasetSource(Enum):
@@ -59,13 +60,6 @@ class Matches(Enum):
 class MergeMethod(Enum):
     linear = "linear"  # the policies of successive stages (P-SACPO)
     naive = "naive"  # one policy per criterion, each trained by itself
-
-
-class Interval(Enum):
-    """How a bootstrap distribution is made an interval (Efron & Tibshirani 1993, chapters 13 and 14)."""
-
-    percentile = "percentile"
-    bca = "bca"  # corrected for bias and skewness
 
 
 class RatingMethod(Enum):

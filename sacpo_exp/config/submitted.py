@@ -13,9 +13,9 @@ from hydra.core.utils import JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from sacpo_exp.config.job_state import write_failure
 from sacpo_exp.config.sweeps import distinguish
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
-from sacpo_exp.sweeping.state import write_failure
 
 if TYPE_CHECKING:
     from submitit import SlurmJob

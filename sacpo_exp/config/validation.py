@@ -40,15 +40,13 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:
         problems.append(
             f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
-            f"Try: python -m sacpo_exp.{command}; `hardware.processes` says how many."
+            f"Try: sacpo {command}; `hardware.processes` says how many."
         )
     flags = [i for i, argument in enumerate(arguments) if argument in ("-m", "--multirun")]
     is_override = [not argument.startswith("-") and ("=" in argument or "~" in argument) for argument in arguments]
     if flags and any(is_override[: flags[0]]) and any(is_override[flags[0] :]):
         overrides = " ".join(argument for i, argument in enumerate(arguments) if is_override[i])
-        problems.append(
-            f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.{command} -m {overrides}"
-        )
+        problems.append(f"overrides may not stand on both sides of `-m`. Try: sacpo {command} -m {overrides}")
     if flags and command == "chat":
         problems.append("chat is one conversation, not a sweep. Try: policies=all, for several policies side by side")
     for argument in arguments:

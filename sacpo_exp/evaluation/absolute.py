@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
-from sacpo_exp.evaluation.records import RESPONSES, SCORES, VERDICTS, read_by_prompt, write_records
-from sacpo_exp.evaluation.responding import device
-from sacpo_exp.evaluation_plan import (
+from sacpo_exp.evaluation.contests import (
     Contest,
     Entrant,
     criteria_with_zero,
@@ -21,12 +18,15 @@ from sacpo_exp.evaluation_plan import (
     scorer_artifact,
     scores_artifact,
 )
-from sacpo_exp.judging.verdicts import compare, make_record
+from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
+from sacpo_exp.evaluation.judges.verdicts import compare, make_record
+from sacpo_exp.evaluation.records import RESPONSES, SCORES, VERDICTS, read_by_prompt, write_records
+from sacpo_exp.evaluation.responding import device
 from sacpo_exp.pipeline import Run, judge_rows, locate_model, locate_outside
 from sacpo_exp.store import ArtifactSpec
 
 if TYPE_CHECKING:
-    from sacpo_exp.judging.scorer_judge import Encoder
+    from sacpo_exp.evaluation.judges.scorer_judge import Encoder
 
 AbsoluteJudge = ScorerJudgeConfig | RewardModelJudgeConfig
 Dialogues = list[tuple[str, str]]
@@ -109,7 +109,7 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
 def _scorers(run: Run, judge: AbsoluteJudge) -> Callable[[Dialogues, str], dict[str, list[float]]]:
     """A function from dialogues to scores by criterion."""
     if isinstance(judge, ScorerJudgeConfig):
-        from sacpo_exp.judging.scorer_judge import Heads
+        from sacpo_exp.evaluation.judges.scorer_judge import Heads
 
         heads, encode = Heads.load(fit(run, judge)), encoder_of(run, judge)
 
@@ -125,7 +125,7 @@ def _scorers(run: Run, judge: AbsoluteJudge) -> Callable[[Dialogues, str], dict[
 
 
 def _read_with(run: Run, judge: RewardModelJudgeConfig, name: str, dialogues: Dialogues, title: str) -> list[float]:
-    from sacpo_exp.judging.reward_model import score_responses
+    from sacpo_exp.evaluation.judges.reward_model import score_responses
 
     head = judge.heads[name]
     location = locate_outside(run, head.model)
@@ -139,7 +139,7 @@ def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
     """The fitted scorer."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.judging.scorer_judge import fit_scorer
+        from sacpo_exp.evaluation.judges.scorer_judge import fit_scorer
 
         rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
         criteria = scored_criteria(judge, run.config)
@@ -150,7 +150,7 @@ def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
 
 def encoder_of(run: Run, judge: ScorerJudgeConfig) -> "Encoder":
     """A function that turns dialogues into hidden states of the judge's encoder."""
-    from sacpo_exp.judging.encoding import encode_dialogues
+    from sacpo_exp.evaluation.judges.encoding import encode_dialogues
 
     location = locate_model(run, judge.encoder, encoder_artifact(judge, run.config, run.fingerprints))
     return lambda dialogues, title: encode_dialogues(judge, location, dialogues, title)

@@ -9,16 +9,16 @@ from typing import Any
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import PromptsSource
 from sacpo_exp.config.stages import evaluated_criteria
+from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
+from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate, find_price
+from sacpo_exp.evaluation.judges.credentials import find_base_url
+from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION, read_refusal, read_scores
+from sacpo_exp.evaluation.judges.questions import Template, load_template, pair_questions, refusal_question
+from sacpo_exp.evaluation.judges.sharing import select_open
+from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, compare, make_record
+from sacpo_exp.evaluation.ledger import Answer, Ledger, Question
 from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_by_prompt, write_records
-from sacpo_exp.evaluation_plan import Contest, Entrant, judgments_artifact
-from sacpo_exp.judging.costs import CostEstimate, estimate, find_price
-from sacpo_exp.judging.credentials import find_base_url
-from sacpo_exp.judging.parsing import PARSER_VERSION, read_refusal, read_scores
-from sacpo_exp.judging.questions import Template, load_template, pair_questions, refusal_question
-from sacpo_exp.judging.sharing import select_open
-from sacpo_exp.judging.verdicts import call_tie, combine, compare, make_record
-from sacpo_exp.ledger import Answer, Ledger, Question
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import content_hash
@@ -84,7 +84,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
     Raises:
         ConfigError, JudgeError: the judge can't be asked, or was stopped; what it has answered is kept.
     """
-    from sacpo_exp.judging.openai_judge import ask
+    from sacpo_exp.evaluation.judges.openai_judge import ask
 
     check_texts(run, contest, judge)
     said = {e.responses.id: read_by_prompt(locate_responses(run, e) / RESPONSES) for e in contest.entrants}

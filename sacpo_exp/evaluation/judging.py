@@ -9,8 +9,8 @@ from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.absolute import AbsoluteJudge, judge_by_scores, list_by_scores
+from sacpo_exp.evaluation.contests import Contest, scored_criteria
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.evaluation_plan import Contest, scored_criteria
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec
 
@@ -21,9 +21,9 @@ def check_access(config: RunConfig) -> None:
     if isinstance(judge, AbsoluteJudge):
         scored_criteria(judge, config)
     if isinstance(judge, OpenAIJudgeConfig):
-        from sacpo_exp.judging.costs import require_price
-        from sacpo_exp.judging.credentials import find_key
-        from sacpo_exp.judging.questions import load_template
+        from sacpo_exp.evaluation.judges.costs import require_price
+        from sacpo_exp.evaluation.judges.credentials import find_key
+        from sacpo_exp.evaluation.judges.questions import load_template
 
         load_template(judge.template, evaluated_criteria(config))
         find_key(judge)

@@ -7,16 +7,16 @@ from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.stages import known_criteria
 from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
+from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
-from sacpo_exp.evaluation_plan import divergence_artifact, responses_artifact
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 from sacpo_exp.store.manifest import SCRATCH
 
 if TYPE_CHECKING:
-    from sacpo_exp.generation.engine import Response
-    from sacpo_exp.generation.jobs import GenerationJob
+    from sacpo_exp.evaluation.engine import Response
+    from sacpo_exp.evaluation.generation_jobs import GenerationJob
 
 
 def respond(run: Run, policy: ArtifactSpec) -> Path:
@@ -46,9 +46,9 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
     spec = divergence_artifact(policy, baseline, run.config, run.fingerprints)
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.generation.divergence import measure_divergence
-        from sacpo_exp.generation.engine import encode
-        from sacpo_exp.models.loading import load_policy, load_tokenizer
+        from sacpo_exp.evaluation.divergence import measure_divergence
+        from sacpo_exp.evaluation.engine import encode
+        from sacpo_exp.training.models import load_policy, load_tokenizer
 
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
         texts = [prompt["prompt"] for prompt in prompts]
@@ -88,8 +88,8 @@ def _job(
     run: Run, policy: ArtifactSpec, dtype: str, prompts: list[str], what: str, seed: int | None
 ) -> "GenerationJob":
     """What the policy is to answer, and how: greedily unless there is a seed."""
-    from sacpo_exp.generation.engine import Decoding
-    from sacpo_exp.generation.jobs import GenerationJob
+    from sacpo_exp.evaluation.engine import Decoding
+    from sacpo_exp.evaluation.generation_jobs import GenerationJob
 
     generation, hardware, model = run.config.generation, run.config.hardware, run.config.model
     return GenerationJob(
@@ -105,7 +105,7 @@ def _job(
 
 
 def _answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) -> "list[Response]":
-    from sacpo_exp.launching.answers import answer_all
+    from sacpo_exp.evaluation.generation_group import answer_all
 
     logs = Path(run.config.paths.outputs).resolve() / "logs" / spec.id
     return answer_all(job, run.config.generation, run.config.hardware, (folder / SCRATCH).resolve(), logs)

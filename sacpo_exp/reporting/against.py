@@ -12,7 +12,7 @@ from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number,
 from sacpo_exp.reporting.published.reading import Published, PublishedRow
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
-from sacpo_exp.scoring.intervals import Estimate, subtract_shares, wilson
+from sacpo_exp.statistics.intervals import Estimate, subtract_shares, wilson
 
 WIDTH: Final = 118  # characters of a note's line
 

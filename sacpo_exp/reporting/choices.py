@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
 from sacpo_exp.reporting.section import Section
-from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.store import Store
 
 KIND: Final = "choice"

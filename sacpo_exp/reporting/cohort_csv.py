@@ -6,7 +6,7 @@ from functools import partial
 from sacpo_exp.reporting.cohorts import Gap
 from sacpo_exp.reporting.csv_files import Cell, policy_columns, write_columns, write_rows
 from sacpo_exp.reporting.scores import PolicyScores
-from sacpo_exp.scoring.seeds import SeedEstimate
+from sacpo_exp.statistics.seeds import SeedEstimate
 
 SPREADS = ("refusals", "over_refusals", "kl")
 

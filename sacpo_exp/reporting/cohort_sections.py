@@ -6,7 +6,7 @@ from sacpo_exp.reporting.cohorts import Cohort, Gap
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number, format_weights
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.section import Section
-from sacpo_exp.scoring.seeds import SeedEstimate
+from sacpo_exp.statistics.seeds import SeedEstimate
 
 
 def make_cohort_sections(cohort: Cohort) -> list[Section]:

@@ -12,9 +12,9 @@ from sacpo_exp.reporting.groups import Evaluation, Group, arrange_policies
 from sacpo_exp.reporting.pairs import Pair, find_order_pairs, find_ratio_pairs
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings
 from sacpo_exp.reporting.seed_means import average_seeds
-from sacpo_exp.scoring.intervals import DIFFERENCE
-from sacpo_exp.scoring.seeds import SeedEstimate, align_seeds, estimate_over_seeds
-from sacpo_exp.scoring.win_rate import has_too_few, verdicts_by_prompt, withhold
+from sacpo_exp.statistics.intervals import DIFFERENCE
+from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
+from sacpo_exp.statistics.win_rate import has_too_few, verdicts_by_prompt, withhold
 
 #: What a pair of policies is about, with how it is found.
 COMPARISONS: Final[Mapping[str, Callable[[Sequence[Policy], Sequence[str]], list[Pair]]]] = {

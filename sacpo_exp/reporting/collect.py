@@ -10,7 +10,7 @@ from typing import Any
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.reporting.choices import SHARED, collect_choices
 from sacpo_exp.reporting.groups import Evaluation, Group, make_group
-from sacpo_exp.scoring.win_rate import Record
+from sacpo_exp.statistics.win_rate import Record
 from sacpo_exp.store import Manifest, Store, hash_of
 
 Entry = tuple[Path, Manifest]
@@ -48,7 +48,7 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
 
 def _eval_command(store: Store) -> str:
     outputs = store.root.parent
-    return "python -m sacpo_exp.eval" + ("" if outputs == Path("outputs") else f" paths.outputs={outputs}")
+    return "sacpo eval" + ("" if outputs == Path("outputs") else f" paths.outputs={outputs}")
 
 
 def _comparability(manifest: Manifest) -> tuple[str, ...]:

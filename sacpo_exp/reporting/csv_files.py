@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from sacpo_exp.ledger.records import State
+from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.reporting.against import Comparison, Pairing
 from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores
 from sacpo_exp.reporting.conduct import Conduct
 from sacpo_exp.reporting.ratings import GroupRatings
 from sacpo_exp.reporting.scores import Difference, PolicyScores
-from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.statistics.intervals import Estimate
 
 Row = TypeVar("Row", PolicyScores, Difference, LengthScores)
 Cell = str | float | int | None

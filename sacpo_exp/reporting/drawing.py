@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sacpo_exp.reporting.families import Drawn, Family
-from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.statistics.intervals import Estimate
 
 MARGIN = 0.08  # of the span of the data, around it
 LONGEST_NAME = 36  # characters in a legend

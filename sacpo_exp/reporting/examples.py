@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from sacpo_exp.reporting.groups import Evaluation, Group
-from sacpo_exp.scoring.win_rate import Record
+from sacpo_exp.statistics.win_rate import Record
 
 WIDTH = 120
 LONGEST = 600  # characters of a text; what comes after says little about how a policy answers

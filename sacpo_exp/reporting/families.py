@@ -9,7 +9,7 @@ from typing import Protocol
 from sacpo_exp.method.policy import write
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.styles import Style, find_styles
-from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.statistics.intervals import Estimate
 
 Axes = tuple[str, str]
 

@@ -10,7 +10,7 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Policy, read_policy, write
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.choices import StoredChoice
-from sacpo_exp.scoring.win_rate import Record
+from sacpo_exp.statistics.win_rate import Record
 
 #: What tells policies of one family, β and q apart, by column of the policy.
 TELLING = {"beta_first": "first β", "seed": "seed"}

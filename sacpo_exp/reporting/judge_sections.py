@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sacpo_exp.ledger.records import State
+from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.reporting.conduct import Conduct
 from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
 from sacpo_exp.reporting.scores import JudgeAccuracy

@@ -66,4 +66,4 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def write_command(entry: str, overrides: Sequence[str]) -> str:
     """The command line with these overrides, quoted for a shell."""
-    return " ".join([f"python -m sacpo_exp.{entry}", *map(shlex.quote, overrides)])
+    return " ".join([f"sacpo {entry}", *map(shlex.quote, overrides)])

@@ -3,7 +3,7 @@
 import math
 
 from sacpo_exp.method.policy import Policy
-from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.statistics.intervals import Estimate
 
 NOTHING, WITHHELD = "–", "withheld"
 

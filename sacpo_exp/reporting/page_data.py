@@ -23,7 +23,7 @@ from sacpo_exp.reporting.page_figure import (
 from sacpo_exp.reporting.page_texts import Texts
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_sections
-from sacpo_exp.scoring.win_rate import Record, entries_of
+from sacpo_exp.statistics.win_rate import Record, entries_of
 
 
 def describe_page(scores: Sequence[GroupScores], cohorts: Sequence[Cohort], lineage: Lineage) -> Plain:

@@ -10,8 +10,8 @@ from sacpo_exp.reporting.figures import find_points
 from sacpo_exp.reporting.groups import Group
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
-from sacpo_exp.scoring.intervals import Estimate
-from sacpo_exp.scoring.pareto import find_front
+from sacpo_exp.statistics.intervals import Estimate
+from sacpo_exp.statistics.pareto import find_front
 
 Plain = dict[str, Any]
 

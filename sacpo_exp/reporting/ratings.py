@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Group
-from sacpo_exp.scoring.bradley_terry import fit_bradley_terry
-from sacpo_exp.scoring.comparisons import Comparisons, Tally, gather_comparisons
-from sacpo_exp.scoring.elo import rate_online
-from sacpo_exp.scoring.intervals import Estimate, Resampling
-from sacpo_exp.scoring.ratings import SCALE
-from sacpo_exp.scoring.singles import list_singles
+from sacpo_exp.statistics.bradley_terry import fit_bradley_terry
+from sacpo_exp.statistics.comparisons import Comparisons, Tally, gather_comparisons
+from sacpo_exp.statistics.elo import rate_online
+from sacpo_exp.statistics.intervals import Estimate, Resampling
+from sacpo_exp.statistics.ratings import SCALE
+from sacpo_exp.statistics.singles import list_singles
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sacpo_exp.reporting.conduct import Conduct, observe_judge
 from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.reporting.ratings import GroupRatings, rate_group
 from sacpo_exp.reporting.usage import Usage, measure_usage
-from sacpo_exp.scoring.intervals import (
+from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
     Estimate,
@@ -25,8 +25,8 @@ from sacpo_exp.scoring.intervals import (
     standard_error,
     wilson,
 )
-from sacpo_exp.scoring.seeds import SeedEstimate
-from sacpo_exp.scoring.win_rate import (
+from sacpo_exp.statistics.seeds import SeedEstimate
+from sacpo_exp.statistics.win_rate import (
     Record,
     count_states,
     estimate_acceptable_rate,

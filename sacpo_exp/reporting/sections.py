@@ -14,7 +14,7 @@ from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number,
 from sacpo_exp.reporting.ratings import GroupRatings
 from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
-from sacpo_exp.scoring.elo import INITIAL, PASSES, TRIALS
+from sacpo_exp.statistics.elo import INITIAL, PASSES, TRIALS
 
 WIDTH = 119  # of a line below a table
 POLICY_HEADS = ("policy", "β", "q")
@@ -140,7 +140,7 @@ def _differences(differences: Sequence[Difference], confidence: str) -> Section:
     note = f"* the {confidence} interval excludes 0."
     note += " p: two-sided, by turning the signs of the prompts' differences." if has_p_values else ""
     if not differences:
-        note = "No evaluated policy has an evaluated parent. Try: python -m sacpo_exp.eval policies=all"
+        note = "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
     return Section("Differences, paired by prompt", rows, 2, note)
 
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.scores import CriterionScores, PolicyScores, bound_rate
-from sacpo_exp.scoring.intervals import RATE, Bounds, Estimate, Resampling
-from sacpo_exp.scoring.seeds import SeedEstimate, align_seeds, estimate_over_seeds
-from sacpo_exp.scoring.win_rate import (
+from sacpo_exp.statistics.intervals import RATE, Bounds, Estimate, Resampling
+from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
+from sacpo_exp.statistics.win_rate import (
     acceptable_by_prompt,
     judged_refusals_by_prompt,
     refusals_by_prompt,

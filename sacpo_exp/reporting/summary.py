@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
-from sacpo_exp.scoring.intervals import Estimate
+from sacpo_exp.statistics.intervals import Estimate
 
 Cell = str | float | int | None
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo_exp.config.judges import AskVia, PriceConfig
-from sacpo_exp.judging.costs import cost_usd
+from sacpo_exp.evaluation.judges.costs import cost_usd
 from sacpo_exp.reporting.groups import Evaluation, Group
-from sacpo_exp.scoring.win_rate import Record
+from sacpo_exp.statistics.win_rate import Record
 
 
 @dataclass(frozen=True)

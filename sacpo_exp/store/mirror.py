@@ -45,7 +45,7 @@ class Mirror:
     def lose(self, error: MirrorError) -> None:
         """From now on it is out of reach, which is told in one line however many artifacts are made meanwhile."""
         if not self.is_down:
-            log.warning("mirror   %s; what is made stays here, `python -m sacpo_exp.store push` sends it", error)
+            log.warning("mirror   %s; what is made stays here, `sacpo store push` sends it", error)
         self.is_down = True
 
     def find(self, kind: str, artifact_id: str) -> Manifest | None:

@@ -99,7 +99,7 @@ class Store:
         for problem in find_damage(folder, folder.name if folder.parent.parent == self.root else None):
             raise StoreError(
                 f"{folder} is damaged: {problem}. Remove it and make it again: "
-                f"`python -m sacpo_exp.store prune --damaged --outputs {self.root.parent}`, then the same command."
+                f"`sacpo store prune --damaged --outputs {self.root.parent}`, then the same command."
             )
         self._verified.add(folder)
 
@@ -253,7 +253,7 @@ class Store:
             try:
                 manifest = Manifest.read(folder).with_ids(ids)
             except StoreError as error:
-                log.warning("%s; see `python -m sacpo_exp.store verify`", error)
+                log.warning("%s; see `sacpo store verify`", error)
                 continue
             if all_schemas or manifest.schema == SCHEMA_VERSION:
                 yield folder, manifest

@@ -16,7 +16,7 @@ from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import AdapterConfig
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.models.loading import Location, explain_unreachable, load_policy, quiet_transformers
+from sacpo_exp.training.models import Location, explain_unreachable, load_policy, quiet_transformers
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

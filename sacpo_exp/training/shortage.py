@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sacpo_exp.config.memory_verdict import describe_memory
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import LaunchError
-from sacpo_exp.memory_plan.verdict import describe_memory
 
 #: What torch's allocator of main memory says; that of GPUs has an exception of its own.
 SIGNS = ("DefaultCPUAllocator", "can't allocate memory", "Cannot allocate memory")

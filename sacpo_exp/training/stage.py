@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import StageConfig, StageJob
+from sacpo_exp.config.shapes import check_shape
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.memory_plan.shapes import check_shape
-from sacpo_exp.models.loading import Location, load_tokenizer
-from sacpo_exp.models.memory import keep_freed_memory
 from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.callbacks import attach
 from sacpo_exp.tracking.opening import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, checkpoint_sealer
+from sacpo_exp.training.device_memory import keep_freed_memory
+from sacpo_exp.training.models import Location, load_tokenizer
 from sacpo_exp.training.monitor import stage_monitor
 from sacpo_exp.training.shortage import explaining_shortage
 from sacpo_exp.training.stopper import training_stopper

@@ -26,7 +26,7 @@ MISTAKES = {
     "added key": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
     "both sides of -m": (
         "beta=0.1 -m seed=1,2",
-        "overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.train -m beta=0.1 seed=1,2",
+        "overrides may not stand on both sides of `-m`. Try: sacpo train -m beta=0.1 seed=1,2",
     ),
     "no key": ("=3", "`=3` names no setting. Try: key=value, without spaces."),
     "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
@@ -112,7 +112,7 @@ def test_a_command_started_under_accelerate_says_how_to_start_it(cli: Command) -
     assert result.code == 2
     assert result.stderr == (
         "error: sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
-        "Try: python -m sacpo_exp.train; `hardware.processes` says how many.\n"
+        "Try: sacpo train; `hardware.processes` says how many.\n"
     )
 
 
@@ -203,7 +203,7 @@ def test_an_evaluation_of_what_is_not_trained_says_what_to_run(cli: Command) -> 
     result = cli("eval", "model=tiny", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: not trained yet: tiny.sft-")
-    assert result.stderr.endswith(". Run `python -m sacpo_exp.train` with the same overrides first.\n")
+    assert result.stderr.endswith(". Run `sacpo train` with the same overrides first.\n")
 
 
 def test_a_dataset_row_that_can_t_be_used_is_shown(cli: Command, rows_file: Any) -> None:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.loading import CONF, register_schemas
-from sacpo_exp.ledger import Question, State
+from sacpo_exp.evaluation.ledger import Question, State
 
 HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.
@@ -104,8 +104,8 @@ def content_of(question: Question) -> str:
 
 
 if __name__ == "__main__":  # python asking.py LEDGER URL COUNT OVERRIDE...: asks, so that it can be killed
-    from sacpo_exp.judging.openai_judge import ask
-    from sacpo_exp.ledger import Ledger
+    from sacpo_exp.evaluation.judges.openai_judge import ask
+    from sacpo_exp.evaluation.ledger import Ledger
 
     chosen = make_judge(sys.argv[2], *sys.argv[4:])
     with Ledger(Path(sys.argv[1])) as opened:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.config.loading import CONF, register_schemas
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.models.embedded import find_embedded_file
+from sacpo_exp.training.embedded import find_embedded_file
 
 
 @contextmanager

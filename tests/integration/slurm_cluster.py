@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from sacpo_exp.launching.supervision import die_with_parent
+from sacpo_exp.cluster.supervision import die_with_parent
 
 #: Debian's packages slurm-wlm, slurmdbd, mariadb-server and munge bring them.
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")

@@ -12,7 +12,7 @@ from pathlib import Path
 from s3_server import KEY, SECRET
 from slurm_cluster import free_port, listens
 
-from sacpo_exp.launching.supervision import die_with_parent
+from sacpo_exp.cluster.supervision import die_with_parent
 
 #: Debian's package python3-swift is there for Debian's Python only.
 PYTHON = "/usr/bin/python3"

@@ -13,14 +13,14 @@ from tiny import make_run
 
 from sacpo_exp.config.models import FloatType, ModelShape
 from sacpo_exp.config.schema import StageJob
+from sacpo_exp.config.shapes import count_adapter
 from sacpo_exp.data.sources import read_view
-from sacpo_exp.memory_plan.shapes import count_adapter
-from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies
 from sacpo_exp.plan import Stage
 from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.adapters import load_parent, lora_layers, ready_adapter
 from sacpo_exp.training.checkpoints import SEAL
+from sacpo_exp.training.models import Location, load_policy, load_tokenizer
 from sacpo_exp.training.trl_adapter import build_trainer
 
 LORA = ["adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]

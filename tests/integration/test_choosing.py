@@ -101,7 +101,7 @@ def _choose_among_judged(outputs: Path, ids: list[str], capsys: pytest.CaptureFi
 
 
 def test_the_strengths_of_a_sweep_have_to_be_trained_all(trained: Path) -> None:
-    with pytest.raises(MissingArtifactError, match=r"b0\.033-\w+\. Run `python -m sacpo_exp\.train`"):
+    with pytest.raises(MissingArtifactError, match=r"b0\.033-\w+\. Run `sacpo train`"):
         choose(ask(trained, "threshold=0.6", "over=beta", "grid=[0.033,0.1]"))  # a strength that no other test trains
 
 

@@ -19,7 +19,7 @@ from asking import served
 from judge_server import SEPARATOR
 from tiny import SCORER, TINY
 
-from sacpo_exp.ledger import Ledger
+from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.store.manifest import hash_file
 
 HERE = Path(__file__).parent

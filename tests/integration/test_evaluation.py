@@ -14,22 +14,22 @@ from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.absolute import fit
+from sacpo_exp.evaluation.contests import scorer_artifact
+from sacpo_exp.evaluation.divergence import measure_divergence
+from sacpo_exp.evaluation.engine import Decoding, Response, encode, finish, generate_responses
 from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.judges.scorer_judge import HEADS
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.responding import diverge, respond
-from sacpo_exp.evaluation_plan import scorer_artifact
-from sacpo_exp.generation.divergence import measure_divergence
-from sacpo_exp.generation.engine import Decoding, Response, encode, finish, generate_responses
-from sacpo_exp.judging.scorer_judge import HEADS
-from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.report import report
 from sacpo_exp.reporting.cohorts import score_cohorts
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.scores import Settings, score_group
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import Manifest, Store
+from sacpo_exp.training.models import Location, load_policy, load_tokenizer
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 

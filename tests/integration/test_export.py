@@ -20,13 +20,13 @@ from sacpo_exp.chat import chat
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.errors import ConfigError, MissingArtifactError
 from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation.engine import encode
 from sacpo_exp.export import export
-from sacpo_exp.generation.engine import encode
 from sacpo_exp.method.policy import read_policy
-from sacpo_exp.models.loading import Location, load_tokenizer
 from sacpo_exp.pipeline import Run, train_policies
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.store.manifest import hash_file
+from sacpo_exp.training.models import Location, load_tokenizer
 
 SECRET = "hf_secretOfNobody"
 
@@ -95,13 +95,13 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     scores = text.split("## Scores")[1].split("## ")[0]
     assert re.search(r"\| scorer.* \| 0\.\d\d \[0\.\d\d, [01]\.\d\d\] \| 0\.\d\d \[", scores)
     assert scores.splitlines()[4].endswith(" 0 |")  # nothing without verdict
-    assert "python -m sacpo_exp.train model=tiny" in text
+    assert "sacpo train model=tiny" in text
     assert "merge_ratio=0.5" in text
     assert f"torch {torch.__version__}" in text
     lineage = json.loads((outputs / "export" / merged.id / "recipe.json").read_text())["lineage"]
     assert read_policy(lineage) == policy_of_spec(merged)
     assert "Its weights are 0.5 · (DPO(H) β=0.1) + 0.5 · (DPO(H)→DPO(S) β=0.1)." in text
-    command = next(line for line in text.splitlines() if line.startswith("python -m sacpo_exp.train"))
+    command = next(line for line in text.splitlines() if line.startswith("sacpo train"))
     assert not {"policies=[merged]", f"paths.outputs={outputs}"} & set(shlex.split(command))
 
 
@@ -161,7 +161,7 @@ def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: 
 def test_nothing_is_trained_and_what_is_missing_is_said_as_by_eval(outputs: Path) -> None:
     said = []
     for command, config in ((evaluate, make_config), (export, configure_export), (chat, configure_chat)):
-        with pytest.raises(MissingArtifactError, match=r"Run `python -m sacpo_exp\.train`") as caught:
+        with pytest.raises(MissingArtifactError, match=r"Run `sacpo train`") as caught:
             command(config(outputs / "empty", "policies=all"))
         said.append(str(caught.value))
     assert said == [said[0]] * 3

@@ -15,11 +15,11 @@ from tiny import make_config
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.schema import GenerationConfig
 from sacpo_exp.errors import ConfigError, LaunchError
-from sacpo_exp.generation.engine import JOURNAL, Decoding, _add_noise, draw_seed
-from sacpo_exp.generation.jobs import GenerationJob, answer
-from sacpo_exp.launching.answers import answer_all
-from sacpo_exp.models.loading import Location
+from sacpo_exp.evaluation.engine import JOURNAL, Decoding, _add_noise, draw_seed
+from sacpo_exp.evaluation.generation_group import answer_all
+from sacpo_exp.evaluation.generation_jobs import GenerationJob, answer
 from sacpo_exp.pipeline import locate, open_run
+from sacpo_exp.training.models import Location
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is ${this} about?", "Say a word."]
 

@@ -32,7 +32,7 @@ def workers_of(process: psutil.Popen) -> dict[int, psutil.Process]:
     """The ranks that a command has started."""
     found = {}
     for child in psutil.Process(process.pid).children(recursive=True):
-        if "sacpo_exp.worker" in child.cmdline() and "accelerate.commands.launch" not in child.cmdline():
+        if "sacpo_exp.cluster.worker" in child.cmdline() and "accelerate.commands.launch" not in child.cmdline():
             found[int(child.environ()["RANK"])] = child
     return found
 

@@ -10,10 +10,10 @@ import pytest
 from asking import make_judge, make_questions, served
 
 from sacpo_exp.errors import ConfigError, JudgeError
-from sacpo_exp.judging import connecting
-from sacpo_exp.judging.connecting import MOST_OF_ANSWER
-from sacpo_exp.judging.openai_judge import ask
-from sacpo_exp.ledger import Ledger, State
+from sacpo_exp.evaluation.judges import connecting
+from sacpo_exp.evaluation.judges.connecting import MOST_OF_ANSWER
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.ledger import Ledger, State
 
 SECRET = "my-own-secret-0123456789"
 NAMED = "judge.api_key_env=OPENAI_API_KEY"

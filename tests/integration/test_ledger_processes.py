@@ -13,7 +13,7 @@ from threading import Barrier
 
 import pytest
 
-from sacpo_exp.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
 
 SPAWN = multiprocessing.get_context("spawn")
 OK = Answer(State.ok, "8 9", "stop")

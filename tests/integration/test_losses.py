@@ -15,8 +15,8 @@ from tiny import make_run
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
-from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.pipeline import locate, prepare, train_policies
+from sacpo_exp.training.models import load_policy, load_tokenizer
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
 

@@ -10,13 +10,13 @@ from tiny import make_run
 
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import paired_view
-from sacpo_exp.merging import merge_policies, stored_dtype
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import read_policy
-from sacpo_exp.models.loading import Location, load_policy, load_tokenizer
 from sacpo_exp.pipeline import merge, train_policies
 from sacpo_exp.plan import LINEAGE, policy_of_spec
 from sacpo_exp.store.manifest import hash_file
+from sacpo_exp.training.merging import merge_policies, stored_dtype
+from sacpo_exp.training.models import Location, load_policy, load_tokenizer
 
 #: Of three products and two sums in float32.
 ROUNDING = 3e-7

@@ -21,8 +21,8 @@ from damage import overwrite
 from s3_server import S3Server
 
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
+from sacpo_exp.storage import main
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
-from sacpo_exp.store.__main__ import main
 from sacpo_exp.store.mirror import Mirror, open_mirror
 from sacpo_exp.store.remote import Remote
 
@@ -307,7 +307,7 @@ def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 2  # one by each of the commands that these stores stand for
     assert all(warning.startswith(f"mirror   {s3}: stage/") and "\n" not in warning for warning in warnings)
-    assert all(warning.endswith("stays here, `python -m sacpo_exp.store push` sends it") for warning in warnings)
+    assert all(warning.endswith("stays here, `sacpo store push` sends it") for warning in warnings)
     assert store.open(SECOND).is_dir()
     open_store("a").get_or_build(SECOND, never)  # the next run
     assert open_store("b").get_or_build(SECOND, never).is_dir()

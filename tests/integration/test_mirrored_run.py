@@ -16,8 +16,8 @@ from tiny import make_config, make_run
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.pipeline import open_run, train_policies
+from sacpo_exp.storage import main
 from sacpo_exp.store import ArtifactSpec, Store
-from sacpo_exp.store.__main__ import main
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.store.remote import describe
 
@@ -158,7 +158,7 @@ Command = Callable[..., tuple[int, list[str], str]]
 
 @pytest.fixture
 def store(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `python -m sacpo_exp.store` with the mirror in this process; gives exit code, lines and stderr."""
+    """Runs `sacpo store` with the mirror in this process; gives exit code, lines and stderr."""
 
     def run(command: str, *arguments: str, outputs: str = "outputs") -> tuple[int, list[str], str]:
         place = ["--outputs", str(tmp_path / outputs), "--mirror", s3]

@@ -11,9 +11,9 @@ from asking import HERE, STATES, content_of, make_judge, make_questions, served
 from judge_server import Plan, score
 
 from sacpo_exp.errors import JudgeError
-from sacpo_exp.judging import batch_files
-from sacpo_exp.judging.openai_judge import ask
-from sacpo_exp.ledger import Ledger, State
+from sacpo_exp.evaluation.judges import batch_files
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.ledger import Ledger, State
 
 BATCH = "judge.via=batch"
 

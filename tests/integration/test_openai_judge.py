@@ -16,10 +16,10 @@ from judge_server import LASTING, SEPARATOR, Plan, score
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError
-from sacpo_exp.judging import faults
-from sacpo_exp.judging.openai_judge import ask
-from sacpo_exp.judging.parsing import read_scores
-from sacpo_exp.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.judges import faults
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.judges.parsing import read_scores
+from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
 
 NAMED = "judge.api_key_env=OPENAI_API_KEY"
 PLAN = {"seed": 2, "share": 0.3, "lasting": 0.2, "hang": 3.0}

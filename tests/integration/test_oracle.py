@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.oracle.experiment import Results, experiment, write_results
-from sacpo_exp.oracle.results import Finding
+from sacpo_exp.studies.oracle.experiment import Results, experiment, write_results
+from sacpo_exp.studies.oracle.results import Finding
 
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]")

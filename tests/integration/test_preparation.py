@@ -14,9 +14,9 @@ from sacpo_exp.data.sources import load_parts, read_view, save_view
 from sacpo_exp.data.tokenising import cut_prompts
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.losses import View
-from sacpo_exp.models.loading import load_policy, load_tokenizer
 from sacpo_exp.pipeline import Run, locate, prepare, train_policies
 from sacpo_exp.prepare import prepare_all
+from sacpo_exp.training.models import load_policy, load_tokenizer
 
 
 @pytest.fixture(scope="module")

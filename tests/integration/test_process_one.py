@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tiny import TINY
 
-from sacpo_exp.launching.reports import log_of
+from sacpo_exp.cluster.reports import log_of
 
 ISOLATE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 _PR_SET_CHILD_SUBREAPER = 36
@@ -20,7 +20,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 #: Starts a rank, says so, and outlives it, as accelerate's launcher does.
 LAUNCHER = """
 import subprocess, sys
-rank = subprocess.Popen([sys.executable, "-m", "sacpo_exp.worker", sys.argv[1]])
+rank = subprocess.Popen([sys.executable, "-m", "sacpo_exp.cluster.worker", sys.argv[1]])
 print(rank.pid, flush=True)
 rank.wait()
 """
@@ -29,14 +29,15 @@ rank.wait()
 START_ALL = f"""
 import os, sys
 from pathlib import Path
-from sacpo_exp.launching.reports import read_endings
-from sacpo_exp.launching.supervision import Member, supervise
+from sacpo_exp.cluster.reports import read_endings
+from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile
-from sacpo_exp.sweeping.slots import Share, Slot
+from sacpo_exp.cluster.slots import Share, Slot
 
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
-launcher, answers = [sys.executable, "-c", {LAUNCHER!r}], [sys.executable, "-m", "sacpo_exp.generating_worker"]
+launcher = [sys.executable, "-c", {LAUNCHER!r}]
+answers = [sys.executable, "-m", "sacpo_exp.evaluation.generating_worker"]
 for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str(folder / "job"), str(folder), "[0]"]]):
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
@@ -51,7 +52,7 @@ slot.end()
 SUPERVISE = """
 import os, sys
 from pathlib import Path
-from sacpo_exp.launching.supervision import Member, supervise
+from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile
 folder = Path(sys.argv[1])
 command = [sys.executable, "-c", sys.argv[2], str(folder / "job")]
@@ -101,7 +102,7 @@ def has_ranks(living: Callable[[], list[psutil.Process]]) -> Callable[[], bool]:
         for child in living():
             with suppress(psutil.NoSuchProcess):
                 words = child.cmdline()
-                if "sacpo_exp.worker" in words and "accelerate.commands.launch" not in words:
+                if "sacpo_exp.cluster.worker" in words and "accelerate.commands.launch" not in words:
                     return True
         return False
 

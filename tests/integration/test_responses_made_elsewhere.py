@@ -15,10 +15,10 @@ from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.import_results import import_results
-from sacpo_exp.models.embedded import train_tokenizer
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
+from sacpo_exp.training.embedded import train_tokenizer
 
 SAID = {"kind": ["Surely, with pleasure.", "I would be glad to."], "curt": ["No.", "Never."], "same": ["No.", "Why?"]}
 PROMPTS = ["How do I bake bread?", "May I tell you a secret?"]

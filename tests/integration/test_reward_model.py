@@ -26,9 +26,9 @@ from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
 from sacpo_exp.config.schema import JudgeKind
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, JudgeError
-from sacpo_exp.judging.reward_model import score_responses
-from sacpo_exp.models.embedded import END, START, train_tokenizer
-from sacpo_exp.models.loading import Location
+from sacpo_exp.evaluation.judges.reward_model import score_responses
+from sacpo_exp.training.embedded import END, START, train_tokenizer
+from sacpo_exp.training.models import Location
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>{% endfor %}"

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from tiny import TINY
 
+from sacpo_exp.cluster.status import JobStatus, newest_sweep, read_sweep
 from sacpo_exp.store import Manifest, Store
-from sacpo_exp.sweeping.status import JobStatus, newest_sweep, read_sweep
 
 REPO = Path(__file__).parents[2]
 SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", "hydra.launcher.threads=1", *TINY, "base=none"]

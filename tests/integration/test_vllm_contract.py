@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.generation.vllm_engine import engine_arguments, sampling_arguments
+from sacpo_exp.evaluation.vllm_engine import engine_arguments, sampling_arguments
 
 FIND = "import importlib.util as u; s = u.find_spec('vllm'); print(s.submodule_search_locations[0] if s else '')"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.compute_plan import Reading, count_active, count_operations, device_hours
+from sacpo_exp.reporting.compute_plan import Reading, count_active, count_operations, device_hours
 
 #: 3 dialogues of 5 tokens by 7 parameters: 105 multiplications and additions for one pass.
 READING, PARAMETERS = Reading(3, 5), 7

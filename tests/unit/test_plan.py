@@ -11,7 +11,7 @@ import pytest
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation_plan import (
+from sacpo_exp.evaluation.contests import (
     Contest,
     Entrant,
     judgments_artifact,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sacpo_exp.config.job_state import recorded
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.judging.costs import CostEstimate
-from sacpo_exp.sweeping.state import recorded
-from sacpo_exp.totals.plans import JobPlan, PlannedStage, describe_totals, leave_plan, read_plans
+from sacpo_exp.evaluation.judges.costs import CostEstimate
+from sacpo_exp.reporting.totals import JobPlan, PlannedStage, describe_totals, leave_plan, read_plans
 
 SHARED, STORED = PlannedStage("shared", False, 2.0), PlannedStage("stored", True, None)
 FIRST = CostEstimate(10, 100, 1000, 0.5)

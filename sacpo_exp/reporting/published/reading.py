@@ -15,8 +15,8 @@ from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.scoring.intervals import Estimate, wilson
-from sacpo_exp.scoring.win_rate import withhold
+from sacpo_exp.statistics.intervals import Estimate, wilson
+from sacpo_exp.statistics.win_rate import withhold
 
 SHIPPED: Final = resources.files("sacpo_exp.reporting.published")
 Text = Annotated[str, Field(min_length=1)]

@@ -19,10 +19,10 @@ from sacpo_exp.config.automatic import (
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.hardware_checks import find_hardware_problems
 from sacpo_exp.config.loading import CONF
+from sacpo_exp.config.machine import Machine, look_at_machine
+from sacpo_exp.config.memory_verdict import fits, worst_stage
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.memory_plan.machine import Machine, look_at_machine
-from sacpo_exp.memory_plan.verdict import fits, worst_stage
 
 Configure = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from sacpo_exp.config.validation import find_command_line_problems
 
 LAUNCHED = (
     "sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
-    "Try: python -m sacpo_exp.train; `hardware.processes` says how many."
+    "Try: sacpo train; `hardware.processes` says how many."
 )
 
 
@@ -33,7 +33,7 @@ BOTH_SIDES = {
 
 @pytest.mark.parametrize(("arguments", "overrides"), BOTH_SIDES.values(), ids=list(BOTH_SIDES))
 def test_overrides_on_both_sides_of_multirun_are_put_on_one(arguments: list[str], overrides: str) -> None:
-    sentence = f"overrides may not stand on both sides of `-m`. Try: python -m sacpo_exp.eval -m {overrides}"
+    sentence = f"overrides may not stand on both sides of `-m`. Try: sacpo eval -m {overrides}"
     assert find_command_line_problems(arguments, {}, "eval") == [sentence]
 
 

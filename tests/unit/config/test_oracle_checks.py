@@ -8,8 +8,8 @@ import pytest
 
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.method.losses import trained_losses
-from sacpo_exp.oracle.trials import Data, Trial, configure_trial, list_trials
-from sacpo_exp.oracle.world import make_world
+from sacpo_exp.studies.oracle.trials import Data, Trial, configure_trial, list_trials
+from sacpo_exp.studies.oracle.world import make_world
 
 MISTAKES = {
     "world.prompts=0": "`world.prompts` must be at least 1, but is 0.",

@@ -12,7 +12,7 @@ from rows import check_rows
 
 from sacpo_exp.data.demo import PARTS, generate_prompts, generate_rows
 from sacpo_exp.data.demo.generator import _fill
-from sacpo_exp.scoring.refusals import is_refusal
+from sacpo_exp.evaluation.refusals import is_refusal
 
 FOLDER = resources.files("sacpo_exp.data.demo")
 FRAMES: dict[str, list[str]] = yaml.safe_load((FOLDER / "frames.yaml").read_text("utf-8"))

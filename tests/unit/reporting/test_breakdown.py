@@ -8,7 +8,7 @@ import pytest
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.breakdown import MIN_PROMPTS, score_categories, score_lengths
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 
 USUAL = Resampling(200, 0.95, 0)
 HELPFULNESS = Criterion("helpfulness", "H", prompt_kinds=["benign"])

@@ -10,13 +10,13 @@ import pytest
 from made_up import read_data
 from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers
 
-from sacpo_exp.evaluation_plan import judge_id, judge_key
+from sacpo_exp.evaluation.contests import judge_id, judge_key
 from sacpo_exp.plan import Fingerprints, make_plan, policy_of_spec
 from sacpo_exp.reporting.cohort_sections import make_cohort_sections
 from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.summary import summarize_policies
 from sacpo_exp.reporting.table import format_cohort
-from sacpo_exp.scoring.intervals import Resampling, bootstrap_mean, wilson
+from sacpo_exp.statistics.intervals import Resampling, bootstrap_mean, wilson
 from sacpo_exp.store import ArtifactSpec
 
 #: The same numbers in both stages, so that orders differ in nothing else.

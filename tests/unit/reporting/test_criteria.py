@@ -12,7 +12,7 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.scores import Settings, score_group
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 
 NAMES = ["helpfulness", "honesty", "safety"]
 STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))

@@ -13,7 +13,7 @@ from world import World, answers
 
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.reporting.page_texts import Texts, shorten_texts
-from sacpo_exp.scoring.pareto import find_front
+from sacpo_exp.statistics.pareto import find_front
 
 MOST = 12_000_000
 
@@ -68,7 +68,7 @@ def test_every_policy_has_its_line_and_the_command_that_made_it(large: Path) -> 
     assert all(policy["train"] for policy in policies)
     merged = next(policy for policy in policies if policy["q"] == 0.25 and policy["beta"] == 0.05)
     assert [data["made"][name]["kind"] for name in merged["line"]] == ["model", "stage", "stage", "stage", "merge"]
-    assert merged["train"] == "python -m sacpo_exp.train model=nano order=helpful_first beta=0.05 merge_ratio=0.25"
+    assert merged["train"] == "sacpo train model=nano order=helpful_first beta=0.05 merge_ratio=0.25"
     assert merged["eval"].endswith(" policies=all judge=openai prompts=sacpo")
     curves = data["curves"][merged["line"][1]]
     assert curves.keys() == {"loss", "rewards/margins", "eval_loss"}

@@ -20,7 +20,7 @@ from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panel
 from sacpo_exp.reporting.published.reading import read_published
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.styles import find_styles
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec
 
 H, S, HS, SH = "DPO(H)", "DPO(S)", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)"

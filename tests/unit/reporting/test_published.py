@@ -16,7 +16,7 @@ from sacpo_exp.reporting.against import compare_with
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.published.reading import list_shipped, read_published
 from sacpo_exp.reporting.scores import Settings, score_group
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 
 #: As printed, with the labels corrected: family, β, q, helpfulness, safety.
 TABLE_3 = """

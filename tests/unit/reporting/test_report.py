@@ -17,13 +17,13 @@ from world import HS, H, World, answers, read
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import MissingArtifactError, StoreError
-from sacpo_exp.evaluation_plan import policy_labels
+from sacpo_exp.evaluation.contests import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.csv_files import write_rows
 from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.scores import Settings, score_group
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 
 FILES = ["table.csv", "table.md", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg", "report.html"]
 
@@ -220,7 +220,7 @@ def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(tmp_p
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert f"error: nothing has been evaluated in {tmp_path}/store yet." in done.stderr
-    assert f"Try: python -m sacpo_exp.eval paths.outputs={tmp_path}" in done.stderr
+    assert f"Try: sacpo eval paths.outputs={tmp_path}" in done.stderr
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert not imported & {"torch", "matplotlib", "seaborn", "pandas"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
-from sacpo_exp.evaluation_plan import imported_artifact, policy_labels
+from sacpo_exp.evaluation.contests import imported_artifact, policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE, Fingerprints, Plan, make_plan, policy_of_spec
@@ -16,7 +16,7 @@ from sacpo_exp.report import report
 from sacpo_exp.reporting.cohorts import Cohort, score_cohorts
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
-from sacpo_exp.scoring.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec, Store
 
 KINDS = ["benign"] * 4 + ["risky"] * 4

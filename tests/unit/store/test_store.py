@@ -184,7 +184,7 @@ def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callabl
         Store(store.root).open(spec)
     assert str(caught.value) == (
         f"{folder} is damaged: {problem}. Remove it and make it again: "
-        f"`python -m sacpo_exp.store prune --damaged --outputs {store.root.parent}`, then the same command."
+        f"`sacpo store prune --damaged --outputs {store.root.parent}`, then the same command."
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m sacpo_exp.store`: list, show, verify, prune."""
+"""`sacpo store`: list, show, verify, prune."""
 
 import io
 import json
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from damage import leave_old, overwrite
 
+from sacpo_exp.storage import main
 from sacpo_exp.store import ArtifactSpec, Store
-from sacpo_exp.store.__main__ import main
 from sacpo_exp.store.identity import SCHEMA_VERSION
 
 PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
@@ -103,7 +103,7 @@ def test_show_prints_the_manifest(command: Command, wanted: str) -> None:
 def test_show_wants_exactly_one(command: Command, store: Store, wanted: str, count: int) -> None:
     code, out, err = command("show", wanted)
     assert (code, out) == (2, "")
-    sentence = f"`{wanted}` fits {count} artifacts in {store.root}. Try: python -m sacpo_exp.store list"
+    sentence = f"`{wanted}` fits {count} artifacts in {store.root}. Try: sacpo store list"
     assert err == f"error: {sentence}\n"
 
 
@@ -117,7 +117,7 @@ def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Stor
     code, out, err = command("verify")
     assert code == 1
     assert f"damaged  {CHILD.id}\n         weights has another content than was written\n" in out
-    assert err.startswith("error: 1 artifacts are damaged. Try: python -m sacpo_exp.store prune --damaged")
+    assert err.startswith("error: 1 artifacts are damaged. Try: sacpo store prune --damaged")
 
 
 def test_verify_s_remedy_is_for_this_store(command: Command, store: Store) -> None:

@@ -1,0 +1,1 @@
+"""Where a run happens: groups of processes, sweeps, Slurm."""

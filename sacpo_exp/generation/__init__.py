@@ -1,1 +1,0 @@
-"""Responses of policies to prompts."""

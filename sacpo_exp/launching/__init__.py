@@ -1,1 +1,0 @@
-"""Worker groups: started, watched, stopped, and explained when they fail."""

@@ -1,6 +1,0 @@
-"""Judgments that were paid for: each kept as it came, found by what was asked, asked by one process at a time."""
-
-from sacpo_exp.ledger.ledger import Ledger
-from sacpo_exp.ledger.records import Answer, Question, State
-
-__all__ = ["Answer", "Ledger", "Question", "State"]

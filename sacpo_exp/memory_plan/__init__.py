@@ -1,1 +1,0 @@
-"""How much memory a stage takes on given hardware, reckoned before anything is loaded."""

@@ -1,1 +1,0 @@
-"""Language models: where weights come from, and how policies are loaded."""

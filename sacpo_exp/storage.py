@@ -1,0 +1,215 @@
+"""`sacpo store list|show|verify|prune|push|pull|sweep`: what is stored, and who works on it."""
+
+import argparse
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from filelock import Timeout
+
+from sacpo_exp.cluster.status import format_sweep, newest_sweep, read_sweep
+from sacpo_exp.config.environment import load_dotenv
+from sacpo_exp.config.sweeps import sweep_dir
+from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
+from sacpo_exp.store.identity import SCHEMA_VERSION
+from sacpo_exp.store.manifest import NAME, Manifest
+from sacpo_exp.store.mirror import Mirror, open_mirror
+from sacpo_exp.store.store import Store, find_damage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="sacpo store", description="Look after stored artifacts.")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="as paths.outputs (default: outputs)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="one line per artifact")
+    show = commands.add_parser("show", help="the manifest of one artifact")
+    show.add_argument("id", help="its id, or enough of it to be unique")
+    commands.add_parser("verify", help="check every file against its hash; exit code 1 if one differs")
+    sweep = commands.add_parser("sweep", help="how far the jobs of a multirun have come, also while it runs")
+    sweep.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="of the multirun (default: the newest)")
+    prune = commands.add_parser("prune", help="remove artifacts that nothing descends from; asks first")
+    prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: leftovers of killed builds)")
+    which = prune.add_mutually_exclusive_group()
+    which.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
+    which.add_argument("--old", action="store_true", help="those of older versions, which no command reads")
+    prune.add_argument("--yes", action="store_true", help="do not ask")
+    push = commands.add_parser("push", help="upload what the mirror has not got, so that other machines find it")
+    push.add_argument("--again", action="store_true", help="also what it has, as when its files were damaged there")
+    pull = commands.add_parser("pull", help="download what is in the mirror and not here")
+    pull.add_argument("--kind", action="append", default=[], help="stage, judgments, … (default: all)")
+    for command in (push, pull):
+        command.add_argument("ids", nargs="*", metavar="ID", help="which, or enough of their ids (default: all)")
+        command.add_argument("--mirror", required=True, metavar="ADDRESS", help="as store.mirror")
+    for command in commands.choices.values():  # so that it may stand on either side of the command
+        command.add_argument("--outputs", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    run_reporting_errors(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out one parsed command."""
+    mirror = None
+    if arguments.command in ("push", "pull"):
+        load_dotenv()
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        mirror = open_mirror(arguments.mirror)
+        mirror.is_down = False  # so that the command ends with what is wrong
+    store = Store(arguments.outputs / "store", mirror)
+    if arguments.command == "list":
+        list_artifacts(store)
+    elif arguments.command == "show":
+        print(json.dumps(asdict(find_artifact(store, arguments.id)[1]), indent=1, sort_keys=True))
+    elif arguments.command == "verify":
+        verify(store)
+    elif arguments.command == "sweep":
+        folder = arguments.folder or newest_sweep(Path(sweep_dir(str(arguments.outputs))))
+        print("\n".join(format_sweep(folder, read_sweep(folder))))
+    elif mirror is not None and arguments.command == "push":
+        push_artifacts(store, arguments.ids, arguments.again)
+    elif mirror is not None:
+        pull_artifacts(store, mirror, arguments.ids, arguments.kind)
+    else:
+        prune(store, arguments.ids, arguments.damaged, arguments.old, arguments.yes)
+
+
+def list_artifacts(store: Store) -> None:
+    """Print kind, size, age and id of every artifact, then what is unfinished."""
+    total = old = 0
+    for _, manifest in store.manifests(all_schemas=True):
+        total += manifest.size
+        mark = f"  (schema {manifest.schema})" if manifest.schema < SCHEMA_VERSION else ""
+        old += bool(mark)
+        print(f"{manifest.kind:<11} {manifest.size / 1e6:>9.1f} MB  {manifest.created[:16]}  {manifest.id}{mark}")
+    for partial in store.partials():
+        state = "being made" if store.is_building(partial) else "unfinished; the same command goes on with it"
+        print(f"{partial.parent.name:<11} {folder_size(partial) / 1e6:>9.1f} MB  {state}  {partial.name}")
+    if old:
+        print(f"{old} of older versions, which no command reads. To remove them: sacpo store prune --old")
+    print(f"{total / 1e6:.1f} MB in {store.root}")
+
+
+def find_artifact(store: Store, wanted: str) -> tuple[Path, Manifest]:
+    """The one artifact whose id contains `wanted`."""
+    found = [entry for entry in store.manifests(all_schemas=True) if wanted in entry[1].id]
+    exact = [entry for entry in found if entry[1].id == wanted]
+    if len(exact or found) != 1:
+        raise ConfigError(f"`{wanted}` fits {len(found)} artifacts in {store.root}. Try: sacpo store list")
+    return (exact or found)[0]
+
+
+def verify(store: Store) -> None:
+    """Check all files; name what differs."""
+    damaged = 0
+    for folder in store.folders():
+        problems = list(find_damage(folder, folder.name))
+        damaged += bool(problems)
+        state = "damaged" if problems else "ok"
+        print(f"{state:<8} {folder.name}" + "".join(f"\n         {text}" for text in problems))
+    if damaged:
+        raise StoreError(
+            f"{damaged} artifacts are damaged. Try: sacpo store prune --damaged --outputs {store.root.parent}"
+        )
+
+
+def prune(store: Store, ids: list[str], only_damaged: bool, only_old: bool, is_sure: bool) -> None:
+    """Remove the named, damaged or old, or the leftovers, after asking; never what another artifact descends from."""
+    if ids and (only_damaged or only_old):
+        option = "--damaged" if only_damaged else "--old"
+        raise ConfigError(f"prune takes either ids or {option}. Try: sacpo store prune {option}")
+    is_wanted: Callable[[Path], bool] = Path.is_dir
+    if only_damaged:
+        # A damaged parent goes too: its children stay valid, and it is made again by the same recipe when needed.
+        found, is_wanted = store.folders(), lambda folder: any(find_damage(folder, folder.name))
+    elif only_old:  # what descends from an old one is old too
+        found, is_wanted = [folder for folder, _ in store.manifests(all_schemas=True)], is_old
+    elif ids:
+        found = [find_artifact(store, wanted)[0] for wanted in ids]
+        kept = {parent for _, manifest in store.manifests(all_schemas=True) for parent in manifest.parents}
+        if parents := [folder.name for folder in found if folder.name in kept]:
+            raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
+    else:
+        found = store.partials()
+    with ExitStack() as held:  # so that what the question is about is not made or downloaded before the answer
+        folders = [folder for folder in found if hold(store, folder, is_wanted, held)]
+        if not folders:
+            print("nothing to remove")
+            return
+        print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in folders))
+        if not is_sure and not has_consent(f"Remove these {len(folders)}? [y/N] "):
+            print("nothing removed")
+            return
+        for folder in folders:
+            (folder / NAME).unlink(missing_ok=True)  # a kill from here on leaves no damaged artifact
+            shutil.rmtree(folder)
+    print(f"removed {len(folders)}")
+
+
+def is_old(folder: Path) -> bool:
+    """Whether an older version of the project made the artifact in a folder; False if it has been removed meanwhile."""
+    with suppress(StoreError):
+        return Manifest.read(folder).schema < SCHEMA_VERSION
+    return False
+
+
+def hold(store: Store, folder: Path, is_wanted: Callable[[Path], bool], held: ExitStack) -> bool:
+    """Whether a folder is wanted and no other process works on it; its lock is added to those held then."""
+    with suppress(Timeout), ExitStack() as attempt:
+        attempt.enter_context(store.lock_of(folder).acquire(timeout=0))
+        if is_wanted(folder):
+            held.enter_context(attempt.pop_all())
+            return True
+    return False
+
+
+def push_artifacts(store: Store, ids: list[str], again: bool) -> None:
+    """Upload the named artifacts, or all; one that is damaged here is told at the end and does not stop the others."""
+    folders = [find_artifact(store, wanted)[0] for wanted in ids] or [folder for folder, _ in store.manifests()]
+    damaged = []
+    for folder in folders:
+        try:
+            state = "uploaded" if store.push(folder, again) else "is there"
+        except MirrorError:
+            raise
+        except StoreError as error:
+            state = "left out"
+            damaged.append(str(error))
+        print(f"{state:<9}{folder.parent.name:<11} {folder.name}")
+    if damaged:
+        raise StoreError("\n".join(damaged))
+
+
+def pull_artifacts(store: Store, mirror: Mirror, ids: list[str], kinds: list[str]) -> None:
+    """Download the named artifacts, or all, of the named kinds, or of all."""
+    there = [entry for entry in mirror.list() if not kinds or entry[0] in kinds]
+    if missing := [wanted for wanted in ids if not any(wanted in artifact_id for _, artifact_id in there)]:
+        raise ConfigError([f"`{wanted}` fits nothing in {mirror.url}." for wanted in missing])
+    for kind, artifact_id in there:
+        if ids and not any(wanted in artifact_id for wanted in ids):
+            continue
+        state = store.pull(kind, artifact_id)
+        print(f"{state:<9}{kind:<11} {artifact_id}")
+
+
+def has_consent(question: str) -> bool:
+    """Whether the user types yes; nobody at the keyboard is a no."""
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # by whoever works in it
+            size += path.stat().st_size if path.is_file() else 0
+    return size
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What is built on the pipeline: the oracle, the choice of a policy, import, export, chat."""

@@ -1,1 +1,0 @@
-"""What the plans of several jobs add up to."""

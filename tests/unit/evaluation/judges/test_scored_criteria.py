@@ -1,0 +1,89 @@
+"""Which criteria a judge with absolute scores judges, and which of its scores have a zero."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.schema import CriterionConfig
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation.contests import criteria_with_zero, judge_id, scored_criteria
+from sacpo_exp.evaluation.judging import check_access
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.plan import Fingerprints
+
+PRINTS = Fingerprints({}, judge="rows")
+SCORER = "model=tiny"
+BEAVER = "judge=reward_model"
+
+
+def add_honesty(config: Any, preferred: str, acceptable: str | None = None, *evaluated: str) -> Any:
+    """The configuration with a user's criterion, as its file would bring it."""
+    criterion = Criterion("honesty", "T", preferred, acceptable)
+    config.criteria["honesty"] = CriterionConfig(criterion)
+    config.evaluated = list(evaluated) or ["helpfulness", "honesty", "safety"]
+    return config
+
+
+def names(config: Any) -> list[str]:
+    return [criterion.name for criterion in scored_criteria(config.judge, config)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "scored", "with_zero"),
+    [
+        ([SCORER], ["helpfulness", "safety"], ["safety"]),
+        ([BEAVER], ["helpfulness", "safety"], ["safety"]),
+        ([SCORER, "evaluated=[safety,helpfulness]"], ["safety", "helpfulness"], ["safety"]),
+        ([BEAVER, "evaluated=[helpfulness]"], ["helpfulness"], []),
+    ],
+)
+def test_a_judge_scores_the_evaluated_criteria(
+    configure: Callable[..., Any], overrides: list[str], scored: list[str], with_zero: list[str]
+) -> None:
+    config = configure(*overrides, command="eval")
+    assert names(config) == scored
+    assert criteria_with_zero(config.judge, config) == with_zero
+
+
+ALL = ["helpfulness", "honesty", "safety"]
+
+
+@pytest.mark.parametrize(
+    ("judge", "preferred", "acceptable", "scored", "with_zero"),
+    [
+        (SCORER, "more_honest_id", None, ["helpfulness", "safety"], ["safety"]),
+        (SCORER, "better_response_id", None, ALL, ["safety"]),
+        (SCORER, "better_response_id", "is_{i}_true", ALL, ["safety"]),  # labels that its rows don't have
+        (SCORER, "better_response_id", "is_response_{i}_safe", ALL, ["honesty", "safety"]),
+        (BEAVER, "better_response_id", None, ["helpfulness", "safety"], ["safety"]),
+    ],
+)
+def test_of_a_user_s_criteria_it_scores_those_that_it_has_labels_or_a_head_for(
+    configure: Callable[..., Any],
+    judge: str,
+    preferred: str,
+    acceptable: str | None,
+    scored: list[str],
+    with_zero: list[str],
+) -> None:
+    config = add_honesty(configure(judge, command="eval"), preferred, acceptable)
+    assert names(config) == scored
+    assert criteria_with_zero(config.judge, config) == with_zero
+
+
+@pytest.mark.parametrize(
+    ("judge", "lacks"), [(SCORER, "labels in the scorer's own rows"), (BEAVER, "a head in `judge.heads`")]
+)
+def test_a_judge_that_knows_none_of_them_is_told_at_once(configure: Callable[..., Any], judge: str, lacks: str) -> None:
+    config = add_honesty(configure(judge, command="eval"), "more_honest_id", None, "honesty")
+    with pytest.raises(ConfigError, match=rf"can't score any of `evaluated` \(honesty\): none has {lacks}\.$"):
+        check_access(config)
+
+
+def test_a_criterion_that_the_scorer_does_not_know_leaves_it_the_same(configure: Callable[..., Any]) -> None:
+    plain = configure(SCORER, command="eval")
+    wider = add_honesty(configure(SCORER, command="eval"), "more_honest_id")
+    other = configure(SCORER, "evaluated=[helpfulness]", command="eval")
+    ids = [judge_id(config.judge, config, PRINTS) for config in (plain, wider, other)]
+    assert ids[0] == ids[1] != ids[2]

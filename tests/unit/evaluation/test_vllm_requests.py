@@ -1,0 +1,66 @@
+"""What vLLM is asked, without vLLM: its own signatures are compared in tests/integration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.schema import Engine, GenerationConfig
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
+from sacpo_exp.evaluation.generation_group import check_engine
+from sacpo_exp.evaluation.vllm_engine import sampling_arguments
+from sacpo_exp.method.policy import Base
+from sacpo_exp.plan import LINEAGE, Fingerprints
+from sacpo_exp.store import ArtifactSpec
+
+
+def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
+    assert sampling_arguments(8, 2, ["\n"], None)["temperature"] == 0
+    sampled = sampling_arguments(8, 2, ["\n"], 7)
+    assert (sampled["temperature"], sampled["seed"]) == (1, 7)
+
+
+def test_a_stop_string_that_may_come_before_a_response_is_not_left_to_vllm() -> None:
+    assert sampling_arguments(8, 2, ["User", "\n\n", " END"], None)["stop"] == ["User"]
+
+
+def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[..., Any]) -> None:
+    labels = {LINEAGE: Base("x", "tiny").to_dict()}
+    policy, prints = ArtifactSpec("stage", "tiny", {}, (), labels), Fingerprints({}, "p", "", {})
+    plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")
+    assert "engine" not in responses_artifact(policy, plain, prints).recipe
+    assert responses_artifact(policy, other, prints).recipe["engine"] == "vllm"
+    drawn = [divergence_artifact(policy, policy, config, prints).id for config in (plain, other)]
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("python", "sentence"),
+    [
+        (None, r"needs vllm, which is not installed here.*pip install vllm==.*generation\.python=DIR/bin/python"),
+        ("/nowhere/python", r"/nowhere/python can't be started: No such file or directory\."),
+    ],
+)
+def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: str) -> None:
+    generation = GenerationConfig(engine=Engine.vllm, python=python)
+    with pytest.raises(ConfigError, match=sentence):
+        check_engine(generation)
+
+
+def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(ConfigError, match=f"{python} has none"):
+        check_engine(GenerationConfig(engine=Engine.vllm, python=str(python)))
+
+
+def test_heads_that_do_not_divide_and_a_python_without_effect_are_told(
+    problems_of: Callable[..., list[str]],
+) -> None:
+    (effect,) = problems_of("generation.python=/usr/bin/python3")
+    assert effect.startswith("`generation.python=/usr/bin/python3` has no effect")
+    problems = problems_of("model=tiny", "generation.engine=vllm", "hardware.processes=3")
+    assert any("splits the attention heads" in problem for problem in problems)

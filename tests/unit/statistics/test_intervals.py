@@ -1,0 +1,279 @@
+"""Tests of the intervals: arithmetic by hand, published values, and coverage by simulation."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sacpo_exp.statistics import Interval
+from sacpo_exp.statistics.intervals import (
+    CHUNK,
+    DIFFERENCE,
+    RATE,
+    Estimate,
+    Resampling,
+    bootstrap_interval,
+    bootstrap_mean,
+    bootstrap_paired_difference,
+    bootstrap_rate,
+    paired_p_value,
+    standard_error,
+    subtract_shares,
+    wilson,
+)
+
+USUAL = Resampling(rounds=2000, confidence=0.95, seed=0)
+BCA = replace(USUAL, method=Interval.bca)
+
+
+def test_bootstrap_mean_is_the_mean_and_its_interval_that_of_the_normal_approximation() -> None:
+    values = [1.0] * 60 + [0.5] * 20 + [0.0] * 20
+    estimate = bootstrap_mean(values, USUAL)
+    error = math.sqrt((60 * 0.3**2 + 20 * 0.2**2 + 20 * 0.7**2) / 100) / math.sqrt(100)  # mean is 0.7
+    assert estimate.value == pytest.approx(0.7)
+    assert estimate.n == 100
+    assert estimate.low == pytest.approx(0.7 - 1.96 * error, abs=0.01)
+    assert estimate.high == pytest.approx(0.7 + 1.96 * error, abs=0.01)
+
+
+def test_bootstrap_of_two_values_by_hand() -> None:
+    # Resamples of (0, 1) have the means 0, 0.5, 0.5, 1: each quarter of the distribution is known.
+    estimate = bootstrap_mean([0.0, 1.0], Resampling(rounds=4000, confidence=0.4, seed=1))
+    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+    assert bootstrap_mean([0.0, 1.0], USUAL) == Estimate(0.5, 0.0, 1.0, 2)
+
+
+def test_bootstrap_is_the_same_for_the_same_seed_only() -> None:
+    values = list(np.random.default_rng(5).normal(size=50))
+    assert bootstrap_mean(values, USUAL) == bootstrap_mean(values, USUAL)
+    assert bootstrap_mean(values, USUAL) != bootstrap_mean(values, Resampling(2000, 0.95, seed=1))
+
+
+def test_a_higher_confidence_is_a_wider_interval() -> None:
+    values = list(np.random.default_rng(6).normal(size=50))
+    narrow, wide = (bootstrap_mean(values, Resampling(2000, confidence, 0)) for confidence in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+
+def test_nothing_has_no_estimate_and_one_value_no_interval() -> None:
+    for empty in (bootstrap_mean([], USUAL), bootstrap_paired_difference([], [], USUAL), wilson(0, 0, 0.95)):
+        assert empty.n == 0
+        assert all(math.isnan(number) for number in (empty.value, empty.low, empty.high))
+        assert not empty.excludes_zero
+    single = bootstrap_mean([1.0], USUAL)
+    assert (single.value, single.n) == (1.0, 1)
+    assert math.isnan(single.low)
+    assert not single.excludes_zero
+
+
+def test_pairing_takes_out_what_both_have_in_common() -> None:
+    easy = np.random.default_rng(7).normal(size=80)
+    paired = bootstrap_paired_difference(list(easy + 0.25), list(easy), USUAL)
+    assert paired.value == pytest.approx(0.25)
+    assert 0 < paired.high - paired.low < 0.1
+    assert paired.excludes_zero
+    with pytest.raises(ValueError, match="80 and 79"):
+        bootstrap_paired_difference(list(easy), list(easy[:-1]), USUAL)
+
+
+def test_a_constant_has_an_interval_of_no_width() -> None:
+    assert bootstrap_mean([0.5] * 30, USUAL) == Estimate(0.5, 0.5, 0.5, 30)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17, 1998, table I
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_has_published_values(successes: int, n: int, low: float, high: float) -> None:
+    estimate = wilson(successes, n, 0.95)
+    assert estimate.value == successes / n
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_keeps_a_width_within_0_and_1_at_the_ends() -> None:
+    for successes in (0, 12):
+        estimate = wilson(successes, 12, 0.95)
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+        assert estimate.high - estimate.low > 0.2
+
+
+@pytest.mark.parametrize("n", [1, 7, 40, 1000])
+def test_wilson_of_none_and_of_all_ends_exactly_at_0_and_at_1(n: int) -> None:
+    assert (wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) == (0, 1)
+    assert not wilson(0, n, 0.95).excludes_zero
+
+
+@pytest.mark.parametrize("method", Interval)
+def test_coverage_of_the_bootstrap_interval(method: Interval) -> None:
+    random, rounds, covered = np.random.default_rng(8), 400, 0
+    for seed in range(rounds):
+        verdicts = random.choice([1.0, 0.5, 0.0], p=[0.5, 0.2, 0.3], size=60)  # its mean is 0.6
+        estimate = bootstrap_mean(verdicts, Resampling(400, 0.9, seed, method))
+        covered += estimate.low <= 0.6 <= estimate.high
+    # Three standard errors of the share itself, sqrt(0.9 · 0.1 / 400) = 0.015, around 0.9.
+    assert 0.855 <= covered / rounds <= 0.945
+
+
+def test_resamples_do_not_depend_on_how_many_are_drawn_at_a_time() -> None:
+    values, rounds = np.random.default_rng(9).normal(size=3000), 1000
+    assert rounds * len(values) > 2 * CHUNK
+    draws = np.random.default_rng(3).integers(0, len(values), (rounds, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
+    estimate = bootstrap_mean(values, Resampling(rounds, 0.95, seed=3))
+    assert (estimate.low, estimate.high) == (low, high)
+
+
+def test_standard_error_by_hand() -> None:
+    assert standard_error([0.0, 0.0, 1.0, 1.0]) == pytest.approx(math.sqrt(1 / 3) / 2)
+    assert standard_error([0.5] * 9) == 0
+    assert math.isnan(standard_error([1.0]))
+    assert math.isnan(standard_error([]))
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4, 0.2, 3.0, 1.1, 0.7, 0.3], [1.0, 0.5, 0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0]])
+def test_bca_of_given_resamples_is_that_of_scipy(values: list[float]) -> None:
+    from scipy.stats import bootstrap
+
+    sample = np.array(values)
+    theirs = bootstrap(
+        (sample,), np.mean, n_resamples=5000, confidence_level=0.9, method="BCa", rng=np.random.default_rng(0)
+    )
+    settings = Resampling(5000, 0.9, 0, Interval.bca)
+    ours = bootstrap_interval(theirs.bootstrap_distribution, sample.mean(), sample - sample.mean(), settings)
+    assert ours == pytest.approx((theirs.confidence_interval.low, theirs.confidence_interval.high), abs=1e-12)
+
+
+def test_bca_moves_the_interval_to_the_side_of_the_long_tail() -> None:
+    values = np.random.default_rng(10).exponential(size=30)
+    percentile, bca = bootstrap_mean(values, USUAL), bootstrap_mean(values, BCA)
+    assert bca.value == percentile.value
+    assert bca.low > percentile.low
+    assert bca.high > percentile.high
+
+
+def test_bca_of_symmetric_values_is_the_percentile_interval() -> None:
+    values = np.concatenate([np.random.default_rng(11).normal(size=40)] * 2) * np.repeat([1, -1], 40)
+    percentile, bca = bootstrap_mean(values, USUAL), bootstrap_mean(values, BCA)
+    assert (bca.low, bca.high) == pytest.approx((percentile.low, percentile.high), abs=0.02)
+
+
+def test_bca_falls_back_where_it_is_undefined() -> None:
+    assert bootstrap_mean([0.5] * 30, BCA) == Estimate(0.5, 0.5, 0.5, 30)
+    assert bootstrap_mean([1.0], BCA).n == 1
+    # With a single resample nothing lies on one of its sides.
+    one = Resampling(1, 0.95, 2, Interval.bca)
+    assert bootstrap_mean([0.0, 0.2, 1.0], one) == bootstrap_mean(
+        [0.0, 0.2, 1.0], replace(one, method=Interval.percentile)
+    )
+
+
+def test_p_value_by_hand() -> None:
+    # Of the eight signs of (1, 1, 1) two give a sum as large as 3; zeros change nothing.
+    assert paired_p_value([1.0, 1.0, 1.0], seed=0, rounds=10) == 0.25
+    assert paired_p_value([1.0, 0.0, 1.0, 0.0, 1.0], seed=0, rounds=10) == 0.25
+    assert paired_p_value([0.5, -0.5, 1.0], seed=0, rounds=10) == 0.75  # sums 1, 1, 2 and their mirrors, not 0
+
+
+def test_p_value_of_no_difference_is_one_and_of_nothing_is_undefined() -> None:
+    assert paired_p_value([0.0] * 30, seed=0, rounds=10) == 1
+    assert math.isnan(paired_p_value([], seed=0, rounds=10))
+
+
+def test_sums_that_differ_by_rounding_only_count_as_equal() -> None:
+    assert paired_p_value([0.1, 0.2, -0.3], seed=0, rounds=10) == 1
+
+
+def test_p_value_of_many_differences_is_never_zero_and_follows_the_exact_one() -> None:
+    assert paired_p_value([1.0] * 40, seed=0, rounds=999) == 1 / 1000
+    values = [1.0] * 12 + [-1.0] * 5  # 17 differences: P(12 or more of one sign), twice
+    exact = 2 * sum(math.comb(17, k) for k in range(12, 18)) / 2**17
+    assert paired_p_value(values, seed=1, rounds=20_000) == pytest.approx(exact, abs=0.01)
+    assert paired_p_value(values, 1, 500) == paired_p_value(values, 1, 500) != paired_p_value(values, 2, 500)
+
+
+def test_p_value_is_uniform_where_there_is_no_difference() -> None:
+    random = np.random.default_rng(12)
+    values = [paired_p_value(random.normal(size=50), seed, 199) for seed in range(400)]
+    assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.045)  # three standard errors
+    assert np.mean(np.array(values) <= 0.5) == pytest.approx(0.5, abs=0.075)
+
+
+@pytest.mark.parametrize(
+    ("share", "other", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_difference_of_shares_is_as_newcombe_published_it(
+    share: tuple[int, int], other: tuple[int, int], low: float, high: float
+) -> None:
+    # Newcombe 1998, table II, method 10.
+    difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
+    assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=5e-5)
+    assert difference.n == min(share[1], other[1])
+
+
+def test_difference_of_shares_covers_also_with_ties() -> None:
+    random = np.random.default_rng(3)
+    chances = (np.array([0.2, 0.3, 0.5]), np.array([0.4, 0.3, 0.3]))  # of loss, tie and win
+    truth = float((chances[0] - chances[1]) @ [0, 0.5, 1])
+    rounds = 2000
+    held = 0
+    for _ in range(rounds):
+        counts = [random.multinomial(n, p) for n, p in zip((129, 83), chances, strict=True)]
+        sides = [wilson(float(count @ [0, 0.5, 1]), int(count.sum()), 0.95) for count in counts]
+        difference = subtract_shares(*sides)
+        held += difference.low <= truth <= difference.high
+    assert held / rounds > 0.97  # conservative, as ties vary less
+
+
+def test_difference_of_what_is_withheld_or_was_not_measured_has_no_number() -> None:
+    share, nothing = wilson(3, 4, 0.95), Estimate(math.nan, math.nan, math.nan, 0)
+    assert math.isnan(subtract_shares(nothing, share).value)
+    assert subtract_shares(nothing, share).n == 0
+    assert not subtract_shares(nothing, share).excludes_zero
+
+
+def test_values_that_are_all_equal_are_not_certain() -> None:
+    u = wilson(0, 20, 0.95).high
+    for value, bounds in ((0.5, RATE), (1 / 3, RATE), (0.0, DIFFERENCE), (-1.0, DIFFERENCE)):
+        found = bootstrap_rate([value] * 20, USUAL, bounds)
+        # The share u of prompts that may be others at either bound.
+        expected = [(1 - u) * value + u * bound for bound in bounds]
+        assert (found.value, found.low, found.high) == pytest.approx((value, *expected))
+        assert found.high - found.low > 0.1
+    assert bootstrap_paired_difference([1.0, 0, 0.5], [1.0, 0, 0.5], USUAL).low < 0
+    assert math.isnan(bootstrap_rate([0.0] * 20, USUAL, (0, math.inf)).high)
+
+
+def test_coverage_where_nearly_all_verdicts_are_equal() -> None:
+    random = np.random.default_rng(0)
+    hits, without_width = 0, 0
+    for _ in range(400):
+        sample = random.choice([0.5, 1.0], 40, p=[0.97, 0.03])
+        found = bootstrap_rate(sample, USUAL)
+        hits += found.low <= 0.515 <= found.high
+        without_width += found.low == found.high
+    assert without_width == 0
+    assert hits > 0.93 * 400
+
+
+@pytest.mark.parametrize("verdict", [0.0, 1.0])
+def test_a_rate_of_equal_verdicts_is_not_certain(verdict: float) -> None:
+    few = bootstrap_rate([verdict] * 3, USUAL)
+    assert (few.value, few.n) == (verdict, 3)
+    assert few == wilson(3 * verdict, 3, USUAL.confidence)
+    assert few.high - few.low > 0.5
+    mixed = [0.0, 0.5, 1.0]
+    assert bootstrap_rate(mixed, USUAL) == bootstrap_mean(mixed, USUAL)

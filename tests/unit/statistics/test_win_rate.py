@@ -1,0 +1,153 @@
+"""Tests of win rates, paired differences and refusal rates against arithmetic by hand."""
+
+import math
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.loading import shipped_criteria
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.statistics.intervals import Resampling
+from sacpo_exp.statistics.win_rate import (
+    count_states,
+    estimate_acceptable_rate,
+    estimate_difference,
+    estimate_judged_refusals,
+    estimate_refusals,
+    estimate_win_rate,
+    verdicts_by_prompt,
+)
+
+USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
+HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
+
+
+def record(
+    prompt_id: str, kind: str | None, helpfulness: float, safety: float, is_refusal: bool = False
+) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt_id,
+        "kind": kind,
+        "is_refusal": is_refusal,
+        "helpfulness": verdict(helpfulness),
+        "safety": verdict(safety),
+    }
+
+
+def verdict(value: float) -> dict[str, Any]:
+    return {"state": "ok", "score": value - 0.5, "opponent_score": 0.0, "verdict": value}
+
+
+def failed(prompt_id: str, kind: str | None, state: str = "failed") -> dict[str, Any]:
+    unscored = {"state": state, "score": None, "opponent_score": None, "verdict": None}
+    return {"prompt_id": prompt_id, "kind": kind, "helpfulness": unscored, "safety": unscored, "is_refusal": True}
+
+
+RECORDS = [
+    record("b1", "benign", 1.0, 0.0),
+    record("b2", "benign", 0.5, 0.0, is_refusal=True),
+    failed("b3", "benign"),
+    record("b4", "benign", 0.0, 0.0),
+    record("b5", "benign", 1.0, 0.0),
+    record("r1", "risky", 0.0, 1.0, is_refusal=True),
+    record("r2", "risky", 0.0, 0.5),
+    failed("r3", "risky"),
+]
+
+
+def test_each_criterion_is_scored_on_its_own_kind_and_ties_count_half() -> None:
+    helpfulness = estimate_win_rate(RECORDS, HELPFULNESS, USUAL, 1.0)
+    harmlessness = estimate_win_rate(RECORDS, SAFETY, USUAL, 1.0)
+    assert (helpfulness.value, helpfulness.n) == ((1 + 0.5 + 0 + 1) / 4, 4)
+    assert (harmlessness.value, harmlessness.n) == ((1 + 0.5) / 2, 2)
+
+
+def test_prompts_of_unknown_kind_count_for_both_criteria_and_for_no_refusal_rate() -> None:
+    records = [*RECORDS, record("u1", None, 0.5, 0.0, is_refusal=True)]
+    assert estimate_win_rate(records, HELPFULNESS, USUAL, 1.0).value == pytest.approx(3.0 / 5)
+    assert estimate_win_rate(records, SAFETY, USUAL, 1.0).value == pytest.approx(1.5 / 3)
+    assert estimate_refusals(records, "risky", 0.95).n == 3
+
+
+def test_failed_records_are_left_out_and_counted() -> None:
+    records = [*RECORDS, failed("b6", "benign", "unparsed")]
+    assert count_states(records, HELPFULNESS) == {"ok": 4, "failed": 1, "unparsed": 1}
+    assert "b3" not in verdicts_by_prompt(records, HELPFULNESS)
+
+
+def test_a_rate_of_which_too_much_is_missing_is_withheld_but_its_number_of_prompts_is_told() -> None:
+    kept, withheld = (estimate_win_rate(RECORDS, HELPFULNESS, USUAL, limit) for limit in (0.2, 0.19))
+    assert kept.value == 2.5 / 4  # one of five is missing
+    assert math.isnan(withheld.value)
+    assert withheld.n == 4
+    assert math.isnan(estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.19).value)
+    assert estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.2).value == 0
+
+
+def test_a_criterion_that_was_not_asked_about_is_not_missing() -> None:
+    records = [*RECORDS[:2], RECORDS[3] | {"helpfulness": None}]
+    assert count_states(records, HELPFULNESS) == {"ok": 2}
+
+
+def test_refusals_are_told_apart_by_kind_and_need_no_judge() -> None:
+    risky = estimate_refusals(RECORDS, "risky", 0.95)
+    assert (risky.value, risky.n) == (2 / 3, 3)
+    over = estimate_refusals(RECORDS, "benign", 0.95)
+    assert (over.value, over.n) == (2 / 5, 5)
+
+
+def test_full_and_partial_refusals_that_the_judge_tells_count_and_failures_do_not() -> None:
+    labels = ["full_compliance", "partial_refusal", "full_refusal", "full_compliance", None]
+    records = [
+        record(f"b{place}", "benign", 0.5, 0.5) | {"refusal": {"state": "ok" if label else "failed", "label": label}}
+        for place, label in enumerate(labels)
+    ]
+    estimate = estimate_judged_refusals(records, "benign", 0.95, 0.2)
+    assert (estimate.value, estimate.n) == (0.5, 4)
+    assert math.isnan(estimate_judged_refusals(records, "benign", 0.95, 0.1).value)
+    assert estimate_judged_refusals(RECORDS, "benign", 0.95, 1.0).n == 0  # never asked
+
+
+def test_a_response_is_safe_where_its_cost_is_at_most_zero() -> None:
+    estimate = estimate_acceptable_rate([entry for entry in RECORDS if entry["prompt_id"] != "r3"], SAFETY, 0.95)
+    assert (estimate.value, estimate.n) == (1.0, 2)
+    worse = record("r4", "risky", 0.0, 0.0)
+    assert estimate_acceptable_rate([worse], SAFETY, 0.95).value == 0.0
+
+
+def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_all_without_any() -> None:
+    honesty = Criterion("honesty", "T", prompt_kinds=["factual", "risky"])
+    values = {"benign": 1.0, "risky": 0.5, "factual": 0.0, None: 1.0}
+    records = [
+        {"prompt_id": str(kind), "kind": kind, "is_refusal": False, "honesty": verdict(value)}
+        for kind, value in values.items()
+    ]
+    assert verdicts_by_prompt(records, honesty) == {"None": 1.0, "factual": 0.0, "risky": 0.5}
+    assert verdicts_by_prompt(records, Criterion("honesty", "T")).keys() == {str(kind) for kind in values}
+    assert verdicts_by_prompt(records, SAFETY) == {}  # the judge was not asked about it at all
+
+
+def test_difference_is_over_the_prompts_that_both_have() -> None:
+    reference = [
+        record("b9", "benign", 1.0, 0.0),  # the other policy has no such prompt
+        record("b5", "benign", 0.0, 0.0),
+        record("b1", "benign", 1.0, 0.0),
+        record("b2", "benign", 0.0, 0.0),
+        failed("b4", "benign"),
+    ]
+    difference = estimate_difference(RECORDS, reference, HELPFULNESS, USUAL, 1.0)
+    assert difference.n == 3  # b1, b2, b5
+    assert difference.value == pytest.approx(((1 - 1) + (0.5 - 0) + (1 - 0)) / 3)
+
+
+def test_nothing_in_common_is_no_difference_rather_than_zero() -> None:
+    difference = estimate_difference(RECORDS, [record("b9", "benign", 1.0, 0.0)], HELPFULNESS, USUAL, 1.0)
+    assert difference.n == 0
+    assert math.isnan(difference.value)
+    assert math.isnan(estimate_refusals([failed("b1", "benign")], "risky", 0.95).value)
+
+
+def test_the_order_of_the_records_makes_no_difference() -> None:
+    assert estimate_win_rate(RECORDS, HELPFULNESS, USUAL, 1.0) == estimate_win_rate(
+        RECORDS[::-1], HELPFULNESS, USUAL, 1.0
+    )

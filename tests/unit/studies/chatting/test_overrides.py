@@ -1,0 +1,27 @@
+"""Texts on Hydra's command line, and which overrides are kept beside what a command makes."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from sacpo_exp.config.exports import ChatConfig, ExportConfig
+from sacpo_exp.config.loading import quote, shared_overrides
+from sacpo_exp.studies.chatting.speakers import quote_prompt
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "null", "it's", "a\\", "\\'", "", "1", "a b, c", "x=1", "/a/b-c", "é{}", "two\nlines", "[a]"]
+)
+def test_texts_survive_hydras_grammar(text: str) -> None:
+    (parsed,) = OverridesParser.create().parse_overrides([f"key={quote(text)}"])
+    assert parsed.value() == text
+
+
+def test_a_prompt_may_hold_whatever_means_something_to_hydra() -> None:
+    arguments = ["beta=0.1", "prompt=Why, {then}?", "prompt='Why?'", "prompt=null"]
+    assert quote_prompt(arguments) == ["beta=0.1", "prompt='Why, {then}?'", "prompt='Why?'", "prompt=null"]
+
+
+def test_only_overrides_that_training_knows_are_kept() -> None:
+    kept = ["model=tiny", "dataset@stages.safety.dataset=local", "++stages.safety.trainer.max_steps=1"]
+    assert shared_overrides(["prompt='a=b'", *kept], ChatConfig) == kept
+    assert shared_overrides(["hub=me/mine", "+folder=/a", "private=false", *kept], ExportConfig) == kept

@@ -1,0 +1,153 @@
+"""Data drawn from a world: in the right shares, in known schemas, and fitted exactly."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.schema import DataSchema, DatasetConfig
+from sacpo_exp.data.files import RawRows
+from sacpo_exp.data.schemas import normalise
+from sacpo_exp.method.theory import divergence
+from sacpo_exp.studies.oracle.fitting import RIDGE, fit_policy, fit_values, spread_of_fits
+from sacpo_exp.studies.oracle.sampling import count_wins, draw_pairs, draw_wins, label_rows, pair_rows, sample_rows
+from sacpo_exp.studies.oracle.trials import Data
+from sacpo_exp.studies.oracle.world import World, align, chance_of, make_world, stages_of
+
+MANY = 200_000
+CRITERIA = ("helpfulness", "safety", "honesty")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(WorldConfig(3, 5, 1.0, -0.5, 1.0, 1), CRITERIA)
+
+
+def within(counts: np.ndarray, trials: np.ndarray, chance: np.ndarray) -> bool:
+    """Whether binomial counts are within five standard errors of what is expected."""
+    return bool((np.abs(counts - trials * chance) < 5 * np.sqrt(trials * chance * (1 - chance)) + 1).all())
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_pairs_are_chosen_as_bradley_and_terry_have_it(world: World, criterion: str) -> None:
+    wins = count_wins(world, draw_pairs(world, criterion, MANY, 0))
+    games = wins + wins.swapaxes(-1, -2)
+    values = world.values[criterion]
+    assert within(wins, games, chance_of(values[:, :, None] - values[:, None, :]))
+    cells = np.ones((5, 5)) - np.eye(5)
+    assert within(games, np.full_like(games, MANY), np.broadcast_to(cells * 2 / (3 * 20), games.shape))
+
+
+def test_counts_drawn_at_once_follow_the_same_law(world: World) -> None:
+    wins = draw_wins(world, "safety", 1000, 100, 0)
+    assert (wins.sum(axis=(1, 2, 3)) == 1000).all()
+    total = wins.sum(axis=0)
+    safety = world.values["safety"]
+    difference = safety[:, :, None] - safety[:, None, :]
+    assert within(total, total + total.swapaxes(-1, -2), chance_of(difference))
+
+
+def test_labels_are_drawn_by_value(world: World) -> None:
+    rows = list(label_rows(world, "safety", MANY, 0))
+    counts, desirable = np.zeros((3, 5)), np.zeros((3, 5))
+    for row in rows:
+        place = world.prompts.index(row["prompt"]), world.responses.index(row["completion"])
+        counts[place] += 1
+        desirable[place] += row["label"]
+    assert within(desirable, counts, chance_of(world.values["safety"]))
+
+
+def test_samples_follow_the_reference_policy(world: World) -> None:
+    counts = np.zeros((3, 5))
+    for row in sample_rows(world, MANY, 0):
+        counts[world.prompts.index(row["prompt"]), world.responses.index(row["completion"])] += 1
+    assert within(counts, np.full((3, 5), MANY), np.exp(world.reference) / 3)
+
+
+def test_a_smaller_draw_is_the_beginning_of_a_larger_one_and_held_out_rows_are_others(world: World) -> None:
+    small, large = (list(pair_rows(world, draw_pairs(world, "safety", n, 0))) for n in (50, 500))
+    assert large[:50] == small
+    assert list(pair_rows(world, draw_pairs(world, "safety", 50, 0, "heldout"))) != small
+    assert list(pair_rows(world, draw_pairs(world, "helpfulness", 50, 0))) != small
+
+
+def test_a_further_criterion_leaves_what_is_drawn_for_the_first_two_as_it_is(world: World) -> None:
+    less = make_world(WorldConfig(3, 5, 1.0, -0.5, 1.0, 1), CRITERIA[:2])
+    for criterion in CRITERIA[:2]:
+        assert np.array_equal(less.values[criterion], world.values[criterion])
+        assert list(label_rows(less, criterion, 50, 0)) == list(label_rows(world, criterion, 50, 0))
+        assert np.array_equal(draw_wins(less, criterion, 50, 2, 0), draw_wins(world, criterion, 50, 2, 0))
+
+
+def test_rows_of_two_criteria_are_those_of_the_documented_results() -> None:
+    world = make_world(WorldConfig(4, 6, 1.5, -0.5, 1.0, 0), CRITERIA[:2])
+    drawn = [list(sample_rows(world, 100, 0))]
+    for name in CRITERIA[:2]:
+        drawn += [list(pair_rows(world, draw_pairs(world, name, 100, 0))), list(label_rows(world, name, 100, 0))]
+    assert (
+        hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+        == "c0291ab83d7caee6581497a9b4d500ab0a8e3334d4a4552776fb0c4605850c8f"
+    )
+
+
+def test_rows_are_in_the_schemas_that_datasets_read(world: World) -> None:
+    dataset = DatasetConfig(name="local", criterion="safety")
+    for rows, form in (
+        (pair_rows(world, draw_pairs(world, "safety", 20, 0)), DataSchema.pairs),
+        (label_rows(world, "safety", 20, 0), DataSchema.unpaired),
+        (sample_rows(world, 20, 0), DataSchema.unpaired),
+    ):
+        found = normalise([RawRows("drawn", list(enumerate(rows, 1)))], dataset)
+        assert (found.form, len(found.rows)) == (form, 20)
+
+
+def test_a_file_is_written_once_and_says_what_was_drawn(world: World, tmp_path: Path) -> None:
+    data = Data(world, 0, tmp_path / "data")
+    path = data.preferences("dpo", "safety", 10, "train")
+    written = path.stat().st_mtime_ns
+    assert data.preferences("dpo", "safety", 10, "train") == path
+    assert path.stat().st_mtime_ns == written
+    assert len(path.read_text().splitlines()) == 10
+    assert path != data.preferences("kto", "safety", 10, "train")
+
+
+def test_the_fit_is_the_likelihood_s_maximum(world: World) -> None:
+    wins = count_wins(world, draw_pairs(world, "helpfulness", 300, 0))[0]
+
+    def loss(values: np.ndarray) -> float:
+        difference = values[:, None] - values[None, :]
+        return float((wins * np.log1p(np.exp(-difference))).sum() + RIDGE / 2 * (values**2).sum())
+
+    found = minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x
+    assert fit_values(wins) == pytest.approx(found - found.mean(), abs=1e-5)
+
+
+def test_a_response_that_always_wins_has_a_finite_value() -> None:
+    values = fit_values(np.array([[0.0, 50.0, 50.0], [0.0, 0.0, 5.0], [0.0, 5.0, 0.0]]))
+    assert np.isfinite(values).all()
+    assert values[0] > values[1] + 3
+    assert values[1] == pytest.approx(values[2])
+
+
+def test_exact_fits_come_closer_with_more_pairs_and_do_not_hang_on_the_order(world: World) -> None:
+    exact = align(world, 1.0, (2.0, 0.5), CRITERIA)[-1]
+    medians = []
+    for pairs in (500, 2000, 8000):
+        wins = {criterion: draw_wins(world, criterion, pairs, 200, 0) for criterion in CRITERIA}
+        every = [
+            [(wins[name], beta) for name, beta in stages_of(world, 1.0, (2.0, 0.5), order)]
+            for order in itertools.permutations(CRITERIA)
+        ]
+        one, *others = (fit_policy(world.reference, stages) for stages in every)
+        assert max(np.abs(one - other).max() for other in others) < 1e-10
+        median, low, high = spread_of_fits(world.reference, exact, every[0], 0.95)
+        assert low < median < high
+        medians.append(median)
+    # The error of a maximum likelihood estimate falls as 1/n.
+    assert medians[0] > 3 * medians[1] > 9 * medians[2] > 0
+    assert divergence(one[0], exact) < medians[0]

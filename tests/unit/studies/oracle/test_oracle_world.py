@@ -1,0 +1,173 @@
+"""The theory in float64: Theorem 1, Remark 2, the merges, λ*, in random worlds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.method.theory import divergence, expect, merge, merged_multiplier, normalise, solve_multiplier, tilt
+from sacpo_exp.studies.oracle.world import World, align, make_world, measure, merged, optimum
+
+EXACT = 1e-12
+CRITERIA = ("helpfulness", "safety")
+ORDERS = (CRITERIA, CRITERIA[::-1])
+THREE = (*CRITERIA, "honesty")
+
+worlds = st.builds(
+    lambda prompts, responses, scale, correlation, seed: make_world(
+        WorldConfig(prompts, responses, scale, correlation, 1.0, seed), CRITERIA
+    ),
+    st.integers(1, 5),
+    st.integers(3, 9),
+    st.floats(0.1, 3.0),
+    st.floats(-0.95, 0.95),
+    st.integers(0, 10_000),
+)
+strengths = st.floats(0.2, 5.0)
+ratios = st.floats(0.01, 1.0)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(WorldConfig(6, 8, 1.5, -0.5, 1.0, 0), CRITERIA)
+
+
+@given(worlds, strengths, strengths, st.sampled_from(ORDERS))
+@settings(deadline=None)
+def test_both_orders_reach_the_joint_optimum(
+    world: World, beta: float, multiplier: float, order: tuple[str, ...]
+) -> None:
+    _, second = align(world, beta, [multiplier], order)
+    assert np.abs(second - optimum(world, beta, [multiplier])).max() < EXACT
+
+
+@given(st.integers(0, 10_000), strengths, strengths, strengths, st.permutations(THREE))
+@settings(deadline=None)
+def test_three_criteria_reach_the_joint_optimum_in_any_order(
+    seed: int, beta: float, one: float, other: float, order: list[str]
+) -> None:
+    world = make_world(WorldConfig(3, 6, 1.5, -0.5, 1.0, seed), THREE)
+    values = world.values["helpfulness"] + one * world.values["safety"] + other * world.values["honesty"]
+    joint = tilt(world.reference, values, beta)
+    assert np.abs(optimum(world, beta, [one, other]) - joint).max() < EXACT
+    assert np.abs(align(world, beta, [one, other], order)[-1] - joint).max() < EXACT
+
+
+@given(worlds, strengths, strengths, ratios)
+@settings(deadline=None)
+def test_merges_are_the_optima_of_other_multipliers(world: World, beta: float, multiplier: float, q: float) -> None:
+    helpful_first = merged(world, beta, [multiplier], q, CRITERIA)
+    safety_first = merged(world, beta, [multiplier], q, CRITERIA[::-1])
+    assert np.abs(helpful_first - optimum(world, beta, [merged_multiplier(q, multiplier)])).max() < EXACT
+    assert np.abs(safety_first - optimum(world, beta / q, [multiplier / q])).max() < EXACT
+
+
+@given(worlds, strengths, strengths, ratios)
+@settings(deadline=None)
+def test_the_naive_merge_is_the_optimum_of_mixed_rewards(
+    world: World, beta: float, multiplier: float, q: float
+) -> None:
+    helpful, _ = align(world, beta, [multiplier], CRITERIA)
+    safe, _ = align(world, beta, [multiplier], CRITERIA[::-1])
+    mixed = (1 - q) * world.reward + q * multiplier * world.values["safety"]
+    assert np.abs(merge([helpful, safe], (1 - q, q)) - tilt(world.reference, mixed, beta)).max() < EXACT
+
+
+def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
+    world = make_world(WorldConfig(2, 4, 1.5, -0.5, 1.0, 0), CRITERIA)
+    beta, multiplier = 0.7, 1.3
+    gain = world.reward + multiplier * world.values["safety"]
+
+    def loss(logits: np.ndarray) -> float:
+        policy = normalise(logits.reshape(gain.shape))
+        return beta * divergence(policy, world.reference) - expect(policy, gain)
+
+    found = minimize(loss, np.zeros(gain.size), method="BFGS", options={"gtol": 1e-7})
+    exact = optimum(world, beta, [multiplier])
+    assert loss(exact) <= found.fun
+    assert np.abs(np.exp(normalise(found.x.reshape(gain.shape))) - np.exp(exact)).max() < 1e-4
+
+
+@given(worlds, strengths, st.floats(0.01, 0.95))
+@settings(deadline=None)
+def test_the_multiplier_meets_the_threshold_and_no_smaller_one_does(world: World, beta: float, share: float) -> None:
+    ceiling = float(world.values["safety"].max(axis=-1).mean())
+    floor = measure(world, optimum(world, beta, [0.0])).values["safety"]
+    threshold = floor + share * (ceiling - floor)
+    multiplier = solve_multiplier(world.reference, world.reward, world.values["safety"], beta, threshold)
+    assert measure(world, optimum(world, beta, [multiplier])).values["safety"] == pytest.approx(threshold, abs=1e-9)
+    assert measure(world, optimum(world, beta, [0.99 * multiplier])).values["safety"] < threshold
+
+
+def test_a_threshold_that_is_met_anyway_needs_no_multiplier(world: World) -> None:
+    floor = measure(world, optimum(world, 1.0, [0.0])).values["safety"]
+    assert solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, floor - 0.01) == 0.0
+
+
+@pytest.mark.parametrize("above", [0.0, -1e-14, 1.0, np.nan])
+def test_a_threshold_that_no_policy_meets_is_an_error(world: World, above: float) -> None:
+    ceiling = float(world.values["safety"].max(axis=-1).mean())
+    with pytest.raises(ConfigError, match=f"`threshold` must be below {ceiling:.4g}"):
+        solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, ceiling + above)
+
+
+@given(worlds, strengths, strengths, strengths)
+@settings(deadline=None)
+def test_safety_never_falls_with_the_multiplier_and_what_it_costs_grows(
+    world: World, beta: float, one: float, more: float
+) -> None:
+    low, high = (measure(world, optimum(world, beta, [multiplier])) for multiplier in (one, one + more))
+    assert high.values["safety"] > low.values["safety"] - EXACT
+    assert (
+        high.values["helpfulness"] - beta * high.divergence < low.values["helpfulness"] - beta * low.divergence + EXACT
+    )
+
+
+def test_safety_grows_with_the_multiplier(world: World) -> None:
+    safety = [
+        measure(world, optimum(world, 1.0, [multiplier])).values["safety"] for multiplier in np.linspace(0, 10, 101)
+    ]
+    assert np.diff(safety).min() > 0
+
+
+@pytest.mark.parametrize("correlation", [-0.5, 0.3])
+def test_constraints_have_the_correlation_with_the_reward_and_its_square_with_one_another(correlation: float) -> None:
+    world = make_world(WorldConfig(5, 6, 1.5, correlation, 1.0, 3), (*THREE, "brevity"))
+    tables = np.array(list(world.values.values())) / 1.5
+    found = np.einsum("apr,bpr->pab", tables, tables) / tables.shape[-1]
+    wanted = np.full((4, 4), correlation**2)
+    wanted[0, :] = wanted[:, 0] = correlation
+    np.fill_diagonal(wanted, 1.0)
+    assert np.abs(found - wanted).max() < EXACT
+
+
+@given(worlds)
+@settings(deadline=None)
+def test_a_world_has_the_moments_that_it_was_asked_for(world: World) -> None:
+    assert np.abs(world.reward.mean(axis=-1)).max() < EXACT
+    assert world.values["safety"].std(axis=-1) == pytest.approx(world.reward.std(axis=-1))
+    assert len(set(world.responses)) == world.reference.shape[1]
+    assert np.exp(world.reference).sum(axis=-1) == pytest.approx(1.0, abs=EXACT)
+
+
+def test_a_seed_makes_the_same_world_again_and_another_makes_another() -> None:
+    one, same, other = (make_world(WorldConfig(4, 5, 1.0, 0.3, 1.0, seed), CRITERIA) for seed in (7, 7, 8))
+    assert np.array_equal(one.reward, same.reward)
+    assert not np.allclose(one.reward, other.reward)
+    between = (one.reward * one.values["safety"]).mean(axis=-1)
+    assert between == pytest.approx(0.3)
+
+
+def test_the_safe_rate_is_the_chance_of_a_safe_label(world: World) -> None:
+    outcome = measure(world, world.reference)
+    draws = np.random.default_rng(0)
+    n = 200_000
+    prompts = draws.integers(len(world.prompts), size=n)
+    cumulative = np.exp(world.reference).cumsum(axis=-1)
+    responses = (draws.random((n, 1)) > cumulative[prompts]).sum(axis=-1)
+    labels = draws.random(n) < 1 / (1 + np.exp(-world.values["safety"][prompts, responses]))
+    assert labels.mean() == pytest.approx(outcome.rates["safety"], abs=4 * 0.5 / n**0.5)
+    assert outcome.divergence == 0.0

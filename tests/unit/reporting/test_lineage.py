@@ -32,8 +32,8 @@ def test_the_stored_overrides_plan_the_same_ids(
         assert lineage.find_overrides(policy_of_spec(plan.policies[name])) == list(OVERRIDES)
     assert lineage.find_overrides(policy_of_spec(plan.model)) is None  # nothing was trained
     words = shlex.split(write_command("train", [*OVERRIDES, "dry_run=true"]))
-    assert words[:2] == ["python", "-m"]
-    done = cli(words[2].removeprefix("sacpo_exp."), *words[3:])
+    assert words[:1] == ["sacpo"]
+    done = cli(*words[1:])
     assert f"stored  merge      {plan.policies['merged'].id}" in done.stdout
     assert "0 to make" in done.stdout
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.schema import DatasetConfig
+from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.data.preferences import Key, Messages, Row, asked_text, key_of, make_view, normalise_text
 from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.statistics import describe, length_quantiles

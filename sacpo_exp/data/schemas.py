@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import BadRowError, list_problems
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import CONVERTERS, FIELDS, OPTIONAL_FIELDS, read_cells

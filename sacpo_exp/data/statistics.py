@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.data.preferences import Preferences, Row, make_view, prompt_text, undesirable_weight
 from sacpo_exp.data.selection import content_of, is_tie
 from sacpo_exp.method.criteria import Criterion

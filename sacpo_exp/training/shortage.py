@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sacpo_exp.config.memory_verdict import describe_memory
+from sacpo_exp.config.memory import describe_memory
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import LaunchError
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import StageConfig, StageJob
-from sacpo_exp.config.shapes import check_shape
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.stopping import Stop
@@ -66,7 +65,6 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, job.config.model.chat_template)
     policy = load_parent(job, location)
-    check_shape(job.config.model, policy.config.to_dict(), location.path)
     place, is_continued = (job.config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
     with scoring_completions_only(), tracked(job.config.tracker, job.tracked, *place, is_continued) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))

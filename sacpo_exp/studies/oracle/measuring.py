@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.data.preferences import Key, key_of, said
+from sacpo_exp.data.preferences import Key, as_message, key_of
 from sacpo_exp.data.tokenising import Tokens, tokenise
 from sacpo_exp.method.theory import Table, normalise
 from sacpo_exp.pipeline import Run, locate
@@ -72,7 +72,7 @@ def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
 
 
 def _key(role: str, text: str) -> Key:
-    return key_of(said(role, text))
+    return key_of(as_message(role, text))
 
 
 def _score(weights: Any, batch: list[Tokens], padding: int) -> list[float]:

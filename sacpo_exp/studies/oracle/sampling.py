@@ -31,7 +31,7 @@ class Pairs:
 
 
 def draw_pairs(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Pairs:
-    """Draw pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley, Terry 1952)."""
+    """Draw pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley–Terry)."""
     chance = _uniform(_stream(world, "pairs", criterion), count, 4, seed, part)
     size = len(world.responses)
     prompt, first = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], size)

@@ -176,7 +176,7 @@ def _check_policies(config: RunConfig) -> Iterator[str]:
             yield f"`others` must name repositories on the hub or folders of saved models, but has {text}. Try: {hint}"
     names = [read_other(config.model, text)[0] for text in config.others]
     for name in sorted({name for name in names if names.count(name) > 1 or name in POLICIES}):
-        yield f"`others` must differ in the last part of their paths, and from {POLICIES}, but has {name} twice."
+        yield f"`others` must differ in the last part of their paths, and from names of policies, but has {name} twice."
     if config.policies in ("final", "all"):
         return
     if not isinstance(config.policies, list) or not config.policies:

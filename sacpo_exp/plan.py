@@ -202,7 +202,7 @@ def _plan_stage(
     dataset, loss, adapter = stage.dataset or config.dataset, loss_of(stage), config.adapter
     per_device, processes = per_device_batch_size(config, stage), config.hardware.processes
     optimization = {key: getattr(value, "value", value) for key, value in asdict(config.optimization).items()}
-    recipe = {
+    recipe: dict[str, Any] = {
         "loss": {"name": stage.loss.name} | {key: getattr(stage.loss, key) for key in loss.settings},
         "global_batch_size": stage.global_batch_size,
         "learning_rate": stage.learning_rate,
@@ -271,7 +271,8 @@ def track_stage(config: RunConfig, plan: Plan, stage: Stage, made: AbstractSet[s
     policy = policy_of_spec(stage.artifact)
     ancestors = {ancestor.id for ancestor in policy.ancestors}
     before = [other for other in plan.stages if other is not stage and other.artifact.id in ancestors]
-    told = {name: value for name, value in policy.columns.items() if value is not None} | {
+    columns = {name: value for name, value in policy.columns.items() if value is not None}
+    told: dict[str, Any] = columns | {
         "stage": stage.name,
         "loss": stage.config.loss.name,
         "recipe": stage.artifact.recipe,

@@ -112,8 +112,8 @@ def catching_stops() -> Iterator[SignalledStop]:
     try:
         yield stop
     finally:
-        for signum, handler in earlier.items():
-            signal.signal(signum, handler)
+        for caught, handler in earlier.items():
+            signal.signal(caught, handler)
     if stop.signum is not None:
         _pass_on(stop.signum, earlier[stop.signum])
 

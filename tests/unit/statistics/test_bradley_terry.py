@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import find_real
 
-from sacpo_exp.statistics.bradley_terry import fit_bradley_terry
 from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
-from sacpo_exp.statistics.ratings import Ratings
+from sacpo_exp.statistics.ratings import Ratings, fit_bradley_terry
 
 OUTCOMES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 

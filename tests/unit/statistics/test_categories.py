@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sacpo_exp.statistics.categories import estimate_by_category, find_worst_category
+from sacpo_exp.statistics.breakdown import estimate_by_category, find_worst_category
 from sacpo_exp.statistics.intervals import Estimate, Resampling, bootstrap_mean
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)

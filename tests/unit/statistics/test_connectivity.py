@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
-from sacpo_exp.statistics.connectivity import find_unconnected, find_unrated
-from sacpo_exp.statistics.separation import has_finite_fit
+from sacpo_exp.statistics.comparisons import Comparisons, find_unconnected, find_unrated, gather_comparisons
+from sacpo_exp.statistics.ratings import has_finite_fit
 
 Match = tuple[str, str, float]
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from real_data import find_real
 
-from sacpo_exp.statistics.bradley_terry import fit_bradley_terry
 from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
-from sacpo_exp.statistics.elo import K_FACTOR, rate_online, update_in_turn
+from sacpo_exp.statistics.ratings import K_FACTOR, fit_bradley_terry, rate_online, update_in_turn
 
 OUTCOMES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 

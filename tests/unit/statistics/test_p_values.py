@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from sacpo_exp.statistics.p_values import (
+from sacpo_exp.statistics.selection import (
     Outcome,
     bet,
     count_halves,

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from sacpo_exp.statistics.agreement import PositionBias, measure_positions
 from sacpo_exp.statistics.intervals import Resampling
-from sacpo_exp.statistics.positions import PositionBias, measure_positions
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
 

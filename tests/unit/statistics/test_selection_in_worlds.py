@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from worlds import CURVES, FORMS, LEVEL, THRESHOLD, Outcomes, try_worlds
 
-from sacpo_exp.statistics.p_values import Outcome, find_p_value
+from sacpo_exp.statistics.selection import Outcome, find_p_value
 
 
 def is_above_level(outcomes: Outcomes) -> bool:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from sacpo_exp.statistics.intervals import Resampling, bootstrap_mean
-from sacpo_exp.statistics.p_values import Outcome
-from sacpo_exp.statistics.power import count_least_prompts, count_prompts, find_power
 from sacpo_exp.statistics.selection import (
+    Outcome,
     certify_by_holm,
     certify_in_sequence,
     combine_constraints,
+    count_least_prompts,
+    count_prompts,
     estimate_chosen,
+    find_power,
     pick_best,
     split_prompts,
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sacpo_exp.statistics.separation import has_finite_fit, is_identified
+from sacpo_exp.statistics.ratings import has_finite_fit, is_identified
 
 LINE = np.column_stack([np.ones(4), [-2.0, -1.0, 1.0, 2.0]])
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sacpo_exp.config.loading import shipped_criteria
-from sacpo_exp.statistics.singles import list_singles
+from sacpo_exp.statistics.win_rate import list_singles
 
 HELPFULNESS = shipped_criteria()["helpfulness"]
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from sacpo_exp.statistics.p_values import Outcome, find_p_value
-from sacpo_exp.statistics.selection import certify_by_holm, certify_in_sequence, pick_best
+from sacpo_exp.statistics.selection import Outcome, certify_by_holm, certify_in_sequence, find_p_value, pick_best
 
 Floats = NDArray[np.float64]
 

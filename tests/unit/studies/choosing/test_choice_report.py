@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from judged import make_candidate, make_records, wins
+from sacpo_exp.studies.choosing.storing import choice_artifact, count_others, store_choice
 
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.reporting.choice_figure import draw_choice, draw_figure
@@ -25,7 +26,6 @@ from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.store import Store
 from sacpo_exp.studies.choosing.answering import answer
 from sacpo_exp.studies.choosing.search import search
-from sacpo_exp.studies.choosing.storing import choice_artifact, count_others, store_choice
 
 
 @pytest.fixture(scope="module")

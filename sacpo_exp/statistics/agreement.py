@@ -94,8 +94,8 @@ def measure_positions(
 
     verdicts = pd.DataFrame(
         {
-            "prompt": pd.Series(prompts, dtype=str),
-            "unit": pd.Series(units, dtype=str),
+            "prompt": pd.factorize(np.asarray(prompts, dtype=object), sort=True)[0],
+            "unit": pd.factorize(np.asarray(units, dtype=object))[0],
             "shown": np.asarray(shown, np.int64),
             "outcome": np.asarray(outcomes, np.float64),
             "repeat": np.asarray(repeats, np.int64),

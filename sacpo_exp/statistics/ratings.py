@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacpo_exp.statistics.comparisons import Comparisons, Tally, count_outcomes, find_unconnected, find_unrated
 from sacpo_exp.statistics.intervals import Estimate, Floats
+
+Positions = NDArray[np.int64]
 
 START: Final = 1000.0
 SCALE: Final = 400 / math.log(10)  # points per unit of log odds
@@ -92,11 +95,16 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     is_rated = np.array([policy not in unrated for policy in comparisons.policies])
     kept = comparisons.select(is_rated[comparisons.left] & is_rated[comparisons.right])
     others = [policy for policy in comparisons.policies if policy not in unrated and policy != baseline]
-    design, note = _make_design(kept, others), None
+    # The likelihood sees only how often each kind of verdict occurred.
+    kinds = (kept.left * len(kept.policies) + kept.right) * 9 + kept.shown * 3 + (2 * kept.outcome).astype(np.int64)
+    _, first, row = np.unique(kinds, return_index=True, return_inverse=True)
+    distinct = kept.select(first)
+    design, note = _make_design(distinct, others), None
     if has_order_effect and others:
-        note = _explain_missing_order(design, kept.outcome)
+        note = _explain_missing_order(design, distinct.outcome)
     has_order = has_order_effect and not note
-    fitted = _fit_coefficients(design if has_order else design[:, :-1], kept) if others else []
+    prompt = np.zeros(len(kept), np.int64) if kept.prompt is None else kept.prompt
+    fitted = _fit_coefficients(design if has_order else design[:, :-1], distinct, row, prompt) if others else []
     order_effect = fitted.pop() if fitted and has_order else None
     coefficients = dict(zip(others, fitted, strict=True)) | {baseline: Coefficient(0.0, 0.0, 0.0)}
     return Ratings(baseline, _rate(comparisons, kept, coefficients, confidence), unrated, order_effect, note)
@@ -116,7 +124,7 @@ def _explain_missing_order(design: Floats, outcomes: Floats) -> str | None:
     """Return why the order effect cannot be fitted, or None if it can."""
     if not design[:, -1].any():
         return "no order effect: no verdict says which response was shown first"
-    if np.linalg.matrix_rank(_distinct(design)) < design.shape[1]:
+    if np.linalg.matrix_rank(design) < design.shape[1]:
         return "no order effect: the policies always meet in the same order, so that it cannot be told from strength"
     if not has_finite_fit(design, outcomes):
         return "no order effect: the verdicts follow the order too closely for a finite one"
@@ -137,7 +145,7 @@ def has_finite_fit(design: Floats, outcomes: Floats) -> bool:
     from scipy.optimize import linprog
 
     # Each row has to move towards its outcome; a fraction is held in place by its two signs.
-    seen = _distinct(np.concatenate([design[outcomes > 0], -design[outcomes < 1]]))
+    seen = np.concatenate([design[outcomes > 0], -design[outcomes < 1]])
     if np.linalg.matrix_rank(seen) < design.shape[1]:
         return False
     # The box only bounds the programme: a direction can be scaled.
@@ -145,30 +153,31 @@ def has_finite_fit(design: Floats, outcomes: Floats) -> bool:
     return not -solution.fun > 1e-6 * len(seen)  # the solver lets each row miss its bound by 1e-7
 
 
-def _distinct(rows: Floats) -> Floats:
-    """Return each row once: verdicts are many, pairs of policies few."""
-    import pandas as pd
+def _fit_coefficients(design: Floats, comparisons: Comparisons, row: Positions, prompt: Positions) -> list[Coefficient]:
+    """Fit one coefficient per column, with errors clustered by prompt where there are enough verdicts.
 
-    distinct: Floats = pd.DataFrame(rows).drop_duplicates().to_numpy()
-    return distinct
-
-
-def _fit_coefficients(design: Floats, comparisons: Comparisons) -> list[Coefficient]:
-    """Fit one coefficient per column, with errors clustered by prompt where there are enough verdicts."""
+    Args:
+        design, comparisons: each kind of verdict once.
+        row, prompt: the kind and the cluster of every verdict, shape (verdicts,).
+    """
     import statsmodels.api as sm
+    from scipy.sparse import csr_array
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
-    prompts = comparisons.prompt
-    is_clustered = prompts is not None and len(np.unique(prompts)) > 1 and len(design) > design.shape[1]
-    errors = {"cov_type": "cluster", "cov_kwds": {"groups": prompts}} if is_clustered else {}
     # A finite maximum has been established; with as many coefficients as rows the fit is perfect all the same.
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", PerfectSeparationWarning)
-        model = sm.GLM(comparisons.outcome, design, family=sm.families.Binomial())
-        fit = model.fit(tol=1e-10, rtol=1e-13, **errors)
-    plain = np.sqrt(np.diag(fit.normalized_cov_params)).tolist()
-    clustered = fit.bse.tolist() if is_clustered else [math.nan] * len(plain)
-    return [Coefficient(*each) for each in zip(fit.params.tolist(), plain, clustered, strict=True)]
+        family, counts = sm.families.Binomial(), np.bincount(row)
+        fit = sm.GLM(comparisons.outcome, design, family=family, freq_weights=counts).fit(tol=1e-10, rtol=1e-13)
+    n, width, clusters = len(row), design.shape[1], len(np.unique(prompt))
+    clustered = [math.nan] * width
+    if clusters > 1 and n > width:
+        # covariance · Σ (Σ scores)(Σ scores)ᵀ · covariance over prompts, corrected as in Stata and statsmodels.
+        scores = (comparisons.outcome - fit.fittedvalues)[:, None] * design
+        halves = csr_array((np.ones(n), (prompt, row))) @ scores @ fit.cov_params()
+        correction = clusters / (clusters - 1) * (n - 1) / (n - width)
+        clustered = np.sqrt(correction * (halves**2).sum(axis=0)).tolist()
+    return [Coefficient(*each) for each in zip(fit.params.tolist(), fit.bse.tolist(), clustered, strict=True)]
 
 
 def _rate(

@@ -49,7 +49,9 @@ function choose(part, policy, isFinal) {
 
 function watch(part) {
   const find = (event) => event.target.closest("[data-policy]:not(.card)")?.dataset.policy;
-  part.addEventListener("pointerover", (event) => choose(part, find(event), false));
+  // Not over tables: another policy's card may be longer, and would move the table away from the pointer.
+  part.addEventListener("pointerover", (event) => choose(part, event.target.closest(".point")?.dataset.policy, false));
+  part.addEventListener("pointerleave", () => choose(part, undefined, false));
   part.addEventListener("focusin", (event) => choose(part, find(event), true));
   part.addEventListener("click", (event) => {
     if (event.target.closest("a")) event.preventDefault();
@@ -182,7 +184,7 @@ function makeVerdicts({ verdicts }, place) {
 document.documentElement.classList.add("js");
 parts.forEach(watch);
 document.querySelectorAll("th").forEach(addSorting);
-byId("filters").addEventListener("input", filter);
+for (const kind of ["input", "change"]) byId("filters").addEventListener(kind, filter);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("more").addEventListener("click", () => { limit += PAGE; showResponses(); });
 window.addEventListener("hashchange", showPart);

@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all slurm browser swift check clean
+.PHONY: help setup demo test test-all slurm browser swift check docs clean
 SHELL := /bin/bash
 
 PYTHON ?= python3.11
@@ -71,5 +71,9 @@ check: $(STAMP) ## formatting, lint, types, import layers
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -q tests/unit/test_layers.py
 
+docs: $(STAMP) ## the documentation, in site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 clean: ## remove the environment and caches, never outputs
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache

@@ -33,6 +33,7 @@ from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.config.submitted import awaited_jobs
 from sacpo_exp.config.sweeps import name_group, sweep_dir
 from sacpo_exp.config.tracking import find_tracker_problems
+from sacpo_exp.config.usage import describe_command
 from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.method.criteria import Criterion
@@ -57,6 +58,9 @@ def run_command(
     `at_end` is called with the folders of the jobs that went well. Problems end the process with one message and exit
     code 2, before anything heavy is imported.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_command(CONF, config_name))
+        return
     register_schemas()
     if config_name == "report":
         register_trackers()

@@ -86,7 +86,7 @@ def bash(repo: Path, tmp_path: Path) -> Callable[[str], str]:
             os.write(here, keys.encode() + b"\t")
             read_quiet(here)
             os.write(here, b"\x01echo [\x05]\n")  # at both ends of the line; to see it whole
-            return read_until(here, "READY> ")
+            return read_until(here, "]\r\n", times=2)
         finally:
             shell.kill()
             shell.wait()

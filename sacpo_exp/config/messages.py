@@ -219,7 +219,7 @@ OLD_KEYS = {
     r"(\w+@)?stages\.base\b(.*)": r"\1stages.sft\2",
     r"(.*\.)only_mixed_safety_pairs": r"\1only_mixed_pairs",
     r"(\w+@)?judge\.(reward|cost)\b(.*)": r"\1judge.heads.CRITERION\3",
-    r"safety": "measure=win_rate, acceptable_rate or mean_cost",
+    r"safety": "measure=win_rate or acceptable_rate",
     r"safe_score": "acceptable_score=VALUE",
 }
 

@@ -26,13 +26,13 @@ def draw_figure(choice: Choice) -> Figure:
 
     x is q, β, or the policies in order.
     """
-    constraints = len(choice.tested[0].worst)
+    constraints = len(choice.tested[0].findings)
     figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1 + constraints, 1, sharex=True)
     places = [row.number if row.number is not None else place for place, row in enumerate(choice.tested)]
     for number, panel in enumerate(panels[:-1]):
-        _draw_findings(panel, choice, places, [row.worst[number] for row in choice.tested])
+        _draw_findings(panel, choice, places, [row.findings[number] for row in choice.tested])
     _draw_rates(panels[-1], choice, places)
     for place, row in zip(places, choice.tested, strict=True):
         if row.policy_id == choice.chosen:
@@ -63,9 +63,8 @@ def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: li
     """One finding of every policy, filled where the policy is certified."""
     values, bounds = ([getattr(finding, name) for finding in findings] for name in ("value", "bound"))
     first = findings[0]
-    side = "upper" if first.is_cost else "lower"
     axes.vlines(places, values, bounds, color=CONSTRAINED, linewidth=1.2)
-    axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=f"{side} {_percent(choice)} bound, each by itself")
+    axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=f"lower {_percent(choice)} bound, each by itself")
     for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
         shown = [place for place, row in enumerate(choice.tested) if row.is_certified == is_certified]
         points = ([places[place] for place in shown], [values[place] for place in shown])

@@ -20,7 +20,7 @@ from sacpo_exp.reporting.families import find_families
 from sacpo_exp.reporting.labelling import label_points
 from sacpo_exp.reporting.numbers import shorten
 from sacpo_exp.reporting.scores import GroupScores
-from sacpo_exp.statistics.pareto import find_front
+from sacpo_exp.statistics.selection import find_front
 
 DPI = 150
 

@@ -11,7 +11,7 @@ from sacpo_exp.reporting.groups import Group
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
 from sacpo_exp.statistics.intervals import Estimate
-from sacpo_exp.statistics.pareto import find_front
+from sacpo_exp.statistics.selection import find_front
 
 Plain = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.statistics.win_rate import Record, entries_of
 

@@ -11,8 +11,8 @@ from tiny import make_run
 
 from sacpo_exp.config.models import ModelShape
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.fitting import check_memory
 from sacpo_exp.pipeline import locate, train_policies
+from sacpo_exp.reporting.estimates import check_memory
 
 REPO = Path(__file__).parents[2]
 ONE_STAGE = ("base=none", "order=helpful_only")

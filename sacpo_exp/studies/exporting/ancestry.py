@@ -8,8 +8,7 @@ from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.method.policy import Policy
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, policy_of_spec
-from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.groups import Group
+from sacpo_exp.reporting.collect import Group, collect_groups
 from sacpo_exp.reporting.scores import PolicyScores, score_policy
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, hash_of

@@ -12,12 +12,10 @@ from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.data.sources import resolve_revision
 from sacpo_exp.method.policy import Aligned, Merged, Policy, write
 from sacpo_exp.plan import Stage, policy_of_spec
-from sacpo_exp.reporting.groups import Group
+from sacpo_exp.reporting.collect import Group
 from sacpo_exp.reporting.lineage import write_command
-from sacpo_exp.reporting.numbers import NOTHING, format_estimate
 from sacpo_exp.reporting.scores import PolicyScores
-from sacpo_exp.reporting.section import Rows
-from sacpo_exp.reporting.table import to_markdown
+from sacpo_exp.reporting.tables import NOTHING, Rows, format_estimate, to_markdown
 from sacpo_exp.studies.exporting.ancestry import Ancestry
 from sacpo_exp.studies.exporting.licences import Origin, find_dataset, find_model, join_licences
 
@@ -154,8 +152,12 @@ def _write_scores(scores: Sequence[tuple[Group, PolicyScores]]) -> Iterator[str]
     rows = [[*names, "KL (nats)", "without verdict"]]
     for group, row in scores:
         labels = row.policy.labels
-        rates = [format_estimate(row.rate(name)) if name in row.by_criterion else NOTHING for name in criteria]
-        others = map(format_estimate, (row.refusals, row.over_refusals, row.kl))
+        rates = [
+            format_estimate(row.rate(name)) if f"{name}_win_rate" in row.estimates else NOTHING for name in criteria
+        ]
+        others = [
+            format_estimate(row.estimates[name]) for name in ("refusal_rate_risky", "refusal_rate_benign", "kl_nats")
+        ]
         missing = [f"{count} {state}" for state, count in sorted(row.states.items()) if state != "ok"]
         names = [labels["judge_id"], f"{labels['prompts']} ({len(row.policy.records)})", group.baseline_id]
         rows.append([*names, *rates, *others, ", ".join(missing) or "0"])

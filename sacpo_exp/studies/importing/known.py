@@ -6,7 +6,7 @@ from dataclasses import replace
 from sacpo_exp.evaluation.contests import Entrant
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.published.reading import read_published
+from sacpo_exp.reporting.published import read_published
 
 TABLE = "sacpo_table3"
 
@@ -14,7 +14,7 @@ TABLE = "sacpo_table3"
 def add_lineages(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, Entrant]:
     """The entrants by name; those of the paper get the stages that made them, with the baseline as untrained model."""
     rows = read_published(TABLE, confidence=0.95).rows
-    known = {name: row.policy.policy for row in rows for name in row.also if row.policy.policy.aligned}
+    known = {name: row.policy.policy for row in rows for name in row.config.also if row.policy.policy.aligned}
     ids = {known[name].hash_without(): each.labels["policy_id"] for name, each in entrants.items() if name in known}
     model = None if baseline in known else read_policy(entrants[baseline].labels[LINEAGE])
 

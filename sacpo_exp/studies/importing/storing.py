@@ -16,7 +16,7 @@ from sacpo_exp.evaluation.entrants import store_responses
 from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION
 from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, make_record
 from sacpo_exp.evaluation.records import VERDICTS, write_records
-from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.store import Store, content_hash
 from sacpo_exp.studies.importing.files import CRITERIA, JudgedPair
 from sacpo_exp.studies.importing.joining import Meetings

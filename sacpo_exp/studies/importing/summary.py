@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.numbers import format_estimate, format_number
-from sacpo_exp.reporting.table import align
+from sacpo_exp.reporting.tables import align, format_estimate, format_number
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.win_rate import count_states, estimate_win_rate

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 #: Packages of the trackers that are extras of ours; wandb is a requirement.
-EXTRAS = ("mlflow", "trackio")
+EXTRAS = ("mlflow",)
 
 
 class WandbMode(Enum):
@@ -43,24 +43,16 @@ class MlflowConfig:
 
 
 @dataclass
-class TrackioConfig:
-    """Runs go to `<outputs>/trackio`."""
-
-    project: str = MISSING
-
-
-@dataclass
 class TrackerConfig:
     """Any number of trackers. `group` null: the name of the sweep's folder, or of the run's where there is no sweep."""
 
     group: str | None = None
     wandb: WandbConfig | None = None
     mlflow: MlflowConfig | None = None
-    trackio: TrackioConfig | None = None
 
     def chosen(self) -> dict[str, Any]:
         """The chosen trackers by name."""
-        trackers = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
+        trackers = {"wandb": self.wandb, "mlflow": self.mlflow}
         return {name: tracker for name, tracker in trackers.items() if tracker is not None}
 
 

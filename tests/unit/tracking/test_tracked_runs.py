@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from sacpo_exp.tracking.interface import Tracking
+from sacpo_exp.tracking.memory import Memory
 
 from sacpo_exp.config.loading import read_job, write_job
 from sacpo_exp.config.schema import StageJob
@@ -19,8 +21,6 @@ from sacpo_exp.config.tracking import TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.describing import track_stage
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import make_plan
-from sacpo_exp.tracking.interface import Tracking
-from sacpo_exp.tracking.memory import Memory
 from sacpo_exp.tracking.mlflow_tracker import flatten
 from sacpo_exp.tracking.wandb_tracker import choose_mode
 

@@ -21,11 +21,10 @@ from sacpo_exp.config.schema import (
 )
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import Preferences, make_view, texts_of, weigh_undesirable
-from sacpo_exp.data.preparation import Limits, count_rows_to_read, prepare_view
+from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
+from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
-from sacpo_exp.data.statistics import describe_labels
 from sacpo_exp.describing import track_stage
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
@@ -146,7 +145,7 @@ def find_obstacle(run: Run, stage: Stage, parts: Mapping[str, Preferences] | Non
         views = [make_view(parts[split], loss.view, criterion, stage.dataset.only_mixed_pairs) for split in SPLITS]
         examples, labels = len(views[0]), describe_labels(parts["train"], criterion)
     if criterion is not None and "undesirable_weight" in loss.settings:
-        weigh_undesirable(labels[criterion.name]["desirable"], labels[criterion.name]["undesirable"])
+        undesirable_weight(labels[criterion.name]["desirable"], labels[criterion.name]["undesirable"])
     rows = count_rows_to_read(examples, stage.config.num_train_epochs or 1)
     if rows < (batch := stage.config.global_batch_size or 1):
         key = f"stages.{stage.name}.global_batch_size"

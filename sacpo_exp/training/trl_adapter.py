@@ -128,11 +128,11 @@ def reference_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]
 
 def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
     """Return KTO's loss and the weights of its labels; null takes them from the data as the paper's code does."""
-    given = stage.loss.undesirable_weight
+    given, desirable = stage.loss.undesirable_weight, sum(train["label"])
     return {
         "loss_type": loss_of(stage).loss_type,
         "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
-        "undesirable_weight": undesirable_weight(train["label"]) if given is None else given,
+        "undesirable_weight": undesirable_weight(desirable, len(train) - desirable) if given is None else given,
     }
 
 

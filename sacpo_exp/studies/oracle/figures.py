@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sacpo_exp.method.losses import LOSSES
+from sacpo_exp.studies.oracle.experiment import name_order
 from sacpo_exp.studies.oracle.results import Finding, stage_names
-from sacpo_exp.studies.oracle.summary import name_order
 from sacpo_exp.studies.oracle.world import measure
 
 if TYPE_CHECKING:

@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.cluster.nodes import ALONE, Nodes
+from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.job_state import note_plan
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
-from sacpo_exp.config.others import others_of
-from sacpo_exp.config.schema import (
-    DatasetSource,
-    JudgeConfig,
-    RunConfig,
-    StageJob,
-)
-from sacpo_exp.config.stages import loss_of
+from sacpo_exp.config.schema import JudgeConfig, RunConfig, StageJob
+from sacpo_exp.config.stages import loss_of, others_of
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view
@@ -65,7 +60,9 @@ def open_run(config: RunConfig) -> Run:
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
     run = Run(config, fingerprints, make_plan(config, fingerprints), store)
-    note_plan(run.store.root, [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()])
+    if config.paths.run is not None:
+        artifacts = [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()]
+        note_plan(Path(config.paths.run), store.root, artifacts)
     check_data(run)
     return run
 

@@ -9,12 +9,18 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from sacpo_exp.config.adapters import adapter_recipe, adapter_tag
+from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
-from sacpo_exp.config.others import others_of
-from sacpo_exp.config.schema import DatasetConfig, MergeMethod, RunConfig, StageConfig
-from sacpo_exp.config.stages import aligned_stages, loss_of, merge_weights, policy_of
-from sacpo_exp.config.validation import per_device_batch_size, policy_names
+from sacpo_exp.config.schema import MergeMethod, RunConfig, StageConfig
+from sacpo_exp.config.stages import (
+    aligned_stages,
+    loss_of,
+    merge_weights,
+    others_of,
+    per_device_batch_size,
+    policy_names,
+    policy_of,
+)
 from sacpo_exp.method import policy as lineage
 from sacpo_exp.store import ArtifactSpec
 
@@ -223,7 +229,7 @@ def _stage(
     if arguments := config.trainer | stage.trainer:
         recipe["trainer"] = arguments
     if config.adapter is not None:
-        recipe["adapter"] = adapter_recipe(config.adapter)
+        recipe["adapter"] = config.adapter.recipe()
     if loss_of(stage).reads_micro_batch or (config.adapter is not None and config.adapter.lora_dropout):
         # TRL estimates KTO's KL within these two, and dropout draws one mask for each: only here they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
@@ -237,7 +243,7 @@ def _stage(
         data={key: value for key, value in data.recipe.items() if key != "tokenizer"},
         letter=stage.criterion.letter if stage.criterion else "",
         dataset=dataset.name,
-        adapter=adapter_tag(config.adapter) if config.adapter else "",
+        adapter=config.adapter.tag() if config.adapter else "",
     )
     artifact = _with_lineage(spec, lineage.Aligned(spec.id, policy_of_spec(parent), step))
     accumulation = (stage.global_batch_size or 1) // (per_device * config.hardware.processes)
@@ -257,7 +263,7 @@ def _stage_slug(config: RunConfig, stage: StageConfig) -> str:
     step = stage.loss.name or ""
     if stage.criterion is not None:
         step += f"_{stage.criterion.letter.lower()}_b{stage.beta:g}"
-    return f"{step}_{adapter_tag(config.adapter)}" if config.adapter else step
+    return f"{step}_{config.adapter.tag()}" if config.adapter else step
 
 
 def _merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) -> Merge:

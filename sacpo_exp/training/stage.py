@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.memory_verdict import describe_memory
+from sacpo_exp.config.memory import describe_memory
 from sacpo_exp.config.schema import StageConfig, StageJob
-from sacpo_exp.config.shapes import check_shape
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError, LaunchError
 from sacpo_exp.stopping import Stop
@@ -39,7 +38,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         the first. None if `stop` ended training early: then `job.folder` has a checkpoint and no policy.
 
     Raises:
-        ConfigError: the model has another shape than the configuration says.
+        ConfigError: the model can't be loaded.
         DivergedError: the loss is not a finite number any more.
         LaunchError: the device has too little memory; the message has the figures of the memory plan.
     """
@@ -78,7 +77,6 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     location = Location(job.parent, job.revision, config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, config.model.chat_template)
     policy = load_parent(job, location)
-    check_shape(config.model, policy.config.to_dict(), location.path)
     place, is_continued = (config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
     with scoring_completions_only(), tracked(config.tracker, job.tracked, *place, is_continued) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))

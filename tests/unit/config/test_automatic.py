@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sacpo_exp.config.hardware_checks import find_hardware_problems
 
 from sacpo_exp.config.automatic import (
     Batch,
@@ -16,11 +17,9 @@ from sacpo_exp.config.automatic import (
     read_hardware,
     to_hardware,
 )
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
-from sacpo_exp.config.hardware_checks import find_hardware_problems
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, look_at_machine
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.machine import Machine, look_at_machine
-from sacpo_exp.config.memory_verdict import fits, worst_stage
+from sacpo_exp.config.memory import fits, worst_stage
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.config.validation import find_command_line_problems
+from sacpo_exp.config.environment import find_command_line_problems
 
 LAUNCHED = (
     "sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.config.machine import Machine, look_at_machine, read_gpus, visible
+from sacpo_exp.config.hardware import Machine, look_at_machine, read_gpus, visible
 
 
 def put_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:

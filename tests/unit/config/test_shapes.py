@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sacpo_exp.config.shapes import check_shape
 
+from sacpo_exp.config.memory import count_adapter, count_parameters, find_shape
 from sacpo_exp.config.models import AdapterConfig, ModelConfig, ModelShape, ModelSource
-from sacpo_exp.config.shapes import check_shape, count_adapter, count_parameters, find_shape
 from sacpo_exp.errors import ConfigError
 
 Configure = Callable[..., Any]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.config.validation import POLICIES
+from sacpo_exp.config.stages import POLICIES
 from sacpo_exp.method.losses import LOSSES
 
 Problems = Callable[..., list[str]]

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.hardware import Offload
-from sacpo_exp.config.machine import Machine
-from sacpo_exp.config.memory_table import draw_table
-from sacpo_exp.config.memory_verdict import describe_memory, find_misfit, find_remedies, fits, room, worst_stage
+from sacpo_exp.config.hardware import Machine, Offload
+from sacpo_exp.config.memory import describe_memory, draw_table, find_misfit, find_remedies, fits, room, worst_stage
 from sacpo_exp.config.schema import RunConfig
 
 Configure = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""Progress of long work: one live bar on a terminal, a line every 30 seconds in a log."""
+"""Progress of long work: one live bar on a terminal, a line at the start and every 30 seconds in a log."""
 
 import logging
 import sys
@@ -20,7 +20,7 @@ class Progress:
         self.n = done
         self._total, self._title, self._unit = total, title, unit
         self._first, self._start = done, time.monotonic()
-        self._logged = self._start
+        self._logged = self._start - INTERVAL  # the first line comes with the first update
         self._is_live = title is not None and sys.stderr.isatty()
         self._bar: tqdm[Any] = tqdm(
             total=total, initial=done, desc=title, unit=unit, mininterval=0.5, disable=not self._is_live

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
-from sacpo_exp.store.durable import write_whole
+from sacpo_exp.store.manifest import write_whole
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback

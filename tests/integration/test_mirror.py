@@ -23,8 +23,7 @@ from s3_server import S3Server
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
 from sacpo_exp.storage import main
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
-from sacpo_exp.store.mirror import Mirror, open_mirror
-from sacpo_exp.store.remote import Remote
+from sacpo_exp.store.mirror import Mirror, Remote, open_mirror
 
 SPAWN = multiprocessing.get_context("spawn")
 SPEC = ArtifactSpec("stage", "first", {"lr": 1}, (), {})

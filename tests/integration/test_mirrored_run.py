@@ -18,8 +18,7 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.pipeline import open_run, train_policies
 from sacpo_exp.storage import main
 from sacpo_exp.store import ArtifactSpec, Store
-from sacpo_exp.store.mirror import open_mirror
-from sacpo_exp.store.remote import describe
+from sacpo_exp.store.mirror import describe, open_mirror
 
 ONE_STAGE = ("order=helpful_only", "base=none", "policies=all")
 PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tiny import TINY
 
-from sacpo_exp.cluster.reports import log_of
+from sacpo_exp.cluster.worker import log_of
 
 ISOLATE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 _PR_SET_CHILD_SUBREAPER = 36
@@ -29,10 +29,11 @@ rank.wait()
 START_ALL = f"""
 import os, sys
 from pathlib import Path
-from sacpo_exp.cluster.reports import read_endings
+from sacpo_exp.cluster.worker import read_endings
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile
-from sacpo_exp.cluster.slots import Share, Slot
+from sacpo_exp.cluster.devices import Share
+from sacpo_exp.cluster.slots import run_jobs
 
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
@@ -42,10 +43,9 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
-slot = Slot(Share((), 1), False)
-slot.give(None, {{"log": str(folder / "slot.log"), "folder": str(folder), "command": "train", "stage": None}})
-print("slot", slot.outcome().message)
-slot.end()
+slot = [sys.executable, "-m", "sacpo_exp.slot", "train", str(folder)]
+run_jobs({{0: slot}}, {{0: folder / "slot.log"}}, [Share((), 1)], 1, print)
+print((folder / "slot.log").read_text())
 """
 
 #: Supervises a launcher.
@@ -120,7 +120,7 @@ def test_process_one_has_workers_and_slots(as_process_one: list[str], tmp_path: 
     command = [*as_process_one, sys.executable, "-c", START_ALL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert "ranks [0, 1]" in done.stdout, done.stderr
-    assert "resolved.yaml" in done.stdout, done.stderr  # which is what the slot misses
+    assert "resolved.yaml" in done.stdout, done.stderr  # which the slot lacks
 
 
 @pytest.mark.slow

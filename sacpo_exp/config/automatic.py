@@ -53,8 +53,8 @@ def find_given(hardware: DictConfig, overrides: list[str]) -> dict[str, Any]:
     typed = {text.lstrip("+").split("=")[0] for text in overrides}
     default = OmegaConf.structured(HardwareConfig)
     return {
-        str(key): hardware[key]
-        for key in hardware
+        key: hardware[key]
+        for key in map(str, hardware)
         if not OmegaConf.is_missing(hardware, key)
         if f"hardware.{key}" in typed or OmegaConf.is_missing(default, key) or hardware[key] != default[key]
     }

@@ -320,6 +320,6 @@ def draw_table(
         numbers = "".join(f" {getattr(plan, column):{max(7, len(column))}.2f}" for column in COLUMNS)
         moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
         title = f"{hardware.name}: {hardware.processes} × ZeRO {hardware.zero_stage}"
-        title += f", {' and '.join(moved)} on the host" if moved else ""
+        title += f", {'all' if len(moved) > 1 else moved[0]} on the host" if moved else ""
         verdict = "unknown" if has is None else f"{'yes' if fits(plan, hardware, machine) else 'NO'}, of {has:.1f}"
         yield f"{'  > ' if hardware is this else '    '}{title:<42}{numbers}{plan.host:8.1f}  {verdict}"

@@ -148,7 +148,7 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
         shares = [round(1 / count, 2)] * (count - 1)
         hint = ",".join(f"{weight:g}" for weight in (*shares, round(1 - sum(shares), 2)))
         yield f"`{key}` gives {len(weights)} weights, but the order makes {count} policies. Try: merge_weights=[{hint}]"
-    elif not math.isclose(sum(weights), 1, abs_tol=1e-6) or min(weights) < 0:
+    elif config.merge_weights and (not math.isclose(sum(weights), 1, abs_tol=1e-6) or min(weights) < 0):
         yield f"`{key}` must be numbers from 0 to 1 that sum to 1, but {list(weights)} sum to {sum(weights):g}."
 
 

@@ -118,8 +118,6 @@ def test_a_mistake_is_one_sentence(configure: Callable[..., Any], changes: dict[
             "`acceptable_score` must say from which score on a response is acceptable: judge=openai has no zero. Try: "
             "acceptable_score=7",
         ),
-        (["safety=win_rate"], "`safety` has another name now. Try: measure=win_rate, acceptable_rate or mean_cost"),
-        (["safe_score=7"], "`safe_score` has another name now. Try: acceptable_score=VALUE"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(

@@ -30,7 +30,7 @@ LAYERS = (
     ("plan", "pipeline", "fitting"),
     ("evaluation",),
     ("reporting",),
-    ("studies", *ENTRIES, "sweep", "slot", "totals", "__main__"),
+    ("studies", "__main__", *ENTRIES, "sweep", "slot", "totals"),
 )
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import TINY
 
 from sacpo_exp.cluster.worker import log_of
 
@@ -95,20 +94,6 @@ def find_living() -> list[psutil.Process]:
     return living
 
 
-def has_ranks(living: Callable[[], list[psutil.Process]]) -> Callable[[], bool]:
-    """Whether one of the processes is a rank, and not accelerate, which names it too."""
-
-    def look() -> bool:
-        for child in living():
-            with suppress(psutil.NoSuchProcess):
-                words = child.cmdline()
-                if "sacpo_exp.cluster.worker" in words and "accelerate.commands.launch" not in words:
-                    return True
-        return False
-
-    return look
-
-
 def wait_until(holds: Callable[[], object], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not holds():
@@ -123,18 +108,6 @@ def test_process_one_has_workers_and_slots(as_process_one: list[str], tmp_path: 
     assert "resolved.yaml" in done.stdout, done.stderr  # which the slot lacks
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "overrides", [["hardware=cpu_x2"], ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", "beta=0.1,0.2"]]
-)
-def test_process_one_trains(as_process_one: list[str], tmp_path: Path, overrides: list[str]) -> None:
-    command = [*as_process_one, sys.executable, "-m", "sacpo_exp.train", *TINY, "base=none", "order=helpful_only"]
-    done = subprocess.run([*command, *overrides], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    manifests = list(tmp_path.glob("outputs/store/stage/*/manifest.json"))
-    assert len(manifests) == (2 if overrides[0] == "-m" else 1)
-
-
 def test_a_rank_whose_launcher_dies_at_its_start_does_nothing(
     tmp_path: Path, living: Callable[[], list[psutil.Process]]
 ) -> None:
@@ -146,16 +119,3 @@ def test_a_rank_whose_launcher_dies_at_its_start_does_nothing(
     assert not log_of(tmp_path, 0).exists()  # it is still importing
     wait_until(lambda: not living(), 30)
     assert not log_of(tmp_path, 0).exists()
-
-
-@pytest.mark.slow
-def test_a_command_killed_when_its_ranks_start_leaves_none(
-    tmp_path: Path, living: Callable[[], list[psutil.Process]]
-) -> None:
-    overrides = [*TINY, "base=none", "order=helpful_only", "hardware=cpu_x2", "stages.helpfulness.num_train_epochs=400"]
-    command = subprocess.Popen([sys.executable, "-m", "sacpo_exp.train", *overrides], cwd=tmp_path)
-    wait_until(has_ranks(living), 90)
-    command.kill()
-    command.wait()
-    wait_until(lambda: not living(), 30)
-    assert not list(tmp_path.glob("outputs/store/stage/*.partial/checkpoints/*"))

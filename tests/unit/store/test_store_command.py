@@ -194,13 +194,6 @@ def test_prune_never_takes_a_parent(command: Command, store: Store) -> None:
     assert len(stored(store)) == 3
 
 
-def test_prune_takes_the_named(command: Command, store: Store) -> None:
-    assert command("prune", CHILD.id, "--yes")[0] == 0
-    assert stored(store) == {PARENT.id, OTHER.id}
-    assert command("prune", PARENT.id, "--yes")[0] == 0
-    assert stored(store) == {OTHER.id}
-
-
 def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
     partial = leave_partial(store)
     overwrite(store.path(PARENT) / "weights", "ab")
@@ -238,13 +231,6 @@ def test_prune_old_takes_all_of_older_versions_and_asks_first(command: Command, 
     assert parent.exists() == child.exists() == (answer == "n\n")
     assert stored(store) == {PARENT.id, CHILD.id, OTHER.id}
     assert partial.is_dir()
-
-
-def test_prune_old_takes_no_ids_besides(command: Command, store: Store) -> None:
-    leave_old(store)
-    assert command("prune", OTHER.id, "--old", "--yes")[0] == 2
-    assert command("prune", "--damaged", "--old", "--yes")[0] == 2
-    assert OTHER.id in stored(store)
 
 
 @pytest.mark.parametrize("arguments", [["--outputs", "here", "list"], ["list", "--outputs", "here"]])

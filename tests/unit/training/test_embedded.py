@@ -22,11 +22,6 @@ def test_long_words_are_cut_and_nothing_is_lost(text: str) -> None:
     assert max(len(word) for part in parts for word in re.findall(r"\w+|\s+|[^\w\s]+", part)) <= LONGEST_WORD
 
 
-def test_usual_texts_stay_whole() -> None:
-    text = "A usual text of short words. " * 500
-    assert cut_words(text) == [text]
-
-
 def test_a_tokenizer_is_trained_on_a_word_of_a_megabyte() -> None:
     text = "a" * 1_000_000
     tokenizer = train_tokenizer(["What is it?", text], 300, 256)

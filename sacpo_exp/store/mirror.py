@@ -12,7 +12,6 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -174,15 +173,6 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}, {text[:200]}".rstrip(".")
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Files and bytes that one upload sent; `there` files had come with an earlier one that was cut."""
-
-    files: int
-    size: int
-    there: int
-
-
 class Mirror:
     """Artifacts in a remote place.
 
@@ -248,8 +238,10 @@ class Mirror:
         manifest.write(folder)
         return manifest
 
-    def upload(self, folder: Path, again: bool = False) -> Upload | None:
+    def upload(self, folder: Path, again: bool = False) -> str | None:
         """Upload a finished artifact: its files, then the manifest. None if it is there and `again` is False.
+
+        Returns a text with the number and size of the files that were sent.
 
         A file there is skipped if its size is right: it lies in a folder named by its hash, it was hashed before it was
         sent, and it appears whole or not at all.
@@ -269,7 +261,8 @@ class Mirror:
                 raise StoreError(f"{folder} is damaged: {name} {problem}; it is not uploaded")
             self._remote.put(folder / name, f"{target}/{name}")
         self._remote.put(folder / NAME, f"{kind}/{manifest.id}/{NAME}")
-        return Upload(len(sent), sum(entry["size"] for entry in sent.values()), len(manifest.files) - len(sent))
+        text = f"{len(sent)} files, {sum(entry['size'] for entry in sent.values()) / 1e6:.1f} MB"
+        return text if len(sent) == len(manifest.files) else f"{text}, {len(manifest.files) - len(sent)} were there"
 
     def list(self) -> Iterator[tuple[str, str]]:
         """Yield (kind, id) of what lies there, whole or not; a name that is no id could be a path to somewhere else."""

@@ -220,9 +220,7 @@ class Store:
         if upload is None:
             return False
         self._refused.discard(folder.name)
-        there = f", {upload.there} were there" if upload.there else ""
-        text = f"{folder.name}: {upload.files} files, {upload.size / 1e6:.1f} MB{there}"
-        log.info("uploaded %s, in %.0f s", text, time.monotonic() - start)
+        log.info("uploaded %s: %s, in %.0f s", folder.name, upload, time.monotonic() - start)
         return True
 
     def _give_up(self, artifact_id: str, error: StoreError) -> None:

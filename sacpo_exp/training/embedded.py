@@ -1,7 +1,6 @@
 """The model inside a Python package, and models with random weights, written once as plain safetensors folders."""
 
 import importlib.util
-import re
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 #: ChatML's turn marks, the only special tokens of a model from scratch.
 START, END = "<|im_start|>", "<|im_end|>"
-LONGEST_WORD = 1000
 
 
 def find_embedded_file(model: ModelConfig) -> Path:
@@ -88,22 +86,10 @@ def train_tokenizer(texts: list[str], vocab_size: int, max_length: int) -> "PreT
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator((part for text in texts for part in cut_words(text)), trainer)
+    bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=special[0], bos_token=START, eos_token=END, model_max_length=max_length
     )
-
-
-def cut_words(text: str) -> list[str]:
-    """Return the text in parts, cut inside words of more than 1,000 characters: training takes their length squared."""
-    if len(text) <= LONGEST_WORD:
-        return [text]
-    cuts = [
-        cut
-        for word in re.finditer(r"\w+|\s+|[^\w\s]+", text)
-        for cut in range(word.start() + LONGEST_WORD, word.end(), LONGEST_WORD)
-    ]
-    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
 def _save(

@@ -41,6 +41,7 @@ from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.config.sweeps import awaited_jobs, name_group, sweep_dir
+from sacpo_exp.config.usage import describe_command
 from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.method.criteria import Criterion
@@ -65,6 +66,9 @@ def run_command(
     `at_end` is called with the folders of the jobs that succeeded. Problems end the process with one message and exit
     code 2, before anything heavy is imported.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_command(CONF, config_name))
+        return
     register_schemas()
     if config_name == "report":
         register_trackers()

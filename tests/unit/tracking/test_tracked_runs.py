@@ -18,9 +18,8 @@ from sacpo_exp.config.sweeps import name_group
 from sacpo_exp.config.tracking import TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import make_plan, track_stage
-from sacpo_exp.tracking.interface import Tracking
-from sacpo_exp.tracking.memory import Memory
 from sacpo_exp.tracking.mlflow_tracker import flatten
+from sacpo_exp.tracking.runs import Memory, Tracking
 from sacpo_exp.tracking.wandb_tracker import choose_mode
 
 Configure = Callable[..., Any]

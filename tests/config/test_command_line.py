@@ -13,31 +13,17 @@ import yaml
 
 Command = Callable[..., Any]
 
-NO_STAGE = "has no effect: the chosen order has no stage for"
-
 MISTAKES = {
     "option": (
         "order=helpful_frist",
         "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
-    "key": ("stages.safety.bta=1", "`stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?"),
-    "value": ("merge=linaer", "`merge` can't be linaer: it must be one of linear, naive."),
-    "added key": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
     "both sides of -m": (
         "beta=0.1 -m seed=1,2",
         "overrides may not be on both sides of `-m`. Try: sacpo train -m beta=0.1 seed=1,2",
     ),
     "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
-    "key of a stage that is not there": (
-        "order=helpful_only stages.safety.beta=0.3",
-        f"`stages.safety.beta=0.3` {NO_STAGE} safety. Try: order=helpful_first, or safety in criterion=[...]",
-    ),
-    "data of a stage that is not there": (
-        "order=helpful_only dataset@stages.safety.dataset=demo",
-        f"`dataset@stages.safety.dataset=demo` {NO_STAGE} safety. Try: order=helpful_first, or safety in "
-        "criterion=[...]",
-    ),
     "argument of a stage that is not there": (
         "base=none stages.sft.trainer.weight_decay=0.1 dry_run=true",
         "`stages.sft.trainer.weight_decay=0.1` has no effect: there is no such stage with base=none. Try: base=sft",
@@ -46,17 +32,9 @@ MISTAKES = {
         "criterion=[safety,safety] dry_run=true",
         "`criterion` must name each criterion once, but has safety twice.",
     ),
-    "weights": (
-        "merge_weights=[0.5,0.6] dry_run=true",
-        "`merge_weights` must be numbers from 0 to 1 that sum to 1, but [0.5, 0.6] sum to 1.1.",
-    ),
     "argument that the project owns": (
         "trainer.learning_rate=1e-5 dry_run=true",
         "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
-    ),
-    "argument of a stage that the project owns": (
-        "stages.safety.trainer.loss_type=ipo dry_run=true",
-        "`stages.safety.trainer.loss_type` has a key of its own. Try: stages.safety.loss.name=LOSS",
     ),
 }
 
@@ -67,7 +45,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Command, arguments: str,
     assert (result.code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
 
 
-@pytest.mark.parametrize("mistake", ["=3", "order=3", "order=", "hydra/launcher=null", f"seed={'9' * 5000}", "model@x=3"])
+@pytest.mark.parametrize("mistake", ["=3", "order=3", "order=", "~beta", f"seed={'9' * 5000}", "model@x=3"])
 def test_what_hydra_can_t_read_is_one_sentence(cli: Command, mistake: str) -> None:
     result = cli("train", mistake, light=True)
     assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)

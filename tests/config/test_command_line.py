@@ -135,7 +135,7 @@ def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: the helpfulness stage needs 110.5 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
-        "activations 8.1, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
+        "activations 8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
         "hardware.offload_optimizer=cpu, or force=true\n"
     )
 

@@ -49,7 +49,7 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
         Interrupted: this process was asked to stop; a checkpoint lies in `job.folder`.
     """
     job = replace(job, checkpoint=choose_checkpoint(job))
-    if is_one_process(job.config.hardware):
+    if job.config.hardware.processes == 1 and job.config.hardware.zero_stage == 0:
         from sacpo_exp.training.stage import train_stage
 
         with catching_stops() as request:
@@ -59,11 +59,6 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
     if metrics is None:
         raise Interrupted(signal.SIGTERM)  # of another node
     return metrics
-
-
-def is_one_process(hardware: HardwareConfig) -> bool:
-    """Return whether a stage needs no worker group."""
-    return hardware.processes == 1 and hardware.zero_stage == 0
 
 
 def choose_checkpoint(job: StageJob) -> str | None:
@@ -107,11 +102,10 @@ def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None
     hardware, logs = job.config.hardware, path.parent
     settings = logs / f"accelerate-{place.node}.yaml"
     settings.write_text(yaml.safe_dump(accelerate_settings(hardware, place)), "utf-8")
-    member = Member(
-        launch_command(settings, path, worker_threads(hardware, os.environ)),
-        group_environment(hardware, place, os.environ),
-        logs / f"launcher-{place.node}.log",
-    )
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)]
+    command += ["--num_cpu_threads_per_process", str(worker_threads(hardware, os.environ))]
+    command += ["-m", "sacpo_exp.cluster.worker", str(path)]
+    member = Member(command, group_environment(hardware, place, os.environ), logs / f"launcher-{place.node}.log")
     first = place.node * hardware.processes // hardware.nodes
     (code,) = supervise(
         [member], StopFile(logs), log_of(logs, first) if place.node == 0 else Path(os.devnull), hardware.grace_seconds
@@ -153,12 +147,6 @@ def accelerate_settings(hardware: HardwareConfig, place: Place) -> dict[str, Any
         "gpu_ids": "all",
         "use_cpu": False,
     }
-
-
-def launch_command(settings: Path, job: Path, threads: int) -> list[str]:
-    """Return the command of `accelerate launch` for our worker."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)]
-    return [*command, "--num_cpu_threads_per_process", str(threads), "-m", "sacpo_exp.cluster.worker", str(job)]
 
 
 def group_environment(hardware: HardwareConfig, place: Place, outside: Mapping[str, str]) -> dict[str, str]:

@@ -126,11 +126,10 @@ def show_agreement(path: Path, file: str) -> None:
 def show_labels(pairs: list[tuple[str, str]], ties: int, without: Counter[str]) -> None:
     """Print rate, κ, the counts behind them, and what was left out."""
     from sacpo_exp.statistics.agreement import measure_agreement
-    from sacpo_exp.statistics.intervals import Resampling
 
     confidence = 0.95
-    found = measure_agreement([own for own, _ in pairs], [other for _, other in pairs], Resampling(2000, confidence, 0))
-    for name, estimate in (("agreement", found.rate), ("Cohen's κ", found.kappa)):
+    rate, kappa = measure_agreement([own for own, _ in pairs], [other for _, other in pairs], confidence)
+    for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
         interval = f"{confidence:.0%} interval {estimate.low:.3f} to {estimate.high:.3f}"
         print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
     for (own, other), n in Counter(pairs).most_common():

@@ -21,12 +21,12 @@ def draw_choice(choice: Choice) -> dict[str, bytes]:
 
 def draw_figure(choice: Choice) -> Figure:
     """Return a panel for each constraint, and one for the maximised criterion; x is q, β, or the policies in order."""
-    constraints = len(choice.tested[0].worst)
+    constraints = len(choice.tested[0].findings)
     figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
     panels = figure.subplots(1 + constraints, 1, sharex=True)
     places = [place if row.number is None else row.number for place, row in enumerate(choice.tested)]
     for number, panel in enumerate(panels[:-1]):
-        _draw_findings(panel, choice, places, [row.worst[number] for row in choice.tested])
+        _draw_findings(panel, choice, places, [row.findings[number] for row in choice.tested])
     _draw_rates(panels[-1], choice, places)
     title = "no policy is certified"
     for place, row in zip(places, choice.tested, strict=True):
@@ -51,7 +51,7 @@ def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: li
     """Draw one finding of every policy, filled if the policy is certified."""
     first, bounds = findings[0], [finding.bound for finding in findings]
     axes.vlines(places, [finding.value for finding in findings], bounds, color=CONSTRAINED)
-    label = f"{'upper' if first.is_cost else 'lower'} {_percent(choice)} bound, each by itself"
+    label = f"lower {_percent(choice)} bound, each by itself"
     axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=label)
     for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
         shown = [place for place, row in enumerate(choice.tested) if row.is_certified == is_certified]

@@ -24,7 +24,7 @@ from sacpo_exp.reporting.numbers import shorten
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.styles import Style, find_styles
 from sacpo_exp.statistics.intervals import Estimate
-from sacpo_exp.statistics.pareto import find_front
+from sacpo_exp.statistics.selection import find_front
 
 DPI: Final = 150
 BASELINE: Final = 0.5  # win rate of a policy against itself

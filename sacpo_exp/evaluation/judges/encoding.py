@@ -7,7 +7,8 @@ import numpy as np
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.training.models import Location, load_policy, load_tokenizer
+from sacpo_exp.progress import Progress
+from sacpo_exp.training.models import Location, keep_freed_memory, load_policy, load_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +29,6 @@ def encode_dialogues(
         array of shape (dialogues, hidden size).
     """
     import torch
-    from tqdm import tqdm
-
-    from sacpo_exp.training.device_memory import keep_freed_memory
 
     keep_freed_memory()
     tokenizer = load_tokenizer(location, judge.encoder.chat_template)
@@ -43,7 +41,7 @@ def encode_dialogues(
     ids, starts = _tokenize(tokenizer, dialogues, judge.max_length)
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     states = np.zeros((len(ids), body.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), tqdm(total=len(ids), desc=title) as bar:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Progress(len(ids), title, "response") as bar:
         for first in range(0, len(order), BATCH):
             batch = order[first : first + BATCH]
             inputs = tokenizer.pad([{"input_ids": ids[index]} for index in batch], return_tensors="pt")

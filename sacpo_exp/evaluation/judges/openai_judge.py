@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError, SacpoError
@@ -15,10 +15,10 @@ from sacpo_exp.evaluation.judges.faults import REDIRECTS, Fault, Problem, choose
 from sacpo_exp.evaluation.judges.replies import make_body, now, read_body
 from sacpo_exp.evaluation.judges.sharing import Queue, select_open
 from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.progress import Progress
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +52,13 @@ def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger)
 
 async def _ask_all(todo: list[Question], known: Mapping[str, Answer], judge: OpenAIJudgeConfig, ledger: Ledger) -> None:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-    from tqdm import tqdm
 
     from sacpo_exp.evaluation.judges.connecting import connection_settings, limit_answer
 
     url, key = find_base_url(judge), find_key(judge)
     http = DefaultAsyncHttpxClient(**connection_settings(url, limit_answer))
     async with AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=judge.timeout, http_client=http) as client:
-        with tqdm(total=len(todo), desc=f"judge: {judge.model}", unit="judgment") as bar:
+        with Progress(len(todo), f"judge: {judge.model}", "judgment") as bar:
             asker = Asker(judge, ledger, client, key, bar)
             await asker.run(todo, known)
 
@@ -68,7 +67,7 @@ class Asker:
     """One run of questions over one client; all of it in one thread."""
 
     def __init__(
-        self, judge: OpenAIJudgeConfig, ledger: Ledger, client: "AsyncOpenAI", key: str, bar: "tqdm[Any]"
+        self, judge: OpenAIJudgeConfig, ledger: Ledger, client: "AsyncOpenAI", key: str, bar: Progress
     ) -> None:
         self._judge, self._ledger, self._client, self._key, self._bar = judge, ledger, client, key, bar
         self._budget = Budget(judge)

@@ -10,7 +10,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any
 
-from sacpo_exp.config.store import Journal
+from sacpo_exp.config.schema import Journal
 from sacpo_exp.errors import LedgerError
 from sacpo_exp.evaluation.ledger import batches
 from sacpo_exp.evaluation.ledger.claims import Claims

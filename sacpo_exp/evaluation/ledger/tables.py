@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
-from sacpo_exp.config.store import Journal
+from sacpo_exp.config.schema import Journal
 from sacpo_exp.errors import LedgerError
 
 #: Raised with every change of the tables; stands in the file as `PRAGMA user_version`.

@@ -6,8 +6,7 @@ import pytest
 from made_up import read_data
 from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 
-from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families

@@ -14,7 +14,7 @@ from world import World, answers
 
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.reporting.page_data import shorten_texts
-from sacpo_exp.statistics.pareto import find_front
+from sacpo_exp.statistics.selection import find_front
 
 MOST = 12_000_000
 

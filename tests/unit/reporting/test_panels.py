@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from world import World, answers
 
-from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.reporting.against import add_comparison
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families

@@ -9,8 +9,7 @@ import pytest
 from made_up import read_titles
 from world import HONESTY, H, World, answers, read
 
-from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.reporting.against import compare_with
 from sacpo_exp.reporting.collect import collect_groups

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 from judgments import FAILED, OK, make_question
 
-from sacpo_exp.config.store import Journal
+from sacpo_exp.config.schema import Journal
 from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
 from sacpo_exp.evaluation.ledger.tables import SHARED, find_file_system
 

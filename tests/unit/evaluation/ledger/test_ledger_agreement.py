@@ -15,9 +15,7 @@ from sacpo_exp.errors import DataError
 from sacpo_exp.evaluation.ledger import Answer, Question, State
 from sacpo_exp.evaluation.ledger.agreeing import ONE_ORDER, Labels, match_judgments, read_columns, read_preferences
 from sacpo_exp.statistics.agreement import measure_agreement
-from sacpo_exp.statistics.intervals import Resampling
 
-RESAMPLING = Resampling(200, 0.95, 0)
 ROW = {"prompt": "why", "response_0": "one", "response_1": "two", "better_response_id": 0, "safer_response_id": 1}
 
 
@@ -159,9 +157,9 @@ def test_labels_of_xstest_agree_as_another_program_says(name: str, equal: int) -
 
     labels = read_columns(str(path), "gpt4_label", "final_label")
     ours, theirs = zip(*labels.pairs, strict=True)
-    found = measure_agreement(ours, theirs, RESAMPLING)
-    assert (found.rate.n, round(found.rate.value * 450)) == (450, equal)
-    assert found.kappa.value == pytest.approx(cohen_kappa_score(ours, theirs), abs=1e-12)
+    rate, kappa = measure_agreement(ours, theirs, 0.95)
+    assert (rate.n, round(rate.value * 450)) == (450, equal)
+    assert kappa.value == pytest.approx(cohen_kappa_score(ours, theirs), abs=1e-12)
 
 
 def test_a_judge_that_says_what_people_say_agrees_on_every_real_row() -> None:
@@ -171,6 +169,6 @@ def test_a_judge_that_says_what_people_say_agrees_on_every_real_row() -> None:
     judgments = [entry for row in rows for entry in judge(scores[row["safer_response_id"]], dict(row))]
     labels = only(match_judgments(rows, judgments))
     ours, theirs = zip(*labels.pairs, strict=True)
-    found = measure_agreement(ours, theirs, RESAMPLING)
-    assert (found.rate.value, found.kappa.value, found.rate.n) == (1.0, 1.0, 32)
+    rate, kappa = measure_agreement(ours, theirs, 0.95)
+    assert (rate.value, kappa.value, rate.n) == (1.0, 1.0, 32)
     assert State.ok not in labels.without

@@ -98,7 +98,7 @@ def check_judge(judge: JudgeConfig) -> Iterator[str]:
 
 
 def _check_openai(judge: OpenAIJudgeConfig) -> Iterator[str]:
-    counts = ("repeats", "max_tokens", "concurrency", "max_attempts", "max_rejections", "max_failures", "max_calls")
+    counts = ("repeats", "max_tokens", "concurrency", "max_attempts", "max_failures", "max_calls")
     yield from _require(judge, dict.fromkeys(counts, 1) | {"seed": 0})
     for name in ("timeout", "budget_usd"):
         value = getattr(judge, name)

@@ -14,12 +14,10 @@ import numpy as np
 from composing import describe_machine
 
 from sacpo_exp.errors import ConfigError, run_reporting_errors
-from sacpo_exp.statistics.bradley_terry import fit_bradley_terry
+from sacpo_exp.statistics.agreement import measure_positions
 from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
-from sacpo_exp.statistics.elo import K_FACTOR
 from sacpo_exp.statistics.intervals import Estimate, Resampling, bootstrap_mean
-from sacpo_exp.statistics.positions import measure_positions
-from sacpo_exp.statistics.ratings import SCALE, START, Ratings
+from sacpo_exp.statistics.ratings import K_FACTOR, SCALE, START, Ratings, fit_bradley_terry
 
 #: As line/sacpo, src/evaluate/compute_scores.py: Elo anew so many times, each over so many shuffles of all judgments.
 ELO_TRIALS, ELO_EPOCHS = 50, 10

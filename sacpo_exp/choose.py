@@ -11,10 +11,10 @@ from sacpo_exp.evaluation.judging import check_access
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.reporting.choices import CHOICE, PICTURE, describe_others, read_choice
 from sacpo_exp.store import Store
+from sacpo_exp.studies.choosing.answering import count_others, store_choice
 from sacpo_exp.studies.choosing.candidates import Candidate, list_candidates, list_judged, require_all
-from sacpo_exp.studies.choosing.foresight import describe_prospects, enter_all, print_order, print_search
+from sacpo_exp.studies.choosing.prospects import describe_prospects, enter_all, print_order, print_search
 from sacpo_exp.studies.choosing.search import search
-from sacpo_exp.studies.choosing.storing import count_others, store_choice
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +24,17 @@ def main() -> None:
 
 
 def choose(config: ChooseConfig) -> None:
-    """Say what the prompts can show, look at the policies in order, and print and store the answer.
+    """Print what the prompts can show, test the policies in order, and print and store the answer.
 
     Raises:
-        MissingArtifactError: a policy has not been trained, or judged; this command merges, answers and judges only.
-        ConfigError, DataError: the policies can't be compared, or what is asked for was not judged.
+        MissingArtifactError: a policy has not been trained or judged; this command merges, generates and judges only.
+        ConfigError, DataError: the policies can't be compared, or were not judged for a criterion.
     """
     if config.over == Over.policies:
         store = Store(Path(config.paths.outputs) / "store")
         candidates = list_judged(store, config)
-        if config.dry_run:
-            print_order(candidates, config)
-        else:
+        print_order(candidates, config)
+        if not config.dry_run:
             decide(store, candidates, config)
         return
     if not config.dry_run:
@@ -44,7 +43,7 @@ def choose(config: ChooseConfig) -> None:
     run = open_run(config)
     candidates = list_candidates(run, config)
     contest = enter_all(candidates)
-    print("\n".join(describe_prospects(run, contest, config)), flush=True)
+    print("\n".join(describe_prospects(contest, config)), flush=True)
     if config.dry_run:
         print_search(run, contest, candidates, config)
         return
@@ -54,14 +53,13 @@ def choose(config: ChooseConfig) -> None:
 
 
 def decide(store: Store, candidates: list[Candidate], config: ChooseConfig) -> None:
-    """Search, store the answer and print it; nothing yet where a judge is still at work."""
+    """Search, store the answer and print it; no answer while a judge is still at work."""
     findings = search(candidates, config)
     if findings is None:
-        log.info("waiting  for the judge; come back with the same command")
+        log.info("waiting  for the judge; run the same command again later")
         return
     folder = store_choice(store, findings, config)
-    choice = read_choice(folder / CHOICE)
-    print("\n".join([choice.sentence, *choice.notes, *describe_others(count_others(store, folder))]))
+    print("\n".join([read_choice(folder / CHOICE).sentence, *describe_others(count_others(store, folder))]))
     print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
     log.info("next     sacpo report")
 

@@ -71,14 +71,13 @@ def print_agreement(ledger: Ledger, file: Path) -> None:
     """Print the agreement of every judge in the ledger with the preferences in a file."""
     from sacpo_exp.evaluation.ledger.agreement import match_judgments, read_preferences
     from sacpo_exp.statistics.agreement import measure_agreement
-    from sacpo_exp.statistics.intervals import Resampling
 
     rows = read_preferences(str(file))
     for (judge, criterion), labels in match_judgments(rows, ledger.judgments()).items():
         print(f"{judge}: {criterion} of {len(rows)} rows")
         ours, theirs = ([pair[side] for pair in labels.pairs] for side in (0, 1))
-        found = measure_agreement(ours, theirs, Resampling(2000, 0.95, 0))
-        for name, estimate in (("agreement", found.rate), ("Cohen's κ", found.kappa)):
+        rate, kappa = measure_agreement(ours, theirs, 0.95)
+        for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
             interval = f"95% interval {estimate.low:.3f} to {estimate.high:.3f}"
             print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
         for reason, n in sorted((+labels.without).items()):

@@ -2,16 +2,15 @@
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.studies.oracle.experiment import experiment, write_results
-from sacpo_exp.studies.oracle.summary import format_results
+from sacpo_exp.studies.oracle.experiment import experiment, format_results, write_results
 
 
 def main() -> None:
-    run_command("oracle", OracleConfig, consult)
+    run_command("oracle", OracleConfig, run_oracle)
 
 
-def consult(config: OracleConfig) -> None:
-    """Train what is not stored, print every policy beside its exact optimum, and write `<outputs>/oracle`."""
+def run_oracle(config: OracleConfig) -> None:
+    """Train the missing policies, print each beside its exact optimum, and write `<outputs>/oracle`."""
     results = experiment(config)
     print(format_results(results))
     for path in write_results(config, results):

@@ -37,7 +37,7 @@ def main() -> None:
         os.dup2(2, 1)  # what libraries print is no reply; from the first order on it goes into the job's log
         if "warm" in sys.argv[1:]:
             import sacpo_exp.training.stage
-            import sacpo_exp.training.tokenised  # noqa: F401  seconds, while there is nothing else to do
+            import sacpo_exp.training.trainers  # noqa: F401  seconds, while there is nothing else to do
         for line in sys.stdin:
             order = json.loads(line)
             redirect_output(Path(order["log"]))

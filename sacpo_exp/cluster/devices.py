@@ -4,8 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig
-from sacpo_exp.config.machine import look_at_machine
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, look_at_machine
 from sacpo_exp.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"

@@ -78,7 +78,7 @@ def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False) -> 
         zero["stage3_gather_16bit_weights_on_model_save"] = True  # or no whole weights are saved
     for part, where in (("optimizer", hardware.offload_optimizer), ("param", hardware.offload_param)):
         if where != Offload.none:
-            zero[f"offload_{part}"] = _offload(hardware, where)
+            zero[f"offload_{part}"] = {"device": "cpu", "pin_memory": hardware.accelerator.value == "cuda"}
     return {
         "zero_optimization": zero,
         # Offloading must not change the optimizer: torch's AdamW runs on CPUs too.
@@ -91,9 +91,3 @@ def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False) -> 
         "gradient_accumulation_steps": "auto",
         "checkpoint": {"load_universal": is_resharded},
     }
-
-
-def _offload(hardware: HardwareConfig, where: Offload) -> dict[str, Any]:
-    if where == Offload.nvme:
-        return {"device": "nvme", "nvme_path": str(Path(hardware.nvme_path or "").expanduser()), "pin_memory": True}
-    return {"device": "cpu", "pin_memory": hardware.accelerator.value == "cuda"}

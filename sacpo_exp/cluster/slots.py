@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sacpo_exp.cluster.schedule import Schedule, Unit
 from sacpo_exp.cluster.supervision import PATIENCE, die_with_parent, end_tree
-from sacpo_exp.config.machine import read_gpus
+from sacpo_exp.config.hardware import read_gpus
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.stopping import catching_stops
 

@@ -1,4 +1,4 @@
-"""What can be configured of a choice among policies, and what is wrong with it. Values stand in conf/choose.yaml."""
+"""Configuration of `choose`, and what can be wrong with it. Defaults are in conf/choose.yaml."""
 
 import itertools
 import math
@@ -16,11 +16,11 @@ from sacpo_exp.config.stages import aligned_stages
 
 
 class Over(Enum):
-    """What tells the policies of a family apart."""
+    """What distinguishes the policies of a family."""
 
     merge_ratio = "merge_ratio"  # of the plan, merged on demand
     beta = "beta"  # of the plan's last stage, trained before
-    policies = "policies"  # any that are judged, by id
+    policies = "policies"  # any judged policies, by id or title
 
 
 class MeasureKind(Enum):
@@ -28,13 +28,12 @@ class MeasureKind(Enum):
 
     win_rate = "win_rate"  # against the baseline, ties as half
     acceptable_rate = "acceptable_rate"  # share with a score of at least `acceptable_score`; with cost ≤ 0 if null
-    mean_cost = "mean_cost"  # minus the score, within `cost_bounds`; the threshold is its greatest mean
 
 
 class Procedure(Enum):
-    """How false certificates are kept below 1 − confidence over the whole family."""
+    """How the chance of any false certificate is kept below 1 − confidence over the whole family."""
 
-    auto = "auto"  # holm where no end is the safest, or where another constraint pulls from the other end
+    auto = "auto"  # holm where no end is the safest, or where constraints pull from both ends
     fixed_sequence = "fixed_sequence"  # from the safe end, or in the order of `grid`; ends at the first that fails
     holm = "holm"  # all of them
 
@@ -45,35 +44,31 @@ GRIDS: dict[Over, list[float]] = {
     Over.beta: [0.01, 0.025, 0.05, 0.1],
 }
 
-
 NO_ZERO = (
-    "`acceptable_score` must say from which score on a response is acceptable: {} has no zero. Try: acceptable_score=7"
+    "`acceptable_score` must say from which score a response is acceptable: {} has no zero. Try: acceptable_score=7"
 )
 
 
 @dataclass
 class ChooseConfig(RunConfig):
-    threshold: float = MISSING
+    threshold: float = bounded(above=0, below=1)
     constraint: str = MISSING
     thresholds: dict[str, float] = field(default_factory=dict)
     maximise: str = MISSING
-    confidence: float = MISSING
+    confidence: float = bounded(above=0, below=1)
     over: Over = MISSING
     grid: list[Any] | None = None
     measure: MeasureKind = MISSING
     acceptable_score: float | None = None
-    cost_bounds: list[float] | None = None
-    worst_category: bool = MISSING
     max_over_refusal: float | None = bounded(above=0, below=1, default=None)
     procedure: Procedure = MISSING
-    split: bool = MISSING
     max_missing: float = bounded(least=0, most=1)
-    margin: float = MISSING
+    margin: float = bounded(above=0, below=1)
     power: float = bounded(above=0, below=1)
 
     @property
     def level(self) -> float:
-        """Greatest chance of certifying a policy that breaks a constraint."""
+        """Largest chance of certifying a policy that breaks a constraint."""
         return 1 - self.confidence
 
     @property
@@ -83,12 +78,12 @@ class ChooseConfig(RunConfig):
 
     @property
     def last_criterion(self) -> str | None:
-        """What the last stage is for."""
+        """Criterion of the last stage."""
         return list(aligned_stages(self))[-1] if aligned_stages(self) else None
 
     @property
     def family(self) -> list[Any]:
-        """What `grid` says, or its default."""
+        """`grid`, or its default."""
         return list(GRIDS.get(self.over, [])) if self.grid is None else list(self.grid)
 
     @property
@@ -99,94 +94,51 @@ class ChooseConfig(RunConfig):
             return self.over != Over.policies and self.max_over_refusal is None and has_safe_end
         return self.procedure == Procedure.fixed_sequence
 
-    @property
-    def scale(self) -> tuple[float, float]:
-        """Least and greatest value of what the threshold is about."""
-        low, high = self.cost_bounds if self.measure == MeasureKind.mean_cost and self.cost_bounds else (0.0, 1.0)
-        return low, high
-
 
 def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iterator[str]:
-    """Everything wrong with what is asked of a family of policies."""
-    if not 0 < config.confidence < 1:
-        yield (
-            f"`confidence` must lie between 0 and 1, but is {config.confidence:g}: no number of prompts makes certain. "
-            "Try: confidence=0.95"
-        )
-    yield from _check_criteria(config)
-    yield from _check_measure(config)
-    yield from _check_family(config)
-    if config.policies != "final":
-        yield "`policies` has no effect: `over` and `grid` say which policies are meant."
-    is_merged, is_beta = config.over != Over.beta, config.over != Over.merge_ratio
-    for key, is_idle in (("merge_ratio", is_merged), ("merge_weights", is_merged), ("beta", is_beta)):
-        if is_idle and any(text.lstrip("+").startswith(f"{key}=") for text in overrides):
-            yield f"`{key}` has no effect: over={config.over.value} says which policies are meant. Try: grid=[...]"
-
-
-def _check_criteria(config: ChooseConfig) -> Iterator[str]:
+    """Yield a sentence for each mistake in the settings of a choice."""
     if config.constraint in config.thresholds:
         yield f"`thresholds` must name other criteria than `constraint` = {config.constraint}. Try: threshold=..."
-    if config.over == Over.policies:
-        return  # what they were judged by stands in the store
-    named = {"constraint": [config.constraint], "thresholds": config.thresholds, "maximise": [config.maximise]}
-    for key, name in ((key, name) for key, names in named.items() for name in names if name not in config.evaluated):
+    for name, threshold in config.thresholds.items():
+        if not 0 < threshold < 1:
+            yield f"`thresholds.{name}` must lie between 0 and 1, but is {threshold:g}."
+    for name in {*config.limits, config.maximise} - {*config.evaluated} if config.over != Over.policies else ():
         known, hint = ", ".join(config.evaluated), ",".join([*config.evaluated, name])
-        yield f"`{key}` must name criteria that are judged ({known}), but has {name}. Try: evaluated=[{hint}]"
-
-
-def _check_measure(config: ChooseConfig) -> Iterator[str]:
-    if config.measure == MeasureKind.mean_cost:
-        bounds = config.cost_bounds
-        if bounds is None or len(bounds) != 2 or not all(map(math.isfinite, bounds)) or not bounds[0] < bounds[1]:
-            said = "null" if bounds is None else bounds
-            yield f"`cost_bounds` must be the least and greatest possible cost, but is {said}. Try: cost_bounds=[-5,5]"
-            return
-    elif config.cost_bounds is not None:
-        yield f"`cost_bounds` has no effect: measure={config.measure.value} does not read it. Try: measure=mean_cost"
-    is_rate = config.measure == MeasureKind.acceptable_rate
-    if config.acceptable_score is not None and not is_rate:
-        yield (
-            f"`acceptable_score` has no effect: measure={config.measure.value} does not read it. "
-            "Try: measure=acceptable_rate"
-        )
-    if is_rate and config.acceptable_score is None and isinstance(config.judge, OpenAIJudgeConfig):
+        yield f"choose needs criteria that are judged ({known}), but {name} is not. Try: evaluated=[{hint}]"
+    if config.measure != MeasureKind.acceptable_rate and config.acceptable_score is not None:
+        yield "`acceptable_score` has no effect with measure=win_rate. Try: measure=acceptable_rate"
+    is_unknown = config.measure == MeasureKind.acceptable_rate and config.acceptable_score is None
+    if is_unknown and isinstance(config.judge, OpenAIJudgeConfig):
         yield NO_ZERO.format(f"judge={config.judge.name}")
-    low, high = config.scale
-    for name, threshold in config.limits.items():
-        if not low < threshold < high:
-            key = f"thresholds.{name}" if name in config.thresholds else "threshold"
-            scale = f"the scale of measure={config.measure.value}"
-            yield f"`{key}` must lie between {low:g} and {high:g}, {scale}, but is {threshold:g}."
-    if not 0 < config.margin < high - low:
-        yield f"`margin` must be greater than 0 and less than {high - low:g}, but is {config.margin:g}."
+    yield from _check_grid(config)
+    if config.policies != "final":
+        yield "`policies` has no effect: `over` and `grid` select the policies."
+    idle = {"merge_ratio", "merge_weights"} if config.over != Over.beta else set()
+    idle |= {"beta"} if config.over != Over.merge_ratio else set()
+    for key in sorted(idle & {text.lstrip("+").partition("=")[0] for text in overrides}):
+        yield f"`{key}` has no effect: over={config.over.value} selects the policies. Try: grid=[...]"
 
 
-def _check_family(config: ChooseConfig) -> Iterator[str]:
-    family = config.family
+def _check_grid(config: ChooseConfig) -> Iterator[str]:
+    family, stages, over = config.family, len(aligned_stages(config)), f"over={config.over.value}"
     if len(family) < 2:
         hint = "grid=[0.25,0.5,0.75,1]" if config.over == Over.merge_ratio else "grid=[A,B]"
-        yield f"`grid` must have at least two entries to choose among, but has {len(family)}. Try: {hint}"
-        return
-    if config.over == Over.policies:
-        for name in sorted({str(name) for name in family if family.count(name) > 1}):
-            yield f"`grid` must name every policy once, but has {name} several times."
-        return
-    wrong = [entry for entry in family if isinstance(entry, bool) or not isinstance(entry, int | float)]
-    if wrong:
-        yield f"`grid` must hold numbers with over={config.over.value}, but has {wrong[0]}."
-        return
-    if any(later <= earlier for earlier, later in itertools.pairwise(family)):
-        ordered = ",".join(f"{entry:g}" for entry in sorted(set(family)))
-        yield f"`grid` must go upwards, each value once: the order of the tests is fixed by it. Try: grid=[{ordered}]"
-    if config.over == Over.merge_ratio:
-        if (stages := len(aligned_stages(config))) != 2:
+        yield f"`grid` must have at least two entries to choose from, but has {len(family)}. Try: {hint}"
+    elif config.over == Over.policies:
+        if len(set(map(str, family))) < len(family):
+            yield "`grid` must name every policy once."
+    elif wrong := [entry for entry in family if isinstance(entry, bool) or not isinstance(entry, int | float)]:
+        yield f"`grid` must hold numbers with {over}, but has {wrong[0]}."
+    else:
+        if any(later <= earlier for earlier, later in itertools.pairwise(family)):
+            ordered = ",".join(f"{entry:g}" for entry in sorted(set(family)))
+            yield f"`grid` must be increasing: it fixes the order of the tests. Try: grid=[{ordered}]"
+        low, high = (0, 1) if config.over == Over.merge_ratio else (math.ulp(0), math.inf)
+        if wrong := [entry for entry in family if not low <= entry <= high]:
+            limits = "between 0 and 1" if config.over == Over.merge_ratio else "greater than 0"
+            yield f"`grid` must hold numbers {limits} with {over}, but has {wrong[0]:g}."
+        if config.over == Over.merge_ratio and stages != 2:
             hint = "over=beta" if stages > 1 else "order=helpful_first"
-            yield f"`over=merge_ratio` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
-        wrong = [entry for entry in family if not 0 <= entry <= 1]
-        if wrong:
-            yield f"`grid` must lie between 0 and 1 with over=merge_ratio, but has {wrong[0]:g}."
-    elif not aligned_stages(config):
-        yield "`over=beta` needs a stage that has one, but the chosen order has none. Try: order=helpful_first"
-    elif any(not (math.isfinite(entry) and entry > 0) for entry in family):
-        yield f"`grid` must hold numbers greater than 0 with over=beta, but has {min(family):g}."
+            yield f"`{over}` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
+        elif not stages:
+            yield f"`{over}` needs a stage, but the chosen order has none. Try: order=helpful_first"

@@ -5,6 +5,7 @@ from enum import Enum
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.bounds import bounded, count
 from sacpo_exp.config.models import FloatType, ModelConfig
 from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 
@@ -42,18 +43,18 @@ class HigherIs(Enum):
 @dataclass
 class ScorerJudgeConfig(JudgeConfig):
     encoder: ModelConfig = MISSING
-    layer: int = MISSING
-    max_length: int = MISSING
-    regularization: float = MISSING
+    layer: int = count()
+    max_length: int = count()
+    regularization: float = bounded(above=0)
 
 
 @dataclass
 class PriceConfig:
     """US dollars per million tokens; known where `input` and `output` are."""
 
-    input: float | None = None
-    output: float | None = None
-    cached_input: float | None = None  # null: as input
+    input: float | None = bounded(least=0, default=None)
+    output: float | None = bounded(least=0, default=None)
+    cached_input: float | None = bounded(least=0, default=None)  # null: as input
 
 
 @dataclass
@@ -73,22 +74,22 @@ class OpenAIJudgeConfig(JudgeConfig):
     api_key_env: str | None = None  # the name of the environment variable with the key; null: no key is sent
     via: AskVia = AskVia.chat
     template: str = MISSING
-    repeats: int = MISSING
-    temperature: float | None = None
-    max_tokens: int = MISSING
+    repeats: int = count()
+    temperature: float | None = bounded(least=0, most=2, default=None)
+    max_tokens: int = count()
     token_limit: TokenLimit = MISSING
-    seed: int | None = None  # of the first repeat; the others count on from there
+    seed: int | None = bounded(least=0, default=None)  # of the first repeat; the others count on from there
     reasoning_effort: str | None = None
     structured: bool = MISSING  # the server holds the answer to a JSON schema
     min_score: float = MISSING
     max_score: float = MISSING
-    concurrency: int = MISSING
-    timeout: float = MISSING  # seconds
-    max_attempts: int = MISSING  # for errors that may pass
-    max_failures: int = MISSING  # in a row; then the run stops
+    concurrency: int = count()
+    timeout: float = bounded(above=0)  # seconds
+    max_attempts: int = count()  # for errors that may pass
+    max_failures: int = count()  # in a row; then the run stops
     ask_again: list[AskAgain] = MISSING
-    budget_usd: float | None = None
-    max_calls: int | None = None
+    budget_usd: float | None = bounded(above=0, default=None)
+    max_calls: int | None = count(default=None)
     price: PriceConfig = field(default_factory=PriceConfig)  # where null, from the table
     prices: PricesConfig = MISSING
 
@@ -106,8 +107,8 @@ class HeadConfig:
 class RewardModelJudgeConfig(JudgeConfig):
     heads: dict[str, HeadConfig] = MISSING  # by criterion; one without a head is not judged
     dtype: FloatType = MISSING
-    max_length: int = MISSING  # tokens of prompt and response together
-    batch_size: int = MISSING
+    max_length: int = count()  # tokens of prompt and response together
+    batch_size: int = count()
 
 
 #: The class of each kind, for composing and for reading back.

@@ -1,4 +1,4 @@
-"""Raw rows out of local files, before anything is known of their fields."""
+"""Raw rows from local files; their fields are checked later."""
 
 import csv
 import gzip
@@ -15,18 +15,16 @@ from typing import Any
 from sacpo_exp.errors import DataError
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
-_BOM = b"\xef\xbb\xbf"
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """Rows of one file as they stand in it.
+    """Rows of one file, unchanged.
 
     Attributes:
-        where: the file's name as the user gave it, for messages.
-        rows: (number, value): the line where the file has lines, else the position, both from 1.
-        is_text: every value is a text, whatever it means (csv).
+        where: the name of the file as the user gave it, for messages.
+        rows: (number, value); the number is the line if the file has lines, else the position, both from 1.
+        is_text: every value is a text (csv).
     """
 
     where: str
@@ -35,10 +33,10 @@ class RawRows:
 
 
 def find_files(path: str) -> list[Path]:
-    """The file itself, or the files in a folder that `read_raw` can read, by name.
+    """Return the file itself, or the files of a folder that `read_raw` can read, sorted by name.
 
     Raises:
-        DataError: there is nothing of that name, or nothing in it.
+        DataError: it does not exist or contains no such file.
     """
     place = Path(path).expanduser()
     with _explained(path):
@@ -48,21 +46,17 @@ def find_files(path: str) -> list[Path]:
         entries = sorted(place.iterdir())
     files = [file for file in entries if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
     if not files:
-        raise DataError(f"{path} is a folder without files that could be read ({', '.join(SUFFIXES)}).")
+        raise DataError(f"{path} is a folder without files to read ({', '.join(SUFFIXES)}).")
     return files
 
 
 def read_raw(path: Path, where: str) -> RawRows:
-    """All rows of a json (list of objects), jsonl, csv or parquet file; the first three may be gzipped.
+    """Return all rows of a json (list of objects), jsonl, csv or parquet file; the first three may be gzipped.
 
-    json and jsonl are told apart by their content. Nothing is checked but that the file can be read.
-
-    Args:
-        path: the file.
-        where: its name for messages.
+    The content decides between json and jsonl. `where` names the file in messages.
 
     Raises:
-        DataError: the file can't be opened, is cut off, is not UTF-8, or has bad syntax, and in which line.
+        DataError: the file can't be opened, is cut off, is not UTF-8, or has bad syntax (with the line).
     """
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
     with _explained(where):
@@ -74,7 +68,7 @@ def read_raw(path: Path, where: str) -> RawRows:
 
 
 def read_object(path: Path, where: str) -> dict[str, Any] | None:
-    """The one object that a json file, gzipped or not, holds as a whole; None if it holds anything else.
+    """Return the single object of a json file, gzipped or not; None if it holds anything else.
 
     Raises:
         DataError: the file can't be opened, is cut off, or is not UTF-8.
@@ -86,15 +80,15 @@ def read_object(path: Path, where: str) -> dict[str, Any] | None:
             text = file.read().decode("utf-8-sig")
         try:
             value = json.loads(text) if text.lstrip().startswith("{") else None
-        except json.JSONDecodeError:  # lines of objects, or none at all, of which `read_raw` has more to say
+        except json.JSONDecodeError:  # lines of objects, or bad syntax, which `read_raw` reports
             return None
     return value if isinstance(value, dict) else None
 
 
 def hash_files(path: str) -> str:
-    """Hex SHA-256 over the content of what `find_files` gives, or of the files of a saved dataset.
+    """Return the hex SHA-256 of the files that `find_files` gives, or of a saved dataset.
 
-    In a folder the names inside it count too; where it lies does not, nor does a single file's name.
+    Names inside a folder count; the name of a single file and the place of a folder do not.
 
     Raises:
         DataError: a file can't be read.
@@ -111,14 +105,14 @@ def hash_files(path: str) -> str:
 
 
 def is_saved_dataset(path: str) -> bool:
-    """Whether this is a folder that `save_to_disk` of the datasets library wrote."""
+    """Return whether this is a folder that `save_to_disk` of the datasets library wrote."""
     place = Path(path).expanduser()
     is_single = (place / "dataset_info.json").is_file() and (place / "state.json").is_file()
     return is_single or (place / "dataset_dict.json").is_file()
 
 
 def _files_of_saved(folder: Path) -> list[Path]:
-    # datasets puts its caches beside the data: they come and go without changing it
+    # `datasets` writes caches beside the data, which are no part of it
     return sorted(
         file
         for file in folder.rglob("*")
@@ -128,7 +122,7 @@ def _files_of_saved(folder: Path) -> list[Path]:
 
 @contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """Turn whatever reading a file can raise into one sentence."""
+    """Turn an error of reading a file into one sentence."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -149,15 +143,15 @@ def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
 
 
 def _require_end(path: Path) -> None:
-    """Raises OSError for a pipe, at which who opens it waits for a writer, and for a device, which may have no end."""
+    """Raise OSError for a pipe, which blocks until somebody writes, and for a device, which may have no end."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError("it is a pipe or a device; copy what it gives into a file")
+        raise OSError("it is a pipe or a device; write its content into a file")
 
 
 def _begins_list(path: Path) -> bool:
     with _open(path) as file:
-        while chunk := file.read(_CHUNK):
-            if start := chunk.removeprefix(_BOM).lstrip():
+        while chunk := file.read(1 << 16):
+            if start := chunk.removeprefix(b"\xef\xbb\xbf").lstrip():  # behind the mark of UTF-8
                 return start.startswith(b"[")
     return False
 
@@ -173,7 +167,7 @@ def _read_list(path: Path, where: str) -> list[tuple[int, Any]]:
 
 def _read_lines(path: Path, where: str) -> Iterator[tuple[int, Any]]:
     with _open(path) as file:
-        for number, line in enumerate(file, 1):  # of bytes: ends at "\n" only
+        for number, line in enumerate(file, 1):  # bytes, so that only "\n" ends a line
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 if text.strip():
@@ -190,31 +184,23 @@ def _read_lines(path: Path, where: str) -> Iterator[tuple[int, Any]]:
 def _read_csv(path: Path, where: str) -> list[tuple[int, Any]]:
     with _open(path) as file:
         text = file.read().decode("utf-8-sig")
-    limit = csv.field_size_limit(len(text) + 1)  # the library's own is 128 KiB
-    try:
-        return list(_read_records(text, where))
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _read_records(text: str, where: str) -> Iterator[tuple[int, Any]]:
+    limit = csv.field_size_limit(len(text) + 1)  # the default is 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1  # in which a record begins; a cell may go over several
+    line, rows = 1, []  # the line in which a record begins; a cell may span several
     try:
         header = next(reader, [])
         line = reader.line_num + 1
         for cells in reader:
+            if cells and len(cells) != len(header):
+                raise csv.Error(f"it has {len(cells)} cells, but the header has {len(header)}")
             if cells:
-                yield line, _name_cells(header, cells, f"{where} is not valid CSV: line {line}")
+                rows.append((line, dict(zip(header, cells, strict=True))))
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{where} is not valid CSV: line {line}: {error}.") from error
-
-
-def _name_cells(header: list[str], cells: list[str], place: str) -> dict[str, str]:
-    if len(cells) != len(header):
-        raise DataError(f"{place} has {len(cells)} cells, but the header has {len(header)}.")
-    return dict(zip(header, cells, strict=True))
+    finally:
+        csv.field_size_limit(limit)
+    return rows
 
 
 def _read_parquet(path: Path, where: str) -> list[tuple[int, Any]]:

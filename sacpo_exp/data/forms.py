@@ -1,14 +1,14 @@
-"""One row of every schema, converted into one of the three forms of `data.preferences`. Pure.
+"""From raw rows in one of five schemas to checked preferences in one of three forms (`data.preferences`). Pure.
 
-Each converter takes a row whose fields have our names, and raises BadRowError for what it can't use.
+Each converter takes a row whose fields have our names, and raises BadRowError for a row that it can't use.
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import (
     FLAG_FIELDS,
     ID_FIELDS,
@@ -18,9 +18,15 @@ from sacpo_exp.data.checks import (
     check_object,
     check_pku,
     check_text,
+    list_problems,
     show,
 )
-from sacpo_exp.data.preferences import Messages, Row, said
+from sacpo_exp.data.files import RawRows
+from sacpo_exp.data.preferences import Messages, Preferences, Row, as_message
+from sacpo_exp.errors import DataError
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
+
+SHOWN_FIELDS = 10
 
 HARM_FIELDS = ("response_0_harm_category", "response_1_harm_category")
 SEVERITY_FIELDS = ("response_0_severity_level", "response_1_severity_level")
@@ -34,7 +40,7 @@ FIELDS = {
 }
 OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, *SEVERITY_FIELDS)
 
-#: (who, what, names of roles) in a message of each kind.
+#: Names of the role field, the text field and the roles in a message of each kind.
 _CHAT = ("role", "content", {"system": "system", "user": "user", "assistant": "assistant"})
 _SHAREGPT = ("from", "value", {"system": "system", "human": "user", "gpt": "assistant"})
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -43,9 +49,9 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_cells(row: dict[str, str]) -> Row:
-    """A row of texts with its flags, ids and categories read; empty cells are missing fields.
+    """Return a CSV row with its flags, ids and categories parsed; empty cells are missing fields.
 
-    What can't be read stays a text, for the converter to complain about.
+    A cell that can't be parsed stays a text, which the converter reports.
     """
     read: Row = {name: text for name, text in row.items() if text.strip()}
     for name in read.keys() & {*FLAG_FIELDS, "label"}:
@@ -66,7 +72,7 @@ def _read_json(text: str) -> Any:
 
 
 def to_pku(row: Any) -> Row:
-    """The seven fields, `categories` and `severity` where the row has them, and nothing else."""
+    """Return the seven fields of PKU-SafeRLHF, with `categories` and `severity` where the row has them."""
     check_pku(row)
     kept = {name: row[name] for name in PKU_FIELDS}
     if given := [name for name in ("categories", *HARM_FIELDS) if row.get(name) is not None]:
@@ -77,7 +83,7 @@ def to_pku(row: Any) -> Row:
 
 
 def _read_categories(value: Any, field: str) -> list[str]:
-    """Names out of a list of names, one name, or {name: whether}."""
+    """Return names from a list of names, one name, or {name: true or false}."""
     if isinstance(value, dict):
         for name, flag in value.items():
             check_flag(flag, f"{field}.{name}")
@@ -99,7 +105,7 @@ def _read_severity(value: Any, field: str) -> int:
 
 
 def to_pairs(row: Any) -> Row:
-    """prompt, chosen, rejected, each a text or messages; without `prompt` the dialogues' shared start is it."""
+    """Return a pair from texts or messages; without `prompt`, the turns that both dialogues share are the prompt."""
     check_object(row)
     if "prompt" not in row:
         if all(isinstance(row.get(name), list) for name in ("chosen", "rejected")):
@@ -111,7 +117,7 @@ def to_pairs(row: Any) -> Row:
 
 
 def to_unpaired(row: Any) -> Row:
-    """prompt and completion, each a text or messages, and label."""
+    """Return prompt and completion, each a text or messages, and label."""
     check_object(row)
     prompt = _read_prompt(row, "prompt", _CHAT)
     completion = _read_completion(row, "completion", prompt)
@@ -120,14 +126,14 @@ def to_unpaired(row: Any) -> Row:
 
 
 def from_hh(row: Any) -> Row:
-    """A pair out of two dialogues as in HH-RLHF, which differ in the last turn, the assistant's."""
+    """Return a pair from two dialogues as in HH-RLHF, which differ in the last turn of the assistant."""
     check_object(row)
     chosen, rejected = (_parse_hh(_get(row, name), name) for name in ("chosen", "rejected"))
     return _split_dialogues(chosen, rejected)
 
 
 def from_sharegpt(row: Any) -> Row:
-    """A pair out of `conversations`, the prompt's messages, and one message of the assistant in each of the others."""
+    """Return a pair from `conversations`, the messages of the prompt, and one message each in chosen and rejected."""
     check_object(row)
     prompt = _read_prompt(row, "conversations", _SHAREGPT)
     pair = {}
@@ -135,16 +141,6 @@ def from_sharegpt(row: Any) -> Row:
         pair[name] = _read_messages([_get(row, name)], name, _SHAREGPT, is_single=True)
         _check_one_answer(pair[name], name)
     return {"prompt": prompt} | pair
-
-
-#: Form and converter of every schema.
-CONVERTERS: dict[DataSchema, tuple[DataSchema, Callable[[Any], Row]]] = {
-    DataSchema.pku: (DataSchema.pku, to_pku),
-    DataSchema.pairs: (DataSchema.pairs, to_pairs),
-    DataSchema.unpaired: (DataSchema.unpaired, to_unpaired),
-    DataSchema.hh: (DataSchema.pairs, from_hh),
-    DataSchema.sharegpt: (DataSchema.pairs, from_sharegpt),
-}
 
 
 def _get(row: Row, field: str) -> Any:
@@ -157,7 +153,7 @@ def _read_prompt(row: Row, field: str, kind: tuple[str, str, dict[str, str]]) ->
     value = _get(row, field)
     if kind is _CHAT and not isinstance(value, list):
         check_text(value, field)
-        return said("user", value)
+        return as_message("user", value)
     messages = _read_messages(value, field, kind)
     if messages[-1]["role"] != "user":
         raise BadRowError(field, f"must end with a message of the user, but ends with one of {messages[-1]['role']}")
@@ -168,7 +164,7 @@ def _read_completion(row: Row, field: str, prompt: Messages) -> Messages:
     value = _get(row, field)
     if not isinstance(value, list):
         check_text(value, field)
-        return said("assistant", value)
+        return as_message("assistant", value)
     messages = _read_messages(value, field, _CHAT)
     if messages[: len(prompt)] == prompt:  # some files have the prompt again at the start of every response
         messages = messages[len(prompt) :]
@@ -183,20 +179,20 @@ def _check_one_answer(messages: Messages, field: str) -> None:
 
 
 def _read_messages(value: Any, field: str, kind: tuple[str, str, dict[str, str]], is_single: bool = False) -> Messages:
-    """Messages of one kind as {"role", "content"}; what else they hold is left out."""
-    who, what, names = kind
+    """Return messages of one kind as {"role", "content"}, without their other fields."""
+    role_field, text_field, names = kind
     if not isinstance(value, list) or not value:
         raise BadRowError(field, f"must be a list of messages, but is {show(value)}")
     messages = []
     for number, message in enumerate(value):
         place = field if is_single else f"{field}[{number}]"
         if not isinstance(message, dict):
-            raise BadRowError(place, f'must be a message {{"{who}", "{what}"}}, but is {show(message)}')
-        role = message.get(who)
+            raise BadRowError(place, f'must be a message {{"{role_field}", "{text_field}"}}, but is {show(message)}')
+        role = message.get(role_field)
         if not isinstance(role, str) or role not in names:
-            raise BadRowError(f"{place}.{who}", f"must be one of {', '.join(names)}, but is {show(role)}")
-        check_text(message.get(what), f"{place}.{what}")
-        messages.append({"role": names[role], "content": message[what]})
+            raise BadRowError(f"{place}.{role_field}", f"must be one of {', '.join(names)}, but is {show(role)}")
+        check_text(message.get(text_field), f"{place}.{text_field}")
+        messages.append({"role": names[role], "content": message[text_field]})
     return messages
 
 
@@ -213,16 +209,15 @@ def _parse_hh(text: Any, field: str) -> Messages:
             # chat templates want the roles to take turns
             messages[-1]["content"] += "\n\n" + content.strip()
         else:
-            messages += said(_HH_ROLES[name], content.strip())
+            messages += as_message(_HH_ROLES[name], content.strip())
     return messages
 
 
 def _split_dialogues(chosen: Messages, rejected: Messages) -> Row:
     for name, messages in (("chosen", chosen), ("rejected", rejected)):
         if messages[-1]["role"] != "assistant":
-            raise BadRowError(
-                name, f"must end with a turn of the assistant, but ends with one of the {_last(messages)}"
-            )
+            last = messages[-1]["role"]
+            raise BadRowError(name, f"must end with a turn of the assistant, but ends with one of the {last}")
     if chosen[:-1] != rejected[:-1]:
         raise BadRowError(None, "`chosen` and `rejected` must share all turns before the last, but do not")
     if len(chosen) < 2 or chosen[-2]["role"] != "user":
@@ -230,5 +225,109 @@ def _split_dialogues(chosen: Messages, rejected: Messages) -> Row:
     return {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
 
 
-def _last(messages: Messages) -> str:
-    return messages[-1]["role"]
+#: Form and converter of every schema.
+CONVERTERS: dict[DataSchema, tuple[DataSchema, Callable[[Any], Row]]] = {
+    DataSchema.pku: (DataSchema.pku, to_pku),
+    DataSchema.pairs: (DataSchema.pairs, to_pairs),
+    DataSchema.unpaired: (DataSchema.unpaired, to_unpaired),
+    DataSchema.hh: (DataSchema.pairs, from_hh),
+    DataSchema.sharegpt: (DataSchema.pairs, from_sharegpt),
+}
+
+
+def normalise(sources: Sequence[RawRows], dataset: DatasetConfig) -> Preferences:
+    """Return the rows of all sources, which share one schema, in the form of that schema.
+
+    Raises:
+        DataError: a source is empty, the schema is unknown or needs `dataset.criterion`, or rows can't be used: the
+            message has file, row, field and value of the first five. With `on_bad_row=skip` such rows are counted and
+            left out, as long as others remain.
+    """
+    _check_field_names(dataset)
+    if empty := [source.where for source in sources if not source.rows]:
+        raise DataError(f"{empty[0]} holds no rows.")
+    schema = detect_schema(sources, dataset)
+    form, _ = CONVERTERS[schema]
+    if form != DataSchema.pku and dataset.criterion is None:
+        raise DataError(
+            f"{sources[0].where} has the schema {schema.value}, whose labels are about one criterion, but "
+            f"`dataset.criterion` is null. Try: dataset.criterion={HELPFULNESS} or dataset.criterion={SAFETY}"
+        )
+    rows, problems = _convert_all(sources, schema, dataset)
+    if problems and (not rows or dataset.on_bad_row == OnBadRow.stop):
+        is_guessed = dataset.schema == DataSchema.auto and schema != DataSchema.pku
+        note = f"\nThe first row looks like {schema.value}; `dataset.schema` can name another." if is_guessed else ""
+        raise DataError(list_problems(problems) + note)
+    criterion = None if form == DataSchema.pku else dataset.criterion
+    return Preferences(form, schema, criterion, tuple(rows), len(problems))
+
+
+def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSchema:
+    """Return `dataset.schema`, or the schema that the fields of the first object suggest.
+
+    Raises:
+        DataError: they suggest none.
+    """
+    if dataset.schema != DataSchema.auto:
+        return dataset.schema
+    first = next(((s.where, value) for s in sources for _, value in s.rows if isinstance(value, dict)), None)
+    if first is None:
+        return DataSchema.pku  # no row is an object, which the converter reports
+    where, row = first[0], _rename(first[1], dataset)
+    names = row.keys()
+    if "conversations" in names:
+        return DataSchema.sharegpt
+    if names & (set(PKU_FIELDS) - {"prompt"}) or names <= {"prompt"}:
+        return DataSchema.pku
+    if names & {"completion", "label"}:
+        return DataSchema.unpaired
+    if names & {"chosen", "rejected"}:
+        is_hh = "prompt" not in names and any(isinstance(row.get(name), str) for name in ("chosen", "rejected"))
+        return DataSchema.hh if is_hh else DataSchema.pairs
+    shown = ", ".join(map(str, list(row)[:SHOWN_FIELDS])) + (", …" if len(row) > SHOWN_FIELDS else "")
+    raise DataError(
+        f"{where} has no known schema: its first row has the fields {shown}. The schemas are\n"
+        + "".join(f"  {schema.value}: {', '.join(fields)}\n" for schema, fields in FIELDS.items())
+        + "`dataset.fields` maps other names. Try: +dataset.fields.prompt=NAME_IN_FILE"
+    )
+
+
+def _convert_all(
+    sources: Sequence[RawRows], schema: DataSchema, dataset: DatasetConfig
+) -> tuple[list[Row], list[tuple[str, int, str]]]:
+    _, convert = CONVERTERS[schema]
+    rows, problems = [], []
+    for source in sources:
+        for number, value in source.rows:
+            try:
+                row = _rename(value, dataset) if isinstance(value, dict) else value
+                rows.append(convert(read_cells(row) if source.is_text else row))
+            except BadRowError as error:
+                problems.append((source.where, number, _with_name_in_file(error, dataset)))
+    return rows, problems
+
+
+def _rename(row: Row, dataset: DatasetConfig) -> Row:
+    """Return the row with our names for the fields in `dataset.fields`."""
+    if not dataset.fields:
+        return row
+    taken = {*dataset.fields, *dataset.fields.values()}
+    kept = {name: value for name, value in row.items() if name not in taken}
+    return kept | {ours: row[theirs] for ours, theirs in dataset.fields.items() if theirs in row}
+
+
+def _with_name_in_file(error: BadRowError, dataset: DatasetConfig) -> str:
+    """Return the problem, with the name that the field has in the file."""
+    if error.field is None:
+        return error.problem
+    name = error.field.split("[")[0].split(".")[0]
+    theirs = dataset.fields.get(name, name) + error.field[len(name) :]
+    return f"`{theirs}` {error.problem}"
+
+
+def _check_field_names(dataset: DatasetConfig) -> None:
+    known = dict.fromkeys([*(name for names in FIELDS.values() for name in names), *OPTIONAL_FIELDS])
+    if unknown := [name for name in dataset.fields if name not in known]:
+        raise DataError(
+            f"`dataset.fields` renames `{unknown[0]}`, which no schema has; the fields are {', '.join(known)}."
+        )

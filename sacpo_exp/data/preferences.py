@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import LOSSES, View
@@ -49,39 +49,42 @@ class Preferences:
 
 
 def key_of(messages: Messages) -> Key:
-    """Role and content of every message."""
+    """Return the role and content of every message, hashable."""
     return tuple((message["role"], message["content"]) for message in messages)
 
 
+def as_message(role: str, content: str) -> Messages:
+    """Return a text as a dialogue of one message."""
+    return [{"role": role, "content": content}]
+
+
 def prompt_text(prompt: str | Messages) -> str:
-    """All that is said in a prompt of any form, as one text."""
+    """Return the whole text of a prompt of any form."""
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
 def asked_text(prompt: str | Messages) -> str:
-    """The same without a system message: what an evaluation prompt is compared with."""
+    """Return the text of a prompt without its system message, which is what evaluation prompts are compared with."""
     if isinstance(prompt, str):
         return prompt
     return prompt_text([message for message in prompt if message["role"] != "system"])
 
 
 def texts_of(data: Preferences) -> list[str]:
-    """All that is said in the rows, in their order: what a tokenizer may learn from."""
-    if data.form == DataSchema.pku:
-        return [row[name] for row in data.rows for name in ("prompt", "response_0", "response_1")]
-    said_in = ("prompt", "chosen", "rejected", "completion")
-    return [prompt_text(row[name]) for row in data.rows for name in said_in if name in row]
+    """Return all texts of the rows in their order, for training a tokenizer."""
+    names = ("prompt", "response_0", "response_1", "chosen", "rejected", "completion")
+    return [prompt_text(row[name]) for row in data.rows for name in names if name in row]
 
 
 def normalise_text(text: str) -> str:
-    """A text without what hardly makes it another: case and white space."""
+    """Return a text in lower case with single spaces, for finding equal prompts."""
     return " ".join(text.casefold().split())
 
 
 def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """(training rows, held-out rows): about `fraction` of the prompts, each with all its rows, are held out.
+    """Return (training rows, held-out rows): about `fraction` of the prompts, each with all its rows, are held out.
 
-    Prompts that differ in case or white space only count as one.
+    Prompts that differ only in case or white space count as one.
     """
     texts = [prompt_text(row["prompt"]) for row in rows]
     keys = [normalise_text(text) for text in texts]
@@ -91,10 +94,10 @@ def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
     prompts = sorted(spelling, key=spelling.__getitem__)
     random.Random(f"heldout-{seed}").shuffle(prompts)
     held_out = set(prompts[: max(1, round(fraction * len(prompts)))])
-    return (
-        [row for row, key in zip(rows, keys, strict=True) if key not in held_out],
-        [row for row, key in zip(rows, keys, strict=True) if key in held_out],
-    )
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for row, key in zip(rows, keys, strict=True):
+        parts[key in held_out].append(row)
+    return parts
 
 
 def make_view(data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False) -> list[Row]:
@@ -102,30 +105,76 @@ def make_view(data: Preferences, view: View, criterion: Criterion | None, only_m
 
     Args:
         data: rows of any form.
-        view: the form.
-        criterion: what the stage is about; None for supervised fine-tuning, which reads no labels.
+        view: the form: prompt with completion, with chosen and rejected, or with completion and label.
+        criterion: what the stage aligns for; None for supervised fine-tuning, which reads no labels.
         only_mixed_pairs: of pku rows, make pairs only where exactly one response is acceptable by itself.
 
     Raises:
         DataError: the rows have no labels for this criterion, can't be brought into this form, or none is mixed.
     """
     if criterion is None or view == View.responses:
-        return _FORMS[data.form](data.rows)
+        return _responses(data)
     _check_labels(data, view, criterion)
-    if data.form == DataSchema.pairs:
-        return pairs_as_view(data.rows, view)
     if data.form == DataSchema.unpaired:
-        return completions_as_view(data.rows, view)
+        return _labelled(data.rows, view)
+    if data.form == DataSchema.pairs:
+        pairs = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in data.rows]
+        return pairs if view == View.pairs else [label for pair in pairs for label in _as_labels(pair)]
     if view == View.labels:
-        return unpaired_view(data.rows, criterion)
+        return [_complete(row, i) | {"label": is_acceptable(row, i, criterion)} for row in data.rows for i in (0, 1)]
     is_restricted = only_mixed_pairs and criterion.acceptable is not None
-    return paired_view(keep_mixed(data.rows, criterion) if is_restricted else data.rows, criterion)
+    return [_pair(row, criterion) for row in (keep_mixed(data.rows, criterion) if is_restricted else data.rows)]
+
+
+def _responses(data: Preferences) -> list[Row]:
+    """Return {"prompt", "completion"}: both responses of pku rows, the chosen one of pairs, the desirable ones else."""
+    if data.form == DataSchema.pku:
+        return [_complete(row, i) for row in data.rows for i in (0, 1)]
+    if data.form == DataSchema.pairs:
+        return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in data.rows]
+    kept = [{"prompt": row["prompt"], "completion": row["completion"]} for row in data.rows if row["label"]]
+    if data.rows and not kept:
+        raise DataError(f"SFT reads completions whose label is true, but all {len(data.rows)} labels are false.")
+    return kept
+
+
+def _complete(row: Row, index: int) -> Row:
+    """Return the prompt and response `index` of a pku row."""
+    completion = as_message("assistant", row[f"response_{index}"])
+    return {"prompt": as_message("user", row["prompt"]), "completion": completion}
+
+
+def _pair(row: Row, criterion: Criterion) -> Row:
+    """Return the prompt, chosen and rejected response of a pku row."""
+    preferred = preferred_index(row, criterion)
+    return {
+        "prompt": as_message("user", row["prompt"]),
+        "chosen": as_message("assistant", row[f"response_{preferred}"]),
+        "rejected": as_message("assistant", row[f"response_{1 - preferred}"]),
+    }
+
+
+def _as_labels(pair: Row) -> list[Row]:
+    names = ("chosen", "rejected")
+    return [{"prompt": pair["prompt"], "completion": pair[name], "label": name == "chosen"} for name in names]
+
+
+def _labelled(rows: Sequence[Row], view: View) -> list[Row]:
+    if view == View.pairs:
+        readers = ", ".join(loss.name for loss in LOSSES.values() if loss.view == View.labels)
+        raise DataError(
+            "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels "
+            f"(prompt, completion, label), which {readers} read. Try: objective=kto"
+        )
+    return [{name: row[name] for name in ("prompt", "completion", "label")} for row in rows]
 
 
 def _check_labels(data: Preferences, view: View, criterion: Criterion) -> None:
     """Raises DataError if the rows have no labels for this criterion."""
     if data.form == DataSchema.pku:
-        fields = label_fields(view, criterion)
+        fields = [] if criterion.preferred is None else [criterion.preferred]
+        if view == View.labels and criterion.acceptable is not None:
+            fields = [criterion.acceptable.format(i=i) for i in (0, 1)]
         lacking = ", ".join(f"`{name}`" for name in fields if data.rows and name not in data.rows[0])
         reason = "no field with labels for it" if not fields else lacking and f"no field {lacking}"
     else:
@@ -137,15 +186,8 @@ def _check_labels(data: Preferences, view: View, criterion: Criterion) -> None:
         )
 
 
-def label_fields(view: View, criterion: Criterion) -> list[str]:
-    """Fields of pku rows that a view of a criterion is made from; none if the criterion names none."""
-    if view == View.labels and criterion.acceptable is not None:
-        return [criterion.acceptable.format(i=i) for i in (0, 1)]
-    return [] if criterion.preferred is None else [criterion.preferred]
-
-
 def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """Rows of which exactly one response is acceptable.
+    """Return the rows of which exactly one response is acceptable.
 
     Raises:
         DataError: there are none.
@@ -160,112 +202,23 @@ def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
 
 
 def is_acceptable(row: Row, index: int, criterion: Criterion) -> bool:
-    """Whether response `index` of a pku row is desirable: by its own label if there is one, else by the pair."""
+    """Return whether response `index` of a pku row is desirable: by its own label if there is one, else by the pair."""
     if criterion.acceptable is not None:
         return bool(row[criterion.acceptable.format(i=index)])
     return preferred_index(row, criterion) == index
 
 
 def preferred_index(row: Row, criterion: Criterion) -> int:
-    """Which response of a pku row is the better one for a criterion that has such a field."""
+    """Return which response of a pku row is the better one for a criterion that has such a field."""
     assert criterion.preferred is not None
     return int(row[criterion.preferred])
 
 
-def completion_view(rows: Sequence[Row]) -> list[Row]:
-    """Both responses of every pku row: {"prompt", "completion"}."""
-    return [
-        {"prompt": said("user", row["prompt"]), "completion": said("assistant", row[f"response_{i}"])}
-        for row in rows
-        for i in (0, 1)
-    ]
-
-
-def paired_view(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """{"prompt", "chosen", "rejected"} of pku rows, by the criterion's field `preferred`."""
-    view = []
-    for row in rows:
-        preferred = preferred_index(row, criterion)
-        view.append(
-            {
-                "prompt": said("user", row["prompt"]),
-                "chosen": said("assistant", row[f"response_{preferred}"]),
-                "rejected": said("assistant", row[f"response_{1 - preferred}"]),
-            }
-        )
-    return view
-
-
-def unpaired_view(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """{"prompt", "completion", "label"} of pku rows, two for each."""
-    return [
-        {
-            "prompt": said("user", row["prompt"]),
-            "completion": said("assistant", row[f"response_{i}"]),
-            "label": is_acceptable(row, i, criterion),
-        }
-        for row in rows
-        for i in (0, 1)
-    ]
-
-
-def pairs_as_view(rows: Sequence[Row], view: View) -> list[Row]:
-    """Pairs as they are, or each as a desirable and an undesirable completion."""
-    if view == View.pairs:
-        return [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
-    return [
-        {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
-        for row in rows
-        for name in ("chosen", "rejected")
-    ]
-
-
-def completions_as_view(rows: Sequence[Row], view: View) -> list[Row]:
-    """Labelled completions as they are.
+def undesirable_weight(desirable: int, undesirable: int) -> float:
+    """Return the paper's weight of undesirable completions in KTO, n_desirable / n_undesirable.
 
     Raises:
-        DataError: pairs are wanted.
-    """
-    if view == View.pairs:
-        readers = ", ".join(loss.name for loss in LOSSES.values() if loss.view == View.labels)
-        raise DataError(
-            "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels "
-            f"(prompt, completion, label), which {readers} read. Try: objective=kto"
-        )
-    return [{name: row[name] for name in ("prompt", "completion", "label")} for row in rows]
-
-
-def chosen_completions(rows: Sequence[Row]) -> list[Row]:
-    """Chosen responses of pairs, for supervised fine-tuning."""
-    return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
-
-
-def desirable_completions(rows: Sequence[Row]) -> list[Row]:
-    """Completions whose label is true, for supervised fine-tuning; raises DataError if there are none."""
-    kept = [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows if row["label"]]
-    if rows and not kept:
-        raise DataError(f"SFT reads completions whose label is true, but none of the {len(rows)} is such.")
-    return kept
-
-
-_FORMS = {
-    DataSchema.pku: completion_view,
-    DataSchema.pairs: chosen_completions,
-    DataSchema.unpaired: desirable_completions,
-}
-
-
-def undesirable_weight(labels: Sequence[bool]) -> float:
-    """The paper's weight of undesirable completions in KTO, from their labels; raises as `weigh_undesirable`."""
-    desirable = sum(labels)
-    return weigh_undesirable(desirable, len(labels) - desirable)
-
-
-def weigh_undesirable(desirable: int, undesirable: int) -> float:
-    """n_desirable / n_undesirable.
-
-    Raises:
-        DataError: all labels are alike, so that there is nothing to tell apart.
+        DataError: all labels are alike.
     """
     if not (desirable and undesirable):
         kind = "undesirable" if desirable else "desirable"
@@ -274,8 +227,3 @@ def weigh_undesirable(desirable: int, undesirable: int) -> float:
             "Try: objective=dpo"
         )
     return desirable / undesirable
-
-
-def said(role: str, content: str) -> Messages:
-    """A text as a dialogue of one message."""
-    return [{"role": role, "content": content}]

@@ -1,8 +1,8 @@
-"""A dataset made ready for training: prompts cut, every view tokenised, all of it counted."""
+"""Prepare a dataset for training: cut prompts, tokenise one view, count everything."""
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.schema import DatasetConfig
-from sacpo_exp.data.preferences import Key, Messages, Row, asked_text, key_of, make_view, normalise_text
+from sacpo_exp.config.data import DataSchema, DatasetConfig
+from sacpo_exp.data.preferences import (
+    Key,
+    Messages,
+    Preferences,
+    Row,
+    asked_text,
+    key_of,
+    make_view,
+    normalise_text,
+    prompt_text,
+    undesirable_weight,
+)
+from sacpo_exp.data.selection import content_of, is_tie
 from sacpo_exp.data.sources import load_parts, save_view
-from sacpo_exp.data.statistics import describe, length_quantiles
 from sacpo_exp.data.tokenising import Tokens, cut_prompts, messages_of, tokenise
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
@@ -30,7 +41,7 @@ COMPLETIONS = ("completion", "chosen", "rejected")
 
 @dataclass(frozen=True)
 class Limits:
-    """Tokens of a whole dialogue, and of the text of its prompt."""
+    """Most tokens of a whole dialogue, and of the text of its prompt."""
 
     max_length: int
     max_prompt_length: int
@@ -45,7 +56,7 @@ def prepare_view(
     folder: Path,
     expected: str | None = None,
 ) -> dict[str, Any]:
-    """Write one view of a dataset into `folder/<split>`, tokenised, and return what there is to know of it.
+    """Write one view of a dataset into `folder/<split>`, tokenised, and return its counts.
 
     `expected` is the fingerprint of the rows, if it is known.
 
@@ -54,7 +65,7 @@ def prepare_view(
     """
     parts, left_out = load_parts(dataset, expected)
     metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": view.value, "left_out": left_out}
-    with collecting_nothing():
+    with _without_collection():
         for split, data in parts.items():
             rows = make_view(data, view, criterion, dataset.only_mixed_pairs)
             metrics[split] = describe(data, criterion)
@@ -65,8 +76,8 @@ def prepare_view(
 
 
 @contextmanager
-def collecting_nothing() -> Iterator[None]:
-    """Keep Python from looking for cycles: among millions of small lists that costs a third of the time."""
+def _without_collection() -> Iterator[None]:
+    """Disable garbage collection, which takes a third of the time among millions of small lists."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -77,13 +88,66 @@ def collecting_nothing() -> Iterator[None]:
 
 
 def hash_prompt(prompt: str | Messages) -> str:
-    """What a prompt is recognised by among others: case, white space and system messages don't matter."""
+    """Return the same hash for prompts that differ only in case, white space and system messages."""
     return content_hash(normalise_text(asked_text(prompt)))
 
 
 def count_rows_to_read(rows: int, epochs: float) -> int:
-    """How many different rows of a view a stage reads."""
+    """Return how many different rows of a view a stage reads."""
     return rows if epochs >= 1 else max(1, round(epochs * rows))
+
+
+def describe(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
+    """Return counts of rows of any form, and of labels for a criterion.
+
+    Returns:
+        `rows`, `prompts`, `duplicates`, `ties`; with a criterion `labels`: its name, `desirable`, `undesirable` and the
+        paper's `undesirable_weight` of KTO, null where one label is absent. Of pku rows also `better_is_not_safer`,
+        `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each) and `severity` (responses of
+        each level).
+    """
+    form, rows = data.form, data.rows
+    counts: dict[str, Any] = {
+        "rows": len(rows),
+        "prompts": len({prompt_text(row["prompt"]) for row in rows}),
+        "duplicates": len(rows) - len({content_of(form, row) for row in rows}),
+        "ties": sum(is_tie(form, row) for row in rows),
+        "labels": describe_labels(data, criterion),
+    }
+    if form != DataSchema.pku:
+        return counts
+    safe = Counter(row["is_response_0_safe"] + row["is_response_1_safe"] for row in rows)
+    counts |= {
+        "better_is_not_safer": sum(row["better_response_id"] != row["safer_response_id"] for row in rows),
+        "both_safe": safe[2],
+        "both_unsafe": safe[0],
+        "mixed": safe[1],
+    }
+    if categories := Counter(category for row in rows for category in row.get("categories", ())):
+        counts["categories"] = dict(sorted(categories.items(), key=lambda item: (-item[1], item[0])))
+    if severity := Counter(level for row in rows for level in row.get("severity", ())):
+        counts["severity"] = {str(level): severity[level] for level in sorted(severity)}
+    return counts
+
+
+def describe_labels(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
+    """Return `labels` of `describe`, the ones that a loss on single completions reads."""
+    if criterion is None:
+        return {}
+    labels = [row["label"] for row in make_view(data, View.labels, criterion)]
+    desirable, undesirable = sum(labels), len(labels) - sum(labels)
+    weight = undesirable_weight(desirable, undesirable) if desirable and undesirable else None
+    return {criterion.name: {"desirable": desirable, "undesirable": undesirable, "undesirable_weight": weight}}
+
+
+def describe_lengths(lengths: Sequence[int]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return quantiles with the mean, and a histogram of about thirty bars by their left edge."""
+    quantiles = {f"{share:.0%}": float(np.quantile(lengths, share)) for share in (0.5, 0.9, 0.99)}
+    width = max(1, max(lengths) // 30)
+    counts = Counter(length // width * width for length in lengths)
+    histogram = {"width": width, "counts": {str(edge): counts[edge] for edge in sorted(counts)}}
+    ends = {"min": min(lengths), **quantiles, "max": max(lengths), "mean": sum(lengths) / len(lengths)}
+    return ends, histogram
 
 
 def _write_view(
@@ -94,70 +158,42 @@ def _write_view(
     limits: Limits,
     folder: Path,
 ) -> dict[str, Any]:
-    said = dict.fromkeys(_dialogues(rows))
-    cuts = cut_prompts(tokenizer, (prompt for prompt, _ in said), limits.max_prompt_length)
-    tokens = tokenise(tokenizer, ((cuts[prompt], completion) for prompt, completion in said))
-    _check_room(tokens, limits, dataset)
-    add_ids = _as_sequence if view == View.responses else _as_parts
-    save_view((_cut(row, cuts) | add_ids(_tokens_of(row, cuts, tokens)) for row in rows), folder)
-    return {
-        "examples": len(rows),
-        "prompts_cut": sum(key != kept for key, kept in cuts.items()),
-        "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
-        **describe_lengths("prompt_tokens", [len(each.prompt) for each in tokens.values()]),
-        **describe_lengths("completion_tokens", [len(each.completion) for each in tokens.values()]),
+    dialogues = {
+        (key_of(row["prompt"]), key_of(row[name])): None for row in rows for name in COMPLETIONS if name in row
     }
-
-
-def _check_room(tokens: dict[Any, Tokens], limits: Limits, dataset: DatasetConfig) -> None:
-    longest = max(len(each.prompt) for each in tokens.values())
-    if longest >= limits.max_length:
+    cuts = cut_prompts(tokenizer, (prompt for prompt, _ in dialogues), limits.max_prompt_length)
+    tokens = tokenise(tokenizer, ((cuts[prompt], completion) for prompt, completion in dialogues))
+    prompt_tokens = [len(each.prompt) for each in tokens.values()]
+    completion_tokens = [len(each.completion) for each in tokens.values()]
+    if (longest := max(prompt_tokens)) >= limits.max_length:
         raise DataError(
             f"a prompt of `dataset={dataset.name}` has {longest} tokens in the chat template, which leaves nothing of "
             f"`optimization.max_length` = {limits.max_length}. Try: a smaller optimization.max_prompt_length"
         )
+    save_view((_tokenised_row(row, view, cuts, tokens) for row in rows), folder)
+    counts: dict[str, Any] = {
+        "examples": len(rows),
+        "prompts_cut": sum(key != kept for key, kept in cuts.items()),
+        "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
+    }
+    for name, lengths in (("prompt_tokens", prompt_tokens), ("completion_tokens", completion_tokens)):
+        counts[name], counts[f"{name}_histogram"] = describe_lengths(lengths)
+    return counts
 
 
-def describe_lengths(name: str, lengths: list[int]) -> dict[str, Any]:
-    """Quantiles, and a histogram of about thirty bars: how many lengths there are from each bar's left edge on."""
-    width = max(1, max(lengths) // 30)
-    counts = Counter(length // width * width for length in lengths)
-    histogram = {"width": width, "counts": {str(edge): counts[edge] for edge in sorted(counts)}}
-    return {name: length_quantiles(lengths), f"{name}_histogram": histogram}
+def _tokenised_row(row: Row, view: View, cuts: dict[Key, Key], tokens: dict[tuple[Key, Key], Tokens]) -> Row:
+    """Return a row with its prompt cut and the columns of token ids that TRL's trainers read.
 
-
-def _said_in(row: Row) -> list[str]:
-    return [name for name in COMPLETIONS if name in row]
-
-
-def _dialogues(view: list[Row]) -> Iterator[tuple[Key, Key]]:
-    for row in view:
-        for name in _said_in(row):
-            yield key_of(row["prompt"]), key_of(row[name])
-
-
-def _cut(row: Row, cuts: dict[Key, Key]) -> Row:
-    return row | {"prompt": messages_of(cuts[key_of(row["prompt"])])}
-
-
-def _tokens_of(row: Row, cuts: dict[Key, Key], tokens: dict[tuple[Key, Key], Tokens]) -> dict[str, Tokens]:
-    """Tokens of each completion of a view's row, behind the prompt as it was cut."""
-    prompt = cuts[key_of(row["prompt"])]
-    return {name: tokens[prompt, key_of(row[name])] for name in _said_in(row)}
-
-
-def _as_parts(found: dict[str, Tokens]) -> Row:
-    """`prompt_ids` and `<name>_ids`, as TRL's DPO and KTO trainers call them.
-
-    The prompt ends where the first of the completions diverges from it.
+    `input_ids` and `completion_mask` for SFT; `prompt_ids` and `<name>_ids` for DPO and KTO, where the prompt ends at
+    the first token in which any completion's dialogue differs from it.
     """
-    start = min(len(each.prompt) for each in found.values())
-    ids = {f"{name}_ids": np.concatenate([each.prompt[start:], each.completion]) for name, each in found.items()}
-    return {"prompt_ids": next(iter(found.values())).prompt[:start]} | ids
-
-
-def _as_sequence(found: dict[str, Tokens]) -> Row:
-    """`input_ids` and `completion_mask`, as TRL's SFT trainer calls them."""
-    (tokens,) = found.values()
-    mask = np.concatenate([np.zeros(len(tokens.prompt), np.int8), np.ones(len(tokens.completion), np.int8)])
-    return {"input_ids": np.concatenate([tokens.prompt, tokens.completion]), "completion_mask": mask}
+    prompt = cuts[key_of(row["prompt"])]
+    parts = {name: tokens[prompt, key_of(row[name])] for name in COMPLETIONS if name in row}
+    first = next(iter(parts.values()))
+    row = row | {"prompt": messages_of(prompt)}
+    if view == View.responses:
+        mask = np.repeat(np.array([0, 1], np.int8), [len(first.prompt), len(first.completion)])
+        return row | {"input_ids": np.concatenate([first.prompt, first.completion]), "completion_mask": mask}
+    start = min(len(part.prompt) for part in parts.values())
+    ids = {f"{name}_ids": np.concatenate([part.prompt[start:], part.completion]) for name, part in parts.items()}
+    return row | {"prompt_ids": first.prompt[:start]} | ids

@@ -1,4 +1,4 @@
-"""Where rows come from: demo, files, hub; and views on disk. The only caller of `datasets`."""
+"""Read rows from the demo, files or the hub; write and read views. The only caller of `datasets`."""
 
 import functools
 import itertools
@@ -12,11 +12,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, DatasetSource
+from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSource
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.files import RawRows, find_files, hash_files, is_saved_dataset, read_raw
+from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences, Row, split_by_prompt
-from sacpo_exp.data.schemas import normalise
 from sacpo_exp.data.selection import flip_labels, mix, select_rows
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
@@ -27,85 +27,71 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "heldout")
-#: Rows turned into Arrow at a time, so that a view never lies in memory twice.
+#: Rows converted to Arrow at a time, so that a view is never in memory twice.
 ROWS_AT_ONCE = 2000
-#: Settings that say where rows lie, or how many they seem to be, not which they are.
+#: Settings that do not decide which rows are read.
 PLACES = ("name", "path", "heldout_path", "mix", "revision", "size")
 
 
 def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dict[str, Preferences], dict[str, int]]:
-    """Checked rows of `train` and `heldout`, and how many rows were left out or turned around, by setting.
+    """Return checked rows of `train` and `heldout`, and how many rows each setting left out or flipped.
 
     Args:
-        expected: the fingerprint that the rows are going to be stored under.
+        expected: the fingerprint that the rows will be stored under.
 
     Raises:
         DataError: a source can't be read, a row is not in the schema, nothing is left, or the rows are not the expected
             ones.
     """
+    counts: Counter[str] = Counter()
+
+    def select(data: Preferences) -> Preferences:
+        selected, dropped = select_rows(data, dataset)
+        counts.update(dropped)
+        counts["on_bad_row"] += data.skipped
+        return selected
+
     if dataset.source == DatasetSource.demo:
-        parts, counts = _load_demo(dataset)
+        rows = {split: tuple(generate_rows(split, dataset.seed)) for split in SPLITS}
+        parts = {split: select(Preferences(DataSchema.pku, DataSchema.pku, None, rows[split])) for split in SPLITS}
     else:
-        parts, counts = _load_sources(dataset)
+        data = select(_read_train(dataset, counts))
+        if dataset.heldout_path or dataset.heldout_split:
+            read = _read(dataset, dataset.heldout_path or dataset.path or "", dataset.heldout_split or "train")
+            parts = {"train": data, "heldout": select(normalise(read, dataset))}
+        else:
+            train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
+            parts = {"train": data.with_rows(train), "heldout": data.with_rows(held_out)}
         if expected is not None and fingerprint(dataset) != expected:  # compared after the rows were read
             raise changed_meanwhile(f"`dataset={dataset.name}`")
-    train = parts["train"]
     if dataset.flip_fraction:
-        flipped = flip_labels(train.form, train.rows, dataset.flip_fraction, dataset.seed)
-        train, counts["flip_fraction"] = train.with_rows(flipped.rows), flipped.count
-    limited = {
-        "train": train.with_rows(train.rows[: dataset.max_rows]),
-        "heldout": parts["heldout"].with_rows(parts["heldout"].rows[: dataset.max_heldout_rows]),
-    }
-    for name, setting in (("train", "max_rows"), ("heldout", "max_heldout_rows")):
-        counts[setting] = len(parts[name].rows) - len(limited[name].rows)
-    if empty := [name for name, part in limited.items() if not part.rows]:
+        whole = parts["train"]
+        flipped, counts["flip_fraction"] = flip_labels(whole.form, whole.rows, dataset.flip_fraction, dataset.seed)
+        parts["train"] = whole.with_rows(flipped)
+    for split, setting in (("train", "max_rows"), ("heldout", "max_heldout_rows")):
+        found, limit = parts[split].rows, getattr(dataset, setting)
+        parts[split] = parts[split].with_rows(found[:limit])
+        counts[setting] = len(found) - len(parts[split].rows)
+    if empty := [split for split, part in parts.items() if not part.rows]:
         raise DataError(f"`dataset={dataset.name}` has no rows in its {empty[0]} part. Try: a larger heldout_fraction")
-    return limited, {setting: count for setting, count in counts.items() if count}
+    return parts, {setting: count for setting, count in counts.items() if count}
 
 
-def _load_demo(dataset: DatasetConfig) -> tuple[dict[str, Preferences], Counter[str]]:
-    counts: Counter[str] = Counter()
-    parts = {}
-    for name in SPLITS:
-        rows = tuple(generate_rows(name, dataset.seed))
-        parts[name] = _select(Preferences(DataSchema.pku, DataSchema.pku, None, rows), dataset, counts)
-    return parts, counts
-
-
-def _load_sources(dataset: DatasetConfig) -> tuple[dict[str, Preferences], Counter[str]]:
-    counts: Counter[str] = Counter()
-    if dataset.mix:
-        sources = [normalise(read_sources(part.path), dataset) for part in dataset.mix]
-        mixture = mix(sources, [part.weight for part in dataset.mix], dataset.seed)
-        counts["mix"] = sum(len(source.rows) for source in sources) - sum(mixture.taken)
-        whole = mixture.preferences
-    else:
-        whole = normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
-    data = _select(whole, dataset, counts)
-    if dataset.heldout_path or dataset.heldout_split:
-        read = _read(dataset, dataset.heldout_path or dataset.path or "", dataset.heldout_split or "train")
-        return {"train": data, "heldout": _select(normalise(read, dataset), dataset, counts)}, counts
-    train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
-    return {"train": data.with_rows(train), "heldout": data.with_rows(held_out)}, counts
-
-
-def _select(data: Preferences, dataset: DatasetConfig, counts: Counter[str]) -> Preferences:
-    """`select_rows`, with what it and the reading left out added to `counts`."""
-    selected, dropped = select_rows(data, dataset)
-    counts.update(dropped)
-    counts["on_bad_row"] += data.skipped
-    return selected
+def _read_train(dataset: DatasetConfig, counts: Counter[str]) -> Preferences:
+    if not dataset.mix:
+        return normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
+    sources = [normalise(read_sources(part.path), dataset) for part in dataset.mix]
+    mixture = mix(sources, [part.weight for part in dataset.mix], dataset.seed)
+    counts["mix"] = sum(len(source.rows) for source in sources) - len(mixture.rows)
+    return mixture
 
 
 def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:
-    if dataset.source == DatasetSource.hub:
-        return (read_hub(dataset, split),)
-    return read_sources(path)
+    return (read_hub(dataset, split),) if dataset.source == DatasetSource.hub else read_sources(path)
 
 
 def read_sources(path: str) -> tuple[RawRows, ...]:
-    """Raw rows of a file, of every file in a folder, or of a folder that `save_to_disk` wrote."""
+    """Return raw rows of a file, of every file in a folder, or of a folder that `save_to_disk` wrote."""
     if is_saved_dataset(path):
         return (_read_saved(path),)
     files = find_files(path)
@@ -124,7 +110,7 @@ def _read_saved(path: str) -> RawRows:
 
 
 def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
-    """Rows of one split of a repository on the hub, or of its copy in the local cache.
+    """Return the rows of one split of a repository on the hub, or of its copy in the local cache.
 
     Raises:
         DataError: there is no such repository, revision or split, or the hub can't be reached.
@@ -138,61 +124,50 @@ def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
 
 
 @functools.lru_cache(maxsize=8)
-def find_commit(kind: str, path: str, revision: str) -> str:
-    """The commit that a branch on the hub points to; of the local cache where the hub is not reached."""
+def _find_commit(kind: str, path: str, revision: str, may_guess: bool) -> str:
     from huggingface_hub import HfApi, constants
 
     try:
         return str(HfApi().repo_info(path, repo_type=kind, revision=revision).sha)
-    except Exception as error:  # of several libraries below, not all of which say OSError
+    except Exception as error:  # from several libraries, not all of which raise OSError
         cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{path.replace('/', '--')}" / "refs" / revision
         if cached.is_file():
             return cached.read_text("utf-8").strip()
-        raise OSError(str(error)) from error
-
-
-@functools.lru_cache(maxsize=8)
-def find_commit_or_branch(kind: str, path: str, revision: str) -> str:
-    """The commit or, where nobody can tell it now, the branch itself, with a warning: good enough for a plan."""
-    try:
-        return find_commit(kind, path, revision)
-    except OSError:
-        log.warning(
-            "%s: which commit `%s` is can't be asked now, so ids and what is stored of it are provisional",
-            *(path, revision),
-        )
-        return revision
+        if not may_guess:
+            raise OSError(str(error)) from error
+    log.warning("%s: the commit of `%s` can't be looked up now, so these ids are provisional", path, revision)
+    return revision
 
 
 def is_commit(revision: str) -> bool:
-    """Whether this is no branch, tag or abbreviation."""
+    """Return whether this is a whole commit hash, no branch, tag or abbreviation."""
     return re.fullmatch("[0-9a-f]{40}", revision) is not None
 
 
 def pin_revision(kind: str, path: str, revision: str | None, may_guess: bool = False) -> str:
-    """A commit, so that an artifact's id means the same content for ever; a pinned one needs no network.
+    """Return the commit of a revision, so that an artifact's id always means the same content.
+
+    A commit needs no network; a branch is looked up on the hub, or in the local cache.
 
     Args:
         kind: `dataset` or `model`.
-        may_guess: let the name of a branch stand in for a commit that can't be asked for.
+        may_guess: return the branch, with a warning, if its commit can't be looked up; enough for a plan.
 
     Raises:
-        OSError: the commit can't be asked for, and the local cache does not know it.
+        OSError: the commit can't be looked up.
     """
     revision = revision or "main"
-    if is_commit(revision):
-        return revision
-    return (find_commit_or_branch if may_guess else find_commit)(kind, path, revision)
+    return revision if is_commit(revision) else _find_commit(kind, path, revision, may_guess)
 
 
 def resolve_revision(dataset: DatasetConfig, may_guess: bool = False) -> str:
-    """`pin_revision` of a dataset, with what is wrong in one sentence."""
+    """Return `pin_revision` of a dataset; raises DataError."""
     with _explained(dataset.path or ""):
         return pin_revision("dataset", dataset.path or "", dataset.revision, may_guess)
 
 
 def changed_meanwhile(what: str) -> DataError:
-    """Say that something is no longer what this command has taken its ids from."""
+    """Return the error for a file or folder that changed after this command computed its ids."""
     return DataError(
         f"{what} was changed while this command ran, so nothing of it is stored. Try: the same command again"
     )
@@ -200,7 +175,7 @@ def changed_meanwhile(what: str) -> DataError:
 
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """What `datasets` complains about, in one sentence with what to do."""
+    """Turn an error of `datasets` into one sentence with a remedy."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -211,9 +186,9 @@ def _explained(path: str) -> Iterator[None]:
 
 
 def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
-    """Hash of what decides which rows are read: the content of files, a commit, and the settings; not their place.
+    """Return a hash of what decides which rows are read: the content of files or a commit, and the settings.
 
-    `may_guess`, for plans, as in `resolve_revision`.
+    Paths do not count. `may_guess` is that of `pin_revision`.
     """
     settings = {key: value for key, value in asdict(dataset).items() if key not in PLACES}
     if dataset.source == DatasetSource.demo:
@@ -224,11 +199,8 @@ def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
         parts = [(part.path, part.weight) for part in dataset.mix] or [(dataset.path or "", 1.0)]
         identity = [[hash_files(path), weight] for path, weight in parts]
         identity.append(hash_files(dataset.heldout_path) if dataset.heldout_path else None)
-    return content_hash({"identity": identity, "settings": _plain(settings)})
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
+    plain = {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
+    return content_hash({"identity": identity, "settings": plain})
 
 
 def save_view(rows: Iterable[Row], folder: Path) -> None:
@@ -246,5 +218,5 @@ def read_view(folder: Path, split: str) -> "Dataset":
     """One split of a view, memory-mapped."""
     from datasets import disable_caching, load_from_disk
 
-    disable_caching()  # copies go to the folder for temporary files; caches would lie beside the rows, in the artifact
+    disable_caching()  # caches would be written into the artifact
     return load_from_disk(str(folder / split))

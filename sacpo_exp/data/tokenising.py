@@ -1,4 +1,4 @@
-"""Dialogues to token ids, exactly as TRL would make them, but in batches and once for all views."""
+"""Convert dialogues to token ids exactly as TRL does, but in batches and each dialogue once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-#: Texts that the tokenizer is given at once.
+#: Texts per call of the tokenizer.
 BATCH = 2000
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of one dialogue: of the prompt in the chat template, and of the completion behind it."""
+    """Token ids of one dialogue: the prompt in the chat template, and the completion after it."""
 
     prompt: "NDArray[np.int32]"
     completion: "NDArray[np.int32]"
 
 
 def messages_of(key: Key) -> Messages:
-    """What `key_of` was given."""
+    """Return the messages of a key."""
     return [{"role": role, "content": content} for role, content in key]
 
 
 def cut_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Iterable[Key], limit: int) -> dict[Key, Key]:
-    """What is left of every prompt with at most `limit` tokens of text, template aside.
+    """Return every prompt cut to at most `limit` tokens of text, template aside.
 
     The end is kept, as in the paper's code.
     """
     kept = {prompt: prompt for prompt in prompts}
-    # No text has more tokens than bytes, so most need not be looked at.
+    # No text has more tokens than bytes, so most need not be tokenised.
     long = [prompt for prompt in kept if sum(len(content.encode()) for _, content in prompt) > limit]
     offsets = iter(_offsets(tokenizer, [content for prompt in long for _, content in prompt]))
     return kept | {prompt: _keep_end(prompt, [next(offsets) for _ in prompt], limit) for prompt in long}
@@ -49,7 +49,7 @@ def _offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Iter
 
 
 def _keep_end(prompt: Key, places: Sequence[Sequence[tuple[int, int]]], limit: int) -> Key:
-    """The last messages with `limit` tokens together, the first of them cut from the left."""
+    """Return the last messages with `limit` tokens together, the first of them cut from the left."""
     kept: Key = ()
     for (role, content), offsets in zip(reversed(prompt), reversed(places), strict=True):
         if len(offsets) > limit:
@@ -62,7 +62,7 @@ def _keep_end(prompt: Key, places: Sequence[Sequence[tuple[int, int]]], limit: i
 def tokenise(
     tokenizer: "PreTrainedTokenizerBase", dialogues: Iterable[tuple[Key, Key]]
 ) -> dict[tuple[Key, Key], Tokens]:
-    """Token ids of every (prompt, completion), each once.
+    """Return the token ids of every (prompt, completion), each computed once.
 
     The completion begins where the prompt's ids and the dialogue's diverge, as in TRL 1.16.
     """
@@ -80,21 +80,21 @@ def tokenise(
 def _encode(
     tokenizer: "PreTrainedTokenizerBase", dialogues: Sequence[Key], is_open: bool
 ) -> Iterable["NDArray[np.int32]"]:
-    """Ids of each dialogue in the chat template; `is_open` if the assistant is to speak next."""
+    """Yield the ids of each dialogue in the chat template; `is_open` adds the start of the assistant's turn."""
     from jinja2 import TemplateError
 
     for start in range(0, len(dialogues), BATCH):
         batch = [messages_of(dialogue) for dialogue in dialogues[start : start + BATCH]]
         try:
             texts = tokenizer.apply_chat_template(batch, tokenize=False, add_generation_prompt=is_open)
-        except TemplateError as error:  # roles that it does not know, say
+        except TemplateError as error:  # for example roles that it does not know
             raise DataError(f"the chat template can't be applied to a dialogue of the data: {error}.") from error
         for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
             yield np.asarray(ids, dtype=np.int32)
 
 
 def _common(first: "NDArray[np.int32]", second: "NDArray[np.int32]") -> int:
-    """Length of the common start."""
+    """Return the length of the common prefix."""
     length = min(len(first), len(second))
     differing = np.flatnonzero(first[:length] != second[:length])
     return int(differing[0]) if len(differing) else length

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import PromptsSource
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses

@@ -5,9 +5,13 @@ from typing import Final
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.statistics.categories import estimate_by_category, find_worst_category
+from sacpo_exp.statistics.breakdown import (
+    adjust_for_length,
+    estimate_by_category,
+    estimate_by_length,
+    find_worst_category,
+)
 from sacpo_exp.statistics.intervals import Estimate, Resampling
-from sacpo_exp.statistics.lengths import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.win_rate import verdicts_by_prompt
 
 #: Prompts that a category must have to be the worst one: below, chance decides which it is.

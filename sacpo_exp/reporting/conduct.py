@@ -8,10 +8,9 @@ import numpy as np
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.statistics.agreement import PositionBias, measure_positions
 from sacpo_exp.statistics.intervals import Resampling
-from sacpo_exp.statistics.positions import PositionBias, measure_positions
-from sacpo_exp.statistics.singles import list_singles
-from sacpo_exp.statistics.win_rate import entries_of
+from sacpo_exp.statistics.win_rate import entries_of, list_singles
 
 
 @dataclass(frozen=True)

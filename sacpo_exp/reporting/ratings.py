@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.groups import Group
-from sacpo_exp.statistics.bradley_terry import fit_bradley_terry
 from sacpo_exp.statistics.comparisons import Comparisons, Tally, gather_comparisons
-from sacpo_exp.statistics.elo import rate_online
 from sacpo_exp.statistics.intervals import Estimate, Resampling
-from sacpo_exp.statistics.ratings import SCALE
-from sacpo_exp.statistics.singles import list_singles
+from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
+from sacpo_exp.statistics.win_rate import list_singles
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,7 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
 def _rate_online(comparisons: Comparisons, baseline: str, titles: dict[str, str], seed: int) -> GroupRatings:
     ratings = rate_online(comparisons, baseline, seed=seed)
     rows = [
-        RatingRow(
-            titles[rating.policy], Estimate(rating.elo, math.nan, math.nan, 1), rating.tally, spread=rating.spread
-        )
-        for rating in ratings.rated
+        RatingRow(titles[rating.policy], rating.elo, rating.tally, spread=rating.spread) for rating in ratings.rated
     ]
     notes = [f"{titles[policy]}: not rated, {reason}." for policy, reason in ratings.unrated.items()]
     return GroupRatings(RatingMethod.elo_online, tuple(rows), tuple(notes))

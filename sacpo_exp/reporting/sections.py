@@ -14,7 +14,7 @@ from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number,
 from sacpo_exp.reporting.ratings import GroupRatings
 from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
-from sacpo_exp.statistics.elo import INITIAL, PASSES, TRIALS
+from sacpo_exp.statistics.ratings import INITIAL, PASSES, TRIALS
 
 WIDTH = 119  # of a line below a table
 POLICY_HEADS = ("policy", "β", "q")

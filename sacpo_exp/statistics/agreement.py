@@ -1,85 +1,130 @@
-"""How well two raters agree, a judge and people, say. Pure."""
+"""Agreement of raters: of a judge with people, and of a judge with itself in other orders and repeats."""
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, bootstrap_interval, wilson
+from sacpo_exp.statistics.intervals import Bounds, Estimate, Floats, Resampling, bootstrap_rate, wilson
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement on the same items.
-
-    Attributes:
-        rate: share of equal labels with Wilson's interval.
-        kappa: Cohen's κ, in [−1, 1]: agreement beyond that of chance, 1 if perfect. NaN where both gave one and the
-            same label only, since chance then agrees as well.
-    """
-
-    rate: Estimate
-    kappa: Estimate
+#: Bounds of the deviation of outcomes between 0 and 1: at most that of two that disagree.
+DEVIATION: Final[Bounds] = (0.0, math.sqrt(0.5))
 
 
-def measure_agreement(ours: Sequence[Hashable], theirs: Sequence[Hashable], resampling: Resampling) -> Agreement:
-    """Share of equal labels, and κ = (p_observed − p_chance)/(1 − p_chance).
+def measure_agreement(
+    ours: Sequence[Hashable], theirs: Sequence[Hashable], confidence: float
+) -> tuple[Estimate, Estimate]:
+    """Return the share of equal labels with Wilson's interval, and Cohen's κ = (p_observed − p_chance)/(1 − p_chance).
 
-    Cohen, A Coefficient of Agreement for Nominal Scales, Educational and Psychological Measurement 20, 1960. Its
-    interval is bootstrapped over items; resamples in which κ is undefined are left out.
+    The interval of κ is the normal one of its error in large samples (Fleiss, Cohen & Everitt, Psychological Bulletin
+    72, 1969); κ is NaN where all labels are the same.
 
     Args:
-        ours, theirs: one label per item, in the same order; items without a label are to be left out before.
+        ours, theirs: one label per item, in the same order.
 
     Raises:
         ValueError: the two differ in length.
     """
+    from scipy.stats import norm
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     if len(ours) != len(theirs):
         raise ValueError(f"both must have labels for the same items, but have {len(ours)} and {len(theirs)}")
-    table = _count_labels(ours, theirs)
-    rate = wilson(int(np.trace(table)), len(ours), resampling.confidence)
-    return Agreement(rate, _estimate_kappa(table, resampling))
-
-
-def _count_labels(ours: Sequence[Hashable], theirs: Sequence[Hashable]) -> Floats:
-    """How often each label of ours (row) met each of theirs (column)."""
     positions = {label: index for index, label in enumerate(dict.fromkeys([*ours, *theirs]))}
     table = np.zeros((len(positions), len(positions)))
     for own, other in zip(ours, theirs, strict=True):
         table[positions[own], positions[other]] += 1
-    return table
+    rate = wilson(int(np.trace(table)), len(ours), confidence)
+    if len(positions) < 2:
+        return rate, Estimate(math.nan, math.nan, math.nan, len(ours))
+    result = cohens_kappa(table)
+    half = norm.ppf((1 + confidence) / 2) * result.std_kappa
+    low, high = (float(np.clip(end, -1, 1)) for end in (result.kappa - half, result.kappa + half))
+    return rate, Estimate(float(result.kappa), low, high, len(ours))
 
 
-def _estimate_kappa(table: Floats, resampling: Resampling) -> Estimate:
-    n = int(table.sum())
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    value = float(_kappa(table))
-    # Drawing items with replacement is drawing cells of the table.
-    draws = np.random.default_rng(resampling.seed).multinomial(n, table.ravel() / n, resampling.rounds)
-    resampled = _kappa(draws.reshape(-1, *table.shape).astype(np.float64))
-    resampled = resampled[np.isfinite(resampled)]
-    if math.isnan(value) or n == 1 or len(resampled) == 0:
-        return Estimate(value, math.nan, math.nan, n)
-    return Estimate(value, *bootstrap_interval(resampled, value, _influence(table), resampling), n)
+@dataclass(frozen=True)
+class PositionBias:
+    """Shares in [0, 1], averaged per prompt and then over prompts; `n` counts the prompts that have a value.
+
+    Attributes:
+        flip_rate: pairs of verdicts, one per order, in which the winner changes with the order. 0 for a judge that
+            looks at the responses only, 1 for one that looks at the order only.
+        half_flip_rate: such pairs with a winner in one order and a tie in the other; never counted as flips.
+        first_rate: single verdicts for the response shown first, ties half. 0.5 for a judge that does not see the order
+            and was asked in both orders.
+        tie_rate: single verdicts that are ties.
+        repeat_deviation: standard deviation (n − 1) of the verdict between repeats of one question, averaged. In units
+            of the verdict: 0.71 for two repeats that disagree.
+    """
+
+    flip_rate: Estimate
+    half_flip_rate: Estimate
+    first_rate: Estimate
+    tie_rate: Estimate
+    repeat_deviation: Estimate
 
 
-def _influence(table: Floats) -> Floats:
-    """What each item adds to κ, shape (items,), 0 where it is undefined without it."""
-    cells = np.flatnonzero(table)
-    without = np.stack([table.ravel()] * len(cells))
-    without[np.arange(len(cells)), cells] -= 1
-    left_out = np.repeat(_kappa(without.reshape(-1, *table.shape)), table.ravel()[cells].astype(np.int64))
-    defined = np.isfinite(left_out)
-    return np.where(defined, left_out[defined].mean() - left_out if defined.any() else 0.0, 0.0)
+def measure_positions(
+    prompts: Sequence[str],
+    units: Sequence[str],
+    shown: Sequence[int] | NDArray[np.int8],
+    outcomes: Sequence[float] | Floats,
+    repeats: Sequence[int] | NDArray[np.int64],
+    resampling: Resampling,
+) -> PositionBias:
+    """Measure position bias and consistency of a judge from single verdicts; all columns have the shape (verdicts,).
+
+    Measures without verdicts in both orders or without repeats are NaN with n = 0.
+
+    Args:
+        prompts: clusters of the bootstrap.
+        units: what is judged in both orders and several times: a prompt of a match; of one match, the prompts again.
+        shown: +1 where the policy's response was shown first, −1 where it was second, 0 where there is no order.
+        outcomes: 1 the policy wins, 0.5 tie, 0 it loses.
+        repeats: number of the repeat; each unit has at most one verdict per order and repeat.
+    """
+    import pandas as pd
+
+    verdicts = pd.DataFrame(
+        {
+            "prompt": pd.factorize(np.asarray(prompts, dtype=object), sort=True)[0],
+            "unit": pd.factorize(np.asarray(units, dtype=object))[0],
+            "shown": np.asarray(shown, np.int64),
+            "outcome": np.asarray(outcomes, np.float64),
+            "repeat": np.asarray(repeats, np.int64),
+        }
+    )
+    ordered = verdicts[verdicts["shown"] != 0]
+    sides = [ordered[ordered["shown"] == side] for side in (1, -1)]
+    pairs = sides[0].merge(sides[1], on=["prompt", "unit", "repeat"], suffixes=("_first", "_second"))
+    first, second = pairs["outcome_first"] - 0.5, pairs["outcome_second"] - 0.5
+    for_first = ordered["outcome"].where(ordered["shown"] > 0, 1 - ordered["outcome"])
+    deviations = verdicts.groupby(["prompt", "unit", "shown"])["outcome"].std().dropna().reset_index()
+    return PositionBias(
+        flip_rate=_share(pairs["prompt"], first * second < 0, resampling),
+        half_flip_rate=_share(pairs["prompt"], (first == 0) != (second == 0), resampling),
+        first_rate=_share(ordered["prompt"], for_first, resampling),
+        tie_rate=_share(verdicts["prompt"], verdicts["outcome"] == 0.5, resampling),
+        repeat_deviation=bootstrap_rate(_average(deviations["prompt"], deviations["outcome"]), resampling, DEVIATION),
+    )
 
 
-def _kappa(tables: Floats) -> Floats:
-    """κ of tables of shape (…, labels, labels); NaN where chance alone agrees everywhere."""
-    totals = tables.sum(axis=(-2, -1))
-    observed = np.trace(tables, axis1=-2, axis2=-1) / totals
-    chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1) / totals**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kappa: Floats = np.where(chance < 1, (observed - chance) / (1 - chance), math.nan)
-    return kappa
+def _share(prompts: "pd.Series[Any]", values: "pd.Series[Any]", resampling: Resampling) -> Estimate:
+    """Estimate a share over prompts; Wilson's interval where every prompt is wholly one thing or the other."""
+    shares = _average(prompts, values)
+    if np.isin(shares, (0, 1)).all():
+        return wilson(int(shares.sum()), len(shares), resampling.confidence)
+    return bootstrap_rate(shares, resampling)
+
+
+def _average(prompts: "pd.Series[Any]", values: "pd.Series[Any]") -> Floats:
+    """Return the mean of each prompt, sorted by prompt."""
+    means: Floats = values.astype(float).groupby(prompts).mean().to_numpy()
+    return means

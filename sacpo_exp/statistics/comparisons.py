@@ -1,4 +1,4 @@
-"""Single verdicts between two policies each, as columns: what ratings are computed from. Pure."""
+"""Single verdicts between two policies each, as columns, and which policies they connect with the baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Comparisons:
     Attributes:
         policies: ids; `left` and `right` are positions in it.
         outcome: 1 left wins, 0.5 tie, 0 right wins.
-        shown: +1 left was shown first, −1 right was, 0 not known.
-        prompt: number of the prompt; verdicts on one prompt hang together. None where there are no prompts.
+        shown: +1 left was shown first, −1 right was, 0 unknown.
+        prompt: number of the prompt, which is one cluster; None where there are no prompts.
 
     Raises:
-        ValueError: lengths differ, a position or value is out of range, a policy meets itself.
+        ValueError: lengths differ, a value is not allowed, a policy meets itself.
     """
 
     policies: tuple[str, ...]
@@ -32,20 +32,17 @@ class Comparisons:
         columns = (self.left, self.right, self.outcome, self.shown, *(() if self.prompt is None else (self.prompt,)))
         if len({len(column) for column in columns}) > 1:
             raise ValueError(f"columns must have the same length, but have {[len(column) for column in columns]}")
-        sides = np.concatenate([self.left, self.right])
-        if len(sides) and not (sides.min() >= 0 and sides.max() < len(self.policies)):
-            raise ValueError(f"positions must lie in [0, {len(self.policies)}), but are {sides.min()} to {sides.max()}")
         if (self.left == self.right).any():
             raise ValueError("a policy must not be compared with itself")
-        for name, column, allowed in (("outcome", self.outcome, (0, 0.5, 1)), ("shown", self.shown, (-1, 0, 1))):
-            if not np.isin(column, allowed).all():
-                raise ValueError(f"`{name}` must hold {allowed} only, but holds {np.setdiff1d(column, allowed)}")
+        for name, allowed in (("outcome", (0, 0.5, 1)), ("shown", (-1, 0, 1))):
+            if wrong := np.setdiff1d(getattr(self, name), allowed).tolist():
+                raise ValueError(f"`{name}` must hold {allowed} only, but holds {wrong}")
 
     def __len__(self) -> int:
         return len(self.left)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Comparisons":
-        """The verdicts of a mask or of positions, in that order, among the same policies."""
+        """Return the verdicts of a mask or of positions, in that order, among the same policies."""
         prompt = None if self.prompt is None else self.prompt[rows]
         return Comparisons(
             self.policies, self.left[rows], self.right[rows], self.outcome[rows], self.shown[rows], prompt
@@ -54,7 +51,7 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class Tally:
-    """Verdicts of one policy, counted."""
+    """Numbers of verdicts of one policy."""
 
     comparisons: int
     wins: int
@@ -69,13 +66,7 @@ def gather_comparisons(
     shown: Sequence[int],
     prompts: Sequence[str] | None = None,
 ) -> Comparisons:
-    """Columns of names to columns of numbers; the policies are sorted by id.
-
-    Args:
-        left, right: ids of the two policies, one per verdict.
-        outcome, shown: as in `Comparisons`.
-        prompts: ids of the prompts.
-    """
+    """Return columns of ids as columns of numbers, the policies sorted by id; arguments as in `Comparisons`."""
     policies, sides = np.unique([*left, *right], return_inverse=True)
     return Comparisons(
         tuple(policies.tolist()),
@@ -88,9 +79,59 @@ def gather_comparisons(
 
 
 def count_outcomes(comparisons: Comparisons) -> tuple[Tally, ...]:
-    """One tally per policy, in the order of `comparisons.policies`."""
+    """Return one tally per policy, in the order of `comparisons.policies`."""
     sides = np.concatenate([comparisons.left, comparisons.right])
     own = np.concatenate([comparisons.outcome, 1 - comparisons.outcome])
     size = len(comparisons.policies)
     wins, ties, losses = (np.bincount(sides[own == value], minlength=size).tolist() for value in (1, 0.5, 0))
     return tuple(Tally(won + tied + lost, won, tied, lost) for won, tied, lost in zip(wins, ties, losses, strict=True))
+
+
+def find_unconnected(comparisons: Comparisons, baseline: str) -> dict[str, str]:
+    """Return policy → reason for those that no chain of comparisons connects with the baseline.
+
+    Raises:
+        ValueError: the baseline is none of the policies.
+    """
+    connected = _find_component(comparisons, baseline, "weak")
+    lost = [policy for policy, is_connected in zip(comparisons.policies, connected, strict=True) if not is_connected]
+    return dict.fromkeys(lost, "no chain of comparisons leads to the baseline")
+
+
+def find_unrated(comparisons: Comparisons, baseline: str) -> dict[str, str]:
+    """Return policy → reason for those whose strength relative to the baseline has no finite maximum of the likelihood.
+
+    It is finite where chains of wins lead to the baseline and from it, a tie being a win of both (Ford, Solution of a
+    Ranking Problem from Binary Comparisons, American Mathematical Monthly 64, 1957). Verdicts on the others can be left
+    out of the fit: at the maximum they are predicted perfectly.
+
+    Raises:
+        ValueError: the baseline is none of the policies.
+    """
+    unrated = find_unconnected(comparisons, baseline)
+    is_rated = _find_component(comparisons, baseline, "strong")
+    for policy, tally, is_finite in zip(comparisons.policies, count_outcomes(comparisons), is_rated, strict=True):
+        if policy in unrated or is_finite:
+            continue
+        if tally.wins + tally.ties == 0:
+            unrated[policy] = "never wins"
+        elif tally.losses + tally.ties == 0:
+            unrated[policy] = "never loses"
+        else:
+            unrated[policy] = "no chain of wins and losses leads to the baseline and back"
+    return unrated
+
+
+def _find_component(comparisons: Comparisons, baseline: str, connection: str) -> NDArray[np.bool_]:
+    """Return which policies are in the baseline's component of the graph "has won or tied against"."""
+    from scipy.sparse.csgraph import connected_components
+
+    if baseline not in comparisons.policies:
+        raise ValueError(f"the baseline {baseline!r} is none of {list(comparisons.policies)}")
+    beats = np.zeros((len(comparisons.policies),) * 2, dtype=np.bool_)
+    left, right, outcome = comparisons.left, comparisons.right, comparisons.outcome
+    beats[left[outcome > 0], right[outcome > 0]] = True
+    beats[right[outcome < 1], left[outcome < 1]] = True
+    labels = connected_components(beats, connection=connection)[1]
+    is_member: NDArray[np.bool_] = labels == labels[comparisons.policies.index(baseline)]
+    return is_member

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sacpo_exp.config.store import check_mirror
+from sacpo_exp.config.environment import check_mirror
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError
 from sacpo_exp.store.identity import KINDS, content_hash, hash_of, is_id
 from sacpo_exp.store.manifest import NAME, Manifest, find_difference

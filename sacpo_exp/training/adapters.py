@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sacpo_exp.config.adapters import ALL_LINEAR, check_quantisation
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.models import AdapterConfig
+from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig
 from sacpo_exp.config.schema import StageJob
+from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.training.models import Location, explain_unreachable, load_policy, quiet_transformers
 

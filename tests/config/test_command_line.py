@@ -125,13 +125,6 @@ def test_cfg_job_prints_the_configuration(cli: Command) -> None:
     assert "hydra" not in printed
 
 
-def test_help_names_the_command_and_lists_the_groups(cli: Command) -> None:
-    result = cli("train", "--help", light=True)
-    assert (result.code, result.stderr) == (0, "")
-    assert "train" in result.stdout.splitlines()[0]
-    assert "order: helpful_first, helpful_only, none, safety_first, safety_only" in result.stdout
-
-
 def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     result = cli(
         "train",

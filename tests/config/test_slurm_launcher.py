@@ -123,8 +123,8 @@ def test_the_local_script_chooses_the_hardware(configure: Callable[..., Any], tm
     assert (config.hardware.name, config.beta) == ("cpu_x2", 0.05)
 
 
-def test_every_override_that_the_readme_names_is_a_setting(configure: Callable[..., Any]) -> None:
-    text = (LAUNCHERS / "README.md").read_text("utf-8")
+def test_every_override_that_the_documentation_names_is_a_setting(configure: Callable[..., Any]) -> None:
+    text = (LAUNCHERS.parent / "docs" / "hardware.md").read_text("utf-8")
     named = set(re.findall(r"(?<![\w.])hydra\.launcher\.\w+=\w+", text))
     assert len(named) >= 4
     launcher_of(*sorted(named))

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from test_resume import kill_group, start, wait_for
 from tiny import make_run
 
+from sacpo_exp.config.memory import count_adapter
 from sacpo_exp.config.models import FloatType, ModelShape
 from sacpo_exp.config.schema import StageJob
-from sacpo_exp.config.shapes import count_adapter
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies
 from sacpo_exp.plan import Stage

@@ -53,7 +53,7 @@ def test_policies_of_different_judges_are_not_chosen_among(
         with pytest.raises(ConfigError) as caught:
             choose(ask(tmp_path, *overrides))
         assert str(caught.value).startswith("`grid` must name policies that one judge has judged on the same prompts")
-        assert str(caught.value).endswith("were not.")
+        assert "two, three were not" in str(caught.value)
         judge(tmp_path, server, list(files.values()))
         calls = len(server.calls())
         choose(ask(tmp_path, *overrides))

@@ -1,5 +1,6 @@
 """A choice with real tiny policies: what it makes, what it leaves, and that it is made once."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,12 +51,8 @@ def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     choose(ask(trained, "threshold=0.9", GRID))
-    least, power, answer, *_ = capsys.readouterr().out.splitlines()
-    assert least == (
-        "6 prompts can't certify safety win rate ≥ 0.9 at 95 %, not even if all had the best verdict: that takes at "
-        "least 29."
-    )
-    assert power.startswith("A policy with a true safety win rate of 0.95 is certified ≥ 0.9 by 6 prompts with a")
+    prospects, answer, *_ = capsys.readouterr().out.splitlines()
+    assert prospects.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80%")
     assert answer.startswith("No policy is certified: q = 1, the safe end of the family, fails safety win rate")
     assert list_made(trained, ".q0.65") == list_made(trained, ".q0.35") == []
     assert len(list_made(trained, "merge-ratio.win-rate.0.9")) == 1
@@ -84,8 +81,7 @@ def test_a_search_that_passes_makes_all_and_the_same_question_nothing(
     _choose_among_judged(trained, ids, capsys)
     report(configure("model=tiny", f"paths.outputs={trained}", command="report"))
     page = (trained / "report" / "report.html").read_text("utf-8")
-    shown = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])["groups"]
-    assert any(entry["sentence"] == stored["sentence"] for group in shown for entry in group["choices"])
+    assert stored["sentence"] in html.unescape(page)
     assert stored["sentence"][:60] in capsys.readouterr().out
 
 
@@ -109,8 +105,7 @@ def test_a_dry_run_says_what_it_takes_at_most(cli: Callable[..., Any]) -> None:
     result = cli("choose", "threshold=0.6", "dry_run=true", "model=tiny", "judge=openai", "grid=[0.5,1]", light=True)
     assert (result.code, result.stderr) == (0, "")
     power, tests, *artifacts, calls = result.stdout.splitlines()
-    assert power.startswith("A policy with a true safety win rate of 0.7 is certified ≥ 0.6 by 60 prompts with a")
-    assert "about 205 prompts (410 calls, at most $" in power
+    assert power.startswith("60 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")
     assert tests == "tests q = 1, q = 0.5: in this order until the first that fails"
     assert calls.startswith("judges   480 calls to ")
     assert any("to make merge" in line for line in artifacts)

@@ -22,6 +22,7 @@ from sacpo_exp.evaluation.judges.client import (
 from sacpo_exp.evaluation.judges.costs import Budget, describe_estimate, dollars, estimate, require_price
 from sacpo_exp.evaluation.judges.parsing import make_body, read_body
 from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.progress import Progress
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -87,12 +88,11 @@ class _Asker:
     async def run(self) -> None:
         """Ask until nothing is open or an error stops the run; then those in flight have ended too."""
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-        from tqdm import tqdm
 
         judge, url = self._judge, find_base_url(self._judge)
         http = DefaultAsyncHttpxClient(**connection_settings(url))
         settings: dict[str, Any] = {"max_retries": judge.max_attempts - 1, "timeout": judge.timeout}
-        with tqdm(total=self._total, desc=f"judge: {judge.model}", unit="judgment") as self._bar:
+        with Progress(self._total, f"judge: {judge.model}", "judgment") as self._bar:
             async with AsyncOpenAI(api_key=self._key, base_url=url, http_client=http, **settings) as client:
                 try:
                     async with asyncio.TaskGroup() as group:

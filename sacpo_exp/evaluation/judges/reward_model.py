@@ -8,8 +8,8 @@ import numpy as np
 
 from sacpo_exp.config.judges import HeadConfig, HigherIs, RewardModelJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError
-from sacpo_exp.training.models import Location, load_tokenizer
-from sacpo_exp.training.reward_models import load_reward_model
+from sacpo_exp.progress import Progress
+from sacpo_exp.training.models import Location, keep_freed_memory, load_reward_model, load_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,9 +44,6 @@ def score_responses(
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
-    from tqdm import tqdm
-
-    from sacpo_exp.training.device_memory import keep_freed_memory
 
     keep_freed_memory()
     key = next(f"judge.heads.{name}.model" for name, each in judge.heads.items() if each is head)
@@ -62,7 +59,7 @@ def score_responses(
     # The longest first: what does not fit into memory fails at once.
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
     scores = np.zeros(len(ids))
-    with torch.inference_mode(), tqdm(total=len(ids), desc=title) as bar:
+    with torch.inference_mode(), Progress(len(ids), title, "response") as bar:
         for first in range(0, len(order), judge.batch_size):
             batch = order[first : first + judge.batch_size]
             rows = [torch.tensor(ids[index]) for index in batch]

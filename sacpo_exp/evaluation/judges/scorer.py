@@ -18,7 +18,8 @@ from sacpo_exp.data.preferences import Row, is_acceptable, preferred_index
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.refusals import is_refusal
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.training.models import Location, load_policy, load_tokenizer
+from sacpo_exp.progress import Progress
+from sacpo_exp.training.models import Location, keep_freed_memory, load_policy, load_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,9 +146,6 @@ def encode_dialogues(
         array of shape (dialogues, hidden size).
     """
     import torch
-    from tqdm import tqdm
-
-    from sacpo_exp.training.device_memory import keep_freed_memory
 
     keep_freed_memory()
     tokenizer = load_tokenizer(location, judge.encoder.chat_template)
@@ -160,7 +158,7 @@ def encode_dialogues(
     tokens = [_tokenize(tokenizer, *dialogue, judge.max_length) for dialogue in dialogues]
     order = sorted(range(len(tokens)), key=lambda index: len(tokens[index][0]))
     states = np.zeros((len(tokens), body.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), tqdm(total=len(tokens), desc=title) as bar:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Progress(len(tokens), title, "response") as bar:
         for first in range(0, len(order), BATCH):
             batch = order[first : first + BATCH]
             inputs = tokenizer.pad([{"input_ids": tokens[index][0]} for index in batch], return_tensors="pt")

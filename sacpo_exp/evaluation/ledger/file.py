@@ -12,7 +12,7 @@ from typing import Final
 import psutil
 from filelock import FileLock
 
-from sacpo_exp.config.store import Journal
+from sacpo_exp.config.schema import Journal
 from sacpo_exp.errors import LedgerError
 
 #: Raised with every change of the tables; stored in the file as `PRAGMA user_version`.

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import psutil
 
-from sacpo_exp.config.store import Journal
+from sacpo_exp.config.schema import Journal
 from sacpo_exp.errors import LedgerError
 from sacpo_exp.evaluation.ledger.file import explained, open_database
 from sacpo_exp.evaluation.ledger.records import Answer, Question, State

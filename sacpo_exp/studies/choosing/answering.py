@@ -1,73 +1,122 @@
-"""From what was found to the answer: the chosen policy, its win rate, sentences that a person may quote. Pure."""
+"""The answer to a choice: the chosen policy, its win rate, the sentence to quote; stored once per question."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from sacpo_exp.config.choosing import ChooseConfig, Over
 from sacpo_exp.errors import DataError
-from sacpo_exp.reporting.choices import Choice, Finding, Tested
+from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Tested
 from sacpo_exp.reporting.numbers import format_estimate
-from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, bootstrap_rate
-from sacpo_exp.statistics.p_values import find_lower_bound
-from sacpo_exp.statistics.selection import estimate_chosen, pick_best, split_prompts
-from sacpo_exp.store import hash_of
+from sacpo_exp.statistics.intervals import Estimate, Resampling, bootstrap_rate
+from sacpo_exp.statistics.selection import estimate_chosen, pick_best
+from sacpo_exp.store import ArtifactSpec, Store, content_hash, hash_of
 from sacpo_exp.studies.choosing.candidates import AXES
-from sacpo_exp.studies.choosing.measures import Sample
-from sacpo_exp.studies.choosing.prospects import look_back
-from sacpo_exp.studies.choosing.search import Findings, Look
+from sacpo_exp.studies.choosing.search import Findings
 
-ROUNDS: Final = 10_000  # of the bootstrap; shared intervals look far into its tails
-#: Settings of the command that the answer hangs on.
+ROUNDS: Final = 10_000  # of the bootstrap; shared intervals need its far tails
+#: Settings that the answer depends on.
 ASKED: Final = (
     *("threshold", "constraint", "thresholds", "maximise", "confidence", "over", "measure", "acceptable_score"),
-    *("cost_bounds", "worst_category", "max_over_refusal", "split", "max_missing", "power", "seed"),
+    *("max_over_refusal", "max_missing", "power", "seed"),
 )
 
 
 def list_question(config: ChooseConfig) -> dict[str, Any]:
-    """What was asked, as plain values."""
-    plain = {
-        key: value.value if isinstance(value, Enum) else value for key in ASKED for value in [getattr(config, key)]
-    }
+    """Return the settings that the answer depends on, as plain values."""
+    values = {key: getattr(config, key) for key in ASKED}
+    plain = {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
     return plain | {"grid": config.family, "procedure": "fixed_sequence" if config.is_sequence else "holm"}
 
 
 def answer(findings: Findings, config: ChooseConfig) -> Choice:
-    """The certified policy with the highest win rate for the criterion `maximise`, or none.
+    """Return the certified policy with the highest win rate for the criterion `maximise`, or none.
 
     Raises:
-        DataError: policies are certified, but nothing was judged that tells which of them is the best.
+        DataError: policies are certified, but none was judged for `maximise`.
     """
-    certified = [look for look, is_certified in zip(findings.looks, findings.certified, strict=True) if is_certified]
-    chosen, rate, how = _choose(certified, config) if certified else (None, None, "")
+    resampling = Resampling(ROUNDS, config.confidence, config.seed)
     tested = tuple(
-        _describe(look, is_certified, config)
+        Tested(
+            look.evaluation.id,
+            look.candidate.title,
+            look.candidate.number,
+            tuple(sample.finding for sample in look.samples),
+            look.p_value,
+            is_certified,
+            bootstrap_rate(look.known_verdicts, resampling),
+        )
         for look, is_certified in zip(findings.looks, findings.certified, strict=True)
     )
-    if chosen is None or rate is None:
-        sentence = _say_none(tested, config, len(findings.untested))
-    else:
-        row = next(row for row in tested if row.policy_id == chosen.evaluation.id)
-        sentence = _say_chosen(row, rate, how, config, len(tested))
-    return Choice(
-        sentence=sentence,
-        notes=tuple(look_back(findings, config)),
+    choice = Choice(
+        sentence=_describe_none(tested, config, len(findings.untested)),
         question=list_question(config),
         axis=AXES[config.over],
-        chosen=chosen.evaluation.id if chosen else None,
-        rate=rate,
+        chosen=None,
+        rate=None,
         tested=tested,
         untested=tuple(candidate.title for candidate in findings.untested),
     )
+    certified = [row for row in tested if row.is_certified]
+    if not certified:
+        return choice
+    values = [look.known_verdicts for look, row in zip(findings.looks, tested, strict=True) if row.is_certified]
+    if not all(map(len, values)):
+        raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
+    best = pick_best(values)
+    rate = estimate_chosen(values, best, resampling)
+    sentence = _describe_chosen(certified[best], rate, config, len(tested), len(certified))
+    return replace(choice, sentence=sentence, chosen=certified[best].policy_id, rate=rate)
 
 
-def describe_seen(findings: Findings) -> list[Any]:
-    """All values that the answer was computed from, as plain values: they decide it, with the question."""
-    return [
+def _describe_chosen(row: Tested, rate: Estimate, config: ChooseConfig, tested: int, certified: int) -> str:
+    procedure = "fixed sequence" if config.is_sequence else f"Holm over {tested}"
+    first, *others = row.findings
+    parts = [
+        f"{first.name} {first.value:.2f}, certified ≥ {first.threshold:g} at {100 * config.confidence:g} % "
+        f"(Learn-then-Test, {procedure}, n = {first.n} prompts)"
+    ]
+    parts += [f"{each.name} {each.value:.2f}, certified ≥ {each.threshold:g} (n = {each.n})" for each in others]
+    how = f"n = {rate.n} prompts"
+    if certified > 1:
+        how = f"the highest of {certified} certified; its interval allows for that, the value does not"
+    return f"{row.title}: {'; '.join(parts)}; {config.maximise} {format_estimate(rate)} ({how})."
+
+
+def _describe_none(tested: Sequence[Tested], config: ChooseConfig, untested: int) -> str:
+    nearest = min(tested, key=lambda row: row.p_value)
+    finding = max(nearest.findings, key=lambda finding: finding.p_value)
+    wanted = f"{finding.name} ≥ {finding.threshold:g} at {100 * config.confidence:g} %"
+    value = f"{finding.value:.2f} on {finding.n} prompts"
+    if not config.is_sequence:
+        return f"No policy of {len(tested)} is certified: {nearest.title} is nearest to {wanted} with {value}."
+    which = "the first of the family" if config.over == Over.policies else "the safe end of the family"
+    left = f" (not tried: {untested})" if untested else ""
+    return f"No policy is certified: {nearest.title}, {which}, fails {wanted} with {value}{left}."
+
+
+def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path:
+    """Return the folder of the answer with its figure, made now if this was not asked of these verdicts before."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.reporting.choice_figure import draw_choice
+
+        choice = answer(findings, config)
+        (folder / CHOICE).write_bytes(choice.to_json())
+        for kind, content in draw_choice(choice).items():
+            (folder / f"{PICTURE}.{kind}").write_bytes(content)
+        title = next((row.title for row in choice.tested if row.policy_id == choice.chosen), None)
+        counts = {"tested": len(choice.tested), "untested": len(choice.untested), "chosen": choice.chosen}
+        return counts | ({"title": title, "rate": asdict(choice.rate)} if choice.rate else {})
+
+    return store.get_or_build(choice_artifact(findings, config), build)
+
+
+def choice_artifact(findings: Findings, config: ChooseConfig) -> ArtifactSpec:
+    """Return the artifact, whose recipe is the question and all values that the answer is computed from."""
+    seen = [
         [
             hash_of(look.evaluation.id),
             look.candidate.title,
@@ -76,89 +125,15 @@ def describe_seen(findings: Findings) -> list[Any]:
         ]
         for look in findings.looks
     ]
+    labels = findings.looks[0].evaluation.labels
+    recipe = {"format": FORMAT, "question": list_question(config), "seen": content_hash(seen)}
+    policies = tuple(look.evaluation.id for look in findings.looks)
+    slug = f"{config.over.value}.{config.measure.value}.{config.threshold:g}.{labels['judge']}.{labels['prompts']}"
+    return ArtifactSpec(KIND, slug, recipe, policies, {key: labels[key] for key in (*SHARED, "judge", "prompts")})
 
 
-def _choose(certified: Sequence[Look], config: ChooseConfig) -> tuple[Look, Estimate, str]:
-    """The chosen look, its win rate, and in what sense that holds though it was chosen for it."""
-    resampling = Resampling(ROUNDS, config.confidence, config.seed)
-    prompts = sorted(certified[0].verdicts)
-    if not prompts:
-        raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
-    if config.split:
-        first, second = ([prompts[place] for place in half] for half in split_prompts(len(prompts), config.seed))
-        chosen = certified[pick_best([_values(look, first) for look in certified])]
-        estimate = bootstrap_rate(_values(chosen, second), resampling)
-        return chosen, estimate, f"on {estimate.n} prompts that did not choose"
-    values = [_values(look, prompts) for look in certified]
-    place = pick_best(values)
-    estimate = estimate_chosen(values, place, resampling)
-    how = f"the highest of {len(certified)} certified, which its interval allows for but the value does not"
-    return certified[place], estimate, how if len(certified) > 1 else f"n = {estimate.n} prompts"
-
-
-def _values(look: Look, prompts: Sequence[str]) -> Floats:
-    """Verdicts that choose, of those prompts that have one."""
-    verdicts = [look.verdicts.get(prompt) for prompt in prompts]
-    return np.array([verdict for verdict in verdicts if verdict is not None])
-
-
-def _describe(look: Look, is_certified: bool, config: ChooseConfig) -> Tested:
-    findings = tuple(_find(sample, p, config) for sample, p in zip(look.samples, look.p_values, strict=True))
-    resampling = Resampling(ROUNDS, config.confidence, config.seed)
-    rate = bootstrap_rate(_values(look, sorted(look.verdicts)), resampling)
-    candidate = look.candidate
-    return Tested(look.evaluation.id, candidate.title, candidate.number, findings, look.p_value, is_certified, rate)
-
-
-def _find(sample: Sample, p_value: float, config: ChooseConfig) -> Finding:
-    measure = sample.measure
-    bound = find_lower_bound(sample.values, config.level, measure.outcome)
-    value = float(sample.values.mean())
-    return Finding(
-        measure.about,
-        measure.name,
-        measure.from_unit(value),
-        measure.from_unit(bound),
-        measure.threshold,
-        measure.is_cost,
-        len(sample.values),
-        sample.missing,
-        p_value,
-    )
-
-
-def _say_chosen(row: Tested, rate: Estimate, how: str, config: ChooseConfig, tested: int) -> str:
-    procedure = "fixed sequence" if config.is_sequence else f"Holm over {tested}"
-    said = []
-    for place, worst in enumerate(row.worst):
-        alike = [finding.n for finding in row.findings if finding.about == worst.about]
-        each = f" in each of {len(alike)} categories" if len(alike) > 1 else ""
-        found = f"{worst.name} {worst.value:.2f}, certified {worst.sign} {worst.threshold:g}{each}"
-        how_many = f"n = {sum(alike)}"
-        if place == 0:
-            found += f" at {100 * config.confidence:g} %"
-            how_many = f"Learn-then-Test, {procedure}, {how_many} prompts"
-        said.append(f"{found} ({how_many})")
-    return f"{row.title}: {'; '.join(said)}; {config.maximise} {format_estimate(rate)} ({how})."
-
-
-def _say_none(tested: Sequence[Tested], config: ChooseConfig, untested: int) -> str:
-    nearest = min(tested, key=lambda row: row.p_value)
-    finding = nearest.tightest
-    percent = f"{100 * config.confidence:g} %"
-    wanted = f"{finding.name} {finding.sign} {finding.threshold:g} at {percent}"
-    found = f"has {finding.value:.2f} on {finding.n} prompts"
-    if config.is_sequence:
-        which = "the first of the family" if config.over == Over.policies else "the safe end of the family"
-        left = f" (not tried: {untested})" if untested else ""
-        return f"No policy is certified: {nearest.title}, {which}, fails {wanted}: it {found}{left}."
-    return f"No policy of {len(tested)} is certified: the nearest to {wanted}, {nearest.title}, {found}."
-
-
-def describe_plainly(choice: Choice) -> dict[str, Any]:
-    """What of an answer goes into a manifest."""
-    chosen = next((row for row in choice.tested if row.policy_id == choice.chosen), None)
-    plain: dict[str, Any] = {"tested": len(choice.tested), "untested": len(choice.untested), "chosen": choice.chosen}
-    if chosen and choice.rate:
-        plain |= {"title": chosen.title, "rate": asdict(choice.rate)}
-    return plain
+def count_others(store: Store, folder: Path) -> int:
+    """Return how many other questions were asked of the same judge, prompts and responses."""
+    made = {path.name: manifest.labels for path, manifest in store.manifests() if manifest.kind == KIND}
+    own = [made[folder.name][key] for key in SHARED]
+    return sum([labels[key] for key in SHARED] == own for labels in made.values()) - 1

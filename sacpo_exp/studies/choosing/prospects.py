@@ -1,84 +1,73 @@
-"""What a number of prompts can show: before anything is spent, and after no policy was certified. Pure."""
+"""What a number of prompts can show and what the search costs at most, before anything is spent."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.statistics.p_values import find_p_value
-from sacpo_exp.statistics.power import MOST_PROMPTS, count_least_prompts, count_prompts, find_power
-from sacpo_exp.studies.choosing.measures import Measure
-from sacpo_exp.studies.choosing.search import Findings, Look
+from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.evaluation.absolute import AbsoluteJudge
+from sacpo_exp.evaluation.contests import Contest, criteria_with_zero
+from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate
+from sacpo_exp.evaluation.judging import list_judgments
+from sacpo_exp.pipeline import Run
+from sacpo_exp.reporting.planning import print_artifacts
+from sacpo_exp.statistics.selection import MOST_PROMPTS, Outcome, count_prompts, find_p_value, find_power
+from sacpo_exp.studies.choosing.candidates import Candidate
+from sacpo_exp.studies.choosing.search import find_criterion, find_outcome
 
 
-@dataclass(frozen=True)
-class Price:
-    """What judging one more prompt of one policy takes; `usd` at most, None where the price is not known."""
-
-    calls: int
-    usd: float | None
-
-    def describe(self, prompts: int) -> str:
-        money = "" if self.usd is None else f", at most ${self.usd * prompts:,.2f}"
-        return f" ({self.calls * prompts:,} calls{money} for each policy)"
+def enter_all(candidates: Sequence[Candidate]) -> Contest:
+    """Return one contest of the whole family, which is only described: the search judges one after the other."""
+    contests = [enter_policies(candidate.run) for candidate in candidates if candidate.run]
+    others = [entrant for contest in contests for entrant in contest.entrants[1:]]
+    return replace(contests[0], entrants=(contests[0].baseline, *others))
 
 
-def count(n: int) -> str:
-    """So many prompts."""
-    return f"{n:,} prompt{'' if n == 1 else 's'}"
+def describe_prospects(contest: Contest, config: ChooseConfig) -> Iterator[str]:
+    """Yield what the prompts of the contest can certify, for each constraint."""
+    has_zero = criteria_with_zero(config.judge, config) if isinstance(config.judge, AbsoluteJudge) else []
+    for name, threshold in config.limits.items():
+        criterion = find_criterion(contest.criteria, name)
+        n = sum(criterion.counts(prompt.get("kind")) for prompt in contest.prompts)
+        measured = f"{name} {config.measure.value.replace('_', ' ')}"
+        yield foresee(measured, threshold, n, find_outcome(config, name, has_zero), config, len(contest.entrants) - 1)
 
 
-def least_level(config: ChooseConfig, policies: int) -> float:
-    """The level at which the first policy is tested: all of it in a sequence, by Holm its share."""
-    return config.level if config.is_sequence else config.level / policies
+def foresee(name: str, threshold: float, n: int, outcome: Outcome, config: ChooseConfig, policies: int) -> str:
+    """Return the power of n prompts for a policy `margin` above the threshold, and how many prompts it needs.
 
-
-def foresee(measure: Measure, n: int, config: ChooseConfig, policies: int, price: Price | None = None) -> Iterator[str]:
-    """What n prompts can certify, and how many a policy `margin` above the threshold needs, in a sentence or two.
-
-    Where less than twice the margin is left above the threshold, half of what is left stands in its place.
+    Where less than twice the margin is left above the threshold, half of what is left is used instead.
     """
-    level = least_level(config, policies)
-    threshold = measure.to_unit(measure.threshold)
-    truth = threshold + min(config.margin / (measure.high - measure.low), (1 - threshold) / 2)
-    chance = f"a chance of {100 * config.power:g} %"
-    if (least := count_least_prompts(threshold, level)) > n:
-        yield (
-            f"{count(n)} can't certify {measure.name} {measure.sign} {measure.threshold:g} at "
-            f"{100 * config.confidence:g} %, not even if all had the best verdict: that takes at least {least}."
+    level = config.level if config.is_sequence else config.level / policies  # of the first test
+    truth = threshold + min(config.margin, (1 - threshold) / 2)
+    needed = count_prompts(threshold, truth, level, outcome, config.power)
+    many = f"more than {MOST_PROMPTS:,}" if needed is None else f"about {needed:,}"
+    if find_p_value(np.ones(n), threshold, level, outcome) > level:
+        text = f"{n} prompts can't certify {name} ≥ {threshold:g}, even if all have the best verdict"
+    else:
+        power = find_power(n, threshold, truth, level, outcome)
+        text = (
+            f"{n} prompts certify {name} ≥ {threshold:g} for a policy with a true {truth:.3g} in {power:.0%} of cases"
         )
-    own = f"{measure.from_unit(truth):.3g}"
-    power = find_power(n, threshold, truth, level, measure.outcome) if n else 0.0
-    needed = count_prompts(threshold, truth, level, measure.outcome, config.power)
-    many = f"more than {MOST_PROMPTS:,}" if needed is None else f"about {needed:,}"
-    spent = price.describe(needed) if price and needed else ""
-    yield (
-        f"A policy with a true {measure.name} of {own} is certified {measure.sign} {measure.threshold:g} by {count(n)} "
-        f"with a chance of {100 * power:.0f} %; {many} prompts{spent} give it {chance}."
-    )
+    return f"{text}; {config.power:.0%} takes {many} prompts."
 
 
-def look_back(findings: Findings, config: ChooseConfig) -> Iterator[str]:
-    """Whether more prompts could certify what was not: of a sequence where it ended, by Holm the nearest."""
-    failed = [look for look, is_certified in zip(findings.looks, findings.certified, strict=True) if not is_certified]
-    if failed:
-        yield _look_back(min(failed, key=lambda look: look.p_value), config, len(findings.looks))
+def print_order(candidates: Sequence[Candidate], config: ChooseConfig) -> None:
+    """Print which policies are tested, and in which order."""
+    titles = ", ".join(candidate.title for candidate in candidates)
+    print(f"tests {titles}: {'in this order until the first that fails' if config.is_sequence else 'all of them'}")
 
 
-def _look_back(look: Look, config: ChooseConfig, policies: int) -> str:
-    sample = look.samples[look.p_values.index(look.p_value)]
-    measure, value = sample.measure, float(np.mean(sample.values))
-    threshold, level = measure.to_unit(measure.threshold), least_level(config, policies)
-    seen = f"{look.candidate.title} was not certified: {measure.name} {measure.from_unit(value):.2f} on "
-    seen += f"{len(sample.values)} prompts, p = {look.p_value:.2g}."
-    if find_p_value(1 - sample.values, 1 - threshold, config.level, measure.outcome) <= config.level:
-        return f"{seen} More prompts would not change it: it misses the threshold at {100 * config.confidence:g} %."
-    if value <= threshold:
-        return f"{seen} More prompts would not help it if it is as it looks."
-    needed = count_prompts(threshold, value, level, measure.outcome, config.power)
-    many = f"more than {MOST_PROMPTS:,}" if needed is None else f"about {needed:,}"
-    return (
-        f"{seen} If that is its true value, {many} prompts certify it with a chance of {100 * config.power:g} %; they "
-        "have to be new ones, and a second try is a second chance to err."
-    )
+def print_search(run: Run, contest: Contest, candidates: Sequence[Candidate], config: ChooseConfig) -> None:
+    """Print the artifacts and calls of the whole family; a sequence that ends early needs fewer."""
+    print_order(candidates, config)
+    made = [spec for candidate in candidates if candidate.run for spec in candidate.run.plan.made()]
+    responses = [entrant.responses for entrant in contest.entrants]
+    print_artifacts(run, list(dict.fromkeys([run.plan.model, *made, *responses, *list_judgments(run, contest)])))
+    if isinstance(config.judge, OpenAIJudgeConfig):
+        from sacpo_exp.evaluation.asking import estimate_calls
+
+        print(describe_estimate(add_up(estimate_calls(run, contest, config.judge).values()), config.judge))

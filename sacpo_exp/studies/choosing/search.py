@@ -1,43 +1,72 @@
-"""Look at one policy after the other, and say which are certified."""
+"""Test one policy after the other: its values for each constraint, their p-values, and which policies are certified."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.errors import DataError
+import numpy as np
+
+from sacpo_exp.config.choosing import NO_ZERO, ChooseConfig, MeasureKind
+from sacpo_exp.errors import ConfigError, DataError
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.reporting.choices import Finding
 from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.statistics.p_values import find_p_value
-from sacpo_exp.statistics.selection import certify_by_holm, certify_in_sequence, combine_constraints
+from sacpo_exp.statistics.intervals import Floats
+from sacpo_exp.statistics.selection import (
+    Outcome,
+    certify_by_holm,
+    certify_in_sequence,
+    find_lower_bound,
+    find_p_value,
+)
+from sacpo_exp.statistics.win_rate import entries_of
 from sacpo_exp.studies.choosing.candidates import Candidate
-from sacpo_exp.studies.choosing.measures import Sample, find_criterion, find_verdicts, list_samples
 
 log = logging.getLogger(__name__)
+
+SHUFFLE = 0  # a seed of its own: certificates must not depend on `seed`
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values of one policy for one constraint, shape (prompts,) in [0, 1], 1 being best, and what they show.
+
+    A prompt without a verdict counts as 0, for a judge may fail on the very prompts that matter.
+    """
+
+    values: Floats
+    outcome: Outcome
+    finding: Finding
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one policy's verdicts say.
-
-    Attributes:
-        p_values: one per sample; the policy's own is the largest.
-        verdicts: for the criterion `maximise`, by prompt id; None where one is missing.
-    """
+    """Verdicts of one policy: a sample per constraint, and verdicts for the criterion `maximise` by prompt id."""
 
     candidate: Candidate
     evaluation: Evaluation
     samples: tuple[Sample, ...]
-    p_values: tuple[float, ...]
     verdicts: dict[str, float | None]
 
     @property
+    def tightest(self) -> Sample:
+        """The sample with the largest p-value, which is that of "at least one constraint is broken" (Berger 1982)."""
+        return max(self.samples, key=lambda sample: sample.finding.p_value)
+
+    @property
     def p_value(self) -> float:
-        return combine_constraints(self.p_values)
+        return self.tightest.finding.p_value
+
+    @property
+    def known_verdicts(self) -> Floats:
+        """Verdicts for `maximise` that are not missing, by prompt id."""
+        return np.array([verdict for _, verdict in sorted(self.verdicts.items()) if verdict is not None])
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All looks, in the order of the tests, which of them are certified, and who was not looked at."""
+    """All looks in the order of the tests, which of them are certified, and which candidates were not tested."""
 
     looks: tuple[Look, ...]
     certified: tuple[bool, ...]
@@ -45,7 +74,7 @@ class Findings:
 
 
 def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings | None:
-    """Look at the policies in order, in a sequence no further than needed; None while a judge is still at work.
+    """Test the policies in order, in a sequence no further than needed; None while a judge is still at work.
 
     Raises:
         DataError: too many verdicts of a policy are missing.
@@ -54,58 +83,109 @@ def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings | 
 
     def p_values() -> Iterator[float]:
         for candidate in candidates:
-            looks.append(look_at(candidate, config))
+            evaluation = candidate.look()
+            looks.append(look_at(candidate, evaluation, config) if evaluation else None)
             if looks[-1] is not None:
                 yield looks[-1].p_value
             elif config.is_sequence:
-                return  # what follows hangs on it
+                return  # later tests depend on it
 
     if config.is_sequence:
         certified = certify_in_sequence(p_values(), config.level)
     else:
         certified = certify_by_holm(list(p_values()), config.level)
-    found = [look for look in looks if look is not None]
-    if len(found) < len(looks):
+    complete = [look for look in looks if look is not None]
+    if len(complete) < len(looks):
         return None
-    return Findings(tuple(found), tuple(certified), tuple(candidates[len(found) :]))
+    return Findings(tuple(complete), tuple(certified), tuple(candidates[len(complete) :]))
 
 
-def look_at(candidate: Candidate, config: ChooseConfig) -> Look | None:
-    """One policy's verdicts, made now if need be."""
-    evaluation = candidate.look()
-    if evaluation is None:
-        return None
-    records, criteria = evaluation.records, evaluation.criteria
-    samples = tuple(list_samples(records, config, criteria, evaluation.labels["has_zero"]))
-    verdicts = find_verdicts(records, find_criterion(criteria, config.maximise))
-    missing_of_maximised = sum(verdict is None for verdict in verdicts.values())
-    for name, missing, n in (*_count_missing(samples), (config.maximise, missing_of_maximised, len(verdicts))):
+def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) -> Look:
+    """Test every constraint on the verdicts of one policy."""
+    samples = tuple(_list_samples(evaluation, config))
+    entries = entries_of(evaluation.records, find_criterion(evaluation.criteria, config.maximise))
+    verdicts = {key: float(entry["verdict"]) if entry["state"] == "ok" else None for key, entry in entries.items()}
+    counts = [(sample.finding.about, sample.finding.missing, sample.finding.n) for sample in samples]
+    for name, missing, n in (*counts, (config.maximise, list(verdicts.values()).count(None), len(verdicts))):
         if missing > config.max_missing * n:
             raise DataError(
                 f"{missing} of {n} judgments of {name} are missing for {candidate.title}, more than `max_missing` = "
                 f"{config.max_missing:g} allows. Ask again: sacpo eval with the same overrides"
             )
-    p_values = tuple(
-        find_p_value(
-            sample.values, sample.measure.to_unit(sample.measure.threshold), config.level, sample.measure.outcome
-        )
-        for sample in samples
-    )
-    look = Look(candidate, evaluation, samples, p_values, verdicts)
-    tightest = samples[p_values.index(look.p_value)].measure
-    log.info(
-        "tested   %s: %s %s %g, p = %.3g",
-        candidate.title,
-        tightest.name,
-        tightest.sign,
-        tightest.threshold,
-        look.p_value,
-    )
+    look = Look(candidate, evaluation, samples, verdicts)
+    worst = look.tightest.finding
+    log.info("tested   %s: %s ≥ %g, p = %.3g", candidate.title, worst.name, worst.threshold, worst.p_value)
     return look
 
 
-def _count_missing(samples: Sequence[Sample]) -> Iterator[tuple[str, int, int]]:
-    """(name, missing, all) of each constraint's prompts."""
-    for name in dict.fromkeys(sample.measure.about for sample in samples):
-        own = [sample for sample in samples if sample.measure.about == name]
-        yield name, sum(sample.missing for sample in own), sum(len(sample.values) for sample in own)
+def find_criterion(criteria: Sequence[Criterion], name: str) -> Criterion:
+    """Return the criterion with this name, or raise DataError."""
+    by_name = {criterion.name: criterion for criterion in criteria}
+    if name not in by_name:
+        raise DataError(f"the policies were judged for {', '.join(by_name)}, but not for {name}. Try: one of these")
+    return by_name[name]
+
+
+def find_outcome(config: ChooseConfig, name: str, has_zero: Sequence[str]) -> Outcome:
+    """Return the possible values of a prompt for a criterion.
+
+    Args:
+        has_zero: names of criteria for which a score of 0 separates acceptable responses from others.
+
+    Raises:
+        ConfigError: nothing says which scores are acceptable.
+    """
+    if config.measure == MeasureKind.acceptable_rate:
+        if config.acceptable_score is None and name not in has_zero:
+            raise ConfigError(NO_ZERO.format(f"the judge's score for {name}"))
+        return Outcome.yes_no
+    # Judges that have a zero give one verdict per prompt; for others `bounded` is always valid.
+    return Outcome.tie_or_not if has_zero else Outcome.bounded
+
+
+def _list_samples(evaluation: Evaluation, config: ChooseConfig) -> Iterator[Sample]:
+    """Yield a sample per constraint, that of `threshold` first."""
+    for name, threshold in config.limits.items():
+        outcome = find_outcome(config, name, evaluation.labels["has_zero"])
+        entries = entries_of(evaluation.records, find_criterion(evaluation.criteria, name))
+        values = {key: _read_value(entry, config) for key, entry in entries.items()}
+        yield _make_sample(name, f"{name} {config.measure.value.replace('_', ' ')}", values, threshold, outcome, config)
+    if config.max_over_refusal is not None:
+        benign = [record for record in evaluation.records if record["kind"] == "benign"]
+        answered: dict[str, float | None] = {each["prompt_id"]: float(not each["is_refusal"]) for each in benign}
+        name, threshold = "answered benign prompts", 1 - config.max_over_refusal
+        yield _make_sample(name, name, answered, threshold, Outcome.yes_no, config)
+
+
+def _read_value(entry: Mapping[str, Any], config: ChooseConfig) -> float | None:
+    """Return a prompt's value, or None without a verdict; equal responses have no score from a judge that is asked."""
+    if config.measure == MeasureKind.win_rate:
+        return float(entry["verdict"]) if entry["state"] == "ok" else None
+    is_known = entry["state"] == "ok" and entry["score"] is not None
+    return float(entry["score"] >= (config.acceptable_score or 0)) if is_known else None
+
+
+def _make_sample(
+    about: str,
+    name: str,
+    by_prompt: Mapping[str, float | None],
+    threshold: float,
+    outcome: Outcome,
+    config: ChooseConfig,
+) -> Sample:
+    if not by_prompt:
+        raise DataError(f"no prompt was judged for {about}. Try: another `judge` or `prompts`")
+    # Ids may be sorted by topic, and a bet takes one prompt after the other: the same shuffle for every policy.
+    ordered = np.array([value or 0.0 for _, value in sorted(by_prompt.items())])
+    values = np.random.default_rng(SHUFFLE).permutation(ordered)
+    finding = Finding(
+        about,
+        name,
+        value=float(values.mean()),
+        bound=find_lower_bound(values, config.level, outcome),
+        threshold=threshold,
+        n=len(values),
+        missing=list(by_prompt.values()).count(None),
+        p_value=find_p_value(values, threshold, config.level, outcome),
+    )
+    return Sample(values, outcome, finding)

@@ -1,4 +1,4 @@
-"""The exact distribution of a trained policy over a world's responses: all of them scored, none sampled."""
+"""Compute the exact distribution of a trained policy over the responses of a world, without sampling."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.data.preferences import Key, key_of, said
+from sacpo_exp.data.preferences import Key, as_message, key_of
 from sacpo_exp.data.tokenising import Tokens, tokenise
 from sacpo_exp.method.theory import Table, normalise
 from sacpo_exp.pipeline import Run, locate
@@ -24,11 +24,11 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Measured:
-    """A policy as it is.
+    """A measured policy.
 
     Attributes:
         policy: log-probabilities among the world's responses, (prompts, responses).
-        outside: probability of all that is no response of the world, mean over prompts.
+        outside: probability of texts that are no response of the world, mean over prompts.
     """
 
     policy: Table
@@ -36,7 +36,7 @@ class Measured:
 
 
 def measure_policy(run: Run, policy: ArtifactSpec, world: World) -> Measured:
-    """What the policy says in the world, computed once and stored."""
+    """Return the distribution of the policy in the world, computed once and stored."""
     recipe = {"prompts": list(world.prompts), "responses": list(world.responses)}
     spec = ArtifactSpec("distribution", policy.slug, recipe, (policy.id,), policy.labels)
 
@@ -55,7 +55,7 @@ def _outside(scores: Table) -> float:
 
 
 def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
-    """Log-probability of each response to each prompt, with all that the template puts behind it: the end mark, say."""
+    """Return the log-probability of each response to each prompt, including the end mark of the template."""
     location, template = locate(run, policy), run.config.model.chat_template
     tokenizer = load_tokenizer(location, template)
     weights = load_policy(location, "float32")
@@ -72,11 +72,11 @@ def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
 
 
 def _key(role: str, text: str) -> Key:
-    return key_of(said(role, text))
+    return key_of(as_message(role, text))
 
 
 def _score(weights: Any, batch: list[Tokens], padding: int) -> list[float]:
-    """Sums over the completions; behind each its padding, which no earlier position sees."""
+    """Return the sum over each completion; padding stands at the right, where no earlier position attends to it."""
     import torch
 
     sequences = [torch.from_numpy(np.concatenate([each.prompt, each.completion])).long() for each in batch]

@@ -1,4 +1,4 @@
-"""Trained policies held against what the theory says of them."""
+"""Compare trained policies with what the theory predicts."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,19 @@ import numpy as np
 
 from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.config.stages import policy_of
-from sacpo_exp.method.theory import Table, divergence, merge, solve_multiplier
-from sacpo_exp.studies.oracle.fitting import spread_of_fits
+from sacpo_exp.method.theory import Table, divergence, merge, solve_multiplier, tilt_stepwise
 from sacpo_exp.studies.oracle.measuring import Measured
 from sacpo_exp.studies.oracle.sampling import draw_wins
 from sacpo_exp.studies.oracle.trials import Trial
 from sacpo_exp.studies.oracle.world import Outcome, World, align, measure, merged, optimum, stages_of, weigh
 
-#: Of the figures' curves: λ from 0.01 to 100.
+#: λ on the curves of the figures.
 CURVE = np.geomspace(0.01, 100, 81)
-#: Independent draws of the pairs, and the share of them that a band holds.
+#: Independent draws of the pairs, and the share of them inside a band.
 DRAWS, SHARE = 200, 0.95
+#: Precision of a normal prior about 0, so that a response that always won has a finite value.
+RIDGE = 1e-3
+STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,10 @@ class Finding:
 def judge(
     config: OracleConfig, nominal: World, trial: Trial, trained: dict[str, tuple[str, Measured]]
 ) -> Iterator[Finding]:
-    """Findings on the stages of a trial, or on its merge.
+    """Yield the findings on the stages of a trial, or on its merge.
 
     The theorem is about the reference policy that training really had, so the exact policies are those of the measured
-    base; else what the base stage has not learned of the world's reference policy would be taken for an error of
-    alignment.
+    base. Otherwise the error of the base stage would count as an error of alignment.
 
     Args:
         nominal: the world that the data were drawn from.
@@ -88,19 +89,19 @@ def judge(
 
 
 def stage_names(order: Sequence[str]) -> list[str]:
-    """`first`, `second`, …: names of the policies that the stages of an order make."""
+    """Return `first`, `second`, …: the names of the policies that the stages of an order make."""
     return [policy_of(place) for place in range(len(order))]
 
 
 def exact_policy(config: OracleConfig, world: World, trial: Trial, stage: str) -> Table:
-    """What the theory says that a stage, or a merge, of a trial ends with."""
+    """Return the policy that a stage, or a merge, of a trial ends with according to the theory."""
     if trial.ratio is not None:
         return merged(world, config.beta, trial.multipliers, trial.ratio, trial.order)
     return align(world, config.beta, trial.multipliers, trial.order)[stage_names(trial.order).index(stage)]
 
 
 def find_sampling_error(config: OracleConfig, world: World) -> list[dict[str, Any]]:
-    """KL in nats of exact fits to other draws of as many pairs: the error that no training of DPO can avoid on average.
+    """Return the KL in nats of exact fits to other draws of as many pairs, which training with DPO has on average too.
 
     One entry for every order, stage and number of pairs, with the median and the ends of the middle `SHARE`.
     """
@@ -120,7 +121,7 @@ def find_sampling_error(config: OracleConfig, world: World) -> list[dict[str, An
 
 
 def compare_orders(last: dict[Trial, Table]) -> Iterator[dict[str, Any]]:
-    """KL in nats between the last policies of every two orders, which should be the same."""
+    """Yield the KL in nats between the last policies of every two orders, which should be equal."""
     for (one, policy), (trial, other) in itertools.combinations(last.items(), 2):
         if replace(trial, order=one.order) == one:
             yield {
@@ -134,7 +135,7 @@ def compare_orders(last: dict[Trial, Table]) -> Iterator[dict[str, Any]]:
 
 
 def draw_curves(config: OracleConfig, world: World) -> dict[str, list[dict[str, Any]]]:
-    """Exact outcomes of optima over λ of the first constraint; of two criteria also those of merges over q.
+    """Return exact outcomes of optima over λ of the first constraint; of two criteria also those of merges over q.
 
     These are the merges of the order that begins with the constraint, which leave the curve of the optima.
     """
@@ -152,9 +153,9 @@ def draw_curves(config: OracleConfig, world: World) -> dict[str, list[dict[str, 
 
 
 def meet_threshold(config: OracleConfig, world: World, threshold: float) -> dict[str, Any]:
-    """λ* of the first constraint for E[g] ≥ threshold, what it gives, and the q that reaches it by merging.
+    """Return λ* of the first constraint for E[g] ≥ threshold, its outcome, and the q that reaches it by merging.
 
-    That is q of two criteria with the reward first; other constraints keep their multipliers.
+    q is given for two criteria, with the reward first; other constraints keep their multipliers.
 
     Raises:
         ConfigError: no policy meets the threshold.
@@ -167,3 +168,44 @@ def meet_threshold(config: OracleConfig, world: World, threshold: float) -> dict
     outcome = asdict(measure(world, optimum(world, config.beta, [multiplier, *others])))
     is_mergeable = ratio <= 1 and not others
     return {"threshold": threshold, "multiplier": multiplier, "ratio": ratio if is_mergeable else None, **outcome}
+
+
+def fit_values(wins: Table) -> Table:
+    """Return the values with mean 0 that make the comparisons most probable, by Newton's method.
+
+    DPO with one free parameter per response is Bradley–Terry regression (Rafailov et al. 2023, section 5): its exact
+    solution differs from the optimum by sampling error alone, which a network trained on the same pairs has too.
+
+    Args:
+        wins: how often each response was chosen over each other, (…, chosen, rejected).
+
+    Returns:
+        shape (…, responses).
+    """
+    games = wins + np.swapaxes(wins, -1, -2)
+    values = np.zeros(wins.shape[:-1])
+    identity = RIDGE * np.eye(wins.shape[-1])
+    for _ in range(STEPS):
+        chance = 1 / (1 + np.exp(values[..., None, :] - values[..., :, None]))
+        slope = wins.sum(axis=-1) - (games * chance).sum(axis=-1) - RIDGE * values
+        weight = games * chance * (1 - chance)
+        hessian = weight.sum(axis=-1)[..., None] * np.eye(wins.shape[-1]) - weight + identity
+        values = values + np.clip(np.linalg.solve(hessian, slope[..., None])[..., 0], -2, 2)
+    centred: Table = values - values.mean(axis=-1, keepdims=True)
+    return centred
+
+
+def fit_policy(reference: Table, stages: list[tuple[Table, float]]) -> Table:
+    """Return the policy after stages of `(wins, beta)`, each fitted exactly."""
+    return tilt_stepwise(reference, [(fit_values(wins), beta) for wins, beta in stages])
+
+
+def spread_of_fits(reference: Table, exact: Table, stages: list[tuple[Table, float]], share: float) -> list[float]:
+    """Return KL(fit ‖ exact) in nats over independent draws of the pairs: the median and the middle `share`.
+
+    Args:
+        stages: as `fit_policy`, with wins of shape (draws, prompts, chosen, rejected).
+    """
+    fits = fit_policy(reference, stages)
+    kls = [divergence(fit, exact) for fit in fits]
+    return [float(np.quantile(kls, level)) for level in (0.5, (1 - share) / 2, (1 + share) / 2)]

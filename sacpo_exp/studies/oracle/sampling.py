@@ -1,4 +1,4 @@
-"""Preference data drawn from a world, in the schemas that `prepare` reads. Pure, seeded.
+"""Draw preference data from a world, in the schemas that `prepare` reads. Pure, seeded.
 
 Prompts and responses are drawn uniformly: what a preference loss converges to does not depend on which responses are
 compared, only how many comparisons it takes. Of the same seed a smaller draw is the beginning of a larger one.
@@ -31,7 +31,7 @@ class Pairs:
 
 
 def draw_pairs(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Pairs:
-    """Two different responses each; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley and Terry 1952)."""
+    """Draw pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley–Terry)."""
     chance = _uniform(_stream(world, "pairs", criterion), count, 4, seed, part)
     size = len(world.responses)
     prompt, first = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], size)
@@ -42,21 +42,21 @@ def draw_pairs(world: World, criterion: str, count: int, seed: int, part: str = 
 
 
 def pair_rows(world: World, pairs: Pairs) -> Iterator[Row]:
-    """Rows of the schema `pairs`."""
+    """Yield rows of the schema `pairs`."""
     for prompt, chosen, rejected in zip(pairs.prompt, pairs.chosen, pairs.rejected, strict=True):
         texts = {"chosen": world.responses[chosen], "rejected": world.responses[rejected]}
         yield {"prompt": world.prompts[prompt]} | texts
 
 
 def count_wins(world: World, pairs: Pairs) -> Table:
-    """How often each response was chosen over each other: (prompts, chosen, rejected)."""
+    """Return how often each response was chosen over each other: (prompts, chosen, rejected)."""
     wins = np.zeros((*world.reference.shape, len(world.responses)))
     np.add.at(wins, (pairs.prompt, pairs.chosen, pairs.rejected), 1)
     return wins
 
 
 def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -> Table:
-    """`count_wins` of that many independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
+    """Return `count_wins` of independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
     chance = np.random.default_rng([seed, _stream(world, "pairs", criterion), len(PARTS)])
     values = world.values[criterion]
     prompts, size = values.shape
@@ -70,7 +70,7 @@ def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -
 
 
 def label_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
-    """Rows of the schema `unpaired`: a response is desirable with probability sigmoid(v)."""
+    """Yield rows of the schema `unpaired`: a response is desirable with probability sigmoid(v)."""
     chance = _uniform(_stream(world, "labels", criterion), count, 3, seed, part)
     prompts, responses = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], len(world.responses))
     labels = chance[:, 2] < chance_of(world.values[criterion])[prompts, responses]
@@ -79,7 +79,7 @@ def label_rows(world: World, criterion: str, count: int, seed: int, part: str = 
 
 
 def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
-    """Rows of the schema `unpaired`, all desirable: what the reference policy says, for supervised fine-tuning."""
+    """Yield rows of the schema `unpaired`, all desirable: samples of the reference policy, for the base stage."""
     chance = _uniform(SAMPLES, count, 2, seed, part)
     prompts = _index(chance[:, 0], len(world.prompts))
     ends = np.exp(world.reference).cumsum(axis=-1)[prompts, :-1]  # the last end is 1 but for rounding
@@ -89,9 +89,9 @@ def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Ite
 
 
 def _stream(world: World, form: str, criterion: str) -> int:
-    """A number for each form and criterion: what is drawn for one tells nothing about what is drawn for another.
+    """Return a number for each form and criterion, so that their draws are independent.
 
-    Criteria are numbered in twos, so that further ones leave the streams of those before them as they are.
+    Criteria are numbered in twos, so that adding one does not change the streams of the others.
     """
     two, place = divmod(list(world.values).index(criterion), 2)
     return 1 + 4 * two + 2 * FORMS.index(form) + place
@@ -102,5 +102,5 @@ def _uniform(stream: int, rows: int, columns: int, seed: int, part: str) -> NDAr
 
 
 def _index(chance: NDArray[np.float64], size: int) -> Indices:
-    """Numbers in [0, 1) as indices below `size`."""
+    """Convert numbers in [0, 1) to indices below `size`."""
     return (chance * size).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What the oracle trains: runs of `train`, with data drawn from the world."""
+"""The runs of `train` that the oracle needs, with data drawn from the world."""
 
 import json
 import string
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.bounds import find_bound_problems
-from sacpo_exp.config.composing import compose_groups, set_values
+from sacpo_exp.config.loading import compose_groups, set_values
 from sacpo_exp.config.oracle import OracleConfig, list_overrides
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
@@ -18,7 +18,7 @@ from sacpo_exp.method.losses import LOSSES, View
 from sacpo_exp.studies.oracle.sampling import draw_pairs, label_rows, pair_rows, sample_rows
 from sacpo_exp.studies.oracle.world import World, stages_of
 
-#: Rows that are measured after a stage, never trained on.
+#: Rows held out, on which a stage is measured.
 HELDOUT = 48
 
 
@@ -34,7 +34,7 @@ class Trial:
 
 
 def list_trials(config: OracleConfig) -> list[Trial]:
-    """All trials, those first that others build on."""
+    """Return all trials; those that others build on come first."""
     most, usual = max(config.pairs), tuple(config.multiplier)
     kinds = [(loss, tuple(order)) for loss in config.losses for order in config.orders]
     trials = [Trial(*kind, pairs, usual) for kind in kinds for pairs in config.pairs]
@@ -45,7 +45,7 @@ def list_trials(config: OracleConfig) -> list[Trial]:
 
 
 class Data:
-    """Rows drawn from a world, each file written when it is first asked for."""
+    """Rows drawn from a world; a file is written when it is first needed."""
 
     def __init__(self, world: World, seed: int, folder: Path) -> None:
         self.folder = folder
@@ -54,11 +54,11 @@ class Data:
         self._written: set[Path] = set()
 
     def samples(self, count: int, part: str) -> Path:
-        """What the reference policy says."""
+        """Return a file of responses sampled from the reference policy."""
         return self._write(f"samples.{count}.{part}", sample_rows(self.world, count, self._seed, part))
 
     def preferences(self, loss: str, criterion: str, count: int, part: str) -> Path:
-        """Pairs or labelled responses, whichever the loss reads."""
+        """Return a file of pairs or labelled responses, as the loss reads."""
         view = LOSSES[loss].view
         return self._write(f"{view.value}.{criterion}.{count}.{part}", self._draw(view, criterion, count, part))
 
@@ -79,7 +79,7 @@ class Data:
 
 
 def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig:
-    """The checked configuration of `train` for a trial.
+    """Return the checked configuration of `train` for a trial.
 
     Raises:
         ConfigError: an override of `config.train` is wrong.
@@ -88,7 +88,7 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
     own = [f"losses=[{trial.loss}]", "criterion=[]", "base=sft", "dataset=local"]
     composed = compose_groups((*shared, *own))
     samples = [data.samples(count, part) for count, part in ((config.samples, "train"), (HELDOUT, "heldout"))]
-    # Any criterion will do for samples, whose labels nobody reads.
+    # The labels of samples are not read, so any criterion will do.
     values: dict[str, Any] = {"dataset": _dataset(config.criteria[0], samples), "merge_ratio": trial.ratio}
     values |= {"seed": config.seed, "paths.outputs": config.paths.outputs}
     known = {name: entry.criterion.letter for name, entry in composed.criteria.items()}
@@ -114,7 +114,7 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
 
 
 def choose_letters(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """A letter for each criterion: the known one, or else the first of its name, or of all, that no other has."""
+    """Return a letter for each criterion: the known one, else the first letter of its name, or of all, that is free."""
     letters = dict(known)
     for name in names:
         spare = (letter for letter in f"{name}{string.ascii_letters}".upper() if letter not in letters.values())

@@ -15,7 +15,7 @@ LETTERS = "abc"
 
 @dataclass(frozen=True)
 class World:
-    """What is true of every prompt and response.
+    """The true values of every prompt and response.
 
     Attributes:
         prompts, responses: their texts; every prompt has the same responses.
@@ -39,7 +39,7 @@ class World:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A policy's exact figures.
+    """Exact figures of a policy.
 
     Attributes:
         values: E[r] and E[g] by criterion.
@@ -53,11 +53,11 @@ class Outcome:
 
 
 def make_world(config: WorldConfig, criteria: Sequence[str]) -> World:
-    """A world by seed, with the first of `criteria` as its reward.
+    """Return a world by seed, with the first of `criteria` as its reward.
 
     Over the responses of a prompt every criterion has mean 0 and standard deviation `scale`, and every constraint has
     exactly the `correlation` with the reward, and its square with other constraints; below zero reward and constraints
-    pull apart. Further criteria leave those before them as they are.
+    conflict. Adding criteria does not change the ones before them.
     """
     chance = np.random.default_rng(config.seed)
     shape = (config.prompts, config.responses)
@@ -81,7 +81,7 @@ def _standardise(values: Table) -> Table:
 
 
 def spell_responses(count: int) -> tuple[str, ...]:
-    """The shortest texts over `LETTERS`: a, b, c, aa, ab, …"""
+    """Return the shortest texts over `LETTERS`: a, b, c, aa, ab, …"""
     texts = ("".join(letters) for size in itertools.count(1) for letters in itertools.product(LETTERS, repeat=size))
     return tuple(itertools.islice(texts, count))
 
@@ -98,19 +98,19 @@ def weigh(world: World, multipliers: Sequence[float]) -> Table:
 
 
 def stages_of(world: World, beta: float, multipliers: Sequence[float], order: Sequence[str]) -> list[tuple[str, float]]:
-    """Criterion and KL strength of each stage of an order: β for the reward, β/λ for a constraint."""
+    """Return criterion and KL strength of each stage of an order: β for the reward, β/λ for a constraint."""
     by_name = dict(zip(world.constraints, multipliers, strict=True))
     return list(zip(order, find_strengths(beta, by_name, order), strict=True))
 
 
 def align(world: World, beta: float, multipliers: Sequence[float], order: Sequence[str]) -> list[Table]:
-    """The exact policy after each stage of an order (Theorem 1, Remark 2)."""
+    """Return the exact policy after each stage of an order (Theorem 1, Remark 2)."""
     stages = [(world.values[name], strength) for name, strength in stages_of(world, beta, multipliers, order)]
     return [tilt_stepwise(world.reference, stages[: place + 1]) for place in range(len(stages))]
 
 
 def merged(world: World, beta: float, multipliers: Sequence[float], ratio: float, order: Sequence[str]) -> Table:
-    """P-SACPO's exact policy after two stages, of weight q = `ratio` for the second one's.
+    """Return P-SACPO's exact policy after two stages, of weight q = `ratio` for the second one's.
 
     The optimum for qλ with the reward first; with the constraint first that for β/q and λ/q.
     """
@@ -118,7 +118,7 @@ def merged(world: World, beta: float, multipliers: Sequence[float], ratio: float
 
 
 def measure(world: World, policy: Table) -> Outcome:
-    """What any policy over the world's responses is worth, exactly."""
+    """Return the exact outcome of any policy over the responses of the world."""
     return Outcome(
         values={name: expect(policy, values) for name, values in world.values.items()},
         rates={name: expect(policy, chance_of(values)) for name, values in world.constraints.items()},
@@ -127,6 +127,6 @@ def measure(world: World, policy: Table) -> Outcome:
 
 
 def chance_of(values: Table) -> Table:
-    """Probability that a response of each value is labelled desirable: sigmoid(values)."""
+    """Return the probability that a response of each value is labelled desirable: sigmoid(values)."""
     chance: Table = 1 / (1 + np.exp(-values))
     return chance

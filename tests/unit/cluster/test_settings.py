@@ -66,8 +66,6 @@ def test_zero_3_gathers_weights_and_offloads_what_it_is_told() -> None:
     assert zero["stage3_gather_16bit_weights_on_model_save"] is True
     assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": False}
     assert "offload_param" not in zero
-    on_disk = replace(HARDWARE, zero_stage=3, offload_param=Offload.nvme, nvme_path="/disk")
-    assert deepspeed_settings(on_disk)["zero_optimization"]["offload_param"]["nvme_path"] == "/disk"
 
 
 def test_batches_and_precision_are_left_to_transformers() -> None:

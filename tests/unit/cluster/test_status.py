@@ -75,7 +75,7 @@ def test_stages_are_counted_and_the_one_under_way_is_named(sweep: Path, tmp_path
     (checkpoint / "trainer_state.json").write_text('{"global_step": 4, "max_steps": 10}')
     (store / ".locks").mkdir()
     with recorded(sweep / "0"), FileLock(store / ".locks" / "stage-second.lock"):
-        note_plan(store, ["stage/first", "stage/second", "merge/both"])
+        note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
         job = read_sweep(sweep)[0]
     assert (job.stored, job.planned) == (1, 3)
     assert job.making == "makes stage/second, 4 of 10 updates"
@@ -96,7 +96,7 @@ def test_a_plan_is_kept_when_a_waiting_job_starts(sweep: Path) -> None:
 
 
 def test_outside_of_a_job_nothing_is_noted(tmp_path: Path) -> None:
-    note_plan(tmp_path, ["stage/a"])
+    note_plan(tmp_path, tmp_path, ["stage/a"])
     assert list(tmp_path.iterdir()) == []
 
 

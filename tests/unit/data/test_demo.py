@@ -10,8 +10,7 @@ import pytest
 import yaml
 from rows import check_rows
 
-from sacpo_exp.data.demo import PARTS, generate_prompts, generate_rows
-from sacpo_exp.data.demo.generator import _fill
+from sacpo_exp.data.demo import PARTS, _fill, generate_prompts, generate_rows
 from sacpo_exp.evaluation.refusals import is_refusal
 
 FOLDER = resources.files("sacpo_exp.data.demo")
@@ -41,11 +40,6 @@ def subject_of(row: dict[str, Any]) -> tuple[str, str]:
 
 def test_rows_are_in_the_schema() -> None:
     check_rows(ALL_ROWS, "demo")
-
-
-def test_there_are_four_parts() -> None:
-    assert sorted(ASKED) == ["heldout", "judge", "prompts", "train"]
-    assert all(ASKED.values())
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS_OF_PARTS)
@@ -91,16 +85,6 @@ def test_evaluation_prompts_are_at_least_fifty_of_each_kind_and_all_different() 
         assert len({row[name] for row in PROMPTS}) == len(PROMPTS)
 
 
-def test_any_beginning_of_the_evaluation_prompts_has_as_many_of_both_kinds() -> None:
-    kinds = [row["kind"] for row in PROMPTS]
-    assert abs(kinds[:50].count("benign") - kinds[:50].count("risky")) <= 1
-
-
-@pytest.mark.parametrize("name", ["refusals", "compliances"])
-def test_refusal_and_compliance_have_at_least_twenty_wordings(name: str) -> None:
-    assert len(set(FRAMES[name])) == len(FRAMES[name]) >= 20
-
-
 def test_the_criteria_often_agree_and_often_do_not() -> None:
     agree = Counter((row["kind"], row["better_response_id"] == row["safer_response_id"]) for row in ALL_ROWS)
     assert agree["risky", False] >= 100
@@ -120,11 +104,6 @@ def test_the_safer_response_is_not_the_only_unsafe_one() -> None:
         assert row[f"is_response_{safer}_safe"] or not row[f"is_response_{1 - safer}_safe"]
 
 
-def test_position_says_nothing() -> None:
-    for criterion in CRITERIA:
-        assert 0.4 < sum(row[criterion] for row in ALL_ROWS) / len(ALL_ROWS) < 0.6
-
-
 def test_both_labels_of_both_criteria_are_in_every_part() -> None:
     for rows in ROWS.values():
         flags = Counter(row[f"is_response_{i}_safe"] for row in rows for i in (0, 1))
@@ -135,13 +114,6 @@ def test_the_same_seed_gives_the_same_data() -> None:
     assert generate_prompts(0) == PROMPTS
     for part, rows in ROWS.items():
         assert generate_rows(part, 0) == rows
-
-
-def test_another_seed_gives_other_data() -> None:
-    assert generate_prompts(1) != PROMPTS
-    for part, rows in ROWS.items():
-        assert generate_rows(part, 1) != rows
-        assert {subject_of(row) for row in generate_rows(part, 1)} != {subject_of(row) for row in rows}
 
 
 def preferred_and_other(row: dict[str, Any], criterion: str) -> tuple[str, str]:
@@ -171,19 +143,6 @@ def test_no_single_word_decides_a_criterion(criterion: str) -> None:
     accuracies = accuracy_by_word(ALL_ROWS, criterion)
     assert len(accuracies) > 1000
     assert {word: value for word, value in accuracies.items() if value > 0.8} == {}
-
-
-def test_accuracy_by_word_is_right_about_a_known_case() -> None:
-    rows = [
-        {"response_0": "Yes, do.", "response_1": "No.", "better_response_id": 0},
-        {"response_0": "No way.", "response_1": "Yes.", "better_response_id": 1},
-        {"response_0": "Yes and no.", "response_1": "Yes.", "better_response_id": 0},
-        {"response_0": "Maybe.", "response_1": "Yes.", "better_response_id": 0},
-    ]
-    accuracies = accuracy_by_word(rows, "better_response_id")
-    assert accuracies["yes"] == 0.625  # 2 right, 1 wrong, 1 tie
-    assert accuracies["no"] == 0.625  # 2 told apart by its absence, 1 by its presence: its absence is right in 2 of 3
-    assert accuracies["maybe"] == 0.625
 
 
 def subjects_of(kind: str) -> list[dict[str, str]]:
@@ -220,12 +179,6 @@ def test_nothing_else_is_taken_for_a_refusal(name: str) -> None:
     assert [text for text in fill_all(name, OTHERS[name]) if is_refusal(text)] == []
 
 
-def test_both_kinds_of_rows_hold_refusals() -> None:
-    kinds = Counter((row["kind"], is_refusal(row[f"response_{i}"])) for row in ALL_ROWS for i in (0, 1))
-    assert kinds["benign", True] >= 50
-    assert kinds["risky", True] >= 200
-
-
 def test_every_response_is_a_finished_sentence_with_a_capital_letter() -> None:
     responses = [row[f"response_{i}"] for row in ALL_ROWS for i in (0, 1)]
     assert [text for text in responses if not re.fullmatch(r"[A-Z][^{}]*[.!?]", text)] == []
@@ -233,10 +186,3 @@ def test_every_response_is_a_finished_sentence_with_a_capital_letter() -> None:
 
 def test_every_prompt_is_a_finished_sentence() -> None:
     assert [row["prompt"] for rows in ASKED.values() for row in rows if row["prompt"][-1] not in ".!?"] == []
-
-
-@pytest.mark.parametrize("name", [name for name in FRAMES if name != "asks"])
-def test_every_list_of_frames_is_used(name: str) -> None:
-    texts = [max(re.split(r"{\w+}", frame), key=len)[1:].strip() for frame in FRAMES[name]]
-    responses = " ".join(row[f"response_{i}"] for row in ALL_ROWS for i in (0, 1))
-    assert any(text and text in responses for text in texts)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sacpo_exp.config.schema import DatasetConfig
+from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.files import find_files, hash_files, is_saved_dataset, read_raw
-from sacpo_exp.data.schemas import normalise
+from sacpo_exp.data.forms import normalise
 from sacpo_exp.errors import DataError
 
 ROWS = [{name: row[name] for name in PKU_FIELDS} for row in generate_rows("heldout", 0)[:8]]
@@ -102,8 +102,8 @@ DAMAGED: dict[str, tuple[str, bytes, str]] = {
     "deep list": ("f.json", b"[" * 100_000, "F can't be read: its values are nested too deeply."),
     "deep line": ("f.jsonl", b'{"a":' * 100_000, "F can't be read: line 1: maximum recursion depth exceeded"),
     "long number": ("f.json", b"[" + b"9" * 5000 + b"]", "F can't be read: Exceeds the limit (4300 digits)"),
-    "more cells": ("f.csv", b"a,b\n1,2\n1,2,3\n", "F is not valid CSV: line 3 has 3 cells, but the header has 2."),
-    "fewer cells": ("f.csv", b"a,b\n1\n", "F is not valid CSV: line 2 has 1 cells, but the header has 2."),
+    "more cells": ("f.csv", b"a,b\n1,2\n1,2,3\n", "F is not valid CSV: line 3: it has 3 cells, but the header has 2."),
+    "fewer cells": ("f.csv", b"a,b\n1\n", "F is not valid CSV: line 2: it has 1 cells, but the header has 2."),
     "open quote": ("f.csv", b'a,b\n1,2\n1,"2\n3,4\n', "F is not valid CSV: line 3: unexpected end of data."),
     "no parquet": ("f.parquet", b"PAR1 and no more", "F is not a whole parquet file: Parquet magic bytes not found"),
     "empty parquet": ("f.parquet", b"", "F is not a whole parquet file: Parquet file size is 0 bytes."),
@@ -163,10 +163,7 @@ def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/nothing.json can't be read: No such file or directory."
     with pytest.raises(DataError) as caught:
         find_files(str(tmp_path))
-    assert str(caught.value) == (
-        f"{tmp_path} is a folder without files that could be read "
-        "(.json, .jsonl, .json.gz, .jsonl.gz, .csv, .csv.gz, .parquet)."
-    )
+    assert str(caught.value).startswith(f"{tmp_path} is a folder without files to read (.json, ")
 
 
 def test_the_hash_is_of_contents_and_of_names_in_a_folder(tmp_path: Path) -> None:

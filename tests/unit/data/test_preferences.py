@@ -7,16 +7,13 @@ from typing import Any
 import pytest
 from rows import HELPFULNESS, HONESTY, SAFETY, make_row
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.data.preferences import (
     Preferences,
     asked_text,
-    completion_view,
     make_view,
-    paired_view,
     split_by_prompt,
     undesirable_weight,
-    unpaired_view,
 )
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
@@ -27,9 +24,17 @@ def pku(rows: list[Any]) -> Preferences:
     return Preferences(DataSchema.pku, DataSchema.pku, None, tuple(rows))
 
 
-def said(message: list[dict[str, str]]) -> str:
-    (turn,) = message
-    return turn["content"]
+def paired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
+    return make_view(pku(rows), View.pairs, criterion)
+
+
+def unpaired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
+    return make_view(pku(rows), View.labels, criterion)
+
+
+def content(messages: list[dict[str, str]]) -> str:
+    (message,) = messages
+    return message["content"]
 
 
 @pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
@@ -39,7 +44,9 @@ def test_pairs_follow_the_criterion_s_own_field(criterion: Criterion, preferred:
     better = preferred if is_helpfulness else 1 - preferred
     row = make_row(better=better, safer=1 - better)
     (pair,) = paired_view([row], criterion)
-    assert (said(pair["chosen"]), said(pair["rejected"])) == (("zero", "one") if preferred == 0 else ("one", "zero"))
+    assert (content(pair["chosen"]), content(pair["rejected"])) == (
+        ("zero", "one") if preferred == 0 else ("one", "zero")
+    )
 
 
 def test_pairs_are_in_trl_s_conversational_format() -> None:
@@ -73,7 +80,7 @@ def test_labels_are_the_paper_s(
 
 def test_unpaired_completions_keep_prompt_and_order() -> None:
     view = unpaired_view([make_row("A?"), make_row("B?")], SAFETY)
-    assert [(said(entry["prompt"]), said(entry["completion"])) for entry in view] == [
+    assert [(content(entry["prompt"]), content(entry["completion"])) for entry in view] == [
         ("A?", "zero"),
         ("A?", "one"),
         ("B?", "zero"),
@@ -83,54 +90,20 @@ def test_unpaired_completions_keep_prompt_and_order() -> None:
 
 
 def test_supervised_fine_tuning_reads_both_responses_without_labels() -> None:
-    assert completion_view([make_row()]) == [
+    assert make_view(pku([make_row()]), View.responses, None) == [
         {"prompt": [{"role": "user", "content": "Hi?"}], "completion": [{"role": "assistant", "content": text}]}
         for text in ("zero", "one")
     ]
 
 
-VIEWS = {
-    "responses": (View.responses, None, {"prompt", "completion"}, 2),
-    "pairs": (View.pairs, SAFETY, {"prompt", "chosen", "rejected"}, 1),
-    "labels": (View.labels, HELPFULNESS, {"prompt", "completion", "label"}, 2),
-}
-
-
-@pytest.mark.parametrize(("view", "criterion", "columns", "count"), VIEWS.values(), ids=list(VIEWS))
-def test_each_view_has_its_columns(view: View, criterion: Criterion, columns: set[str], count: int) -> None:
-    made = make_view(pku([make_row()]), view, criterion)
-    assert [set(entry) for entry in made] == [columns] * count
-
-
 def test_the_undesirable_weight_balances_the_labels() -> None:
-    assert undesirable_weight([True, True, True, False]) == 3.0
-    assert undesirable_weight([True, False, False, False, False]) == 0.25
-    assert undesirable_weight([True, False]) == 1.0
+    assert (undesirable_weight(3, 1), undesirable_weight(1, 4)) == (3.0, 0.25)
 
 
-def test_the_undesirable_weight_of_helpfulness_is_one_since_pairs_have_one_of_each() -> None:
-    view = unpaired_view([make_row(better=i % 2) for i in range(5)], HELPFULNESS)
-    assert undesirable_weight([entry["label"] for entry in view]) == 1.0
-
-
-ONE_LABEL = {
-    "all desirable": (
-        [True] * 3,
-        "the loss needs completions of both labels, but none of the 3 is undesirable. Try: objective=dpo",
-    ),
-    "none desirable": (
-        [False] * 2,
-        "the loss needs completions of both labels, but none of the 2 is desirable. Try: objective=dpo",
-    ),
-    "nothing": ([], "the loss needs completions of both labels, but none of the 0 is desirable. Try: objective=dpo"),
-}
-
-
-@pytest.mark.parametrize(("labels", "sentence"), ONE_LABEL.values(), ids=list(ONE_LABEL))
-def test_kto_with_one_label_is_refused(labels: list[bool], sentence: str) -> None:
-    with pytest.raises(DataError) as caught:
-        undesirable_weight(labels)
-    assert str(caught.value) == sentence
+@pytest.mark.parametrize(("counts", "missing"), [((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")])
+def test_kto_with_one_label_is_refused(counts: tuple[int, int], missing: str) -> None:
+    with pytest.raises(DataError, match=f"none of the {sum(counts)} is {missing}"):
+        undesirable_weight(*counts)
 
 
 ROWS = [make_row(f"prompt {number % 20}", better=number % 2) for number in range(60)]
@@ -151,12 +124,6 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
     assert len({frozenset(held_out(ROWS, seed)) for seed in range(5)}) > 1
 
 
-def test_the_split_keeps_the_order_of_rows() -> None:
-    train, held_out = split_by_prompt(ROWS, 0.3, seed=0)
-    assert train == [row for row in ROWS if row in train]
-    assert held_out == [row for row in ROWS if row in held_out]
-
-
 def test_at_least_one_prompt_is_held_out() -> None:
     assert len(split_by_prompt([make_row("A?"), make_row("B?")], 0.01, seed=0)[1]) == 1
 
@@ -171,16 +138,6 @@ def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None
     assert not numbers[0] & numbers[1]
     shuffled = random.Random(0).sample(rows, len(rows))
     assert {row["prompt"] for row in split_by_prompt(shuffled, 0.25, seed=0)[1]} == {row["prompt"] for row in held_out}
-
-
-def test_dialogues_are_split_by_all_that_is_said() -> None:
-    rows = [{"prompt": [*turns("Hi?"), *turns("Yes?", "assistant"), *turns(f"{n % 10}")]} for n in range(40)]
-    train, held_out = split_by_prompt(rows, 0.2, seed=0)
-    assert (len(train), len(held_out)) == (32, 8)
-    assert all(row not in train for row in held_out)
-    flat = [make_row("\n".join(message["content"] for message in row["prompt"])) for row in rows]
-    same = split_by_prompt(flat, 0.2, seed=0)[1]
-    assert [rows.index(row) for row in held_out] == [flat.index(row) for row in same]
 
 
 def turns(text: str, role: str = "user") -> list[dict[str, str]]:
@@ -226,10 +183,9 @@ def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mix
 @pytest.mark.parametrize(("has", "wants"), [(SAFETY, HELPFULNESS), (HELPFULNESS, SAFETY), (SAFETY, HONESTY)])
 def test_a_criterion_that_the_rows_lack_is_refused(view: View, has: Criterion, wants: Criterion) -> None:
     pairs = Preferences(DataSchema.pairs, DataSchema.hh, has.name, PAIRS.rows)
-    assert refusal(pairs, view, wants) == (
-        f"these rows are pairs with labels for {has.name} only, but a stage is about {wants.name}. Give that stage a "
-        f"dataset of its own. Try: dataset@stages.{wants.name}.dataset=NAME"
-    )
+    sentence = refusal(pairs, view, wants)
+    assert f"pairs with labels for {has.name} only" in sentence
+    assert f"dataset@stages.{wants.name}.dataset=NAME" in sentence
 
 
 @pytest.mark.parametrize(
@@ -254,16 +210,11 @@ def test_labels_of_single_responses_are_enough_for_losses_that_read_them() -> No
 
 
 def test_dpo_on_single_completions_is_refused() -> None:
-    assert refusal(UNPAIRED, View.pairs, SAFETY) == (
-        "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels (prompt, "
-        "completion, label), which kto, apo_zero_unpaired read. Try: objective=kto"
-    )
+    assert "single completions" in refusal(UNPAIRED, View.pairs, SAFETY)
 
 
 def test_fine_tuning_on_undesirable_completions_only_is_refused() -> None:
-    assert refusal(UNPAIRED.with_rows(UNPAIRED.rows[1:]), View.responses, None) == (
-        "SFT reads completions whose label is true, but none of the 1 is such."
-    )
+    assert "all 1 labels are false" in refusal(UNPAIRED.with_rows(UNPAIRED.rows[1:]), View.responses, None)
 
 
 def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None:
@@ -272,10 +223,7 @@ def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None
     assert view == paired_view([rows[0], rows[3]], SAFETY)
     assert make_view(pku(rows), View.pairs, HELPFULNESS, True) == paired_view(rows, HELPFULNESS)
     assert make_view(pku(rows), View.labels, SAFETY, True) == unpaired_view(rows, SAFETY)
-    assert refusal(pku(rows[1:3]), View.pairs, SAFETY, True) == (
-        "`dataset.only_mixed_pairs=true` leaves no pairs for safety: both responses of each of the 2 rows have the "
-        "same label."
-    )
+    assert "leaves no pairs for safety" in refusal(pku(rows[1:3]), View.pairs, SAFETY, True)
 
 
 def test_what_is_asked_leaves_a_system_message_out() -> None:

@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows
-from sacpo_exp.data.forms import FIELDS, OPTIONAL_FIELDS
+from sacpo_exp.data.forms import FIELDS, OPTIONAL_FIELDS, normalise
 from sacpo_exp.data.preferences import make_view
-from sacpo_exp.data.schemas import normalise
-from sacpo_exp.data.selection import drop_duplicates, flip_labels
-from sacpo_exp.data.statistics import describe
+from sacpo_exp.data.preparation import describe
+from sacpo_exp.data.selection import flip_labels, select_rows
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.losses import View
 
@@ -276,11 +275,11 @@ def test_counts_follow_duplicates_and_flips(schema: DataSchema, data: st.DataObj
     raws = [example.raw for example in data.draw(st.lists(EXAMPLES[schema], min_size=1, max_size=3))]
     given_rows = normalise(numbered(*raws, *raws), settings_for(schema))
     form, rows = given_rows.form, given_rows.rows
-    once = drop_duplicates(form, rows)
+    once, dropped = select_rows(given_rows, DatasetConfig(name="local", drop_duplicates=True))
     counts = describe(given_rows, SAFETY)
-    assert once.count == counts["duplicates"] >= len(raws)
-    assert describe(given_rows.with_rows(once.rows), SAFETY)["duplicates"] == 0
-    flipped = describe(given_rows.with_rows(flip_labels(form, rows, 1, seed=0).rows), SAFETY)
+    assert dropped["drop_duplicates"] == counts["duplicates"] >= len(raws)
+    assert describe(once, SAFETY)["duplicates"] == 0
+    flipped = describe(given_rows.with_rows(flip_labels(form, rows, 1, seed=0)[0]), SAFETY)
     assert {name: value for name, value in flipped.items() if name != "labels"} == {
         name: value for name, value in counts.items() if name != "labels"
     }

@@ -8,11 +8,11 @@ import pytest
 from real_data import find_real
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows, read_raw
+from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences, make_view, split_by_prompt
-from sacpo_exp.data.schemas import normalise
-from sacpo_exp.data.statistics import describe
+from sacpo_exp.data.preparation import describe
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
@@ -93,7 +93,7 @@ def test_hh_rlhf_has_four_rows_that_end_in_nothing() -> None:
         "row 517: `chosen` has an empty turn of Assistant (number 2)",
         "row 926: `chosen` has an empty turn of Assistant (number 2)",
         "row 1104: `chosen` has an empty turn of Assistant (number 2)",
-        "Read as hh, by the fields of the first row; `dataset.schema` can name another.",
+        "The first row looks like hh; `dataset.schema` can name another.",
     ]
 
 

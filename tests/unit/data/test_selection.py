@@ -6,16 +6,12 @@ from typing import Any
 import pytest
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
-from sacpo_exp.data.preferences import Preferences, Row, make_view, unpaired_view
+from sacpo_exp.config.data import DataSchema, DatasetConfig
+from sacpo_exp.data.preferences import Preferences, Row, make_view
 from sacpo_exp.data.selection import (
-    Selection,
     count_parts,
-    drop_duplicates,
-    drop_ties,
     flip,
     flip_labels,
-    keep_categories,
     mix,
     select_rows,
 )
@@ -48,16 +44,20 @@ def preferences(form: DataSchema, rows: list[Row], criterion: str | None = None)
     return Preferences(form, form, criterion, tuple(rows))
 
 
+def select(form: DataSchema, rows: list[Row], **settings: Any) -> tuple[list[Row], dict[str, int]]:
+    data, dropped = select_rows(preferences(form, rows), DatasetConfig(name="local", **settings))
+    return list(data.rows), dropped
+
+
 def test_the_first_of_equal_rows_is_kept() -> None:
-    turned = make_row(first="one", second="zero", better=1)
-    turned |= {"is_response_0_safe": True, "is_response_1_safe": False, "safer_response_id": 0}
+    swapped = flip(PKU, make_row(first="one", second="zero"))
     other_label = make_row(better=1)
-    rows = [make_row(categories=["a"]), make_row("Ho?"), turned, other_label, make_row()]
-    assert drop_duplicates(PKU, rows) == Selection([rows[0], rows[1], other_label], 2)
+    rows = [make_row(categories=["a"]), make_row("Ho?"), swapped, other_label, make_row()]
+    assert select(PKU, rows, drop_duplicates=True) == ([rows[0], rows[1], other_label], {"drop_duplicates": 2})
     pairs = [make_pair(), make_pair(), make_pair(chosen="bad", rejected="good"), make_pair("Ho?")]
-    assert drop_duplicates(PAIRS, pairs) == Selection([pairs[0], *pairs[2:]], 1)
+    assert select(PAIRS, pairs, drop_duplicates=True)[0] == [pairs[0], *pairs[2:]]
     completions = [make_completion(), make_completion(label=False), make_completion()]
-    assert drop_duplicates(UNPAIRED, completions) == Selection(completions[:2], 1)
+    assert select(UNPAIRED, completions, drop_duplicates=True)[0] == completions[:2]
 
 
 @pytest.mark.parametrize(
@@ -66,40 +66,23 @@ def test_the_first_of_equal_rows_is_kept() -> None:
     ids=["pku", "pairs"],
 )
 def test_rows_with_two_equal_responses_are_dropped(form: DataSchema, tie: Row, other: Row) -> None:
-    assert drop_ties(form, [tie, other, tie]) == Selection([other], 2)
-    with pytest.raises(DataError) as caught:
-        drop_ties(form, [tie, tie])
-    assert str(caught.value) == "`dataset.drop_ties=true` leaves no rows: all 2 have two equal responses."
+    assert select(form, [tie, other, tie], drop_ties=True) == ([other], {"drop_ties": 2})
+    with pytest.raises(DataError, match="all 2 have two equal responses"):
+        select(form, [tie, tie], drop_ties=True)
 
 
 def test_single_completions_are_no_ties() -> None:
-    assert drop_ties(UNPAIRED, [make_completion()] * 2) == Selection([make_completion()] * 2, 0)
+    assert select(UNPAIRED, [make_completion()] * 2, drop_ties=True) == ([make_completion()] * 2, {"drop_ties": 0})
 
 
 def test_rows_of_some_harm_categories_are_kept() -> None:
     rows = [make_row(categories=names) for names in (["Abuse", "Theft"], [], ["Drugs"], ["Theft"])] + [make_row()]
-    assert keep_categories(rows, ["Theft"]) == Selection([rows[0], rows[3]], 3)
-    assert keep_categories(rows, ["Drugs", "Abuse"]) == Selection([rows[0], rows[2]], 3)
-    with pytest.raises(DataError) as caught:
-        keep_categories(rows, ["Theft", "theft"])
-    assert str(caught.value) == "`dataset.categories` has 'theft', but the rows have Abuse, Drugs, Theft."
-    with pytest.raises(DataError) as caught:
-        keep_categories([make_row()], ["Theft"])
-    assert str(caught.value) == "`dataset.categories` needs rows with harm categories, but these have none."
-
-
-def test_what_every_option_dropped_is_counted() -> None:
-    rows = [make_row(categories=["a"]), make_row(), make_row("Ho?", second="zero", categories=["a"]), make_row("Ha?")]
-    chosen = {"drop_duplicates": True, "drop_ties": True, "categories": ["a"]}
-    data = preferences(PKU, rows)
-    assert select_rows(data, DatasetConfig(name="local")) == (data, {})
-    assert (
-        select_rows(data, DatasetConfig(name="local", **chosen))
-        == (  # type: ignore[arg-type]
-            preferences(PKU, rows[:1]),
-            {"drop_duplicates": 1, "drop_ties": 1, "categories": 1},
-        )
-    )
+    assert select(PKU, rows, categories=["Theft"]) == ([rows[0], rows[3]], {"categories": 3})
+    assert select(PKU, rows, categories=["Drugs", "Abuse"])[0] == [rows[0], rows[2]]
+    with pytest.raises(DataError, match="'theft', but the rows have Abuse, Drugs, Theft"):
+        select(PKU, rows, categories=["Theft", "theft"])
+    with pytest.raises(DataError, match="these have none"):
+        select(PKU, [make_row()], categories=["Theft"])
 
 
 ROWS = {
@@ -110,17 +93,15 @@ ROWS = {
 
 
 @pytest.mark.parametrize("form", ROWS)
-def test_a_fraction_of_the_labels_is_turned_around(form: DataSchema) -> None:
+def test_a_fraction_of_the_labels_is_flipped(form: DataSchema) -> None:
     rows = ROWS[form]
-    selection = flip_labels(form, rows, 0.3, seed=0)
-    turned = [before != after for before, after in zip(rows, selection.rows, strict=True)]
-    assert (selection.count, sum(turned)) == (15, 15)
-    assert [flip(form, row) if is_turned else row for row, is_turned in zip(rows, turned, strict=True)] == (
-        selection.rows
-    )
-    assert flip_labels(form, rows, 0.3, seed=0) == selection != flip_labels(form, rows, 0.3, seed=1)
-    assert flip_labels(form, rows, 0, seed=0) == Selection(rows, 0)
-    assert flip_labels(form, flip_labels(form, rows, 1, seed=0).rows, 1, seed=1) == Selection(rows, 50)
+    after, count = flip_labels(form, rows, 0.3, seed=0)
+    is_flipped = [before != row for before, row in zip(rows, after, strict=True)]
+    assert (count, sum(is_flipped)) == (15, 15)
+    assert [flip(form, row) if flipped else row for row, flipped in zip(rows, is_flipped, strict=True)] == after
+    assert flip_labels(form, rows, 0.3, seed=0)[0] == after != flip_labels(form, rows, 0.3, seed=1)[0]
+    assert flip_labels(form, rows, 0, seed=0) == (rows, 0)
+    assert flip_labels(form, flip_labels(form, rows, 1, seed=0)[0], 1, seed=1) == (rows, 50)
 
 
 @pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
@@ -128,23 +109,11 @@ def test_a_flipped_row_has_its_pairs_and_labels_the_other_way_round(criterion: C
     row, flipped = make_row(), flip(PKU, make_row())
     (pair,), (other,) = (make_view(preferences(PKU, [each]), View.pairs, criterion) for each in (row, flipped))
     assert (pair["chosen"], pair["rejected"]) == (other["rejected"], other["chosen"])
-    labels = [[entry["label"] for entry in unpaired_view([each], criterion)] for each in (row, flipped)]
+    labels = [
+        [entry["label"] for entry in make_view(preferences(PKU, [each]), View.labels, criterion)]
+        for each in (row, flipped)
+    ]
     assert labels[0] == [not label for label in labels[1]]
-
-
-def test_flipping_leaves_the_given_rows_alone() -> None:
-    row = make_row(severity=[1, 2])
-    assert flip(PKU, row) == {
-        "prompt": "Hi?",
-        "response_0": "zero",
-        "response_1": "one",
-        "better_response_id": 1,
-        "safer_response_id": 0,
-        "is_response_0_safe": True,
-        "is_response_1_safe": False,
-        "severity": [2, 1],
-    }
-    assert row == make_row(severity=[1, 2])
 
 
 SHARES = {
@@ -167,31 +136,23 @@ def test_the_weights_decide_how_many_rows_a_part_gives(
 def test_a_mixture_takes_no_row_twice_and_is_the_same_each_time() -> None:
     parts = [preferences(PKU, [make_row(f"{name} {n}") for n in range(size)]) for name, size in (("a", 40), ("b", 90))]
     mixture = mix(parts, [1, 2], seed=0)
-    assert mixture.taken == [40, 80]
-    prompts = [row["prompt"] for row in mixture.preferences.rows]
+    prompts = [row["prompt"] for row in mixture.rows]
     assert len(set(prompts)) == 120
     assert Counter(prompt[0] for prompt in prompts) == {"a": 40, "b": 80}
     assert 5 < Counter(prompt[0] for prompt in prompts[:60])["a"] < 35  # shuffled together
     assert mix(parts, [1, 2], seed=0) == mixture != mix(parts, [1, 2], seed=1)
 
 
-def test_what_can_t_be_mixed_is_told() -> None:
+def test_what_can_t_be_mixed_is_refused() -> None:
     pku, pairs = preferences(PKU, [make_row()]), preferences(PAIRS, [make_pair()] * 9, "safety")
     helpful = preferences(PAIRS, [make_pair()], "helpfulness")
-    complaints = {
-        "`dataset.mix` can't put together pku rows and pairs rows for safety.": ([pku, pairs], [1, 1]),
-        "`dataset.mix` can't put together pairs rows for safety and pairs rows for helpfulness.": (
-            [pairs, helpful],
-            [1, 1],
-        ),
-        "weights of `dataset.mix` must be greater than 0, but one is -1.": ([pairs, pairs], [1, -1]),
-        "weights of `dataset.mix` must be greater than 0, but one is nan.": ([pairs, pairs], [1, float("nan")]),
-        "`dataset.mix` leaves nothing of its part 2: with weights 20, 1 and 9, 9 rows it would give 0.": (
-            [pairs, pairs],
-            [20, 1],
-        ),
+    cases: dict[str, tuple[list[Preferences], list[float]]] = {
+        "can't combine pku rows and pairs rows for safety": ([pku, pairs], [1, 1]),
+        "can't combine pairs rows for safety and pairs rows for helpfulness": ([pairs, helpful], [1, 1]),
+        "greater than 0, but one is -1": ([pairs, pairs], [1, -1]),
+        "greater than 0, but one is nan": ([pairs, pairs], [1, float("nan")]),
+        "takes no row of part 2": ([pairs, pairs], [20, 1]),
     }
-    for sentence, (parts, weights) in complaints.items():
-        with pytest.raises(DataError) as caught:
+    for message, (parts, weights) in cases.items():
+        with pytest.raises(DataError, match=message):
             mix(parts, weights, seed=0)
-        assert str(caught.value) == sentence

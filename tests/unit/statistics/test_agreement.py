@@ -1,77 +1,64 @@
-"""Tests of agreement: by hand, scikit-learn, people's and GPT-4's labels on XSTest, bootstrap."""
+"""Tests of agreement with people, and of position bias and steadiness: by hand, scikit-learn, judges of known kinds."""
 
 import csv
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from real_data import find_real
 
-from sacpo_exp.statistics import Interval
-from sacpo_exp.statistics.agreement import measure_agreement
-from sacpo_exp.statistics.intervals import Estimate, Resampling, wilson
+from sacpo_exp.statistics.agreement import PositionBias, measure_agreement, measure_positions
+from sacpo_exp.statistics.intervals import Resampling, wilson
 
-USUAL = Resampling(rounds=1000, confidence=0.95, seed=0)
+USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
+
+#: (prompt, shown, verdict, repeat)
+Row = tuple[str, int, float, int]
 
 
 def test_kappa_by_hand() -> None:
     # Cohen's arithmetic on 20 + 5 + 10 + 15: observed 0.7, by chance 0.5·0.6 + 0.5·0.4 = 0.5.
     ours = ["yes"] * 25 + ["no"] * 25
     theirs = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    agreement = measure_agreement(ours, theirs, USUAL)
-    assert agreement.kappa.value == pytest.approx(0.4)
-    assert agreement.rate == wilson(35, 50, 0.95)
+    rate, kappa = measure_agreement(ours, theirs, 0.95)
+    assert kappa.value == pytest.approx(0.4)
+    assert rate == wilson(35, 50, 0.95)
     # Fleiss, Cohen & Everitt 1969: its error in large samples is 0.127 here.
-    assert (agreement.kappa.high - agreement.kappa.low) / (2 * 1.96) == pytest.approx(0.127, rel=0.1)
+    assert (kappa.high - kappa.low) / (2 * 1.96) == pytest.approx(0.127, abs=5e-4)
 
 
-def test_perfect_chance_and_opposite_agreement() -> None:
-    assert measure_agreement([1, 2, 3], [1, 2, 3], USUAL).kappa.value == 1
-    assert measure_agreement([0, 0, 1, 1], [0, 1, 0, 1], USUAL).kappa.value == 0
-    assert measure_agreement([0, 1], [1, 0], USUAL).kappa.value == -1
+def test_perfect_chance_and_opposite_agreement_stay_within_bounds() -> None:
+    pairs = (([1, 2, 3], [1, 2, 3], 1), ([0, 0, 1, 1], [0, 1, 0, 1], 0), ([0, 1], [1, 0], -1))
+    for ours, theirs, expected in pairs:
+        _, kappa = measure_agreement(ours, theirs, 0.95)
+        assert kappa.value == pytest.approx(expected)
+        assert -1 <= kappa.low <= kappa.value <= kappa.high <= 1
 
 
-def test_one_label_only_leaves_kappa_undefined() -> None:
-    agreement = measure_agreement(["a"] * 9, ["a"] * 9, USUAL)
-    assert agreement.rate.value == 1
-    assert all(math.isnan(number) for number in (agreement.kappa.value, agreement.kappa.low, agreement.kappa.high))
-    assert agreement.kappa.n == 9
-
-
-def test_nothing_has_no_agreement() -> None:
-    agreement = measure_agreement([], [], USUAL)
-    assert (agreement.rate.n, agreement.kappa.n) == (0, 0)
-    assert math.isnan(agreement.kappa.value)
+@pytest.mark.parametrize("items", [0, 9])
+def test_without_two_labels_kappa_has_no_number(items: int) -> None:
+    rate, kappa = measure_agreement(["a"] * items, ["a"] * items, 0.95)
+    assert (rate.n, kappa.n) == (items, items)
+    assert all(math.isnan(number) for number in (kappa.value, kappa.low, kappa.high))
     with pytest.raises(ValueError, match="3 and 2"):
-        measure_agreement([1, 2, 3], [1, 2], USUAL)
+        measure_agreement([1, 2, 3], [1, 2], 0.95)
 
 
 def test_labels_of_any_kind_and_of_one_side_only_are_counted() -> None:
-    agreement = measure_agreement([True, None, (1, 2)], [True, "x", (1, 2)], USUAL)
-    assert agreement.rate.value == pytest.approx(2 / 3)
+    rate, _ = measure_agreement([True, None, (1, 2)], [True, "x", (1, 2)], 0.95)
+    assert rate.value == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("method", Interval)
-def test_kappa_interval_covers(method: Interval) -> None:
+def test_kappa_interval_covers() -> None:
     # Two raters that see the truth, a fair coin, with probability 0.8 and guess otherwise: κ is 0.8² = 0.64.
-    random, covered, settings = np.random.default_rng(0), 0, Resampling(300, 0.9, 0, method)
+    random, covered = np.random.default_rng(0), 0
     for _ in range(300):
         truth, *guesses = random.integers(0, 2, (3, 100))
         ours, theirs = (np.where(random.random(100) < 0.8, truth, guess).tolist() for guess in guesses)
-        kappa = measure_agreement(ours, theirs, settings).kappa
+        _, kappa = measure_agreement(ours, theirs, 0.9)
         covered += kappa.low <= 0.64 <= kappa.high
     # Three standard errors of the share itself, sqrt(0.9 · 0.1 / 300) = 0.017, around 0.9.
     assert 0.845 <= covered / 300 <= 0.955
-
-
-@pytest.mark.parametrize("items", [2, 3, 5])
-def test_few_items_give_an_interval_around_a_kappa_or_none(items: int) -> None:
-    for method in Interval:
-        kappa = measure_agreement(
-            ["a", "b", "a", "b", "a"][:items], ["a", "b", "b", "b", "a"][:items], replace(USUAL, method=method)
-        ).kappa
-        assert -1 <= kappa.low <= kappa.high <= 1
 
 
 @pytest.mark.parametrize("name", ["gpt4", "llama2orig"])
@@ -82,8 +69,88 @@ def test_labels_of_people_and_gpt4_on_xstest_agree_as_scikit_learn_says(name: st
     with path.open(encoding="utf-8") as file:
         rows = [(row["final_label"], row["gpt4_label"]) for row in csv.DictReader(file)]
     people, model = zip(*rows, strict=True)
-    agreement = measure_agreement(people, model, USUAL)
-    assert agreement.kappa.value == pytest.approx(cohen_kappa_score(people, model), abs=1e-12)
-    assert agreement.kappa.low < agreement.kappa.value < agreement.kappa.high
-    assert agreement.rate.value == pytest.approx(np.mean([ours == theirs for ours, theirs in rows]))
-    assert isinstance(agreement.rate, Estimate)
+    rate, kappa = measure_agreement(people, model, 0.95)
+    assert kappa.value == pytest.approx(cohen_kappa_score(people, model), abs=1e-12)
+    assert kappa.low < kappa.value < kappa.high
+    assert rate.value == pytest.approx(np.mean([ours == theirs for ours, theirs in rows]))
+
+
+def measure(rows: list[Row]) -> PositionBias:
+    prompts, shown, outcomes, repeats = ([row[place] for row in rows] for place in range(4))
+    return measure_positions(prompts, prompts, shown, outcomes, repeats, USUAL)
+
+
+def both_orders(prompt: str, first: float, second: float, repeat: int = 0) -> list[Row]:
+    """The policy's verdict shown first, and shown second."""
+    return [(prompt, 1, first, repeat), (prompt, -1, second, repeat)]
+
+
+@pytest.mark.parametrize(("verdicts", "first_rate"), [((1, 0), 1), ((0, 1), 0)])
+def test_a_judge_that_sees_only_the_order_flips_always(verdicts: tuple[int, int], first_rate: int) -> None:
+    bias = measure([row for index in range(40) for row in both_orders(f"p{index}", *verdicts)])
+    assert (bias.flip_rate.value, bias.first_rate.value, bias.tie_rate.value) == (1, first_rate, 0)
+    assert bias.flip_rate.high == 1 > bias.flip_rate.low > 0.9  # Wilson's: 40 of 40 is not certainty
+    assert bias.flip_rate.n == 40
+
+
+def test_a_judge_that_sees_only_the_responses_never_flips() -> None:
+    bias = measure([row for index in range(40) for row in both_orders(f"p{index}", index % 2, index % 2)])
+    assert (bias.flip_rate.value, bias.half_flip_rate.value) == (0, 0)
+    assert (bias.first_rate.value, bias.first_rate.n) == (0.5, 40)
+    assert 0.4 < bias.first_rate.low < 0.5 < bias.first_rate.high < 0.6
+    assert bias.flip_rate.low == 0 < bias.flip_rate.high < 0.1
+
+
+def test_a_tie_in_one_order_is_half_a_flip_and_in_both_none() -> None:
+    rows = both_orders("a", 0.5, 1) + both_orders("b", 0, 0.5) + both_orders("c", 0.5, 0.5) + both_orders("d", 1, 0)
+    bias = measure(rows)
+    assert (bias.flip_rate.value, bias.half_flip_rate.value, bias.tie_rate.value) == (0.25, 0.5, 0.5)
+    # For the first: a (tie, 0), b (0, tie), c ties, d (1, 1).
+    assert bias.first_rate.value == pytest.approx((0.25 + 0.25 + 0.5 + 1) / 4)
+
+
+def test_pairs_are_of_one_match_and_repeat_and_are_averaged_per_prompt() -> None:
+    rows = both_orders("a", 1, 0, 0) + both_orders("a", 1, 1, 1) + both_orders("b", 0, 0, 0)
+    assert measure(rows).flip_rate.value == pytest.approx((0.5 + 0) / 2)
+    lonely = measure([*both_orders("a", 1, 0), ("b", 1, 1.0, 0), ("c", -1, 1.0, 0)])
+    assert (lonely.flip_rate.value, lonely.flip_rate.n, lonely.first_rate.n) == (1, 1, 3)
+    matches = measure_positions(["p"] * 4, ["x p", "x p", "y p", "y p"], [1, -1, 1, -1], [1, 0, 1, 1], [0] * 4, USUAL)
+    assert (matches.flip_rate.value, matches.flip_rate.n) == (0.5, 1)
+
+
+def test_repeat_deviation_by_hand() -> None:
+    rows: list[Row] = [
+        ("a", 1, 1, 0),
+        ("a", 1, 0, 1),
+        ("a", -1, 1, 0),
+        ("a", -1, 1, 1),
+        ("b", 1, 0.5, 0),
+        ("b", 1, 1, 1),
+    ]
+    # Prompt a: √½ in one order and 0 in the other; prompt b: √⅛.
+    expected = ((math.sqrt(0.5) + 0) / 2 + math.sqrt(0.125)) / 2
+    assert measure(rows).repeat_deviation.value == pytest.approx(expected)
+    assert measure(rows).repeat_deviation.n == 2
+    steady = measure([(f"p{index}", 1, 1, repeat) for index in range(40) for repeat in (0, 1)]).repeat_deviation
+    assert steady.value == steady.low == 0 < steady.high < 0.1  # equal so far, not certain to stay so
+
+
+def test_without_repeats_or_orders_there_is_no_number() -> None:
+    assert math.isnan(measure(both_orders("a", 1, 1) + both_orders("b", 0, 0)).repeat_deviation.value)
+    absolute = measure([("a", 0, 1.0, 0), ("b", 0, 0.5, 0)])
+    assert (absolute.flip_rate.n, absolute.first_rate.n) == (0, 0)
+    assert math.isnan(absolute.first_rate.value)
+    assert absolute.tie_rate.value == 0.5
+    assert measure([]).tie_rate.n == 0
+
+
+def test_rates_of_a_simulated_judge_are_found() -> None:
+    # It follows the order with probability 0.3 and a fair quality otherwise, which the two orders of a prompt share.
+    random = np.random.default_rng(0)
+    rows = []
+    for index in range(2000):
+        quality, biased = float(random.random() < 0.5), random.random() < 0.3
+        rows += both_orders(f"p{index}", 1 if biased else quality, 0 if biased else quality)
+    bias = measure(rows)
+    assert bias.flip_rate.low < 0.3 < bias.flip_rate.high
+    assert bias.first_rate.low < 0.65 < bias.first_rate.high

@@ -118,30 +118,17 @@ def measure_coverage(truth: Truth, seeds: int, trials: int) -> tuple[float, floa
     return float(np.mean(hits)), float(np.mean([each.deviation for each in found]))
 
 
-def draw_pigeonholes(values: Floats, random: np.random.Generator) -> tuple[float, float]:
-    """Percentiles of the mean when rows and columns are drawn again, each on its own (Owen 2007)."""
-    seeds, prompts = values.shape
-    rows = random.multinomial(seeds, [1 / seeds] * seeds, 400) / seeds
-    columns = random.multinomial(prompts, [1 / prompts] * prompts, 400) / prompts
-    low, high = np.quantile(np.einsum("rs,sp,rp->r", rows, values, columns), (0.025, 0.975))
-    return float(low), float(high)
-
-
 @pytest.mark.parametrize("spread", [0.0, 0.3])
 @pytest.mark.parametrize("prompt", [0.0, 1.0])
 def test_five_seeds_cover_what_they_claim(spread: float, prompt: float) -> None:
-    coverage, deviation = measure_coverage(Truth(spread, prompt), 5, 1000)
-    assert 0.94 <= coverage <= 0.99
+    coverage, deviation = measure_coverage(Truth(spread, prompt), 5, 600)
+    assert 0.93 <= coverage <= 0.995
     assert (deviation > 0.07) == (spread > 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_few_seeds_cover_more_than_a_bootstrap_would(seeds: int) -> None:
-    truth, random = Truth(0.3, 0.0), np.random.default_rng(0)
-    coverage, deviation = measure_coverage(truth, seeds, 2000)
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.87), (3, 0.91)])
+def test_few_seeds_cover_nearly_what_they_claim(seeds: int, least: float) -> None:
+    coverage, deviation = measure_coverage(Truth(0.3, 0.0), seeds, 2000)
     assert deviation > 0.07
-    intervals = [draw_pigeonholes(truth.draw(random, seeds, 83), random) for _ in range(1000)]
-    bootstrapped = np.mean([low <= truth.rate <= high for low, high in intervals])
-    assert coverage >= {2: 0.87, 3: 0.91}[seeds]
-    assert bootstrapped < coverage - 0.02
+    assert coverage >= least

@@ -1,4 +1,4 @@
-"""Tests of win rates, paired differences and refusal rates against arithmetic by hand."""
+"""Tests of win rates, paired differences, refusal rates and single judgments against arithmetic by hand."""
 
 import math
 from typing import Any
@@ -15,6 +15,7 @@ from sacpo_exp.statistics.win_rate import (
     estimate_judged_refusals,
     estimate_refusals,
     estimate_win_rate,
+    list_singles,
     verdicts_by_prompt,
 )
 
@@ -25,13 +26,8 @@ HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "saf
 def record(
     prompt_id: str, kind: str | None, helpfulness: float, safety: float, is_refusal: bool = False
 ) -> dict[str, Any]:
-    return {
-        "prompt_id": prompt_id,
-        "kind": kind,
-        "is_refusal": is_refusal,
-        "helpfulness": verdict(helpfulness),
-        "safety": verdict(safety),
-    }
+    entries = {"helpfulness": verdict(helpfulness), "safety": verdict(safety)}
+    return {"prompt_id": prompt_id, "kind": kind, "is_refusal": is_refusal} | entries
 
 
 def verdict(value: float) -> dict[str, Any]:
@@ -56,10 +52,9 @@ RECORDS = [
 
 
 def test_each_criterion_is_scored_on_its_own_kind_and_ties_count_half() -> None:
-    helpfulness = estimate_win_rate(RECORDS, HELPFULNESS, USUAL, 1.0)
-    harmlessness = estimate_win_rate(RECORDS, SAFETY, USUAL, 1.0)
-    assert (helpfulness.value, helpfulness.n) == ((1 + 0.5 + 0 + 1) / 4, 4)
-    assert (harmlessness.value, harmlessness.n) == ((1 + 0.5) / 2, 2)
+    rates = [estimate_win_rate(RECORDS, criterion, USUAL, 1.0) for criterion in (HELPFULNESS, SAFETY)]
+    assert [(rate.value, rate.n) for rate in rates] == [((1 + 0.5 + 0 + 1) / 4, 4), ((1 + 0.5) / 2, 2)]
+    assert estimate_win_rate(RECORDS[::-1], HELPFULNESS, USUAL, 1.0) == rates[0]
 
 
 def test_prompts_of_unknown_kind_count_for_both_criteria_and_for_no_refusal_rate() -> None:
@@ -70,12 +65,12 @@ def test_prompts_of_unknown_kind_count_for_both_criteria_and_for_no_refusal_rate
 
 
 def test_failed_records_are_left_out_and_counted() -> None:
-    records = [*RECORDS, failed("b6", "benign", "unparsed")]
+    records = [*RECORDS, failed("b6", "benign", "unparsed"), RECORDS[3] | {"prompt_id": "b7", "helpfulness": None}]
     assert count_states(records, HELPFULNESS) == {"ok": 4, "failed": 1, "unparsed": 1}
-    assert "b3" not in verdicts_by_prompt(records, HELPFULNESS)
+    assert verdicts_by_prompt(records, HELPFULNESS).keys() == {"b1", "b2", "b4", "b5"}
 
 
-def test_a_rate_of_which_too_much_is_missing_is_withheld_but_its_number_of_prompts_is_told() -> None:
+def test_a_rate_of_which_too_much_is_missing_is_withheld() -> None:
     kept, withheld = (estimate_win_rate(RECORDS, HELPFULNESS, USUAL, limit) for limit in (0.2, 0.19))
     assert kept.value == 2.5 / 4  # one of five is missing
     assert math.isnan(withheld.value)
@@ -84,19 +79,13 @@ def test_a_rate_of_which_too_much_is_missing_is_withheld_but_its_number_of_promp
     assert estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.2).value == 0
 
 
-def test_a_criterion_that_was_not_asked_about_is_not_missing() -> None:
-    records = [*RECORDS[:2], RECORDS[3] | {"helpfulness": None}]
-    assert count_states(records, HELPFULNESS) == {"ok": 2}
+def test_refusals_are_counted_by_kind_without_a_judge() -> None:
+    rates = [estimate_refusals(RECORDS, kind, 0.95) for kind in ("risky", "benign")]
+    assert [(rate.value, rate.n) for rate in rates] == [(2 / 3, 3), (2 / 5, 5)]
+    assert math.isnan(estimate_refusals(RECORDS[:1], "risky", 0.95).value)
 
 
-def test_refusals_are_told_apart_by_kind_and_need_no_judge() -> None:
-    risky = estimate_refusals(RECORDS, "risky", 0.95)
-    assert (risky.value, risky.n) == (2 / 3, 3)
-    over = estimate_refusals(RECORDS, "benign", 0.95)
-    assert (over.value, over.n) == (2 / 5, 5)
-
-
-def test_full_and_partial_refusals_that_the_judge_tells_count_and_failures_do_not() -> None:
+def test_full_and_partial_refusals_by_the_judge_count_and_failures_do_not() -> None:
     labels = ["full_compliance", "partial_refusal", "full_refusal", "full_compliance", None]
     records = [
         record(f"b{place}", "benign", 0.5, 0.5) | {"refusal": {"state": "ok" if label else "failed", "label": label}}
@@ -108,11 +97,10 @@ def test_full_and_partial_refusals_that_the_judge_tells_count_and_failures_do_no
     assert estimate_judged_refusals(RECORDS, "benign", 0.95, 1.0).n == 0  # never asked
 
 
-def test_a_response_is_safe_where_its_cost_is_at_most_zero() -> None:
-    estimate = estimate_acceptable_rate([entry for entry in RECORDS if entry["prompt_id"] != "r3"], SAFETY, 0.95)
-    assert (estimate.value, estimate.n) == (1.0, 2)
-    worse = record("r4", "risky", 0.0, 0.0)
-    assert estimate_acceptable_rate([worse], SAFETY, 0.95).value == 0.0
+def test_a_response_is_acceptable_where_its_score_is_at_least_zero() -> None:
+    records = [record("r1", "risky", 0.0, 1.0), record("r2", "risky", 0.0, 0.5), record("r4", "risky", 0.0, 0.0)]
+    estimate = estimate_acceptable_rate(records, SAFETY, 0.95)
+    assert (estimate.value, estimate.n) == (2 / 3, 3)
 
 
 def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_all_without_any() -> None:
@@ -138,16 +126,40 @@ def test_difference_is_over_the_prompts_that_both_have() -> None:
     difference = estimate_difference(RECORDS, reference, HELPFULNESS, USUAL, 1.0)
     assert difference.n == 3  # b1, b2, b5
     assert difference.value == pytest.approx(((1 - 1) + (0.5 - 0) + (1 - 0)) / 3)
+    nothing = estimate_difference(RECORDS, reference[:1], HELPFULNESS, USUAL, 1.0)
+    assert nothing.n == 0
+    assert math.isnan(nothing.value)
 
 
-def test_nothing_in_common_is_no_difference_rather_than_zero() -> None:
-    difference = estimate_difference(RECORDS, [record("b9", "benign", 1.0, 0.0)], HELPFULNESS, USUAL, 1.0)
-    assert difference.n == 0
-    assert math.isnan(difference.value)
-    assert math.isnan(estimate_refusals([failed("b1", "benign")], "risky", 0.95).value)
+def single(is_first: bool, repeat: int, value: float | None) -> dict[str, Any]:
+    state = {"state": "failed"} if value is None else {"state": "ok", "verdict": value}
+    return {"is_first": is_first, "repeat": repeat} | state
 
 
-def test_the_order_of_the_records_makes_no_difference() -> None:
-    assert estimate_win_rate(RECORDS, HELPFULNESS, USUAL, 1.0) == estimate_win_rate(
-        RECORDS[::-1], HELPFULNESS, USUAL, 1.0
-    )
+ASKED = {
+    "state": "ok",
+    "verdict": 0.75,
+    "singles": [single(True, 0, 1.0), single(True, 1, None), single(False, 0, 0.5), single(False, 1, 0.5)],
+}
+SAME = {"state": "ok", "verdict": 0.5, "is_same": True}
+
+
+def judged(prompt_id: str, entry: dict[str, Any] | None, kind: str = "benign") -> dict[str, Any]:
+    return {"prompt_id": prompt_id, "kind": kind, "helpfulness": entry}
+
+
+def test_single_judgments_keep_order_and_repeat_and_equal_responses_weigh_as_much_as_others() -> None:
+    records = [judged("p", ASKED), judged("q", SAME), judged("r", ASKED, "risky"), judged("s", None)]
+    singles = list_singles(records, HELPFULNESS)
+    assert singles.prompt == ["p"] * 3 + ["q"] * 4
+    assert singles.verdict.tolist() == [1.0, 0.5, 0.5] + [0.5] * 4
+    assert singles.shown.tolist()[:3] == [1, -1, -1]
+    assert sorted(singles.shown.tolist()[3:]) == [-1, -1, 1, 1]
+    assert singles.repeat.tolist()[:3] == [0, 0, 1]
+    assert singles.asked.tolist() == [True] * 3 + [False] * 4
+
+
+def test_a_judge_with_scores_gives_one_verdict_without_an_order() -> None:
+    singles = list_singles([judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)], HELPFULNESS)
+    assert (singles.shown.tolist(), singles.verdict.tolist()) == ([0, 0], [1.0, 0.5])
+    assert list_singles([], HELPFULNESS).prompt == []

@@ -16,12 +16,10 @@ from sacpo_exp.config.loading import read_job, write_job
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.config.sweeps import name_group
 from sacpo_exp.config.tracking import TrackedRun, WandbConfig, WandbMode
-from sacpo_exp.describing import track_stage
 from sacpo_exp.pipeline import take_fingerprints
-from sacpo_exp.plan import make_plan
-from sacpo_exp.tracking.interface import Tracking
-from sacpo_exp.tracking.memory import Memory
+from sacpo_exp.plan import make_plan, track_stage
 from sacpo_exp.tracking.mlflow_tracker import flatten
+from sacpo_exp.tracking.runs import Memory, Tracking
 from sacpo_exp.tracking.wandb_tracker import choose_mode
 
 Configure = Callable[..., Any]
@@ -179,7 +177,7 @@ def test_settings_are_flat_and_short_for_mlflow() -> None:
     assert flat == {"a.b.c": "1", "a.d": "None", "e": "x" * 500}
 
 
-@pytest.mark.parametrize(("command", "name"), [("train", "mlflow"), ("report", "trackio")])
+@pytest.mark.parametrize(("command", "name"), [("train", "mlflow"), ("report", "mlflow")])
 def test_a_tracker_that_is_not_installed_is_said_at_once(cli: Callable[..., Any], name: str, command: str) -> None:
     if find_spec(name):
         pytest.skip("it is installed here")
@@ -192,8 +190,8 @@ def test_a_tracker_that_is_not_installed_is_said_at_once(cli: Callable[..., Any]
 
 def test_no_tracker_is_lost_where_several_are_chosen(configure: Configure) -> None:
     for command in ("train", "report"):
-        config = configure("tracker=[wandb,mlflow,trackio]", "tracker.wandb.project=mine", command=command)
-        assert list(config.tracker.chosen()) == ["wandb", "mlflow", "trackio"]
+        config = configure("tracker=[wandb,mlflow]", "tracker.wandb.project=mine", command=command)
+        assert list(config.tracker.chosen()) == ["wandb", "mlflow"]
         assert config.tracker.wandb.project == "mine"
 
 

@@ -90,7 +90,7 @@ def test_the_schema_has_the_reason_before_the_scores_of_the_scale_and_nothing_el
     form = response_format("safety", (0.5, 3))["json_schema"]
     assert list(form["schema"]["properties"]) == form["schema"]["required"] == ["reason", "first", "second"]
     assert form["schema"]["properties"]["second"]["enum"] == [1, 2, 3]
-    assert form["strict"] and form["schema"]["additionalProperties"] is False
+    assert (form["strict"], form["schema"]["additionalProperties"]) == (True, False)
     label = response_format(REFUSAL, (0, 2))["json_schema"]["schema"]
     assert label["properties"]["label"]["enum"] == ["full_compliance", "partial_refusal", "full_refusal"]
 

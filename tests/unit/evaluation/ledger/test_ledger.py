@@ -11,7 +11,7 @@ import psutil
 import pytest
 from judgments import FAILED, OK, make_question
 
-from sacpo_exp.config.store import Journal
+from sacpo_exp.config.schema import Journal
 from sacpo_exp.evaluation.ledger import Answer, Ledger, State
 from sacpo_exp.evaluation.ledger import ledger as ledger_module
 
@@ -80,7 +80,7 @@ def test_states_are_derived_anew_from_the_texts(ledger: Ledger) -> None:
     ledger.record(make_question("a"), replace(OK, state=State.unparsed))
     ledger.record(make_question("b"), OK)
     ledger.record(make_question("c"), FAILED)
-    counts = ledger.reparse(lambda criterion, raw, finish_reason, scale: State.ok if raw == OK.raw else State.refused)
+    counts = ledger.reparse(lambda _, raw, *__: State.ok if raw == OK.raw else State.refused)
     assert counts == {(State.unparsed, State.ok): 1, (State.ok, State.ok): 1}
     assert sorted(answer.state for _, answer in ledger.judgments()) == ["failed", "ok", "ok"]
 
@@ -148,7 +148,7 @@ def test_a_shared_file_system_gets_a_journal_that_it_bears(
     path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str
 ) -> None:
     mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(path.parent), fstype=kind)]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     Ledger(path).close()
     assert journal_of(path) == expected
 

@@ -82,12 +82,16 @@ def test_a_path_that_can_not_be_written_is_named(tmp_path: Path) -> None:
             Ledger(path)
 
 
+def fill(ledger: Ledger) -> None:
+    for n in range(2000):
+        ledger.record(make_question(str(n), first=os.urandom(2000).hex()), OK)
+
+
 def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger._database.execute("PRAGMA max_page_count = 60")
         with pytest.raises(LedgerError, match=r"its disk is full\. What was judged before is kept; free some space"):
-            for n in range(2000):
-                ledger.record(make_question(str(n), first=os.urandom(2000).hex()), OK)
+            fill(ledger)
         n = len(list(ledger.judgments()))
         assert 5 < n < 1000
         ledger._database.execute("PRAGMA max_page_count = 1000")  # space was freed

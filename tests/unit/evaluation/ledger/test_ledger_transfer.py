@@ -69,7 +69,7 @@ def put(**changes: Any) -> Callable[[dict[str, Any]], str]:
 
 
 BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
-    "no JSON": (lambda row: "{", "`the line`: Invalid JSON"),
+    "no JSON": (lambda _: "{", "`the line`: Invalid JSON"),
     "no object": (lambda row: json.dumps([row]), "`the line`: "),
     "without a key": (put(key=None), "`key` must be the hash .*, but is None"),
     "another text": (put(messages=[["user", "Say 10 1."]]), "`key` must be the hash"),

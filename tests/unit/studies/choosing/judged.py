@@ -1,4 +1,4 @@
-"""Verdicts made up for tests of a choice, as `verdicts.jsonl` has them."""
+"""Made-up verdicts for tests of a choice, as in `verdicts.jsonl`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,30 +29,23 @@ LABELS = {
 def make_records(
     safety: Sequence[float | None],
     helpfulness: Sequence[float | None],
-    categories: Sequence[str | None] = (None,),
     refused: int = 0,
-    costs: Sequence[float] | None = None,
+    scores: Sequence[float] | None = None,
     honesty: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """Risky prompts with these verdicts (None: failed), then benign ones, the first `refused` of which are refused.
 
-    `honesty` is judged on the first of the benign ones.
+    `scores` are those of the risky ones; `honesty` is judged on the first of the benign ones.
     """
     records = []
     for place, verdict in enumerate(safety):
-        record = _record(f"r{place:03}", "risky", verdict, -costs[place] if costs else verdict)
-        records.append(record | {"category": categories[place % len(categories)]})
+        entry = _judge(verdict, scores[place] if scores else verdict)
+        records.append({"prompt_id": f"r{place:03}", "kind": "risky", "is_refusal": False, "safety": entry})
     for place, verdict in enumerate(helpfulness):
-        records.append(_record(f"b{place:03}", "benign", verdict, verdict) | {"is_refusal": place < refused})
-    for record, verdict in zip([record for record in records if record["kind"] == "benign"], honesty, strict=False):
-        record["honesty"] = _judge(verdict, verdict)
+        record = {"prompt_id": f"b{place:03}", "kind": "benign", "is_refusal": place < refused}
+        record |= {"helpfulness": _judge(verdict, verdict)}
+        records.append(record | ({"honesty": _judge(honesty[place], 1.0)} if place < len(honesty) else {}))
     return records
-
-
-def _record(prompt_id: str, kind: str, verdict: float | None, score: float | None) -> dict[str, Any]:
-    entry = _judge(verdict, score)
-    own, other = ("safety", "helpfulness") if kind == "risky" else ("helpfulness", "safety")
-    return {"prompt_id": prompt_id, "kind": kind, "category": None, "is_refusal": False, own: entry, other: None}
 
 
 def _judge(verdict: float | None, score: float | None) -> dict[str, Any]:
@@ -62,7 +55,7 @@ def _judge(verdict: float | None, score: float | None) -> dict[str, Any]:
 def make_candidate(
     number: float, records: list[dict[str, Any]], looked: list[float] | None = None, **labels: Any
 ) -> Candidate:
-    """A policy with these verdicts; who looks at it is written down in `looked`."""
+    """A policy with these verdicts; `looked` records that it was looked at."""
     title = f"q = {number:g}"
     own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number} | labels
 

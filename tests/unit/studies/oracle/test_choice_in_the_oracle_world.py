@@ -10,8 +10,7 @@ from scipy.stats import binomtest
 
 from sacpo_exp.config.oracle import WorldConfig
 from sacpo_exp.method.theory import Table, expect, merged_multiplier, solve_multiplier
-from sacpo_exp.statistics.p_values import Outcome, find_p_value
-from sacpo_exp.statistics.selection import certify_in_sequence, pick_best
+from sacpo_exp.statistics.selection import Outcome, certify_in_sequence, find_p_value, pick_best
 from sacpo_exp.studies.oracle.world import World, chance_of, make_world, merged
 
 CRITERIA = ("helpfulness", "safety")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.config.oracle import WorldConfig
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
 from sacpo_exp.data.files import RawRows
-from sacpo_exp.data.schemas import normalise
+from sacpo_exp.data.forms import normalise
 from sacpo_exp.method.theory import divergence
-from sacpo_exp.studies.oracle.fitting import RIDGE, fit_policy, fit_values, spread_of_fits
+from sacpo_exp.studies.oracle.results import RIDGE, fit_policy, fit_values, spread_of_fits
 from sacpo_exp.studies.oracle.sampling import count_wins, draw_pairs, draw_wins, label_rows, pair_rows, sample_rows
 from sacpo_exp.studies.oracle.trials import Data
 from sacpo_exp.studies.oracle.world import World, align, chance_of, make_world, stages_of

@@ -28,7 +28,7 @@ FIRST = ["train", *TINY, "base=none", "order=helpful_only"]
 BOTH = ["train", *TINY, "base=none"]
 MERGE = [*BOTH, "merge_ratio=0.5"]
 EVAL = ["eval", *TINY, *SCORER, "base=none", "order=helpful_only"]
-ASK = ["eval", *TINY, "judge=local", "judge.response_format=text", "judge.concurrency=2", "baseline=one"]
+ASK = ["eval", *TINY, "judge=local", "judge.structured=false", "judge.concurrency=2", "baseline=one"]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ STAGES = ("sft", "dpo")
 RESULT = "result.json"
 IMPORTED = (
     *("torch", "datasets", "accelerate", "peft", "transformers.models.llama.modeling_llama"),
-    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "sacpo_exp.training.tokenised", "sacpo_exp.training.stage"),
+    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "sacpo_exp.training.trainers", "sacpo_exp.training.stage"),
 )
 COLUMNS = ("weights", "gradients", "optimizer", "activations", "buffers", "growth")
 

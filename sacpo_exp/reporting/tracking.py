@@ -14,7 +14,7 @@ from sacpo_exp.reporting.rows import COLUMNS, tracker_row
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_policy
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import Manifest, content_hash
-from sacpo_exp.tracking.opening import tracked
+from sacpo_exp.tracking.runs import tracked
 
 #: The defaults of conf/report.yaml; a report may have other intervals.
 SETTINGS = Settings(Resampling(2000, 0.95, 0, Interval.percentile), 0.1, RatingMethod.bradley_terry)

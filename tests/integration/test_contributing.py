@@ -42,7 +42,7 @@ def test_a_loss_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> 
     end = "    )\n}\n"
     assert losses.read_text("utf-8").count(end) == 1
     losses.write_text(losses.read_text("utf-8").replace(end, f"        {row},\n{end}"), "utf-8")
-    with (package / "sacpo_exp" / "training" / "pair_losses.py").open("a", encoding="utf-8") as file:
+    with (package / "sacpo_exp" / "training" / "trainers.py").open("a", encoding="utf-8") as file:
         file.write(f"\n\n{function}\n")
     (package / "conf" / "objective" / "logistic.yaml").write_text(objective + "\n", "utf-8")
 

@@ -1,14 +1,22 @@
-"""TRL's trainers on views that are tokenised already; the tokens are those that TRL would make."""
+"""TRL's trainers on views that are tokenised already, with the tokens that TRL would make; losses that TRL lacks."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from transformers import Trainer
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+#: From rewards of shape (pairs,), chosen and rejected, and the settings of `stages.NAME.loss`, to losses of that shape.
+PairLoss = Callable[[Tensor, Tensor, dict[str, Any]], Tensor]
+#: Losses that TRL does not have, by the `loss_type` of their row in `method/losses.py`, which says `trainer="pair"`.
+PAIR_LOSSES: dict[str, PairLoss] = {}
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -28,7 +36,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
     @property
     def _total_train_tokens(self) -> int:
-        """TRL's count, kept where a checkpoint keeps it."""
+        """TRL's count, kept in the state that checkpoints hold."""
         return int(self.state.num_input_tokens_seen)
 
     @_total_train_tokens.setter
@@ -91,5 +99,40 @@ class TokenisedKTOTrainer(PreferenceTrainer, KTOTrainer):  # type: ignore[misc]
 
 
 def _rotate(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    said = batch["completion_ids"]
-    return {"KL_completion_ids": [said[-1], *said[:-1]]}
+    completions = batch["completion_ids"]
+    return {"KL_completion_ids": [completions[-1], *completions[:-1]]}
+
+
+class PairTrainer(TokenisedDPOTrainer):
+    """TRL's DPOTrainer with a loss of `PAIR_LOSSES`: its data, reference and schedule, and the metrics of rewards."""
+
+    def __init__(self, *args: Any, pair_loss: PairLoss, settings: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pair_loss, self.settings = pair_loss, settings
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
+        chosen, rejected = self._find_rewards(model, inputs)
+        loss = self.pair_loss(chosen, rejected, self.settings).mean()
+        self._log_rewards(chosen.detach(), rejected.detach(), inputs)
+        return (loss, None) if return_outputs else loss
+
+    def _find_rewards(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return β·log(π/π_ref), summed over the tokens of chosen and of rejected responses, of shape (pairs,)."""
+        mask = inputs["completion_mask"]  # a batch holds all chosen responses first
+        labels = inputs["input_ids"].masked_fill(mask == 0, -100)
+        own = {"completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
+        passed = {name: value for name, value in inputs.items() if name not in own}
+        outputs = model(**passed, labels=labels, use_cache=False, fused_lm_head=True)
+        chosen, rejected = outputs.log_probs[:, 1 - mask.size(1) :].sum(dim=1).chunk(2)
+        return self.beta * (chosen - inputs["ref_chosen_logps"]), self.beta * (rejected - inputs["ref_rejected_logps"])
+
+    def _log_rewards(self, chosen: Tensor, rejected: Tensor, inputs: dict[str, Tensor]) -> None:
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        values = {"chosen": chosen, "rejected": rejected, "margins": chosen - rejected}
+        values["accuracies"] = (chosen > rejected).float()
+        for name, value in values.items():
+            metrics[f"rewards/{name}"].append(self.accelerator.gather_for_metrics(value).mean().item())
+        if self.model.training:
+            tokens: Any = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum())
+            self._total_train_tokens += int(torch.as_tensor(tokens).sum().item())
+        metrics["num_tokens"] = [self._total_train_tokens]

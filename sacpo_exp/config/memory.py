@@ -271,10 +271,9 @@ def find_remedies(
         remedies += [smaller, SHARING[-1] | {"activation_checkpointing": True} | smaller]
     for remedy in remedies:
         hardware = replace(config.hardware, **remedy)
-        if hardware == config.hardware or hardware.zero_stage < config.hardware.zero_stage:
-            continue
         worst = worst_stage(replace(config, hardware=hardware), names)
-        if worst and worst[1].total < below and fits(worst[1], hardware, machine) is not False:
+        is_less = hardware != config.hardware and hardware.zero_stage >= config.hardware.zero_stage
+        if worst and is_less and worst[1].total < below and fits(worst[1], hardware, machine) is not False:
             typed = {key: getattr(value, "value", value) for key, value in remedy.items()}
             yield " ".join(f"hardware.{key}={str(value).lower()}" for key, value in typed.items())
 

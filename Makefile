@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all slurm browser swift check clean
+.PHONY: help setup demo test test-all slurm browser check docs clean
 SHELL := /bin/bash
 
 PYTHON ?= python3.11
@@ -8,6 +8,7 @@ MODEL ?= smollm2_135m
 OUTPUTS ?= outputs
 VENV := .venv
 RUN := $(VENV)/bin/python
+SACPO := $(VENV)/bin/sacpo
 STAMP := $(VENV)/.installed
 BASE_PYTHON := $(shell command -v $(PYTHON) || command -v python3)
 # uv sees wheels that pip has been told of (a CPU build of torch at hand, say); unset, it changes nothing
@@ -29,19 +30,19 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: $(STAMP) ## align a real model in two stages, merge, judge, plot; MODEL=nano: smaller, with sweeps
 ifeq ($(MODEL),nano)
-	$(RUN) -m sacpo_exp.train -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
-	$(RUN) -m sacpo_exp.eval -m model=nano policies=all beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
-	$(RUN) -m sacpo_exp.eval -m model=nano merge_ratio=0.25,0.5,0.75 paths.outputs=$(OUTPUTS)
+	$(SACPO) train -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
+	$(SACPO) eval -m model=nano policies=all beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
+	$(SACPO) eval -m model=nano merge_ratio=0.25,0.5,0.75 paths.outputs=$(OUTPUTS)
 else
-	$(RUN) -m sacpo_exp.train model=$(MODEL) paths.outputs=$(OUTPUTS)
-	$(RUN) -m sacpo_exp.eval model=$(MODEL) policies=all merge_ratio=0.5 paths.outputs=$(OUTPUTS)
+	$(SACPO) train model=$(MODEL) paths.outputs=$(OUTPUTS)
+	$(SACPO) eval model=$(MODEL) policies=all merge_ratio=0.5 paths.outputs=$(OUTPUTS)
 endif
-	$(RUN) -m sacpo_exp.report model=$(MODEL) paths.outputs=$(OUTPUTS)
+	$(SACPO) report model=$(MODEL) paths.outputs=$(OUTPUTS)
 
 test: $(STAMP) ## tests that take minutes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-all: $(STAMP) slurm browser swift ## all tests, the slow ones too
+test-all: $(STAMP) slurm browser ## all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
 
 # For the tests with a real Slurm, which are skipped where it is not; shellcheck for those of launchers/.
@@ -58,18 +59,15 @@ browser:
 	    chromium chromium-driver fonts-dejavu-core >/dev/null; \
 	fi
 
-# For the tests of the mirror on a second S3 server; the library alone, none of Swift's services.
-swift:
-	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! test -d /usr/lib/python3/dist-packages/swift; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	    python3-swift >/dev/null; \
-	fi
-
 check: $(STAMP) ## formatting, lint, types, import layers
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -q tests/unit/test_layers.py
 
+docs: $(STAMP) ## the documentation, in site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "open site/index.html"
+
 clean: ## remove the environment and caches, never outputs
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache

@@ -17,8 +17,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from sacpo_exp.config.hardware import GIB
 from sacpo_exp.config.loading import CONF, register_schemas, to_config
-from sacpo_exp.config.machine import GIB
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import LaunchError, run_reporting_errors
 from sacpo_exp.pipeline import Run, open_run
@@ -27,7 +27,7 @@ STAGES = ("sft", "dpo")
 RESULT = "result.json"
 IMPORTED = (
     *("torch", "datasets", "accelerate", "peft", "transformers.models.llama.modeling_llama"),
-    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "sacpo_exp.training.tokenised", "sacpo_exp.training.stage"),
+    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "sacpo_exp.training.trainers", "sacpo_exp.training.stage"),
 )
 COLUMNS = ("weights", "gradients", "optimizer", "activations", "buffers", "growth")
 
@@ -125,8 +125,7 @@ def import_everything() -> None:
 
 def plan_of(run: Run) -> dict[str, float]:
     """The memory plan's figures."""
-    from sacpo_exp.config.memory import plan_stage
-    from sacpo_exp.config.shapes import find_shape
+    from sacpo_exp.config.memory import find_shape, plan_stage
 
     shape = find_shape(run.config.model)
     if shape is None:

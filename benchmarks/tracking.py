@@ -18,7 +18,7 @@ BATCH, EPOCHS = 4, 2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--tracker", default="wandb", help="as on the command line; [wandb,trackio] for several")
+    parser.add_argument("--tracker", default="wandb", help="as on the command line; [wandb,mlflow] for several")
     parser.add_argument("--updates", type=int, default=100, help="of the stage (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="even, so that each is as often first; 6 for an interval")
     parser.add_argument("--json", type=Path, help="write the figures there, too")

@@ -16,6 +16,13 @@ COMMANDS = {
     "store": ("storage", "list, verify, prune and mirror what is stored"),
     "ledger": ("ledger", "look after the judgments that were paid for"),
     "oracle": ("oracle", "train in a world whose optimum is known"),
+    "completion": ("completion", 'shell completion: eval "$(sacpo completion bash)"'),
+}
+#: Commands with options and file names instead of a configuration, and the overrides that they take as options.
+WITH_OPTIONS = {
+    "import": {"paths.outputs": "--outputs", "judge": "--judge", "baseline": "--baseline"},
+    "store": {"paths.outputs": "--outputs", "store.mirror": "--mirror"},
+    "ledger": {"paths.outputs": "--outputs"},
 }
 
 
@@ -24,7 +31,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         sys.stdout.write("usage: sacpo COMMAND [OVERRIDE ...]\n\ncommands:\n")
-        sys.stdout.writelines(f"  {command:<9}{line}\n" for command, (_, line) in COMMANDS.items())
+        sys.stdout.writelines(f"  {command:<12}{line}\n" for command, (_, line) in COMMANDS.items())
         sys.stdout.write("\n`sacpo COMMAND --help` shows what a command takes, `sacpo --version` the version.\n")
     elif name == "--version":
         sys.stdout.write(f"sacpo_exp {metadata.version('sacpo_exp')}\n")
@@ -32,8 +39,18 @@ def main() -> None:
         sys.stderr.write(f"error: no command `{name}`. Try one of: {', '.join(COMMANDS)}\n")
         sys.exit(2)
     else:
-        del sys.argv[1]
+        sys.argv[1:] = as_options(name, sys.argv[2:])
         import_module(f"sacpo_exp.{COMMANDS[name][0]}").main()
+
+
+def as_options(command: str, arguments: list[str]) -> list[str]:
+    """Return arguments with `paths.outputs=DIR` and the like spelled as options, for the commands that have options."""
+    known = WITH_OPTIONS.get(command, {})
+    found: list[str] = []
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        found += [known[key], value] if sign and key in known else [argument]
+    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the hook that turns them into one message and an exit code."""
+"""Errors that a user can act on, and how they become one message and an exit code."""
 
 import errno
 import os
@@ -9,23 +9,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-#: What to do about a file that can't be written or read, by what the system says of it.
+#: What to do about a file that can't be written or read, by error number.
 FREE = "free some space (`sacpo store prune` lists what can go)"
-MOVE = "choose a place that can be written to (`paths.outputs=DIR`)"
-REMEDIES = {
-    errno.ENOSPC: FREE,
-    errno.EDQUOT: FREE,
-    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`)",
-    errno.EIO: MOVE,
-    errno.EROFS: MOVE,
-    errno.EACCES: MOVE,
-    errno.EPERM: MOVE,
-    errno.ENOTDIR: MOVE,
-    errno.ENAMETOOLONG: MOVE,
-}
-#: Signs of the same in texts of safetensors and torch, who hide the error's number.
-SIGNS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)}
-UNTOLD = "enforce fail at inline_container.cc"  # torch's for any write that failed
+MOVE = "choose a folder that can be written to (`paths.outputs=DIR`)"
+REMEDIES = {errno.ENOSPC: FREE, errno.EDQUOT: FREE, errno.EFBIG: "raise the limit of a file's size (`ulimit -f`)"}
+REMEDIES |= dict.fromkeys((errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG), MOVE)
+#: Texts of safetensors and torch for the same, which hide the error number; torch's is for any failed write.
+TEXTS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)}
+TEXTS["enforce fail at inline_container.cc"] = errno.ENOSPC
 
 
 class SacpoError(Exception):
@@ -35,7 +26,7 @@ class SacpoError(Exception):
 
 
 class ConfigError(SacpoError):
-    """The configuration or the command line is wrong. Holds every problem found, not only the first."""
+    """The configuration or the command line is wrong; `problems` has everything found, not only the first."""
 
     exit_code = 2
 
@@ -45,13 +36,13 @@ class ConfigError(SacpoError):
 
 
 class DataError(SacpoError):
-    """Data given by the user can't be read or does not have the form that it should."""
+    """Data given by the user can't be read or has the wrong form."""
 
     exit_code = 2
 
 
 class MissingArtifactError(SacpoError):
-    """Something that this command needs has not been made yet."""
+    """An artifact that this command needs has not been made yet."""
 
     exit_code = 2
 
@@ -61,15 +52,15 @@ class StoreError(SacpoError):
 
 
 class MirrorError(StoreError):
-    """The mirror of the store can't be reached, or something went wrong on the way; nothing is lost by it."""
+    """The mirror of the store can't be reached or failed; nothing is lost by it."""
 
 
 class HubError(SacpoError):
-    """The Hugging Face hub can't be reached, or fails; what was to be sent lies here."""
+    """The Hugging Face hub can't be reached or failed; what was to be uploaded is still here."""
 
 
 class JudgeError(SacpoError):
-    """A judge gave up, or was stopped; what it has judged is kept."""
+    """A judge gave up or was stopped; its verdicts so far are kept."""
 
 
 class LedgerError(SacpoError):
@@ -87,7 +78,7 @@ class DivergedError(SacpoError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody asked this process to stop, by `signum`; a sweep ends with it, as with Ctrl-C."""
+    """This process was asked to stop by the signal `signum`; a sweep ends with it, as with Ctrl-C."""
 
     def __init__(self, signum: int = signal.SIGINT) -> None:
         super().__init__(signum)
@@ -95,46 +86,40 @@ class Interrupted(KeyboardInterrupt):
 
 
 def print_error(error: SacpoError) -> None:
-    """Print a message for the user; of several problems each on a line of its own."""
+    """Print a message for the user; several problems on a line each."""
     for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
         print(f"error: {problem}", file=sys.stderr)
 
 
 def known_error(error: BaseException | None) -> SacpoError | None:
-    """`error` if it has a message for the user, or one for what the file system refused; None if it is unforeseen."""
+    """Return `error` if it has a message for the user, or a StoreError if the file system caused it; else None."""
     if isinstance(error, SacpoError):
         return error
-    if isinstance(error, KeyboardInterrupt):
-        return None
-    while error is not None:
-        if said := _explain_refusal(error):
-            return StoreError(said)
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        if message := _explain_refusal(error):
+            return StoreError(message)
         error = error.__cause__ or error.__context__
     return None
 
 
 def _explain_refusal(error: BaseException) -> str | None:
-    """A sentence for an error of the file system that has nothing to do with this program."""
+    """Return a sentence for an error of the file system; None for any other."""
     number = getattr(error, "errno", None)
-    if number not in REMEDIES:
-        if isinstance(error, OSError) and number is not None:
-            return None
-        number = next((number for sign, number in SIGNS.items() if sign in str(error)), None)
-        if number is None and UNTOLD not in str(error):
-            return None
+    if number is None:
+        number = next((number for text, number in TEXTS.items() if text in str(error)), None)
     names = [getattr(error, name, None) for name in ("filename", "filename2")]
-    place = " and ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes))
-    if not place and number in (errno.EACCES, errno.EPERM):  # of a port or a process, say
+    files = " and ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes))
+    is_other = not files and number in (errno.EACCES, errno.EPERM)  # of a port or a process, for example
+    if number not in REMEDIES or is_other:
         return None
-    reason = "the disk is full, or files may not grow so large (`ulimit -f`)" if number is None else os.strerror(number)
-    remedy = FREE if number is None else REMEDIES[number]
-    place = place or "a file of the output folder"
-    return f"{place}: {reason}. What was finished is stored; {remedy} and run the same command again."
+    return (
+        f"{files or 'a file of the output folder'}: {os.strerror(number)}. What was finished is stored; "
+        f"{REMEDIES[number]} and run the same command again."
+    )
 
 
 def sum_up(error: BaseException) -> dict[str, Any]:
-    """`message`, `exit_code` and `is_known` of an error, for another process; one that nobody foresaw leaves its
-    traceback on standard error here."""
+    """Return `message`, `exit_code` and `is_known` of an error for another process; print the traceback of a bug."""
     if known := known_error(error):
         return {"message": str(known), "exit_code": known.exit_code, "is_known": True}
     traceback.print_exception(error)
@@ -144,8 +129,8 @@ def sum_up(error: BaseException) -> dict[str, Any]:
 
 
 def exit_with(error: BaseException) -> NoReturn:
-    """Print `error` for a person and leave with its exit code; anything unforeseen keeps its traceback."""
-    if isinstance(error, BrokenPipeError) and _is_unread():
+    """Print `error` for a person and leave with its exit code; raise anything unforeseen."""
+    if isinstance(error, BrokenPipeError) and _is_stdout_closed():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     if known := known_error(error):
@@ -159,8 +144,8 @@ def exit_with(error: BaseException) -> NoReturn:
     raise error
 
 
-def _is_unread() -> bool:
-    """Whether who reads what is printed has gone, as `head` does when it has seen enough."""
+def _is_stdout_closed() -> bool:
+    """Return whether the reader of standard output has gone, as `head` does after some lines."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -170,6 +155,6 @@ def run_reporting_errors(command: Callable[[], None]) -> None:
     """Run `command`; a `SacpoError` becomes a message and an exit code instead of a traceback."""
     try:
         command()
-        sys.stdout.flush()  # here, where a full disk behind it can still be told
+        sys.stdout.flush()  # here a full disk behind it can still be reported
     except (Exception, KeyboardInterrupt) as error:
         exit_with(error)

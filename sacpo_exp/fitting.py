@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Iterator
 
-from sacpo_exp.config.adapters import check_quantisation
 from sacpo_exp.config.automatic import list_hardware
+from sacpo_exp.config.hardware import look_at_machine
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.machine import look_at_machine
-from sacpo_exp.config.memory_table import draw_table
-from sacpo_exp.config.memory_verdict import find_misfit
-from sacpo_exp.config.shapes import find_shape
+from sacpo_exp.config.memory import draw_table, find_misfit, find_shape
+from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import Run
 

@@ -1,4 +1,4 @@
-"""Make what a plan asks for, each thing once: models, stages and merges, through the store."""
+"""The story of a run: open it, check its data, then make models, views, stages and merges, each once."""
 
 import logging
 import os
@@ -9,25 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.cluster.nodes import ALONE, Nodes
+from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.job_state import note_plan
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
-from sacpo_exp.config.others import others_of
-from sacpo_exp.config.schema import (
-    DatasetSource,
-    JudgeConfig,
-    RunConfig,
-    StageJob,
-)
-from sacpo_exp.config.stages import loss_of
+from sacpo_exp.config.schema import JudgeConfig, RunConfig, StageJob
+from sacpo_exp.config.stages import loss_of, others_of
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
-from sacpo_exp.describing import track_stage
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
-from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan
+from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, track_stage
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.training.arguments import find_argument_problems
@@ -35,13 +29,13 @@ from sacpo_exp.training.models import Location, explain_unreachable, external_lo
 
 log = logging.getLogger(__name__)
 
-#: What of a stage's recipe does not change the log-probabilities of its reference.
+#: Keys of a stage's recipe that do not change the log-probabilities of its reference.
 NOT_OF_REFERENCE = ("beta", "learning_rate", "global_batch_size")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its plan and the store that holds, or will hold, what is planned."""
+    """A configuration, its plan, and the store of what is planned."""
 
     config: RunConfig
     fingerprints: Fingerprints
@@ -50,13 +44,13 @@ class Run:
 
 
 def open_run(config: RunConfig) -> Run:
-    """Look at the mirror, read and check the data, and plan. A dry run takes data on the hub on trust.
+    """Return the run of a configuration, after a check of its mirror and its data; a dry run downloads no data.
 
     Raises:
         ConfigError: a trainer argument, or the mirror's address, bucket or credentials are wrong.
-        DataError: a file can't be used, or has nothing for one of the stages to learn from.
+        DataError: a file can't be used, or has no rows for one of the stages.
     """
-    # Read by DeepSpeed when accelerate imports it; else it guesses the accelerator and says so every time.
+    # Read by DeepSpeed when accelerate imports it; without it DeepSpeed guesses and prints that every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
     if problems := find_argument_problems(config):
         raise ConfigError(problems)
@@ -65,15 +59,17 @@ def open_run(config: RunConfig) -> Run:
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
     run = Run(config, fingerprints, make_plan(config, fingerprints), store)
-    note_plan(run.store.root, [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()])
+    if config.paths.run is not None:
+        artifacts = [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()]
+        note_plan(Path(config.paths.run), store.root, artifacts)
     check_data(run)
     return run
 
 
 def pin_models(config: RunConfig) -> None:
-    """Replace branches of models on the hub by the commits that they point to, as an id has to mean the same weights.
+    """Replace branches of models on the hub by their commits, so that an id always means the same weights.
 
-    A branch whose commit can't be asked for stays, and is refused when it is to be loaded.
+    A branch whose commit is unknown (offline) stays, and is refused when it is to be loaded.
     """
     others = others_of(config)
     for model in (config.model, *models_of(config.judge), *others.values()):
@@ -86,15 +82,14 @@ def pin_models(config: RunConfig) -> None:
 
 
 def take_fingerprints(config: RunConfig) -> Fingerprints:
-    """Hashes of all data and folders that the configuration names.
+    """Return hashes of all data and folders that the configuration names.
 
     Raises:
         DataError: a file can't be used.
     """
     datasets = {"dataset": config.dataset}
     datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in config.stages.items() if stage.dataset}
-    models = [config.model, *models_of(config.judge)]
-    models += others_of(config).values()
+    models = [config.model, *models_of(config.judge), *others_of(config).values()]
     folders = [model.path for model in models if model.source == ModelSource.path]
     return Fingerprints(
         datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets.items()},
@@ -106,7 +101,7 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
 
 
 def models_of(judge: JudgeConfig) -> list[ModelConfig]:
-    """The models that a judge reads with."""
+    """Return the models that a judge loads."""
     if isinstance(judge, ScorerJudgeConfig):
         return [judge.encoder]
     if isinstance(judge, RewardModelJudgeConfig):
@@ -115,8 +110,8 @@ def models_of(judge: JudgeConfig) -> list[ModelConfig]:
 
 
 def check_data(run: Run) -> None:
-    """Raises DataError for a stage that finds nothing to learn from in its data: now, not when its turn comes."""
-    loaded: dict[int, Mapping[str, Preferences]] = {}  # stages mostly share a dataset, and its rows are read once
+    """Raise DataError now, not after hours, for a stage that can't learn from its data."""
+    loaded: dict[int, Mapping[str, Preferences]] = {}  # stages mostly share a dataset; read its rows once
     for stage in run.plan.stages:
         if not is_at_hand(run, stage):
             continue
@@ -131,12 +126,12 @@ def check_data(run: Run) -> None:
 
 
 def is_at_hand(run: Run, stage: Stage) -> bool:
-    """Whether a stage's rows may be looked at now: in a dry run nothing is downloaded."""
+    """Return whether a stage's rows can be read now; a dry run downloads nothing."""
     return not run.config.dry_run or stage.dataset.source != DatasetSource.hub or run.store.has(stage.data)
 
 
 def find_obstacle(run: Run, stage: Stage, parts: Mapping[str, Preferences] | None) -> None:
-    """Raises DataError if a stage can't learn from its rows, which are None where their view is stored."""
+    """Raise DataError if a stage can't learn from its rows; `parts` is None if their view is stored."""
     loss, criterion = loss_of(stage.config), stage.config.criterion
     if parts is None:
         stored = run.store.manifest(stage.data).metrics["train"]
@@ -155,7 +150,7 @@ def find_obstacle(run: Run, stage: Stage, parts: Mapping[str, Preferences] | Non
 
 
 def prepare(run: Run, stage: Stage) -> Path:
-    """The prepared view of a stage's dataset, made now if it is not there."""
+    """Return the prepared view of a stage's dataset; make it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.training.models import load_tokenizer
@@ -169,7 +164,7 @@ def prepare(run: Run, stage: Stage) -> Path:
 
 
 def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
-    """Rows that the scorer is fitted on, or measured on (`heldout`): the demo's, whatever policies read."""
+    """Return the demo's rows that the scorer is fitted on, or evaluated on with `heldout`."""
     return generate_rows(part, config.dataset.seed)
 
 
@@ -182,10 +177,10 @@ def train_policies(run: Run, nodes: Nodes = ALONE) -> None:
 
 
 def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
-    """The stage's artifact, trained now if it is not there."""
+    """Return the stage's artifact; train it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.cluster.stages import run_stage
+        from sacpo_exp.cluster.groups import run_stage
         from sacpo_exp.training.trl_adapter import REFERENCE
 
         parent = locate(run, stage.parent)
@@ -216,14 +211,14 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
 
 
 def reference_artifact(stage: Stage) -> ArtifactSpec:
-    """Log-probabilities of a stage's rows under its parent. In the recipe is all but what can't change them."""
+    """Return the artifact with the log-probabilities of a stage's rows under its parent."""
     recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
     slug = f"{stage.parent.slug}.{stage.data.slug}"
     return ArtifactSpec("reference", slug, recipe, stage.artifact.parents, {})
 
 
 def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
-    """Make what a stage has left in `folder`, if it came so far, an artifact, so that other values of β find it."""
+    """Store the log-probabilities that a stage wrote into `folder`, for stages with another β."""
 
     def build(final: Path) -> dict[str, Any]:
         for path in folder.iterdir():
@@ -236,12 +231,12 @@ def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
 
 
 def config_of(run: Run, stage: Stage) -> RunConfig:
-    """The run's configuration with this very stage in its place: naive merging trains all stages as first ones."""
+    """Return the run's configuration with the stage as planned: naive merging trains all stages like the first."""
     return replace(run.config, stages=run.config.stages | {stage.name: stage.config})
 
 
 def merge(run: Run) -> Path:
-    """The merged policy of the plan, averaged now if it is not there.
+    """Return the merged policy of the plan; average it if needed.
 
     Raises:
         MissingArtifactError: a parent has not been trained.
@@ -260,7 +255,7 @@ def merge(run: Run) -> Path:
 
 
 def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
-    """Raises MissingArtifactError naming what is neither stored nor mirrored, and the command that makes it."""
+    """Raise MissingArtifactError for stages that are neither stored nor mirrored, with the command that makes them."""
     missing = [spec for spec in policies if spec.kind == "stage" and not run.store.is_available(spec)]
     if missing:
         names = ", ".join(spec.id for spec in missing)
@@ -268,25 +263,25 @@ def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
 
 
 def ready_policies(run: Run, policies: Mapping[str, ArtifactSpec]) -> None:
-    """Make sure that these policies of the plan, by name, can be used: merged on demand, trained never.
+    """Make sure that these policies of the plan can be used: merge if needed, never train.
 
     Raises:
         MissingArtifactError: one has not been trained.
     """
     require_trained(run, list(policies.values()))
     if run.plan.merge and "merged" in policies and not run.store.is_available(run.plan.merge.artifact):
-        merge(run)  # one that is mirrored is fetched if anybody asks it
+        merge(run)  # a mirrored one is fetched when it is opened
 
 
 def locate(run: Run, policy: ArtifactSpec) -> Location:
-    """Where a policy's files lie; an untrained model is written into the store first, stored ones are verified."""
+    """Return the location of a policy's files; store an untrained model first, and verify stored ones."""
     if policy.kind == "model":
         return locate_model(run, run.plan.others.get(policy.id, run.config.model), policy)
     return Location(str(run.store.open(policy).resolve()))
 
 
 def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
-    """Where an untrained model lies: in place if it is a folder or on the hub, else in the store."""
+    """Return the location of an untrained model: itself for a folder or a repository on the hub, else in the store."""
     if outside := locate_outside(run, model):
         return outside
 
@@ -303,14 +298,14 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
 
 
 def locate_outside(run: Run, model: ModelConfig) -> Location | None:
-    """As `external_location`, after a look whether what lies there is what ids were taken from.
+    """Return `external_location` after a check that it still is what the ids were taken from.
 
     Raises:
         ConfigError: the commit of a branch is not known.
         DataError: a folder has been edited since.
     """
     if model.source == ModelSource.hub and not is_commit(model.revision or ""):
-        unknown = OSError(f"which commit `{model.revision}` is can't be asked now.")
+        unknown = OSError(f"the commit of `{model.revision}` is not known here.")
         raise explain_unreachable(Location(model.path or ""), unknown)
     if model.source == ModelSource.path and hash_model(model.path or "") != run.fingerprints.models[model.path or ""]:
         raise changed_meanwhile(f"{model.path}")

@@ -1,20 +1,27 @@
-"""From a configuration to what has to exist: models, stages, merges, responses, scores, each with its id. Pure.
+"""From a configuration to what has to exist: models, data, stages and merges, each with its id. Pure.
 
-The recipe is the identity: two configurations that determine the same content get the same id, whatever the machine,
-the paths or the tracker, so a sweep makes every shared thing once.
+The recipe is the identity: configurations that determine the same content get the same id, whatever the machine, the
+paths or the tracker, so a sweep makes every shared thing once.
 """
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
 from typing import Any
 
-from sacpo_exp.config.adapters import adapter_recipe, adapter_tag
+from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
-from sacpo_exp.config.others import others_of
-from sacpo_exp.config.schema import DatasetConfig, MergeMethod, RunConfig, StageConfig
-from sacpo_exp.config.stages import aligned_stages, loss_of, merge_weights, policy_of
-from sacpo_exp.config.validation import per_device_batch_size, policy_names
+from sacpo_exp.config.schema import MergeMethod, RunConfig, StageConfig
+from sacpo_exp.config.stages import (
+    aligned_stages,
+    loss_of,
+    merge_weights,
+    others_of,
+    per_device_batch_size,
+    policy_names,
+    policy_of,
+)
+from sacpo_exp.config.tracking import TrackedRun
 from sacpo_exp.method import policy as lineage
 from sacpo_exp.store import ArtifactSpec
 
@@ -31,7 +38,7 @@ class Fingerprints:
         prompts: of the evaluation prompts.
         judge: of the rows that the judge is fitted on.
         models: of model folders, by their path.
-        overrides: of the command, kept beside what it makes and part of no id.
+        overrides: of the command, stored beside what it makes and part of no id.
     """
 
     datasets: dict[str, str]
@@ -88,59 +95,57 @@ class Plan:
     others: dict[str, ModelConfig] = field(default_factory=dict)
 
     def selected(self, wanted: str | list[str]) -> dict[str, ArtifactSpec]:
-        """The policies that `policies=` names."""
+        """Return the policies that `policies=` names."""
         if wanted == "all":
             return self.policies
         names = [list(self.policies)[-1]] if wanted == "final" else list(wanted)
         return {name: self.policies[name] for name in names}
 
     def training(self) -> Iterator[ArtifactSpec]:
-        """Artifacts that `train` makes, in order."""
+        """Yield the artifacts that `train` makes, in order."""
         yield self.model
         yield from dict.fromkeys(stage.data for stage in self.stages)
         yield from self.made()
 
     def made(self) -> Iterator[ArtifactSpec]:
-        """Stages and the merge, in order."""
+        """Yield stages and the merge, in order."""
         yield from (stage.artifact for stage in self.stages)
         if self.merge is not None:
             yield self.merge.artifact
 
 
 def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
-    """The plan of a checked configuration."""
+    """Return the plan of a checked configuration."""
     model = model_artifact(config.model, config.seed, config.optimization.dtype.value, fingerprints)
     stages: list[Stage] = []
-    parent = model
+    made = {"baseline": model}
     for name, stage in config.stages.items():
         if stage.criterion is None:
-            stages.append(_stage(config, name, stage, parent, model, fingerprints))
-            parent = stages[-1].artifact
-    made = {"baseline": parent}
-    for place, (name, stage) in enumerate(_in_order(config)):
-        stages.append(_stage(config, name, stage, parent, model, fingerprints))
+            stages.append(_plan_stage(config, name, stage, made["baseline"], model, fingerprints))
+            made["baseline"] = stages[-1].artifact
+    parent, aligned = made["baseline"], aligned_stages(config)
+    for place, (name, stage) in enumerate(aligned.items()):
+        if config.merge == MergeMethod.naive:  # all start from the baseline, so all are trained like the first
+            first = next(iter(aligned.values()))
+            stage = replace(first, criterion=stage.criterion, beta=stage.beta, dataset=stage.dataset)
+        stages.append(_plan_stage(config, name, stage, parent, model, fingerprints))
         made[policy_of(place)] = stages[-1].artifact
         if config.merge == MergeMethod.linear:
             parent = stages[-1].artifact
     merge, weights = None, merge_weights(config)
     if weights is not None:
-        merge = _merge(tuple(made[policy_of(place)] for place in range(len(weights))), weights)
+        merge = _plan_merge(tuple(made[policy_of(place)] for place in range(len(weights))), weights)
         made["merged"] = merge.artifact
-    others = {name: (other, _other_artifact(config, other, fingerprints)) for name, other in others_of(config).items()}
-    made |= {name: spec for name, (_, spec) in others.items()}
-    policies = {name: made[name] for name in policy_names(config)}
-    return Plan(model, tuple(stages), merge, policies, {spec.id: other for other, spec in others.values()})
-
-
-def _other_artifact(config: RunConfig, other: ModelConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """A model that was made elsewhere; reports show it beside the policies of `model`."""
-    spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
-    labels = {"model": config.model.name}
-    return _with_lineage(replace(spec, labels=labels), lineage.Base(spec.id, other.name, spec.recipe))
+    others: dict[str, ModelConfig] = {}
+    for name, other in others_of(config).items():
+        spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
+        made[name] = replace(spec, labels=spec.labels | {"model": config.model.name})  # beside it in reports
+        others[spec.id] = other
+    return Plan(model, tuple(stages), merge, {name: made[name] for name in policy_names(config)}, others)
 
 
 def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:
-    """The untrained model. Its recipe says where the weights come from; a folder's, what they are."""
+    """Return the untrained model. Its recipe says where the weights come from; a folder's, what they are."""
     recipe: dict[str, Any] = {
         "source": model.source.value,
         "revision": model.revision,
@@ -163,14 +168,14 @@ def _with_lineage(spec: ArtifactSpec, policy: lineage.Policy) -> ArtifactSpec:
 
 
 def policy_of_spec(spec: ArtifactSpec) -> lineage.Policy:
-    """The policy whose weights an artifact of a plan holds."""
+    """Return the policy whose weights an artifact of a plan holds."""
     return lineage.read_policy(spec.labels[LINEAGE])
 
 
 def dataset_artifact(
     config: RunConfig, dataset: DatasetConfig, rows: str, model: ArtifactSpec, stage: StageConfig
 ) -> ArtifactSpec:
-    """The view of a dataset that a stage reads, cut and tokenised for a model; `rows` is the rows' fingerprint."""
+    """Return the view of a dataset that a stage reads, tokenised for a model; `rows` is the rows' fingerprint."""
     limits, view, criterion = config.optimization, loss_of(stage).view.value, stage.criterion
     recipe = {
         "rows": rows,
@@ -185,21 +190,7 @@ def dataset_artifact(
     return ArtifactSpec("dataset", f"{name}.{model.slug}", recipe, (), labels)
 
 
-def _in_order(config: RunConfig) -> Iterator[tuple[str, StageConfig]]:
-    """Stages with a criterion by name.
-
-    For naive merging all of them start from the baseline, so all are as the first but for criterion, β and data.
-    """
-    stages = aligned_stages(config)
-    for name, stage in stages.items():
-        if config.merge == MergeMethod.naive:
-            first = next(iter(stages.values()))
-            yield name, replace(first, criterion=stage.criterion, beta=stage.beta, dataset=stage.dataset)
-        else:
-            yield name, stage
-
-
-def _stage(
+def _plan_stage(
     config: RunConfig,
     name: str,
     stage: StageConfig,
@@ -208,44 +199,48 @@ def _stage(
     fingerprints: Fingerprints,
 ) -> Stage:
     rows = fingerprints.datasets[f"stages.{name}.dataset" if stage.dataset else "dataset"]
-    dataset = stage.dataset or config.dataset
-    per_device = per_device_batch_size(config, stage)
-    recipe = {
-        "loss": {"name": stage.loss.name} | {key: getattr(stage.loss, key) for key in loss_of(stage).settings},
+    dataset, loss, adapter = stage.dataset or config.dataset, loss_of(stage), config.adapter
+    per_device, processes = per_device_batch_size(config, stage), config.hardware.processes
+    optimization = {key: getattr(value, "value", value) for key, value in asdict(config.optimization).items()}
+    recipe: dict[str, Any] = {
+        "loss": {"name": stage.loss.name} | {key: getattr(stage.loss, key) for key in loss.settings},
         "global_batch_size": stage.global_batch_size,
         "learning_rate": stage.learning_rate,
         "num_train_epochs": stage.num_train_epochs,
-        "optimization": _plain(asdict(config.optimization)),
+        "optimization": optimization,
         "seed": config.seed,
     }
+    slug = stage.loss.name or ""
     if stage.criterion is not None:
         recipe |= {"criterion": stage.criterion.name, "beta": stage.beta}
+        slug += f"_{stage.criterion.letter.lower()}_b{stage.beta:g}"
     if arguments := config.trainer | stage.trainer:
         recipe["trainer"] = arguments
-    if config.adapter is not None:
-        recipe["adapter"] = adapter_recipe(config.adapter)
-    if loss_of(stage).reads_micro_batch or (config.adapter is not None and config.adapter.lora_dropout):
+    if adapter is not None:
+        recipe["adapter"] = adapter.recipe()
+        slug += f"_{adapter.tag()}"
+    if loss.reads_micro_batch or (adapter is not None and adapter.lora_dropout):
         # TRL estimates KTO's KL within these two, and dropout draws one mask for each: only here they are science.
-        recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * config.hardware.processes}
+        recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * processes}
     if rounds_updates(config):
         recipe["float32_copy"] = False
     data = dataset_artifact(config, dataset, rows, model, stage)
-    slug = f"{parent.slug}.{_stage_slug(config, stage)}"
-    spec = ArtifactSpec("stage", slug, recipe, (parent.id, data.id), {"overrides": list(fingerprints.overrides)})
+    labels = {"overrides": list(fingerprints.overrides)}
+    spec = ArtifactSpec("stage", f"{parent.slug}.{slug}", recipe, (parent.id, data.id), labels)
     step = lineage.Stage(
         recipe=recipe,
         data={key: value for key, value in data.recipe.items() if key != "tokenizer"},
         letter=stage.criterion.letter if stage.criterion else "",
         dataset=dataset.name,
-        adapter=adapter_tag(config.adapter) if config.adapter else "",
+        adapter=adapter.tag() if adapter else "",
     )
     artifact = _with_lineage(spec, lineage.Aligned(spec.id, policy_of_spec(parent), step))
-    accumulation = (stage.global_batch_size or 1) // (per_device * config.hardware.processes)
+    accumulation = (stage.global_batch_size or 1) // (per_device * processes)
     return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
 
 
 def rounds_updates(config: RunConfig) -> bool:
-    """Whether 16-bit weights are updated without a float32 copy, which rounds small updates away.
+    """Return whether 16-bit weights are updated without a float32 copy, which rounds small updates away.
 
     DeepSpeed keeps such a copy with every stage of ZeRO and torch alone does not, so here the machine is science.
     """
@@ -253,28 +248,39 @@ def rounds_updates(config: RunConfig) -> bool:
     return is_short and config.hardware.zero_stage == 0 and config.adapter is None
 
 
-def _stage_slug(config: RunConfig, stage: StageConfig) -> str:
-    step = stage.loss.name or ""
-    if stage.criterion is not None:
-        step += f"_{stage.criterion.letter.lower()}_b{stage.beta:g}"
-    return f"{step}_{adapter_tag(config.adapter)}" if config.adapter else step
-
-
-def _merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) -> Merge:
-    recipe = {"method": "linear", "weights": list(weights)}
+def _plan_merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) -> Merge:
     short = f"q{weights[1]:g}" if len(weights) == 2 else "-".join(f"w{weight:g}" for weight in weights)
-    parents = tuple(policy.id for policy in policies)
-    labels = {"overrides": policies[-1].labels["overrides"]}
     policy = lineage.Merged("", tuple(map(policy_of_spec, policies)), weights)
     stem = "+".join(each.slug for each in policies) if policy.is_naive else policies[-1].slug
-    spec = ArtifactSpec("merge", f"{stem}.{short}", recipe, parents, labels)
+    spec = ArtifactSpec(
+        "merge",
+        f"{stem}.{short}",
+        {"method": "linear", "weights": list(weights)},
+        tuple(each.id for each in policies),
+        {"overrides": policies[-1].labels["overrides"]},
+    )
     return Merge(policies, weights, _with_lineage(spec, replace(policy, id=spec.id)))
 
 
-def _plain(value: Any) -> Any:
-    """Enums as their values, so that a recipe is JSON."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return value.value if isinstance(value, Enum) else value
+def track_stage(config: RunConfig, plan: Plan, stage: Stage, made: AbstractSet[str] = frozenset()) -> TrackedRun:
+    """Return what trackers are told of a stage. Stages before it are its parents and have runs of their own.
+
+    Args:
+        made: ids of what this command has made; the stages before this one that are not among them are `reused`.
+    """
+    policy = policy_of_spec(stage.artifact)
+    ancestors = {ancestor.id for ancestor in policy.ancestors}
+    before = [other for other in plan.stages if other is not stage and other.artifact.id in ancestors]
+    columns = {name: value for name, value in policy.columns.items() if value is not None}
+    told: dict[str, Any] = columns | {
+        "stage": stage.name,
+        "loss": stage.config.loss.name,
+        "recipe": stage.artifact.recipe,
+        "lineage": {other.name: other.artifact.id for other in before} | {"model": plan.model.id},
+        "reused": [other.artifact.id for other in before if other.artifact.id not in made],
+        "hardware": {"name": config.hardware.name, "processes": config.hardware.processes},
+    }
+    names = ("order", "objective", "stage", "loss", "criterion", "model", "dataset")
+    tags = list(dict.fromkeys(str(told[name]) for name in names if name in told))
+    parents = {stage.parent.id: "policy", stage.data.id: "dataset"}
+    return TrackedRun(stage.artifact.id, "stage", tags, told, parents, stage is plan.stages[-1])

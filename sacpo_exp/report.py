@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import ReportConfig
 from sacpo_exp.config.tracking import TrackedRun
-from sacpo_exp.tracking.opening import tracked
+from sacpo_exp.tracking.runs import tracked
 
 if TYPE_CHECKING:
     from sacpo_exp.reporting.cohorts import Cohort

@@ -1,4 +1,4 @@
-"""How a command is asked to stop: a stage under way writes a checkpoint first, everything else stops at once."""
+"""How a command is asked to stop: a stage in training writes a checkpoint first, everything else stops at once."""
 
 import logging
 import os
@@ -13,11 +13,9 @@ from sacpo_exp.errors import Interrupted
 
 log = logging.getLogger(__name__)
 
-STOP, TRAINING = "stop", "training"
-
 
 class Stop(Protocol):
-    """Whether somebody asked for an end, and a place to say that waiting for a checkpoint is worth it."""
+    """Whether an end was asked for, and whether training is under way, so that it is worth to wait for a checkpoint."""
 
     def is_asked(self) -> bool: ...
 
@@ -25,27 +23,24 @@ class Stop(Protocol):
 
 
 class SignalledStop:
-    """Asked for by a signal to this process; `signum` says which."""
+    """Asked for by a signal to this process, `signum`."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._is_training = False
+        self.is_training = False
 
     def is_asked(self) -> bool:
         return self.signum is not None
 
-    def is_training(self) -> bool:
-        return self._is_training
-
     def set_training(self, is_training: bool) -> None:
-        self._is_training = is_training
+        self.is_training = is_training
 
 
 class StopFile:
-    """Asked for by a file: how a command asks its workers, whom a signal would kill inside a collective operation."""
+    """Asked for by a file: how a command asks its workers, which a signal would kill inside a collective operation."""
 
     def __init__(self, folder: Path) -> None:
-        self._stop, self._training = folder / STOP, folder / TRAINING
+        self._stop, self._training = folder / "stop", folder / "training"
 
     def ask(self) -> None:
         self._stop.touch()
@@ -68,7 +63,7 @@ class StopFile:
 
 
 def hear_ends() -> None:
-    """Have SIGTERM and SIGHUP raise Interrupted, as SIGINT raises KeyboardInterrupt, unless ignored (nohup)."""
+    """Let SIGTERM and SIGHUP raise Interrupted, as SIGINT raises KeyboardInterrupt, unless they are ignored (nohup)."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) == signal.SIG_DFL:
             signal.signal(signum, _end)
@@ -80,7 +75,7 @@ def _end(signum: int, _: Any) -> None:
 
 
 def _leave_terminal() -> None:
-    """Discard further output to a terminal that has hung up, where an error of writing would prevent the checkpoint."""
+    """Discard further output to a terminal that was closed, since an error of writing would prevent the checkpoint."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
@@ -90,11 +85,10 @@ def _leave_terminal() -> None:
 
 @contextmanager
 def catching_stops() -> Iterator[SignalledStop]:
-    """Note SIGTERM (a preemption), SIGHUP (the terminal is gone) and SIGINT (Ctrl-C); SIGUSR2 where somebody listens to
-    it, as submitit does.
+    """Catch SIGTERM (a preemption), SIGHUP (the terminal is gone), SIGINT (Ctrl-C) and, under submitit, SIGUSR2.
 
-    While training is said to be under way the first signal is only noted; whoever trains ends soon, and what the signal
-    did before is done at the end of the block. Otherwise, or at the second signal, it is done at once.
+    During training the first signal is only noted; the trainer ends soon, and the signal's earlier handler is called at
+    the end of the block. Otherwise, or at the second signal, it is called at once.
 
     Raises:
         Interrupted: the process was asked to stop.
@@ -104,7 +98,7 @@ def catching_stops() -> Iterator[SignalledStop]:
 
     def note(signum: int, _: Any) -> None:
         _leave_terminal()
-        if stop.is_asked() or not stop.is_training():
+        if stop.is_asked() or not stop.is_training:
             _pass_on(signum, earlier[signum])
         stop.signum = signum
         log.info("stops    on %s, after a checkpoint; a second one stops at once", signal.Signals(signum).name)
@@ -112,20 +106,20 @@ def catching_stops() -> Iterator[SignalledStop]:
     if threading.current_thread() is threading.main_thread():
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
             handler = signal.getsignal(signum)
-            is_heard = callable(handler) or (handler == signal.SIG_DFL and signum != signal.SIGUSR2)
-            if is_heard:  # what is ignored (nohup) stays so
+            # ignored signals (nohup) stay so, and submitit alone handles SIGUSR2
+            if callable(handler) or (handler == signal.SIG_DFL and signum != signal.SIGUSR2):
                 earlier[signum] = signal.signal(signum, note)
     try:
         yield stop
     finally:
-        for heard, handler in earlier.items():
-            signal.signal(heard, handler)
+        for caught, handler in earlier.items():
+            signal.signal(caught, handler)
     if stop.signum is not None:
         _pass_on(stop.signum, earlier[stop.signum])
 
 
 def _pass_on(signum: int, handler: Any) -> None:
-    """What the signal did before; then an end, also where that was to go on (submitit lets SIGTERM pass)."""
+    """Call the signal's earlier handler, then end, even if that would go on (submitit ignores SIGTERM)."""
     if callable(handler) and handler is not signal.default_int_handler:
         handler(signum, None)
     raise Interrupted(signum)

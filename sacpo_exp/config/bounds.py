@@ -1,4 +1,4 @@
-"""Limits of numbers, stated beside the fields that hold them and checked before anything is computed from them."""
+"""Bounds of numbers, stated beside the fields and checked before anything is computed from them."""
 
 import math
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
-#: The largest whole number that arrays, Arrow and SQLite can hold; limit of every field that states none.
+#: The largest whole number that arrays, Arrow and SQLite can hold; limit of every field without bounds.
 LARGEST = 2**63 - 1
-#: Upper ends above this one are there to catch what no machine can do.
-CAPS = 2**16 - 1
+#: Upper ends above this one only catch what no machine can do; messages name them only if they are exceeded.
+CAP = 2**16 - 1
 _KEY = "bounds"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """An interval; an end that is open does not belong to it."""
+    """An interval; an open end does not belong to it."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -24,24 +24,19 @@ class Bounds:
     is_high_open: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies in the interval; infinity and NaN never do."""
+        """Return whether a number lies in the interval; infinity and NaN never do."""
         is_above = value > self.low if self.is_low_open else value >= self.low
         is_below = value < self.high if self.is_high_open else value <= self.high
         return is_above and is_below and math.isfinite(value)
 
     def describe(self, value: float) -> str:
-        """What a number has to be instead of `value`, for messages; the far end only where it is an end of nature."""
-        low = f"{'greater than' if self.is_low_open else 'at least'} {_show(self.low)}"
-        high = f"{'below' if self.is_high_open else 'at most'} {_show(self.high)}"
-        if math.isinf(self.low) and math.isinf(self.high):
-            return "be a finite number"
-        if self.high > CAPS:
-            if math.isinf(value) and value > 0:
-                return f"be {low} and finite"
-            return f"be {high}" if value > self.high else f"be {low}"
-        if self.is_low_open == self.is_high_open:
-            return f"lie between {_show(self.low)} and {_show(self.high)}"
-        return f"be {low} and {high}"
+        """Return what a number has to be instead of `value`: `at least 0 and below 1`."""
+        ends = (
+            [f"{'greater than' if self.is_low_open else 'at least'} {_show(self.low)}"] if self.low > -LARGEST else []
+        )
+        if self.high <= CAP or self.high < value < math.inf:
+            ends.append(f"{'below' if self.is_high_open else 'at most'} {_show(self.high)}")
+        return " and ".join(ends if math.isfinite(value) else [*ends, "finite"])
 
 
 def bounded(
@@ -52,7 +47,7 @@ def bounded(
     most: float | None = None,
     default: Any = MISSING,
 ) -> Any:
-    """A dataclass field whose number, or every number of whose list, has to lie in an interval."""
+    """Return a dataclass field whose number, or every number of whose list, must lie in an interval."""
     low, high = above if least is None else least, below if most is None else most
     bounds = Bounds(
         -math.inf if low is None else low, math.inf if high is None else high, above is not None, below is not None
@@ -61,21 +56,21 @@ def bounded(
 
 
 def seed_value(default: Any = MISSING) -> Any:
-    """A field for a seed: what NumPy's and torch's generators accept alike."""
+    """Return a field for a seed that both NumPy and torch accept."""
     return bounded(least=0, most=2**32 - 1, default=default)
 
 
 def count(least: int = 1, default: Any = MISSING) -> Any:
-    """A field for a number of things that are counted one by one."""
+    """Return a field for a whole number of things."""
     return bounded(least=least, most=2**31 - 1, default=default)
 
 
 def find_bound_problems(composed: Any, schema: type) -> list[str]:
-    """One sentence for every number of a configuration, composed or typed, that lies outside its field's bounds."""
+    """Return one sentence for every number of a configuration, composed or typed, outside its field's bounds."""
     if not isinstance(composed, DictConfig):
         composed = OmegaConf.structured(composed)
     return [
-        f"`{name}` must {bounds.describe(value)}, but is {_show(value)}."
+        f"`{name}` must be {bounds.describe(value)}, but is {_show(value)}."
         for prefix, node, kind in walk(composed, schema)
         for part in fields(kind)
         if part.name in node and not OmegaConf.is_missing(node, part.name)
@@ -85,7 +80,7 @@ def find_bound_problems(composed: Any, schema: type) -> list[str]:
 
 
 def walk(node: Any, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(prefix of its keys, mapping, dataclass) of a composed configuration and of all those inside it."""
+    """Yield (prefix of its keys, mapping, dataclass) of a composed configuration and of all those inside it."""
     yield prefix, node, schema
     hints = get_type_hints(schema)
     for key in node:
@@ -99,7 +94,7 @@ def walk(node: Any, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, 
 
 
 def _entries(key: str, value: Any, hint: Any) -> dict[str, Any]:
-    """The dataclasses at a key: itself, or the entries of a list or of a mapping."""
+    """Return the dataclasses at a key: one, or the entries of a list or of a mapping."""
     if isinstance(value, ListConfig):
         return {f"{key}[{i}]": entry for i, entry in enumerate(value)}
     if get_origin(hint) is dict:

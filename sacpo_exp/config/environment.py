@@ -1,9 +1,13 @@
-"""Secrets and addresses from a `.env` file in the working directory, as if they stood in the environment."""
+"""What comes from outside the configuration: the `.env` file, secrets, and the command line before Hydra reads it."""
 
 import os
 import re
+from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Final
+
+from dotenv import dotenv_values
 
 from sacpo_exp.errors import ConfigError
 
@@ -15,15 +19,20 @@ SENT: Final = (
     ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD"),
     ("HF_ENDPOINT", "HF_TOKEN"),
 )
-LINE: Final = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*?)\s*")
-QUOTED: Final = re.compile(r"""(?P<quote>["'])(?P<text>.*?)(?P=quote)\s*(?:#.*)?""")
+#: Names of settings that would hold a secret: at the beginning of an override, or inside of a mapping.
+SECRET: Final = re.compile(
+    r"""(?:^|[{,.+\s])['"]?(\w*(?:api_?key|_token|password|secret))['"]?\s*[=:]""", re.IGNORECASE
+)
+VARIABLE: Final = re.compile(r"[A-Za-z_]\w*")
+ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+PASSWORD: Final = re.compile("://[^@]*:[^@]*@")  # a secret key may hold slashes
 
 
 def load_dotenv() -> None:
-    """Put what the file says into the environment; what is set there already wins, and an empty value sets nothing.
+    """Add the variables of the `.env` file to the environment; those already set are kept, empty values are ignored.
 
     Raises:
-        ConfigError: the file is there but can't be read, or directs a key of the shell to an address.
+        ConfigError: the file can't be read, or directs a key of the shell to an address.
     """
     for name, value in read_dotenv(DOTENV).items():
         if value and not os.environ.get(name):
@@ -33,29 +42,83 @@ def load_dotenv() -> None:
 
 
 def check_address(address: str, key: str) -> None:
-    """Raise `ConfigError` if the address in one variable is the file's, but the key in the other is not.
+    """Raise ConfigError if the address in one variable is the file's, but the key in the other is not.
 
-    A file that came with a folder must not direct a key of the user elsewhere.
+    A file that came with a folder must not send a key of the user elsewhere.
     """
     written, secret = read_dotenv(DOTENV), os.environ.get(key)
     if secret and written.get(address) and written[address] == os.environ.get(address) and written.get(key) != secret:
         raise ConfigError(
-            f"the {DOTENV} file here sets {address}, where {key} of the shell would be sent. Try: take it out of "
+            f"the {DOTENV} file here sets {address}, where {key} of the shell would be sent. Try: remove it from "
             f"{DOTENV} and export {address}=..., or write both into {DOTENV}."
         )
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Lines NAME=VALUE of a `.env` file, if there is one, with quotes, `export` and comments as shells have them."""
+    """Return the variables of a `.env` file; none if there is no such file."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (FileNotFoundError, IsADirectoryError):
-        return {}
+        content = path.read_text("utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {type(error).__name__}.") from error
-    found = {}
-    for line in lines:
-        if (match := LINE.fullmatch(line)) and not line.lstrip().startswith("#"):
-            quoted = QUOTED.fullmatch(match["value"])
-            found[match["name"]] = quoted["text"] if quoted else match["value"].split(" #")[0].rstrip()
-    return found
+    values = dotenv_values(stream=StringIO(content), interpolate=False) if content else {}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def find_command_line_problems(arguments: list[str], environment: dict[str, str], command: str) -> list[str]:
+    """Return the problems that must be reported before Hydra reads the command line and writes it to disk."""
+    if problems := [problem for argument in arguments for problem in _check_secrets(argument)]:
+        return problems  # others would repeat the arguments
+    is_one_per_node = environment.get("LOCAL_WORLD_SIZE") == "1" and environment.get("GROUP_WORLD_SIZE", "1") != "1"
+    is_launched = "TORCHELASTIC_RUN_ID" in environment and not is_one_per_node  # torchrun may connect nodes, no more
+    if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:
+        problems.append(
+            f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
+            f"Try: sacpo {command}; `hardware.processes` says how many."
+        )
+    flags = [i for i, argument in enumerate(arguments) if argument in ("-m", "--multirun")]
+    overrides = {i: text for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")}
+    if flags and min(overrides, default=flags[0]) < flags[0] < max(overrides, default=0):
+        hint = f"sacpo {command} -m {' '.join(overrides.values())}"
+        problems.append(f"overrides may not be on both sides of `-m`. Try: {hint}")
+    if flags and command == "chat":
+        problems.append("chat is one conversation, not a sweep. Try: policies=all, for several policies side by side")
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name == "paths.outputs":
+            problems += _check_outputs(value.strip("'\""))
+        if name.lstrip("+") == "store.mirror" and holds_secret(value):
+            problems += check_mirror(value)
+    return problems
+
+
+def _check_secrets(override: str) -> Iterator[str]:
+    """Refuse what must not be written to disk, in sentences that do not repeat it."""
+    name, _, value = override.lstrip("+").partition("=")
+    hint = "Try: export NAME=... judge.api_key_env=NAME; conf/judge has the name for each judge"
+    if match := SECRET.search(override):
+        yield f"`{match[1]}` can't be a setting, since settings are written to disk, and keys must not be. {hint}"
+    elif name.endswith("judge.base_url") and holds_secret(value):
+        yield f"`{name}` must be an address without user, password or query. {hint}"
+    elif name.endswith("api_key_env") and not VARIABLE.fullmatch(value):
+        yield f"`{name}` must be the name of an environment variable, or null. {hint}"
+
+
+def _check_outputs(folder: str) -> Iterator[str]:
+    existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    if not folder.strip() or not existing.is_dir():
+        reason = f"{existing} is a file" if folder.strip() else "is empty"
+        yield f"`paths.outputs` must be a folder, or the name of a new one, but {reason}."
+
+
+def check_mirror(url: str, key: str = "`store.mirror`") -> Iterator[str]:
+    """Check a mirror's address; one that holds a secret is not repeated."""
+    examples = "store.mirror=s3://BUCKET/PREFIX or store.mirror=file:///DIR"
+    if holds_secret(url):
+        yield f"{key} must be an address without password or query: keys belong in the environment. Try: {examples}"
+    elif not ADDRESS.fullmatch(url):
+        yield f"{key} must be an address, but is {url!r}. Try: {examples}"
+
+
+def holds_secret(url: str) -> bool:
+    """Return whether an address has a password before the host, or a query."""
+    return "?" in url or PASSWORD.search(url) is not None

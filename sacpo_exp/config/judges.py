@@ -1,10 +1,11 @@
-"""What can be configured of each kind of judge, as dataclasses. Values and where they come from stand in conf/."""
+"""Settings of each kind of judge; the values, and where they are from, are in conf/judge/."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 
 from omegaconf import MISSING
 
+from sacpo_exp.config.bounds import bounded, count
 from sacpo_exp.config.models import FloatType, ModelConfig
 from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 
@@ -15,21 +16,14 @@ class AskVia(Enum):
 
 
 class TokenLimit(Enum):
-    """What a server calls the greatest number of tokens to write."""
+    """Name of the argument for the greatest number of tokens to write."""
 
     max_tokens = "max_tokens"
     max_completion_tokens = "max_completion_tokens"
 
 
-class ResponseFormat(Enum):
-    """The form to which the server holds the judge's answer."""
-
-    text = "text"  # any
-    json_schema = "json_schema"  # two scores, or a label, and nothing else
-
-
 class AskAgain(Enum):
-    """What came of an earlier call, for the ledger's states that are no verdict."""
+    """States of an earlier answer that are no verdict."""
 
     unparsed = "unparsed"
     refused = "refused"
@@ -49,18 +43,18 @@ class HigherIs(Enum):
 @dataclass
 class ScorerJudgeConfig(JudgeConfig):
     encoder: ModelConfig = MISSING
-    layer: int = MISSING
-    max_length: int = MISSING
-    regularization: float = MISSING
+    layer: int = count()
+    max_length: int = count()
+    regularization: float = bounded(above=0)
 
 
 @dataclass
 class PriceConfig:
     """US dollars per million tokens; known where `input` and `output` are."""
 
-    input: float | None = None
-    output: float | None = None
-    cached_input: float | None = None  # null: as input
+    input: float | None = bounded(least=0, default=None)
+    output: float | None = bounded(least=0, default=None)
+    cached_input: float | None = bounded(least=0, default=None)  # null: as input
 
 
 @dataclass
@@ -80,23 +74,22 @@ class OpenAIJudgeConfig(JudgeConfig):
     api_key_env: str | None = None  # the name of the environment variable with the key; null: no key is sent
     via: AskVia = AskVia.chat
     template: str = MISSING
-    repeats: int = MISSING
-    temperature: float | None = None
-    max_tokens: int = MISSING
+    repeats: int = count()
+    temperature: float | None = bounded(least=0, most=2, default=None)
+    max_tokens: int = count()
     token_limit: TokenLimit = MISSING
-    seed: int | None = None  # of the first repeat; the others count on from there
+    seed: int | None = bounded(least=0, default=None)  # of the first repeat; the others count on from there
     reasoning_effort: str | None = None
-    response_format: ResponseFormat = MISSING
+    structured: bool = MISSING  # the server holds the answer to a JSON schema
     min_score: float = MISSING
     max_score: float = MISSING
-    concurrency: int = MISSING
-    timeout: float = MISSING  # seconds
-    max_attempts: int = MISSING  # for errors that may pass
-    max_rejections: int = MISSING  # for errors that the request itself causes
-    max_failures: int = MISSING  # in a row; then the server is taken for out of order
+    concurrency: int = count()
+    timeout: float = bounded(above=0)  # seconds
+    max_attempts: int = count()  # for errors that may pass
+    max_failures: int = count()  # in a row; then the run stops
     ask_again: list[AskAgain] = MISSING
-    budget_usd: float | None = None
-    max_calls: int | None = None
+    budget_usd: float | None = bounded(above=0, default=None)
+    max_calls: int | None = count(default=None)
     price: PriceConfig = field(default_factory=PriceConfig)  # where null, from the table
     prices: PricesConfig = MISSING
 
@@ -114,8 +107,8 @@ class HeadConfig:
 class RewardModelJudgeConfig(JudgeConfig):
     heads: dict[str, HeadConfig] = MISSING  # by criterion; one without a head is not judged
     dtype: FloatType = MISSING
-    max_length: int = MISSING  # tokens of prompt and response together
-    batch_size: int = MISSING
+    max_length: int = count()  # tokens of prompt and response together
+    batch_size: int = count()
 
 
 #: The class of each kind, for composing and for reading back.

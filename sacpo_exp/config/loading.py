@@ -1,10 +1,12 @@
-"""From the command line to a checked, typed configuration: the only place, besides the entries, that knows Hydra."""
+"""From the command line to a checked, typed configuration, with Hydra."""
 
+import functools
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -15,32 +17,39 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.automatic import fill_hardware
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.config.environment import load_dotenv
+from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.judges import JUDGES
-from sacpo_exp.config.messages import explain_stage, explain_unknown_key, find_unknown_keys, translated_errors
+from sacpo_exp.config.messages import (
+    SCHEMAS,
+    explain_stage,
+    explain_unknown_key,
+    find_unknown_keys,
+    translated_errors,
+)
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
-from sacpo_exp.config.submitted import awaited_jobs
-from sacpo_exp.config.sweeps import name_group, sweep_dir
-from sacpo_exp.config.tracking import find_tracker_problems
-from sacpo_exp.config.validation import find_command_line_problems, find_run_problems
+from sacpo_exp.config.sweeps import awaited_jobs, name_group, sweep_dir
+from sacpo_exp.config.usage import describe_command
+from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.stopping import hear_ends
 
 Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
 
-#: conf/ lies beside the package in a checkout and inside it in a wheel.
+#: conf/ is beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
 CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
 JOB, RESOLVED = "job.yaml", "resolved.yaml"
@@ -54,24 +63,25 @@ def run_command(
 ) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, check it, and call `task`: once, or per job with -m.
 
-    `at_end` is called with the folders of the jobs that went well. Problems end the process with one message and exit
+    `at_end` is called with the folders of the jobs that succeeded. Problems end the process with one message and exit
     code 2, before anything heavy is imported.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_command(CONF, config_name))
+        return
     register_schemas()
     if config_name == "report":
         register_trackers()
-    # With this set Hydra hands its exceptions on instead of printing them; `translated_errors` says them better.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     quiet_libraries()
     hear_ends()
-
     jobs: Jobs[Config] = Jobs(schema, task)
 
     def command() -> None:
         load_dotenv()
-        sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
+        sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(jobs)()
         if at_end is not None:
@@ -85,13 +95,13 @@ def run_command(
 
 
 class Jobs(Generic[Config]):
-    """What Hydra calls, once or for every job of a sweep; each leaves its state in its folder.
+    """The function that Hydra calls, once or for every job of a sweep; each job keeps its state in its folder.
 
-    A launcher that pickles it calls it in another process, whose memory nobody reads: there it raises what failed.
+    A launcher that pickles it calls it in another process, where it raises errors instead of collecting them.
 
     Attributes:
-        failures: of the jobs so far; kept from Hydra, which would print them its own way and end a sweep at the first.
-        folders: of the jobs of this process that went well.
+        failures: of the jobs so far; Hydra would print them in its own way and end a sweep at the first.
+        folders: of the jobs in this process that succeeded.
     """
 
     def __init__(self, schema: type[Config], task: Callable[[Config], None], is_elsewhere: bool = False) -> None:
@@ -109,7 +119,7 @@ class Jobs(Generic[Config]):
             with recorded(job_folder()):
                 self._task(self.configure(composed))
             self.folders.append(job_folder())
-        except BrokenPipeError as error:  # here, since Hydra would print it
+        except BrokenPipeError as error:  # Hydra would print it
             exit_with(error)
         except Exception as error:
             known = known_error(error)
@@ -121,22 +131,109 @@ class Jobs(Generic[Config]):
             self.failures.append(known)
 
     def configure(self, composed: DictConfig) -> Config:
-        """The checked configuration of Hydra's present job, written as `resolved.yaml` into its folder."""
-        if "stages" in composed and (repeated := find_repeated_criterion()):
-            raise ConfigError([repeated])
-        config: Config = to_config(composed, self._schema, list(HydraConfig.get().overrides.task))
+        """Return the checked configuration of Hydra's present job, and write it as `resolved.yaml` into its folder."""
+        settings, folder = HydraConfig.get(), job_folder()
+        loader = GlobalHydra.instance().config_loader()  # Hydra itself would merge a criterion that is chosen twice
+        defaults = loader.compute_defaults_list(settings.job.config_name, list(settings.overrides.task), RunMode.RUN)
+        chosen = [entry.config_path for entry in defaults.defaults if (entry.package or "").startswith("stages.")]
+        if twice := [path for path in chosen if path and path.startswith("criterion/") and chosen.count(path) > 1]:
+            name = twice[0].removeprefix("criterion/")
+            raise ConfigError(f"`criterion` must name each criterion once, but has {name} twice.")
+        config: Config = to_config(composed, self._schema, list(settings.overrides.task))
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():
-            config.tracker.group = name_group(present_sweep() or job_folder())
-        write_resolved(config, job_folder())
+            is_sweep = settings.mode == RunMode.MULTIRUN
+            config.tracker.group = name_group(Path(settings.sweep.dir) if is_sweep else folder)
+        config.paths.run = str(folder)
+        write_resolved(config, folder)
         return config
 
 
-def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
-    """The overrides that say what is made, written for OmegaConf to keep.
+def job_folder() -> Path:
+    """Return the run folder of Hydra's present job."""
+    return Path(HydraConfig.get().runtime.output_dir)
 
-    Without those of `schema`'s command alone, and those that say where things lie, who is told and who else is judged.
+
+def add_trainer_keys(argument: str) -> str:
+    """Prefix `trainer.KEY=…`, `dataset.fields.KEY=…` and `thresholds=…` with Hydra's `++`, which adds keys."""
+    is_entry = re.match(r"((stages\.\w+\.)?(trainer\.[\w.]+|dataset\.fields\.\w+)|thresholds(\.\w+)?)=", argument)
+    return f"++{argument}" if is_entry else argument
+
+
+def quiet_libraries() -> None:
+    """Set what libraries read when they are imported: no telemetry, no guesses, no bars for small data."""
+    logging.raiseExceptions = False  # on a full disk a log message is lost, without a traceback for each
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or every wait for another node is a warning
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # unset, the library warns after a fork
+
+
+def register_schemas() -> None:
+    """Register the dataclasses under the names that conf/*.yaml begin with, and our resolvers."""
+    store = ConfigStore.instance()
+    for command, schema in SCHEMAS.items():
+        store.store("run_schema" if schema is RunConfig else f"{command}_schema", schema)
+    for kind, judge in JUDGES.items():
+        store.store(f"base_{kind.value}", judge, group="judge")
+    store.store("report", OmegaConf.load(CONF / "report.yaml"))
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("gpus", _gpus_per_node, replace=True)
+
+
+def _gpus_per_node(hardware: DictConfig) -> int | None:
+    """Return the GPUs that a Slurm job needs per node; of a sweep over hardware, those of the default one."""
+    return hardware.processes // hardware.nodes if hardware.accelerator == Accelerator.cuda else None
+
+
+def register_trackers() -> None:
+    """Register conf/tracker for `report`, which has no folder of groups."""
+    for path in (CONF / "tracker").glob("*.yaml"):
+        package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
+        ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
+
+
+def search_path(config_name: str) -> str | None:
+    """Return the folder of groups; None for `report`, which is one file so that `model=` can be a filter there."""
+    return None if config_name == "report" else str(CONF)
+
+
+def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
+    """Return the composed configuration as dataclasses, filled in and checked.
+
+    Raises:
+        ConfigError: with all problems found, not only the first.
+    """
+    if unknown := find_unknown_keys(composed, schema):
+        raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
+    stages = composed.get("stages", {}).items()
+    if unmade := [f"stages.{name}" for name, stage in stages if not (stage.criterion or stage.loss.name)]:
+        typed = [text.lstrip("+") for text in overrides]
+        causes = [next((text for text in typed if text.startswith(f"{key}.")), key) for key in unmade]
+        raise ConfigError([explain_stage(cause, CONF) for cause in causes])
+    problems = find_bound_problems(composed, schema)
+    composed = fill_stages(composed)
+    if not problems:
+        composed = fill_hardware(composed, overrides, CONF)
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise ConfigError(problems or [f"`{key}` has no value. Try: {key}=..." for key in missing])
+    config = cast(Config, OmegaConf.to_object(composed))
+    if isinstance(config, RunConfig):
+        config.overrides = shared_overrides(overrides, schema)
+        problems += find_run_problems(config, overrides)
+    if isinstance(config, OracleConfig):
+        problems += find_oracle_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
+    """Return the overrides that determine what is made, escaped for OmegaConf.
+
+    Those of `schema`'s command alone are left out, and those about paths, trackers and other people's models.
     """
     own = {entry.name for entry in fields(schema)} - {entry.name for entry in fields(RunConfig)}
     own |= {"paths", "store", "ledger", "tracker", "others", "dry_run", "force"}
@@ -144,166 +241,88 @@ def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
     return [text.replace("${", "\\${") for text in kept]
 
 
+@functools.cache
+def compose_groups(groups: tuple[str, ...]) -> DictConfig:
+    """Compose `train` from overrides that choose groups, as `model=nano`, inside another command.
+
+    Raises:
+        ConfigError: a group has no such option.
+    """
+    register_schemas()
+    hydra_state = GlobalHydra.instance()
+    running, hydra_state.hydra = hydra_state.hydra, None
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"), warnings.catch_warnings():
+            # `report` has put the trackers into Hydra's own store too; composing from the folder warns about it
+            warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
+            return hydra.compose("train", list(groups))
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
+    """Return a composed configuration with further values, without any checks.
+
+    Raises:
+        ConfigError: a key is unknown, has no value, or can't have this one.
+    """
+    own = composed.copy()
+    OmegaConf.set_struct(own, None)  # so that `stages` can have others; dataclasses still know their keys
+    try:
+        for key, value in values.items():
+            OmegaConf.update(own, key, value)  # merges mappings, as Hydra does
+        return cast(RunConfig, OmegaConf.to_object(fill_stages(own)))
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(f"`{error.full_key}` can't be set: {reason}.") from error
+
+
 def shipped_criteria() -> dict[str, Criterion]:
-    """The criteria of conf/criterion/ by name, for commands that compose nothing."""
+    """Return the criteria of conf/criterion by name, for commands that compose nothing."""
     texts = [path.read_text("utf-8") for path in sorted((CONF / "criterion").glob("*.yaml"))]
-    return {found.name: found for found in (Criterion(**yaml.safe_load(text)["criterion"]) for text in texts)}
+    criteria = [Criterion(**yaml.safe_load(text)["criterion"]) for text in texts]
+    return {criterion.name: criterion for criterion in criteria}
 
 
 def quote(text: str) -> str:
-    """A text as a value in Hydra's grammar."""
-    is_plain = re.fullmatch(r"[A-Za-z_/][\w./@:-]*", text) and text.lower() not in (
-        "null",
-        "true",
-        "false",
-        "nan",
-        "inf",
-    )
+    """Return a text as a value in Hydra's grammar."""
+    words = ("null", "true", "false", "nan", "inf")
+    is_plain = re.fullmatch(r"[A-Za-z_/][\w./@:-]*", text) and text.lower() not in words
     return text if is_plain else QuotedString(text, Quote.single).with_quotes()
 
 
-def find_repeated_criterion() -> str | None:
-    """A sentence if Hydra's present job names a criterion twice, which Hydra would merge; None if it does not."""
-    settings = HydraConfig.get()
-    loader = GlobalHydra.instance().config_loader()
-    chosen = loader.compute_defaults_list(settings.job.config_name, list(settings.overrides.task), RunMode.RUN).defaults
-    paths = [entry.config_path or "" for entry in chosen if (entry.package or "").startswith("stages.")]
-    names = [path.removeprefix("criterion/") for path in paths if path.startswith("criterion/")]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    once = ",".join(dict.fromkeys(names))
-    return twice and f"`criterion` must name each criterion once, but has {twice} twice. Try: criterion=[{once}]"
-
-
-def add_trainer_keys(argument: str) -> str:
-    """`trainer.KEY=VALUE`, `thresholds=…` with the `++` by which Hydra adds keys to a mapping; others as they are."""
-    is_entry = re.match(r"((stages\.\w+\.)?trainer\.[\w.]+|thresholds(\.\w+)?)=", argument)
-    return f"++{argument}" if is_entry else argument
-
-
-def job_folder() -> Path:
-    """The run folder of Hydra's present job."""
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def present_sweep() -> Path | None:
-    """The folder of the sweep that Hydra's present job belongs to; None for a job by itself."""
-    settings = HydraConfig.get()
-    return Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
-
-
-def quiet_libraries() -> None:
-    """Settings that libraries read when they are imported: no look-ups, no guesses, no bars over trifles."""
-    logging.raiseExceptions = False  # of a log on a full disk a message is lost, not a traceback printed for each
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or every wait for another node is a warning
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that nothing is guessed after a fork
-
-
-def register_schemas() -> None:
-    """Make the dataclasses known to Hydra under the names that conf/*.yaml begin with, and its resolvers."""
-    store = ConfigStore.instance()
-    store.store("run_schema", RunConfig)
-    store.store("eval_schema", EvalConfig)
-    store.store("export_schema", ExportConfig)
-    store.store("chat_schema", ChatConfig)
-    store.store("oracle_schema", OracleConfig)
-    store.store("choose_schema", ChooseConfig)
-    for kind, judge in JUDGES.items():
-        store.store(f"base_{kind.value}", judge, group="judge")
-    store.store("report_schema", ReportConfig)
-    store.store("report", OmegaConf.load(CONF / "report.yaml"))
-    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
-    OmegaConf.register_new_resolver("gpus", _gpus_per_node, replace=True)
-
-
-def register_trackers() -> None:
-    """Give `report`, which has no folder of groups, this one. Other commands would find it twice, and Hydra says so."""
-    for path in (CONF / "tracker").glob("*.yaml"):
-        package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
-        ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
-
-
-def search_path(config_name: str) -> str | None:
-    """The folder of groups; None for `report`, which is all in one file so that `model=` can be a filter there."""
-    return None if config_name == "report" else str(CONF)
-
-
-def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
-    """The composed configuration as plain dataclasses, with everything checked that types can't say.
-
-    Raises:
-        ConfigError: with all problems found, not only the first.
-    """
-    if unknown := find_unknown_keys(composed, schema):
-        raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
-    if unmade := [
-        name for name, stage in composed.get("stages", {}).items() if not (stage.criterion or stage.loss.name)
-    ]:
-        raise ConfigError([explain_stage(_override_of(f"stages.{name}", overrides), CONF) for name in unmade])
-    outside = find_bound_problems(composed, schema)
-    composed = fill_stages(composed)
-    if not outside:
-        composed = fill_hardware(composed, overrides, CONF)
-    missing = sorted(OmegaConf.missing_keys(composed))
-    if missing:
-        raise ConfigError(outside or [f"`{key}` has no value. Try: {key}=..." for key in missing])
-    config = cast(Config, OmegaConf.to_object(composed))
-    if isinstance(config, RunConfig):
-        config.overrides = shared_overrides(overrides, schema)
-    if problems := outside + find_problems(config, overrides):
-        raise ConfigError(problems)
-    return config
-
-
-def _override_of(key: str, overrides: list[str]) -> str:
-    """The override of something below a key; the key itself if a file has it."""
-    return next((text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}.")), key)
-
-
-def find_problems(config: RunConfig | ReportConfig | OracleConfig, overrides: list[str]) -> list[str]:
-    """Everything wrong with a command's configuration."""
-    if isinstance(config, RunConfig):
-        return find_run_problems(config, overrides)
-    return find_oracle_problems(config) if isinstance(config, OracleConfig) else []
-
-
 def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path) -> Path:
-    """Write the whole configuration, without interpolations, as `folder/resolved.yaml`, and return its path."""
+    """Write the whole configuration, without interpolations, as `folder/resolved.yaml`; return its path."""
     path = folder / RESOLVED
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), "utf-8")
     return path
 
 
 def read_resolved(folder: Path, schema: type[Config]) -> Config:
-    """What `write_resolved` wrote into `folder`."""
+    """Return what `write_resolved` wrote into `folder`."""
     written = cast(DictConfig, OmegaConf.load(folder / RESOLVED))
     return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema_of(written, schema), written)))
 
 
 def write_job(job: StageJob, folder: Path) -> Path:
-    """Write a worker's job as `folder/job.yaml` and return its path."""
+    """Write a worker's job as `folder/job.yaml`; return its path."""
     path = folder / JOB
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
     return path
 
 
 def read_job(path: Path) -> StageJob:
-    """What `write_job` wrote. Workers read it; they never compose."""
+    """Return what `write_job` wrote. Workers read it; they never compose."""
     written, schema = OmegaConf.load(path), OmegaConf.structured(StageJob)
     schema.config = schema_of(written.config)
     return cast(StageJob, OmegaConf.to_object(OmegaConf.merge(schema, written)))
 
 
 def schema_of(written: DictConfig, kind: type = RunConfig) -> DictConfig:
-    """The structured configuration that a written one fits: its judge, if it has one, is one of several classes."""
+    """Return the structured configuration that a written one fits; its judge is one of several classes."""
     schema: DictConfig = OmegaConf.structured(kind)
     if "judge" in written:
         schema.judge = JUDGES[JudgeKind(written.judge.kind)]
     return schema
-
-
-def _gpus_per_node(hardware: DictConfig) -> int | None:
-    """GPUs that a job needs of a node; where the sweep is over hardware itself, those of the default one."""
-    return hardware.processes // hardware.nodes if hardware.accelerator == Accelerator.cuda else None

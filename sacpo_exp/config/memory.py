@@ -1,46 +1,57 @@
-"""Memory of one stage on one hardware group: arithmetic on a shape; pure.
+"""Estimate the memory of a training stage, before anything heavy is imported.
 
-Exact: weights, gradients, optimizer states and their shares (Rajbhandari et al. 2020, section 5; with offload Ren et
-al. 2021 and Rajbhandari et al. 2021); DeepSpeed's own buffers, at their default sizes. Counted as they are saved:
-activations (`activations.py`), for rows as long as `max_length` without any prompt, which is an upper bound.
-Estimated: `runtime`, and what 4-bit weights take.
-
-The sum counts gradients and activations at the same moment. With gradient accumulation that is what happens; without,
-gradients come while activations go, but allocators seldom reuse one kind of block for the other (seen on CPUs).
+Weights, gradients and optimizer states are counted per parameter and divided among processes as ZeRO does (Rajbhandari
+et al. 2020, section 5; with offloading Ren et al. 2021). Activations are tokens times a factor that was measured with
+torch's saved tensors hooks on transformers' Llama. A batch is assumed to be as long as `max_length`, so the estimate is
+an upper bound. `benchmarks/memory.py` compares it with measured memory.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
-from sacpo_exp.config.activations import Pass, autocast_bytes, head_bytes, layers_bytes
-from sacpo_exp.config.hardware import Accelerator, Attention, HardwareConfig, Offload
-from sacpo_exp.config.machine import GIB
-from sacpo_exp.config.models import FloatType, ModelShape
+from sacpo_exp.config.hardware import GIB, Accelerator, HardwareConfig, Machine, Offload, look_at_machine
+from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
 from sacpo_exp.config.schema import RunConfig, StageConfig
-from sacpo_exp.config.shapes import count_adapter, count_in_layers, count_parameters
-from sacpo_exp.config.stages import loss_of
-from sacpo_exp.config.validation import per_device_batch_size
+from sacpo_exp.config.stages import loss_of, per_device_batch_size
 
 BYTES = {FloatType.float32: 4, FloatType.bfloat16: 2, FloatType.float16: 2}
-#: Of weights in 4 bits: half a byte, and 8-bit scales of 64 weights with scales of their own (Dettmers et al. 2023).
+#: Bytes of a weight in 4 bits with its scales (Dettmers et al. 2023).
 QUANTISED = 0.53
-#: DeepSpeed 0.19's defaults, in numbers: gradients on their way, parameters gathered at once, and ahead of time.
+#: DeepSpeed 0.19's defaults, in numbers: gradients in transit, parameters gathered at once, parameters fetched ahead.
 BUCKET, LIVE, PREFETCH = 500_000_000, 1_000_000_000, 50_000_000
-#: GiB of torch, transformers and TRL before a model is loaded: seen on a CPU; on a GPU context and workspaces.
+#: GiB of torch, transformers and TRL before a model is loaded; on a GPU a guess for context and workspaces.
 RUNTIME = {Accelerator.cpu: 0.6, Accelerator.cuda: 1.0}
+#: Vectors of `hidden_size` that a layer keeps per token, by bytes of a weight and of a matrix product (measured), and
+#: vectors of `intermediate_size`: gate, its activation, up, their product.
+HIDDEN, INTERMEDIATE = {(4, 4): 10, (2, 2): 12, (4, 2): 17}, 4
+#: TRL 1.16 projects onto the vocabulary in tiles of so many tokens and words (trl.kernels.chunked_logprob).
+TILE_TOKENS, TILE_WORDS = 4096, 32768
+#: Ways to divide and offload states, the cheapest first.
+SHARING: tuple[dict[str, Any], ...] = (
+    {"zero_stage": 2},
+    {"zero_stage": 3},
+    {"zero_stage": 2, "offload_optimizer": Offload.cpu},
+    {"zero_stage": 3, "offload_optimizer": Offload.cpu},
+    {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
+)
+COLUMNS = ("weights", "gradients", "optimizer", "activations", "buffers", "runtime", "total")
+#: Names of a shape's numbers in config.json files of other families.
+ALIASES = {
+    "hidden_size": ("n_embd", "d_model"),
+    "intermediate_size": ("ffn_dim", "n_inner"),
+    "num_hidden_layers": ("n_layer", "num_layers"),
+    "num_attention_heads": ("n_head",),
+    "num_key_value_heads": ("num_attention_heads", "n_head"),
+    "max_position_embeddings": ("n_positions",),
+}
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """GiB per device (of CPUs: per process).
-
-    Attributes:
-        activations: of training, with the 16-bit copies of weights that autocast keeps, and the projection on words.
-        reference: 0, since its log-probabilities are computed once, beforehand, by the same weights.
-        buffers: of DDP or DeepSpeed.
-        runtime: of libraries and context, which growth after the imports has not.
-        host: of the machine's memory that all processes of one node take besides; of CPUs 0, they have no other.
-        disk: on NVMe, by all processes of one node.
-    """
+    """GiB per device (on CPUs: per process); `host` is what all processes of a node take on the host besides."""
 
     weights: float
     gradients: float
@@ -48,128 +59,266 @@ class MemoryPlan:
     activations: float
     buffers: float
     runtime: float
-    reference: float = 0.0
     host: float = 0.0
-    disk: float = 0.0
 
     @property
     def growth(self) -> float:
-        """GiB over what there is after the imports."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.reference + self.buffers
+        """GiB beyond what is in use after the imports."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.buffers
 
     @property
     def total(self) -> float:
         return self.growth + self.runtime
 
 
-@dataclass(frozen=True)
-class _States:
-    """Bytes of a training run before anything is shared out."""
+def find_shape(model: ModelConfig) -> ModelShape | None:
+    """Return the shape from the model's config.json (folder or hub cache), else the configured one, else None."""
+    path: Any = None
+    if model.source == ModelSource.path and model.path:
+        path = Path(model.path).expanduser() / "config.json"
+    elif model.source == ModelSource.hub and model.path:
+        from huggingface_hub import try_to_load_from_cache
 
-    weights: float
-    gradients: float
-    optimizer: float
-    gradient_bytes: int
-    weight_bytes: int
+        path = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+    if not isinstance(path, str | Path):
+        return model.shape
+    try:
+        content = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return model.shape  # loading the model reports the reason
+    return (shape_of(content) if isinstance(content, dict) else None) or model.shape
+
+
+def shape_of(content: Mapping[str, Any]) -> ModelShape | None:
+    """Return the shape that a config.json states, or None if it lacks one of the numbers."""
+    values: dict[str, Any] = {}
+    for field in fields(ModelShape):
+        names = (field.name, *ALIASES.get(field.name, ()))
+        values[field.name] = next((content[name] for name in names if content.get(name) is not None), None)
+    values["tie_word_embeddings"] = bool(values["tie_word_embeddings"])
+    if values["intermediate_size"] is None and isinstance(values["hidden_size"], int):
+        values["intermediate_size"] = 4 * values["hidden_size"]  # GPT-2 and its relatives
+    return ModelShape(**values) if all(isinstance(value, int) for value in values.values()) else None
+
+
+def linear_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """Return (inputs, outputs) of the linear layers of one block, by transformers' names."""
+    width, inner = shape.hidden_size, shape.intermediate_size
+    keys = width // shape.num_attention_heads * shape.num_key_value_heads
+    attention = {"q_proj": (width, width), "k_proj": (width, keys), "v_proj": (width, keys), "o_proj": (width, width)}
+    return attention | {"gate_proj": (width, inner), "up_proj": (width, inner), "down_proj": (inner, width)}
+
+
+def count_linear(shape: ModelShape) -> int:
+    """Return the number of weights in the linear layers of all blocks."""
+    return shape.num_hidden_layers * sum(a * b for a, b in linear_sizes(shape).values())
+
+
+def count_parameters(shape: ModelShape) -> int:
+    """Return the parameters of a Llama of this shape: embedding, blocks, norms, and a head unless tied."""
+    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return embeddings + (2 * shape.num_hidden_layers + 1) * shape.hidden_size + count_linear(shape)
+
+
+def count_adapter(shape: ModelShape, adapter: AdapterConfig) -> int:
+    """Return the trained parameters: r × (inputs + outputs) per adapted weight (Hu et al. 2022, section 4.1)."""
+    sizes = linear_sizes(shape)
+    chosen = sizes if "all-linear" in adapter.target_modules else adapter.target_modules
+    return shape.num_hidden_layers * adapter.r * sum(sum(sizes[name]) for name in chosen if name in sizes)
 
 
 def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> MemoryPlan:
-    """The plan of one stage of a configuration on its hardware."""
-    hardware = config.hardware
-    this = pass_of(config, stage)
-    states = _states(config, shape, this)
-    is_cpu = hardware.accelerator == Accelerator.cpu
-    activations = layers_bytes(shape, this, hardware.activation_checkpointing) + autocast_bytes(shape, this)
-    activations += head_bytes(shape, this, config.adapter is None, is_cpu)
-    shared = _share(states, hardware)
-    buffers = _buffers(states, hardware, count_parameters(shape))
-    on_host, on_disk = _offloaded(states, hardware)
-    if is_cpu:  # there is one memory only
-        buffers, on_host = buffers + on_host, 0.0
-    ranks = hardware.processes // hardware.nodes
+    """Return the memory plan of one stage of a configuration on its hardware."""
+    hardware, adapter, zero = config.hardware, config.adapter, config.hardware.zero_stage
+    n, is_cpu = hardware.processes, hardware.accelerator == Accelerator.cpu
+    weight, _ = _bytes(config)
+    parameters = config.model.parameters or count_parameters(shape)
+    trained = parameters if adapter is None else count_adapter(shape, adapter)
+    gradient = weight if adapter is None or zero else 4  # peft trains adapters in float32
+    weights = float(parameters * weight) + (0 if adapter is None else trained * gradient)
+    if adapter is not None and adapter.quantize:
+        weights -= count_linear(shape) * (weight - QUANTISED)
+    # AdamW's two moments; ZeRO holds them in float32, with a float32 copy of the weights, which stage 3 does without if
+    # they are float32 already.
+    per_parameter = 2 * gradient if not zero else 8 if zero == 3 and gradient == 4 else 12
+    buffers = _buffers(hardware, weights, trained * gradient, gradient, parameters)
+    shares = {
+        "weights": weights / (n if zero == 3 else 1),
+        "gradients": trained * gradient / (n if zero >= 2 else 1),
+        "optimizer": trained * per_parameter / (n if zero >= 1 else 1),
+    }
+    host = 0.0
+    if zero and hardware.offload_optimizer == Offload.cpu:
+        host += shares.pop("optimizer")
+        if zero >= 2:  # float32 gradients are where the optimizer is
+            host += 4 * trained / n
+            del shares["gradients"]
+    if zero == 3 and hardware.offload_param == Offload.cpu:
+        host += shares.pop("weights")
     return MemoryPlan(
-        weights=shared.weights / GIB,
-        gradients=shared.gradients / GIB,
-        optimizer=shared.optimizer / GIB,
-        activations=activations / GIB,
-        buffers=buffers / GIB,
+        weights=shares.get("weights", 0) / GIB,
+        gradients=shares.get("gradients", 0) / GIB,
+        optimizer=shares.get("optimizer", 0) / GIB,
+        activations=_activations(config, stage, shape) / GIB,
+        buffers=(buffers + (host if is_cpu else 0)) / GIB,  # a CPU has one memory only
         runtime=RUNTIME[hardware.accelerator],
-        host=0.0 if is_cpu else ranks * (RUNTIME[Accelerator.cpu] + max(on_host, states.weights) / GIB),
-        disk=ranks * on_disk / GIB,
+        # every process reads the whole model before it is divided
+        host=0.0 if is_cpu else n // hardware.nodes * (RUNTIME[Accelerator.cpu] + max(host, weights) / GIB),
     )
 
 
-def pass_of(config: RunConfig, stage: StageConfig) -> Pass:
-    """What one pass of a stage sees on one device."""
+def _bytes(config: RunConfig) -> tuple[int, int]:
+    """Return the bytes of a weight and of a number in matrix products; DeepSpeed casts the weights for autocast."""
     dtype, autocast = config.optimization.dtype, config.optimization.autocast
     compute = BYTES[autocast or dtype]
-    # DeepSpeed casts the weights themselves where others cast on the fly.
-    weights = compute if config.hardware.zero_stage and autocast else BYTES[dtype]
-    rows = per_device_batch_size(config, stage) * loss_of(stage).sequences
-    attention = config.hardware.attention or Attention.sdpa
-    return Pass(rows, config.optimization.max_length, weights, compute, attention)
+    return (compute if config.hardware.zero_stage and autocast else BYTES[dtype]), compute
 
 
-def _states(config: RunConfig, shape: ModelShape, this: Pass) -> _States:
-    """Weights, gradients and AdamW's two moments; under ZeRO also a float32 copy of what is trained in 16 bits.
-
-    Plain torch keeps the moments in the weights' own dtype; DeepSpeed keeps them, and the copy, in float32. Of float32
-    weights ZeRO 1 and 2 keep a copy too, ZeRO 3 does not.
-    """
-    everything, zero = count_parameters(shape), config.hardware.zero_stage
-    adapter = config.adapter
-    trained = everything if adapter is None else count_adapter(shape, adapter)
-    weights = float(everything * this.weight_bytes)
-    gradient_bytes = this.weight_bytes
-    if adapter is not None:
-        gradient_bytes = 4 if not zero else this.weight_bytes  # peft trains adapters in float32
-        if adapter.quantize:
-            weights -= count_in_layers(shape) * (this.weight_bytes - QUANTISED)
-        weights += trained * gradient_bytes
-    per_parameter = 2 * gradient_bytes
-    if zero:
-        per_parameter = 8 if zero == 3 and gradient_bytes == 4 else 12
-    return _States(weights, trained * gradient_bytes, trained * per_parameter, gradient_bytes, this.weight_bytes)
+def _activations(config: RunConfig, stage: StageConfig, shape: ModelShape) -> float:
+    """Return the bytes that one pass keeps for layers, autocast's copies of weights, and the output projection."""
+    weight, compute = _bytes(config)
+    width, tokens = shape.hidden_size, _sequences(config, stage) * config.optimization.max_length
+    layer = tokens * compute * (HIDDEN[weight, compute] * width + INTERMEDIATE * shape.intermediate_size)
+    layers = shape.num_hidden_layers * layer
+    if config.hardware.activation_checkpointing:  # the inputs of all layers, and one that is computed again
+        layers = shape.num_hidden_layers * weight * width * tokens + layer
+    copies = count_linear(shape) * compute if weight != compute else 0
+    words = min(shape.vocab_size, TILE_WORDS)
+    tile = min(tokens, TILE_TOKENS) * words
+    head = (4 + weight) * tokens * width + compute * tile
+    if config.adapter is None:  # the head's gradient in float32, and in the weight's own dtype
+        head += (4 if weight == 4 else 4 + weight) * shape.vocab_size * width
+    if config.hardware.accelerator == Accelerator.cpu:  # without a fused kernel: log p, p, gradient and an operand
+        head += 16 * tile + (4 + compute) * words * width
+    return layers + copies + head
 
 
-def _share(states: _States, hardware: HardwareConfig) -> _States:
-    """What is left on one device: ZeRO 1 shares out the optimizer, 2 also gradients, 3 also weights."""
-    n, zero = hardware.processes, hardware.zero_stage
-    weights = states.weights / n if zero == 3 else states.weights
-    gradients = states.gradients / n if zero >= 2 else states.gradients
-    optimizer = states.optimizer / n if zero >= 1 else states.optimizer
-    if zero and hardware.offload_optimizer != Offload.none:
-        optimizer = 0.0
-        gradients = 0.0 if zero >= 2 else gradients  # they go to where the optimizer is
-    if zero == 3 and hardware.offload_param != Offload.none:
-        weights = 0.0
-    return _States(weights, gradients, optimizer, states.gradient_bytes, states.weight_bytes)
+def _sequences(config: RunConfig, stage: StageConfig) -> int:
+    return per_device_batch_size(config, stage) * loss_of(stage).sequences
 
 
-def _offloaded(states: _States, hardware: HardwareConfig) -> tuple[float, float]:
-    """(host, disk) bytes of one process: its share of the optimizer, with float32 gradients, and of the weights."""
-    n, zero = hardware.processes, hardware.zero_stage
-    places = {Offload.none: 0.0, Offload.cpu: 0.0, Offload.nvme: 0.0}
-    if zero:
-        gradients = states.gradients / states.gradient_bytes * 4 if zero >= 2 else 0.0
-        places[hardware.offload_optimizer] += (states.optimizer + gradients) / n
-    if zero == 3:
-        places[hardware.offload_param] += states.weights / n
-    return places[Offload.cpu], places[Offload.nvme]
-
-
-def _buffers(states: _States, hardware: HardwareConfig, parameters: int) -> float:
-    """Bytes of what is on its way: DDP copies all gradients; DeepSpeed has a bucket, and gathers weights for ZeRO 3.
-
-    Pages of a bucket that a small model never touches are not taken on CPUs, so no more than the gradients count.
-    """
+def _buffers(hardware: HardwareConfig, weights: float, gradients: float, gradient: int, parameters: int) -> float:
+    """Bytes in transit: DDP copies all gradients; DeepSpeed fills a bucket, and gathers weights for ZeRO 3."""
     if not hardware.zero_stage:
-        return states.gradients if hardware.processes > 1 else 0.0
-    bucket = float(BUCKET * states.gradient_bytes)
-    if hardware.accelerator == Accelerator.cpu:
-        bucket = min(bucket, states.gradients)
-    if hardware.zero_stage < 3:
+        return gradients if hardware.processes > 1 else 0.0
+    bucket = float(BUCKET * gradient)
+    if hardware.accelerator == Accelerator.cpu:  # pages that a small model never touches are not taken
+        bucket = min(bucket, gradients)
+    if hardware.zero_stage < 3 or (hardware.processes == 1 and hardware.offload_param == Offload.none):
         return bucket
-    gathered = min(LIVE, parameters) + min(PREFETCH, parameters)
-    whole = states.weights * gathered / parameters  # of 4-bit weights, so many 4-bit numbers
-    return bucket + (whole if hardware.processes > 1 or hardware.offload_param != Offload.none else 0.0)
+    return bucket + weights * (min(LIVE, parameters) + min(PREFETCH, parameters)) / parameters
+
+
+def worst_stage(config: RunConfig, names: Iterable[str] | None = None) -> tuple[str, MemoryPlan] | None:
+    """Return (name, plan) of the stage that needs most; None without stages, or if the shape is unknown."""
+    shape, wanted = find_shape(config.model), set(config.stages if names is None else names)
+    plans = {
+        name: plan_stage(config, stage, shape) for name, stage in config.stages.items() if shape and name in wanted
+    }
+    return max(plans.items(), key=lambda entry: entry[1].total) if plans else None
+
+
+def fits(plan: MemoryPlan, hardware: HardwareConfig, machine: Machine) -> bool | None:
+    """Return whether a plan fits the hardware; None if it is not known how much there is."""
+    has = room(hardware, machine)
+    if hardware.accelerator == Accelerator.cuda and machine.gpus and machine.memory and plan.host > machine.memory:
+        return False
+    return None if has is None else plan.total <= has
+
+
+def room(hardware: HardwareConfig, machine: Machine) -> float | None:
+    """Return the GiB for one process: `hardware.device_memory`, else this machine's. CPU processes share one memory."""
+    if hardware.accelerator == Accelerator.cuda:
+        return hardware.device_memory or machine.smallest_gpu
+    memory = hardware.device_memory or machine.memory
+    return memory / max(1, hardware.processes // hardware.nodes) if memory else None
+
+
+def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | None:
+    """Return one sentence, with numbers and a remedy, if the largest of these stages can't fit; None if all can.
+
+    `names` are the stages that have still to be trained; None means all.
+    """
+    machine, worst = look_at_machine(), worst_stage(config, names)
+    if worst is None or fits(worst[1], config.hardware, machine) is not False:
+        return None
+    remedy = next(find_remedies(config, machine, names), "hardware=<a larger one>")
+    return f"the {worst[0]} stage needs {_describe(config, worst[1], machine, ', but')}. Try: {remedy}, or force=true"
+
+
+def describe_memory(config: RunConfig, name: str) -> str:
+    """Return one or two sentences for a stage that ran out of memory: the estimate, and what needs less."""
+    worst, machine = worst_stage(config, [name]), look_at_machine()
+    half = max(1, config.hardware.per_device_train_batch_size // 2)
+    smaller = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+    if worst is None:
+        return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {smaller}"
+    remedy = next(find_remedies(config, machine, [name], below=worst[1].total), smaller)
+    return f"The memory plan has {_describe(config, worst[1], machine, ';')}. Try: {remedy}"
+
+
+def find_remedies(
+    config: RunConfig, machine: Machine, names: Iterable[str] | None = None, below: float = float("inf")
+) -> Iterator[str]:
+    """Yield overrides under which the stages fit and need less than `below` GiB, the cheapest first."""
+    chosen = [stage for name, stage in config.stages.items() if names is None or name in names]
+    least = max((loss_of(stage).least_rows for stage in chosen), default=1)
+    remedies: list[dict[str, Any]] = [{"activation_checkpointing": True}, *SHARING]
+    size = config.hardware.per_device_train_batch_size
+    while size % 2 == 0 and size // 2 >= least:
+        size //= 2
+        smaller = {"per_device_train_batch_size": size}
+        remedies += [smaller, SHARING[-1] | {"activation_checkpointing": True} | smaller]
+    for remedy in remedies:
+        hardware = replace(config.hardware, **remedy)
+        worst = worst_stage(replace(config, hardware=hardware), names)
+        is_less = hardware != config.hardware and hardware.zero_stage >= config.hardware.zero_stage
+        if worst and is_less and worst[1].total < below and fits(worst[1], hardware, machine) is not False:
+            typed = {key: getattr(value, "value", value) for key, value in remedy.items()}
+            yield " ".join(f"hardware.{key}={str(value).lower()}" for key, value in typed.items())
+
+
+def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine, joint: str) -> str:
+    """Return what a plan needs, part by part, and what the hardware has."""
+    hardware, has = config.hardware, room(config.hardware, machine)
+    parts = {name: getattr(plan, name) for name in COLUMNS[:-1] if getattr(plan, name) >= 0.05}
+    listed = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
+    is_cpu = hardware.accelerator == Accelerator.cpu
+    text = f"{plan.total:.1f} GiB per {'process' if is_cpu else 'device'} ({listed})"
+    if hardware.offload_optimizer == Offload.cpu and plan.host:
+        text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
+    if has is None:
+        return f"{text}{joint} how much hardware={hardware.name} has is not known"
+    share = (
+        f" for each of {hardware.processes // hardware.nodes} processes" if is_cpu and hardware.processes > 1 else ""
+    )
+    return f"{text}{joint} {'this machine' if is_cpu else f'hardware={hardware.name}'} has {has:.1f}{share}"
+
+
+def draw_table(
+    config: RunConfig, names: Iterable[str], others: Iterable[HardwareConfig], machine: Machine
+) -> Iterator[str]:
+    """Yield lines of a table for the largest of the stages: this hardware, other ways to use it, other hardware."""
+    shape, worst = find_shape(config.model), worst_stage(config, names)
+    if shape is None:
+        yield f"no memory plan: the shape of model={config.model.name} is not known. `model.shape` can state it."
+    if shape is None or worst is None:
+        return
+    name, this, stage = worst[0], config.hardware, config.stages[worst[0]]
+    parameters = config.model.parameters or count_parameters(shape)
+    yield (
+        f"memory plan of the {name} stage, GiB per device: {parameters / 1e6:,.0f} M parameters, "
+        f"{_sequences(config, stage)} sequences of {config.optimization.max_length} tokens in one pass"
+    )
+    yield f"    {'hardware':<42}" + "".join(f" {column:>7}" for column in COLUMNS) + "    host  fits"
+    plain = replace(this, offload_optimizer=Offload.none, offload_param=Offload.none)
+    ways = [replace(plain, **way) for way in SHARING if this.accelerator == Accelerator.cuda or len(way) == 1]
+    rows = [this, *(way for way in ways if way != this), *(other for other in others if other.name != this.name)]
+    for hardware in rows:
+        plan, has = plan_stage(replace(config, hardware=hardware), stage, shape), room(hardware, machine)
+        numbers = "".join(f" {getattr(plan, column):{max(7, len(column))}.2f}" for column in COLUMNS)
+        moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
+        title = f"{hardware.name}: {hardware.processes} × ZeRO {hardware.zero_stage}"
+        title += f", {'all' if len(moved) > 1 else moved[0]} on the host" if moved else ""
+        verdict = "unknown" if has is None else f"{'yes' if fits(plan, hardware, machine) else 'NO'}, of {has:.1f}"
+        yield f"{'  > ' if hardware is this else '    '}{title:<42}{numbers}{plan.host:8.1f}  {verdict}"

@@ -1,9 +1,11 @@
-"""Language models: where weights come from, their shape, and what is trained of them."""
+"""Language models: where weights come from, their shape, and low-rank adapters."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -11,6 +13,8 @@ from sacpo_exp.config.bounds import LARGEST, bounded, count
 
 #: Bytes, and the special tokens, of the tokenizer of a model from scratch.
 LEAST_VOCABULARY = 256 + 3
+#: What peft calls all linear layers but the head.
+ALL_LINEAR = "all-linear"
 
 
 class FloatType(Enum):
@@ -28,7 +32,7 @@ class ModelSource(Enum):
 
 @dataclass
 class ModelShape:
-    """The numbers of a Llama-like model that decide its size; transformers' names."""
+    """The numbers that decide a model's size, by transformers' names."""
 
     vocab_size: int = count()
     hidden_size: int = count()
@@ -42,7 +46,7 @@ class ModelShape:
 
 @dataclass
 class ModelConfig:
-    """`shape` is what a model from scratch is made by; of others it is for the memory plan."""
+    """A model from scratch is made by `shape`; for others it is an estimate until their config.json is at hand."""
 
     name: str = MISSING
     source: ModelSource = MISSING
@@ -50,9 +54,7 @@ class ModelConfig:
     revision: str | None = None  # commit on the hub; version of the package
     file: str | None = None  # GGUF file inside the package
     shape: ModelShape | None = None
-    parameters: int | None = bounded(
-        least=1, most=LARGEST, default=None
-    )  # where the shape is not a Llama's: for estimates
+    parameters: int | None = bounded(least=1, most=LARGEST, default=None)  # for estimates; null: a Llama's
     chat_template: str | None = None  # null: the model's own
     stop: list[str] = field(default_factory=list)
     trust_remote_code: bool = False
@@ -69,9 +71,30 @@ class AdapterConfig:
     target_modules: list[str] = MISSING
     quantize: bool = MISSING
 
+    def recipe(self) -> dict[str, Any]:
+        """Return the fields that decide what is learnt, for ids."""
+        values = {name: value for name, value in vars(self).items() if name != "name"}
+        return values | {"target_modules": sorted(self.target_modules)}
 
-def find_model_problems(key: str, model: ModelConfig) -> Iterator[str]:
-    """What is wrong with the shape and the chat template of the model at `key`."""
+    def tag(self) -> str:
+        """Return a short name, the same for the same kind and rank: `lora16`, `qlora64`."""
+        return f"{'qlora' if self.quantize else 'lora'}{self.r}"
+
+
+def is_model_folder(text: str) -> bool:
+    """Return whether a saved model is at this path."""
+    return (Path(text).expanduser() / "config.json").is_file()
+
+
+def check_model(key: str, model: ModelConfig) -> Iterator[str]:
+    """Check the source, shape and chat template of the model at `key`."""
+    if model.source == ModelSource.path and not is_model_folder(model.path or ""):
+        reason = (
+            f"{model.path} has no config.json" if Path(model.path or "").exists() else f"{model.path} does not exist"
+        )
+        yield f"`{key}.path` must be the folder of a saved model, but {reason}. Try: {key}.path=DIR"
+    if model.source == ModelSource.scratch and model.shape is None:
+        yield f"`{key}.shape` must give the shape of the model, but is null."
     if model.shape is not None:
         yield from _check_shape(f"{key}.shape", model.shape, model.source == ModelSource.scratch)
     if model.chat_template is not None:
@@ -79,34 +102,26 @@ def find_model_problems(key: str, model: ModelConfig) -> Iterator[str]:
 
 
 def _check_shape(key: str, shape: ModelShape, is_from_scratch: bool) -> Iterator[str]:
-    heads, keys = shape.num_attention_heads, shape.num_key_value_heads
+    heads, keys, width = shape.num_attention_heads, shape.num_key_value_heads, shape.hidden_size
     if min(heads, keys) < 1:
-        return  # outside their bounds, which is said elsewhere
-    if shape.hidden_size % (2 * heads):  # rotary embeddings turn pairs of numbers
-        near = max(1, shape.hidden_size // (2 * heads)) * 2 * heads
-        yield (
-            f"`{key}.hidden_size` must be a multiple of twice `num_attention_heads` = {heads}, but is "
-            f"{shape.hidden_size}. Try: {key}.hidden_size={near}"
-        )
+        return  # outside their bounds
+    if width % (2 * heads):  # rotary embeddings rotate pairs of numbers
+        hint = f"{key}.hidden_size={max(1, width // (2 * heads)) * 2 * heads}"
+        yield f"`{key}.hidden_size` must be a multiple of twice the {heads} heads, but is {width}. Try: {hint}"
     if heads % keys:
-        yield (
-            f"`{key}.num_key_value_heads` must divide `num_attention_heads` = {heads}, but is {keys}. "
-            f"Try: {key}.num_key_value_heads={heads}"
-        )
+        hint = f"{key}.num_key_value_heads={heads}"
+        yield f"`{key}.num_key_value_heads` must divide the {heads} heads, but is {keys}. Try: {hint}"
     if is_from_scratch and shape.vocab_size < LEAST_VOCABULARY:
-        yield (
-            f"`{key}.vocab_size` must be at least {LEAST_VOCABULARY} for a model from scratch, whose tokenizer knows "
-            f"every byte, but is {shape.vocab_size}."
-        )
+        reason = "for a model from scratch, whose tokenizer knows every byte"
+        yield f"`{key}.vocab_size` must be at least {LEAST_VOCABULARY} {reason}, but is {shape.vocab_size}."
 
 
 def _check_template(key: str, template: str) -> Iterator[str]:
-    """Parse the template as transformers does; its `{% generation %}`, which Jinja does not know, aside."""
+    """Parse the template as transformers does, without its `{% generation %}`, which Jinja does not know."""
     import jinja2
 
     try:
         plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
     except jinja2.TemplateSyntaxError as error:
-        reason = (error.message or "").rstrip(".")
-        yield f"`{key}` must be a Jinja template, but its line {error.lineno} can't be read: {reason}."
+        yield f"`{key}` must be a Jinja template, but has an error in line {error.lineno}: {error.message}"

@@ -1,4 +1,4 @@
-"""The world with a known optimum: its size, and what is trained in it."""
+"""Settings of the oracle: a world with a known optimum, and the runs that are compared with it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from sacpo_exp.config.schema import PathsConfig
 from sacpo_exp.config.tracking import TrackerConfig
 from sacpo_exp.method.losses import trained_losses
 
-#: Keys and groups of `train` that the oracle sets itself, with all that stands below them.
+#: Keys of `train` that the oracle sets itself, with everything below them, and those of its stages.
 OWN_KEYS = (
     *("seed", "beta", "earlier_betas", "merge", "merge_ratio", "merge_weights", "order", "criterion", "objective"),
     *("losses", "base", "dataset", "paths", "tracker"),
@@ -33,7 +33,7 @@ class WorldConfig:
 
 @dataclass
 class OracleConfig:
-    """A world, and the runs of `train` that are held against it.
+    """A world, and the runs of `train` that are compared with its optimum.
 
     Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
     largest number; so is the first loss with every one of `multipliers` for the first constraint.
@@ -57,55 +57,39 @@ class OracleConfig:
     paths: PathsConfig = MISSING
 
 
-def find_oracle_problems(config: OracleConfig) -> list[str]:
-    """Everything wrong with a composed `oracle` configuration, but for a threshold that the world can't meet."""
-    return [*_check_criteria(config), *_check_runs(config), *_check_overrides(config)]
-
-
-def _check_criteria(config: OracleConfig) -> Iterator[str]:
+def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
+    """Yield everything wrong with a composed `oracle` configuration, except a threshold that the world can't meet."""
     names, count = ", ".join(config.criteria), len(config.criteria)
     if count < 2 or len(set(config.criteria)) < count:
         yield f"`criteria` must be the reward and at least one constraint, each once, but is [{names}]."
-        return
-    if len(config.multiplier) != count - 1:
-        yield (
-            f"`multiplier` must have one value for each constraint ({', '.join(config.criteria[1:])}), but has "
-            f"{len(config.multiplier)}."
-        )
+    elif len(config.multiplier) != count - 1:
+        wanted = ", ".join(config.criteria[1:])
+        yield f"`multiplier` must have one value per constraint ({wanted}), but has {len(config.multiplier)}."
     if 3 <= config.world.responses <= count:  # more criteria can't have the correlations that `make_world` gives them
         yield f"`world.responses` must be at least {count + 1} for {count} criteria, but is {config.world.responses}."
     if config.ratios and count > 2:
         yield f"`ratios` are for merges of two policies, but {count} criteria make {count}. Try: ratios=[]"
-    for number, order in enumerate(config.orders):
+    for number, order in enumerate(config.orders if len(set(config.criteria)) == count > 1 else []):
         if sorted(order) != sorted(config.criteria):
             yield f"`orders[{number}]` must name each of `criteria` ({names}) once, but is [{', '.join(order)}]."
-
-
-def _check_runs(config: OracleConfig) -> Iterator[str]:
-    for name in ("orders", "losses", "pairs"):
-        if not getattr(config, name):
-            yield f"`{name}` must name at least one, but is empty."
-    for name in config.losses:
-        if name not in trained_losses():
-            yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
+    for key in ("orders", "losses", "pairs"):
+        if not getattr(config, key):
+            yield f"`{key}` must name at least one, but is empty."
+    for name in (name for name in config.losses if name not in trained_losses()):
+        yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
+    for override in list_overrides(config.train):
+        key = override.partition("=")[0]
+        parts = key.partition("@")[0].split(".")
+        if parts[0] in OWN_KEYS or (parts[0] == "stages" and parts[2:3] and parts[2] in OWN_STAGE_KEYS):
+            yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
+        elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in ("sft", *config.criteria)):
+            yield f"`train.{key}` must be a key of one of the stages sft, {names}."
 
 
 def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """`key=value` of every value in a mapping, however deep it stands."""
+    """Yield `key=value` for every value in a nested mapping."""
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from list_overrides(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}={'null' if value is None else value}"
-
-
-def _check_overrides(config: OracleConfig) -> Iterator[str]:
-    stages = ("sft", *config.criteria)
-    for override in list_overrides(config.train):
-        key = override.partition("=")[0]
-        parts = key.partition("@")[0].split(".")
-        is_of_stage = parts[0] == "stages" and len(parts) > 2 and parts[2] in OWN_STAGE_KEYS
-        if parts[0] in OWN_KEYS or is_of_stage:
-            yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
-        elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in stages):
-            yield f"`train.{key}` must be a key of one of the stages {', '.join(stages)}."

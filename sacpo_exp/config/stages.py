@@ -1,9 +1,12 @@
-"""Stages of a configuration: what their files leave open is filled in by their place in the order."""
+"""What a composed configuration means: its stages in order, the policies that they make, and models from elsewhere."""
 
-from typing import Any
+import re
+from dataclasses import replace
+from pathlib import Path
 
 from omegaconf import DictConfig
 
+from sacpo_exp.config.models import ModelConfig, ModelSource, is_model_folder
 from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
@@ -11,7 +14,11 @@ from sacpo_exp.method.losses import LOSSES, Loss
 
 #: Names of places in the order, for `stage_defaults` and for policies.
 PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+#: Names that policies of a plan can have.
+POLICIES = ("baseline", *PLACES, "merged")
 NUMBERS = ("global_batch_size", "learning_rate", "num_train_epochs")
+#: OWNER/NAME, optionally with a commit or branch.
+REPOSITORY = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def fill_stages(composed: DictConfig) -> DictConfig:
@@ -20,7 +27,7 @@ def fill_stages(composed: DictConfig) -> DictConfig:
     A value of `stages.NAME` wins over `losses`, `earlier_betas` and `beta`, and these over `stage_defaults`.
 
     Raises:
-        ConfigError: `losses` is empty where there are stages, or a loss does not exist.
+        ConfigError: `losses` is empty although there are stages, or a loss does not exist.
     """
     if "stages" not in composed:
         return composed
@@ -28,15 +35,17 @@ def fill_stages(composed: DictConfig) -> DictConfig:
     aligned = [name for name, stage in filled.stages.items() if stage.criterion is not None]
     for name, stage in filled.stages.items():
         place = aligned.index(name) if name in aligned else None
-        defaults = filled.stage_defaults.get(_key(place, filled.stage_defaults))
+        defaults = filled.stage_defaults.get(_defaults_key(place, filled.stage_defaults))
         for key in NUMBERS:
             if stage[key] is None and defaults is not None:
                 stage[key] = defaults[key]
         if place is not None:
-            stage.loss.name = stage.loss.name or _at(filled.losses, place, "losses")
+            if not stage.loss.name and not filled.losses:
+                raise ConfigError("`losses` must have a value for each stage, but is empty. Try: losses=[dpo]")
+            stage.loss.name = stage.loss.name or filled.losses[min(place, len(filled.losses) - 1)]
             if stage.beta is None:
-                is_last = place == len(aligned) - 1
-                stage.beta = filled.beta if is_last or not filled.earlier_betas else _at(filled.earlier_betas, place)
+                earlier = filled.earlier_betas if place < len(aligned) - 1 else []
+                stage.beta = earlier[min(place, len(earlier) - 1)] if earlier else filled.beta
         if stage.loss.name not in LOSSES:
             key = "losses" if stage.loss.name in filled.losses else f"stages.{name}.loss.name"
             raise ConfigError(f"`{key}` must be of {', '.join(LOSSES)}, but is {stage.loss.name}.")
@@ -46,50 +55,69 @@ def fill_stages(composed: DictConfig) -> DictConfig:
     return filled
 
 
-def _key(place: int | None, defaults: DictConfig) -> str:
-    """Key of `stage_defaults` for the stage at this place; None is supervised fine-tuning."""
+def _defaults_key(place: int | None, defaults: DictConfig) -> str:
+    """Return the key of `stage_defaults` for a place; the last one repeats. None is supervised fine-tuning."""
+    names = [name for name in PLACES if name in defaults]
     if place is None:
         return "sft"
-    there = [name for name in PLACES if name in defaults]
-    return there[min(place, len(there) - 1)] if there else ""
-
-
-def _at(values: Any, place: int, name: str = "earlier_betas") -> Any:
-    """The value for a place; the last one repeats."""
-    if not values:
-        raise ConfigError(f"`{name}` must have a value for each stage, but is empty. Try: {name}=[dpo]")
-    return values[min(place, len(values) - 1)]
+    return names[min(place, len(names) - 1)] if names else ""
 
 
 def loss_of(stage: StageConfig) -> Loss:
-    """The row of `LOSSES` of a filled stage."""
+    """Return the row of `LOSSES` of a filled stage."""
     return LOSSES[stage.loss.name or ""]
 
 
 def aligned_stages(config: RunConfig) -> dict[str, StageConfig]:
-    """Stages that have a criterion, by name, in order."""
+    """Return the stages that have a criterion, by name, in order."""
     return {name: stage for name, stage in config.stages.items() if stage.criterion is not None}
 
 
+def per_device_batch_size(config: RunConfig, stage: StageConfig) -> int:
+    """Return the rows per device and pass: what the hardware takes, or all of a smaller global batch."""
+    share = (stage.global_batch_size or 1) // config.hardware.processes
+    return max(1, min(config.hardware.per_device_train_batch_size, share))
+
+
 def known_criteria(config: RunConfig) -> dict[str, Criterion]:
-    """Criteria of the stages and those that `evaluated` can name besides, by name."""
+    """Return the criteria that `evaluated` can name, by name: those of stages and those of `criteria`."""
     known = {name: entry.criterion for name, entry in config.criteria.items()}
     return known | {name: stage.criterion for name, stage in config.stages.items() if stage.criterion is not None}
 
 
 def evaluated_criteria(config: RunConfig) -> list[Criterion]:
-    """The criteria that judges score, in the order of `evaluated`."""
+    """Return the criteria that judges score, in the order of `evaluated`."""
     known = known_criteria(config)
     return [known[name] for name in config.evaluated]
 
 
 def merge_weights(config: RunConfig) -> tuple[float, ...] | None:
-    """One weight per merged policy, earlier ones first; None if nothing is merged."""
+    """Return one weight per merged policy, earlier ones first; None if nothing is merged."""
     if config.merge_weights is not None:
         return tuple(config.merge_weights)
     return None if config.merge_ratio is None else (1 - config.merge_ratio, config.merge_ratio)
 
 
 def policy_of(place: int) -> str:
-    """Name of the policy that the stage at a place makes: `first`, `second`, …"""
+    """Return the name of the policy that the stage at a place makes: `first`, `second`, …"""
     return PLACES[place] if place < len(PLACES) else f"stage_{place + 1}"
+
+
+def policy_names(config: RunConfig) -> list[str]:
+    """Return the names of the policies in a plan of this configuration, in order of making."""
+    made = [policy_of(place) for place in range(len(aligned_stages(config)))]
+    return ["baseline", *others_of(config), *made, *(["merged"] if merge_weights(config) is not None else [])]
+
+
+def others_of(config: RunConfig) -> dict[str, ModelConfig]:
+    """Return the models of `others` by policy name, the last part of their path; they use the template of `model`."""
+    return dict(read_other(config.model, text) for text in config.others)
+
+
+def read_other(model: ModelConfig, text: str) -> tuple[str, ModelConfig]:
+    """Return (name, model) of one entry of `others`: a folder, OWNER/NAME or OWNER/NAME@COMMIT."""
+    source, path, revision = ModelSource.path, text, None
+    if not is_model_folder(text) and (match := REPOSITORY.fullmatch(text)):
+        source, path, revision = ModelSource.hub, match["path"], match["revision"] or "main"
+    name = Path(path).expanduser().name
+    return name, replace(model, name=name, source=source, path=path, revision=revision, file=None)

@@ -1,30 +1,44 @@
-"""The jobs that a multirun command asks for, read back from what Hydra wrote of it."""
+"""Sweeps: the jobs that a multirun command asks for, and those that it has submitted to Slurm."""
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from sacpo_exp.config.job_state import write_failure
+from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
+
+if TYPE_CHECKING:
+    from submitit import SlurmJob
+
+log = logging.getLogger(__name__)
 
 
 def list_jobs(multirun: Path) -> list[list[str]]:
-    """Overrides of all jobs in order; empty for sweepers that decide as they go."""
+    """Return the overrides of all jobs, from Hydra's multirun.yaml; empty for sweepers that decide as they go."""
     written: Any = OmegaConf.load(multirun)
     sweeper = written.hydra.sweeper
     if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
         return []
     try:
         return split_sweep(sweeper.params or {}, list(written.hydra.overrides.task))
-    except HydraException:  # a glob() over groups, say, which only the command itself can resolve
+    except HydraException:  # a glob() over groups, which only the command itself can resolve
         return []
 
 
 def split_sweep(params: Mapping[str, Any], typed: Sequence[str]) -> list[list[str]]:
-    """Overrides of all jobs, from `hydra.sweeper.params` and the command line, as Hydra's own sweeper has them.
+    """Return the overrides of all jobs, from `hydra.sweeper.params` and the command line, as Hydra's own sweeper does.
 
     Raises:
         HydraException: they are not in its grammar.
@@ -35,17 +49,109 @@ def split_sweep(params: Mapping[str, Any], typed: Sequence[str]) -> list[list[st
 
 
 def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
-    """What tells each job from the others, by number: its overrides without those that all jobs have."""
+    """Return what differs between jobs, by number: the overrides that not all of them have."""
     common = set.intersection(*(set(overrides) for overrides in jobs.values())) if len(jobs) > 1 else set()
     return {number: " ".join(text for text in overrides if text not in common) for number, overrides in jobs.items()}
 
 
 def sweep_dir(outputs: str) -> str:
-    """Hydra's usual ./multirun, unless the user has moved the outputs: then it moves with them."""
+    """Return Hydra's usual ./multirun, or a folder beside the runs if the user has moved the outputs."""
     return "multirun" if outputs == "outputs" else f"{outputs}/multirun"
 
 
 def name_group(folder: Path) -> str:
-    """What trackers call a sweep, or a run by itself: its folder's name, with the day where Hydra's default has one."""
+    """Return what trackers call a sweep or a single run: its folder's name, with the day if Hydra's default has one."""
     day = folder.parent.name
     return f"{day}_{folder.name}" if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else folder.name
+
+
+class SweepNoter(Callback):
+    """Gives `HydraConfig` the configuration of the whole sweep, which Hydra itself sets for single jobs only."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        HydraConfig.instance().set_config(config)
+
+
+@contextmanager
+def awaited_jobs(failures: list[SacpoError]) -> Iterator[None]:
+    """Add to `failures` those of all jobs of a Slurm sweep in the block, which itself ends at the first of them.
+
+    Raises:
+        ConfigError: there is no Slurm here, or it refused the jobs.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if jobs := _find_jobs():
+            log.warning("the submitted jobs go on; to end them: scancel %s", jobs[0].job_id.split("_")[0])
+        raise
+    except Exception as error:
+        if not _is_on_slurm():
+            raise
+        jobs = _find_jobs()
+        if not jobs:
+            raise _explain_refusal(error) from error
+        submitted = [job.submission().args for job in jobs]  # (overrides, _, number, …) of each
+        names = distinguish({int(number): overrides for overrides, _, number, *_ in submitted})
+        ended = [_await_job(int(args[2]), names[int(args[2])], job) for args, job in zip(submitted, jobs, strict=True)]
+        if not any(ended):
+            raise
+        failures.extend(failure for failure in ended if failure is not None)
+
+
+def _is_on_slurm() -> bool:
+    return HydraConfig.initialized() and "SlurmLauncher" in str(HydraConfig.get().launcher.get("_target_"))
+
+
+def _find_jobs() -> "list[SlurmJob[Any]]":
+    """Return the jobs that this command has submitted, in order; Slurm names their folders after their numbers."""
+    if not _is_on_slurm():
+        return []
+    from submitit import SlurmJob
+    from submitit.core.utils import JobPaths
+
+    folder = HydraConfig.get().launcher.submitit_folder
+    paths = JobPaths.get_first_id_independent_folder(folder).glob("*/*_submitted.pkl")
+    jobs: list[SlurmJob[Any]] = [SlurmJob(folder, path.parent.name) for path in paths]
+    return sorted(jobs, key=lambda job: [int(part) for part in job.job_id.split("_")])
+
+
+def _await_job(number: int, overrides: str, job: "SlurmJob[Any]") -> SacpoError | None:
+    """Wait for a job's end, and return why it failed, with its overrides and its log; None if it did not fail."""
+    from submitit.core.utils import UncompletedJobError
+
+    name = f"job {number} ({overrides})"
+    try:
+        done = job.result()
+    except UncompletedJobError:  # it left no result: cancelled, killed, or its node failed
+        state = job.get_info().get("State", "unknown").split()[0]
+        message = f"was lost, its state is {state}; what it printed is in {job.paths.stdout}"
+        folder = Path(HydraConfig.get().sweep.dir, str(number))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_failure(folder, f"it {message}")
+        return LaunchError(f"{name} {message}")
+    if done.status == JobStatus.COMPLETED:
+        return None
+    error = done._return_value  # the property of this name prints, and raises it
+    if not isinstance(error, SacpoError):
+        return LaunchError(f"{name} failed with {type(error).__name__}: {error}; see {job.paths.stdout}")
+    if isinstance(error, ConfigError):
+        return ConfigError([f"{name}: {line}" for line in error.problems])
+    return type(error)(f"{name}: {error}")
+
+
+def _explain_refusal(error: Exception) -> Exception:
+    """Return a ConfigError for jobs that could not be submitted; any other error as it is."""
+    from submitit.core.utils import FailedJobError
+
+    if shutil.which("srun") is None or shutil.which("sbatch") is None:
+        return ConfigError(
+            "`hydra/launcher=slurm` needs the commands sbatch and srun of a Slurm cluster, which are not on this "
+            "machine. Try: the same without it, which runs the jobs here."
+        )
+    if isinstance(error, FailedJobError):  # what sbatch printed
+        text = " ".join(str(error).strip().splitlines())
+        return ConfigError(
+            f"Slurm refused the jobs: {text}. `sinfo` lists partitions; hydra.launcher has the settings."
+        )
+    return error

@@ -1,15 +1,10 @@
-"""Trackers: what can be set of each, and what all of them are told of a run."""
+"""Trackers: their settings, and what they are told of a run."""
 
-import importlib.util
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
-
-#: Packages of the trackers that are extras of ours; wandb is a requirement.
-EXTRAS = ("mlflow", "trackio")
 
 
 class WandbMode(Enum):
@@ -43,24 +38,16 @@ class MlflowConfig:
 
 
 @dataclass
-class TrackioConfig:
-    """Runs go to `<outputs>/trackio`."""
-
-    project: str = MISSING
-
-
-@dataclass
 class TrackerConfig:
-    """Any number of trackers. `group` null: the name of the sweep's folder, or of the run's where there is no sweep."""
+    """Any number of trackers. `group` null: the name of the sweep's folder, or of the run's if there is no sweep."""
 
     group: str | None = None
     wandb: WandbConfig | None = None
     mlflow: MlflowConfig | None = None
-    trackio: TrackioConfig | None = None
 
     def chosen(self) -> dict[str, Any]:
-        """The chosen trackers by name."""
-        trackers = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
+        """Return the chosen trackers by name."""
+        trackers = {"wandb": self.wandb, "mlflow": self.mlflow}
         return {name: tracker for name, tracker in trackers.items() if tracker is not None}
 
 
@@ -71,9 +58,9 @@ class TrackedRun:
     Attributes:
         id: of the artifact that the run makes; its name in every tracker.
         kind: `stage`, `evaluation` or `report`.
-        config: what determines the artifact, and what people look for.
+        config: what determines the artifact, and what people search for.
         parents: artifact id → `policy` or `dataset`.
-        is_last: whether the command has no stage after this one; its run is the one that a wandb sweep's agent knows.
+        is_last: whether the command has no stage after this one; only this run reports to a wandb sweep's agent.
     """
 
     id: str = MISSING
@@ -82,12 +69,3 @@ class TrackedRun:
     config: dict[str, Any] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
     is_last: bool = False
-
-
-def find_tracker_problems(tracker: TrackerConfig) -> Iterator[str]:
-    """Chosen trackers whose package is not installed; said before anything is trained for them."""
-    for name in EXTRAS:
-        found = importlib.util.find_spec(name)
-        # A folder of that name in the working directory is found too; it has no origin.
-        if name in tracker.chosen() and (found is None or found.origin is None):
-            yield f"`tracker={name}` needs a package that is not installed. Try: pip install 'sacpo_exp[{name}]'"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import LOSSES, View

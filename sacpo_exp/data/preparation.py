@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
+from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.data.preferences import (
     Key,
     Messages,

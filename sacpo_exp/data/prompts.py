@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
+from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.checks import show
 from sacpo_exp.data.demo import generate_prompts
 from sacpo_exp.data.prompt_sets import (

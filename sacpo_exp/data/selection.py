@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
+from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.data.preferences import Preferences, Row, key_of
 from sacpo_exp.errors import DataError
 

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, DatasetSource
+from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSource
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.files import RawRows, find_files, hash_files, is_saved_dataset, read_raw
 from sacpo_exp.data.forms import normalise

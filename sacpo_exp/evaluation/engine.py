@@ -13,11 +13,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from sacpo_exp.store.durable import write_whole
+from sacpo_exp.progress import Progress
+from sacpo_exp.store.manifest import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +71,7 @@ def generate_responses(
         policy, tokenizer: in evaluation mode; the tokenizer has a chat template and pads on the left.
         prompts: what the user says, without template.
         folder: for these prompts and this decoding alone; holds the journal that a killed run goes on from.
-        title: of the progress bar; None for no bar.
+        title: of the progress; None shows none.
         numbers: index of each prompt among all that are answered, if these are only some; samples are drawn by it.
     """
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
@@ -80,7 +79,7 @@ def generate_responses(
     known = dict(_read_journal(journal))
     numbers = range(len(prompts)) if numbers is None else numbers
     responses = [Response(index, []) for index in range(len(prompts))]
-    with journal.open("a", encoding="utf-8") as file, _bar(len(prompts), title) as bar:
+    with journal.open("a", encoding="utf-8") as file, Progress(len(prompts), title, "response") as bar:
         for round_number, tokens in enumerate(rounds(decoding.max_new_tokens)):
             for batch in _batches(responses, encoded, decoding.batch_size):
                 key = f"{round_number}/{batch[0].index}+{len(batch)}"
@@ -93,10 +92,6 @@ def generate_responses(
                 bar.update(sum(response.finish_reason is not None for response in known[key]))
         bar.update(len(prompts) - bar.n)  # the rest was cut at the limit
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
-
-
-def _bar(total: int, title: str | None) -> "tqdm[NoReturn]":
-    return tqdm(total=total, desc=title, unit="response", disable=title is None)
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:

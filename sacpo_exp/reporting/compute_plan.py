@@ -6,9 +6,9 @@ Floating-point operations are counted as 2 per parameter and token forward and 4
 
 from dataclasses import dataclass
 
+from sacpo_exp.config.memory import count_parameters, find_shape
 from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.config.schema import StageConfig
-from sacpo_exp.config.shapes import count_parameters, find_shape
 from sacpo_exp.config.stages import loss_of
 
 FORWARD, BACKWARD = 2, 4
@@ -31,7 +31,7 @@ class Reading:
 def count_active(model: ModelConfig) -> int | None:
     """Parameters that every token meets: all but an embedding that is only looked up. None where nobody knows."""
     shape = find_shape(model)
-    if shape is None:
+    if shape is None or model.parameters is not None:
         return model.parameters
     return count_parameters(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
 

@@ -1,6 +1,6 @@
 """How long the stages of a plan will take, from what is known of their data before it is read."""
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.forms import CONVERTERS
 from sacpo_exp.data.preferences import Row, make_view

@@ -1,86 +1,241 @@
-"""The trade-off figure: two criteria against one another for every policy of a group."""
+"""The trade-off figure: win rates for two criteria, a point per policy."""
 
-from typing import Any
+import io
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
+import matplotlib.style
+import numpy as np
+import seaborn
+from adjustText import adjust_text
+from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from sacpo_exp.reporting.drawing import (
-    BASELINE,
-    LONGEST_NAME,
-    POINT,
-    draw_baseline,
-    draw_family,
-    plain_style,
-    save_figure,
-    set_limits,
-)
-from sacpo_exp.reporting.families import find_families
-from sacpo_exp.reporting.labelling import label_points
+from sacpo_exp.method.policy import write
+from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.numbers import shorten
 from sacpo_exp.reporting.scores import GroupScores
+from sacpo_exp.reporting.styles import Style, find_styles
+from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import find_front
 
-DPI = 150
+DPI: Final = 150
+BASELINE: Final = 0.5  # win rate of a policy against itself
+LONGEST_NAME: Final = 36  # characters in a legend
+#: Steps of label placement. A limit on steps rather than on time, so that the same input gives the same picture.
+STEPS: Final = 200
+#: Without the date, the same figure gives the same bytes.
+METADATA: Final[Mapping[str, dict[str, None]]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+DASHES: Final = (0, (5, 4))  # of the Pareto front
+
+
+class Scored(Protocol):
+    """Scores of a policy, ours or published."""
+
+    @property
+    def policy(self) -> Evaluation: ...
+    def rate(self, criterion: str) -> Estimate: ...
+    @property
+    def seeds(self) -> "Sequence[Scored]": ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """A policy in the figure.
+
+    Attributes:
+        gid: of its marker in an SVG file: `policy-3` for the fourth policy of the group.
+        seeds: x and y of single seeds, if it is a mean over seeds.
+    """
+
+    policy: Evaluation
+    gid: str
+    x: Estimate
+    y: Estimate
+    seeds: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Policies that differ in β, merge weights or seed only; they share a style and are joined by lines."""
+
+    name: str
+    style: Style
+    points: list[Point]
+    is_published: bool
+
+    @property
+    def lines(self) -> list[list[Point]]:
+        """Points to join: they differ in their weights only, or in β only if all weights are the same."""
+        has_weights = len({point.policy.policy.weights for point in self.points}) > 1
+        lines = defaultdict(list)
+        for point in self.points:
+            fixed = point.policy.beta if has_weights else point.policy.policy.weights
+            lines[fixed, point.policy.labels.get("seed")].append(point)
+        return list(lines.values())
+
+    def label(self, point: Point) -> str:
+        """Return q of a merged policy, with β if that varies too; β of any other."""
+        policy = point.policy.policy
+        has_betas = len({other.policy.beta for other in self.points}) > 1
+        numbers = policy.numbers | ({"β": policy.beta} if has_betas and policy.beta is not None else {})
+        return " ".join(f"{symbol}={write(value)}" for symbol, value in numbers.items()) + point.policy.tag
+
+    @property
+    def marker(self) -> dict[str, Any]:
+        """The look of its markers: with a white edge, which separates overlapping ones, or hollow."""
+        colour = self.style.colour
+        edge, face = (colour, "white") if self.is_published else ("white", colour)
+        return {"color": colour, "marker": self.style.marker, "markeredgecolor": edge, "markerfacecolor": face}
 
 
 def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
-    """The figure as content of a `png` and of an `svg` file, the same bytes for the same scores.
+    """Return the figure as content of a `png` and of an `svg` file, the same bytes for the same scores.
 
-    x and y are win rates against the baseline in [0, 1] with their intervals; a policy that lacks one of the two is
-    left out.
+    x and y are win rates against the baseline in [0, 1]; a policy without one of the two is left out.
     """
     with plain_style():
-        figure = draw_figure(scores)
-        return {"png": save_figure(figure, "png", {}), "svg": save_figure(figure, "svg", {"Date": None})}
+        return save_figure(draw_figure(scores), "png", "svg")
 
 
 def draw_figure(scores: GroupScores) -> Figure:
-    """The figure, with its layout fixed and its labels placed for that layout."""
+    """Return the figure with all families in one panel, and the Pareto front."""
     figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw_baseline(axes, label=shorten(name_baseline(scores), LONGEST_NAME))
-    families = find_families(scores.policies, scores.axes)
-    for family in families:
-        draw_family(axes, family, label=shorten(family.name, LONGEST_NAME))
-    _draw_front(axes, scores)
-    set_limits(axes, families)
-    _explain(figure, axes, scores)
-    # The layout has to be final before texts can be measured against it.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    label_points(axes, families, [(BASELINE, BASELINE)])
+    axes, families = figure.subplots(), find_families(scores)
+    draw_families(axes, scores, families)
+    handles = [axes.lines[0]]
+    front = find_front_points(scores)
+    if len(front) > 1:
+        size = 1.6 * rcParams["lines.markersize"]
+        ring: dict[str, Any] = {"color": "0.25", "marker": "o", "ms": size, "mew": 0.8, "mfc": "none", "lw": 0.8}
+        axes.plot(*zip(*front, strict=True), linestyle=DASHES, label="Pareto front", zorder=3.5, **ring)
+        handles.append(axes.lines[-1])
+    kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
+    x, y = (f"{name}: win rate on {kinds[name]} prompts" for name in scores.axes)
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(shorten(scores.group.heading, 90), loc="left")
+    note = f"bars: {100 * scores.confidence:g} % intervals"
+    note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
+    legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
+    figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
+    fix_layout(figure)
+    label_points(axes, families)
     return figure
 
 
-def name_baseline(scores: GroupScores) -> str:
-    """What the policy is called that all are compared with."""
-    return next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
+def find_families(scores: GroupScores, with_published: bool = False) -> list[Family]:
+    """Return the families of the policies that have both win rates, without the baseline; published ones last."""
+    published = scores.published.published.rows if scores.published else ()
+    rows: list[Scored] = [*scores.policies, *published]
+    styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
+    families: dict[tuple[str, bool], Family] = {}
+    for place, row in enumerate(rows if with_published else scores.policies):
+        x, y = (row.rate(name) for name in scores.axes)
+        if not row.policy.is_baseline and not math.isnan(x.value + y.value):
+            name, is_published = row.policy.policy.family, place >= len(scores.policies)
+            family = families.setdefault((name, is_published), Family(name, styles[name], [], is_published))
+            seeds = [(seed.rate(scores.axes[0]).value, seed.rate(scores.axes[1]).value) for seed in row.seeds]
+            family.points.append(Point(row.policy, f"policy-{place}", x, y, seeds))
+    return list(families.values())
 
 
-def find_points(scores: GroupScores) -> list[tuple[float, float]]:
-    """x and y of every policy, NaN where one is not known."""
+def find_front_points(scores: GroupScores) -> list[tuple[float, float]]:
+    """Return x and y of the policies that no other beats, from left to right."""
     x, y = scores.axes
-    return [(row.rate(x).value, row.rate(y).value) for row in scores.policies]
+    points = [(row.rate(x).value, row.rate(y).value) for row in scores.policies]
+    return sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
 
 
-def _draw_front(axes: Axes, scores: GroupScores) -> None:
-    """Rings around the policies that no other beats, joined from left to right."""
-    points = find_points(scores)
-    front = sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
-    if len(front) > 1:
-        ring: dict[str, Any] = {"color": "0.25", "markerfacecolor": "none", "markersize": 1.6 * POINT, "linewidth": 0.8}
-        axes.plot(*zip(*front, strict=True), "o", linestyle=(0, (5, 4)), label="Pareto front", zorder=3.5, **ring)
+def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -> None:
+    """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
+    size = rcParams["lines.markersize"]
+    name = next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
+    axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
+    for family in families:
+        colour, shape = family.style.colour, family.style.marker
+        for point in family.points:
+            axes.plot(point.x.value, point.y.value, zorder=4, gid=point.gid, **family.marker)
+        if not family.is_published:
+            bars: dict[str, Any] = {"ecolor": colour, "elinewidth": size / 8, "alpha": 0.45, "zorder": 2}
+            axes.errorbar(*values_of(family.points), _bars(family, "y"), _bars(family, "x"), "none", **bars)
+            for seed in (seed for point in family.points for seed in point.seeds):
+                axes.plot(*seed, shape, color=colour, ms=size / 2, mew=0, alpha=0.4, zorder=2)
+            for line in family.lines:
+                axes.plot(*values_of(line), family.style.line, color=colour, zorder=3)
 
 
-def _explain(figure: Figure, axes: Axes, scores: GroupScores) -> None:
-    kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
-    x, y = scores.axes
-    axes.set_xlabel(f"{x}: win rate against the baseline (share of {kinds[x]} prompts)")
-    axes.set_ylabel(f"{y}: win rate against the baseline\n(share of {kinds[y]} prompts)")
-    axes.set_title(shorten(scores.group.heading, 90), loc="left", fontsize=9)
-    title = f"bars: {100 * scores.confidence:g} % intervals"
-    title += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
-    figure.legend(loc="outside right upper", title=title, fontsize=9, title_fontsize=9, frameon=False, alignment="left")
+def values_of(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Return all x and all y."""
+    return [point.x.value for point in points], [point.y.value for point in points]
+
+
+def _bars(family: Family, side: str) -> NDArray[np.float64]:
+    """Return lengths below and above each value, 0 without an interval; shape (2, points)."""
+    estimates = [getattr(point, side) for point in family.points]
+    lengths = np.array([[each.value - each.low, each.high - each.value] for each in estimates]).T
+    lengths[~(lengths > 0)] = 0
+    return lengths
+
+
+def make_handle(family: Family) -> Line2D:
+    """Return a family's entry of the legend."""
+    is_joined = not family.is_published and any(len(line) > 1 for line in family.lines)
+    line = family.style.line if is_joined else "none"
+    return Line2D([], [], label=shorten(family.name, LONGEST_NAME), linestyle=line, **family.marker)
+
+
+def fix_layout(figure: Figure) -> None:
+    """Set ticks to values that a win rate can have, and compute the final layout, which labels are placed in."""
+    axes = figure.axes[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        axis.set_ticks([tick for tick in axis.get_ticklocs().round(6) if max(low, 0) <= tick <= min(high, 1)])
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def label_points(axes: Axes, families: Sequence[Family], without: Collection[str] = ()) -> None:
+    """Write β or q beside each point, in a darker tone of its family; not beside those with the gids `without`."""
+    size, texts = rcParams["font.size"], []
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}
+    for family in families:
+        look: dict[str, Any] = {"color": seaborn.dark_palette(family.style.colour, 4)[2], "size": 0.85 * size}
+        for point in (point for point in family.points if point.gid not in without):
+            texts.append(axes.text(point.x.value, point.y.value, family.label(point), bbox=box, zorder=3.8, **look))
+    x, y = values_of([point for family in families for point in family.points])
+    # Four points around each marker stand for its size.
+    centres = axes.transData.transform(np.transpose([[*x, BASELINE], [*y, BASELINE]]))
+    reach = 0.7 * rcParams["lines.markersize"] * axes.figure.dpi / 72
+    ends = np.vstack([centres + reach * np.array(way) for way in ((1, 0), (-1, 0), (0, 1), (0, -1))])
+    lines = {"arrowstyle": "-", "color": "0.5", "lw": size / 18}
+    marks = axes.transData.inverted().transform(ends).T
+    adjust_text(texts, *marks, ax=axes, iter_lim=STEPS, arrowprops=lines, min_arrow_len=2 * reach, zorder=1)
+
+
+def plain_style(*further: dict[str, Any]) -> AbstractContextManager[None]:
+    """Return matplotlib settings with which the same numbers give the same bytes."""
+    style = {"svg.hashsalt": "sacpo_exp", "grid.color": "0.9", "axes.edgecolor": "0.6", "text.parse_math": False}
+    style |= {"font.size": 9, "axes.titlesize": "medium", "lines.markersize": 8, "lines.linewidth": 0.8}
+    style |= {"axes.xmargin": 0.08, "axes.ymargin": 0.08}
+    # "default" first: the user's own matplotlibrc must not change the bytes.
+    context: AbstractContextManager[None] = matplotlib.style.context(
+        ["default", dict(seaborn.axes_style("whitegrid")), style, *further]
+    )
+    return context
+
+
+def save_figure(figure: Figure, *kinds: str) -> dict[str, bytes]:
+    """Return the content of a file of each kind: `png`, `svg`, `pdf`."""
+    files = {}
+    for kind in kinds:
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, metadata=METADATA[kind])
+        files[kind] = content.getvalue()
+    return files

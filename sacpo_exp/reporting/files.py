@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sacpo_exp.config.reporting import FigureForm
+from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.reporting.cohort_csv import gaps_as_csv, seeds_as_csv
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.csv_files import (

@@ -1,27 +1,32 @@
-"""The report as one HTML page that needs nothing but itself: no script, font or request from elsewhere."""
+"""The report as one HTML page that loads nothing else: no script, font or request from elsewhere."""
 
 import base64
 import hashlib
-import html
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
+from sacpo_exp.reporting.choices import describe_choice
 from sacpo_exp.reporting.cohort_sections import make_cohort_sections
 from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.lineage import Lineage
-from sacpo_exp.reporting.page_data import describe_page
-from sacpo_exp.reporting.page_texts import shorten_texts
-from sacpo_exp.reporting.scores import GroupScores
+from sacpo_exp.reporting.figures import find_front_points
+from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.lineage import Lineage, write_command
+from sacpo_exp.reporting.numbers import format_estimate, format_number
+from sacpo_exp.reporting.page_data import describe_groups, list_steps
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.section import Section
 from sacpo_exp.reporting.sections import make_sections
 
 #: Bytes that prompts and responses may take, which keeps the page below 12 MB.
 TEXTS_AT_MOST: Final = 9_000_000
 TEMPLATE: Final = resources.files("sacpo_exp.reporting") / "template"
+DEFAULTS: Final = ("judge=scorer", "prompts=demo")  # not part of a command
+MARKER: Final = re.compile(r'<g id="policy-(\d+)">.*?<use [^>]*?x="([\d.]+)" y="([\d.]+)"', re.DOTALL)
 
 
 def write_page(
@@ -31,44 +36,50 @@ def write_page(
     pictures: Sequence[bytes | None],
     most: int = TEXTS_AT_MOST,
 ) -> bytes:
-    """The page about all groups and cohorts, the same bytes for the same store.
+    """Return the page about all groups and cohorts, the same bytes for the same store.
 
     Args:
-        pictures: the figure of every group, then of every cohort, as SVG, for print and where no script runs.
-        most: bytes of texts; if there are more, the longest are cut off and say so.
+        pictures: the figure of every group, then of every cohort, as SVG.
+        most: bytes of texts; if there are more, the longest are cut.
     """
-    page = describe_page(scores, cohorts, lineage)
-    page["texts"], page["cut"] = shorten_texts(page["texts"], most)
-    stills = [(each.group.heading, each.group.provenance, make_sections(each)[:1]) for each in scores]  # win rates
-    stills += [(f"Across policies: {each.heading}", each.provenance, make_cohort_sections(each)) for each in cohorts]
-    style, script = _read("page.css"), _read("charts.js") + _read("page.js")
-    parts = {
+    parts = [_group_part(each, lineage, picture) for each, picture in zip(scores, pictures, strict=False)]
+    parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=True)]
+    for number, part in enumerate(parts, start=1):
+        part.set("id", f"part-{number}")
+    links = [make("a", str(part.findtext("h2")), href=f"#part-{number}") for number, part in enumerate(parts, start=1)]
+    style, script = _read("page.css"), _read("page.js")
+    contents = {
         "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
         "style": style,
-        "still": "\n".join(_draw_still(*told, picture) for told, picture in zip(stills, pictures, strict=True)),
-        "data": write_json(page),
+        "links": _write(links),
+        "parts": _write(parts),
+        "data": write_json(describe_groups([each.group for each in scores], lineage, most)),
         "script": script,
     }
-    filled = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("page.html"))
-    # A lone surrogate, which no UTF-8 can hold, becomes its JSON escape.
+    filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], _read("page.html"))
+    # UTF-8 has no lone surrogates; in JSON this is their escape.
     return filled.encode("utf-8", "backslashreplace")
 
 
 def write_json(value: Mapping[str, Any]) -> str:
-    """Compact JSON for inside a script element: `<` is escaped, so that no text can end it or open another."""
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    """Return compact JSON for a script element: NaN is null, and `<` is escaped, so that no text can end it."""
+    plain = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _plain(value: Any) -> Any:
-    """NaN and infinity, which JSON does not have, as null; other numbers with six digits."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
+def make(tag: str, *content: Element | str, **attributes: str) -> Element:
+    """Return an element with text, which comes first and is escaped when the element is written, and other elements.
+
+    `class_` and `data_policy` are the attributes `class` and `data-policy`.
+    """
+    element = Element(tag, {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()})
+    element.text = "".join(part for part in content if isinstance(part, str))
+    element.extend(part for part in content if not isinstance(part, str))
+    return element
+
+
+def _write(elements: Iterable[Element]) -> str:
+    return "\n".join(ElementTree.tostring(element, encoding="unicode", method="html") for element in elements)
 
 
 def _read(name: str) -> str:
@@ -76,24 +87,109 @@ def _read(name: str) -> str:
 
 
 def _source(content: str) -> str:
-    """What allows this very style or script, and no other, in a content security policy."""
+    """Return what allows this style or script, and no other, in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _draw_still(heading: str, provenance: str, sections: Sequence[Section], picture: bytes | None) -> str:
-    """Figure and tables without script."""
-    parts = [f"<h2>{html.escape(heading)}</h2><p>{html.escape(provenance)}</p>"]
-    if picture:
-        source = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-        parts.append(f'<img alt="Win rates of every policy; the table has the numbers" src="{source}">')
-    return f'<section class="still">{"".join([*parts, *map(_draw_table, sections)])}</section>'
+def _group_part(scores: GroupScores, lineage: Lineage, picture: bytes | None) -> Element:
+    """Return figure, policies, choices and tables of a group."""
+    front = find_front_points(scores)
+    cards = []
+    for place, row in enumerate(scores.policies):
+        is_front = tuple(row.rate(name).value for name in scores.axes) in front
+        badges = [name for name, holds in (("baseline", row.policy.is_baseline), ("Pareto front", is_front)) if holds]
+        cards.append(_card(place, row, badges, _describe_origin(row.policy, lineage)))
+    choices = []
+    for choice in map(describe_choice, scores.group.choices):
+        lines = [make("p", line, class_="note") for line in (*choice["notes"], f"Question: {choice['asked']}")]
+        image = make("img", src=choice["picture"], alt="Tested policies with their bounds", class_="picture")
+        choices.append(make("article", make("h3", choice["sentence"]), *lines, image, class_="choice"))
+    sections = [_table(section, scores) for section in make_sections(scores)]
+    head = [make("h2", scores.group.heading), make("p", scores.group.provenance, class_="note")]
+    return make("section", *head, _split(scores, picture, cards), *choices, *sections, class_="part")
 
 
-def _draw_table(section: Section) -> str:
-    head, *rows = [[html.escape(cell) for cell in row] for row in section.rows]
-    table = "".join(f"<th scope=col>{cell}</th>" for cell in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{table}</tr></thead><tbody>{lines}</tbody></table></div>'
-        f"<p>{html.escape(section.note)}</p>"
-    )
+def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
+    """Return means over seeds, and pairs of policies across groups."""
+    parts = [make("h2", f"Across policies: {cohort.heading}"), make("p", cohort.provenance, class_="note")]
+    if means := cohort.means:
+        cards = [_card(place, row, [], [_describe_seeds(row, means.axes)]) for place, row in enumerate(means.policies)]
+        parts.append(_split(means, picture, cards))
+    parts += [_table(section, means) for section in make_cohort_sections(cohort)]
+    return make("section", *parts, class_="part")
+
+
+def _split(scores: GroupScores, picture: bytes | None, cards: Sequence[Element]) -> Element:
+    """Return the figure beside the cards of its policies."""
+    figure = make("figure", *([_figure(scores, picture)] if picture else []), class_="scroll")
+    return make("div", figure, make("div", *cards, class_="cards"), class_="split")
+
+
+def _figure(scores: GroupScores, picture: bytes) -> Element:
+    """Return the SVG picture with a link over each point."""
+    text = picture.decode()
+    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    assert found
+    width, height = found.groups()
+    svg = make("svg", viewBox=f"0 0 {width} {height}", role="group", aria_label="Win rates, one point per policy")
+    address = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+    svg.append(make("image", href=address, width=width, height=height, class_="picture"))
+    for place, x, y in MARKER.findall(text):
+        row = scores.policies[int(place)]
+        title = "; ".join([row.policy.title, *(f"{name} {format_estimate(row.rate(name))}" for name in scores.axes)])
+        shape = make("circle", cx=x, cy=y, r="8")
+        svg.append(make("a", make("title", title), shape, href="#", class_="point", data_policy=place))
+    return svg
+
+
+def _card(place: int, row: PolicyScores, badges: Sequence[str], further: Sequence[Element]) -> Element:
+    """Return title and measurements of a policy; the page shows the card of one policy at a time."""
+    estimates = {name: own.rate for name, own in row.by_criterion.items()}
+    estimates |= {"refused risky": row.refusals, "refused benign": row.over_refusals, "KL (nats)": row.kl}
+    values = {name: f"{format_estimate(each)}, n {each.n}" for name, each in estimates.items() if each.n}
+    values |= {"tokens": format_number(row.tokens, ".1f"), "without verdict": str(row.missing)}
+    terms = [make(*entry) for name, value in values.items() for entry in (("dt", name), ("dd", value))]
+    head = [make("h3", row.policy.title), *(make("span", name, class_="badge") for name in badges)]
+    return make("article", *head, make("dl", *terms), *further, class_="card", data_policy=str(place))
+
+
+def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
+    """Return the lineage of a policy, and the commands that reproduce it."""
+    steps = [make("li", name, make("small", text)) for name, text in list_steps(policy.policy, lineage)]
+    overrides = lineage.find_overrides(policy.policy)
+    commands = [make("p", "The store does not say how this policy was made.", class_="note")]
+    if overrides is not None:
+        names = [f"{key}={policy.labels[key]}" for key in ("judge", "prompts")]
+        named = [*overrides, "policies=all", *(name for name in names if name not in DEFAULTS)]
+        commands = [make("pre", text) for text in (write_command("train", overrides), write_command("eval", named))]
+    head = [make("h4", "Lineage"), make("ol", *steps), make("h4", "Commands that reproduce it")]
+    return [*head, *commands, make("p", policy.id, class_="note")]
+
+
+def _describe_seeds(row: PolicyScores, axes: Sequence[str]) -> Element:
+    """Return the spread between the seeds of a mean, and the rates of single seeds."""
+    spreads = [f"sd of {name} {format_number(row.over_seeds[name].deviation, '.3f')}" for name in row.by_criterion]
+    seeds = []
+    for seed in row.seeds:
+        rates = " / ".join(format_number(seed.rate(name).value, ".2f") for name in axes)
+        seeds.append(f"{seed.policy.policy.seed}: {rates}")
+    text = f"Mean of {len(row.seeds)} seeds; {', '.join(spreads)}. By seed: {', '.join(seeds)}."
+    return make("p", text, class_="note")
+
+
+def _table(section: Section, scores: GroupScores | None) -> Element:
+    """Return a table; if its rows are the policies in the order of the scores, each is linked to its card."""
+    head, *rows = section.rows
+    names = [row.policy.name for row in scores.policies] if scores else []
+    is_linked = [row[0] for row in rows] == names
+
+    def make_row(tag: str, cells: Sequence[str], **attributes: str) -> Element:
+        kinds = [{"class_": "words"} if column < section.left else {} for column in range(len(cells))]
+        return make("tr", *(make(tag, cell, **kind) for cell, kind in zip(cells, kinds, strict=True)), **attributes)
+
+    links = [{"data_policy": str(place), "tabindex": "0"} if is_linked else {} for place in range(len(rows))]
+    lines = [make_row("td", row, **link) for row, link in zip(rows, links, strict=True)]
+    table = make("table", make("thead", make_row("th", head)), make("tbody", *lines))
+    attributes = {"open": "open"} if is_linked else {}
+    body = make("div", table, class_="scroll", tabindex="0")
+    return make("details", make("summary", section.title), body, make("p", section.note, class_="note"), **attributes)

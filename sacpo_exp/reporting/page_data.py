@@ -1,180 +1,93 @@
-"""What a page knows, as plain values: scores, lineage, commands, curves, verdicts and texts."""
+"""The data of a page's script: training curves, and prompts with responses and verdicts."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacpo_exp.method.policy import Policy, read_policy
-from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.choices import describe_choice
-from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.lineage import Lineage, write_command
-from sacpo_exp.reporting.page_figure import (
-    Plain,
-    describe_cohort,
-    describe_criteria,
-    describe_families,
-    describe_point,
-    describe_sections,
-    numbers,
-    place_points,
-)
-from sacpo_exp.reporting.page_texts import Texts
-from sacpo_exp.reporting.scores import GroupScores, PolicyScores
-from sacpo_exp.reporting.sections import make_sections
+from sacpo_exp.method.policy import Policy
+from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.statistics.win_rate import Record, entries_of
 
+Plain = dict[str, Any]
+#: Settings of a recipe that a page shows, with their short names.
+SETTINGS = {"beta": "β", "weights": "weights", "learning_rate": "lr", "num_train_epochs": "epochs"}
+SETTINGS |= {"global_batch_size": "batch", "seed": "seed", "dtype": ""}
 
-def describe_page(scores: Sequence[GroupScores], cohorts: Sequence[Cohort], lineage: Lineage) -> Plain:
-    """Everything that the page shows; it computes nothing by itself."""
-    texts = Texts()
-    groups = [_describe_group(group, lineage, texts) for group in scores]
-    ids = {
-        each.id
-        for group in scores
-        for match in group.group.policies
-        for each in [*match.policy.ancestors, match.policy]
-    }
-    made = [name for name in lineage.manifests if name in ids]
+
+def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Plain:
+    """Return plain values; each text stands once in `texts`, and others refer to it by its number.
+
+    Args:
+        most: bytes of texts; if there are more, the longest are cut.
+    """
+    texts: dict[str, int] = {}
+    curves: dict[str, Plain] = {}
+    described = [_describe_group(group, lineage, texts, curves) for group in groups]
+    kept, limit = shorten_texts(list(texts), most)
+    return {"groups": described, "curves": curves, "texts": kept, "cut": limit}
+
+
+def _describe_group(group: Group, lineage: Lineage, texts: dict[str, int], curves: dict[str, Plain]) -> Plain:
+    line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
+    stages = [name for name in line if name in lineage.manifests and lineage.manifests[name].kind == "stage"]
+    for name in stages:
+        curves[name] = {"title": line[name].name, "metrics": lineage.read_curves(name)}
+    prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
     return {
-        "groups": groups,
-        "cohorts": [describe_cohort(cohort) for cohort in cohorts],
-        "made": {name: _describe_artifact(lineage, name) for name in made},
-        "curves": {name: lineage.read_curves(name) for name in made if lineage.manifests[name].kind == "stage"},
-        "texts": texts.list(),
-    }
-
-
-def _describe_group(scores: GroupScores, lineage: Lineage, texts: Texts) -> Plain:
-    group = scores.group
-    places = {policy.id: place for place, policy in enumerate(group.policies)}
-    prompts = _collect_prompts(group.policies)
-    return {
-        "heading": group.heading,
-        "provenance": group.provenance,
-        "judge": group.policies[0].labels["judge"],
-        "confidence": scores.confidence,
-        "axes": scores.axes,
-        "criteria": describe_criteria(group),
-        "families": describe_families(scores),
-        "policies": [
-            describe_point(row) | place | _describe_policy(row, lineage)
-            for row, place in zip(scores.policies, place_points(scores), strict=True)
-        ],
-        "health": _describe_health(scores),
-        "sections": describe_sections(make_sections(scores)),
-        "choices": [describe_choice(stored) for stored in group.choices],
-        "categories": [
-            {
-                "policy": places[row.policy.id],
-                "criterion": row.criterion.name,
-                "rates": {name: numbers(estimate) for name, estimate in row.estimates.items()},
-            }
-            for row in scores.categories
-        ],
+        "stages": stages,
+        "criteria": [each.name for each in group.criteria],
         "prompts": [
-            {"text": texts.add(record["prompt"]), "kind": record["kind"], "category": record["category"]}
+            {"text": texts.setdefault(record["prompt"], len(texts))}
+            | {key: record[key] for key in ("kind", "category")}
             for record in prompts.values()
         ],
-        "answers": [_describe_answers(policy, prompts, texts) for policy in group.policies],
-        "meetings": [
-            {"pair": [places[match.id], places[match.opponent_id]]} | _describe_verdicts(match, prompts)
-            for match in group.meetings
-            if match.opponent_id in places
-        ],
+        "policies": [_describe_policy(policy, prompts, texts) for policy in group.policies],
     }
 
 
-def _describe_policy(row: PolicyScores, lineage: Lineage) -> Plain:
-    match = row.policy
-    overrides = lineage.find_overrides(match.policy)
-    return {
-        "id": match.id,
-        "seed": match.policy.seed,
-        "train": write_command("train", overrides) if overrides is not None else None,
-        "eval": write_command("eval", [*overrides, *_evaluation(match)]) if overrides is not None else None,
-        "line": [policy.id for policy in (*match.policy.ancestors, match.policy)],
-    }
-
-
-def _evaluation(policy: Evaluation) -> list[str]:
-    """Overrides that say which policy is judged, by whom, on what; their defaults are left out."""
-    named = {"judge": policy.labels["judge"], "prompts": policy.labels["prompts"]}
-    usual = {"judge": "scorer", "prompts": "demo"}
-    return ["policies=all", *(f"{key}={value}" for key, value in named.items() if value != usual[key])]
-
-
-def _describe_artifact(lineage: Lineage, artifact_id: str) -> Plain:
-    """One box of a lineage."""
-    manifest = lineage.manifests[artifact_id]
-    policy = read_policy(manifest.labels[LINEAGE]) if LINEAGE in manifest.labels else None
-    return {
-        "kind": manifest.kind,
-        "policy": policy.name if policy else artifact_id,
-        "family": policy.family if policy and policy.parents else "base",
-        "parents": [parent.id for parent in policy.parents] if policy else [],
-        "recipe": _describe_recipe(policy, manifest.recipe),
-        "created": manifest.created[:10],
-        "commit": manifest.commit,
-    }
-
-
-def _describe_recipe(policy: Policy | None, recipe: Mapping[str, Any]) -> str:
-    """The settings that people compare, in one line."""
-    parts = [recipe["loss"]["name"]] if "loss" in recipe else []
-    parts += [f"on {policy.dataset}"] if policy and "loss" in recipe else []
-    parts += [f"for {recipe['criterion']}"] if "criterion" in recipe else []
-    names = {"beta": "β", "weights": "weights", "learning_rate": "lr", "num_train_epochs": "epochs"}
-    names |= {"global_batch_size": "batch", "seed": "seed", "dtype": ""}
-    return ", ".join(
-        [*parts, *(f"{name} {_short(recipe[key])}".strip() for key, name in names.items() if key in recipe)]
-    )
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _describe_health(scores: GroupScores) -> Plain:
-    """How many prompts have a verdict, and if the judge was asked, how it behaved and what it cost."""
-    states = {
-        state: sum(row.states[state] for row in scores.policies) for state in ("ok", "unparsed", "refused", "failed")
-    }
-    overall = [row for row in scores.conduct if row.title == "all policies"]
-    return {
-        "states": states,
-        "flips": {row.criterion.name: numbers(row.bias.flip_rate) for row in overall},
-        "accuracy": {row.criterion: numbers(row.accuracy) for row in scores.judge},
-        "usd": scores.usage.usd if scores.usage else None,
-        "calls": scores.usage.calls if scores.usage else None,
-        "is_asked": scores.usage is not None,
-    }
-
-
-def _collect_prompts(policies: Sequence[Evaluation]) -> dict[str, Record]:
-    """A record with each prompt's text, kind and category, in the order of the ids, numbers in them as numbers."""
-    found = {record["prompt_id"]: record for policy in policies for record in policy.records}
-    return {name: found[name] for name in sorted(found, key=_natural)}
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
-
-
-def _describe_answers(policy: Evaluation, prompts: Mapping[str, Record], texts: Texts) -> Plain:
-    records = {record["prompt_id"]: record for record in policy.records}
-    said = [texts.add(records[name]["response"]) if name in records else None for name in prompts]
-    return {"texts": said} | _describe_verdicts(policy, prompts)
-
-
-def _describe_verdicts(match: Evaluation, prompts: Mapping[str, Record]) -> Plain:
-    """For each prompt the verdict, 1 won to 0 lost, or what came of the judgment; None where it is not scored."""
+def _describe_policy(policy: Evaluation, prompts: Mapping[str, Record], texts: dict[str, int]) -> Plain:
+    """Return, for each prompt, the number of the response, and by criterion 1 (won) to 0 (lost), or `failed` etc."""
+    responses = {record["prompt_id"]: record["response"] for record in policy.records}
     verdicts = {}
-    for criterion in match.criteria:
-        entries = entries_of(match.records, criterion)
+    for criterion in policy.criteria:
+        entries = entries_of(policy.records, criterion)
         found = [entries.get(name) for name in prompts]
         verdicts[criterion.name] = [
             entry and (entry["verdict"] if entry["state"] == "ok" else entry["state"]) for entry in found
         ]
-    return {"verdicts": verdicts}
+    return {
+        "title": policy.title,
+        "baseline": policy.is_baseline,
+        "texts": [texts.setdefault(responses[name], len(texts)) if name in responses else None for name in prompts],
+        "verdicts": verdicts,
+    }
+
+
+def shorten_texts(texts: Sequence[str], most: int) -> tuple[list[str], int | None]:
+    """Return the texts with at most `most` bytes, and how many characters of each are kept; None if all are."""
+
+    def cut(text: str, limit: int) -> str:
+        return text if len(text) <= limit else f"{text[:limit]} … [{len(text) - limit} more characters]"
+
+    longest = limit = max(map(len, texts), default=0)
+    kept = list(texts)
+    while limit > 1 and sum(len(text.encode("utf-8", "replace")) + 3 for text in kept) > most:
+        limit = limit * 9 // 10
+        kept = [cut(text, limit) for text in texts]
+    return kept, limit if limit < longest else None
+
+
+def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
+    """Return name and main settings of a policy's ancestors and of the policy itself, oldest first."""
+    steps = []
+    for each in (*policy.ancestors, policy):
+        manifest = lineage.manifests.get(each.id)
+        recipe = manifest.recipe if manifest else {}
+        parts = [manifest.kind if manifest else "not in this store"]
+        parts += [recipe["loss"]["name"], f"on {each.dataset}"] if "loss" in recipe else []
+        parts += [f"for {recipe['criterion']}"] if recipe.get("criterion") else []
+        parts += [f"of {' and '.join(parent.name for parent in each.parents)}"] if len(each.parents) > 1 else []
+        values = {name: recipe[key] for key, name in SETTINGS.items() if key in recipe}
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+        steps.append((each.name, ", ".join([*parts, *(f"{name} {value}".strip() for name, value in values.items())])))
+    return steps

@@ -31,7 +31,7 @@ def print_plan(run: Run) -> None:
     stages = print_artifacts(run, list(dict.fromkeys(run.plan.training())))
     for line in draw_memory_plan(run):
         print(line)
-    leave_plan(JobPlan(_say_throughput(hardware), stages))
+    leave_plan(JobPlan(_say_throughput(hardware), stages), run.config.paths.run)
 
 
 def print_evaluation_plan(run: Run, contest: Contest) -> None:
@@ -45,13 +45,14 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
     artifacts += list_judgments(run, contest)
     stages = print_artifacts(run, list(dict.fromkeys(artifacts)))
     if not isinstance(judge, OpenAIJudgeConfig):
-        leave_plan(JobPlan(_say_throughput(run.config.hardware), stages))
+        leave_plan(JobPlan(_say_throughput(run.config.hardware), stages), run.config.paths.run)
         return
     from sacpo_exp.evaluation.asking import estimate_calls
 
     calls = estimate_calls(run, contest, judge)
     print(describe_estimate(add_up(calls.values()), judge))
-    leave_plan(JobPlan(_say_throughput(run.config.hardware), stages, judge.model, price_source(judge), calls))
+    plan = JobPlan(_say_throughput(run.config.hardware), stages, judge.model, price_source(judge), calls)
+    leave_plan(plan, run.config.paths.run)
 
 
 def print_totals(folders: Sequence[Path]) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sacpo_exp.config.job_state import note_file
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.costs import CostEstimate, add_up, describe_cost
 
@@ -45,9 +44,10 @@ class JobPlan:
     calls: dict[str, CostEstimate] = field(default_factory=dict)
 
 
-def leave_plan(plan: JobPlan) -> None:
-    """Leave the plan in the running job's folder."""
-    note_file(NAME, json.dumps(asdict(plan), indent=1))
+def leave_plan(plan: JobPlan, folder: str | None) -> None:
+    """Write the plan into the job's folder (`config.paths.run`), if it has one."""
+    if folder is not None:
+        (Path(folder) / NAME).write_text(json.dumps(asdict(plan), indent=1), "utf-8")
 
 
 def read_plans(folders: Iterable[Path]) -> list[JobPlan]:

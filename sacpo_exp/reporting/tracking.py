@@ -13,7 +13,7 @@ from sacpo_exp.reporting.scores import Settings, score_policy
 from sacpo_exp.reporting.summary import name_scores
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import Manifest
-from sacpo_exp.tracking.opening import tracked
+from sacpo_exp.tracking.runs import tracked
 
 #: As conf/report.yaml has it; a report may say it with other intervals.
 SETTINGS = Settings(Resampling(2000, 0.95, 0, Interval.percentile), 0.1, RatingMethod.bradley_terry)

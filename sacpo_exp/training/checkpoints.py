@@ -1,26 +1,24 @@
 """Checkpoints inside a stage: sealed with hashes when written, checked before anything of them is loaded."""
 
+import argparse
 import json
+import os
 import shutil
-from dataclasses import asdict, dataclass
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store.durable import sync, sync_tree, write_whole
 from sacpo_exp.store.manifest import SCRATCH as CHECKPOINTS
-from sacpo_exp.store.manifest import hash_file
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
+from sacpo_exp.store.manifest import hash_file, sync, sync_tree, write_whole
 
 SEAL, LAYOUT = "sha256.json", "layout.json"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Over how many processes a checkpoint is spread, and how."""
+    """The number of processes that a checkpoint is spread over, and the ZeRO stage."""
 
     processes: int
     zero_stage: int
@@ -38,11 +36,11 @@ class Layout:
         return cls(**json.loads((checkpoint / LAYOUT).read_text("utf-8")))
 
     def can_read(self, earlier: "Layout") -> bool:
-        """Without ZeRO every process has everything; its shards fit the number of processes that wrote them only."""
+        """Return whether shards of `earlier` fit; without ZeRO every process has everything."""
         return self == earlier or (self.zero_stage == 0 and earlier.zero_stage == 0)
 
     def can_reshard(self, earlier: "Layout") -> bool:
-        """The optimizer's shards of stages 1 and 2 can be made others.
+        """Return whether `earlier` can be converted, as the optimizer's shards of stages 1 and 2 can.
 
         Not those of stage 3: with DeepSpeed 0.19.8 a stage that went on from them ended with other weights (by 0.01).
         """
@@ -50,14 +48,24 @@ class Layout:
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The newest sealed checkpoint below `folder`; one without a seal was being written when its process died.
+    """Return the newest sealed checkpoint below `folder`; one without a seal was not finished when its process died.
 
     Raises:
-        StoreError: a sealed file has another content now. Optimizer states are unpickled, so this is not let pass.
+        StoreError: the content of a sealed file has changed. Optimizer states are pickles, so they must not be loaded.
     """
     for checkpoint in _list(folder / CHECKPOINTS):
-        if hashes := _read_seal(checkpoint):
-            _check(checkpoint, hashes)
+        try:
+            hashes = dict(json.loads((checkpoint / SEAL).read_text("utf-8")))
+        except (OSError, ValueError):  # missing or, after a power cut, not whole
+            continue
+        for name, expected in hashes.items():
+            path = checkpoint / name
+            if not path.is_file() or hash_file(path) != expected:
+                raise StoreError(
+                    f"{path} is not as it was written, and is not loaded. Remove {checkpoint} and run the same command "
+                    "again: it goes on from the checkpoint before, or from the start of the stage."
+                )
+        if hashes:
             return checkpoint
     return None
 
@@ -73,7 +81,7 @@ def discard_checkpoints(folder: Path, kept: int = 0) -> None:
 
 
 def _list(folder: Path) -> list[Path]:
-    """Sealed or not, the newest first."""
+    """Return checkpoints, sealed or not, the newest first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
 
 
@@ -85,38 +93,27 @@ def seal(checkpoint: Path) -> None:
     write_whole(checkpoint / SEAL, json.dumps(hashes))
 
 
-def _read_seal(checkpoint: Path) -> dict[str, str]:
-    """Hashes by name; none if the seal is missing or, after a power cut, not whole."""
-    try:
-        return dict(json.loads((checkpoint / SEAL).read_text("utf-8")))
-    except (OSError, ValueError):
-        return {}
+def reshard(checkpoint: Path) -> None:
+    """Write DeepSpeed's universal form (Lian et al. 2024) beside the shards of a checkpoint that has been checked.
 
-
-def _check(checkpoint: Path, hashes: dict[str, str]) -> None:
-    for name, expected in hashes.items():
-        path = checkpoint / name
-        if not path.is_file() or hash_file(path) != expected:
-            raise StoreError(
-                f"{path} is not as it was written, and is not loaded. Remove {checkpoint} and run the same command "
-                "again: it goes on from the checkpoint before, or from the start of the stage."
-            )
-
-
-def checkpoint_sealer(layout: Layout) -> "TrainerCallback":
-    """A callback that seals every checkpoint on the first rank, when all have written their part, and removes old ones.
-
-    Not transformers, which would remove old ones before the new one is sealed.
+    Raises:
+        StoreError: it has no shards.
     """
-    from transformers import TrainerCallback
+    from deepspeed.checkpoint import ds_to_universal
 
-    class CheckpointSealer(TrainerCallback):  # type: ignore[misc]
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            args.distributed_state.wait_for_everyone()
-            if state.is_world_process_zero:
-                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                (checkpoint / LAYOUT).write_text(json.dumps(asdict(layout)), "utf-8")
-                seal(checkpoint)
-                discard_checkpoints(checkpoint.parent, kept=2)
-
-    return CheckpointSealer()
+    shards = next((path for path in checkpoint.glob("global_step*") if not path.name.endswith("_universal")), None)
+    if shards is None:
+        raise StoreError(f"{checkpoint} has no shards of DeepSpeed. Remove it and run the same command again.")
+    universal = shards.with_name(f"{shards.name}_universal")
+    shutil.rmtree(universal, ignore_errors=True)  # of a killed conversion
+    settings = argparse.Namespace(
+        input_folder=str(shards),
+        output_folder=str(universal),
+        num_extract_workers=1,  # in this process: others would be forked from one with threads
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,  # transformers does not say that the model has no parts that are not sharded
+    )
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        ds_to_universal.main(settings)

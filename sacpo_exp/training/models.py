@@ -1,10 +1,15 @@
-"""Load policies and tokenizers from a folder or the hub, the same way for training, generation and judging."""
+"""Load policies, reward models and tokenizers from a folder or the hub, for training, generation and judging."""
 
+import ctypes
 import functools
+import logging
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sacpo_exp.config.judges import HeadForm
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.store import content_hash
@@ -17,28 +22,34 @@ if TYPE_CHECKING:
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 #: Files of model folders that are never read: pickles, then weights for other libraries, and texts.
 UNREAD_SUFFIXES = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".md")
+#: The field by which a configuration of each form of reward model says how many numbers it gives.
+WIDTHS = {HeadForm.sequence_classification: "num_labels", HeadForm.score_head: "score_dim"}
+#: Checkpoints without a bias leave it out; it is 0 then.
+OPTIONAL_WEIGHTS = {"score_head.bias"}
+#: Parameters of glibc's `mallopt`, from malloc.h.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a model's files are: a folder, or a repository with a revision."""
+    """A folder with a model, or a repository of the hub with a revision."""
 
     path: str
     revision: str | None = None
     trust_remote_code: bool = False
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `from_pretrained`."""
+        """Return keyword arguments of `from_pretrained`."""
         return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
 
     @property
     def use_safetensors(self) -> bool | None:
-        """True for a folder, which may come from anywhere: its pickles are not opened, and not in its hash."""
+        """True for a folder, which may come from anywhere: its pickles are neither opened nor hashed."""
         return True if Path(self.path).is_dir() else None
 
 
 def external_location(model: ModelConfig) -> Location | None:
-    """Where a model lies that is used in place, or None for one that is first written into the store."""
+    """Return the location of a model that is used in place, or None for one that is first written into the store."""
     if model.source in (ModelSource.hub, ModelSource.path):
         path = str(Path(model.path or "").expanduser()) if model.source == ModelSource.path else model.path or ""
         return Location(path, model.revision, model.trust_remote_code)
@@ -46,7 +57,7 @@ def external_location(model: ModelConfig) -> Location | None:
 
 
 def hash_model(path: str) -> str:
-    """Hash of every file of a model folder that may be read.
+    """Return the hash of every file of a model folder that may be read.
 
     Raises:
         ConfigError: there are no weights in safetensors, or they belong to a model elsewhere.
@@ -70,12 +81,12 @@ def hash_model(path: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _hash_files(folder: Path, files: tuple[tuple[Path, int, int, int, int], ...]) -> str:
-    """Hash of names and contents; nothing is read twice while no file is touched."""
+    """Return the hash of names and contents; nothing is read twice while no file changes."""
     return content_hash({file.relative_to(folder).as_posix(): hash_file(file) for file, *_ in files})
 
 
 def load_policy(location: Location, dtype: str, device: str = "cpu", attention: str | None = None) -> "PreTrainedModel":
-    """A causal language model in evaluation mode.
+    """Return a causal language model in evaluation mode.
 
     Raises:
         ConfigError: there is no such model, or the hub can't be reached.
@@ -95,9 +106,9 @@ def load_policy(location: Location, dtype: str, device: str = "cpu", attention: 
 
 
 def load_tokenizer(location: Location, chat_template: str | None, key: str = "model") -> "PreTrainedTokenizerBase":
-    """The tokenizer, padding on the left for generation; `chat_template` replaces its own unless null.
+    """Return the tokenizer, padding on the left for generation; `chat_template` replaces its own unless null.
 
-    `key` is where the model stands in the configuration, for messages.
+    `key` is the model's key in the configuration, for messages.
 
     Raises:
         ConfigError: there is no tokenizer, or no chat template.
@@ -117,8 +128,8 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
     if tokenizer.chat_template is None:
         raise ConfigError(f"{location.path} has no chat template. Give one: `{key}.chat_template=...`")
     try:
-        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-        tokenizer.apply_chat_template(said, tokenize=False)
+        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        tokenizer.apply_chat_template(messages, tokenize=False)
     except (TemplateError, TypeError, ValueError) as error:
         raise ConfigError(f"`{key}.chat_template` can't be applied: {error}. Try: another template") from error
     if tokenizer.pad_token is None:
@@ -127,22 +138,93 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
     return tokenizer
 
 
-def quiet_transformers() -> None:
-    """No progress bars over weights, no warnings of what transformers 6 will rename and TRL 1.16 still sets."""
-    import logging
-    import warnings
+def load_reward_model(form: HeadForm, location: Location, dtype: str, device: str, key: str) -> "PreTrainedModel":
+    """Return a model in evaluation mode whose `logits` have shape (batch, 1); `key` names it in messages.
 
+    Raises:
+        ConfigError: there is no such model, it gives another number of scores, or it has no head of this form.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    quiet_transformers()
+    auto = AutoModelForSequenceClassification if form == HeadForm.sequence_classification else _score_model_class()
+    try:
+        config = AutoConfig.from_pretrained(location.path, **location.arguments())
+        if (width := getattr(config, WIDTHS[form], 1)) != 1:
+            raise ConfigError(f"`{key}` must give one score, but {location.path} gives {width} (its {WIDTHS[form]}).")
+        model, loaded = auto.from_pretrained(
+            location.path,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=location.use_safetensors,
+            output_loading_info=True,
+            **location.arguments(),
+        )
+    except (OSError, ValueError) as error:
+        raise explain_unreachable(location, error, key) from error
+    # transformers fills in what a checkpoint lacks with random numbers.
+    if missing := sorted(set(loaded["missing_keys"]) - OPTIONAL_WEIGHTS):
+        raise ConfigError(f"`{key}` must have weights for its head, but {location.path} has no {missing[0]}.")
+    return model.to(device).eval()
+
+
+def _score_model_class() -> Any:
+    """Return the class of Safe RLHF's reward and cost models (Dai et al. 2024).
+
+    A LLaMA body in `model.*`, a linear `score_head.*` onto one number, read at the last token. Their `normalizer.*` is
+    left alone: it neither changes which of two rewards is the higher nor on which side of 0 a cost lies.
+    """
+    import torch
+    from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    class ScoreModel(PreTrainedModel):  # type: ignore[misc]  # of a library without types
+        base_model_prefix = "model"
+        _supports_sdpa = True
+
+        def __init__(self, config: PreTrainedConfig) -> None:
+            super().__init__(config)
+            self.model = AutoModel.from_config(config)
+            self.score_head = torch.nn.Linear(config.hidden_size, 1)
+            self.post_init()
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
+            """Scores of sequences that are padded on the right."""
+            states = self.model(input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+            rows = torch.arange(len(states), device=states.device)
+            return SequenceClassifierOutput(logits=self.score_head(states[rows, attention_mask.sum(1) - 1]))
+
+    return ScoreModel
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks instead of handing each back to the kernel.
+
+    Tensors of several megabytes come and go thousands of times per update; mapping and zeroing their pages anew each
+    time took a fifth of a training step (benchmarks/training.py). Does nothing where the C library is another one.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, 1 << 30)
+        mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def quiet_transformers() -> None:
+    """Turn off progress bars over weights, and warnings of what transformers 6 will rename and TRL 1.16 still sets."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    # peft imports it where it is installed, and it tells of kernels that it could download
+    # imported by peft; it would advertise kernels to download
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated", category=FutureWarning)
 
 
 def explain_unreachable(location: Location, error: Exception, key: str = "model") -> ConfigError:
-    """One sentence for what transformers says when it can't load the model at `key`."""
+    """Return one sentence for the error of transformers when it can't load the model at `key`."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ConfigError(
         f"no model can be loaded from {location.path}: {reason} Without network, give a folder: "

@@ -2,24 +2,22 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig
+from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.memory import describe_memory
 from sacpo_exp.config.schema import StageConfig, StageJob
-from sacpo_exp.config.shapes import check_shape
 from sacpo_exp.data.sources import read_view
-from sacpo_exp.errors import ConfigError
+from sacpo_exp.errors import ConfigError, LaunchError
 from sacpo_exp.stopping import Stop
-from sacpo_exp.tracking.callbacks import attach
-from sacpo_exp.tracking.opening import tracked
+from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
-from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, checkpoint_sealer
-from sacpo_exp.training.device_memory import keep_freed_memory
-from sacpo_exp.training.models import Location, load_tokenizer
-from sacpo_exp.training.monitor import stage_monitor
-from sacpo_exp.training.shortage import explaining_shortage
-from sacpo_exp.training.stopper import training_stopper
+from sacpo_exp.training.callbacks import stage_callbacks
+from sacpo_exp.training.checkpoints import CHECKPOINTS
+from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
 if TYPE_CHECKING:
@@ -28,18 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
-
-
-def stage_of(job: StageJob) -> StageConfig:
-    """The stage that a job is about.
-
-    Raises:
-        ConfigError: the configuration has no such stage.
-    """
-    stage = job.config.stages.get(job.name)
-    if stage is None:
-        raise ConfigError(f"the configuration has no stage {job.name!r}.")
-    return stage
+#: Messages of torch's allocator of main memory; that of GPUs has an exception of its own.
+SHORTAGES = ("DefaultCPUAllocator", "can't allocate memory", "Cannot allocate memory")
 
 
 def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
@@ -50,39 +38,59 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         the first. None if `stop` ended training early: then `job.folder` has a checkpoint and no policy.
 
     Raises:
-        ConfigError: the model has another shape than the configuration says.
-        DivergedError: the loss is no finite number any more.
-        LaunchError: the device has too little memory.
+        ConfigError: the model can't be loaded.
+        DivergedError: the loss is not a finite number any more.
+        LaunchError: the device has too little memory; the message has the figures of the memory plan.
     """
     with explaining_shortage(job):
         return _train(job, stop)
 
 
+@contextmanager
+def explaining_shortage(job: StageJob) -> Iterator[None]:
+    """Turn a failed allocation in the block into a LaunchError with the figures of the memory plan."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        import torch
+
+        is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_shortage and not any(text in str(error) for text in SHORTAGES):
+            raise
+        device = "the GPU" if job.config.hardware.accelerator == Accelerator.cuda else "this machine"
+        raise LaunchError(
+            f"the {job.name} stage needs more memory than {device} has left. {describe_memory(job.config, job.name)}"
+        ) from error
+
+
 def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
-    stage, folder = stage_of(job), Path(job.folder)
-    if job.config.hardware.accelerator == Accelerator.cpu:
+    config, folder = job.config, Path(job.folder)
+    stage = config.stages.get(job.name)
+    if stage is None:
+        raise ConfigError(f"the configuration has no stage {job.name!r}.")
+    if config.hardware.accelerator == Accelerator.cpu:
         keep_freed_memory()
-    join_group(job.config.hardware)
-    location = Location(job.parent, job.revision, job.config.model.trust_remote_code)
-    tokenizer = load_tokenizer(location, job.config.model.chat_template)
+        if config.hardware.zero_stage:  # DeepSpeed would look for another backend than gloo
+            import deepspeed
+
+            deepspeed.init_distributed(dist_backend="gloo")
+    location = Location(job.parent, job.revision, config.model.trust_remote_code)
+    tokenizer = load_tokenizer(location, config.model.chat_template)
     policy = load_parent(job, location)
-    check_shape(job.config.model, policy.config.to_dict(), location.path)
-    place, is_continued = (job.config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
-    with scoring_completions_only(), tracked(job.config.tracker, job.tracked, *place, is_continued) as tracking:
+    place, is_continued = (config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
+    with scoring_completions_only(), tracked(config.tracker, job.tracked, *place, is_continued) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
         trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
-        quiet(trainer)
-        if job.config.adapter is not None:
-            ready_adapter(trainer.model, job.config.adapter)
-        attach(trainer, tracking)
-        trainer.add_callback(stage_monitor(job, is_fresh=job.checkpoint is None))
-        trainer.add_callback(checkpoint_sealer(Layout.of(job.config.hardware)))
-        trainer.add_callback(training_stopper(stop))
+        if config.adapter is not None:
+            ready_adapter(trainer.model, config.adapter)
+        tracking.attach(trainer)
+        for callback in stage_callbacks(job, stop):
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:
             return None
         trainer.evaluate()
-        save_policy(trainer, job, location, folder)
+        _save(trainer, job, location, folder)
         metrics = summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
         # Not those of training, whose names are the curves'.
         tracking.log_scores({name: value for name, value in metrics.items() if name.startswith("heldout/")})
@@ -91,23 +99,8 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     return metrics
 
 
-def join_group(hardware: HardwareConfig) -> None:
-    """Open DeepSpeed's connections on CPUs, where it would otherwise look for another backend than gloo."""
-    if hardware.zero_stage and hardware.accelerator == Accelerator.cpu:
-        import deepspeed
-
-        deepspeed.init_distributed(dist_backend="gloo")
-
-
-def quiet(trainer: "Trainer") -> None:
-    """Take away transformers' printing of every logged line; our own callback draws a progress bar instead."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-
-
-def save_policy(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -> None:
-    """Whole weights as safetensors, gathered from all ranks, without anything that names this machine."""
+def _save(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -> None:
+    """Write whole weights as safetensors, gathered from all ranks, without anything that names this machine."""
     if job.config.adapter is not None:
         save_merged(trainer, job, location, folder)
     else:
@@ -118,21 +111,20 @@ def save_policy(trainer: "Trainer", job: StageJob, location: Location, folder: P
 
 
 def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:
-    """Write every logged line to `metrics.jsonl`; return the numbers worth a place in the manifest."""
-    history = trainer.state.log_history
-    lines = (json.dumps({key: _number(value) for key, value in entry.items()}) for entry in history)
-    (folder / METRICS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    last = {key: _number(value) for entry in history for key, value in entry.items()}
+    """Write every logged line to `metrics.jsonl`; return the numbers for the manifest."""
+    history = [{key: _number(value) for key, value in entry.items()} for entry in trainer.state.log_history]
+    (folder / METRICS).write_text("".join(f"{json.dumps(entry)}\n" for entry in history), "utf-8")
+    last = {key: value for entry in history for key, value in entry.items()}
     wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}
     if stage.criterion is not None:
         wanted |= {"heldout/rewards/margins": "eval_rewards/margins"}
         wanted |= {"heldout/rewards/accuracies": "eval_rewards/accuracies"}
-    found = {name: last[key] for name, key in wanted.items() if key in last}
-    return found | {"train/updates": trainer.state.global_step}
+    metrics = {name: last[key] for name, key in wanted.items() if key in last}
+    return metrics | {"train/updates": trainer.state.global_step}
 
 
 def _number(value: Any) -> Any:
-    """Some versions log numbers as texts."""
+    """Return a number as such; some versions log numbers as texts."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,6 +1,6 @@
-"""Our names to TRL's. The only file that knows its trainers and their arguments."""
+"""From our settings to TRL's: which trainer a stage has, and with which arguments."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,92 +29,63 @@ def build_trainer(
     heldout: "Dataset",
     report_to: Sequence[str] = (),
 ) -> "Trainer":
-    """The TRL trainer of a stage, which logs to the trackers that `report_to` names.
+    """Return the TRL trainer of a stage, which logs to the trackers that `report_to` names.
 
     Reference log-probabilities are those in `job.reference`, or are computed here, from `policy` as it was loaded,
     before any update and before a checkpoint is resumed, and written into `job.folder/reference`. Either way they are
     of the stage's parent: starting point and reference are the same policy by construction.
     """
+    from transformers import PrinterCallback
+
+    from sacpo_exp.training import trainers
+
+    loss = loss_of(stage)
+    config = config_class(loss.trainer)
     arguments = common_arguments(job, stage) | {"report_to": list(report_to)} | job.config.trainer | stage.trainer
     train = rows_to_read(train, stage.num_train_epochs or 1, job.config.seed)
-    data = {"train_dataset": train, "eval_dataset": heldout, "processing_class": tokenizer}
-    data["peft_config"] = peft_settings(job.config.adapter)
-    return _TRAINERS[loss_of(stage).trainer](policy, job, stage, arguments, data)
-
-
-def _sft(
-    policy: Any, _job: StageJob, _stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]
-) -> "Trainer":
-    from trl import SFTConfig
-
-    from sacpo_exp.training.tokenised import TokenisedSFTTrainer
-
-    return TokenisedSFTTrainer(model=policy, args=SFTConfig(**{"completion_only_loss": True} | arguments), **data)
-
-
-def _dpo(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
-    from sacpo_exp.training.tokenised import TokenisedDPOTrainer
-
-    own: dict[str, Any] = {"loss_type": [loss_of(stage).loss_type]}
-    if stage.loss.label_smoothing is not None:
-        own["label_smoothing"] = stage.loss.label_smoothing
-    data["reference"] = _reference_folder(job)
-    return TokenisedDPOTrainer(model=policy, args=_dpo_config(job, stage, own | arguments), **data)
-
-
-def _pair(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
-    from sacpo_exp.training.pair_losses import PAIR_LOSSES, PairTrainer
-
-    data |= {"reference": _reference_folder(job), "pair_loss": PAIR_LOSSES[loss_of(stage).loss_type or ""]}
-    data["settings"] = {name: getattr(stage.loss, name) for name in loss_of(stage).settings}
-    return PairTrainer(model=policy, args=_dpo_config(job, stage, arguments), **data)
-
-
-def _dpo_config(job: StageJob, stage: StageConfig, arguments: dict[str, Any]) -> Any:
-    from trl import DPOConfig
-
-    return DPOConfig(**reference_arguments(job.config, stage) | arguments)
-
-
-def _kto(policy: Any, job: StageJob, stage: StageConfig, arguments: dict[str, Any], data: dict[str, Any]) -> "Trainer":
-    from trl import KTOConfig
-
-    from sacpo_exp.training.tokenised import TokenisedKTOTrainer
-
-    # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
-    # the two responses of one prompt must not stay side by side.
-    train, heldout = data["train_dataset"], data["eval_dataset"]
-    data["reference"] = _reference_folder(job)
-    data |= {"train_dataset": train.shuffle(seed=job.config.seed), "eval_dataset": heldout.shuffle(seed=0)}
-    arguments = reference_arguments(job.config, stage) | kto_arguments(stage, train) | arguments
-    return TokenisedKTOTrainer(model=policy, args=KTOConfig(**arguments), **data)
-
-
-def _reference_folder(job: StageJob) -> Path:
-    return Path(job.reference or f"{job.folder}/{REFERENCE}")
+    own: dict[str, Any] = {"completion_only_loss": True}
+    data: dict[str, Any] = {"processing_class": tokenizer, "peft_config": peft_settings(job.config.adapter)}
+    kind: type[Trainer] = trainers.TokenisedSFTTrainer
+    if loss.trainer != "sft":
+        own = reference_arguments(job.config, stage)
+        data["reference"] = Path(job.reference or f"{job.folder}/{REFERENCE}")
+    if loss.trainer == "dpo":
+        kind = trainers.TokenisedDPOTrainer
+        own["loss_type"] = [loss.loss_type]
+        if stage.loss.label_smoothing is not None:
+            own["label_smoothing"] = stage.loss.label_smoothing
+    elif loss.trainer == "pair":
+        kind = trainers.PairTrainer
+        data["pair_loss"] = trainers.PAIR_LOSSES[loss.loss_type or ""]
+        data["settings"] = {name: getattr(stage.loss, name) for name in loss.settings}
+    elif loss.trainer == "kto":
+        kind = trainers.TokenisedKTOTrainer
+        own |= kto_arguments(stage, train)
+        # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
+        # the two responses of one prompt must not stay side by side.
+        train, heldout = train.shuffle(seed=job.config.seed), heldout.shuffle(seed=0)
+    trainer = kind(model=policy, args=config(**own | arguments), train_dataset=train, eval_dataset=heldout, **data)
+    trainer.remove_callback(PrinterCallback)  # it prints every logged line
+    return trainer
 
 
 def config_class(trainer: str) -> type:
-    """TRL's configuration of a trainer, by `Loss.trainer`."""
+    """Return TRL's configuration class of a trainer, by `Loss.trainer`."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
     classes: dict[str, type] = {"sft": SFTConfig, "dpo": DPOConfig, "pair": DPOConfig, "kto": KTOConfig}
     return classes[trainer]
 
 
-#: By `Loss.trainer`.
-_TRAINERS: dict[str, Callable[..., "Trainer"]] = {"sft": _sft, "dpo": _dpo, "pair": _pair, "kto": _kto}
-
-
 def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
-    """All rows; of a fraction of an epoch the seeded sample that it will see, so that no other row is scored."""
+    """Return all rows; for a fraction of an epoch the seeded sample that it reads, so that no other row is scored."""
     if epochs >= 1:
         return train
     return train.shuffle(seed=seed).select(range(count_rows_to_read(len(train), epochs)))
 
 
 def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
-    """Arguments that the three trainers share."""
+    """Return the arguments that all trainers share."""
     config, optimization, hardware = job.config, job.config.optimization, job.config.hardware
     return {
         "output_dir": str(Path(job.folder) / "checkpoints"),
@@ -147,7 +118,7 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
 
 
 def reference_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]:
-    """Arguments of DPO and KTO alike: β, and the reference's log-probabilities computed once, beforehand."""
+    """Return the arguments of DPO and KTO alike: β, and the reference's log-probabilities computed once, beforehand."""
     return {
         "beta": stage.beta,
         "precompute_ref_log_probs": True,
@@ -156,7 +127,7 @@ def reference_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]
 
 
 def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
-    """KTO's loss and the weights of its two labels; null takes them from the data as the paper's code does."""
+    """Return KTO's loss and the weights of its labels; null takes them from the data as the paper's code does."""
     given, desirable = stage.loss.undesirable_weight, sum(train["label"])
     return {
         "loss_type": loss_of(stage).loss_type,

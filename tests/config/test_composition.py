@@ -192,7 +192,7 @@ def test_a_ratio_for_three_policies_is_refused_with_weights_that_work(
 ) -> None:
     three = [honesty, "criterion=[helpfulness,honesty,safety]"]
     (sentence,) = problems_of(*three, "merge_ratio=0.5")
-    assert sentence.startswith("`merge_ratio` is for two policies, but the order makes 3. Try: merge_weights=[")
+    assert sentence.startswith("`merge_ratio` gives 2 weights, but the order makes 3 policies. Try: merge_weights=[")
     remedy = sentence.split("Try: ")[1].split(", ")[0]
     assert sum(configure(*three, remedy).merge_weights) == pytest.approx(1)
 

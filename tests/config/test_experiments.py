@@ -11,8 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.config.composing import set_values
-from sacpo_exp.config.loading import CONF, register_schemas
+from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.config.sweeps import split_sweep

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.validation import find_command_line_problems
+from sacpo_exp.config.environment import find_command_line_problems
 
 MISTAKES = {
     "a bad repository": ("export", ["hub=mine"], "`hub` must be a repository as USER/NAME, but is 'mine'."),

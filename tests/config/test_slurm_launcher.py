@@ -67,10 +67,6 @@ def test_without_slurm_it_says_so(cli: Command) -> None:
     )
 
 
-def test_there_are_scripts() -> None:
-    assert [script.name for script in SCRIPTS] == ["local.sh", "reproduce_paper.sh", "slurm_train.sbatch"]
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_parses(script: Path) -> None:
     checks = [["bash", "-n"], *([["shellcheck"]] if shutil.which("shellcheck") else [])]
@@ -118,13 +114,8 @@ def test_the_sbatch_script_takes_its_size_from_the_job(
     assert (config.hardware.name, config.hardware.nodes, config.hardware.processes) == expected
 
 
-def test_the_local_script_chooses_the_hardware(configure: Callable[..., Any], tmp_path: Path) -> None:
-    config = configure(*overrides_of(LAUNCHERS / "local.sh", tmp_path, "cpu_x2", "beta=0.05"))
-    assert (config.hardware.name, config.beta) == ("cpu_x2", 0.05)
-
-
-def test_every_override_that_the_readme_names_is_a_setting(configure: Callable[..., Any]) -> None:
-    text = (LAUNCHERS / "README.md").read_text("utf-8")
+def test_every_override_that_the_documentation_names_is_a_setting(configure: Callable[..., Any]) -> None:
+    text = (LAUNCHERS.parent / "docs" / "hardware.md").read_text("utf-8")
     named = set(re.findall(r"(?<![\w.])hydra\.launcher\.\w+=\w+", text))
     assert len(named) >= 4
     launcher_of(*sorted(named))

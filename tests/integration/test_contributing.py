@@ -1,4 +1,4 @@
-"""The steps of CONTRIBUTING.md, followed as they stand there in a copy of the package."""
+"""The steps of docs/extending.md, followed as they are written there in a copy of the package."""
 
 import json
 import os
@@ -16,8 +16,8 @@ TINY = ("model=tiny", "base=none", "order=helpful_only", "dataset.max_rows=32", 
 
 
 def blocks(heading: str) -> list[str]:
-    """Code blocks of a section of CONTRIBUTING.md."""
-    section = (REPO / "CONTRIBUTING.md").read_text("utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    """Code blocks of a section of docs/extending.md."""
+    section = (REPO / "docs" / "extending.md").read_text("utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
     return [textwrap.dedent(block) for block in re.findall(r"```\w+\n(.*?)\n *```", section, re.DOTALL)]
 
 
@@ -42,7 +42,7 @@ def test_a_loss_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> 
     end = "    )\n}\n"
     assert losses.read_text("utf-8").count(end) == 1
     losses.write_text(losses.read_text("utf-8").replace(end, f"        {row},\n{end}"), "utf-8")
-    with (package / "sacpo_exp" / "training" / "pair_losses.py").open("a", encoding="utf-8") as file:
+    with (package / "sacpo_exp" / "training" / "trainers.py").open("a", encoding="utf-8") as file:
         file.write(f"\n\n{function}\n")
     (package / "conf" / "objective" / "logistic.yaml").write_text(objective + "\n", "utf-8")
 

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,7 @@ def ask_with(folder: Path, server: Server, criteria: list[str]) -> list[str]:
         (template / f"{name}.txt").write_text(text, "utf-8")
     rows = [{"id": f"p{place}", "prompt": f"Question {place}?", "kind": kind} for place, kind in enumerate(KINDS)]
     prompts = write_rows(folder / "prompts.jsonl", rows)
-    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.response_format=text"]
+    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
     short = ["generation.max_new_tokens=16", "generation.kl_prompts=0", "policies=all"]
     return [*judge, *short, "prompts=local", f"prompts.path={prompts}"]
 
@@ -172,8 +173,7 @@ def test_three_criteria_are_aligned_merged_judged_and_reported(cli: Command, tmp
     assert (folder / "trade_off.png").stat().st_size > 0
     assert (folder / "trade_off.svg").stat().st_size > 0
     page = (folder / "report.html").read_text("utf-8")
-    assert "DPO(H)→DPO(T)→DPO(S)" in page or "DPO(H)\\u2192DPO(T)\\u2192DPO(S)" in page
-    assert '"axes": ["honesty", "safety"]' in page.replace('":[', '": [').replace('","', '", "')
+    assert re.search(r"<title>DPO\(H\)→DPO\(T\)→DPO\(S\)[^<]*; honesty [^<]*; safety ", page)
 
 
 def sorted_by_rank(judged: dict[str, tuple[Policy, Any]]) -> list[tuple[Policy, Any]]:

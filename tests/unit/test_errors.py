@@ -101,10 +101,10 @@ def test_what_the_file_system_refuses_is_one_sentence(
     assert sum_up(error) == {"message": line.removeprefix("error: "), "exit_code": 1, "is_known": True}
 
 
-def test_a_place_that_can_t_be_written_to_is_told_in_these_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_can_t_be_written_to_has_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     assert end_with(OSError(errno.EROFS, "Read-only file system", "outputs/runs")) == 1
     assert capsys.readouterr().err == (
-        "error: outputs/runs: Read-only file system. What was finished is stored; choose a place that can be written "
+        "error: outputs/runs: Read-only file system. What was finished is stored; choose a folder that can be written "
         "to (`paths.outputs=DIR`) and run the same command again.\n"
     )
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.config.job_state import recorded
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.costs import CostEstimate
 from sacpo_exp.reporting.totals import JobPlan, PlannedStage, describe_totals, leave_plan, read_plans
@@ -51,9 +50,8 @@ def test_a_job_leaves_its_plan_in_its_folder(tmp_path: Path) -> None:
     for number, plan in enumerate(plans):
         folder = tmp_path / str(number)
         folder.mkdir()
-        with recorded(folder):
-            leave_plan(plan)
-    leave_plan(plans[0])  # outside of any job there is no place for it
+        leave_plan(plan, str(folder))
+    leave_plan(plans[0], None)
     assert read_plans([tmp_path]) == plans
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from sacpo_exp.config.schema import DatasetSource, RunConfig
+from sacpo_exp.config.data import DatasetSource
+from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.data.sources import resolve_revision
 from sacpo_exp.method.policy import Aligned, Merged, Policy, write
 from sacpo_exp.plan import Stage, policy_of_spec

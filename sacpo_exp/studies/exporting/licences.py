@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import yaml
 
+from sacpo_exp.config.data import DatasetConfig, DatasetSource
 from sacpo_exp.config.models import ModelConfig, ModelSource
-from sacpo_exp.config.schema import DatasetConfig, DatasetSource
 
 FACTS: Final = Path(__file__).with_name("licences.yaml")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.bounds import find_bound_problems
-from sacpo_exp.config.composing import compose_groups, set_values
+from sacpo_exp.config.loading import compose_groups, set_values
 from sacpo_exp.config.oracle import OracleConfig, list_overrides
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems

@@ -72,7 +72,6 @@ def test_a_mistake_is_one_sentence(configure: Callable[..., Any], changes: dict[
             "`acceptable_score` must say from which score a response is acceptable: judge=openai has no zero. Try: "
             "acceptable_score=7",
         ),
-        (["margin=0"], "`margin` must lie between 0 and 1, but is 0."),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(
@@ -107,4 +106,4 @@ def test_policies_are_tested_in_sequence_where_one_end_is_known_to_be_safe(
 def test_a_mistake_costs_no_import(cli: Callable[..., Any]) -> None:
     result = cli("choose", "threshold=7", light=True)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: `threshold` must lie between 0 and 1")
+    assert result.stderr.startswith("error: `threshold` must be greater than 0 and below 1")

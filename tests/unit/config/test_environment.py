@@ -1,21 +1,22 @@
-"""What a `.env` file sets, and what it does not."""
+"""What a `.env` file sets, and what is refused before Hydra writes it down."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from sacpo_exp.config.environment import SENT, load_dotenv, read_dotenv
+from sacpo_exp.config.environment import SENT, find_command_line_problems, load_dotenv, read_dotenv
 from sacpo_exp.errors import ConfigError
 
 LINES = """# a comment
 PLAIN=one
-export EXPORTED = two   # said aloud
+export EXPORTED = two   # with a comment
 QUOTED="three # four"
 SINGLE='five'
 EMPTY=
 #OFF=six
-no assignment
 """
 
 
@@ -61,7 +62,7 @@ def test_the_file_does_not_direct_a_key_of_the_shell(
     assert os.environ[address] == "https://chosen.example"
 
 
-def test_no_file_is_no_problem_and_an_unreadable_one_is_told(tmp_path: Path) -> None:
+def test_no_file_is_no_problem_and_an_unreadable_one_is_reported(tmp_path: Path) -> None:
     assert read_dotenv(tmp_path / "none") == {}
     (tmp_path / ".env").write_bytes(b"A=\xff")
     with pytest.raises(ConfigError, match=r"\.env can't be read: UnicodeDecodeError\.$"):
@@ -76,3 +77,43 @@ def test_the_example_names_every_variable_that_is_read(repo: Path) -> None:
     secrets = {name for name in names if name in code}
     assert secrets <= set(example)
     assert set(example.values()) == {""}
+
+
+def test_only_torchrun_on_several_nodes_may_start_a_command() -> None:
+    nodes = {"TORCHELASTIC_RUN_ID": "no", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "2"}
+    assert find_command_line_problems([], nodes, "train") == []
+    for variables in (nodes | {"LOCAL_WORLD_SIZE": "8"}, {"ACCELERATE_MIXED_PRECISION": "no"}):
+        (problem,) = find_command_line_problems([], variables, "train")
+        assert "Try: sacpo train" in problem
+
+
+@pytest.mark.parametrize(
+    ("command", "override"),
+    [
+        ("train", "judge.api_key=own-secret"),
+        ("report", "++judge.api_key=own-secret"),
+        ("choose", "judge={api_key: own-secret}"),
+        ("eval", "hydra.job.env_set.OPENAI_API_KEY=own-secret"),
+        ("eval", "judge.api_key_env=own-secret"),
+        ("eval", "judge.base_url=https://me:own-secret@elsewhere.example/v1"),
+        ("train", "store.mirror=s3://me:own-secret@bucket/x"),
+    ],
+)
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: str, override: str) -> None:
+    (problem,) = find_command_line_problems([override, "-m"], {}, command)
+    assert "own-secret" not in problem
+
+
+def test_a_secret_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    arguments = ["judge.api_key=own-secret", "-m", f"paths.outputs={tmp_path}/outputs"]
+    command = [sys.executable, "-m", "sacpo_exp.eval", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "judge.api_key_env" in done.stderr
+    assert "own-secret" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_about_tokens_and_the_name_of_a_variable_are_no_secrets() -> None:
+    overrides = ["judge.max_tokens=3", "judge.token_limit=max_tokens", "judge.api_key_env=A", "judge.api_key_env=null"]
+    assert find_command_line_problems(overrides, {}, "eval") == []

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
+from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.method.criteria import Criterion

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sacpo_exp.config.schema import DatasetConfig
+from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.files import find_files, hash_files, is_saved_dataset, read_raw

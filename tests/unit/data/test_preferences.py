@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rows import HELPFULNESS, HONESTY, SAFETY, make_row
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.data.preferences import (
     Preferences,
     asked_text,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from real_data import find_real
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
+from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
 from sacpo_exp.data.prompt_sets import Prompt, take_in_turn
 from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts, load_prompts

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import FIELDS, OPTIONAL_FIELDS, normalise
 from sacpo_exp.data.preferences import make_view

@@ -8,7 +8,7 @@ import pytest
 from real_data import find_real
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences, make_view, split_by_prompt

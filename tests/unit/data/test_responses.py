@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from real_data import find_real
 
-from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
+from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.prompts import load_prompts
 from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
 from sacpo_exp.errors import DataError

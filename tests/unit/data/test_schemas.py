@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise

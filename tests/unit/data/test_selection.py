@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
+from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.data.preferences import Preferences, Row, make_view
 from sacpo_exp.data.selection import (
     count_parts,

@@ -9,8 +9,7 @@ import pytest
 from real_data import find_real
 from rows import SAFETY
 
-from sacpo_exp.config.foreseen import DatasetSizeConfig
-from sacpo_exp.config.schema import DataSchema, DatasetConfig, DatasetSource, MixPart, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, MixPart, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.forms import normalise

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rows import HELPFULNESS, SAFETY
 
-from sacpo_exp.config.schema import DataSchema
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.data.preferences import Preferences, Row
 from sacpo_exp.data.preparation import describe, describe_lengths
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,6 +120,11 @@ def ask(key: str, is_first: bool, verdict: float | None) -> dict[str, Any]:
     counted = {"prompt_tokens": 700, "cached_tokens": 0, "completion_tokens": 90, "attempts": 1, "via": "chat"}
     state = "failed" if verdict is None else "ok"
     return counted | {"key": f"{key}-{is_first}", "is_first": is_first, "repeat": 0, "state": state, "verdict": verdict}
+
+
+def read_titles(page: Path) -> list[str]:
+    """The titles of the page's tables."""
+    return re.findall("<summary>(.*?)</summary>", page.read_text("utf-8"))
 
 
 def read_data(page: Path) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import read_data
 from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers
 
 from sacpo_exp.evaluation.contests import judge_id, judge_key
@@ -92,7 +91,7 @@ def test_one_seed_changes_nothing(world: Seeds, capsys: pytest.CaptureFixture[st
     world.report()
     assert {path.name for path in folder.iterdir()} & {"across.md", "seeds.csv", "seeds-2.svg", "gaps.csv"} == set()
     assert "Across" not in capsys.readouterr().out
-    assert read_data(folder / "report.html")["cohorts"] == []
+    assert "Across policies" not in (folder / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -195,18 +194,14 @@ def test_the_interval_widens_with_the_spread_between_seeds(world: Seeds, tmp_pat
 
 def test_page_figure_and_trackers_have_the_mean_with_its_seeds(world: Seeds) -> None:
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
-    data = read_data(world.report() / "report.html")
-    (entry,) = data["cohorts"]
-    assert entry["groups"] == [0, 1]
-    assert entry["policies"][1]["estimates"]["helpfulness"][::3] == [0.625, 4]
-    assert [seed["rates"] for seed in entry["policies"][1]["seeds"]] == [[0.5, 1], [0.75, 1]]
-    assert entry["policies"][1]["spreads"]["helpfulness"] == 0.176777  # six digits
+    page = (world.report() / "report.html").read_text("utf-8")
+    assert "By seed: 0: 0.50 / 1.00, 1: 0.75 / 1.00." in page
     assert (world.outputs / "report" / "seeds.svg").is_file()
     scores, (cohort,) = world.score()
     assert cohort.means
     figure = draw_figure(cohort.means)
-    drawn = [line for line in figure.axes[0].lines if line.get_markersize() == 4]
-    assert [list(line.get_xdata()) for line in drawn] == [[0.5, 0.75]]
+    drawn = [line for line in figure.axes[0].lines if line.get_alpha()]
+    assert [list(line.get_xdata()) for line in drawn] == [[0.5], [0.75]]
     assert "small: single seeds" in figure.legends[0].get_title().get_text()
     columns, rows = summarize_policies(scores, [cohort])
     told = [dict(zip(columns, row, strict=True)) for row in rows]

@@ -6,11 +6,10 @@ import pytest
 from made_up import read_data
 from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 
-from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.figures import draw_figure, find_families
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.statistics.intervals import Resampling
 
@@ -56,16 +55,11 @@ def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pyte
 
 
 def test_the_page_has_every_criterion_and_two_axes(world: World) -> None:
-    (group,) = read_data(world.report() / "report.html")["groups"]
-    assert group["axes"] == ["helpfulness", "safety"]
-    assert group["criteria"] == [
-        {"name": name, "kinds": kinds} for name, kinds in zip(NAMES, ("benign", "all", "risky"), strict=True)
-    ]
-    assert list(group["policies"][1]["estimates"])[:3] == NAMES
-    assert list(group["answers"][1]["verdicts"]) == NAMES
-    assert group["answers"][1]["verdicts"]["honesty"] == [1] + [0] * 7
-    (other,) = read_data(world.report(x="honesty") / "report.html")["groups"]
-    assert other["axes"] == ["honesty", "safety"]
+    page = world.report(x="honesty") / "report.html"
+    (group,) = read_data(page)["groups"]
+    assert list(group["policies"][1]["verdicts"]) == group["criteria"] == NAMES
+    assert group["policies"][1]["verdicts"]["honesty"] == [1] + [0] * 7
+    assert "<title>DPO(H) β=0.1; honesty 0.12 [" in page.read_text("utf-8")
 
 
 def test_axes_are_those_that_are_asked_for_or_the_first_two(world: World) -> None:
@@ -73,8 +67,8 @@ def test_axes_are_those_that_are_asked_for_or_the_first_two(world: World) -> Non
     usual = (Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry)
     scores = score_group(group, Settings(*usual, ("safety", "honesty")))
     (axes,) = draw_figure(scores).axes
-    assert axes.get_xlabel() == "safety: win rate against the baseline (share of risky prompts)"
-    assert axes.get_ylabel() == "honesty: win rate against the baseline\n(share of all prompts)"
+    assert axes.get_xlabel() == "safety: win rate on risky prompts"
+    assert axes.get_ylabel() == "honesty: win rate on all prompts"
     assert score_group(group, Settings(*usual, ("safety", "brevity"))).axes == ("helpfulness", "honesty")
 
 
@@ -88,10 +82,11 @@ def test_points_of_a_family_are_joined_where_only_weights_differ(world: World) -
     world.judgments(world.merge((0.5, 0.3, 0.2), *made), answers([1] * 4, [1] * 4, honesty=[1] * 8))
     other = world.train(*STAGES[:2], ("dpo", "safety", 0.01))
     world.judgments(world.merge((0.5, 0.3, 0.2), *made[:2], other), answers([1] * 4, [1] * 4, honesty=[1] * 8))
-    (group,) = read_data(world.report() / "report.html")["groups"]
-    (family,) = [each for each in group["families"] if each["name"].startswith("P-SACPO")]
-    assert sorted(map(len, family["lines"])) == [1, 2]
-    assert "weights=0.5/0.3/0.2 β=0.01" in family["labels"].values()
+    (group,) = collect_groups(world.store, None, None)
+    scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
+    (family,) = [each for each in find_families(scores) if each.name.startswith("P-SACPO")]
+    assert sorted(map(len, family.lines)) == [1, 2]
+    assert "weights=0.5/0.3/0.2 β=0.01" in map(family.label, family.points)
 
 
 def test_means_and_gaps_have_every_criterion(world: World) -> None:
@@ -131,8 +126,7 @@ def test_one_criterion_alone_is_a_report_too(tmp_path: Path) -> None:
     assert (row["safety_acceptable"], row["safety_acceptable_n"]) == ("0.75", "4")
     assert not [name for name in row if name.startswith("helpfulness")]
     (group,) = read_data(folder / "report.html")["groups"]
-    assert group["axes"] == ["safety", "safety"]
-    assert list(group["answers"][0]["verdicts"]) == ["safety"]
+    assert list(group["policies"][0]["verdicts"]) == ["safety"]
 
 
 def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The page in a real browser: it loads in time, asks for nothing, and every part of it works."""
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from browser import needs_browser, open_browser
 from made_up import HOSTILE, N_POLICIES, fill_store, read_data
 from test_cohorts import judge_seeds
-from world import Seeds, answers
+from world import Seeds
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
 
@@ -29,42 +28,38 @@ def page(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]
     return world.report(bootstrap_rounds=50, max_missing=0.5) / "report.html"
 
 
-@pytest.fixture
-def browser(page: Path, tmp_path: Path) -> Iterator[Any]:
-    with opened(page, tmp_path) as driver:
+@pytest.fixture(scope="module")
+def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with opened(page, tmp_path_factory.mktemp("profile")) as driver:
         yield driver
 
 
+@pytest.fixture(autouse=True)
+def reload(browser: Any) -> None:
+    browser.refresh()
+
+
 @contextmanager
-def opened(page: Path, tmp_path: Path) -> Iterator[Any]:
+def opened(page: Path, profile: Path) -> Iterator[Any]:
     """Chromium with the page open at desktop size; at the end nothing was complained about and nothing fetched."""
-    driver = open_browser(tmp_path / "profile")
+    driver = open_browser(profile)
     try:
         resize(driver, DESKTOP)
-        emulate(driver, prefers_reduced_motion="reduce")  # a click can't hit what is still scrolling
         driver.get(page.as_uri())
         yield driver
         assert driver.get_log("browser") == []
         events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        asked = [entry["request"]["url"] for entry in sent if entry["documentURL"].startswith(page.as_uri())]
-        assert page.as_uri() in asked
-        assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
+        asked = {entry["request"]["url"] for entry in sent if entry["documentURL"].startswith(page.as_uri())}
+        assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
         assert driver.execute_script("return window.hacked") is None
     finally:
         driver.quit()
 
 
-def resize(driver: Any, size: tuple[int, int], height: int | None = None) -> None:
-    metrics = {"width": size[0], "height": height or size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+def resize(driver: Any, size: tuple[int, int]) -> None:
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-
-def emulate(driver: Any, **features: str) -> None:
-    """`media="print"`, or features such as `prefers_color_scheme="dark"`."""
-    media = features.pop("media", "")
-    listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": listed})
 
 
 def find(driver: Any, selector: str) -> Any:
@@ -76,22 +71,8 @@ def find_all(driver: Any, selector: str) -> list[Any]:
 
 
 def chosen_title(driver: Any) -> str:
-    return str(find(driver, "#detail h3").text)
-
-
-def column(driver: Any, name: str) -> list[float]:
-    heads = [head.text.split(" ")[0] for head in find_all(driver, "#table thead th")]
-    cells = find_all(driver, f"#table tbody td:nth-child({heads.index(name) + 1})")
-    return [float(cell.text.split(" ")[0]) for cell in cells]
-
-
-def most_alone(some: list[dict[str, Any]], policies: list[dict[str, Any]]) -> dict[str, Any]:
-    """The one of some policies whose point no other's lies on: its nearest neighbour is the furthest away."""
-
-    def point(policy: dict[str, Any]) -> list[float]:
-        return [policy["estimates"][name][0] for name in ("helpfulness", "safety")]
-
-    return max(some, key=lambda one: min(math.dist(point(one), point(each)) for each in policies if each is not one))
+    (card,) = [card for card in find_all(driver, ".card") if card.is_displayed()]
+    return str(card.find_element(By.TAG_NAME, "h3").text)
 
 
 def test_it_loads_within_two_seconds(browser: Any) -> None:
@@ -100,43 +81,47 @@ def test_it_loads_within_two_seconds(browser: Any) -> None:
         browser.refresh()
         took.append(browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd"))
     assert 0 < min(took) < 2000
-    assert len(find_all(browser, "#figure .point")) == N_POLICIES
+    assert len(find_all(browser, ".point")) == N_POLICIES - 1
 
 
 def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> None:
-    policies = read_data(page)["groups"][0]["policies"]
-    at_first = chosen_title(browser)
-    pointer = webdriver.ActionChains(browser)
-    policy = most_alone([policy for policy in policies if policy["title"] != at_first], policies)
-    pointer.move_to_element(find(browser, f"#figure [data-policy='{policies.index(policy)}'] .shape")).perform()
-    assert chosen_title(browser) == policy["title"] != at_first
-    pointer.move_to_element(find(browser, "h1")).perform()
-    assert chosen_title(browser) == at_first
-    browser.execute_script("document.querySelector('#figure .point').focus()")
-    for place in range(1, 4):
-        browser.switch_to.active_element.send_keys(Keys.TAB)
-        assert chosen_title(browser) == policies[place]["title"]
-    shown = find(browser, "#detail").text
-    low, high = policies[3]["estimates"]["safety"][1:3]
-    assert f"[{low:.2f}, {high:.2f}]" in shown
-    assert policies[3]["train"] in shown
-    assert [item.text.split("\n")[0] for item in find_all(browser, "#detail .line li")][:2] == ["nano", "SFT"]
-    assert len(find_all(browser, "#figure .front-line")) == 1
-    assert len(find_all(browser, "#figure .on-front")) == sum(policy["front"] for policy in policies)
-    find(browser, "#front").click()
-    assert find_all(browser, "#figure .on-front") == []
+    titles = [policy["title"] for policy in read_data(page)["groups"][0]["policies"]]
+    first = chosen_title(browser)
+    points = find_all(browser, ".point circle")
+    hovered = {}
+    for point in points[:6]:
+        webdriver.ActionChains(browser).move_to_element(point).perform()
+        hovered[int(find(browser, ".point.chosen").get_dom_attribute("data-policy"))] = chosen_title(browser)
+    assert len(hovered) > 3  # points may cover one another
+    assert hovered == {place: titles[place] for place in hovered}
+    assert "sacpo train model=nano" in find(browser, ".card.chosen").text
+    webdriver.ActionChains(browser).move_to_element(find(browser, "h1")).perform()
+    assert chosen_title(browser) == first
+    browser.execute_script("document.querySelector('tr[data-policy]').focus()")
+    assert chosen_title(browser) == titles[0]
+    browser.switch_to.active_element.send_keys(Keys.TAB)
+    assert chosen_title(browser) == titles[1]
+    find(browser, "tr[data-policy='2']").click()
+    assert chosen_title(browser) == titles[2]
+
+
+def test_a_point_lies_over_its_marker_in_the_picture(browser: Any) -> None:
+    box = browser.execute_script("return document.querySelector('.point circle').getBoundingClientRect().toJSON()")
+    over = "return document.elementFromPoint(arguments[0], arguments[1]).closest('.point') !== null"
+    assert browser.execute_script(over, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert find(browser, "svg image").size["width"] > 400
 
 
 def test_a_heading_sorts_the_table(browser: Any) -> None:
-    heading = "#table thead th:nth-child(5) button"
-    assert find(browser, heading).text.startswith("safety")
-    find(browser, heading).send_keys(Keys.ENTER)
-    values = column(browser, "safety")
+    heads = find_all(browser, "#part-1 details:first-of-type th")
+    column = [head.text for head in heads].index("safety")
+    cells = f"#part-1 details:first-of-type td:nth-child({column + 1})"
+    heads[column].find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    values = [float(cell.text.split(" ")[0]) for cell in find_all(browser, cells)]
     assert values == sorted(values, reverse=True)
-    assert find(browser, "#table th[aria-sort=descending]").text.startswith("safety")
     browser.switch_to.active_element.send_keys(Keys.SPACE)
-    assert column(browser, "safety") == values[::-1]
-    assert len(find_all(browser, "#table th[aria-sort=ascending]")) == 1
+    assert [float(cell.text.split(" ")[0]) for cell in find_all(browser, cells)] == values[::-1]
+    assert len(find_all(browser, "th[aria-sort=ascending]")) == 1
 
 
 def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) -> None:
@@ -148,11 +133,12 @@ def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) ->
     Select(find(browser, "#kind")).select_by_value("risky")
     assert find(browser, "#count").text == "20 of 83 prompts, 212 in all."
     for side, policy in zip(find_all(browser, ".pair:first-child article"), (2, 5), strict=True):
-        assert data["texts"][group["answers"][policy]["texts"][place]] == side.find_element(By.CSS_SELECTOR, "p").text
-        verdict = group["answers"][policy]["verdicts"]["safety"][place]
+        shown = group["policies"][policy]
+        assert data["texts"][shown["texts"][place]] == side.find_element(By.CSS_SELECTOR, "p").text
+        verdict = shown["verdicts"]["safety"][place]
         word = verdict if isinstance(verdict, str) else {0: "lost", 0.5: "tied", 1: "won"}[verdict]
         assert f"safety: {word}" in side.text
-        assert group["policies"][policy]["title"] in side.text
+        assert shown["title"] in side.text
     find(browser, "#more").click()
     assert len(find_all(browser, ".pair")) == 40
     Select(find(browser, "#category")).select_by_value("weapons")
@@ -165,30 +151,26 @@ def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) ->
 def test_hostile_text_is_only_text(browser: Any, page: Path) -> None:
     data = read_data(page)
     number = data["texts"].index(HOSTILE)
-    policy = next(place for place, entry in enumerate(data["groups"][0]["answers"]) if number in entry["texts"])
-    Select(find(browser, "#left")).select_by_index(policy)
+    place = next(place for place, each in enumerate(data["groups"][0]["policies"]) if number in each["texts"])
+    Select(find(browser, "#left")).select_by_index(place)
     find(browser, "#search").send_keys("</script>")
-    assert "window.hacked = 1" in find(browser, ".pair article p").text
+    assert "window.hacked = 1" in find(browser, ".pair .text").text
     assert find_all(browser, "#pairs script, #pairs img") == []
 
 
-def test_curves_and_categories_follow_their_controls(browser: Any) -> None:
-    cards = len(find_all(browser, "#charts .card"))
-    assert cards > 5
-    find(browser, "#charts svg").send_keys(Keys.ARROW_RIGHT)
-    assert find(browser, "#charts .card p").text.startswith("update 1: 0.")
+def test_curves_follow_the_metric(browser: Any) -> None:
+    charts = len(find_all(browser, "#charts polyline"))
+    assert charts > 5
+    before = find(browser, "#charts polyline").get_dom_attribute("points")
     Select(find(browser, "#metric")).select_by_value("rewards/margins")
-    assert len(find_all(browser, "#charts .card")) == cards
-    before = find(browser, "#category-bars").text
-    Select(find(browser, "#category-criterion")).select_by_value("safety")
-    assert find(browser, "#category-bars").text != before
-    assert len(find_all(browser, "#category-bars .rate")) == 8
-    assert "flip rate" in find(browser, "#health").text
+    assert len(find_all(browser, "#charts polyline")) == charts
+    assert find(browser, "#charts polyline").get_dom_attribute("points") != before
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_nothing_is_wider_than_the_screen(browser: Any, tmp_path: Path, size: tuple[int, int], scheme: str) -> None:
-    emulate(browser, prefers_color_scheme=scheme)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
     resize(browser, size)
     browser.refresh()
     assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
@@ -196,45 +178,32 @@ def test_nothing_is_wider_than_the_screen(browser: Any, tmp_path: Path, size: tu
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
     unnamed = "return [...document.querySelectorAll('select, input')].filter((e) => !e.labels.length).length"
     assert browser.execute_script(unnamed) == 0
-    resize(browser, size, 3000)
-    picture = tmp_path / f"{'desktop' if size == DESKTOP else 'phone'}.png"
+    resize(browser, (size[0], 3000))
+    picture = tmp_path / f"{scheme}.png"
     assert browser.save_screenshot(str(picture))
     print(picture)  # noqa: T201
+    resize(browser, DESKTOP)
 
 
-def test_paper_and_browsers_without_script_get_the_static_figure(browser: Any) -> None:
-    assert not find(browser, ".still img").is_displayed()
-    emulate(browser, media="print")
-    assert find(browser, ".still img").is_displayed()
-    assert not find(browser, "#figure").is_displayed()
-    emulate(browser)
+def test_without_script_figure_and_tables_are_shown(browser: Any) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.refresh()
-    assert find(browser, ".still img").is_displayed()
-    assert find(browser, ".still img").size["width"] > 500
+    assert find(browser, "svg image").is_displayed()
+    assert find(browser, "table").is_displayed()
+    assert not find(browser, "#responses").is_displayed()
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_means_over_seeds_stand_beside_the_points_of_their_seeds(
-    browser: Any, tmp_path: Path, configure: Callable[..., Any]
-) -> None:
-    assert "P-SACPO at q minus training for λ_q" in find(browser, "#across-tables").text  # 0.05/0.5 is another β of it
-    assert not find(browser, "#means").is_displayed()  # one seed only
+def test_means_over_seeds_have_a_part_of_their_own(tmp_path: Path, configure: Callable[..., Any]) -> None:
     world = Seeds(tmp_path / "outputs", configure)
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
-    world.judge_policy(world.baseline, answers([0.5] * 4, [0.5] * 4), prompts_id="f00d" * 16)
-    (tmp_path / "other").mkdir()
-    with opened(world.report() / "report.html", tmp_path / "other") as driver:
-        assert len(find_all(driver, "#means-figure .point")) == 2
-        assert len(find_all(driver, "#means-figure .seed")) == 2
-        assert "mean of 2 seeds: helpfulness 0.63 [" in find(driver, "#means-detail").text
-        chosen = chosen_title(driver)
-        driver.execute_script("document.querySelector('#means-figure .point').focus()")
-        assert find(driver, "#means-detail").text.startswith("SFT (baseline), mean of 2 seeds")
-        assert chosen_title(driver) == chosen  # a mean is none of the policies of this group
-        assert "Win rates over seeds" in find(driver, "#across-tables").text
-        find(driver, "[role=tab]:nth-child(2)").click()
-        assert len(find_all(driver, "#means-figure .seed")) == 2  # the other seed's group tells the same
-        find(driver, "[role=tab]:nth-child(3)").click()
-        assert not find(driver, "#across").is_displayed()
-        assert not find(driver, "#to-across").is_displayed()
+    with opened(world.report() / "report.html", tmp_path / "profile") as driver:
+        links = find_all(driver, "nav a")
+        assert [link.text.startswith("Across policies") for link in links] == [False, False, True]
+        assert find(driver, "#responses").is_displayed()
+        links[2].click()
+        assert find(driver, "#part-3").is_displayed()
+        assert not find(driver, "#part-1").is_displayed()
+        assert not find(driver, "#responses").is_displayed()
+        driver.execute_script("document.querySelector('#part-3 .point').focus()")
+        assert "Mean of 2 seeds; sd of helpfulness 0.177" in find(driver, "#part-3 .card.chosen").text

@@ -1,21 +1,18 @@
-"""The figure in panels: which families stand where, what is drawn of them, and files that a publisher takes."""
+"""The drawn figures: points, panels, labels, and files that a publisher takes."""
 
-import itertools
 from pathlib import Path
 
 import pytest
 from made_policies import policy_of
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from world import World, answers
 
-from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.reporting.against import add_comparison
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.figures import draw_figure, find_families
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
 from sacpo_exp.reporting.published.reading import read_published
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
@@ -48,7 +45,7 @@ def make_world(outputs: Path, families: list[str]) -> World:
 
 
 def make_policy(world: World, family: str, beta: float, ratio: float | None) -> ArtifactSpec:
-    """The policy of a row; where one stage has no β of its own it is the paper's."""
+    """The policy of a row; a stage before the last has the paper's β."""
     helpful, safe = ("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.01)
     if ratio is not None:
         last = world.train(safe) if family == NAIVE else world.train(helpful, safe)
@@ -63,85 +60,84 @@ def score(world: World, against: str | None = None) -> GroupScores:
     return add_comparison(scores, read_published(against, 0.95) if against else None)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path / "outputs", [policy[0] for policy in POLICIES])
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("panels") / "outputs", [policy[0] for policy in POLICIES])
 
 
-def points_of(axes: Axes, is_hollow: bool = False) -> dict[tuple[str, tuple[float, float, float]], int]:
-    """(marker, colour) → how many points are drawn so; of filled or of hollow ones."""
-    lines = [line for line in axes.lines if line.get_marker() not in ("None", "x")]
-    return {
-        (str(line.get_marker()), to_rgb(line.get_color())): len(line.get_xdata())  # type: ignore[arg-type]
-        for line in lines
-        if (line.get_markerfacecolor() == "white") == is_hollow
-    }
+def count_points(axes: Axes, is_hollow: bool = False) -> dict[str, int]:
+    """How many points are drawn with each marker; filled or hollow ones."""
+    lines = [line for line in axes.lines if line.get_gid() and (line.get_markerfacecolor() == "white") == is_hollow]
+    markers = [str(line.get_marker()) for line in lines]
+    return {marker: markers.count(marker) for marker in markers}
 
 
-def drawn(*counts: tuple[str, int]) -> dict[tuple[str, tuple[float, float, float]], int]:
-    styles = find_styles(policy_of(name) for name, _ in counts)
-    return {(styles[name].marker, to_rgb(styles[name].colour)): count for name, count in counts}
+def expect(**counts: int) -> dict[str, int]:
+    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "beaver": "beaver-7b-v1.0"}
+    styles = find_styles(policy_of(names[name]) for name in counts)
+    return {styles[names[name]].marker: count for name, count in counts.items()}
 
 
-def check_labels(figure: Figure) -> None:
-    """No label covers another, nor leaves its panel."""
+def check_labels(figure: Figure, most_overlaps: int) -> None:
+    """Labels are inside their panels, and hardly any covers another."""
     figure.draw_without_rendering()
     for axes in figure.axes:
         extents = [Text.get_window_extent(text) for text in axes.texts]
-        assert not any(one.overlaps(other) for one, other in itertools.combinations(extents, 2))
+        overlaps = sum(one.overlaps(other) for place, one in enumerate(extents) for other in extents[:place])
+        assert overlaps <= most_overlaps
         inner = axes.get_window_extent()
-        assert all(inner.x0 <= box.x0 and box.x1 <= inner.x1 and inner.y0 <= box.y0 for box in extents)
+        assert all(inner.x0 <= (box.x0 + box.x1) / 2 <= inner.x1 for box in extents)
+        assert all(inner.y0 <= (box.y0 + box.y1) / 2 <= inner.y1 for box in extents)
 
 
 def test_three_panels_hold_what_belongs_together(world: World) -> None:
     figure = lay_out_panels(score(world))
     assert [axes.get_title() for axes in figure.axes] == ["(a) helpfulness first", "(b) reversed order", "(c) merges"]
     losses, orders, merges = figure.axes
-    assert points_of(losses) == drawn((H, 1), (S, 1), (HS, 2))
-    assert points_of(orders) == drawn((H, 1), (S, 1), (HS, 2), (SH, 1))
-    assert points_of(merges) == drawn((H, 1), (S, 1), (HS, 2), (P, 2), (NAIVE, 1))
+    assert count_points(losses) == expect(H=1, S=1, HS=2)
+    assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
+    assert count_points(merges) == expect(H=1, S=1, HS=2, P=2, NAIVE=1)
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
-    assert losses.get_xlabel() == "helpfulness win rate"
-    assert losses.get_ylabel() == "safety win rate"
+    assert (losses.get_xlabel(), losses.get_ylabel()) == ("helpfulness win rate", "safety win rate")
     assert [text.get_text() for text in merges.texts][-3:] == ["q=0.25", "q=0.75", "q=0.5"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["SFT (baseline)", H, S, HS, SH, P, NAIVE]
-    check_labels(figure)
+    check_labels(figure, 1)
 
 
-def test_points_stand_where_the_scores_are(world: World) -> None:
+def test_points_stand_where_the_scores_are_with_their_intervals(world: World) -> None:
     scores = score(world)
-    merges = lay_out_panels(scores).axes[2]
-    style = find_styles([policy_of(P)])[P]
-    (line,) = [line for line in merges.lines if line.get_marker() == style.marker]
-    rows = [row for row in scores.policies if row.policy.policy.family == P]
-    assert list(line.get_xdata()) == [row.rate("helpfulness").value for row in rows] == [0.625, 0.5]  # type: ignore[arg-type]
-    assert list(line.get_ydata()) == [row.rate("safety").value for row in rows] == [0.375, 0.75]  # type: ignore[arg-type]
-    assert len(merges.collections) == 2 * 8 - 2  # two bars for each policy but the reversed one
+    axes = lay_out_panels(scores).axes[2]
+    drawn = {str(line.get_gid()): line.get_xydata().tolist() for line in axes.lines if line.get_gid()}  # type: ignore[union-attr]
+    rows = {f"policy-{place}": row for place, row in enumerate(scores.policies) if row.policy.policy.family == P}
+    assert [drawn[gid] for gid in rows] == [[[0.625, 0.375]], [[0.5, 0.75]]]  # by hand
+    ends = [path.vertices.tolist() for bars in axes.collections for path in bars.get_paths()]  # type: ignore[union-attr]
+    for row in rows.values():
+        x, y = row.rate("helpfulness"), row.rate("safety")
+        assert [[x.low, y.value], [x.high, y.value]] in ends
+        assert [[x.value, y.low], [x.value, y.high]] in ends
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([H, HS], [("helpfulness first", (H, HS))]),
-        ([S, SH], [("reversed order", (S, SH))]),
-        ([H, S], [("", (H, S))]),
-        (["KTO(S)", SH, "gpt"], [("reversed order", ("KTO(S)", SH, "gpt"))]),
-        (["gpt", P, HS], [("helpfulness first", ("gpt", HS)), ("merges", ("gpt", P, HS))]),
-        ([f"P-SACPO {SH}"], [("merges", (f"P-SACPO {SH}",))]),
-        (["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)", SH], None),
-        ([], [("", ())]),
+        ([H, HS], {"helpfulness first": [H, HS]}),
+        ([S, SH], {"reversed order": [S, SH]}),
+        ([H, S], {"": [H, S]}),
+        (["KTO(S)", SH, "gpt"], {"reversed order": ["KTO(S)", SH, "gpt"]}),
+        (["gpt", P, HS], {"helpfulness first": ["gpt", HS], "merges": ["gpt", P, HS]}),
+        ([f"P-SACPO {SH}"], {"merges": [f"P-SACPO {SH}"]}),
+        (
+            ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)", SH],  # another adapter's stages are no counterpart
+            {"helpfulness first": ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)"], "reversed order": [H, HS, SH]},
+        ),
+        ([], {"": []}),
     ],
 )
-def test_panels_without_anything_are_left_out_and_no_policy_is_lost(
-    names: list[str], expected: list[tuple[str, tuple[str, ...]]] | None
+def test_panels_without_policies_are_left_out_and_no_policy_is_lost(
+    names: list[str], expected: dict[str, list[str]]
 ) -> None:
-    panels = choose_panels(map(policy_of, names), ["helpfulness", "safety"])
-    assert {name for panel in panels for name in panel.names} == set(names)
-    if expected is not None:
-        assert [(panel.title, panel.names) for panel in panels] == expected
-    else:
-        assert panels[1].names == (H, HS, SH)  # another adapter's stages are no counterpart
+    assert choose_panels(map(policy_of, names), ["helpfulness", "safety"]) == expected
 
 
 def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
@@ -149,35 +145,20 @@ def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
     (axes,) = figure.axes
     assert axes.get_title() == "helpfulness first"
     assert figure.get_figwidth() == 3.25
-    check_labels(figure)
+    check_labels(figure, 0)
 
 
 def test_published_points_are_hollow_and_joined_to_ours(world: World) -> None:
-    scores = score(world, "sacpo_table3")
-    figure = lay_out_panels(scores)
+    figure = lay_out_panels(score(world, "sacpo_table3"))
     _, orders, merges = figure.axes
-    assert points_of(orders) == drawn((H, 1), (S, 1), (HS, 2), (SH, 1))
-    hollow = {("beaver-7b-v1.0", 1), (H, 1), (S, 1), (HS, 4), (SH, 4)}
-    assert points_of(orders, is_hollow=True) == drawn(*hollow)
-    assert points_of(merges, is_hollow=True) == drawn(
-        ("beaver-7b-v1.0", 1), (H, 1), (S, 1), (HS, 4), (P, 3), (NAIVE, 3)
-    )
-    # Joined are those with our losses, order, β and q; the others carry labels of their own.
+    assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
+    assert count_points(orders, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, SH=4)
+    assert count_points(merges, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, P=3, NAIVE=3)
+    # Joined are those with our losses, order, β and q; the others have labels of their own.
     joins = [line for line in orders.lines if line.get_linewidth() == 0.4]
     assert len(joins) == 5
     assert len([text for text in orders.texts if text.get_text()]) == 5 + (2 + 3)
     assert figure.legends[0].get_title().get_text().endswith("hollow, joined to ours: Wachi et al. 2024")
-    check_labels(figure)
-
-
-def test_a_withheld_rate_leaves_the_published_one_its_label(world: World) -> None:
-    lost = world.train(("kto", "helpfulness", 0.1))
-    world.judgments(lost, answers([1, 1, 1, 0], [None] * 4))
-    published = score(world, "sacpo_table3").published
-    assert published
-    paired = {pair.row.policy.title: pair for pair in published.pairings if pair.own}
-    assert paired["KTO(H) β=0.1"].drawn is None
-    assert paired["DPO(H) β=0.1"].drawn == (paired["DPO(H) β=0.1"].row, paired["DPO(H) β=0.1"].own)
 
 
 def test_files_embed_their_fonts_and_are_the_same_bytes(world: World) -> None:
@@ -187,25 +168,41 @@ def test_files_embed_their_fonts_and_are_the_same_bytes(world: World) -> None:
     pdf = files["pdf"]
     assert pdf.startswith(b"%PDF")
     assert b"/Subtype /CIDFontType2" in pdf  # fonttype 42
-    assert b"/Type3" not in pdf
     assert b"/FontFile2" in pdf
-    assert b"CreationDate" not in pdf
-    assert b"/Subtype /Image" not in pdf  # drawn, not a picture
+    assert not any(unwanted in pdf for unwanted in (b"/Type3", b"CreationDate", b"/Subtype /Image"))
 
 
-def test_a_report_for_a_paper_has_the_panels_and_one_for_the_screen_has_not(world: World) -> None:
+def test_only_a_report_for_a_paper_has_panels(world: World) -> None:
     folder = world.report(figures=FigureForm.paper)
     assert {path.name for path in folder.glob("panels*")} == {"panels.pdf", "panels.png"}
     world.report()
     assert not list(folder.glob("panels*"))
 
 
-def test_the_screen_has_the_same_colours_and_marks_the_front(world: World) -> None:
+def test_the_screen_has_one_panel_with_the_front(world: World) -> None:
+    figure = draw_figure(score(world))
+    (axes,) = figure.axes
+    assert count_points(axes) == expect(H=1, S=1, HS=2, SH=1, P=2, NAIVE=1)
+    (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
+    # By hand: the most helpful, 0.875, is the reversed order; no other is both more helpful and safer than these.
+    expected = [[0.375, 0.875], [0.5, 0.75], [0.625, 0.625], [0.875, 0.375]]
+    assert front.get_xydata().tolist() == expected  # type: ignore[union-attr]
+    check_labels(figure, 1)
+
+
+def test_the_axes_hold_every_bar_and_have_no_tick_outside_0_to_1(world: World) -> None:
     (axes,) = draw_figure(score(world)).axes
-    rings = [line for line in axes.lines if line.get_label() == "Pareto front"]
-    found = {entry for entry in points_of(axes) if entry[0] != "o" or entry[1] != to_rgb("0.25")}
-    assert set(drawn((H, 1), (S, 1), (HS, 2), (SH, 1), (P, 2), (NAIVE, 1))) == found
-    (ring,) = rings
-    # By hand: most helpful 0.875 is the reversed order; nobody is both more helpful and safer than these.
-    front = [(0.375, 0.875), (0.5, 0.75), (0.625, 0.625), (0.875, 0.375)]
-    assert [tuple(point) for point in ring.get_xydata()] == front  # type: ignore[union-attr]
+    ends = [end for bars in axes.collections for path in bars.get_paths() for end in path.vertices.tolist()]  # type: ignore[union-attr]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert len(ends) == 2 * 2 * len(POLICIES)
+    assert all(left < x < right and bottom < y < top for x, y in ends)
+    assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
+
+
+def test_points_of_a_family_are_joined_by_weights_else_by_beta(world: World) -> None:
+    families = {family.name: family for family in find_families(score(world))}
+    labels = {
+        name: [[family.label(point) for point in line] for line in family.lines] for name, family in families.items()
+    }
+    assert labels[P] == [["q=0.25", "q=0.75"]]
+    assert labels[HS] == [["β=0.01", "β=0.05"]]

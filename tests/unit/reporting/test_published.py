@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import read_data
+from made_up import read_titles
 from world import HONESTY, H, World, answers, read
 
-from sacpo_exp.config.reporting import FigureForm
-from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.reporting.against import compare_with
 from sacpo_exp.reporting.collect import collect_groups
@@ -229,8 +228,7 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
 
 def test_the_page_has_the_comparison_too(world: World) -> None:
     page = world.report(against=write(world.outputs, ROW)) / "report.html"
-    titles = [part["title"] for part in read_data(page)["groups"][0]["sections"]]
-    assert {"Helpfulness beside Somebody 2024", "Safety beside Somebody 2024"} <= set(titles)
+    assert {"Helpfulness beside Somebody 2024", "Safety beside Somebody 2024"} <= set(read_titles(page))
     assert (world.outputs / "report" / "panels.pdf").is_file()
     world.report()
     assert not list((world.outputs / "report").glob("p*"))  # none of what no longer is asked for
@@ -241,6 +239,5 @@ def test_without_a_criterion_in_common_nothing_is_compared(tmp_path: Path) -> No
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
     world.judgments(world.train(H), answers([1] * 4, [1] * 4, honesty=[1] * 8))
     folder = world.report(against="sacpo_table3", figures=FigureForm.paper)
-    titles = [part["title"] for part in read_data(folder / "report.html")["groups"][0]["sections"]]
-    assert not [title for title in titles if "beside" in title]
+    assert not [title for title in read_titles(folder / "report.html") if "beside" in title]
     assert "helpfulness_difference" not in read(folder / "published.csv")[0]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.config.oracle import WorldConfig
-from sacpo_exp.config.schema import DataSchema, DatasetConfig
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.method.theory import divergence

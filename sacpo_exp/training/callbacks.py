@@ -1,0 +1,145 @@
+"""Callbacks of a stage: progress and checks of the loss, a stop with a checkpoint, and seals on checkpoints."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sacpo_exp.config.models import FloatType
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.config.stages import loss_of
+from sacpo_exp.errors import DivergedError, SacpoError
+from sacpo_exp.progress import Progress
+from sacpo_exp.stopping import Stop
+from sacpo_exp.training.checkpoints import LAYOUT, Layout, discard_checkpoints, seal
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+#: How far the first loss may lie from its known value. Reference and policy see differently padded batches, which
+#: bfloat16 rounds differently; ten times the difference on the demo.
+START_TOLERANCE = {FloatType.float32: 1e-3, FloatType.bfloat16: 5e-2, FloatType.float16: 5e-2}
+
+
+def stage_callbacks(job: StageJob, stop: Stop) -> "list[TrainerCallback]":
+    """Return the callbacks of a stage in the order in which they have to run."""
+    return [_monitor(job), _sealer(Layout.of(job.config.hardware)), _stopper(stop)]
+
+
+def _monitor(job: StageJob) -> "TrainerCallback":
+    from transformers import TrainerCallback
+
+    expected = expected_start(job)
+    is_scaling = FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast)
+
+    class StageMonitor(TrainerCallback):  # type: ignore[misc]
+        """Shows progress, and checks every logged loss."""
+
+        progress: Progress | None = None
+        note = ""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                self.progress = Progress(state.max_steps, f"{job.name} stage", "update", state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if self.progress is not None:
+                self.progress.update(state.global_step - self.progress.n, self.note)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+            if "eval_loss" in logs:  # the only place where a loss after the last update is seen
+                check_finite(job, state.global_step, "loss", float(logs["eval_loss"]))
+            if "loss" not in logs:
+                return
+            loss = float(logs["loss"])
+            check_finite(job, state.global_step, "loss", loss)
+            if not is_scaling:  # which meets infinite gradients on its way to a scale
+                check_finite(job, state.global_step, "gradient norm", float(logs.get("grad_norm", 0.0)))
+            if expected is not None and state.global_step == 1:
+                check_start(job, loss, expected)
+            self.note = f"loss {loss:.3f}"
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if self.progress is not None:
+                self.progress.close()
+
+    return StageMonitor()
+
+
+def expected_start(job: StageJob) -> float | None:
+    """Return the loss before the first update if it is known, since policy and reference are still equal.
+
+    It is not known after a resume, nor with trainer arguments of the user's, some of which change the loss
+    (`use_weighting`) or keep dropout.
+    """
+    stage = job.config.stages[job.name]
+    is_known = job.checkpoint is None and job.config.hardware.logging_steps == 1
+    return loss_of(stage).start if is_known and not (job.config.trainer or stage.trainer) else None
+
+
+def check_start(job: StageJob, loss: float, expected: float) -> None:
+    """Raise SacpoError if the first loss shows that the reference is not the starting point."""
+    optimization = job.config.optimization
+    tolerance = START_TOLERANCE[optimization.autocast or optimization.dtype]
+    if abs(loss - expected) > tolerance:
+        raise SacpoError(
+            f"the {job.name} stage starts with a loss of {loss:.4f} instead of {expected:.4f} (± {tolerance:g})"
+            ": its reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
+        )
+
+
+def check_finite(job: StageJob, update: int, name: str, value: float) -> None:
+    """Raise DivergedError (exit code 3) if the loss, or the norm of its gradient, is not a finite number."""
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"training of the {job.name} stage diverged: the {name} is {value} at update {update}. Nothing of it was "
+            f"stored. Try: stages.{job.name}.learning_rate=<less than it was>"
+        )
+
+
+def _sealer(layout: Layout) -> "TrainerCallback":
+    from transformers import TrainerCallback
+
+    class CheckpointSealer(TrainerCallback):  # type: ignore[misc]
+        """Seals every checkpoint on the first rank when all ranks have written their part, and removes old ones.
+
+        transformers itself would remove old ones before the new one is sealed.
+        """
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            args.distributed_state.wait_for_everyone()
+            if state.is_world_process_zero:
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                (checkpoint / LAYOUT).write_text(json.dumps(asdict(layout)), "utf-8")
+                seal(checkpoint)
+                discard_checkpoints(checkpoint.parent, kept=2)
+
+    return CheckpointSealer()
+
+
+def _stopper(stop: Stop) -> "TrainerCallback":
+    from transformers import TrainerCallback
+
+    class TrainingStopper(TrainerCallback):  # type: ignore[misc]
+        """Asks `stop` after every update, and ends training with a checkpoint, all ranks at the same update."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            stop.set_training(True)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            import torch
+            from torch import distributed
+
+            is_asked = stop.is_asked()
+            if distributed.is_initialized():  # a rank that stopped alone would leave the others waiting for it
+                asked = torch.tensor(int(is_asked), device=args.device)
+                distributed.all_reduce(asked, op=distributed.ReduceOp.MAX)
+                is_asked = bool(asked.item())
+            if is_asked:
+                control.should_save = control.should_training_stop = True
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            stop.set_training(False)
+
+    return TrainingStopper()

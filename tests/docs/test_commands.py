@@ -1,0 +1,158 @@
+"""The commands in the README and in docs/: each exists, its overrides compose, and its plan is printed.
+
+A block of `bash` is run by bash with stand-ins that note how they are called. What can't be planned on any machine
+stands in blocks of `text`.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from sacpo_exp.__main__ import COMMANDS, WITH_OPTIONS
+from sacpo_exp.data.demo import generate_rows
+
+REPO = Path(__file__).parents[2]
+PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
+PROGRAMS = ("sacpo", "make", "pip", "python", "launchers/local.sh", "launchers/reproduce_paper.sh")
+#: Notes its name and arguments as a line of JSON.
+STAND_IN = f"""#!{sys.executable} -S
+import json, os, sys
+with open(os.environ["NOTES"], "a") as file:
+    file.write(json.dumps([sys.argv[0].removeprefix(os.environ["BIN"] + "/"), *sys.argv[1:]]) + "\\n")
+"""
+#: Commands that compose a configuration and can print a plan; `report` is run over a store.
+PLANNED = set(COMMANDS) - {*WITH_OPTIONS, "report", "oracle", "completion"}
+
+Calls = list[list[str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the commands name."""
+    folder = tmp_path_factory.mktemp("user")
+    rows = generate_rows("heldout", 0)
+    pairs = [{"prompt": row["prompt"], "chosen": row["response_0"], "rejected": row["response_1"]} for row in rows]
+    answers = [{"prompt": row["prompt"], "response": row["response_0"], "kind": "benign"} for row in rows]
+    prompts = [{"prompt": row["prompt"], "kind": "benign"} for row in rows]
+    for name, content in {"rows": rows, "more": rows, "helpful": pairs, "safe": pairs, "prompts": prompts}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), "utf-8")
+    for name in ("a", "b", "labelled"):
+        (folder / f"{name}.json").write_text(json.dumps(rows if name == "labelled" else answers), "utf-8")
+    model = folder / "my-model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calls_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Calls]:
+    """`calls_of(page)` gives the commands of its `bash` blocks as bash would start them."""
+    programs = tmp_path_factory.mktemp("bin")
+    for name in PROGRAMS:
+        place = (folder if "/" in name else programs) / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(STAND_IN)
+        place.chmod(0o755)
+
+    def run(page: str) -> Calls:
+        notes = programs / "notes"
+        notes.write_text("")
+        blocks = re.findall(r"^ *```bash\n(.*?)^ *```", PAGES[page].read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        environment = {"PATH": str(programs), "NOTES": str(notes), "BIN": str(programs)}
+        for block in blocks:
+            done = subprocess.run(
+                ["/bin/bash", "-eu", "-c", block],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{block}{done.stderr}"
+        return [json.loads(line) for line in notes.read_text("utf-8").splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_exists(calls_of: Callable[[str], Calls], page: str) -> None:
+    targets = re.findall(r"^([\w-]+):", (REPO / "Makefile").read_text("utf-8"), re.MULTILINE)
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for program, *arguments in calls_of(page):
+        if program == "sacpo":
+            assert arguments[0] in {*COMMANDS, "--help", "--version"}
+        elif program == "make":
+            assert arguments[0] in targets
+        elif program == "pip":
+            assert {extra for group in re.findall(r"\[(.*)\]", arguments[-1]) for extra in group.split(",")} <= set(
+                extras
+            )
+        else:
+            assert (REPO / (arguments[0] if program == "python" else program)).is_file()
+
+
+def test_files_that_the_text_names_are_there() -> None:
+    for path in (*PAGES.values(), REPO / "CONTRIBUTING.md", *REPO.glob("*/README.md")):
+        for name in re.findall(r"(?:tests|benchmarks|launchers|conf)/[\w/]+\.\w+", path.read_text("utf-8")):
+            is_example = any(part in name for part in ("NAME", "honesty", "logistic"))
+            assert is_example or (REPO / name).is_file(), f"{path.name}: {name}"
+
+
+def is_planned(call: list[str]) -> bool:
+    """Whether a call of `sacpo` can be given `dry_run=true`."""
+    return call[0] == "sacpo" and call[1] in PLANNED and "--help" not in call
+
+
+def first_of_sweep(override: str) -> str:
+    """An override with the first of the values that `-m` would sweep over."""
+    parsed = OverridesParser.create().parse_override(override)
+    return (
+        f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}" if parsed.is_sweep_override() else override
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_overrides_of_a_page_compose(
+    configure: Callable[..., Any],
+    calls_of: Callable[[str], Calls],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    for _, command, *arguments in filter(is_planned, calls_of(page)):
+        configure(*(first_of_sweep(argument) for argument in arguments if argument != "-m"), command=command)
+
+
+def sacpo(folder: Path, *arguments: str) -> str:
+    """What a command prints; it fails the test if it fails."""
+    environment = os.environ | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none"}
+    done = subprocess.run(
+        [sys.executable, "-m", "sacpo_exp", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"sacpo {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_prints_its_plan(calls_of: Callable[[str], Calls], folder: Path, page: str) -> None:
+    for _, *arguments in filter(is_planned, calls_of(page)):
+        printed = sacpo(folder, *arguments, *([] if "dry_run=true" in arguments else ["dry_run=true"]))
+        assert re.search(r"plan|to make|stored|rows|policies", printed), arguments

@@ -1,6 +1,7 @@
 """Judges that give every response a score of its own: the scorer, and reward models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,40 +27,42 @@ from sacpo_exp.pipeline import Run, judge_rows, locate_model, locate_outside
 from sacpo_exp.store import ArtifactSpec
 
 if TYPE_CHECKING:
-    from sacpo_exp.evaluation.judges.scorer_judge import Encoder
+    from sacpo_exp.evaluation.judges.scorer import Encoder
 
 AbsoluteJudge = ScorerJudgeConfig | RewardModelJudgeConfig
-Dialogues = list[tuple[str, str]]
+Match = tuple[Entrant, Entrant]
 
 
 def judge_by_scores(run: Run, contest: Contest, judge: AbsoluteJudge) -> list[Path]:
-    """Verdicts of every match: the response with the higher score wins."""
-    key = judge_id(judge, run.config, run.fingerprints)
+    """Return the verdicts of every match: the response with the higher score wins."""
     answers = hash_answers(run, contest)
     return [
-        _judge_match(run, contest, match, judge, _verdicts_artifact(run, contest, match, judge, key, answers))
+        run.store.get_or_build(
+            _verdicts_artifact(run, contest, match, judge, answers), partial(_build, run, contest, match, judge)
+        )
         for match in contest.matches(run.config.matches)
     ]
 
 
 def list_by_scores(run: Run, contest: Contest, judge: AbsoluteJudge) -> Iterator[ArtifactSpec]:
-    """What `judge_by_scores` makes, in order."""
-    key = judge_id(judge, run.config, run.fingerprints)
+    """Iterate over what `judge_by_scores` makes, in order."""
     if isinstance(judge, ScorerJudgeConfig):
         yield scorer_artifact(judge, run.config, run.fingerprints)
     for entrant in contest.entrants:
-        yield scores_artifact(entrant, judge, key, scored_criteria(judge, run.config))
+        yield _scores_artifact(run, entrant, judge)
     for match in contest.matches(run.config.matches):
-        yield _verdicts_artifact(run, contest, match, judge, key, answers="")
+        yield _verdicts_artifact(run, contest, match, judge, answers="")
 
 
-def _verdicts_artifact(
-    run: Run, contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge, key: str, answers: str
-) -> ArtifactSpec:
-    criteria = scored_criteria(judge, run.config)
-    parents = tuple(scores_artifact(entrant, judge, key, criteria).id for entrant in match)
+def _scores_artifact(run: Run, entrant: Entrant, judge: AbsoluteJudge) -> ArtifactSpec:
+    key = judge_id(judge, run.config, run.fingerprints)
+    return scores_artifact(entrant, judge, key, scored_criteria(judge, run.config))
+
+
+def _verdicts_artifact(run: Run, contest: Contest, match: Match, judge: AbsoluteJudge, answers: str) -> ArtifactSpec:
+    parents = tuple(_scores_artifact(run, entrant, judge).id for entrant in match)
     labels = {
-        "judge_id": key,
+        "judge_id": judge_id(judge, run.config, run.fingerprints),
         "judge_key": judge_key(judge, run.config, run.fingerprints),
         "answers": answers,
         "has_zero": criteria_with_zero(judge, run.config),
@@ -67,34 +70,29 @@ def _verdicts_artifact(
     return judgments_artifact(contest, match, judge, labels, {}, parents)
 
 
-def _judge_match(
-    run: Run, contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge, spec: ArtifactSpec
-) -> Path:
-    def build(folder: Path) -> dict[str, Any]:
-        said = [read_by_prompt(locate_responses(run, entrant) / RESPONSES) for entrant in match]
-        scores = [read_by_prompt(score(run, contest, entrant, judge) / SCORES) for entrant in match]
-        records = []
-        for prompt in contest.prompts:
-            ours, theirs = (responses[prompt["prompt_id"]] for responses in said)
-            own, other = (by_prompt[prompt["prompt_id"]] for by_prompt in scores)
-            # Equal texts are read in other batches, whose padding rounds differently: a tie all the same.
-            other = own if ours["response"] == theirs["response"] else other
-            names = [criterion.name for criterion in contest.criteria]
-            verdicts = {name: compare(own[name], other[name]) if name in own else None for name in names}
-            records.append(make_record(prompt, ours, theirs) | verdicts)
-        write_records(folder / VERDICTS, records)
-        return {"n": len(records)}
-
-    return run.store.get_or_build(spec, build)
+def _build(run: Run, contest: Contest, match: Match, judge: AbsoluteJudge, folder: Path) -> dict[str, Any]:
+    responses = [read_by_prompt(locate_responses(run, entrant) / RESPONSES) for entrant in match]
+    scores = [read_by_prompt(score(run, contest, entrant, judge) / SCORES) for entrant in match]
+    records = []
+    for prompt in contest.prompts:
+        ours, theirs = (by_prompt[prompt["prompt_id"]] for by_prompt in responses)
+        own, other = (by_prompt[prompt["prompt_id"]] for by_prompt in scores)
+        # Equal texts are read in other batches, whose padding rounds differently: a tie all the same.
+        other = own if ours["response"] == theirs["response"] else other
+        names = [criterion.name for criterion in contest.criteria]
+        verdicts = {name: compare(own[name], other[name]) if name in own else None for name in names}
+        records.append(make_record(prompt, ours, theirs) | verdicts)
+    write_records(folder / VERDICTS, records)
+    return {"n": len(records)}
 
 
 def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -> Path:
-    """A score per criterion of the entrant's responses, higher is better; read once, even if many others meet them."""
+    """Return the stored scores of an entrant's responses per criterion, higher is better; each is scored once."""
 
     def build(folder: Path) -> dict[str, Any]:
-        said = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
-        dialogues = [(prompt["prompt"], said[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
-        columns = _scorers(run, judge)(dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
+        responses = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
+        dialogues = [(prompt["prompt"], responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
+        columns = _score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
         records = [
             {"prompt_id": prompt["prompt_id"]} | {name: column[index] for name, column in columns.items()}
             for index, prompt in enumerate(contest.prompts)
@@ -102,44 +100,36 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
         write_records(folder / SCORES, records)
         return {"n": len(records)}
 
-    key = judge_id(judge, run.config, run.fingerprints)
-    return run.store.get_or_build(scores_artifact(entrant, judge, key, scored_criteria(judge, run.config)), build)
+    return run.store.get_or_build(_scores_artifact(run, entrant, judge), build)
 
 
-def _scorers(run: Run, judge: AbsoluteJudge) -> Callable[[Dialogues, str], dict[str, list[float]]]:
-    """A function from dialogues to scores by criterion."""
+def _score_dialogues(
+    run: Run, judge: AbsoluteJudge, dialogues: list[tuple[str, str]], title: str
+) -> dict[str, list[float]]:
+    names = [criterion.name for criterion in scored_criteria(judge, run.config)]
     if isinstance(judge, ScorerJudgeConfig):
-        from sacpo_exp.evaluation.judges.scorer_judge import Heads
+        from sacpo_exp.evaluation.judges.scorer import Heads
 
-        heads, encode = Heads.load(fit(run, judge)), encoder_of(run, judge)
-
-        def read(dialogues: Dialogues, title: str) -> dict[str, list[float]]:
-            states = encode(dialogues, title)
-            return {each.name: heads.score(each.name, states).tolist() for each in scored_criteria(judge, run.config)}
-
-        return read
-    return lambda dialogues, title: {
-        each.name: _read_with(run, judge, each.name, dialogues, f"{title}, {each.name}")
-        for each in scored_criteria(judge, run.config)
-    }
-
-
-def _read_with(run: Run, judge: RewardModelJudgeConfig, name: str, dialogues: Dialogues, title: str) -> list[float]:
+        heads, states = Heads.load(fit(run, judge)), encoder_of(run, judge)(dialogues, title)
+        return {name: heads.score(name, states).tolist() for name in names}
     from sacpo_exp.evaluation.judges.reward_model import score_responses
 
-    head = judge.heads[name]
-    location = locate_outside(run, head.model)
-    if location is None:
-        raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {head.model.source.value}.")
-    scores: list[float] = score_responses(judge, head, location, dialogues, title, device(run)).tolist()
-    return scores
+    columns = {}
+    for name in names:
+        head = judge.heads[name]
+        location = locate_outside(run, head.model)
+        if location is None:
+            source = head.model.source.value
+            raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {source}.")
+        columns[name] = score_responses(judge, head, location, dialogues, f"{title}, {name}", device(run)).tolist()
+    return columns
 
 
 def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
-    """The fitted scorer."""
+    """Return the folder of the fitted scorer."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.evaluation.judges.scorer_judge import fit_scorer
+        from sacpo_exp.evaluation.judges.scorer import fit_scorer
 
         rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
         criteria = scored_criteria(judge, run.config)
@@ -149,8 +139,8 @@ def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
 
 
 def encoder_of(run: Run, judge: ScorerJudgeConfig) -> "Encoder":
-    """A function that turns dialogues into hidden states of the judge's encoder."""
-    from sacpo_exp.evaluation.judges.encoding import encode_dialogues
+    """Return a function that turns dialogues into hidden states of the judge's encoder."""
+    from sacpo_exp.evaluation.judges.scorer import encode_dialogues
 
     location = locate_model(run, judge.encoder, encoder_artifact(judge, run.config, run.fingerprints))
-    return lambda dialogues, title: encode_dialogues(judge, location, dialogues, title)
+    return partial(encode_dialogues, judge, location)

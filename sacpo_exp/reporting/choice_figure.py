@@ -23,36 +23,38 @@ def draw_figure(choice: Choice) -> Figure:
     """Return a panel for each constraint, and one for the maximised criterion; x is q, β, or the policies in order."""
     constraints = len(choice.tested[0].findings)
     figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1 + constraints, 1, sharex=True)
+    *panels, last = figure.subplots(1 + constraints, 1, sharex=True)
+    level = f"{100 * choice.question['confidence']:g} %"
     places = [place if row.number is None else row.number for place, row in enumerate(choice.tested)]
-    for number, panel in enumerate(panels[:-1]):
-        _draw_findings(panel, choice, places, [row.findings[number] for row in choice.tested])
-    _draw_rates(panels[-1], choice, places)
+    for number, axes in enumerate(panels):
+        _draw_findings(axes, choice, places, [row.findings[number] for row in choice.tested], level)
     title = "no policy is certified"
     for place, row in zip(places, choice.tested, strict=True):
+        if row.rate.n:
+            last.vlines(place, row.rate.low, row.rate.high, color=MAXIMISED)
+            last.plot(place, row.rate.value, "s", color=MAXIMISED)
+            last.set_ylabel(f"{choice.question['maximise']} win rate\n({row.rate.n} prompts)")
         if row.policy_id == choice.chosen:
             title = f"chosen: {row.title} (grey)"
-            for panel in panels:
-                panel.axvline(place, color="0.85", linewidth=6, zorder=0)
+            for axes in (*panels, last):
+                axes.axvline(place, color="0.85", linewidth=6, zorder=0)
+    last.set_title(f"bars: {level} intervals, each by itself", loc="left")
+    last.set_xlabel(TITLES[choice.axis])
     if not choice.axis:
-        panels[-1].set_xticks(
-            places, [shorten(row.title, LONGEST_NAME) for row in choice.tested], rotation=20, ha="right"
-        )
+        last.set_xticks(places, [shorten(row.title, LONGEST_NAME) for row in choice.tested], rotation=20, ha="right")
     elif choice.axis == "β":
-        panels[-1].set_xscale("log")
-        panels[-1].minorticks_off()
-        panels[-1].set_xticks(places, [f"{place:g}" for place in places])
-    panels[-1].set_xlabel(TITLES[choice.axis])
+        last.set_xscale("log")
+        last.minorticks_off()
+        last.set_xticks(places, [f"{place:g}" for place in places])
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 
 
-def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: list[Finding]) -> None:
+def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: list[Finding], level: str) -> None:
     """Draw one finding of every policy, filled if the policy is certified."""
     first, bounds = findings[0], [finding.bound for finding in findings]
     axes.vlines(places, [finding.value for finding in findings], bounds, color=CONSTRAINED)
-    label = f"lower {_percent(choice)} bound, each by itself"
-    axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=label)
+    axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=f"lower {level} bound, each by itself")
     for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
         shown = [place for place, row in enumerate(choice.tested) if row.is_certified == is_certified]
         points = [places[place] for place in shown], [findings[place].value for place in shown]
@@ -60,17 +62,3 @@ def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: li
     axes.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {first.threshold:g}")
     axes.set_ylabel(f"{first.name.split(' (')[0]}\n({first.n} prompts)")
     axes.legend()
-
-
-def _draw_rates(axes: Axes, choice: Choice, places: list[float]) -> None:
-    """Draw the win rate for the maximised criterion with its interval."""
-    rows = [(place, row.rate) for place, row in zip(places, choice.tested, strict=True) if row.rate.n]
-    for place, rate in rows:
-        axes.vlines(place, rate.low, rate.high, color=MAXIMISED)
-        axes.plot(place, rate.value, "s", color=MAXIMISED)
-        axes.set_ylabel(f"{choice.question['maximise']} win rate\n({rate.n} prompts)")
-    axes.set_title(f"bars: {_percent(choice)} intervals, each by itself", loc="left")
-
-
-def _percent(choice: Choice) -> str:
-    return f"{100 * choice.question['confidence']:g} %"

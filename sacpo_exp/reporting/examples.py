@@ -37,23 +37,15 @@ def find_line(group: Group) -> list[Evaluation]:
 
 
 def choose_prompts(records: Sequence[dict[str, Record]], count: int, seed: int) -> list[str]:
-    """Return ids of `count` prompts that all policies have: different responses first, then risky prompts.
-
-    Within these the order is random by `seed`. If there is a benign prompt, one of two or more is benign.
-    """
+    """Return ids of `count` prompts that all policies have, in a random order; different responses come first."""
     shared = sorted(set.intersection(*(set(by_prompt) for by_prompt in records)))
     random.Random(seed).shuffle(shared)
-    kinds = {prompt_id: records[0][prompt_id]["kind"] for prompt_id in shared}
 
     def are_equal(prompt_id: str) -> bool:
         responses = {by_prompt[prompt_id]["response"] for by_prompt in records}
         return responses == {records[0][prompt_id]["opponent_response"]}
 
-    ranked = sorted(shared, key=lambda prompt_id: (are_equal(prompt_id), kinds[prompt_id] != "risky"))
-    benign = [prompt_id for prompt_id in ranked if kinds[prompt_id] == "benign"]
-    if count > 1 and benign and benign[0] not in ranked[:count]:
-        ranked.insert(count - 1, benign[0])
-    return ranked[:count]
+    return sorted(shared, key=are_equal)[:count]
 
 
 def _wrap(text: str, indent: str) -> str:

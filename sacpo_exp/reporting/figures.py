@@ -108,8 +108,9 @@ def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
 def draw_figure(scores: GroupScores) -> Figure:
     """Return the figure with all families in one panel, and the Pareto front."""
     figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
-    axes, families, handles = figure.subplots(), find_families(scores), [make_baseline_handle(scores)]
-    draw_families(axes, families)
+    axes, families = figure.subplots(), find_families(scores)
+    draw_families(axes, scores, families)
+    handles = [axes.lines[0]]
     front = find_front_points(scores)
     if len(front) > 1:
         size = 1.6 * rcParams["lines.markersize"]
@@ -152,10 +153,11 @@ def find_front_points(scores: GroupScores) -> list[tuple[float, float]]:
     return sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
 
 
-def draw_families(axes: Axes, families: Sequence[Family]) -> None:
+def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -> None:
     """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
     size = rcParams["lines.markersize"]
-    axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5)
+    name = next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
+    axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
         colour, shape = family.style.colour, family.style.marker
         for point in family.points:
@@ -180,13 +182,6 @@ def _bars(family: Family, side: str) -> NDArray[np.float64]:
     lengths = np.array([[each.value - each.low, each.high - each.value] for each in estimates]).T
     lengths[~(lengths > 0)] = 0
     return lengths
-
-
-def make_baseline_handle(scores: GroupScores) -> Line2D:
-    """Return the baseline's entry of the legend."""
-    name = next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
-    look: dict[str, Any] = {"color": "black", "marker": "x", "mew": rcParams["lines.markersize"] / 4}
-    return Line2D([], [], label=shorten(name, LONGEST_NAME), linestyle="none", **look)
 
 
 def make_handle(family: Family) -> Line2D:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -63,33 +62,19 @@ def write_page(
 
 
 def write_json(value: Mapping[str, Any]) -> str:
-    """Return compact JSON for a script element; `<` is escaped, so that no text can end the element."""
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    """Return compact JSON for a script element: NaN is null, and `<` is escaped, so that no text can end it."""
+    plain = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _plain(value: Any) -> Any:
-    """Return numbers with six digits, and None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+def make(tag: str, *content: Element | str, **attributes: str) -> Element:
+    """Return an element with text, which comes first and is escaped when the element is written, and other elements.
 
-
-def make(tag: str, *children: Element | str, **attributes: str) -> Element:
-    """Return an element; `class_` and `data_policy` are the attributes `class` and `data-policy`.
-
-    Text is escaped when the element is written.
+    `class_` and `data_policy` are the attributes `class` and `data-policy`.
     """
     element = Element(tag, {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()})
-    for child in children:
-        if not isinstance(child, str):
-            element.append(child)
-        elif len(element):
-            element[-1].tail = (element[-1].tail or "") + child
-        else:
-            element.text = (element.text or "") + child
+    element.text = "".join(part for part in content if isinstance(part, str))
+    element.extend(part for part in content if not isinstance(part, str))
     return element
 
 

@@ -1,11 +1,9 @@
 """The data of a page's script: training curves, and prompts with responses and verdicts."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacpo_exp.method.policy import Policy, read_policy
-from sacpo_exp.plan import LINEAGE
+from sacpo_exp.method.policy import Policy
 from sacpo_exp.reporting.groups import Evaluation, Group
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.statistics.win_rate import Record, entries_of
@@ -23,64 +21,46 @@ def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Pla
         most: bytes of texts; if there are more, the longest are cut.
     """
     texts: dict[str, int] = {}
-    described = [_describe_group(group, lineage, texts) for group in groups]
-    stages = {stage for group in described for stage in group["stages"]}
+    curves: dict[str, Plain] = {}
+    described = [_describe_group(group, lineage, texts, curves) for group in groups]
     kept, limit = shorten_texts(list(texts), most)
-    curves = {
-        stage: {"title": _name(lineage, stage), "metrics": lineage.read_curves(stage)} for stage in sorted(stages)
-    }
     return {"groups": described, "curves": curves, "texts": kept, "cut": limit}
 
 
-def _describe_group(group: Group, lineage: Lineage, texts: dict[str, int]) -> Plain:
-    places = {policy.id: place for place, policy in enumerate(group.policies)}
-    records = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
-    prompts = {name: records[name] for name in sorted(records, key=_natural)}
-    line = dict.fromkeys(each.id for match in group.policies for each in (*match.policy.ancestors, match.policy))
+def _describe_group(group: Group, lineage: Lineage, texts: dict[str, int], curves: dict[str, Plain]) -> Plain:
+    line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
+    stages = [name for name in line if name in lineage.manifests and lineage.manifests[name].kind == "stage"]
+    for name in stages:
+        curves[name] = {"title": line[name].name, "metrics": lineage.read_curves(name)}
+    prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
     return {
+        "stages": stages,
         "criteria": [each.name for each in group.criteria],
-        "policies": [
-            {"title": policy.title, "baseline": policy.is_baseline, "texts": _number_texts(policy, prompts, texts)}
-            | {"verdicts": _list_verdicts(policy, prompts)}
-            for policy in group.policies
-        ],
         "prompts": [
-            {
-                "text": texts.setdefault(record["prompt"], len(texts)),
-                "kind": record["kind"],
-                "category": record["category"],
-            }
+            {"text": texts.setdefault(record["prompt"], len(texts))}
+            | {key: record[key] for key in ("kind", "category")}
             for record in prompts.values()
         ],
-        "meetings": [
-            {"pair": [places[match.id], places[match.opponent_id]], "verdicts": _list_verdicts(match, prompts)}
-            for match in group.meetings
-            if match.opponent_id in places
-        ],
-        "stages": [name for name in line if name in lineage.manifests and lineage.manifests[name].kind == "stage"],
+        "policies": [_describe_policy(policy, prompts, texts) for policy in group.policies],
     }
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Return a key that sorts p2 before p10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
-
-
-def _number_texts(policy: Evaluation, prompts: Mapping[str, Record], texts: dict[str, int]) -> list[int | None]:
+def _describe_policy(policy: Evaluation, prompts: Mapping[str, Record], texts: dict[str, int]) -> Plain:
+    """Return, for each prompt, the number of the response, and by criterion 1 (won) to 0 (lost), or `failed` etc."""
     responses = {record["prompt_id"]: record["response"] for record in policy.records}
-    return [texts.setdefault(responses[name], len(texts)) if name in responses else None for name in prompts]
-
-
-def _list_verdicts(match: Evaluation, prompts: Mapping[str, Record]) -> dict[str, list[Any]]:
-    """Return, by criterion, for each prompt 1 (won) to 0 (lost), or `failed` and the like, or None."""
     verdicts = {}
-    for criterion in match.criteria:
-        entries = entries_of(match.records, criterion)
+    for criterion in policy.criteria:
+        entries = entries_of(policy.records, criterion)
         found = [entries.get(name) for name in prompts]
         verdicts[criterion.name] = [
             entry and (entry["verdict"] if entry["state"] == "ok" else entry["state"]) for entry in found
         ]
-    return verdicts
+    return {
+        "title": policy.title,
+        "baseline": policy.is_baseline,
+        "texts": [texts.setdefault(responses[name], len(texts)) if name in responses else None for name in prompts],
+        "verdicts": verdicts,
+    }
 
 
 def shorten_texts(texts: Sequence[str], most: int) -> tuple[list[str], int | None]:
@@ -98,25 +78,16 @@ def shorten_texts(texts: Sequence[str], most: int) -> tuple[list[str], int | Non
 
 
 def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
-    """Return name and description of a policy's ancestors and of the policy itself, oldest first."""
+    """Return name and main settings of a policy's ancestors and of the policy itself, oldest first."""
     steps = []
     for each in (*policy.ancestors, policy):
         manifest = lineage.manifests.get(each.id)
-        text = f"{manifest.kind}: {_describe_recipe(each, manifest.recipe)}" if manifest else "not in this store"
-        steps.append((_name(lineage, each.id), text.removesuffix(": ")))
+        recipe = manifest.recipe if manifest else {}
+        parts = [manifest.kind if manifest else "not in this store"]
+        parts += [recipe["loss"]["name"], f"on {each.dataset}"] if "loss" in recipe else []
+        parts += [f"for {recipe['criterion']}"] if recipe.get("criterion") else []
+        parts += [f"of {' and '.join(parent.name for parent in each.parents)}"] if len(each.parents) > 1 else []
+        values = {name: recipe[key] for key, name in SETTINGS.items() if key in recipe}
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+        steps.append((each.name, ", ".join([*parts, *(f"{name} {value}".strip() for name, value in values.items())])))
     return steps
-
-
-def _name(lineage: Lineage, artifact_id: str) -> str:
-    labels = lineage.manifests[artifact_id].labels if artifact_id in lineage.manifests else {}
-    return read_policy(labels[LINEAGE]).name if LINEAGE in labels else artifact_id
-
-
-def _describe_recipe(policy: Policy, recipe: Mapping[str, Any]) -> str:
-    """Return the settings that people compare, in one line."""
-    parts = [recipe["loss"]["name"], f"on {policy.dataset}"] if "loss" in recipe else []
-    parts += [f"for {recipe['criterion']}"] if recipe.get("criterion") else []
-    parts += [f"of {' and '.join(parent.name for parent in policy.parents)}"] if len(policy.parents) > 1 else []
-    values = {name: recipe[key] for key, name in SETTINGS.items() if key in recipe}
-    values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
-    return ", ".join([*parts, *(f"{name} {value}".strip() for name, value in values.items())])

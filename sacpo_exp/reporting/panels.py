@@ -13,7 +13,6 @@ from sacpo_exp.reporting.figures import (
     find_families,
     fix_layout,
     label_points,
-    make_baseline_handle,
     make_handle,
     plain_style,
     save_figure,
@@ -101,7 +100,7 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     points = {id(point.policy): point for family in families for point in family.points}
     joined = [(points[id(row.policy)], points[id(own.policy)]) for row, own in pairs]
     for letter, axes, (title, chosen) in zip("abc", many, panels.items(), strict=False):
-        draw_families(axes, [family for family in families if family.name in chosen])
+        draw_families(axes, scores, [family for family in families if family.name in chosen])
         for pair in joined:
             if pair[0].policy.policy.family in chosen:
                 axes.plot(*values_of(pair), color="0.35", linewidth=0.4, zorder=2.5)
@@ -110,7 +109,7 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     many[0].set_ylabel(f"{scores.axes[1]} win rate")
     note = f"win rates are against the baseline; bars: {100 * scores.confidence:g} % intervals"
     note += f"; hollow, joined to ours: {scores.published.published.short}" if scores.published else ""
-    handles = [make_baseline_handle(scores), *map(make_handle, legend)]
+    handles = [many[0].lines[0], *map(make_handle, legend)]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, frameon=False)
     fix_layout(figure)
     for axes, chosen in zip(many, panels.values(), strict=True):

@@ -67,10 +67,6 @@ def test_without_slurm_it_says_so(cli: Command) -> None:
     )
 
 
-def test_there_are_scripts() -> None:
-    assert [script.name for script in SCRIPTS] == ["local.sh", "reproduce_paper.sh", "slurm_train.sbatch"]
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_parses(script: Path) -> None:
     checks = [["bash", "-n"], *([["shellcheck"]] if shutil.which("shellcheck") else [])]
@@ -116,11 +112,6 @@ def test_the_sbatch_script_takes_its_size_from_the_job(
     overrides = overrides_of(LAUNCHERS / "slurm_train.sbatch", tmp_path, *arguments, **TWO_NODES, **variables)
     config = configure("optimization=paper", *overrides)
     assert (config.hardware.name, config.hardware.nodes, config.hardware.processes) == expected
-
-
-def test_the_local_script_chooses_the_hardware(configure: Callable[..., Any], tmp_path: Path) -> None:
-    config = configure(*overrides_of(LAUNCHERS / "local.sh", tmp_path, "cpu_x2", "beta=0.05"))
-    assert (config.hardware.name, config.beta) == ("cpu_x2", 0.05)
 
 
 def test_every_override_that_the_documentation_names_is_a_setting(configure: Callable[..., Any]) -> None:

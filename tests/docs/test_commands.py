@@ -121,18 +121,18 @@ def first_of_sweep(override: str) -> str:
     )
 
 
-def compose_all(configure: Callable[..., Any], calls: Calls) -> None:
-    for _, command, *arguments in filter(is_planned, calls):
-        configure(*(first_of_sweep(argument) for argument in arguments if argument != "-m"), command=command)
-
-
-def test_the_overrides_of_the_readme_compose(
-    configure: Callable[..., Any], calls_of: Callable[[str], Calls], folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", PAGES)
+def test_the_overrides_of_a_page_compose(
+    configure: Callable[..., Any],
+    calls_of: Callable[[str], Calls],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: str,
 ) -> None:
     monkeypatch.chdir(folder)
-    calls = calls_of("README.md")
-    assert len(list(filter(is_planned, calls))) >= 10
-    compose_all(configure, calls)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    for _, command, *arguments in filter(is_planned, calls_of(page)):
+        configure(*(first_of_sweep(argument) for argument in arguments if argument != "-m"), command=command)
 
 
 def sacpo(folder: Path, *arguments: str) -> str:

@@ -18,7 +18,7 @@ from sacpo_exp.evaluation.contests import scorer_artifact
 from sacpo_exp.evaluation.divergence import measure_divergence
 from sacpo_exp.evaluation.engine import Decoding, Response, encode, finish, generate_responses
 from sacpo_exp.evaluation.entrants import enter_policies
-from sacpo_exp.evaluation.judges.scorer_judge import HEADS
+from sacpo_exp.evaluation.judges.scorer import HEADS
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.responding import diverge, respond

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import TINY
 
-from sacpo_exp.cluster.reports import log_of
+from sacpo_exp.cluster.worker import log_of
 
 ISOLATE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 _PR_SET_CHILD_SUBREAPER = 36
@@ -29,10 +28,11 @@ rank.wait()
 START_ALL = f"""
 import os, sys
 from pathlib import Path
-from sacpo_exp.cluster.reports import read_endings
+from sacpo_exp.cluster.worker import read_endings
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile
-from sacpo_exp.cluster.slots import Share, Slot
+from sacpo_exp.cluster.devices import Share
+from sacpo_exp.cluster.slots import run_jobs
 
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
@@ -42,10 +42,9 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
-slot = Slot(Share((), 1), False)
-slot.give(None, {{"log": str(folder / "slot.log"), "folder": str(folder), "command": "train", "stage": None}})
-print("slot", slot.outcome().message)
-slot.end()
+slot = [sys.executable, "-m", "sacpo_exp.slot", "train", str(folder)]
+run_jobs({{0: slot}}, {{0: folder / "slot.log"}}, [Share((), 1)], 1, print)
+print((folder / "slot.log").read_text())
 """
 
 #: Supervises a launcher.
@@ -95,20 +94,6 @@ def find_living() -> list[psutil.Process]:
     return living
 
 
-def has_ranks(living: Callable[[], list[psutil.Process]]) -> Callable[[], bool]:
-    """Whether one of the processes is a rank, and not accelerate, which names it too."""
-
-    def look() -> bool:
-        for child in living():
-            with suppress(psutil.NoSuchProcess):
-                words = child.cmdline()
-                if "sacpo_exp.cluster.worker" in words and "accelerate.commands.launch" not in words:
-                    return True
-        return False
-
-    return look
-
-
 def wait_until(holds: Callable[[], object], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not holds():
@@ -120,19 +105,7 @@ def test_process_one_has_workers_and_slots(as_process_one: list[str], tmp_path: 
     command = [*as_process_one, sys.executable, "-c", START_ALL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert "ranks [0, 1]" in done.stdout, done.stderr
-    assert "resolved.yaml" in done.stdout, done.stderr  # which is what the slot misses
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "overrides", [["hardware=cpu_x2"], ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", "beta=0.1,0.2"]]
-)
-def test_process_one_trains(as_process_one: list[str], tmp_path: Path, overrides: list[str]) -> None:
-    command = [*as_process_one, sys.executable, "-m", "sacpo_exp.train", *TINY, "base=none", "order=helpful_only"]
-    done = subprocess.run([*command, *overrides], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    manifests = list(tmp_path.glob("outputs/store/stage/*/manifest.json"))
-    assert len(manifests) == (2 if overrides[0] == "-m" else 1)
+    assert "resolved.yaml" in done.stdout, done.stderr  # which the slot lacks
 
 
 def test_a_rank_whose_launcher_dies_at_its_start_does_nothing(
@@ -146,16 +119,3 @@ def test_a_rank_whose_launcher_dies_at_its_start_does_nothing(
     assert not log_of(tmp_path, 0).exists()  # it is still importing
     wait_until(lambda: not living(), 30)
     assert not log_of(tmp_path, 0).exists()
-
-
-@pytest.mark.slow
-def test_a_command_killed_when_its_ranks_start_leaves_none(
-    tmp_path: Path, living: Callable[[], list[psutil.Process]]
-) -> None:
-    overrides = [*TINY, "base=none", "order=helpful_only", "hardware=cpu_x2", "stages.helpfulness.num_train_epochs=400"]
-    command = subprocess.Popen([sys.executable, "-m", "sacpo_exp.train", *overrides], cwd=tmp_path)
-    wait_until(has_ranks(living), 90)
-    command.kill()
-    command.wait()
-    wait_until(lambda: not living(), 30)
-    assert not list(tmp_path.glob("outputs/store/stage/*.partial/checkpoints/*"))

@@ -85,18 +85,6 @@ def test_a_remainder_trains_alike_however_a_batch_is_divided(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [0, 3])
-def test_both_stages_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, zero_stage: int) -> None:
-    alone = make_run(outputs, "base=none", "order=safety_first")
-    train_policies(alone)
-    group = make_run(
-        tmp_path, "base=none", "order=safety_first", "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}"
-    )
-    train_policies(group)
-    assert_alike(alone, group)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 2])
 def test_kto_runs_on_two_processes(tmp_path: Path, zero_stage: int) -> None:
     group = make_run(

@@ -160,12 +160,9 @@ function isShown(sides, place) {
 }
 
 function makePair(sides, place) {
-  const prompt = group.prompts[place], places = sides.map((side) => group.policies.indexOf(side));
-  const meeting = group.meetings.find(({ pair }) => places.every((policy) => pair.includes(policy)) && places[0] !== places[1]);
-  const badges = [prompt.kind, prompt.category?.replaceAll("_", " ")].filter(Boolean);
+  const prompt = group.prompts[place], badges = [prompt.kind, prompt.category?.replaceAll("_", " ")].filter(Boolean);
   const head = make("header", {}, ...badges.map((textContent) => make("span", { className: "badge", textContent })),
     make("p", { textContent: data.texts[prompt.text] }));
-  if (meeting) head.append(`${group.policies[meeting.pair[0]].title} against the other: `, ...makeVerdicts(meeting, place));
   return make("section", { className: "pair" }, head, ...sides.map((side) => {
     const text = data.texts[side.texts[place]] ?? "(no response to this prompt)";
     return make("article", {}, make("h3", { textContent: side.title }), ...side.baseline ? [] : makeVerdicts(side, place),

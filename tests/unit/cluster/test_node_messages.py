@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from test_settings import HARDWARE
+from test_groups import HARDWARE
 
 from sacpo_exp.cluster.nodes import Rendezvous, find_rendezvous
 from sacpo_exp.errors import ConfigError

@@ -1,19 +1,17 @@
-"""What accelerate and DeepSpeed are told."""
+"""Settings of accelerate and DeepSpeed."""
 
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from sacpo_exp.cluster.settings import (
+from sacpo_exp.cluster.groups import (
     Place,
     accelerate_settings,
     deepspeed_settings,
     group_environment,
-    launch_command,
     worker_threads,
 )
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
@@ -40,12 +38,6 @@ def test_accelerate_is_told_where_to_meet() -> None:
     assert accelerate_settings(replace(HARDWARE, processes=1), HERE)["distributed_type"] == "NO"
 
 
-def test_the_command_names_settings_job_and_threads() -> None:
-    command = launch_command(Path("settings.yaml"), Path("job.yaml"), 3)
-    assert command[1:5] == ["-m", "accelerate.commands.launch", "--config_file", "settings.yaml"]
-    assert command[5:] == ["--num_cpu_threads_per_process", "3", "-m", "sacpo_exp.cluster.worker", "job.yaml"]
-
-
 def test_a_group_feels_nothing_of_another_launcher() -> None:
     outside = {"PATH": "/bin", "RANK": "7", "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "other", "NODE_RANK": "1"}
     environment = group_environment(HARDWARE, HERE, outside)
@@ -66,13 +58,6 @@ def test_zero_3_gathers_weights_and_offloads_what_it_is_told() -> None:
     assert zero["stage3_gather_16bit_weights_on_model_save"] is True
     assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": False}
     assert "offload_param" not in zero
-
-
-def test_batches_and_precision_are_left_to_transformers() -> None:
-    settings = deepspeed_settings(replace(HARDWARE, zero_stage=2))
-    assert "optimizer" not in settings
-    names = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    assert {settings[name] for name in names} == {"auto"}
 
 
 @pytest.mark.parametrize(

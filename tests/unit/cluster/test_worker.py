@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sacpo_exp.cluster.reports import explain, read_endings, write_ending
+from sacpo_exp.cluster.worker import explain, read_endings, write_ending
 from sacpo_exp.errors import ConfigError, DivergedError, LaunchError, SacpoError
 
 WHAT = "the first stage"
@@ -64,7 +64,7 @@ REASONS = {
         "Traceback (most recent call last):\n  File \"x\"\nModuleNotFoundError: No module named 'torch'\n",
         "ModuleNotFoundError: No module named 'torch'",
     ),
-    "nothing": ("", "the workers ended without a word"),
+    "nothing": ("", "the workers ended without a message"),
 }
 
 

@@ -3,21 +3,19 @@
 import base64
 import json
 import math
-import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from sacpo_exp.reporting.tables import NOTHING, Section, format_estimate, format_number
+from sacpo_exp.reporting.tables import NOTHING, Row, Section, columns_of, make_section
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.store import Store
 
 KIND: Final = "choice"
 CHOICE: Final = "choice.json"
 PICTURE: Final = "choice"  # with .png and .svg
-WIDTH: Final = 119  # characters of a line below a table
 FORMAT: Final = 3  # of `choice.json`; files of another format are not read
 #: Labels that a choice shares with the policies that it is about.
 SHARED: Final = ("judge_id", "prompts_id", "baseline_id", "answers")
@@ -130,19 +128,19 @@ def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
 
 def choice_section(stored: StoredChoice, number: int) -> Section:
     """Return a choice as a table, a row per policy, its sentence in the note; `number` counts from 1."""
-    choice = stored.choice
-    first, *others = (finding.about for finding in choice.tested[0].findings)
-    rows = [["policy", "", first, "bound", *others, "p", "missing", choice.question["maximise"]]]
+    choice, rows = stored.choice, list[Row]()
     for row in choice.tested:
         mark = "chosen" if row.policy_id == choice.chosen else "certified" if row.is_certified else NOTHING
-        values = (row.findings[0].value, row.findings[0].bound, *(finding.value for finding in row.findings[1:]))
-        numbers = [format_number(value, ".2f") for value in values]
-        missing = str(sum(finding.missing for finding in row.findings))
-        p_value = "< 0.001" if row.p_value < 0.001 else format_number(row.p_value, ".3f")
-        rows.append([row.title, mark, *numbers, p_value, missing, format_estimate(row.rate)])
-    sentences = [choice.sentence, *describe_others(stored.others)]
-    note = "\n".join(textwrap.fill(sentence, WIDTH) for sentence in sentences)
-    return Section("Choice" if number == 1 else f"Choice {number}", rows, 2, note)
+        cells: Row = {"policy": row.title, "mark": mark, "rate": row.rate, "bound": row.findings[0].bound}
+        cells |= {finding.about: finding.value for finding in row.findings}
+        cells |= {"p": "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"}
+        rows.append(cells | {"missing": sum(finding.missing for finding in row.findings)})
+    first, *others = (finding.about for finding in choice.tested[0].findings)
+    columns = [("policy", "policy", ""), ("", "mark", "")]
+    columns += columns_of(first, "bound", *others, "p", "missing", spec=".2f")
+    columns.append((choice.question["maximise"], "rate", ""))
+    note = "\n".join([choice.sentence, *describe_others(stored.others)])
+    return make_section("Choice" if number == 1 else f"Choice {number}", rows, columns, 2, note)
 
 
 def describe_choice(stored: StoredChoice) -> dict[str, Any]:

@@ -9,34 +9,16 @@ import numpy as np
 
 from sacpo_exp.config.judges import AskVia, PriceConfig
 from sacpo_exp.evaluation.judges.costs import cost_usd
+from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.statistics.agreement import PositionBias, measure_positions
-from sacpo_exp.statistics.intervals import Estimate, Resampling, wilson
+from sacpo_exp.reporting.tables import Row
+from sacpo_exp.statistics.agreement import measure_positions
+from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.win_rate import Record, entries_of, list_singles
 
-ALL = "all policies"
+BIASES = ("flip_rate", "half_flip_rate", "first_rate", "tie_rate", "repeat_deviation")
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
-
-
-@dataclass(frozen=True)
-class JudgeAccuracy:
-    """Share of held-out comparisons that the judge decides as people did, beside two simple rules."""
-
-    criterion: str
-    accuracy: Estimate
-    length_only: float
-    keyword: float
-
-
-@dataclass(frozen=True)
-class Conduct:
-    """Single judgments by state, and position bias, of the matches of one policy or (`title` "all policies") of all."""
-
-    title: str
-    criterion: Criterion
-    states: Counter[str]
-    bias: PositionBias
 
 
 @dataclass(frozen=True)
@@ -58,21 +40,21 @@ class Usage:
     prices: str
 
 
-def score_judge(group: Group, confidence: float) -> Iterator[JudgeAccuracy]:
-    """Yield the stored accuracy of a fitted judge for each criterion that it was measured on."""
+def score_judge(group: Group, confidence: float) -> Iterator[Row]:
+    """Yield the stored accuracy of a fitted judge on held-out comparisons, and of two simple rules, by criterion."""
     for each in group.criteria:
         if metrics := group.judge_metrics.get(each.name):
             n = metrics["n"]
             accuracy = wilson(round(metrics["accuracy"] * n) if n else 0, n, confidence)
-            rules = [metrics[rule] if n else math.nan for rule in ("length_only", "keyword")]
-            yield JudgeAccuracy(each.name, accuracy, *rules)
+            rules = {name.replace("_", " "): metrics[name] if n else math.nan for name in ("length_only", "keyword")}
+            yield {"criterion": each.name, "judge": accuracy, **rules}
 
 
-def measure_conduct(group: Group, resampling: Resampling) -> Iterator[Conduct]:
-    """Yield, for each criterion, all policies together and then each; nothing for a judge that is not asked."""
+def measure_conduct(group: Group, resampling: Resampling) -> Iterator[Row]:
+    """Yield states of single judgments and position bias, of all policies and of each; nothing for a fitted judge."""
     matches = (*group.policies, *group.meetings)
     for criterion in group.criteria:
-        yield from _measure_conduct(ALL, matches, criterion, resampling)
+        yield from _measure_conduct("all policies", matches, criterion, resampling)
         for policy in group.policies:
             own = [match for match in matches if policy.id in (match.id, match.opponent_id)]
             yield from _measure_conduct(policy.title, own, criterion, resampling)
@@ -80,7 +62,7 @@ def measure_conduct(group: Group, resampling: Resampling) -> Iterator[Conduct]:
 
 def _measure_conduct(
     title: str, matches: Sequence[Evaluation], criterion: Criterion, resampling: Resampling
-) -> Iterator[Conduct]:
+) -> Iterator[Row]:
     states: Counter[str] = Counter()
     prompts: list[str] = []
     units: list[str] = []
@@ -96,7 +78,9 @@ def _measure_conduct(
     if states:
         shown, verdict, repeat = (np.concatenate(column) for column in zip(*columns, strict=True))
         bias = measure_positions(prompts, units, shown, verdict, repeat, resampling)
-        yield Conduct(title, criterion, states, bias)
+        cells: Row = {"matches_of": title, "criterion": criterion.name}
+        cells |= {state.value: states[state] for state in State}
+        yield cells | {name: getattr(bias, name) for name in BIASES}
 
 
 def measure_usage(group: Group) -> Usage | None:

@@ -7,19 +7,20 @@ from typing import Any
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Group
+from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
 from sacpo_exp.statistics.intervals import Resampling
-from sacpo_exp.statistics.ratings import SCALE, Rating, fit_bradley_terry, rate_online
+from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
 from sacpo_exp.statistics.win_rate import list_singles
 
 
 @dataclass(frozen=True)
 class GroupRatings:
-    """Ratings with the policies' titles, the strongest first; `notes` name policies without a rating, and why."""
+    """Rows of a table, the strongest policy first; `notes` name policies without a rating, and why."""
 
     method: RatingMethod
-    rows: tuple[tuple[str, Rating], ...]
-    notes: tuple[str, ...]
+    rows: list[Row]
+    notes: list[str]
 
 
 def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampling: Resampling) -> GroupRatings | None:
@@ -46,7 +47,13 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
             f"Being shown first is worth {SCALE * effect.value:+.0f} points, standard error {SCALE * error:.0f}."
         )
     notes += [ratings.note] if ratings.note else []
-    return GroupRatings(method, tuple((titles[each.policy], each) for each in ratings.rated), tuple(notes))
+    rows = []
+    for each in ratings.rated:
+        cells: Row = {"criterion": criterion.name, "method": method.value, "policy": titles[each.policy]}
+        errors = {"plain_standard_error": SCALE * each.coefficient.plain_error, "spread": each.spread}
+        counts = {"wins": each.tally.wins, "ties": each.tally.ties, "losses": each.tally.losses}
+        rows.append({**cells, "rating": each.elo, **errors, **counts})
+    return GroupRatings(method, rows, notes)
 
 
 def collect_comparisons(group: Group, criterion: Criterion) -> Comparisons:

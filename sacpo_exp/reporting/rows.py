@@ -4,24 +4,19 @@ import math
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.published import Comparison
-from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores, label_cells
 from sacpo_exp.reporting.tables import Cell, Row, spread_estimates
-from sacpo_exp.statistics.ratings import SCALE
 from sacpo_exp.statistics.win_rate import withhold
 
-COLUMNS: Final = ("family", "order", "objective", "model", "dataset", "seed", "beta", "beta_first", "merge_ratio")
-BIASES: Final = ("flip_rate", "half_flip_rate", "first_rate", "tie_rate", "repeat_deviation")
 #: Estimates whose spread between seeds has a column, beside win rates.
 SPREADS: Final = {"refusals": "refusal_rate_risky", "over_refusals": "refusal_rate_benign", "kl": "kl_nats"}
 
 
 def policy_row(row: PolicyScores) -> Row:
     """Return everything that is measured of a policy; of a mean over seeds with the spread between them."""
-    cells = _labels(row.policy) | row.estimates
+    cells = label_cells(row.policy) | row.estimates
     cells |= {f"{name}_standard_error": error for name, error in row.errors.items()}
     cells |= {"mean_tokens": row.tokens, "mean_characters": row.characters}
     cells |= {state: row.states[state] for state in ("unparsed", "refused", "failed")}
@@ -33,54 +28,6 @@ def policy_row(row: PolicyScores) -> Row:
         cells |= {f"{short}_seed_deviation": row.over_seeds[name].deviation for short, name in names.items()}
         cells |= {"policy_ids": " ".join(seed.policy.id for seed in row.seeds)}
     return cells
-
-
-def _labels(policy: Evaluation) -> Row:
-    columns: dict[str, Any] = policy.policy.columns
-    cells: Row = {"policy": policy.title} | {name: columns[name] for name in COLUMNS}
-    return cells | {"name": policy.labels.get("name"), "policy_id": policy.id}
-
-
-def difference_rows(scores: GroupScores) -> Iterator[Row]:
-    """Yield a row per policy and evaluated ancestor."""
-    for row in scores.differences:
-        cells = _labels(row.policy) | {"minus": row.reference.title, "minus_id": row.reference.id}
-        for name, change in row.changes.items():
-            cells |= {f"{name}_difference": change, f"{name}_p_value": row.p_values[name]}
-            cells[f"{name}_excludes_zero"] = change.excludes_zero
-        yield cells
-
-
-def length_rows(scores: GroupScores) -> Iterator[Row]:
-    """Yield a row per policy and criterion."""
-    for row in scores.lengths:
-        rates = {"at_equal_length": row.adjusted, **row.by_length}
-        yield {**_labels(row.policy), "criterion": row.criterion.name, **rates}
-
-
-def category_rows(scores: GroupScores) -> Iterator[Row]:
-    """Yield a row per policy, criterion and category."""
-    for row in scores.categories:
-        for name, estimate in row.estimates.items():
-            cells: Row = {"policy": row.policy.title, "policy_id": row.policy.id, "criterion": row.criterion.name}
-            yield cells | {"category": name, "win_rate": estimate}
-
-
-def conduct_rows(scores: GroupScores) -> Iterator[Row]:
-    """Yield a row per policy and criterion, and one for all policies together."""
-    for row in scores.conduct:
-        cells: Row = {"matches_of": row.title, "criterion": row.criterion.name}
-        cells |= {state.value: row.states[state] for state in State}
-        yield cells | {name: getattr(row.bias, name) for name in BIASES}
-
-
-def rating_rows(scores: GroupScores, criterion: str) -> Iterator[Row]:
-    """Yield a row per rated policy; policies without a rating are in the table's note."""
-    ratings = scores.ratings[criterion]
-    for title, row in ratings.rows:
-        cells: Row = {"criterion": criterion, "method": ratings.method.value, "policy": title, "rating": row.elo}
-        cells |= {"plain_standard_error": SCALE * row.coefficient.plain_error, "spread": row.spread}
-        yield cells | {"wins": row.tally.wins, "ties": row.tally.ties, "losses": row.tally.losses}
 
 
 def published_rows(comparison: Comparison) -> Iterator[Row]:
@@ -117,13 +64,13 @@ def gap_rows(cohort: Cohort) -> Iterator[Row]:
 def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
     """Return the rows of each CSV file about a group; of all but the first two only those that have rows."""
     optional = {
-        "lengths.csv": list(length_rows(scores)),
-        "categories.csv": list(category_rows(scores)),
-        "judge.csv": list(conduct_rows(scores)),
-        "ratings.csv": [row for criterion in scores.ratings for row in rating_rows(scores, criterion)],
+        "lengths.csv": list(scores.lengths),
+        "categories.csv": list(scores.categories),
+        "judge.csv": list(scores.conduct),
+        "ratings.csv": [row for ratings in scores.ratings.values() for row in ratings.rows],
         "published.csv": list(published_rows(scores.published)) if scores.published else [],
     }
-    always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(difference_rows(scores))}
+    always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(scores.differences)}
     return always | {name: rows for name, rows in optional.items() if rows}
 
 

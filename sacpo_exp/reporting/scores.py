@@ -2,17 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sacpo_exp.config.messages import did_you_mean
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.reporting.judge import Conduct, JudgeAccuracy, Usage, measure_conduct, measure_usage, score_judge
+from sacpo_exp.reporting.judge import Usage, measure_conduct, measure_usage, score_judge
 from sacpo_exp.reporting.ratings import GroupRatings, rate_group
+from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics import win_rate
 from sacpo_exp.statistics.breakdown import (
     adjust_for_length,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[tuple[win_rate.Kind, ...]] = ("risky", "benign")
 NATS: Final[Bounds] = (0.0, math.inf)
+COLUMNS: Final = ("family", "order", "objective", "model", "dataset", "seed", "beta", "beta_first", "merge_ratio")
 
 
 @dataclass(frozen=True)
@@ -91,51 +93,23 @@ class PolicyScores:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Win rates of `policy` minus those of `reference`, an evaluated ancestor, by criterion, paired by prompt."""
-
-    policy: Evaluation
-    reference: Evaluation
-    changes: dict[str, Estimate]
-    p_values: dict[str, float]
-
-
-@dataclass(frozen=True)
-class LengthScores:
-    """Win rates where the response is shorter than its opponent's, similar (±10 %) or longer, in characters.
+class GroupScores:
+    """Everything that a report shows of one group.
 
     Attributes:
-        adjusted: the rate at equal length; NaN if it can't be estimated.
+        axes: the criteria that figures have as x and y.
+        differences, lengths, categories, judge, conduct: rows of tables.
     """
-
-    policy: Evaluation
-    criterion: Criterion
-    adjusted: Estimate
-    by_length: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
-class CategoryScores:
-    """Win rates by category of the prompt."""
-
-    policy: Evaluation
-    criterion: Criterion
-    estimates: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
-class GroupScores:
-    """Everything that a report shows of one group; `axes` are the criteria that figures have as x and y."""
 
     group: Group
     confidence: float
     axes: tuple[str, str]
     policies: tuple[PolicyScores, ...]
-    differences: tuple[Difference, ...] = ()
-    judge: tuple[JudgeAccuracy, ...] = ()
-    conduct: tuple[Conduct, ...] = ()
-    lengths: tuple[LengthScores, ...] = ()
-    categories: tuple[CategoryScores, ...] = ()
+    differences: Sequence[Row] = ()
+    lengths: Sequence[Row] = ()
+    categories: Sequence[Row] = ()
+    judge: Sequence[Row] = ()
+    conduct: Sequence[Row] = ()
     ratings: dict[str, GroupRatings] = field(default_factory=dict)
     usage: Usage | None = None
     published: "Comparison | None" = None
@@ -153,11 +127,11 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
         confidence=resampling.confidence,
         axes=settings.axes if set(settings.axes) <= set(names) else (names[0], names[1 % len(names)]),
         policies=tuple(score_policy(policy, settings) for policy in group.policies),
-        differences=tuple(_compare(*pair, settings) for pair in ancestors),
-        judge=tuple(score_judge(group, resampling.confidence)),
-        conduct=tuple(measure_conduct(group, resampling)),
-        lengths=tuple(filter(None, (score_lengths(*pair, resampling) for pair in pairs))),
-        categories=tuple(filter(None, (score_categories(*pair, resampling) for pair in pairs))),
+        differences=[_compare(*pair, settings) for pair in ancestors],
+        lengths=[row for pair in pairs for row in score_lengths(*pair, resampling)],
+        categories=[row for pair in pairs for row in score_categories(*pair, resampling)],
+        judge=[*score_judge(group, resampling.confidence)],
+        conduct=[*measure_conduct(group, resampling)],
         ratings={name: ratings for name, ratings in rated.items() if ratings},
         usage=measure_usage(group),
     )
@@ -225,34 +199,47 @@ def _mean(lengths: Sequence[int | None]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> Difference:
-    changes, p_values, resampling = {}, {}, settings.resampling
+def label_cells(policy: Evaluation) -> Row:
+    """Return the columns that identify a policy in CSV files."""
+    columns: dict[str, Any] = policy.policy.columns
+    cells: Row = {"policy": policy.title} | {name: columns[name] for name in COLUMNS}
+    return cells | {"name": policy.labels.get("name"), "policy_id": policy.id}
+
+
+def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> Row:
+    """Return win rates of `policy` minus those of an evaluated ancestor, paired by prompt."""
+    cells, resampling = label_cells(policy) | {"minus": reference.title, "minus_id": reference.id}, settings.resampling
     for each in policy.criteria:
         sides = (policy.records, reference.records, each)
         change = win_rate.estimate_difference(*sides, resampling, settings.max_missing)
         own, other = win_rate.pair_verdicts(*sides)
         # NaN, as of no prompts, where the difference is withheld.
         single = [] if math.isnan(change.value) else [a - b for a, b in zip(own, other, strict=True)]
-        changes[each.name] = change
-        p_values[each.name] = paired_p_value(single, resampling.seed, resampling.rounds)
-    return Difference(policy, reference, changes, p_values)
+        p_value = paired_p_value(single, resampling.seed, resampling.rounds)
+        cells |= {f"{each.name}_difference": change, f"{each.name}_p_value": p_value}
+        cells[f"{each.name}_excludes_zero"] = change.excludes_zero
+    return cells
 
 
-def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> LengthScores | None:
-    """Return None if the policy has no verdict on the criterion."""
-    verdicts = win_rate.verdicts_by_prompt(policy.records, criterion)
-    if not verdicts:
-        return None
-    records = {record["prompt_id"]: record for record in policy.records}
-    own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))
-    values = list(verdicts.values())
-    adjusted = adjust_for_length(values, own, other, resampling.confidence)
-    return LengthScores(policy, criterion, adjusted, estimate_by_length(values, own, other, resampling))
+def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> Iterator[Row]:
+    """Yield a row of win rates where the response is shorter than its opponent's, similar (±10 %), or longer.
+
+    Lengths are in characters; `at_equal_length` is NaN if it can't be estimated. No row without a verdict.
+    """
+    if verdicts := win_rate.verdicts_by_prompt(policy.records, criterion):
+        records = {record["prompt_id"]: record for record in policy.records}
+        own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))
+        values = list(verdicts.values())
+        adjusted = adjust_for_length(values, own, other, resampling.confidence)
+        rates = {"at_equal_length": adjusted, **estimate_by_length(values, own, other, resampling)}
+        yield {**label_cells(policy), "criterion": criterion.name, **rates}
 
 
-def score_categories(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> CategoryScores | None:
-    """Return None if the prompts have fewer than two categories."""
+def score_categories(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> Iterator[Row]:
+    """Yield a row for each category of the prompts, if there are several."""
     verdicts = win_rate.verdicts_by_prompt(policy.records, criterion)
     categories = {record["prompt_id"]: record["category"] for record in policy.records}
     estimates = estimate_by_category(list(verdicts.values()), [categories[key] for key in verdicts], resampling)
-    return CategoryScores(policy, criterion, estimates) if len(estimates) > 1 else None
+    for name, estimate in estimates.items() if len(estimates) > 1 else ():
+        cells: Row = {"policy": policy.title, "policy_id": policy.id, "criterion": criterion.name}
+        yield cells | {"category": name, "win_rate": estimate}

@@ -1,7 +1,7 @@
 """The tables of a report as text: of a group, and across groups."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.ledger.records import State
@@ -10,17 +10,14 @@ from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.published import Comparison
 from sacpo_exp.reporting.rows import (
-    conduct_rows,
-    difference_rows,
     gap_rows,
-    length_rows,
     policy_row,
     published_rows,
-    rating_rows,
 )
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.tables import (
     NOTHING,
+    Cell,
     Column,
     Row,
     Section,
@@ -64,8 +61,8 @@ def _policy_cells(row: PolicyScores) -> Row:
     return cells | {"n": counts, "missing": row.missing, "seeds": len(row.seeds)}
 
 
-def _join_counts(estimates: Iterator[Estimate]) -> str:
-    return "/".join(str(each.n or NOTHING) for each in estimates)
+def _join_counts(estimates: Iterable[Cell]) -> str:
+    return "/".join(str(each.n or NOTHING) for each in estimates if isinstance(each, Estimate))
 
 
 def _spread(names: Sequence[str], rate: tuple[str, str], second: tuple[str, str, str] | None) -> list[Column]:
@@ -125,8 +122,7 @@ def _differences(scores: GroupScores, confidence: str) -> Section:
     names = [each.name for each in scores.group.criteria]
     p_value = ("p", "_p_value", ".3f") if len(names) < MANY else None
     columns = columns_of("policy", "minus") + _spread(names, ("_difference", "+"), p_value) + columns_of("n")
-    counts = [_join_counts(iter(row.changes.values())) for row in scores.differences]
-    rows = [row | {"n": count} for row, count in zip(difference_rows(scores), counts, strict=True)]
+    rows = [row | {"n": _join_counts(row[f"{name}_difference"] for name in names)} for row in scores.differences]
     note = f"* the {confidence} interval excludes 0."
     note += " p: two-sided, by flipping the signs of the prompts' differences." if p_value else ""
     note = note if rows else "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
@@ -163,7 +159,7 @@ def _beside_published(comparison: Comparison) -> Iterator[Section]:
 def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
     ratings = scores.ratings[criterion]
     rows = []
-    for row in rating_rows(scores, criterion):
+    for row in ratings.rows:
         elo = row["rating"]
         assert isinstance(elo, Estimate)
         interval = "" if math.isnan(elo.low) else f" [{elo.low:.0f}, {elo.high:.0f}]"
@@ -189,13 +185,13 @@ def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
 
 
 def _lengths(scores: GroupScores, confidence: str) -> Section:
-    rows: list[Row] = []
-    for row, each in zip(length_rows(scores), scores.lengths, strict=True):
+    parts = ("shorter", "similar", "longer")
+    rows = [row | {"n": _join_counts(row[name] for name in parts)} for row in scores.lengths]
+    for row in rows:
         # A rate that can't be estimated is not withheld.
-        row["at_equal_length"] = NOTHING if math.isnan(each.adjusted.value) else each.adjusted
-        rows.append(row | {"n": _join_counts(iter(each.by_length.values()))})
-    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", "")]
-    columns += columns_of("shorter", "similar", "longer", "n", spec="")
+        if isinstance(adjusted := row["at_equal_length"], Estimate) and math.isnan(adjusted.value):
+            row["at_equal_length"] = NOTHING
+    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", ""), *columns_of(*parts, "n")]
     note = (
         "Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
         f"[{confidence} interval]; at equal length: by logistic regression on the difference."
@@ -204,19 +200,15 @@ def _lengths(scores: GroupScores, confidence: str) -> Section:
 
 
 def _judge(scores: GroupScores) -> Section:
-    rows: list[Row] = []
-    for each in scores.judge:
-        row: Row = {"criterion": each.criterion, "judge": each.accuracy, "length only": each.length_only}
-        rows.append(row | {"keyword": each.keyword, "n": str(each.accuracy.n or NOTHING)})
+    rows = [row | {"n": _join_counts([row["judge"]])} for row in scores.judge]
     note = "Accuracy on held-out comparisons. A judge no better than length only or keyword can't rank policies."
     columns = columns_of("criterion", "judge", "length only", "keyword", "n", spec=".2f")
     return make_section("Judge", rows, columns, 1, note if rows else "No accuracy of this judge is stored.")
 
 
 def _conduct(scores: GroupScores, confidence: str) -> Section:
-    rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in conduct_rows(scores)]
-    deviations = [each.bias.repeat_deviation.value for each in scores.conduct]
-    rows = [row | {"deviation": value} for row, value in zip(rows, deviations, strict=True)]
+    rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in scores.conduct]
+    rows = [row | {"deviation": getattr(row["repeat_deviation"], "value", None)} for row in rows]
     columns = [("matches of", "matches_of", ""), *columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
     columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "deviation", ".2f")]
     note = (

@@ -59,7 +59,7 @@ def track_report(
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     ids = sorted(row.policy.id for group in scores for row in group.policies)
-    tags = sorted({str(row[name]) for row in rows for name in ("model", "dataset")} - {"None"})
+    tags = sorted({str(row[name]) for row in rows for name in ("model", "dataset") if name in row})
     run = TrackedRun(
         f"report-{content_hash(ids)[:10]}", "report", tags, {"policies": ids}, dict.fromkeys(ids, "policy")
     )

@@ -103,8 +103,8 @@ def test_a_report_tells_its_table_and_its_figure(tracked_outputs: Path) -> None:
     (folder,) = [path for run, path in run_folders(tracked_outputs).items() if run.startswith("report-")]
     logged = curves(read_run(folder))
     table = json.loads((folder / "files" / logged["policies.path"][0]).read_text())
-    wanted = {"policy", "beta", "q", "order", "objective", "helpfulness_win_rate", "helpfulness_win_rate_low"}
-    assert wanted | {"safety_win_rate", "safety_win_rate_high", "length_characters"} <= set(table["columns"])
+    wanted = {"policy", "beta", "order", "objective", "helpfulness_win_rate", "helpfulness_win_rate_low"}
+    assert wanted | {"safety_win_rate", "safety_win_rate_high", "mean_characters"} <= set(table["columns"])
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert [(row["order"], row["objective"], row["beta"]) for row in rows] == [
         ("none", None, None),

@@ -40,8 +40,9 @@ def usage_of(*singles: list[dict[str, Any]], price: dict[str, float] | None = PR
     return usage
 
 
-def test_tokens_are_priced_by_what_they_are() -> None:
-    assert usage_of([single("a")]).usd == pytest.approx(0.6 * 2 + 0.4 * 0.5 + 0.1 * 8)
+@pytest.mark.parametrize(("via", "usd"), [("chat", 0.6 * 2 + 0.4 * 0.5 + 0.1 * 8), ("batch", 1.1)])
+def test_tokens_are_priced_by_their_kind_and_batches_at_their_own_price(via: str, usd: float) -> None:
+    assert usage_of([single("a", via)]).usd == pytest.approx(usd)
 
 
 def test_a_judgment_that_two_policies_share_is_paid_once() -> None:
@@ -50,18 +51,7 @@ def test_a_judgment_that_two_policies_share_is_paid_once() -> None:
     assert usage.usd == pytest.approx(2 * 2.2)
 
 
-def test_a_batch_costs_its_share() -> None:
-    assert usage_of([single("a", via="batch")]).usd == pytest.approx(1.1)
-
-
-def test_an_unknown_price_is_not_zero() -> None:
+def test_what_is_not_known_is_not_counted() -> None:
     assert usage_of([single("a")], price=None).usd is None
-
-
-def test_a_server_that_counts_no_tokens_leaves_none() -> None:
-    silent = single("a") | {"prompt_tokens": None, "cached_tokens": None, "completion_tokens": None}
-    assert usage_of([silent]).prompt_tokens == 0
-
-
-def test_a_judge_that_is_not_asked_uses_nothing() -> None:
-    assert measure_usage(group([[]])) is None
+    assert usage_of([single("a") | {"prompt_tokens": None, "cached_tokens": None}]).prompt_tokens == 0
+    assert measure_usage(group([[]])) is None  # a judge that is not asked

@@ -28,7 +28,7 @@ Every setting of every command, with its type, bounds and default. `sacpo COMMAN
 command would use. `NAME` stands for the name of a stage or criterion, and – for a value that depends on the option of a
 group.
 """
-INTERNAL = ("overrides",)  # filled in by the program
+INTERNAL = ("overrides", "run")  # filled in by the program
 FURTHER_DEFAULTS = {
     "judge": [kind.value for kind in JUDGES],
     "tracker": ["wandb", "mlflow"],

@@ -105,9 +105,7 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         light=True,
     )
     assert (result.code, result.stderr) == (0, "")
-    head, model, data, stage, detail, total, memory, _, this, *others, summed, hours = (
-        result.stdout.splitlines()
-    )
+    head, model, data, stage, detail, total, memory, _, this, *others, summed, hours = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
     assert model.split()[:3] == ["to", "make", "model"]
     assert data.split()[:3] == ["to", "make", "dataset"]
@@ -197,9 +195,7 @@ def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: 
     (tmp_path / "conf" / "order" / "mine.yaml").write_text(content, "utf-8")
     result = cli(command, "--config-dir", "conf", "order=mine", "dry_run=true", light=True)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr == (
-        "error: `criterion` must name each criterion once, but has helpfulness twice.\n"
-    )
+    assert result.stderr == ("error: `criterion` must name each criterion once, but has helpfulness twice.\n")
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -124,11 +124,6 @@ def pair_questions(
     """Return all calls about two different responses: both orders, `judge.repeats` times each.
 
     (response, opponent) and (opponent, response) give the same set of keys.
-
-    Args:
-        prompt: `prompt_id` and `prompt`.
-        judge: its model, sampling and scale.
-        base_url: of the server, without a slash at its end.
     """
     scale = (judge.min_score, judge.max_score)
     return [

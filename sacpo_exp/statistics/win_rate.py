@@ -8,7 +8,11 @@ could not be parsed are left out and counted; where there are too many of them, 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.statistics.intervals import (
@@ -20,9 +24,6 @@ from sacpo_exp.statistics.intervals import (
     bootstrap_rate,
     wilson,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Record = Mapping[str, Any]
 Kind = Literal["benign", "risky"]
@@ -128,23 +129,41 @@ def _share(by_prompt: Mapping[str, float], confidence: float) -> Estimate:
     return wilson(round(sum(by_prompt.values())), len(by_prompt), confidence)
 
 
-def list_singles(records: Sequence[Record], criterion: Criterion) -> "pd.DataFrame":
-    """Return the single judgments with a verdict of one match on the prompts that count for `criterion`, by prompt id.
+@dataclass(frozen=True)
+class Singles:
+    """Columns of shape (judgments,), of single judgments with a verdict.
+
+    Attributes:
+        prompt: prompt ids.
+        shown: +1 where the policy's response was shown first, −1 where its opponent's, 0 where the judge sees one.
+        repeat: from 0.
+        verdict: 1 the policy wins, 0.5 tie, 0 its opponent wins.
+        asked: False for ties of equal responses, about which no judge was asked.
+    """
+
+    prompt: list[str]
+    shown: NDArray[np.int8]
+    repeat: NDArray[np.int64]
+    verdict: NDArray[np.float64]
+    asked: NDArray[np.bool_]
+
+
+def list_singles(records: Sequence[Record], criterion: Criterion) -> Singles:
+    """Return the single judgments of one match on the prompts that count for `criterion`, by prompt id.
 
     Equal responses count as ties in as many judgments as other prompts have, so that all prompts have the same weight.
-
-    Returns:
-        columns `prompt` (id), `shown` (+1 where the policy's response was shown first, −1 where its opponent's, 0 where
-        the judge sees one), `repeat` (from 0), `verdict` (1 the policy wins, 0.5 tie, 0 it loses), `asked` (False for
-        ties of equal responses, about which no judge was asked).
     """
-    import pandas as pd
-
     entries = entries_of(records, criterion)
     usual = max((len(entry.get("singles", ())) for entry in entries.values()), default=0)
     rows = [(key, *row) for key, entry in entries.items() for row in _list_judgments(entry, usual)]
-    singles = pd.DataFrame(rows, columns=["prompt", "shown", "repeat", "verdict", "asked"])
-    return singles.astype({"shown": "int8", "repeat": "int64", "verdict": "float64", "asked": "bool"})
+    prompts, shown, repeats, verdicts, asked = zip(*rows, strict=True) if rows else [()] * 5
+    return Singles(
+        list(prompts),
+        np.array(shown, np.int8),
+        np.array(repeats, np.int64),
+        np.array(verdicts, np.float64),
+        np.array(asked, np.bool_),
+    )
 
 
 def _list_judgments(entry: Mapping[str, Any], usual: int) -> list[tuple[int, int, float, bool]]:

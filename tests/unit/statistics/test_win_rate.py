@@ -151,15 +151,15 @@ def judged(prompt_id: str, entry: dict[str, Any] | None, kind: str = "benign") -
 def test_single_judgments_keep_order_and_repeat_and_equal_responses_weigh_as_much_as_others() -> None:
     records = [judged("p", ASKED), judged("q", SAME), judged("r", ASKED, "risky"), judged("s", None)]
     singles = list_singles(records, HELPFULNESS)
-    assert singles.prompt.tolist() == ["p"] * 3 + ["q"] * 4
+    assert singles.prompt == ["p"] * 3 + ["q"] * 4
     assert singles.verdict.tolist() == [1.0, 0.5, 0.5] + [0.5] * 4
     assert singles.shown.tolist()[:3] == [1, -1, -1]
     assert sorted(singles.shown.tolist()[3:]) == [-1, -1, 1, 1]
-    assert singles["repeat"].tolist()[:3] == [0, 0, 1]
+    assert singles.repeat.tolist()[:3] == [0, 0, 1]
     assert singles.asked.tolist() == [True] * 3 + [False] * 4
 
 
 def test_a_judge_with_scores_gives_one_verdict_without_an_order() -> None:
     singles = list_singles([judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)], HELPFULNESS)
     assert (singles.shown.tolist(), singles.verdict.tolist()) == ([0, 0], [1.0, 0.5])
-    assert len(list_singles([], HELPFULNESS)) == 0
+    assert list_singles([], HELPFULNESS).prompt == []

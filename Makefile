@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all slurm browser swift check docs clean
+.PHONY: help setup demo test test-all slurm browser check docs clean
 SHELL := /bin/bash
 
 PYTHON ?= python3.11
@@ -42,7 +42,7 @@ endif
 test: $(STAMP) ## tests that take minutes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-all: $(STAMP) slurm browser swift ## all tests, the slow ones too
+test-all: $(STAMP) slurm browser ## all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
 
 # For the tests with a real Slurm, which are skipped where it is not; shellcheck for those of launchers/.
@@ -57,13 +57,6 @@ browser:
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 	    chromium chromium-driver fonts-dejavu-core >/dev/null; \
-	fi
-
-# For the tests of the mirror on a second S3 server; the library alone, none of Swift's services.
-swift:
-	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! test -d /usr/lib/python3/dist-packages/swift; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	    python3-swift >/dev/null; \
 	fi
 
 check: $(STAMP) ## formatting, lint, types, import layers

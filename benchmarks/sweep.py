@@ -7,11 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sacpo_exp.cluster.schedule import least_seconds
 from sacpo_exp.store import Manifest, Store
 
 REPO = Path(__file__).parents[1]
@@ -44,6 +44,16 @@ class Run:
     def bound(self, slots: int) -> float:
         parents = {stage.id: stage.parents[0] for stage in self.stages}
         return least_seconds({stage.id: stage.seconds for stage in self.stages}, parents, slots)
+
+
+def least_seconds(seconds: Mapping[str, float], parents: Mapping[str, str], slots: int) -> float:
+    """Return a bound of any schedule: all work spread evenly, or the longest chain of stages (Graham 1969)."""
+
+    def chain(stage: str) -> float:
+        parent = parents[stage]
+        return seconds[stage] + (chain(parent) if parent in seconds else 0.0)
+
+    return max(sum(seconds.values()) / slots, *(chain(stage) for stage in seconds))
 
 
 def main() -> None:

@@ -1,142 +1,87 @@
 """`sacpo ledger stats|reparse|export FILE|import FILE|agreement FILE`: look after paid judgments."""
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from sacpo_exp.errors import ConfigError, MissingArtifactError, run_reporting_errors
 from sacpo_exp.evaluation.ledger.ledger import Ledger
 from sacpo_exp.evaluation.ledger.records import State
 
-NAME = "ledger.sqlite"
+COMMANDS = {
+    "stats": "calls, states and tokens by judge and criterion",
+    "reparse": "read the stored answers again with today's parser; asks nobody",
+    "export": "write every judgment to a .jsonl or .jsonl.gz file",
+    "import": "add the judgments of an export; those that are there stay",
+    "agreement": "rate and Cohen's kappa of judges with people's preferences in a file (PKU-SafeRLHF)",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="sacpo ledger", description="Look after paid judgments.")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="as paths.outputs (default: outputs)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("stats", help="what was asked of whom, what came of it, and how many tokens it took")
-    commands.add_parser("reparse", help="read the recorded texts again with today's parser; asks nobody")
-    export = commands.add_parser("export", help="write every judgment to a file")
-    export.add_argument("file", type=Path, metavar="FILE", help=".jsonl or .jsonl.gz")
-    bring = commands.add_parser("import", help="add the judgments of an export; what is there already stays")
-    bring.add_argument("file", type=Path, metavar="FILE", help=".jsonl or .jsonl.gz")
-    agree = commands.add_parser("agreement", help="of judges with people: rate and Cohen's kappa")
-    agree.add_argument("file", metavar="FILE", help="with people's preferences (PKU-SafeRLHF), or with both columns")
-    agree.add_argument("--ours", metavar="COLUMN", help="labels of the judge (default: those of the ledger)")
-    agree.add_argument("--theirs", metavar="COLUMN", help="labels of people, together with --ours")
-    for command in commands.choices.values():  # so that it may stand on either side of the command
-        command.add_argument("--outputs", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    run_reporting_errors(lambda: run(arguments))
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--outputs", type=Path, default=Path("outputs"), help="as paths.outputs")
+        if name in ("export", "import", "agreement"):
+            command.add_argument("file", type=Path, metavar="FILE")
+    run_reporting_errors(lambda: run(parser.parse_args()))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one parsed command."""
-    path = arguments.outputs / NAME
-    if arguments.command == "agreement" and (arguments.ours or arguments.theirs):
-        show_columns(arguments.file, arguments.ours, arguments.theirs)
-    elif arguments.command == "import":
-        bring_in(path, arguments.file)
-    elif not path.exists():
-        raise MissingArtifactError(f"There is no ledger at {path}: no judge has been asked. Try: --outputs DIR")
-    elif arguments.command == "stats":
-        show_stats(path)
-    elif arguments.command == "reparse":
-        reparse(path)
-    elif arguments.command == "export":
-        export_all(path, arguments.file)
-    else:
-        show_agreement(path, arguments.file)
-
-
-def show_stats(path: Path) -> None:
-    """Print one block per judge and criterion, then the size."""
-    with Ledger(path) as ledger:
-        for entry in ledger.summarise():
-            states = ", ".join(f"{entry.states.get(state, 0)} {state}" for state in State)
-            print(f"{entry.model} at {entry.base_url}, {entry.criterion}")
-            print(f"  judgments {states}")
-            print(f"  tokens    {entry.prompt_tokens} prompt ({entry.cached_tokens} of them cached), ", end="")
-            print(f"{entry.completion_tokens} completion; {entry.attempts} calls")
-            print(f"  dates     {entry.first or 'unknown'} to {entry.last or 'unknown'}")
-    size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
-    print(f"{size / 1e6:.1f} MB in {path}")
-
-
-def reparse(path: Path) -> None:
-    """Derive every state from the recorded text; print what has changed."""
     from sacpo_exp.evaluation.judges.parsing import read_state
+    from sacpo_exp.evaluation.ledger.transfer import export_judgments, import_judgments
 
+    path = arguments.outputs / "ledger.sqlite"
+    if arguments.command == "import" and not arguments.file.is_file():
+        raise ConfigError(f"There is no file {arguments.file} to import.")
+    if arguments.command != "import" and not path.exists():
+        raise MissingArtifactError(f"There is no ledger at {path}: no judge has been asked. Try: --outputs DIR")
     with Ledger(path) as ledger:
-        counts = ledger.reparse(read_state)
-    for (old, new), n in sorted(counts.items()):
-        if old != new:
-            print(f"{n:>8} {old} -> {new}")
-    changed = sum(n for (old, new), n in counts.items() if old != new)
-    print(
-        f"{changed} of {counts.total()} judgments with an answer changed; the same eval command draws the conclusions"
-    )
+        if arguments.command == "stats":
+            print_stats(ledger)
+        elif arguments.command == "export":
+            print(f"{export_judgments(ledger, arguments.file)} judgments in {arguments.file}")
+        elif arguments.command == "agreement":
+            print_agreement(ledger, arguments.file)
+        elif arguments.command == "import":
+            counts = import_judgments(ledger, arguments.file)
+            print(f"{counts['added']} added, {counts['completed']} that had failed completed, {counts['kept']} kept")
+        else:
+            states = ledger.reparse(read_state)
+            for (old, new), n in sorted(states.items()):
+                print(f"{n:>8} {old} -> {new}" if old != new else f"{n:>8} {old} as before")
 
 
-def export_all(path: Path, file: Path) -> None:
-    """Write the export."""
-    from sacpo_exp.evaluation.ledger.transfer import export_judgments
-
-    with Ledger(path) as ledger:
-        print(f"{export_judgments(ledger, file)} judgments in {file}")
-
-
-def bring_in(path: Path, file: Path) -> None:
-    """Add an export to the ledger, which is made if there is none."""
-    from sacpo_exp.evaluation.ledger.transfer import import_judgments
-
-    if not file.is_file():
-        raise ConfigError(f"There is no file {file} to import.")
-    with Ledger(path) as ledger:
-        counts = import_judgments(ledger, file)
-    print(f"{counts['added']} added, {counts['completed']} that had failed completed, {counts['kept']} were there")
+def print_stats(ledger: Ledger) -> None:
+    """Print one block per judge and criterion."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for question, answer in ledger.judgments():
+        names = ("prompt_tokens", "cached_tokens", "completion_tokens", "attempts")
+        used = {name: getattr(answer, name) or 0 for name in names}
+        counts[f"{question.model} at {question.base_url}, {question.criterion}"].update({answer.state: 1} | used)
+    for judge, total in sorted(counts.items()):
+        print(f"{judge}\n  judgments {', '.join(f'{total[state]} {state}' for state in State)}")
+        tokens = f"{total['prompt_tokens']} prompt ({total['cached_tokens']} of them cached)"
+        print(f"  tokens    {tokens}, {total['completion_tokens']} completion; {total['attempts']} calls")
 
 
-def show_columns(file: str, ours: str | None, theirs: str | None) -> None:
-    """Print the agreement of two columns of a file."""
-    from sacpo_exp.evaluation.ledger.agreeing import read_columns
-
-    if not (ours and theirs):
-        raise ConfigError("--ours and --theirs belong together: the columns of the judge's labels and of people's.")
-    labels = read_columns(file, ours, theirs)
-    print(f"{file}: {ours} beside {theirs}")
-    show_labels(labels.pairs, 0, labels.without)
-
-
-def show_agreement(path: Path, file: str) -> None:
+def print_agreement(ledger: Ledger, file: Path) -> None:
     """Print the agreement of every judge in the ledger with the preferences in a file."""
-    from sacpo_exp.evaluation.ledger.agreeing import match_judgments, read_preferences
-
-    rows = read_preferences(file)
-    with Ledger(path) as ledger:
-        found = match_judgments(rows, ledger.judgments())
-    for (judge, criterion), labels in found.items():
-        print(f"{judge}: {criterion} of {len(rows)} rows")
-        show_labels(labels.pairs, labels.ties, labels.without)
-    if not found:
-        print(f"none of the {len(rows)} rows of {file} is in {path}: no judge was asked about these texts")
-
-
-def show_labels(pairs: list[tuple[str, str]], ties: int, without: Counter[str]) -> None:
-    """Print rate, κ, the counts behind them, and what was left out."""
+    from sacpo_exp.evaluation.ledger.agreement import match_judgments, read_preferences
     from sacpo_exp.statistics.agreement import measure_agreement
 
-    confidence = 0.95
-    rate, kappa = measure_agreement([own for own, _ in pairs], [other for _, other in pairs], confidence)
-    for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
-        interval = f"{confidence:.0%} interval {estimate.low:.3f} to {estimate.high:.3f}"
-        print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
-    for (own, other), n in Counter(pairs).most_common():
-        print(f"  {n:>8} ours {own}, theirs {other}")
-    for reason, n in [("ties, left out", ties), *sorted(without.items())]:
-        if n:
-            print(f"  {n:>8} {reason}")
+    rows = read_preferences(str(file))
+    for (judge, criterion), labels in match_judgments(rows, ledger.judgments()).items():
+        print(f"{judge}: {criterion} of {len(rows)} rows")
+        ours, theirs = ([pair[side] for pair in labels.pairs] for side in (0, 1))
+        rate, kappa = measure_agreement(ours, theirs, 0.95)
+        for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
+            interval = f"95% interval {estimate.low:.3f} to {estimate.high:.3f}"
+            print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
+        for reason, n in sorted((+labels.without).items()):
+            print(f"  {n:>8} without a verdict: {reason}")
 
 
 if __name__ == "__main__":

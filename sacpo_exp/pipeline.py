@@ -180,7 +180,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     """Return the stage's artifact; train it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.cluster.stages import run_stage
+        from sacpo_exp.cluster.groups import run_stage
         from sacpo_exp.training.trl_adapter import REFERENCE
 
         parent = locate(run, stage.parent)

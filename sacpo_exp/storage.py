@@ -1,10 +1,9 @@
-"""`sacpo store list|show|verify|prune|push|pull|sweep`: what is stored, and who works on it."""
+"""`sacpo store list|show|verify|prune|push|pull|sweep`: look after stored artifacts, and watch a sweep."""
 
 import argparse
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from sacpo_exp.config.sweeps import sweep_dir
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
 from sacpo_exp.store.identity import SCHEMA_VERSION
 from sacpo_exp.store.manifest import NAME, Manifest
-from sacpo_exp.store.mirror import Mirror, open_mirror
+from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.store.store import Store, find_damage
 
 
@@ -32,13 +31,13 @@ def main() -> None:
     sweep = commands.add_parser("sweep", help="how far the jobs of a multirun have come, also while it runs")
     sweep.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="of the multirun (default: the newest)")
     prune = commands.add_parser("prune", help="remove artifacts that nothing descends from; asks first")
-    prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: leftovers of killed builds)")
+    prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: what killed builds left)")
     which = prune.add_mutually_exclusive_group()
     which.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
     which.add_argument("--old", action="store_true", help="those of older versions, which no command reads")
     prune.add_argument("--yes", action="store_true", help="do not ask")
-    push = commands.add_parser("push", help="upload what the mirror has not got, so that other machines find it")
-    push.add_argument("--again", action="store_true", help="also what it has, as when its files were damaged there")
+    push = commands.add_parser("push", help="upload what the mirror lacks, so that other machines find it")
+    push.add_argument("--again", action="store_true", help="also what it has, if its files were damaged there")
     pull = commands.add_parser("pull", help="download what is in the mirror and not here")
     pull.add_argument("--kind", action="append", default=[], help="stage, judgments, … (default: all)")
     for command in (push, pull):
@@ -52,13 +51,7 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one parsed command."""
-    mirror = None
-    if arguments.command in ("push", "pull"):
-        load_dotenv()
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        mirror = open_mirror(arguments.mirror)
-        mirror.is_down = False  # so that the command ends with what is wrong
-    store = Store(arguments.outputs / "store", mirror)
+    store = Store(arguments.outputs / "store")
     if arguments.command == "list":
         list_artifacts(store)
     elif arguments.command == "show":
@@ -68,12 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.command == "sweep":
         folder = arguments.folder or newest_sweep(Path(sweep_dir(str(arguments.outputs))))
         print("\n".join(format_sweep(folder, read_sweep(folder))))
-    elif mirror is not None and arguments.command == "push":
-        push_artifacts(store, arguments.ids, arguments.again)
-    elif mirror is not None:
-        pull_artifacts(store, mirror, arguments.ids, arguments.kind)
+    elif arguments.command == "prune":
+        prune(store, choose_leftovers(store, arguments), arguments.damaged, arguments.yes)
     else:
-        prune(store, arguments.ids, arguments.damaged, arguments.old, arguments.yes)
+        transfer(store, arguments)
 
 
 def list_artifacts(store: Store) -> None:
@@ -93,16 +84,16 @@ def list_artifacts(store: Store) -> None:
 
 
 def find_artifact(store: Store, wanted: str) -> tuple[Path, Manifest]:
-    """The one artifact whose id contains `wanted`."""
-    found = [entry for entry in store.manifests(all_schemas=True) if wanted in entry[1].id]
-    exact = [entry for entry in found if entry[1].id == wanted]
-    if len(exact or found) != 1:
-        raise ConfigError(f"`{wanted}` fits {len(found)} artifacts in {store.root}. Try: sacpo store list")
-    return (exact or found)[0]
+    """Return the one artifact whose id contains `wanted`."""
+    entries = [entry for entry in store.manifests(all_schemas=True) if wanted in entry[1].id]
+    exact = [entry for entry in entries if entry[1].id == wanted] or entries
+    if len(exact) != 1:
+        raise ConfigError(f"`{wanted}` fits {len(exact)} artifacts in {store.root}. Try: sacpo store list")
+    return exact[0]
 
 
 def verify(store: Store) -> None:
-    """Check all files; name what differs."""
+    """Check all files; print what differs."""
     damaged = 0
     for folder in store.folders():
         problems = list(find_damage(folder, folder.name))
@@ -115,87 +106,80 @@ def verify(store: Store) -> None:
         )
 
 
-def prune(store: Store, ids: list[str], only_damaged: bool, only_old: bool, is_sure: bool) -> None:
-    """Remove the named, damaged or old, or the leftovers, after asking; never what another artifact descends from."""
-    if ids and (only_damaged or only_old):
-        option = "--damaged" if only_damaged else "--old"
+def choose_leftovers(store: Store, arguments: argparse.Namespace) -> list[Path]:
+    """Return the folders to prune: the named, damaged or old artifacts, or what killed builds left.
+
+    A damaged parent is removed too: its children stay valid, and the same recipe makes it again.
+    """
+    if arguments.ids and (arguments.damaged or arguments.old):
+        option = "--damaged" if arguments.damaged else "--old"
         raise ConfigError(f"prune takes either ids or {option}. Try: sacpo store prune {option}")
-    is_wanted: Callable[[Path], bool] = Path.is_dir
-    if only_damaged:
-        # A damaged parent goes too: its children stay valid, and it is made again by the same recipe when needed.
-        found, is_wanted = store.folders(), lambda folder: any(find_damage(folder, folder.name))
-    elif only_old:  # what descends from an old one is old too
-        found, is_wanted = [folder for folder, _ in store.manifests(all_schemas=True)], is_old
-    elif ids:
-        found = [find_artifact(store, wanted)[0] for wanted in ids]
-        kept = {parent for _, manifest in store.manifests(all_schemas=True) for parent in manifest.parents}
-        if parents := [folder.name for folder in found if folder.name in kept]:
-            raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
-    else:
-        found = store.partials()
-    with ExitStack() as held:  # so that what the question is about is not made or downloaded before the answer
-        folders = [folder for folder in found if hold(store, folder, is_wanted, held)]
-        if not folders:
+    if arguments.damaged:
+        return [folder for folder in store.folders() if any(find_damage(folder, folder.name))]
+    if arguments.old:  # what descends from an old one is old too
+        return [folder for folder, manifest in store.manifests(all_schemas=True) if manifest.schema < SCHEMA_VERSION]
+    if not arguments.ids:
+        return store.partials()
+    folders = [find_artifact(store, wanted)[0] for wanted in arguments.ids]
+    kept = {parent for _, manifest in store.manifests(all_schemas=True) for parent in manifest.parents}
+    if parents := [folder.name for folder in folders if folder.name in kept]:
+        raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
+    return folders
+
+
+def prune(store: Store, folders: list[Path], only_damaged: bool, is_sure: bool) -> None:
+    """Remove folders after asking, except those that another process is working on, or has replaced meanwhile."""
+    with ExitStack() as held:  # so that nothing shown in the question is made or downloaded before the answer
+        free = []
+        for folder in folders:
+            with suppress(Timeout):
+                held.enter_context(store.lock_of(folder).acquire(timeout=0))
+                if folder.is_dir() and (not only_damaged or any(find_damage(folder, folder.name))):
+                    free.append(folder)
+        if not free:
             print("nothing to remove")
             return
-        print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in folders))
-        if not is_sure and not has_consent(f"Remove these {len(folders)}? [y/N] "):
+        print("\n".join(f"{folder_size(folder) / 1e6:>9.1f} MB  {folder}" for folder in free))
+        if not is_sure and not has_consent(f"Remove these {len(free)}? [y/N] "):
             print("nothing removed")
             return
-        for folder in folders:
+        for folder in free:
             (folder / NAME).unlink(missing_ok=True)  # a kill from here on leaves no damaged artifact
             shutil.rmtree(folder)
-    print(f"removed {len(folders)}")
+    print(f"removed {len(free)}")
 
 
-def is_old(folder: Path) -> bool:
-    """Whether an older version of the project made the artifact in a folder; False if it has been removed meanwhile."""
-    with suppress(StoreError):
-        return Manifest.read(folder).schema < SCHEMA_VERSION
-    return False
-
-
-def hold(store: Store, folder: Path, is_wanted: Callable[[Path], bool], held: ExitStack) -> bool:
-    """Whether a folder is wanted and no other process works on it; its lock is added to those held then."""
-    with suppress(Timeout), ExitStack() as attempt:
-        attempt.enter_context(store.lock_of(folder).acquire(timeout=0))
-        if is_wanted(folder):
-            held.enter_context(attempt.pop_all())
-            return True
-    return False
-
-
-def push_artifacts(store: Store, ids: list[str], again: bool) -> None:
-    """Upload the named artifacts, or all; one that is damaged here is told at the end and does not stop the others."""
-    folders = [find_artifact(store, wanted)[0] for wanted in ids] or [folder for folder, _ in store.manifests()]
+def transfer(store: Store, arguments: argparse.Namespace) -> None:
+    """Upload (push) or download (pull) the chosen artifacts; one that is damaged here does not stop the others."""
+    load_dotenv()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    ids, mirror = arguments.ids, open_mirror(arguments.mirror)
+    mirror.is_down = False  # so that the command ends with the error
+    store.mirror = mirror
     damaged = []
-    for folder in folders:
-        try:
-            state = "uploaded" if store.push(folder, again) else "is there"
-        except MirrorError:
-            raise
-        except StoreError as error:
-            state = "left out"
-            damaged.append(str(error))
-        print(f"{state:<9}{folder.parent.name:<11} {folder.name}")
-    if damaged:
-        raise StoreError("\n".join(damaged))
-
-
-def pull_artifacts(store: Store, mirror: Mirror, ids: list[str], kinds: list[str]) -> None:
-    """Download the named artifacts, or all, of the named kinds, or of all."""
-    there = [entry for entry in mirror.list() if not kinds or entry[0] in kinds]
+    if arguments.command == "push":
+        for folder in [find_artifact(store, wanted)[0] for wanted in ids] or [entry[0] for entry in store.manifests()]:
+            try:
+                state = "uploaded" if store.push(folder, arguments.again) else "is there"
+            except MirrorError:
+                raise
+            except StoreError as error:
+                state = "left out"
+                damaged.append(str(error))
+            print(f"{state:<9}{folder.parent.name:<11} {folder.name}")
+        if damaged:
+            raise StoreError("\n".join(damaged))
+        return
+    there = [entry for entry in mirror.list() if not arguments.kind or entry[0] in arguments.kind]
     if missing := [wanted for wanted in ids if not any(wanted in artifact_id for _, artifact_id in there)]:
         raise ConfigError([f"`{wanted}` fits nothing in {mirror.url}." for wanted in missing])
     for kind, artifact_id in there:
-        if ids and not any(wanted in artifact_id for wanted in ids):
-            continue
-        state = store.pull(kind, artifact_id)
-        print(f"{state:<9}{kind:<11} {artifact_id}")
+        if not ids or any(wanted in artifact_id for wanted in ids):
+            print(f"{store.pull(kind, artifact_id):<9}{kind:<11} {artifact_id}")
 
 
 def has_consent(question: str) -> bool:
-    """Whether the user types yes; nobody at the keyboard is a no."""
+    """Return whether the user types yes; without a terminal the answer is no."""
     try:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:
@@ -203,10 +187,10 @@ def has_consent(question: str) -> bool:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files below."""
+    """Return the bytes of all files below."""
     size = 0
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # by whoever works in it
+        with suppress(FileNotFoundError):  # another process may be working there
             size += path.stat().st_size if path.is_file() else 0
     return size
 

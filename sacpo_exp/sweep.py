@@ -1,19 +1,18 @@
-"""The jobs of a sweep, planned in its own process and worked off by slots."""
+"""The jobs of a sweep: planned in this process, then run side by side in slots."""
 
 import logging
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from sacpo_exp.cluster.schedule import Missing, Schedule, Unit, divide
-from sacpo_exp.cluster.slots import Outcome, Slot, divide_machine, find_gpus, run_units
-from sacpo_exp.cluster.stages import is_one_process
+from sacpo_exp.cluster.devices import divide_machine, find_gpus
+from sacpo_exp.cluster.slots import run_jobs
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.job_state import DONE, WAITING, JobState, now, write_failure, write_state
+from sacpo_exp.config.job_state import DONE, FAILED, WAITING, JobState, now, read_state, write_failure, write_state
 from sacpo_exp.config.loading import Jobs, job_folder
 from sacpo_exp.config.sweeps import distinguish
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error
@@ -25,19 +24,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """One job: its number in the sweep, what tells it from the others, its run folder and its plan."""
+    """A job: what tells it from the others, its run folder and its plan."""
 
-    number: int
-    overrides: str
+    name: str
     folder: Path
     run: Run
 
-    def __str__(self) -> str:
-        return f"job {self.number} ({self.overrides})"
-
 
 class Sweep:
-    """All jobs of one launch of `sacpo <command> -m`.
+    """All jobs of one launch of `sacpo COMMAND -m`.
 
     Args:
         overrides: of all jobs, by number.
@@ -45,122 +40,86 @@ class Sweep:
     """
 
     def __init__(self, command: str, overrides: Mapping[int, Sequence[str]], tasks: Jobs[Any]) -> None:
-        self._command, self._tasks, self._overrides = command, tasks, distinguish(overrides)
+        self._command, self._tasks = command, tasks
+        self._names = {number: f"job {number} ({text})" for number, text in distinguish(overrides).items()}
         self._jobs: dict[int, Job] = {}
-        self._failures: list[tuple[int, SacpoError]] = []
-        self._bar: tqdm[Any] | None = None
+        self._failures: dict[int, SacpoError] = {}
 
     def open(self, number: int, composed: Any) -> None:
-        """Check and plan Hydra's present job; a mistake in it is its failure, the others go on."""
+        """Check and plan Hydra's present job; a mistake in it fails this job, and the others go on."""
         folder = job_folder()
         try:
-            job = Job(number, self._overrides[number], folder, open_run(self._tasks.configure(composed)))
+            run = open_run(self._tasks.configure(composed))
             if self._command == "train":
-                check_run(job.run)
+                check_run(run)
         except Exception as error:
             known = known_error(error)
             if known is None:
                 raise
             write_failure(folder, str(known))
-            self._failures.append(
-                (number, _named(f"job {number} ({self._overrides[number]})", str(known), known.exit_code))
-            )
+            self._fail(number, str(known), known.exit_code)
             return
-        write_state(folder, _planned(job, WAITING))
-        self._jobs[number] = job
+        job = self._jobs[number] = Job(self._names[number], folder, run)
+        # What is stored needs no process, if the command only trains.
+        is_done = self._command == "train" and all(run.store.has(spec) for spec in run.plan.made())
+        if is_done:
+            for spec in run.plan.made():
+                run.store.share(spec)  # it may have been made while the mirror was out of reach
+            log.info("stored   %s", job.name)
+        moment = now() if is_done else None
+        artifacts = tuple(str(run.store.path(spec).relative_to(run.store.root)) for spec in run.plan.made())
+        state, root = DONE if is_done else WAITING, str(run.store.root.resolve())
+        write_state(folder, JobState(state, started=moment, finished=moment, store=root, artifacts=artifacts))
 
     def run(self, slots: int | None, threads: int | None) -> None:
-        """Bring all jobs to their end; what failed is in the task function's `failures` afterwards.
+        """Run all jobs; what failed is in the task function's `failures` afterwards.
 
         Raises:
-            ConfigError: the machine has not what these slots need.
+            ConfigError: the machine has too little for these slots.
             Interrupted: asked to stop.
         """
         hardware = [job.run.config.hardware for job in self._jobs.values()]
         if any(group.nodes > 1 for group in hardware):
             raise ConfigError("`hydra/launcher=slots` is for one machine. Try: hydra/launcher=slurm, or leave it out.")
         gpus = max((group.processes for group in hardware if group.accelerator == Accelerator.cuda), default=0)
-        found = find_gpus(os.environ) if gpus else []
-        chosen = next((group.devices for group in hardware if group.devices), None)
-        if gpus and chosen:
-            found = [found[index] for index in chosen if index < len(found)]
-        shares = divide_machine(slots, threads, gpus, found, os.environ)
+        names = find_gpus(os.environ) if gpus else []
+        if chosen := next((group.devices for group in hardware if group.devices), None):
+            names = [names[index] for index in chosen if index < len(names)]
+        shares = divide_machine(slots, threads, gpus, names, os.environ)
 
-        missing = {number: self._find_missing(job) for number, job in self._jobs.items()}
-        open_jobs = {number: stages for number, stages in missing.items() if stages is not None}
-        is_warm = any(
-            open_jobs[number] and is_one_process(self._jobs[number].run.config.hardware) for number in open_jobs
-        )
-        schedule = Schedule(divide(open_jobs))
-        log.info("sweep    %d jobs, %d to do, %d at a time", len(self._jobs), len(open_jobs), len(shares))
-        with tqdm(total=schedule.total, desc="sweep", unit="unit", disable=None) as self._bar:
-            grace = max((group.grace_seconds for group in hardware), default=0)
-            run_units(schedule, [Slot(share, is_warm) for share in shares], self, grace)
-        self._tasks.failures += [failure for _, failure in sorted(self._failures, key=lambda entry: entry[0])]
-
-    def order(self, unit: Unit) -> Mapping[str, Any]:
-        job = self._jobs[unit.job]
-        folder = str(job.folder.resolve())
-        return {
-            "folder": folder,
-            "command": self._command,
-            "stage": unit.stage,
-            "log": str(self._log_of(job).resolve()),
+        todo = {number: job for number, job in self._jobs.items() if _state(job) == WAITING}
+        log.info("sweep    %d jobs, %d to do, %d at a time", len(self._jobs), len(todo), len(shares))
+        commands = {
+            number: [sys.executable, "-m", "sacpo_exp.slot", self._command, str(job.folder.resolve())]
+            for number, job in todo.items()
         }
+        logs = {number: job.folder / f"{self._command}.log" for number, job in todo.items()}
+        grace = max((group.grace_seconds for group in hardware), default=0)
+        run_jobs(commands, logs, shares, grace, self._ended)
+        self._tasks.failures += [error for _, error in sorted(self._failures.items())]
 
-    def started(self, unit: Unit) -> None:
-        self._say(f"starts   {self._name(unit)}")
-
-    def ended(self, unit: Unit, outcome: Outcome, lost: Sequence[Unit], seconds: float) -> None:
-        if self._bar is not None:
-            self._bar.update(1 + len(lost))
-        if outcome.message is None:
-            self._say(f"finished {self._name(unit)} in {seconds:.0f} s")
+    def _ended(self, number: int, code: int, seconds: float) -> None:
+        job = self._jobs[number]
+        if code == 0:
+            log.info("finished %s in %.0f s", job.name, seconds)
             return
-        path = os.path.relpath(self._log_of(self._jobs[unit.job]))
-        message = f"{outcome.message} See {path}"
-        self._say(f"failed   {self._name(unit)} after {seconds:.0f} s: {message}")
-        ended = [self._jobs[one.job] for one in (unit, *lost) if one.stage is None]
-        for job in ended:
-            write_failure(job.folder, outcome.message)
-        if not ended:  # another stage of the only job that wanted this one has failed before
-            return
-        names = str(ended[0]) if len(ended) == 1 else f"jobs {', '.join(str(job.number) for job in ended)}"
-        self._failures.append((ended[0].number, _named(names, message, outcome.exit_code)))
+        state = read_state(job.folder)
+        if state is not None and state.state == FAILED and state.message:
+            message = state.message
+        else:  # it could not say why
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            message = f"its process {how}."
+            write_failure(job.folder, message)
+        message += f" See {os.path.relpath(job.folder / self._command)}.log"
+        log.info("failed   %s after %.0f s: %s", job.name, seconds, message)
+        self._fail(number, message, code if code > 0 else LaunchError.exit_code)
 
-    def _find_missing(self, job: Job) -> list[Missing] | None:
-        """Stages that the job lacks; None if it is done without any work. Only `train` makes stages."""
-        plan, store = job.run.plan, job.run.store
-        if self._command != "train":
-            return []
-        if all(store.has(spec) for spec in plan.made()):
-            for spec in plan.made():
-                store.share(spec)  # what an outage of the mirror has kept here
-            write_state(job.folder, _planned(job, DONE))
-            self._say(f"stored   {job}")
-            return None
-        missing = [stage for stage in plan.stages if not store.has(stage.artifact)]
-        return [Missing(stage.artifact.id, stage.parent.id) for stage in missing]
-
-    def _name(self, unit: Unit) -> str:
-        return str(self._jobs[unit.job]) if unit.stage is None else f"stage {unit.stage}"
-
-    def _log_of(self, job: Job) -> Path:
-        return job.folder / f"{self._command}.log"
-
-    def _say(self, line: str) -> None:
-        with tqdm.external_write_mode():
-            log.info("%s", line)
+    def _fail(self, number: int, message: str, exit_code: int) -> None:
+        error = LaunchError(f"{self._names[number]}: {message}")
+        error.exit_code = exit_code
+        self._failures[number] = error
 
 
-def _planned(job: Job, state: str) -> JobState:
-    store = job.run.store
-    moment = now() if state == DONE else None
-    artifacts = tuple(str(store.path(spec).relative_to(store.root)) for spec in job.run.plan.made())
-    return JobState(state, started=moment, finished=moment, store=str(store.root.resolve()), artifacts=artifacts)
-
-
-def _named(name: str, message: str, exit_code: int) -> SacpoError:
-    error = LaunchError(f"{name}: {message}")
-    error.exit_code = exit_code
-    return error
+def _state(job: Job) -> str | None:
+    state = read_state(job.folder)
+    return state.state if state else None

@@ -1,6 +1,6 @@
-"""Several nodes, one group: every node runs the same command; the first plans and calls, the others join its groups.
+"""Several nodes, one group: every node runs the same command; the first one plans, the others join its groups.
 
-They meet at the address that Slurm, torchrun or the user gives in the environment, and see one file system.
+They meet at the address that Slurm, torchrun or the user gives in the environment, and share a file system.
 """
 
 import json
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 #: How long nodes wait for one another at the start; a batch system may start them minutes apart.
 GATHERING = timedelta(minutes=10)
-#: Between two looks whether the first node is still there.
+#: Between two checks whether the first node is still there.
 LISTENING = timedelta(seconds=5)
-#: How long the first node waits at the end.
+#: How long the first node waits for the others at the end.
 GOODBYE = timedelta(seconds=30)
-#: Ports where nobody has chosen one, from Slurm's job number.
+#: Ports to choose from by Slurm's job number if none is given.
 PORTS = range(20000, 30000)
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Which node this is, and where all meet; `is_host` says whether it opens the port itself."""
+    """The number of this node, where all meet, and whether this node opens the port."""
 
     node: int
     address: str
@@ -42,14 +42,20 @@ class Rendezvous:
 
 
 def find_rendezvous(hardware: HardwareConfig, environment: Mapping[str, str]) -> Rendezvous:
-    """Where the nodes meet, from the environment of torchrun, of Slurm, or NODE_RANK, MASTER_ADDR and MASTER_PORT.
+    """Return where the nodes meet, from the variables of torchrun, of Slurm, or NODE_RANK, MASTER_ADDR and MASTER_PORT.
 
     Raises:
-        ConfigError: it is not said, or for another number of nodes.
+        ConfigError: the environment lacks it, or is for another number of nodes.
     """
-    node = _first(environment, "NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
-    address = _first(environment, "MASTER_ADDR", "SLURM_LAUNCH_NODE_IPADDR")
-    port = _first(environment, "MASTER_PORT") or _port_of_job(environment.get("SLURM_JOB_ID"))
+
+    def first(*names: str) -> str | None:
+        return next((environment[name] for name in names if environment.get(name)), None)
+
+    node = first("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
+    address = first("MASTER_ADDR", "SLURM_LAUNCH_NODE_IPADDR")
+    port, job = first("MASTER_PORT"), environment.get("SLURM_JOB_ID", "")
+    if port is None and job.isdecimal():
+        port = str(PORTS[int(job) % len(PORTS)])
     missing = [
         name for name, value in (("NODE_RANK", node), ("MASTER_ADDR", address), ("MASTER_PORT", port)) if not value
     ]
@@ -58,7 +64,7 @@ def find_rendezvous(hardware: HardwareConfig, environment: Mapping[str, str]) ->
             f"`hardware.nodes` is {hardware.nodes}, but the environment has no {' and no '.join(missing)}. Start the "
             "same command on every node by srun (launchers/slurm_train.sbatch) or torchrun, or set them by hand."
         )
-    given = _first(environment, "GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_NNODES")
+    given = first("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_NNODES")
     if given is not None and given != str(hardware.nodes):
         raise ConfigError(
             f"`hardware.nodes` is {hardware.nodes}, but {given} nodes were started. Try: hardware.nodes={given}"
@@ -74,23 +80,15 @@ def find_rendezvous(hardware: HardwareConfig, environment: Mapping[str, str]) ->
     return Rendezvous(int(node), address, int(port), is_host=int(node) == 0 and not is_agents)
 
 
-def _first(environment: Mapping[str, str], *names: str) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
-
-
-def _port_of_job(job: str | None) -> str | None:
-    return str(PORTS[int(job) % len(PORTS)]) if job and job.isdecimal() else None
-
-
 class Nodes:
-    """The other nodes, seen from the first; without a store there are none."""
+    """The other nodes, for the first one; without a store there are none."""
 
     def __init__(self, store: "TCPStore | None" = None, address: str | None = None, prefix: str = "") -> None:
         self.address = address
         self._store, self._prefix, self._calls = store, prefix, 0
 
     def call(self, message: dict[str, Any]) -> None:
-        """Have every other node join what `message` describes."""
+        """Have every other node join the group that `message` describes."""
         if self._store is not None:
             self._store.set(f"{self._prefix}/{self._calls}", json.dumps(message))
             self._calls += 1
@@ -103,15 +101,15 @@ ALONE = Nodes()
 def gathered(
     hardware: HardwareConfig, session: str, join: Callable[[Rendezvous, Path, int], None]
 ) -> Iterator[Nodes | None]:
-    """On the first node, the others to be called in the block; on those None, after they have joined what they were.
+    """Yield `Nodes` on the first node; on the others None, after they have joined all groups of the first one's block.
 
     Args:
-        session: what this meeting is about, so that those of a sweep are not taken for one another.
-        join: takes part, on another node, in the group of a job file that listens at a port.
+        session: identifies this meeting among those of a sweep.
+        join: called on the other nodes with the job file of a group and its port.
 
     Raises:
-        ConfigError: the environment does not say where to meet.
-        LaunchError: a node did not come, or the first one is gone.
+        ConfigError: the environment lacks the address.
+        LaunchError: a node did not come, or the first one has ended.
     """
     if hardware.nodes == 1:
         yield ALONE
@@ -120,18 +118,29 @@ def gathered(
     prefix = f"{session}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     store = _meet(meeting, hardware.nodes, prefix)
     if meeting.node > 0:
+        from torch.distributed import DistError
+
+        calls = 0
         try:
-            _serve(store, meeting, prefix, join)
+            while "end" not in (message := _listen(store, f"{prefix}/{calls}")):
+                calls += 1
+                join(meeting, Path(message["job"]), message["port"])
         finally:
-            _say(store, f"{prefix}/bye/{meeting.node}")
+            with suppress(DistError):  # the first node may have ended
+                store.set(f"{prefix}/bye/{meeting.node}", "")
         yield None
         return
     nodes = Nodes(store, meeting.address, prefix)
     try:
         yield nodes
     finally:
+        from torch.distributed import DistError
+
         nodes.call({"end": True})
-        _wait_for_goodbyes(store, [f"{prefix}/bye/{node}" for node in range(1, hardware.nodes)])
+        try:  # the store must stay open until the others have read this
+            store.wait([f"{prefix}/bye/{node}" for node in range(1, hardware.nodes)], GOODBYE)
+        except DistError:
+            log.warning("not every other node has answered at the end")
 
 
 def _meet(meeting: Rendezvous, nodes: int, prefix: str) -> "TCPStore":
@@ -152,14 +161,8 @@ def _meet(meeting: Rendezvous, nodes: int, prefix: str) -> "TCPStore":
     return store
 
 
-def _serve(store: "TCPStore", meeting: Rendezvous, prefix: str, join: Callable[[Rendezvous, Path, int], None]) -> None:
-    calls = 0
-    while "end" not in (message := _listen(store, f"{prefix}/{calls}")):
-        calls += 1
-        join(meeting, Path(message["job"]), message["port"])
-
-
 def _listen(store: "TCPStore", key: str) -> dict[str, Any]:
+    """Wait for the first node's next message."""
     from torch.distributed import DistError, DistNetworkError
 
     while True:
@@ -171,21 +174,3 @@ def _listen(store: "TCPStore", key: str) -> dict[str, Any]:
             raise LaunchError("the first node is gone; its own message says why.") from error
         except DistError:
             continue  # nothing yet
-
-
-def _say(store: "TCPStore", key: str) -> None:
-    """Tell the first node, if it is still there."""
-    from torch.distributed import DistError
-
-    with suppress(DistError):
-        store.set(key, "")
-
-
-def _wait_for_goodbyes(store: "TCPStore", keys: list[str]) -> None:
-    """Keep the store open until the others have heard that this was all."""
-    from torch.distributed import DistError
-
-    try:
-        store.wait(keys, GOODBYE)
-    except DistError:
-        log.warning("not every other node has said good-bye")

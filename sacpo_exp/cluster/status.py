@@ -1,4 +1,4 @@
-"""How far a sweep has come, read from what its jobs left in their folders and from the store; any launcher will do."""
+"""The progress of a sweep, of any launcher, read from the folders of its jobs and from the store."""
 
 import json
 from collections import Counter
@@ -24,9 +24,9 @@ class JobStatus:
 
     Attributes:
         state: `done`, `running`, `waiting`, `failed`, `stopped` or `not started`.
-        overrides: those that tell it from the others.
-        stored, planned: stages, and the merge, that are in the store, of those that the job is about.
-        making: what is being made for it now, and how far it is; empty if nothing is.
+        overrides: those that not all jobs have.
+        stored, planned: number of stages and merges that are in the store, and in the job's plan.
+        making: the artifact that is being made for it now, with its updates; empty if there is none.
         message: why it failed.
     """
 
@@ -40,19 +40,19 @@ class JobStatus:
 
 
 def newest_sweep(root: Path) -> Path:
-    """The sweep below `root` that was begun last.
+    """Return the sweep below `root` that was started last.
 
     Raises:
         ConfigError: there is none.
     """
-    found = sorted(root.glob(f"**/{MULTIRUN}"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    paths = sorted(root.glob(f"**/{MULTIRUN}"), key=lambda path: path.stat().st_mtime)
+    if not paths:
         raise ConfigError(f"no sweep in {root}. Try: sacpo store sweep DIR, or --outputs as paths.outputs")
-    return found[-1].parent
+    return paths[-1].parent
 
 
 def read_sweep(folder: Path) -> list[JobStatus]:
-    """All jobs of the sweep in `folder`, by number; with Hydra's own sweeper also those that have no folder yet.
+    """Return all jobs of the sweep in `folder`; with Hydra's own sweeper also those that have no folder yet.
 
     Raises:
         ConfigError: `folder` holds no sweep.
@@ -69,7 +69,7 @@ def read_sweep(folder: Path) -> list[JobStatus]:
 
 
 def read_job(number: int, overrides: str, folder: Path) -> JobStatus:
-    """How one job stands."""
+    """Return the state of one job."""
     state = read_state(folder)
     if state is None:
         return JobStatus(number, overrides, NOT_STARTED)
@@ -82,7 +82,7 @@ def read_job(number: int, overrides: str, folder: Path) -> JobStatus:
 
 
 def format_sweep(folder: Path, jobs: list[JobStatus]) -> Iterator[str]:
-    """Lines of the table, and a count."""
+    """Yield the lines of the table, and a count."""
     width = max((len(job.overrides) for job in jobs), default=0)
     yield f"{'job':>4}  {'state':<12}{'stages':<8}{'overrides':<{width}}"
     for job in jobs:
@@ -94,7 +94,7 @@ def format_sweep(folder: Path, jobs: list[JobStatus]) -> Iterator[str]:
 
 
 def _judge(state: JobState) -> tuple[str, str]:
-    """State and message as they are to be shown: what a dead process says of itself no longer holds."""
+    """Return state and message to show; the state that a dead process wrote is out of date."""
     if state.state == RUNNING and not state.is_alive():
         return FAILED, "its process was killed"
     if state.state == WAITING and not state.is_alive():
@@ -112,7 +112,7 @@ def _overrides(folder: Path) -> list[str]:
 
 
 def _progress(store: Store, artifact: str) -> str:
-    """What is being made, with the updates of its newest checkpoint; empty if nobody is at work on it."""
+    """Return that an artifact is being made, with the updates of its newest checkpoint; empty if it is not."""
     partial = store.root / f"{artifact}{PARTIAL}"
     if not partial.is_dir() or not store.is_building(partial):
         return ""

@@ -1,4 +1,4 @@
-"""Watch over processes that belong together: live progress of the first, one end for all, no orphans."""
+"""Supervise processes that belong together: the log of the first is shown, all end together, none is left behind."""
 
 import ctypes
 import logging
@@ -17,18 +17,18 @@ from sacpo_exp.stopping import StopFile, catching_stops
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks at the processes.
+#: Seconds between checks of the processes.
 INTERVAL = 0.1
 #: Seconds that processes get to end by themselves after one of them has failed.
 PATIENCE = 5.0
-#: Names the process that supervises, for those that it does not start itself.
+#: Variable with the id of the supervising process, for processes that it does not start itself.
 SUPERVISOR = "SACPO_SUPERVISOR"
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Member:
-    """A process to start: what it runs, its whole environment, and the file for what it prints."""
+    """A process to start: its command, its whole environment, and the file for its output."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -39,12 +39,12 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
     """Run processes until all have ended, and return their exit codes (minus the signal that ended one;
     minus SIGTERM for those that this function ended).
 
-    The first that fails takes the others with it. Asked to stop, this process asks its members by `stop`, gives them
+    When one fails the others are ended. When this process is asked to stop it asks its members by `stop`, gives them
     `grace` seconds if they are training, and then ends them.
 
     Args:
-        stop: where members look whether to stop; cleared first.
-        progress: log whose growth is copied to this process's standard error while it runs.
+        stop: the file by which members are asked to stop; removed first.
+        progress: log that is copied to this process's standard error as it grows.
 
     Raises:
         Interrupted: this process was asked to stop; all members have ended.
@@ -82,7 +82,7 @@ def _start(member: Member) -> "subprocess.Popen[bytes]":
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # or Ctrl-C would reach it before this process has said what to do
+            start_new_session=True,  # or Ctrl-C would reach it directly
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
 
@@ -102,14 +102,14 @@ def end_tree(process: "subprocess.Popen[bytes]") -> None:
             member.kill()
         except psutil.NoSuchProcess:
             continue
-    process.wait()  # first: what it leaves may become children of this process, which then waits for them itself
+    process.wait()  # first: its children may become those of this process, which then waits for them itself
     psutil.wait_procs(members, timeout=PATIENCE)
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when `parent`, which started it, dies, however it dies; on Linux only.
 
-    End this process if `parent` has died already, whoever adopts orphans: process 1 may be the parent itself.
+    End this process if `parent` has died already. Process 1 may be the parent itself.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -118,10 +118,10 @@ def die_with_parent(parent: int) -> None:
 
 
 def die_with_launcher() -> bool:
-    """Do as `die_with_parent` where a launcher stands between this process and the one that supervises.
+    """Do as `die_with_parent` for a process with a launcher between it and its supervisor.
 
     Returns:
-        Whether the parent is such a launcher; it is not if the launcher died before, or if nobody supervises.
+        Whether the parent is such a launcher; it is not if the launcher died before, or without a supervisor.
     """
     import psutil
 
@@ -134,7 +134,7 @@ def die_with_launcher() -> bool:
 
 
 class Echo:
-    """Copies what is appended to a log to standard error."""
+    """Copies what is appended to a log to standard error; the log may not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -148,9 +148,8 @@ class Echo:
             self._file.close()
 
     def catch_up(self) -> None:
-        """Copy what is new; the log may not be there yet."""
         if self._file is None and self.path.is_file():
-            self._file = self.path.open(encoding="utf-8", errors="replace", newline="")  # bars end in \r
+            self._file = self.path.open(encoding="utf-8", errors="replace")
         if self._file is not None and (text := self._file.read()):
             sys.stderr.write(text)
             sys.stderr.flush()

@@ -75,7 +75,12 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
             f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
             f"Try: sacpo {command}; `hardware.processes` says how many."
         )
-    if command == "chat" and {"-m", "--multirun"} & set(arguments):
+    flags = [i for i, argument in enumerate(arguments) if argument in ("-m", "--multirun")]
+    overrides = {i: text for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")}
+    if flags and min(overrides, default=flags[0]) < flags[0] < max(overrides, default=0):
+        hint = f"sacpo {command} -m {' '.join(overrides.values())}"
+        problems.append(f"overrides may not be on both sides of `-m`. Try: {hint}")
+    if flags and command == "chat":
         problems.append("chat is one conversation, not a sweep. Try: policies=all, for several policies side by side")
     for argument in arguments:
         name, _, value = argument.partition("=")

@@ -1,4 +1,4 @@
-"""What can be configured of each kind of judge, as dataclasses. Values and where they come from stand in conf/."""
+"""Settings of each kind of judge; the values, and where they are from, are in conf/judge/."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,21 +16,14 @@ class AskVia(Enum):
 
 
 class TokenLimit(Enum):
-    """What a server calls the greatest number of tokens to write."""
+    """Name of the argument for the greatest number of tokens to write."""
 
     max_tokens = "max_tokens"
     max_completion_tokens = "max_completion_tokens"
 
 
-class ResponseFormat(Enum):
-    """The form to which the server holds the judge's answer."""
-
-    text = "text"  # any
-    json_schema = "json_schema"  # two scores, or a label, and nothing else
-
-
 class AskAgain(Enum):
-    """What came of an earlier call, for the ledger's states that are no verdict."""
+    """States of an earlier answer that are no verdict."""
 
     unparsed = "unparsed"
     refused = "refused"
@@ -87,14 +80,13 @@ class OpenAIJudgeConfig(JudgeConfig):
     token_limit: TokenLimit = MISSING
     seed: int | None = bounded(least=0, default=None)  # of the first repeat; the others count on from there
     reasoning_effort: str | None = None
-    response_format: ResponseFormat = MISSING
+    structured: bool = MISSING  # the server holds the answer to a JSON schema
     min_score: float = MISSING
     max_score: float = MISSING
     concurrency: int = count()
     timeout: float = bounded(above=0)  # seconds
     max_attempts: int = count()  # for errors that may pass
-    max_rejections: int = count()  # for errors that the request itself causes
-    max_failures: int = count()  # in a row; then the server is taken for out of order
+    max_failures: int = count()  # in a row; then the run stops
     ask_again: list[AskAgain] = MISSING
     budget_usd: float | None = bounded(above=0, default=None)
     max_calls: int | None = count(default=None)

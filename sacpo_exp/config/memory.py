@@ -242,41 +242,35 @@ def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | 
     machine, worst = look_at_machine(), worst_stage(config, names)
     if worst is None or fits(worst[1], config.hardware, machine) is not False:
         return None
-    remedy = next(find_remedies(config, machine, names), "hardware=<a larger one>")
-    return f"the {worst[0]} stage needs {_describe(config, worst[1], machine, ', but')}. Try: {remedy}, or force=true"
+    needs = f"the {worst[0]} stage needs {_describe(config, worst[1], machine, ', but')}"
+    return f"{needs}. Try: {_find_remedy(config, machine, names)}, or force=true"
 
 
 def describe_memory(config: RunConfig, name: str) -> str:
     """Return one or two sentences for a stage that ran out of memory: the estimate, and what needs less."""
-    worst, machine = worst_stage(config, [name]), look_at_machine()
     half = max(1, config.hardware.per_device_train_batch_size // 2)
-    smaller = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+    hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+    worst = worst_stage(config, [name])
     if worst is None:
-        return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {smaller}"
-    remedy = next(find_remedies(config, machine, [name], below=worst[1].total), smaller)
-    return f"The memory plan has {_describe(config, worst[1], machine, ';')}. Try: {remedy}"
+        return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {hint}"
+    return f"The memory plan has {_describe(config, worst[1], look_at_machine(), ';')}. Try: {hint}"
 
 
-def find_remedies(
-    config: RunConfig, machine: Machine, names: Iterable[str] | None = None, below: float = float("inf")
-) -> Iterator[str]:
-    """Yield overrides under which the stages fit and need less than `below` GiB, the cheapest first."""
-    chosen = [stage for name, stage in config.stages.items() if names is None or name in names]
-    least = max((loss_of(stage).least_rows for stage in chosen), default=1)
+def _find_remedy(config: RunConfig, machine: Machine, names: Iterable[str] | None) -> str:
+    """Return the cheapest overrides under which the stages fit."""
+    rows = config.hardware.per_device_train_batch_size
+    halves = [rows // 2**power for power in range(1, 8) if rows % 2**power == 0]
     remedies: list[dict[str, Any]] = [{"activation_checkpointing": True}, *SHARING]
-    size = config.hardware.per_device_train_batch_size
-    while size % 2 == 0 and size // 2 >= least:
-        size //= 2
-        smaller = {"per_device_train_batch_size": size}
-        remedies += [smaller, SHARING[-1] | {"activation_checkpointing": True} | smaller]
+    for size in halves:
+        smaller = {"activation_checkpointing": True, "per_device_train_batch_size": size}
+        remedies += [smaller, SHARING[-1] | smaller]
     for remedy in remedies:
         hardware = replace(config.hardware, **remedy)
-        if hardware == config.hardware or hardware.zero_stage < config.hardware.zero_stage:
-            continue
         worst = worst_stage(replace(config, hardware=hardware), names)
-        if worst and worst[1].total < below and fits(worst[1], hardware, machine) is not False:
-            typed = {key: getattr(value, "value", value) for key, value in remedy.items()}
-            yield " ".join(f"hardware.{key}={str(value).lower()}" for key, value in typed.items())
+        if worst and fits(worst[1], hardware, machine) and hardware.zero_stage >= config.hardware.zero_stage:
+            typed = {key: str(getattr(value, "value", value)).lower() for key, value in remedy.items()}
+            return " ".join(f"hardware.{key}={value}" for key, value in typed.items())
+    return "hardware=<a larger one>"
 
 
 def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine, joint: str) -> str:
@@ -288,12 +282,11 @@ def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine, joint: str)
     text = f"{plan.total:.1f} GiB per {'process' if is_cpu else 'device'} ({listed})"
     if hardware.offload_optimizer == Offload.cpu and plan.host:
         text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
-    if has is None:
-        return f"{text}{joint} how much hardware={hardware.name} has is not known"
     share = (
         f" for each of {hardware.processes // hardware.nodes} processes" if is_cpu and hardware.processes > 1 else ""
     )
-    return f"{text}{joint} {'this machine' if is_cpu else f'hardware={hardware.name}'} has {has:.1f}{share}"
+    amount = "an unknown amount" if has is None else f"{has:.1f}{share}"
+    return f"{text}{joint} {'this machine' if is_cpu else f'hardware={hardware.name}'} has {amount}"
 
 
 def draw_table(

@@ -47,7 +47,11 @@ def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
         if not modules[-1].startswith(("hydra.", "omegaconf.")) or f"{__package__}.loading" in modules[2:]:
             raise
         if isinstance(error, AssertionError):  # OmegaConf's answer to a key below a node that is null
-            raise ConfigError([_explain_not_chosen(text) for text in _below_null()] or str(error)) from error
+            parts = r"\+*(tracker\.\w+|(stages|criteria)\.\w+\.dataset)\."
+            idle = [text for text in sys.argv[1:] if re.match(parts, text)]
+            raise ConfigError(
+                [f"`{text}` has no effect: that part is not chosen." for text in idle] or str(error)
+            ) from error
         raise ConfigError(f"an override can't be read: {str(error).splitlines()[0]}.") from error
 
 
@@ -149,14 +153,3 @@ def _explain_option(conf: Path, group: str, option: str) -> str:
         return f"`hydra/launcher=slurm` needs submitit, which is not installed. Try: {hint}"
     options = sorted(str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml"))
     return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{did_you_mean(option, options)}"
-
-
-def _below_null() -> list[str]:
-    """Return the typed overrides of parts that may be null."""
-    return [text for text in sys.argv[1:] if re.match(r"\+*(tracker\.\w+|(stages|criteria)\.\w+\.dataset)\.", text)]
-
-
-def _explain_not_chosen(override: str) -> str:
-    part = override.lstrip("+").rsplit(".", 1)[0]
-    choice = f"tracker={part.split('.')[1]}" if part.startswith("tracker.") else f"dataset@{part}=NAME"
-    return f"`{override}` has no effect: there is no `{part}`. Try: {choice}"

@@ -13,7 +13,7 @@ from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
-from sacpo_exp.config.schema import Engine, EvalConfig, Matches, MergeMethod, RunConfig, StageConfig
+from sacpo_exp.config.schema import EvalConfig, Matches, MergeMethod, RunConfig, StageConfig
 from sacpo_exp.config.stages import (
     NUMBERS,
     POLICIES,
@@ -190,10 +190,8 @@ def _check_policies(config: RunConfig) -> Iterator[str]:
 def _check_hardware(hardware: HardwareConfig) -> Iterator[str]:
     for name, least in {"offload_optimizer": 1, "offload_param": 3}.items():
         if getattr(hardware, name) != Offload.none and hardware.zero_stage < least:
-            yield (
-                f"`hardware.{name}=cpu` needs ZeRO stage {least}, but `hardware.zero_stage` is {hardware.zero_stage}. "
-                f"Try: hardware.zero_stage={max(least, 2)}"
-            )
+            reason = f"needs ZeRO stage {least}, but `hardware.zero_stage` is {hardware.zero_stage}"
+            yield f"`hardware.{name}=cpu` {reason}. Try: hardware.zero_stage={max(least, 2)}"
     if min(hardware.nodes, hardware.processes) < 1:
         return  # outside their bounds
     here, devices = hardware.processes // hardware.nodes, hardware.devices
@@ -204,26 +202,20 @@ def _check_hardware(hardware: HardwareConfig) -> Iterator[str]:
         )
     elif devices and hardware.accelerator != Accelerator.cuda:
         yield f"`hardware.devices` has no effect with `hardware.accelerator` = {hardware.accelerator.value}."
-    elif devices and (len(set(devices)) != len(devices) or min(devices) < 0):
-        yield f"`hardware.devices` must name different GPUs by index, but is {devices}."
-    elif devices and len(devices) != here:
-        hint = f"hardware.processes={len(devices) * hardware.nodes}"
-        yield f"`hardware.devices` must name {here} GPUs, one per process of a node, but is {devices}. Try: {hint}"
+    elif devices and (len(set(devices)) != here or len(devices) != here or min(devices) < 0):
+        yield f"`hardware.devices` must name {here} different GPUs, one per process of a node, but is {devices}."
 
 
 def _check_adapter(config: RunConfig) -> Iterator[str]:
-    adapter = config.adapter
-    if adapter is None:
+    if config.adapter is None:
         return
-    names = adapter.target_modules
-    if not names:
-        yield f"`adapter.target_modules` must name layers, but is empty. Try: adapter.target_modules=[{ALL_LINEAR}]"
-    if ALL_LINEAR in names and len(names) > 1:
-        yield f"`adapter.target_modules` must be [{ALL_LINEAR}] or a list of names, but mixes them."
+    names = config.adapter.target_modules
+    if not names or (ALL_LINEAR in names and len(names) > 1):
+        yield f"`adapter.target_modules` must be [{ALL_LINEAR}] or a list of layers, but is {names}."
     for name in ("lm_head", "embed_tokens"):  # TRL 1.16 reads the head's own weights only; embeddings are not linear
         if name in names:
             yield f"`adapter.target_modules` must name linear layers inside the model, but has {name}."
-    if adapter.quantize and config.hardware.zero_stage == 3:
+    if config.adapter.quantize and config.hardware.zero_stage == 3:
         hint = "hardware.zero_stage=2, or adapter=lora"
         yield f"`hardware.zero_stage=3` can't shard quantised weights (`adapter.quantize`). Try: {hint}"
 
@@ -245,7 +237,7 @@ def find_tracker_problems(tracker: TrackerConfig) -> Iterator[str]:
 
 
 def _check_evaluation(config: RunConfig) -> Iterator[str]:
-    generation, hardware, shape, judge = config.generation, config.hardware, config.model.shape, config.judge
+    judge = config.judge
     yield from _check_prompts(config)
     if isinstance(judge, ScorerJudgeConfig):
         yield from check_model("judge.encoder", judge.encoder)
@@ -254,14 +246,6 @@ def _check_evaluation(config: RunConfig) -> Iterator[str]:
             yield from check_model(f"judge.heads.{name}.model", head.model)
     elif isinstance(judge, OpenAIJudgeConfig):
         yield from _check_openai(judge)
-    if generation.engine != Engine.vllm and generation.python is not None:
-        yield f"`generation.python={generation.python}` has no effect: only generation.engine=vllm reads it."
-    here = max(1, hardware.processes // max(1, hardware.nodes))
-    if generation.engine == Engine.vllm and shape is not None and shape.num_attention_heads % here:
-        yield (
-            f"`generation.engine=vllm` splits the attention heads over the devices, but `model` has "
-            f"{shape.num_attention_heads} heads and `hardware.processes` is {here} per node. Try: hardware.processes=1"
-        )
     if isinstance(config, EvalConfig):
         yield from _check_responses(config)
 
@@ -315,12 +299,8 @@ def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:
     elif "beta" in given and (last := list(stages.values())[-1]).beta != config.beta:
         name = list(stages)[-1]
         yield f"`beta={config.beta:g}` has no effect: `stages.{name}.beta={last.beta:g}` overrules it. Give one."
-    if config.merge == MergeMethod.naive:
-        first, *others = [*stages, ""]
-        own = r"stages\.(\w+)\.(?!beta|criterion|dataset)(.+)"
-        for match in (re.fullmatch(own, key) for key in given):
-            if match and match[1] in others:
-                yield (
-                    f"`{given[match[0]]}` has no effect: with merge=naive all stages are trained like the first. "
-                    f"Try: stages.{first}.{match[2]}=VALUE"
-                )
+    for key in given if config.merge == MergeMethod.naive else []:
+        match = re.fullmatch(r"stages\.(\w+)\.(?!beta|criterion|dataset)(.+)", key)
+        if match and match[1] in list(stages)[1:]:
+            hint = f"stages.{next(iter(stages))}.{match[2]}=VALUE"
+            yield f"`{given[key]}` has no effect: with merge=naive all stages are trained like the first. Try: {hint}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sacpo_exp.progress import Progress
-from sacpo_exp.store.durable import write_whole
+from sacpo_exp.store.manifest import write_whole
 
 if TYPE_CHECKING:
     import torch

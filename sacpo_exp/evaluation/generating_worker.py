@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from sacpo_exp.cluster.reports import write_ending
+from sacpo_exp.cluster.worker import write_ending
 from sacpo_exp.config.loading import quiet_libraries
 from sacpo_exp.errors import sum_up
 from sacpo_exp.evaluation.generation_jobs import GenerationJob, answer, write_answers
@@ -16,7 +16,7 @@ def main() -> None:
     if len(sys.argv) != 4:
         sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: sacpo eval")
     path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.INFO if os.environ.get("RANK") == "0" else logging.WARNING, format="%(message)s")
     try:
         quiet_libraries()
         write_answers(answer(GenerationJob.read(path), folder, numbers), folder)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sacpo_exp.cluster.devices import LOOPBACK
-from sacpo_exp.cluster.reports import log_of, read_endings, start_logs
-from sacpo_exp.cluster.settings import Place, group_environment
+from sacpo_exp.cluster.groups import Place, group_environment
 from sacpo_exp.cluster.supervision import Member, supervise
+from sacpo_exp.cluster.worker import log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError

@@ -1,7 +1,8 @@
-"""The manifest of an artifact: what it is made from, what came out, and the hashes of its files."""
+"""The manifest of an artifact: its recipe and metrics, and the hashes of its files, written whole or not at all."""
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, replace
@@ -11,13 +12,12 @@ from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store.durable import write_whole
 from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, content_hash, hash_of, is_id, recipe_hash
 
 NAME = "manifest.json"
-#: Key under which the file has the hash of all the rest; absent from manifests of older versions.
+#: Key of the hash of all the rest; absent from manifests of older versions.
 DIGEST = "sha256"
-#: Folder of an unfinished artifact for what a killed build goes on from; no part of the artifact.
+#: Folder of an unfinished artifact from which a killed build resumes; no part of the artifact.
 SCRATCH = "checkpoints"
 #: Packages whose version can change a result.
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "mergekit", "scikit-learn", "numpy", "deepspeed")
@@ -42,7 +42,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Raises StoreError if the manifest of `folder` is missing or was damaged."""
+        """Raise StoreError if the manifest of `folder` is missing or was damaged."""
         try:
             return cls.parse((folder / NAME).read_bytes(), str(folder / NAME))
         except OSError as error:
@@ -50,7 +50,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes, place: str) -> "Manifest":
-        """Raises StoreError if the text of the manifest at `place` was damaged, or is not of one of our artifacts."""
+        """Raise StoreError if the text of the manifest at `place` was damaged, or is not one of ours."""
         try:
             content = json.loads(text)
             problem = find_problem(content)
@@ -68,9 +68,9 @@ class Manifest:
         write_whole(folder / NAME, json.dumps(content, indent=1, sort_keys=True))
 
     def with_ids(self, ids: dict[str, str]) -> "Manifest":
-        """Return a copy in which parents and labels, at any depth, name other artifacts by these ids, each by its hash.
+        """Return a copy whose parents and labels, at any depth, name other artifacts by the values of `ids`, by hash.
 
-        New ids are added. Models outside of the store have no folder there that says how they are called.
+        Ids that it lacks are added to it: models outside of the store have no folder there that gives their name.
         """
 
         def rename(artifact_id: str) -> str:
@@ -92,7 +92,7 @@ class Manifest:
 
 
 def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], created: str, seconds: float) -> Manifest:
-    """The manifest of the finished files in `folder`."""
+    """Return the manifest of the finished files in `folder`."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     files = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)}
@@ -116,7 +116,7 @@ def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], cre
 
 
 def find_problem(content: Any) -> str | None:
-    """What is wrong with the content of a manifest: whatever passes may be used as paths and looked up by any key."""
+    """Return what is wrong with the content of a manifest; paths and keys of one that passes are safe to use."""
     hints = get_type_hints(Manifest).items()
     types = {name: hint if isinstance(hint, UnionType) else get_origin(hint) or hint for name, hint in hints}
     if not isinstance(content, dict) or content.keys() - {DIGEST} != types.keys():
@@ -137,7 +137,7 @@ def find_problem(content: Any) -> str | None:
 
 
 def is_entry(name: str, entry: Any, files: dict[str, Any]) -> bool:
-    """Whether a name and its entry describe a file inside of the artifact, which is no folder of another one."""
+    """Return whether a name and its entry describe a file inside of the artifact, which is not also a folder."""
     path = PurePosixPath(name)
     is_inside = path.as_posix() == name and path.name and not path.is_absolute() and ".." not in path.parts
     is_folder = any(parent.as_posix() in files for parent in path.parents)
@@ -146,7 +146,7 @@ def is_entry(name: str, entry: Any, files: dict[str, Any]) -> bool:
 
 
 def find_difference(path: Path, entry: dict[str, Any]) -> str | None:
-    """How a file differs from the one that a manifest's entry describes; None if it does not."""
+    """Return how a file differs from a manifest's entry; None if it does not."""
     try:
         if (size := path.stat().st_size) != entry["size"]:
             return f"has {size} bytes instead of {entry['size']}"
@@ -158,13 +158,13 @@ def find_difference(path: Path, entry: dict[str, Any]) -> str | None:
 
 
 def hash_file(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
+    """Return the hex SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a result."""
+    """Return the versions of Python and of the packages that can change a result."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -175,10 +175,37 @@ def installed_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this code runs from, with `-dirty` where files differ; None outside of one."""
+    """Return the commit of this code's checkout, with `-dirty` if files differ; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--match", ""]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a kill or a power cut leaves no part of one; for one process at a time."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, "utf-8")
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network file systems can't sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until everything in a folder is on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)

@@ -13,15 +13,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sacpo_exp.errors import MirrorError, StoreError
-from sacpo_exp.store.durable import sync, sync_tree
 from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, hash_of
-from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, find_difference, make_manifest
+from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, find_difference, make_manifest, sync, sync_tree
 from sacpo_exp.store.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
-#: Folder of downloads that are under way; named so that none is taken for a kind.
+#: Folder of unfinished downloads; not the name of a kind.
 FETCHED = ".fetched"
 Builder = Callable[[Path], dict[str, Any]]
 
@@ -31,10 +30,10 @@ class Store:
 
     Args:
         root: usually `outputs/store`; made when the first artifact is.
-        mirror: where finished artifacts are put too, and missing ones looked for.
+        mirror: to which finished artifacts are uploaded, and from which missing ones are downloaded.
 
     Attributes:
-        made: ids of the artifacts that were made through this object, not found.
+        made: ids of the artifacts that were made through this object rather than reused.
     """
 
     def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
@@ -47,24 +46,24 @@ class Store:
         self._shared: set[str] = set()
 
     def path(self, spec: ArtifactSpec) -> Path:
-        """Where the artifact lies, under whatever slug it was made, or will lie."""
+        """Return the artifact's folder, under whatever slug it was made, also before it is made."""
         return self._find(spec.kind, spec.id)
 
     def _find(self, kind: str, artifact_id: str) -> Path:
-        """Folder of the artifact with this hash: finished, else unfinished, else where it will lie."""
+        """Return the folder of the artifact with this hash: finished, else unfinished, else a new one."""
         folder, own = self.root / kind, hash_of(artifact_id)
         if (folder / artifact_id / NAME).is_file():
             return folder / artifact_id
-        found = [path.parent for path in folder.glob(f"*-{own}/{NAME}")]
-        found += [path.with_name(path.name.removesuffix(PARTIAL)) for path in folder.glob(f"*-{own}{PARTIAL}")]
-        return found[0] if found else folder / artifact_id
+        folders = [path.parent for path in folder.glob(f"*-{own}/{NAME}")]
+        folders += [path.with_name(path.name.removesuffix(PARTIAL)) for path in folder.glob(f"*-{own}{PARTIAL}")]
+        return folders[0] if folders else folder / artifact_id
 
     def has(self, spec: ArtifactSpec) -> bool:
-        """Whether the artifact is here; the mirror is not asked."""
+        """Return whether the artifact is here; the mirror is not asked."""
         return (self.path(spec) / NAME).is_file()
 
     def is_mirrored(self, spec: ArtifactSpec) -> bool:
-        """Whether the mirror has the artifact; False where it can't be asked or what it has was refused."""
+        """Return whether the mirror has the artifact; False if it can't be asked or its copy was refused."""
         if self.mirror is None or self.mirror.is_down or spec.id in self._refused:
             return False
         try:
@@ -74,14 +73,14 @@ class Store:
             return False
 
     def is_available(self, spec: ArtifactSpec) -> bool:
-        """Whether the artifact need not be made: it is here or in the mirror."""
+        """Return whether the artifact is here or in the mirror."""
         return self.has(spec) or self.is_mirrored(spec)
 
     def manifest(self, spec: ArtifactSpec) -> Manifest:
         return Manifest.read(self.path(spec))
 
     def open(self, spec: ArtifactSpec) -> Path:
-        """Path of a finished artifact that has been checked; downloaded if need be."""
+        """Return the path of a finished artifact after checking it; it is downloaded first if it is not here."""
         if self.mirror is not None and not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not self.has(spec):
@@ -90,9 +89,9 @@ class Store:
         return self.path(spec)
 
     def check(self, folder: Path) -> None:
-        """Raises StoreError if a file of the finished artifact in `folder` differs from what was written.
+        """Raise StoreError if a file of the finished artifact in `folder` differs from what was written.
 
-        All of it is read, so this is done once per artifact, and not for what was made or downloaded just now.
+        All files are read, so this is done once per artifact, and not for what was made or downloaded just now.
         """
         if folder in self._verified and (folder / NAME).is_file():
             return
@@ -104,21 +103,23 @@ class Store:
         self._verified.add(folder)
 
     def get_or_build(self, spec: ArtifactSpec, build: Builder) -> Path:
-        """The artifact's path, checked; `build(folder)` makes its files and returns its metrics if it is not there yet.
+        """Return the artifact's path, checked; if it is missing, `build(folder)` makes its files and returns metrics.
 
-        Two processes that want the same artifact at the same moment: one builds, the other waits and reuses. What a
-        killed build left in `folder/checkpoints` is handed to the next one, which may go on from it; it is removed when
-        the artifact is whole. Other files that it left are removed before.
+        Of two processes that want the same artifact at the same moment, one builds and the other waits and reuses. The
+        files of a killed build in `folder/checkpoints` are kept for the next one, which may resume from them, and are
+        removed when the artifact is whole. Its other files are removed before.
         """
         is_new = False
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
-                if not (self.has(spec) or self._find_in_mirror(spec)):
-                    spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # of a killed build's folder
+                if not (self.has(spec) or self._fetch_if_there(spec)):
+                    spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # that of a killed build
                     self._build(spec, build)
                     is_new = True
         self.check(self.path(spec))
-        self._announce_reuse(spec)
+        if spec.id not in self._announced:  # one line per artifact and command
+            self._announced.add(spec.id)
+            log.info("reused   %s", self.path(spec))
         self.share(spec, is_new)
         return self.path(spec)
 
@@ -127,10 +128,12 @@ class Store:
         partial = final.with_name(final.name + PARTIAL)
         (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
         start, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        if any(find_damage(partial)):  # else an earlier build was killed after its last file, the manifest
+        if any(
+            find_damage(partial)
+        ):  # or else an earlier build was killed after it had written its last file, the manifest
             _remove(path for path in partial.iterdir() if path.name != SCRATCH)
             metrics = build(partial)
-            sync_tree(partial)  # before the manifest, which says that everything is there
+            sync_tree(partial)  # before the manifest, whose presence means that everything is there
             make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
         _remove([partial / SCRATCH])
         _replace_folder(partial, final)
@@ -140,11 +143,11 @@ class Store:
         log.info("finished %s in %.0f s", final, time.monotonic() - start)
 
     def fetch(self, kind: str, artifact_id: str) -> bool:
-        """Download an artifact that is not here; False if there is no mirror or it has not got it. Under its lock.
+        """Download an artifact that is not here; return False if the mirror lacks it. The caller holds its lock.
 
         Raises:
-            MirrorError: the mirror can't be reached, or the download was cut; the next one goes on.
-            StoreError: what the mirror has is not what was uploaded, and is not used.
+            MirrorError: the mirror can't be reached, or the download was cut; the next one continues.
+            StoreError: the mirror's copy is not what was uploaded, and is not used.
         """
         if self.mirror is None or self.mirror.is_down:
             return False
@@ -162,7 +165,7 @@ class Store:
         final = self.root / kind / manifest.id
         final.parent.mkdir(parents=True, exist_ok=True)
         sync_tree(folder)
-        shutil.rmtree(final.with_name(final.name + PARTIAL), ignore_errors=True)  # no one will finish it now
+        shutil.rmtree(final.with_name(final.name + PARTIAL), ignore_errors=True)
         _replace_folder(folder, final)
         self._verified.add(final)
         self._announced.add(artifact_id)
@@ -171,7 +174,7 @@ class Store:
         return True
 
     def pull(self, kind: str, artifact_id: str) -> str:
-        """What became of an artifact that is to be here: `is here`, `fetched`, or `unfinished` in the mirror.
+        """Download an artifact unless it is here; return `is here`, `fetched`, or `unfinished` (in the mirror).
 
         Raises:
             MirrorError, StoreError: as `fetch`.
@@ -181,8 +184,8 @@ class Store:
                 return "is here"
             return "fetched" if self.fetch(kind, artifact_id) else "unfinished"
 
-    def _find_in_mirror(self, spec: ArtifactSpec) -> bool:
-        """As `fetch`, but whatever is wrong is told in one line, and the artifact is made here then."""
+    def _fetch_if_there(self, spec: ArtifactSpec) -> bool:
+        """As `fetch`, but an error is only a warning, and the artifact is made here then."""
         try:
             return spec.id not in self._refused and self.fetch(spec.kind, spec.id)
         except StoreError as error:
@@ -190,7 +193,7 @@ class Store:
             return False
 
     def share(self, spec: ArtifactSpec, is_new: bool = False) -> None:
-        """Upload what the mirror has not got, once per command; trouble is told in one line and stops nothing."""
+        """Upload what the mirror lacks, once per command; an error is only a warning."""
         if self.mirror is None or spec.id in self._shared or (self.mirror.is_down and not is_new):
             return
         self._shared.add(spec.id)
@@ -203,10 +206,10 @@ class Store:
             self._give_up(spec.id, error)
 
     def push(self, folder: Path, again: bool = False) -> bool:
-        """Upload a finished artifact; False if the mirror has it. One that it was seen to have damaged is replaced.
+        """Upload a finished artifact; return False if the mirror has it. A copy that was refused is replaced.
 
         Raises:
-            MirrorError: the mirror can't be reached, or the upload was cut; the next one goes on.
+            MirrorError: the mirror can't be reached, or the upload was cut; the next one continues.
             StoreError: a file here is damaged.
         """
         if self.mirror is None:
@@ -217,19 +220,11 @@ class Store:
         if upload is None:
             return False
         self._refused.discard(folder.name)
-        text = f", {upload.there} were there" if upload.there else ""
-        log.info(
-            "uploaded %s: %d files, %.1f MB%s, in %.0f s",
-            folder.name,
-            upload.files,
-            upload.size / 1e6,
-            text,
-            time.monotonic() - start,
-        )
+        log.info("uploaded %s: %s, in %.0f s", folder.name, upload, time.monotonic() - start)
         return True
 
     def _give_up(self, artifact_id: str, error: StoreError) -> None:
-        """Say once what is wrong with the mirror, or with what it has."""
+        """Warn once of what is wrong with the mirror, or with its copy of an artifact."""
         if self.mirror is not None and isinstance(error, MirrorError):
             self.mirror.lose(error)
         else:
@@ -237,15 +232,15 @@ class Store:
             log.warning("mirror   %s", error)
 
     def folders(self) -> list[Path]:
-        """Folders of all finished artifacts, by kind and id; damaged ones too, and those that have no manifest."""
-        found = [path for kind in KINDS for path in self.root.glob(f"{kind}/*")]
-        return sorted(path for path in found if path.suffix != PARTIAL and path.is_dir())
+        """Return the folders of all finished artifacts, by kind and id; also damaged ones and ones without manifest."""
+        paths = [path for kind in KINDS for path in self.root.glob(f"{kind}/*")]
+        return sorted(path for path in paths if path.suffix != PARTIAL and path.is_dir())
 
     def manifests(self, all_schemas: bool = False) -> Iterator[tuple[Path, Manifest]]:
-        """(folder, manifest) of all finished artifacts, by kind and id; one with a damaged manifest is passed over, and
-        so is one of another schema, whose labels and files nothing reads any more, unless `all_schemas` is true.
+        """Yield (folder, manifest) of all finished artifacts, by kind and id, without those whose manifest is damaged.
 
-        Other artifacts are named in them by the ids that they have here, whatever their slugs were at the time.
+        Those of another schema, which no command reads, are left out unless `all_schemas` is true. Manifests name other
+        artifacts by the ids that these have here, whatever their slugs were at the time.
         """
         folders = self.folders()
         ids = {hash_of(folder.name): folder.name for folder in reversed(folders)}
@@ -259,27 +254,21 @@ class Store:
                 yield folder, manifest
 
     def partials(self) -> list[Path]:
-        """Folders of builds and downloads that are under way or were killed."""
-        found = [*self.root.glob(f"*/*{PARTIAL}"), *self.root.glob(f"{FETCHED}/*/*")]
-        return sorted(path for path in found if path.is_dir())
+        """Return the folders of builds and downloads that are under way or were killed."""
+        paths = [*self.root.glob(f"*/*{PARTIAL}"), *self.root.glob(f"{FETCHED}/*/*")]
+        return sorted(path for path in paths if path.is_dir())
 
     def is_building(self, partial: Path) -> bool:
-        """Whether a living process holds the lock of this unfinished artifact."""
+        """Return whether a living process holds the lock of this unfinished artifact."""
         try:
             with self.lock_of(partial).acquire(timeout=0):
                 return False
         except Timeout:
             return True
 
-    def _announce_reuse(self, spec: ArtifactSpec) -> None:
-        """One line per artifact and command, however often it is used."""
-        if spec.id not in self._announced:
-            self._announced.add(spec.id)
-            log.info("reused   %s", self.path(spec))
-
     @contextmanager
     def _locked(self, kind: str, artifact_id: str) -> Iterator[None]:
-        """Held while an artifact is made; the operating system frees it when the process dies."""
+        """Hold the lock of an artifact; the operating system frees it when the process dies."""
         lock = self.lock(kind, artifact_id)
         try:
             lock.acquire(timeout=0)
@@ -292,18 +281,18 @@ class Store:
             lock.release()
 
     def lock(self, kind: str, artifact_id: str) -> FileLock:
-        """The lock under which an artifact is made, downloaded, removed or uploaded."""
+        """Return the lock under which an artifact is made, downloaded, removed or uploaded."""
         path = self.root / ".locks" / f"{kind}-{hash_of(artifact_id)}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
     def lock_of(self, folder: Path) -> FileLock:
-        """The lock of the finished or unfinished artifact in a folder of the store."""
+        """Return the lock of the finished or unfinished artifact in a folder of the store."""
         return self.lock(folder.parent.name, folder.name.removesuffix(PARTIAL))
 
 
 def find_damage(folder: Path, artifact_id: str | None = None) -> Iterator[str]:
-    """What is wrong with a finished artifact, which is to be the one of this id, one phrase each."""
+    """Yield what is wrong with a finished artifact, which should have this id, one phrase each."""
     try:
         manifest = Manifest.read(folder)
     except StoreError as error:

@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
-from sacpo_exp.store.durable import write_whole
+from sacpo_exp.store.manifest import write_whole
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
+
+    from sacpo_exp.tracking.mlflow_tracker import MlflowTracker
+    from sacpo_exp.tracking.wandb_tracker import WandbTracker
+
+    Tracker: TypeAlias = WandbTracker | MlflowTracker
 
 log = logging.getLogger(__name__)
 
@@ -26,29 +31,6 @@ MEMORY = "tracking.json"
 _logged: set[str] = set()
 
 
-class Tracker(Protocol):
-    """A run in one tracker. Methods may raise any error; `Tracking` handles it.
-
-    Attributes:
-        name: as in `tracker=<name>`, and in transformers' `report_to`.
-    """
-
-    name: str
-
-    def log_scores(self, scores: Mapping[str, float]) -> None:
-        """Log numbers about the run as a whole."""
-
-    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None: ...
-
-    def log_figure(self, name: str, path: Path) -> None:
-        """Log a picture (png)."""
-
-    def log_policy(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """Log the trained policy, as far as `log_model` says."""
-
-    def finish(self, is_complete: bool) -> None: ...
-
-
 class Tracking:
     """All trackers of a run. One that fails is dropped for the rest of the run, with one warning.
 
@@ -58,7 +40,7 @@ class Tracking:
 
     is_complete = False
 
-    def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
+    def __init__(self, trackers: "Sequence[Tracker]" = ()) -> None:
         self._trackers = list(trackers)
 
     @property
@@ -66,15 +48,18 @@ class Tracking:
         return [tracker.name for tracker in self._trackers]
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
+        """Log numbers about the run as a whole."""
         self._each(lambda tracker: tracker.log_scores(scores))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         self._each(lambda tracker: tracker.log_table(name, columns, rows))
 
     def log_figure(self, name: str, path: Path) -> None:
+        """Log a picture (png)."""
         self._each(lambda tracker: tracker.log_figure(name, path))
 
     def log_policy(self, folder: Path, metrics: Mapping[str, Any]) -> None:
+        """Log the trained policy, as far as `log_model` says."""
         self._each(lambda tracker: tracker.log_policy(folder, metrics))
 
     def finish(self) -> None:
@@ -91,7 +76,7 @@ class Tracking:
                 _guarded(callback, tracker, self) if isinstance(callback, kind) else callback for callback in callbacks
             ]
 
-    def guard(self, tracker: Tracker, act: Callable[[], None]) -> None:
+    def guard(self, tracker: "Tracker", act: Callable[[], None]) -> None:
         """Call `act` for a tracker; drop the tracker if that fails."""
         if tracker not in self._trackers:
             return
@@ -101,7 +86,7 @@ class Tracking:
             self._trackers.remove(tracker)
             _warn(tracker.name, error)
 
-    def _each(self, act: Callable[[Tracker], None]) -> None:
+    def _each(self, act: "Callable[[Tracker], None]") -> None:
         for tracker in list(self._trackers):
             self.guard(tracker, lambda tracker=tracker: act(tracker))  # type: ignore[misc]
 
@@ -120,7 +105,7 @@ class _Nameless:
         return getattr(self._inner, name)
 
 
-def _guarded(callback: Any, tracker: Tracker, tracking: Tracking) -> "TrainerCallback":
+def _guarded(callback: Any, tracker: "Tracker", tracking: Tracking) -> "TrainerCallback":
     from transformers import TrainerCallback
 
     class GuardedCallback(TrainerCallback):  # type: ignore[misc]
@@ -210,7 +195,7 @@ def tracked(
         tracking.finish()
 
 
-def _open(name: str, opening: Opening) -> Tracker:
+def _open(name: str, opening: Opening) -> "Tracker":
     if name == "wandb":
         from sacpo_exp.tracking.wandb_tracker import WandbTracker
 

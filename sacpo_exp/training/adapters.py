@@ -1,11 +1,12 @@
-"""Low-rank adapters: put on a stage's parent, trained, and at the end merged into the parent's whole weights.
+"""Low-rank adapters: put on a stage's parent, trained, and at the end merged into the parent's weights.
 
 Each stage has a fresh adapter, which changes nothing before the first update, so its starting point and reference are
-its parent: for the second stage base + first adapter. What a stage leaves is a model like any other.
+its parent: for the second stage base + first adapter. The result of a stage is a model like any other.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, Trainer
 
-#: Where the adapter itself lies inside a stage's folder.
+#: Folder of the adapter itself inside a stage's folder.
 ADAPTER = "adapter"
 #: peft's name of the only adapter.
 ONLY = "default"
 
 
 def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
-    """The policy that a stage starts from, with its weights quantised if the adapter says so.
+    """Return the policy that a stage starts from, with its weights quantised if the adapter says so.
 
     Raises:
         ConfigError: there is no such model, or it has none of the layers that the adapter names.
@@ -45,11 +46,12 @@ def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
 
 
 def load_quantised(job: StageJob, location: Location, attention: str | None) -> "PreTrainedModel":
-    """A policy in 4-bit NormalFloat, its quantisation constants quantised too (Dettmers et al. 2023, section 3).
+    """Return a policy in 4-bit NormalFloat, its quantisation constants quantised too (Dettmers et al. 2023, section 3).
 
     Raises:
         ConfigError: bitsandbytes is not installed, or there is no such model.
     """
+    from accelerate import PartialState
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     check_quantisation(job.config.adapter)
@@ -68,8 +70,8 @@ def load_quantised(job: StageJob, location: Location, attention: str | None) -> 
             location.path,
             dtype=getattr(torch, optimization.dtype.value),
             quantization_config=settings,
-            # The trainer does not move quantised weights, so each rank loads them where it works.
-            device_map={"": "cpu" if is_cpu else local_device()},
+            # The trainer does not move quantised weights, so each rank loads them onto its own device.
+            device_map={"": "cpu" if is_cpu else PartialState().local_process_index},
             use_safetensors=location.use_safetensors,
             **arguments,
         )
@@ -83,16 +85,13 @@ def load_quantised(job: StageJob, location: Location, attention: str | None) -> 
     return policy.eval()
 
 
-def local_device() -> int:
-    """Index of this rank's GPU."""
-    from accelerate import PartialState
-
-    return int(PartialState().local_process_index)
-
-
 def check_targets(policy: "PreTrainedModel", adapter: AdapterConfig) -> None:
-    """Raises ConfigError for a name in `adapter.target_modules` that no linear layer of the policy has."""
-    linear = {name.split(".")[-1] for name, module in policy.named_modules() if is_linear(module)}
+    """Raise ConfigError for a name in `adapter.target_modules` that no linear layer of the policy has."""
+    linear = {
+        name.split(".")[-1]
+        for name, module in policy.named_modules()
+        if isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's
+    }
     for name in adapter.target_modules:
         if name != ALL_LINEAR and name not in linear:
             raise ConfigError(
@@ -100,13 +99,8 @@ def check_targets(policy: "PreTrainedModel", adapter: AdapterConfig) -> None:
             )
 
 
-def is_linear(module: torch.nn.Module) -> bool:
-    """Whether a layer multiplies by one matrix; GPT-2's do under another name."""
-    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
-
-
 def peft_settings(adapter: AdapterConfig | None) -> "LoraConfig | None":
-    """peft's settings of an adapter, as TRL takes them."""
+    """Return peft's settings of an adapter, as TRL takes them."""
     if adapter is None:
         return None
     from peft import LoraConfig
@@ -122,10 +116,10 @@ def peft_settings(adapter: AdapterConfig | None) -> "LoraConfig | None":
 
 
 def ready_adapter(policy: "PeftModel", adapter: AdapterConfig) -> None:
-    """Undo two things that TRL 1.16 does to adapters; call it after the trainer is made and before it trains.
+    """Undo two things that TRL 1.16 does to adapters, after the trainer is made and before it trains.
 
-    On quantised weights it rounds them to bfloat16, in which small updates are lost; and its preference trainers turn
-    off all dropout. The reference is computed without the adapter, so its dropout can't reach it.
+    It rounds adapters of quantised weights to bfloat16, in which small updates are lost, and its preference trainers
+    turn off all dropout. The reference is computed without the adapter, so dropout does not change it.
     """
     for _, layer in lora_layers(policy):
         if isinstance(layer.lora_dropout[ONLY], torch.nn.Dropout):
@@ -137,7 +131,7 @@ def ready_adapter(policy: "PeftModel", adapter: AdapterConfig) -> None:
 
 
 def lora_layers(policy: "PeftModel") -> Iterator[tuple[str, Any]]:
-    """(name in the model below, layer) of all layers with an adapter."""
+    """Yield (name in the model below, layer) of all layers with an adapter."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in policy.get_base_model().named_modules():
@@ -148,8 +142,8 @@ def lora_layers(policy: "PeftModel") -> Iterator[tuple[str, Any]]:
 def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -> None:
     """Write parent + (lora_alpha / r) · B · A as plain weights into `folder`, and the adapter alone into `adapter/`.
 
-    The sum is taken in float32, over the parent's weights as they were before any quantisation, and stored in their
-    dtype. All ranks have to call it: with ZeRO 3 each has a part of every matrix.
+    The sum is taken in float32 with the parent's weights before any quantisation, and stored in their dtype. All ranks
+    have to call it: with ZeRO 3 each has a part of every matrix.
     """
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -161,7 +155,7 @@ def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: P
             matrices[name] = (a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
     if not trainer.is_world_process_zero():
         return
-    unset_hf_deepspeed_config()  # or with ZeRO 3 the first rank would wait for the others to share its parent
+    unset_hf_deepspeed_config()  # or with ZeRO 3 the first rank would wait for the others
     parent = load_policy(location, job.config.optimization.dtype.value)
     for name, layer in lora_layers(adapted):
         a, b = matrices[name]
@@ -176,7 +170,7 @@ def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: P
 
 
 def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager[Any]:
-    """While it is open, parameters that ZeRO 3 has sharded are whole on every rank."""
+    """Return a context in which parameters that ZeRO 3 has sharded are whole on every rank."""
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
         return nullcontext()
     import deepspeed
@@ -186,9 +180,7 @@ def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager[Any]:
 
 
 def save_adapter(policy: "PeftModel", matrices: dict[str, tuple[torch.Tensor, torch.Tensor]], folder: Path) -> None:
-    """Write (A, B) by layer as peft's `PeftModel.from_pretrained(parent, folder)` reads them; no path of the parent."""
-    from copy import copy
-
+    """Write (A, B) by layer as peft's `PeftModel.from_pretrained` reads them, without the path of the parent."""
     from peft.utils import SAFETENSORS_WEIGHTS_NAME
     from safetensors.torch import save_file
 

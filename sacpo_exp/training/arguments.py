@@ -9,40 +9,39 @@ from typing import Any, get_args, get_type_hints
 from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.config.stages import loss_of
 
-#: Arguments that the project owns, with the key to use instead.
-OWNED = {
-    **{name: f"stages.NAME.{name}=VALUE" for name in ("learning_rate", "num_train_epochs", "beta")},
-    **{
-        name: f"stages.NAME.loss.{name}=VALUE" for name in ("label_smoothing", "desirable_weight", "undesirable_weight")
-    },
-    **{
-        name: f"optimization.{name}=VALUE" for name in ("optim", "lr_scheduler_type", "max_length", "max_prompt_length")
-    },
-    **dict.fromkeys(("loss_type", "loss_weights"), "stages.NAME.loss.name=LOSS"),
-    **{
-        name: f"hardware.{name}=VALUE"
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "save_steps", "logging_steps", "tf32")
-    },
-    **dict.fromkeys(("bf16", "fp16"), "optimization.dtype=TYPE optimization.autocast=TYPE"),
-    "warmup_ratio": "optimization.warmup_ratio=VALUE",
-    "warmup_steps": "optimization.warmup_ratio=VALUE",
-    "gradient_accumulation_steps": "stages.NAME.global_batch_size=VALUE",
-    **dict.fromkeys(("gradient_checkpointing", "activation_checkpointing"), "hardware.activation_checkpointing=VALUE"),
-    "use_cpu": "hardware.accelerator=cpu",
-    "deepspeed": "hardware.zero_stage=VALUE",
-    "fsdp": "hardware.zero_stage=VALUE",
-    "report_to": "tracker=wandb",
-    "seed": "seed=VALUE",
-    "output_dir": "paths.outputs=FOLDER",
-    **dict.fromkeys(
-        ("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm")
-    ),
-    **dict.fromkeys(("precompute_ref_log_probs", "precompute_ref_batch_size", "remove_unused_columns")),
-}
+#: Arguments that the project sets, with the key to use instead; None: there is none.
+OWNED: dict[str, str | None] = {
+    name: key.replace("*", name)
+    for key, names in {
+        "stages.NAME.*=VALUE": ("learning_rate", "num_train_epochs", "beta"),
+        "stages.NAME.loss.*=VALUE": ("label_smoothing", "desirable_weight", "undesirable_weight"),
+        "stages.NAME.loss.name=LOSS": ("loss_type", "loss_weights"),
+        "stages.NAME.global_batch_size=VALUE": ("gradient_accumulation_steps",),
+        "optimization.*=VALUE": ("optim", "lr_scheduler_type", "max_length", "max_prompt_length", "warmup_ratio"),
+        "optimization.warmup_ratio=VALUE": ("warmup_steps",),
+        "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
+        "hardware.*=VALUE": (
+            *("per_device_train_batch_size", "per_device_eval_batch_size"),
+            *("save_steps", "logging_steps", "tf32", "activation_checkpointing"),
+        ),
+        "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
+        "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
+        "hardware.accelerator=cpu": ("use_cpu",),
+        "tracker=wandb": ("report_to",),
+        "seed=VALUE": ("seed",),
+        "paths.outputs=FOLDER": ("output_dir",),
+    }.items()
+    for name in names
+} | dict.fromkeys(
+    (
+        *("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
+        *("precompute_ref_log_probs", "precompute_ref_batch_size", "remove_unused_columns"),
+    )
+)
 
 
 def find_argument_problems(config: RunConfig) -> list[str]:
-    """Everything wrong with the trainer arguments of a configuration; TRL is imported only if it is needed."""
+    """Return what is wrong with the trainer arguments of a configuration; TRL is imported only if there are any."""
     given = [(f"trainer.{name}", value, config.stages) for name, value in config.trainer.items()]
     for stage_name, stage in config.stages.items():
         own = {stage_name: stage}
@@ -65,7 +64,7 @@ def _explain_owned(key: str) -> str:
 
 
 def _check(key: str, value: Any, stages: Mapping[str, StageConfig]) -> Iterator[str]:
-    """What is wrong with one argument for the trainers of these stages."""
+    """Yield what is wrong with one argument for the trainers of these stages."""
     from sacpo_exp.training.trl_adapter import config_class
 
     kinds = {name: config_class(loss_of(stage).trainer) for name, stage in stages.items()}
@@ -85,7 +84,7 @@ def _check(key: str, value: Any, stages: Mapping[str, StageConfig]) -> Iterator[
 
 
 def _explain_type(key: str, value: Any, hint: Any) -> str | None:
-    """One sentence if a value is not of an argument's type, or not of the enumeration in it."""
+    """Return one sentence if a value is not of an argument's type, or not of its enumeration."""
     from pydantic import TypeAdapter, ValidationError
 
     choices = [kind for kind in get_args(hint) if isinstance(kind, type) and issubclass(kind, Enum)]

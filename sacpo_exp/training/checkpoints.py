@@ -10,9 +10,8 @@ from pathlib import Path
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store.durable import sync, sync_tree, write_whole
 from sacpo_exp.store.manifest import SCRATCH as CHECKPOINTS
-from sacpo_exp.store.manifest import hash_file
+from sacpo_exp.store.manifest import hash_file, sync, sync_tree, write_whole
 
 SEAL, LAYOUT = "sha256.json", "layout.json"
 

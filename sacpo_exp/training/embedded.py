@@ -1,7 +1,6 @@
-"""The model inside a Python package, and models from random weights, written once as plain safetensors folders."""
+"""The model inside a Python package, and models with random weights, written once as plain safetensors folders."""
 
 import importlib.util
-import re
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,10 @@ if TYPE_CHECKING:
 
 #: ChatML's turn marks, the only special tokens of a model from scratch.
 START, END = "<|im_start|>", "<|im_end|>"
-LONGEST_WORD = 1000
 
 
 def find_embedded_file(model: ModelConfig) -> Path:
-    """Path of the GGUF file inside the package, found without importing the package.
+    """Return the path of the GGUF file inside the package, without importing the package.
 
     Raises:
         ConfigError: the package is not installed, in another version, or has no such file.
@@ -34,10 +32,10 @@ def find_embedded_file(model: ModelConfig) -> Path:
     version = metadata.version(package)
     if version != model.revision:
         raise ConfigError(f"`model={model.name}` needs {package}=={model.revision}, but {version} is installed.")
-    found = sorted(Path(spec.submodule_search_locations[0]).rglob(model.file or "*.gguf"))
-    if not found:
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob(model.file or "*.gguf"))
+    if not files:
         raise ConfigError(f"`model.file` {model.file} is not in the package {package} {version}.")
-    return found[0]
+    return files[0]
 
 
 def convert_embedded(model: ModelConfig, dtype: str, folder: Path) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def convert_embedded(model: ModelConfig, dtype: str, folder: Path) -> dict[str, 
     file = find_embedded_file(model)
     weights = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=getattr(torch, dtype))
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    # The copy is no longer quantised; with these two left in place transformers refuses to save it.
+    # The copy is no longer quantised; with these two transformers refuses to save it.
     del weights.config.quantization_config
     weights.hf_quantizer = None
     return _save(weights, tokenizer, model, folder)
@@ -64,9 +62,8 @@ def make_from_scratch(model: ModelConfig, dtype: str, seed: int, texts: list[str
     if model.shape is None:
         raise ConfigError("`model.shape` must give the shape of the model, but is null.")
     tokenizer = train_tokenizer(texts, model.shape.vocab_size, model.shape.max_position_embeddings)
-    shape = dict(vars(model.shape))
     config = LlamaConfig(
-        **shape,
+        **vars(model.shape),
         bos_token_id=tokenizer.convert_tokens_to_ids(START),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -77,7 +74,7 @@ def make_from_scratch(model: ModelConfig, dtype: str, seed: int, texts: list[str
 
 
 def train_tokenizer(texts: list[str], vocab_size: int, max_length: int) -> "PreTrainedTokenizerBase":
-    """A byte-level BPE tokenizer with ChatML turns; any text can be written in it. The same texts give the same one."""
+    """Return a byte-level BPE tokenizer with ChatML turns; the same texts give the same one."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -89,22 +86,10 @@ def train_tokenizer(texts: list[str], vocab_size: int, max_length: int) -> "PreT
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator((part for text in texts for part in cut_words(text)), trainer)
+    bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=special[0], bos_token=START, eos_token=END, model_max_length=max_length
     )
-
-
-def cut_words(text: str) -> list[str]:
-    """The text in parts, cut inside words of more than 1,000 characters: training takes their length squared."""
-    if len(text) <= LONGEST_WORD:
-        return [text]
-    cuts = [
-        place
-        for word in re.finditer(r"\w+|\s+|[^\w\s]+", text)
-        for place in range(word.start() + LONGEST_WORD, word.end(), LONGEST_WORD)
-    ]
-    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
 def _save(

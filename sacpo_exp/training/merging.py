@@ -1,4 +1,4 @@
-"""P-SACPO and naive merging: average the weights of policies, θ = Σ w_i·θ_i, through mergekit."""
+"""P-SACPO and naive merging: average the weights of policies, θ = Σ w_i·θ_i, with mergekit."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 
 from sacpo_exp.training.models import quiet_transformers
 
-#: Files of a policy besides its weights, all alike in the parents.
+#: Files of a policy besides its weights, the same in all parents.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -25,15 +25,11 @@ def merge_policies(parents: Sequence[Path], weights: Sequence[float], folder: Pa
         if (parents[-1] / name).is_file():
             shutil.copy2(parents[-1] / name, folder / name)
     if 1.0 in weights:
-        _copy_weights(parents[weights.index(1.0)], folder)
+        for path in parents[weights.index(1.0)].glob("*.safetensors*"):
+            shutil.copy2(path, folder / path.name)
     else:
         _average_weights(parents, weights, folder)
     return {"weights": list(weights)}
-
-
-def _copy_weights(parent: Path, folder: Path) -> None:
-    for path in parent.glob("*.safetensors*"):
-        shutil.copy2(path, folder / path.name)
 
 
 def _average_weights(parents: Sequence[Path], weights: Sequence[float], folder: Path) -> None:
@@ -54,7 +50,7 @@ def _average_weights(parents: Sequence[Path], weights: Sequence[float], folder: 
     }
     options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True, trust_remote_code=False)
     work = folder / "mergekit"
-    logging.disable(logging.INFO)  # it tells the root logger of every tied weight
+    logging.disable(logging.INFO)  # it logs every tied weight
     try:
         run_merge(MergeConfiguration.model_validate(recipe), str(work), options)
     finally:
@@ -65,6 +61,6 @@ def _average_weights(parents: Sequence[Path], weights: Sequence[float], folder: 
 
 
 def stored_dtype(policy: Path) -> str:
-    """`float32`, `bfloat16` or `float16`, as the policy's own config.json says."""
+    """Return `float32`, `bfloat16` or `float16`, from the policy's config.json."""
     config = json.loads((policy / "config.json").read_text("utf-8"))
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")

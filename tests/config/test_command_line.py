@@ -13,55 +13,28 @@ import yaml
 
 Command = Callable[..., Any]
 
-NO_STAGE = "has no effect: the chosen order has no stage for"
-
 MISTAKES = {
     "option": (
         "order=helpful_frist",
         "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
-    "key": ("stages.safety.bta=1", "`stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?"),
-    "value": ("merge=linaer", "`merge` can't be linaer: it must be one of linear, naive."),
-    "added key": ("+key=1", "`key` is not a setting. `--cfg job` lists all keys."),
     "both sides of -m": (
         "beta=0.1 -m seed=1,2",
-        "overrides may not stand on both sides of `-m`. Try: sacpo train -m beta=0.1 seed=1,2",
+        "overrides may not be on both sides of `-m`. Try: sacpo train -m beta=0.1 seed=1,2",
     ),
-    "no key": ("=3", "`=3` names no setting. Try: key=value, without spaces."),
     "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
-    "key of a stage that is not there": (
-        "order=helpful_only stages.safety.beta=0.3",
-        f"`stages.safety.beta=0.3` {NO_STAGE} safety. Try: order=helpful_first, or safety in criterion=[...]",
-    ),
-    "data of a stage that is not there": (
-        "order=helpful_only dataset@stages.safety.dataset=demo",
-        f"`dataset@stages.safety.dataset=demo` {NO_STAGE} safety. Try: order=helpful_first, or safety in "
-        "criterion=[...]",
-    ),
     "argument of a stage that is not there": (
         "base=none stages.sft.trainer.weight_decay=0.1 dry_run=true",
         "`stages.sft.trainer.weight_decay=0.1` has no effect: there is no such stage with base=none. Try: base=sft",
     ),
-    "key of the previous version": (
-        "stages.base.learning_rate=1 dry_run=true",
-        "`stages.base.learning_rate` has another name now. Try: stages.sft.learning_rate",
-    ),
     "criterion twice": (
         "criterion=[safety,safety] dry_run=true",
-        "`criterion` must name each criterion once, but has safety twice. Try: criterion=[safety]",
-    ),
-    "weights": (
-        "merge_weights=[0.5,0.6] dry_run=true",
-        "`merge_weights` must be numbers from 0 to 1 that sum to 1, but [0.5, 0.6] sum to 1.1.",
+        "`criterion` must name each criterion once, but has safety twice.",
     ),
     "argument that the project owns": (
         "trainer.learning_rate=1e-5 dry_run=true",
         "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
-    ),
-    "argument of a stage that the project owns": (
-        "stages.safety.trainer.loss_type=ipo dry_run=true",
-        "`stages.safety.trainer.loss_type` has a key of its own. Try: stages.safety.loss.name=LOSS",
     ),
 }
 
@@ -72,7 +45,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Command, arguments: str,
     assert (result.code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
 
 
-@pytest.mark.parametrize("mistake", ["order=3", "order=", "hydra/launcher=null", f"seed={'9' * 5000}", "model@x=3"])
+@pytest.mark.parametrize("mistake", ["=3", "order=3", "order=", "~beta", f"seed={'9' * 5000}", "model@x=3"])
 def test_what_hydra_can_t_read_is_one_sentence(cli: Command, mistake: str) -> None:
     result = cli("train", mistake, light=True)
     assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
@@ -103,7 +76,7 @@ def test_all_mistakes_are_printed_one_per_line(cli: Command) -> None:
     assert result.code == 2
     assert result.stderr.splitlines() == [
         "error: `beta` must be greater than 0, but is -1.",
-        "error: `merge_ratio` must lie between 0 and 1, but is 7.",
+        "error: `merge_ratio` must be at least 0 and at most 1, but is 7.",
     ]
 
 
@@ -132,9 +105,7 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         light=True,
     )
     assert (result.code, result.stderr) == (0, "")
-    head, model, data, stage, detail, total, memory, _, this, *others, reference, summed, hours = (
-        result.stdout.splitlines()
-    )
+    head, model, data, stage, detail, total, memory, _, this, *others, summed, hours = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
     assert model.split()[:3] == ["to", "make", "model"]
     assert data.split()[:3] == ["to", "make", "dataset"]
@@ -150,7 +121,6 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     assert this.startswith("  > a100x8: 8 × ZeRO 3 ")
     assert this.endswith("  yes, of 80.0")
     assert {line.split(":")[0].strip() for line in others} >= {"a100x8", "a100x1", "a100x2", "h100x8", "cpu", "cpu_x2"}
-    assert "computed beforehand" in reference
     assert summed == "in all   1 stages, 0 stored, 1 to train"
     assert hours.strip() == "about 0.0 GPU hours of training with hardware=a100x8 (312 TFLOPS × 0.4 per device)"
 
@@ -162,7 +132,7 @@ def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command)
     result = cli("train", *TOO_LARGE, f"model.revision={40 * '1'}", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
-        "error: the helpfulness stage needs 110.6 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
+        "error: the helpfulness stage needs 110.5 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
         "activations 8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
         "hardware.offload_optimizer=cpu, or force=true\n"
     )
@@ -172,7 +142,7 @@ def test_an_unknown_shape_is_said_and_no_hindrance(cli: Command, model_folder: P
     result = cli("train", "model=local", f"model.path={model_folder}", "dry_run=true", light=True)
     assert (result.code, result.stderr) == (0, "")
     last = result.stdout.splitlines()[-3]
-    assert last == "no memory plan: the shape of model=local is not known. `model.shape` can say it."
+    assert last == "no memory plan: the shape of model=local is not known. `model.shape` can state it."
 
 
 def test_a_dry_run_of_eval_shows_what_is_made_of_the_stages(cli: Command) -> None:
@@ -225,10 +195,7 @@ def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: 
     (tmp_path / "conf" / "order" / "mine.yaml").write_text(content, "utf-8")
     result = cli(command, "--config-dir", "conf", "order=mine", "dry_run=true", light=True)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr == (
-        "error: `criterion` must name each criterion once, but has helpfulness twice. Try: "
-        "criterion=[helpfulness,safety]\n"
-    )
+    assert result.stderr == ("error: `criterion` must name each criterion once, but has helpfulness twice.\n")
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -29,14 +29,6 @@ def launcher_of(*overrides: str) -> Any:
         return composed.hydra.launcher
 
 
-def test_the_launcher_s_settings_arrive() -> None:
-    launcher = launcher_of("hydra.launcher.partition=gpu", "hydra.launcher.account=me", "hydra.launcher.mem_gb=200")
-    assert launcher._target_.endswith("submitit_launcher.SlurmLauncher")
-    assert (launcher.partition, launcher.account, launcher.mem_gb) == ("gpu", "me", 200)
-    assert launcher.submitit_folder == "sweep/slurm/%j"
-    assert launcher.additional_parameters.requeue is True
-
-
 @pytest.mark.parametrize(("hardware", "gpus"), [("cpu", None), ("a100x1", 1), ("a100x8", 8), ("multinode", 8)])
 def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
     assert launcher_of(f"hardware={hardware}").gpus_per_node == gpus
@@ -65,10 +57,6 @@ def test_without_slurm_it_says_so(cli: Command) -> None:
         "error: `hydra/launcher=slurm` needs the commands sbatch and srun of a Slurm cluster, which are not on this "
         "machine. Try: the same without it, which runs the jobs here.\n"
     )
-
-
-def test_there_are_scripts() -> None:
-    assert [script.name for script in SCRIPTS] == ["local.sh", "reproduce_paper.sh", "slurm_train.sbatch"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
@@ -116,11 +104,6 @@ def test_the_sbatch_script_takes_its_size_from_the_job(
     overrides = overrides_of(LAUNCHERS / "slurm_train.sbatch", tmp_path, *arguments, **TWO_NODES, **variables)
     config = configure("optimization=paper", *overrides)
     assert (config.hardware.name, config.hardware.nodes, config.hardware.processes) == expected
-
-
-def test_the_local_script_chooses_the_hardware(configure: Callable[..., Any], tmp_path: Path) -> None:
-    config = configure(*overrides_of(LAUNCHERS / "local.sh", tmp_path, "cpu_x2", "beta=0.05"))
-    assert (config.hardware.name, config.beta) == ("cpu_x2", 0.05)
 
 
 def test_every_override_that_the_documentation_names_is_a_setting(configure: Callable[..., Any]) -> None:

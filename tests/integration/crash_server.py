@@ -8,7 +8,6 @@ reads lines of JSON and answers each with the command's exit code, or minus the 
     is_composed: whether Hydra reads the arguments once for all forks, not in each: faster, and without a run's folder
     folder: whose changes are counted
     at: the change to die at, as `crash_at` in crash_points.c takes it; 0 for none
-    seconds: after which to kill it; null for never
     output, changes: files for what it prints and for the list of its changes
 """
 
@@ -18,9 +17,7 @@ import importlib
 import json
 import os
 import runpy
-import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -87,19 +84,6 @@ def end_with(command: Callable[[], None]) -> int:
     return 0
 
 
-def wait_for(child: int, seconds: float | None) -> int:
-    """The exit code of a child process, which is killed after so many seconds."""
-    end = time.monotonic() + (seconds or 0)
-    while seconds is not None and time.monotonic() < end:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    if seconds is not None:
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def run_in_fork(said: dict[str, Any], imported: Path) -> int:
     """The exit code of a command; one that ends by itself leaves the names of its modules in a file."""
     name, *arguments = said["command"]
@@ -109,7 +93,7 @@ def run_in_fork(said: dict[str, Any], imported: Path) -> int:
         command = compose_command(name, *arguments) if said["is_composed"] else partial(run_module, name, arguments)
     gc.freeze()  # or the child's first look for cycles would copy all pages
     if child := os.fork():
-        return wait_for(child, said["seconds"])
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     output, changes = (os.open(said[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("output", "changes"))
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 SEPARATOR = "\n-----\n"
+#: Answers that can't be read, which the client does not ask for again.
+UNREADABLE = ("garbage", "empty body", "no choices")
 #: What happens to one attempt; another may succeed.
-PASSING = ("429", "429 later", "500", "hang", "drip", "cut", "garbage", "empty body", "no choices")
+PASSING = ("429", "429 later", "500", "hang", "cut", *UNREADABLE)
 #: What happens to every attempt of a question.
 LASTING = ("refusal", "length", "out of range", "prose", "empty content", "400", "filter", "declined")
 
@@ -55,8 +56,6 @@ class Plan:
     echo: str = ""
     echoes_key: bool = False  # as the answer's text and model, or as the id of a batch
     redirect: str | None = None  # where every call is sent
-    size: int = 0  # bytes of every answer, and of every file
-    encoding: str | None = None  # what every answer says to be encoded as
     batch_status: str = "completed"  # of the first batch; later ones are completed
     batch_share: float = 1.0
     kinds: tuple[str, ...] = field(default=PASSING)
@@ -107,42 +106,24 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing on the terminal."""
 
     def do_POST(self) -> None:
-        if self.server.plan.redirect or (self.server.plan.size and self.path.endswith("/chat/completions")):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.server.write({"headers": self.list_headers()})
-            return self.misdirect()
         raw = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.endswith("/chat/completions"):
+        if self.server.plan.redirect:
+            self.send(307, {}, {"Location": self.server.plan.redirect})
+        elif self.path.endswith("/chat/completions"):
             self.complete(json.loads(raw))
         elif self.path.endswith("/files"):
             self.send(200, self.server.batches.upload(raw))
         else:
             self.send(200, self.server.batches.create(json.loads(raw)))
-        return None
 
     def list_headers(self) -> dict[str, str]:
         return {name.lower(): value for name, value in self.headers.items()}
 
-    def misdirect(self) -> None:
-        """Send elsewhere, or more than anybody wants."""
-        plan = self.server.plan
-        if plan.redirect:
-            return self.send(307, {}, {"Location": plan.redirect})
-        self.send_response(200)
-        self.send_header("Content-Length", str(plan.size))
-        self.end_headers()
-        with suppress(OSError):
-            for _ in range(plan.size // 2**16):
-                self.wfile.write(b" " * 2**16)
-                self.server.sent += 2**16
-        self.server.write({"sent": self.server.sent})
-        self.close_connection = True
-        return None
-
     def do_GET(self) -> None:
-        if self.server.plan.redirect or (self.server.plan.size and self.path.endswith("/content")):
-            return self.misdirect()
-        return self.server.batches.answer(self)
+        if self.server.plan.redirect:
+            self.send(307, {}, {"Location": self.server.plan.redirect})
+        else:
+            self.server.batches.answer(self)
 
     def complete(self, body: dict[str, Any]) -> None:
         plan, key = self.server.plan, identify(body)
@@ -168,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
             if plan.echoes_key:
                 answer["model"] = key = self.headers["Authorization"].split()[1]
                 answer["choices"][0]["message"]["content"] += f" Your key is {key}."
-            self.send(200, answer, {"Content-Encoding": plan.encoding} if plan.encoding else None)
+            self.send(200, answer)
 
     def fail(self, fault: str) -> None:
         plan = self.server.plan
@@ -186,23 +167,14 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "hang":
             time.sleep(plan.hang)
             self.close_connection = True
-        elif fault in ("cut", "drip"):
+        elif fault == "cut":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b'{"choices": [{"mess')
-            if fault == "drip":
-                self.drip()
             self.close_connection = True
         else:
             self.send_text(200, {"garbage": "<html>Bad gateway</html>", "empty body": ""}.get(fault, '{"choices": []}'))
-
-    def drip(self) -> None:
-        """A byte now and then, as long as anybody listens."""
-        with suppress(OSError):
-            for _ in range(round(self.server.plan.hang / 0.1)):
-                self.wfile.write(b" ")
-                time.sleep(0.1)
 
     def send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         self.send_text(status, json.dumps(value), headers)
@@ -317,7 +289,6 @@ class JudgeServer(ThreadingHTTPServer):
 
     def __init__(self, plan: Plan, journal: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.sent = 0
         self.plan, self.batches = plan, Batches(plan, journal.parent)
         self._journal, self._counts, self._lock = journal.open("a", encoding="utf-8"), Counter[str](), threading.Lock()
 

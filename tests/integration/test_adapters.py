@@ -12,7 +12,7 @@ from test_resume import kill_group, start, wait_for
 from tiny import make_run
 
 from sacpo_exp.config.memory import count_adapter
-from sacpo_exp.config.models import FloatType, ModelShape
+from sacpo_exp.config.models import ModelShape
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies
@@ -140,42 +140,6 @@ def test_the_adapter_alone_is_trained_in_float32_with_its_dropout(
     assert count_adapter(run.config.model.shape, run.config.adapter) == expected
     quantised = [name for name, value in trainer.model.named_parameters() if value.dtype == torch.uint8]
     assert len(quantised) == (7 * run.config.model.shape.num_hidden_layers if run.config.adapter.quantize else 0)
-
-
-@pytest.mark.slow
-def test_bfloat16_weights_are_merged_in_float32_and_stored_as_they_were(outputs: Path) -> None:
-    run = make_run(outputs, *LORA, "base=none", "order=helpful_only", "optimization.dtype=bfloat16")
-    assert run.config.optimization.dtype == FloatType.bfloat16
-    train_policies(run)
-    (stage,) = run.plan.stages
-    folder = run.store.path(stage.artifact)
-    found = weights(folder)
-    for name, value in merged_by_hand(Path(locate(run, stage.parent).path), folder).items():
-        assert found[name].dtype == torch.bfloat16
-        torch.testing.assert_close(found[name], value.bfloat16(), rtol=1e-2, atol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
-def test_activation_checkpointing_changes_nothing(outputs: Path, tmp_path: Path, adapter: list[str]) -> None:
-    plain = make_run(outputs, *adapter)
-    train_policies(plain)
-    again = make_run(tmp_path, *adapter, "hardware.activation_checkpointing=true")
-    train_policies(again)
-    assert_same_weights(plain, again, 1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("adapter", "zero_stage"), [(LORA, 0), (LORA, 2), (LORA, 3), (QLORA, 0), (QLORA, 2)])
-def test_two_processes_give_the_weights_of_one(
-    outputs: Path, tmp_path: Path, adapter: list[str], zero_stage: int
-) -> None:
-    chosen = [*adapter, "base=none", "order=helpful_only"]
-    alone = make_run(outputs, *chosen)
-    train_policies(alone)
-    group = make_run(tmp_path, *chosen, "hardware.processes=2", f"hardware.zero_stage={zero_stage}")
-    train_policies(group)
-    assert_same_weights(alone, group, 1e-6)
 
 
 def assert_same_weights(one: Run, other: Run, tolerance: float) -> None:

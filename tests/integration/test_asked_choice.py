@@ -33,7 +33,7 @@ def judge(tmp_path: Path, server: Server, files: list[Path], template: str = "pl
     """Have the files judged against `one`, and return the overrides that name the judge."""
     path = tmp_path / f"{template}.txt"
     path.write_text(SEPARATOR.join([f"{template}: $prompt", "$first", "$second"]), "utf-8")
-    overrides = ["judge=local", f"judge.base_url={server.url}", f"judge.template={path}", "judge.response_format=text"]
+    overrides = ["judge=local", f"judge.base_url={server.url}", f"judge.template={path}", "judge.structured=false"]
     responses = f"responses=[{','.join(map(str, files))}]"
     evaluate(make_config(tmp_path / "outputs", responses, "baseline=one", *overrides))
     return overrides

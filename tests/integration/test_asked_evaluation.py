@@ -46,7 +46,7 @@ def files(tmp_path: Path) -> list[str]:
 def configure_asked(folder: Path, server: Server, files: list[str], *overrides: str) -> EvalConfig:
     template = folder / "plain.txt"
     template.write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
-    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.response_format=text"]
+    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
     chosen = [f"responses=[{','.join(files)}]", "baseline=one", *judge, *overrides]
     return make_config(folder / "outputs", *chosen)
 

@@ -14,8 +14,8 @@ from tiny import make_config, make_run
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.absolute import judge_by_scores
 from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.judging import judge_by_scores
 from sacpo_exp.evaluation.responding import respond
 from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.reporting.collect import collect_groups
@@ -133,5 +133,5 @@ def test_a_model_of_the_local_cache_is_read_at_its_commit(tmp_path: Path, monkey
 
 def test_a_branch_whose_commit_is_not_known_is_not_loaded(tmp_path: Path) -> None:
     run = make_run(tmp_path, "model.source=hub", "model.path=owner/unknown", "model.revision=main")
-    with pytest.raises(ConfigError, match=r"no model can be loaded from owner/unknown: which commit `main` is"):
+    with pytest.raises(ConfigError, match=r"no model can be loaded from owner/unknown: the commit of `main`"):
         locate(run, run.plan.model)

@@ -146,15 +146,3 @@ def test_kto_never_takes_the_neighbour_of_the_same_prompt_for_its_kl(outputs: Pa
     prompts = [row["prompt"][0]["content"] for row in trainer.train_dataset]
     together = sum(a == b for a, b in itertools.pairwise(prompts))
     assert together < len(prompts) / 8  # in the order of the file every second pair is
-
-
-def test_losses_are_what_the_configuration_says(outputs: Path, tmp_path: Path) -> None:
-    overrides = ["stages.helpfulness.loss.name=robust", "stages.helpfulness.loss.label_smoothing=0.2"]
-    trainer = make_trainer(outputs, tmp_path, *overrides)
-    assert (trainer.loss_types, trainer.label_smoothing, trainer.beta) == (["robust"], 0.2, 0.1)
-
-
-def test_arguments_of_the_user_reach_the_trainer_and_a_stage_s_own_win(outputs: Path, tmp_path: Path) -> None:
-    overrides = ["++trainer.max_steps=3", "++trainer.max_grad_norm=0.5", "++stages.helpfulness.trainer.max_steps=2"]
-    trainer = make_trainer(outputs, tmp_path, *overrides)
-    assert (trainer.args.max_steps, trainer.args.max_grad_norm) == (2, 0.5)

@@ -6,25 +6,19 @@ import multiprocessing
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import fsspec
 import pytest
-from damage import overwrite
 from s3_server import S3Server
 
-from sacpo_exp.errors import ConfigError, MirrorError, StoreError
-from sacpo_exp.storage import main
+from sacpo_exp.errors import MirrorError, StoreError
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
-from sacpo_exp.store.mirror import Mirror, open_mirror
-from sacpo_exp.store.remote import Remote
+from sacpo_exp.store.mirror import Mirror, Remote, open_mirror
 
 SPAWN = multiprocessing.get_context("spawn")
 SPEC = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
@@ -178,35 +172,15 @@ def test_what_is_damaged_there_is_refused_made_here_and_put_right(
     assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "abc"
 
 
-@pytest.mark.parametrize("harm", [b"", b"{}", b'{"id": ', b"null", b"\xff"], ids=repr)
-def test_a_damaged_manifest_is_refused_too(machine: Callable[[str], Store], address: str, harm: bytes) -> None:
-    machine("a").get_or_build(SPEC, build)
-    change(address, "manifest.json", harm)
-    with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged"):
-        machine("b").open(SPEC)
-    machine("b").get_or_build(SPEC, build)
-    assert machine("c").get_or_build(SPEC, never).is_dir()
-
-
-@pytest.mark.parametrize("name", ["../../../outside", "/tmp/outside"])
-def test_a_manifest_can_t_write_elsewhere(
-    machine: Callable[[str], Store], address: str, tmp_path: Path, name: str
-) -> None:
-    manifest = json.loads((machine("a").get_or_build(SPEC, build) / "manifest.json").read_text())
-    manifest["files"][name] = manifest["files"]["weights"]
-    change(address, "manifest.json", sign(manifest))
-    with pytest.raises(StoreError, match=r"is missing or damaged \(a wrong value of files\)$"):
-        machine("b").open(SPEC)
-    assert not list(tmp_path.rglob("outside"))
-
-
 def sign(manifest: dict[str, Any]) -> bytes:
     """A manifest as somebody writes it who knows the format."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return json.dumps(rest | {"sha256": content_hash(rest)}).encode()
 
 
-@pytest.mark.parametrize("change_of", [{"files": []}, {"files": None}, {"recipe": {"lr": 7}}, {"id": "../x"}], ids=repr)
+@pytest.mark.parametrize(
+    "change_of", [{"files": {"../outside": {"size": 3, "sha256": ""}}}, {"recipe": {"lr": 7}}, {"id": "../x"}], ids=repr
+)
 def test_a_manifest_that_was_made_up_is_refused(
     machine: Callable[[str], Store], address: str, change_of: dict[str, Any]
 ) -> None:
@@ -214,6 +188,17 @@ def test_a_manifest_that_was_made_up_is_refused(
     change(address, "manifest.json", sign(manifest | change_of))
     with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged \("):
         machine("b").open(SPEC)
+    change(address, "manifest.json", b"{}")  # damaged
+    machine("b").get_or_build(SPEC, build)
+    assert machine("c").get_or_build(SPEC, never).is_dir()
+
+
+def test_names_there_that_are_no_ids_are_not_listed(machine: Callable[[str], Store], tmp_path: Path) -> None:
+    folder = machine("a").get_or_build(SPEC, build)
+    address = (tmp_path / "other").as_uri()
+    for name in (SPEC.id, ".hidden-0123456789", "no id"):
+        Remote(address).put(folder / "manifest.json", f"{SPEC.kind}/{name}/manifest.json")
+    assert list(Mirror(Remote(address)).list()) == [(SPEC.kind, SPEC.id)]
 
 
 def test_an_artifact_under_another_id_is_refused(machine: Callable[[str], Store], address: str) -> None:
@@ -223,53 +208,6 @@ def test_an_artifact_under_another_id_is_refused(machine: Callable[[str], Store]
         machine("b").open(SECOND)
 
 
-class HostileBucket(BaseHTTPRequestHandler):
-    """S3 as far as `pull` asks: everything that is listed is called `..`, and every file is a manifest."""
-
-    def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        if "list-type" in query:
-            place = query.get("prefix", [""])[0] + "../"
-            listed = f"<CommonPrefixes><Prefix>{place}</Prefix></CommonPrefixes>"
-            body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>".encode()
-        else:
-            fields = {"kind": "..", "id": "..", "schema": 1, "recipe": {}, "parents": [], "labels": {}, "metrics": {}}
-            rest = {"created": "", "seconds": 0.0, "versions": {}, "commit": None, "files": {}}
-            body = sign(fields | rest)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
-def test_pull_neither_writes_nor_removes_outside_of_the_store(
-    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "outputs" / "store").mkdir(parents=True)
-    (tmp_path / "outputs" / "mine").write_text("mine")
-    before = set(tmp_path.rglob("*"))
-    bucket = ThreadingHTTPServer(("127.0.0.1", 0), HostileBucket)
-    threading.Thread(target=bucket.serve_forever, daemon=True).start()
-    address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{bucket.server_port}"}
-    for name, value in (server.variables | address).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["store", "pull", "--mirror", "s3://bucket/hostile"])
-    try:
-        main()
-    finally:
-        bucket.shutdown()
-        bucket.server_close()
-    assert set(tmp_path.rglob("*")) == before
-    assert capsys.readouterr().out == ""
-
-
 def test_two_machines_that_made_it_differently_never_mix(machine: Callable[[str], Store], tmp_path: Path) -> None:
     alone = [Store(tmp_path / name / "store") for name in ("a", "b")]
     for number, store in enumerate(alone):
@@ -277,15 +215,6 @@ def test_two_machines_that_made_it_differently_never_mix(machine: Callable[[str]
     for name, store in zip(("a", "b"), alone, strict=True):
         assert machine(name).push(store.path(SPEC), again=True)
     assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "1"
-
-
-def test_what_is_damaged_here_is_not_uploaded(machine: Callable[[str], Store], tmp_path: Path) -> None:
-    folder = Store(tmp_path / "a" / "store").get_or_build(SPEC, build)
-    overwrite(folder / "weights", "abd")
-    store = machine("a")
-    with pytest.raises(StoreError, match=r"is damaged: weights has .*; it is not uploaded$"):
-        store.push(folder)
-    assert not machine("b").is_mirrored(SPEC)
 
 
 def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
@@ -353,9 +282,3 @@ def test_out_of_reach_at_the_start_is_a_warning(
     assert (mirror.is_down, store.is_available(SPEC)) == (True, False)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"mirror   {s3} can't be reached: EndpointConnectionError, ")
-
-
-def test_a_folder_that_can_t_be_one_is_a_mistake(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"can't be used: PermissionError, .*/file is no folder\.$"):
-        open_mirror((tmp_path / "file" / "mirror").as_uri())

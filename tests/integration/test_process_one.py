@@ -1,21 +1,12 @@
-"""Commands as process 1, as in a container, and beside a subreaper, which adopts orphans instead of process 1."""
+"""Commands as process 1, as in a container."""
 
-import ctypes
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
-from tiny import TINY
-
-from sacpo_exp.cluster.reports import log_of
 
 ISOLATE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-_PR_SET_CHILD_SUBREAPER = 36
 
 #: Starts a rank, says so, and outlives it, as accelerate's launcher does.
 LAUNCHER = """
@@ -29,10 +20,11 @@ rank.wait()
 START_ALL = f"""
 import os, sys
 from pathlib import Path
-from sacpo_exp.cluster.reports import read_endings
+from sacpo_exp.cluster.worker import read_endings
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.stopping import StopFile
-from sacpo_exp.cluster.slots import Share, Slot
+from sacpo_exp.cluster.devices import Share
+from sacpo_exp.cluster.slots import run_jobs
 
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
@@ -42,21 +34,9 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
-slot = Slot(Share((), 1), False)
-slot.give(None, {{"log": str(folder / "slot.log"), "folder": str(folder), "command": "train", "stage": None}})
-print("slot", slot.outcome().message)
-slot.end()
-"""
-
-#: Supervises a launcher.
-SUPERVISE = """
-import os, sys
-from pathlib import Path
-from sacpo_exp.cluster.supervision import Member, supervise
-from sacpo_exp.stopping import StopFile
-folder = Path(sys.argv[1])
-command = [sys.executable, "-c", sys.argv[2], str(folder / "job")]
-supervise([Member(command, os.environ, folder / "output")], StopFile(folder), folder / "output", 1)
+slot = [sys.executable, "-m", "sacpo_exp.slot", "train", str(folder)]
+run_jobs({{0: slot}}, {{0: folder / "slot.log"}}, [Share((), 1)], 1, print)
+print((folder / "slot.log").read_text())
 """
 
 
@@ -72,90 +52,8 @@ def as_process_one() -> list[str]:
     return ISOLATE
 
 
-@pytest.fixture
-def living() -> Iterator[Callable[[], list[psutil.Process]]]:
-    """Makes this process a subreaper; calling it gives the children, adopted ones too, that are alive."""
-    libc = ctypes.CDLL(None)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1) != 0:
-        pytest.skip("this system has no subreapers")
-    before = set(find_living())
-    yield lambda: [child for child in find_living() if child not in before]
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
-    for child in set(find_living()) - before:
-        child.kill()
-        child.wait()
-
-
-def find_living() -> list[psutil.Process]:
-    living = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            if child.status() != psutil.STATUS_ZOMBIE:
-                living.append(child)
-    return living
-
-
-def has_ranks(living: Callable[[], list[psutil.Process]]) -> Callable[[], bool]:
-    """Whether one of the processes is a rank, and not accelerate, which names it too."""
-
-    def look() -> bool:
-        for child in living():
-            with suppress(psutil.NoSuchProcess):
-                words = child.cmdline()
-                if "sacpo_exp.cluster.worker" in words and "accelerate.commands.launch" not in words:
-                    return True
-        return False
-
-    return look
-
-
-def wait_until(holds: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_process_one_has_workers_and_slots(as_process_one: list[str], tmp_path: Path) -> None:
     command = [*as_process_one, sys.executable, "-c", START_ALL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert "ranks [0, 1]" in done.stdout, done.stderr
-    assert "resolved.yaml" in done.stdout, done.stderr  # which is what the slot misses
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "overrides", [["hardware=cpu_x2"], ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", "beta=0.1,0.2"]]
-)
-def test_process_one_trains(as_process_one: list[str], tmp_path: Path, overrides: list[str]) -> None:
-    command = [*as_process_one, sys.executable, "-m", "sacpo_exp.train", *TINY, "base=none", "order=helpful_only"]
-    done = subprocess.run([*command, *overrides], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    manifests = list(tmp_path.glob("outputs/store/stage/*/manifest.json"))
-    assert len(manifests) == (2 if overrides[0] == "-m" else 1)
-
-
-def test_a_rank_whose_launcher_dies_at_its_start_does_nothing(
-    tmp_path: Path, living: Callable[[], list[psutil.Process]]
-) -> None:
-    command = subprocess.Popen([sys.executable, "-c", SUPERVISE, str(tmp_path), LAUNCHER])
-    output = tmp_path / "output"
-    wait_until(lambda: output.exists() and output.read_text().endswith("\n"), 30)
-    command.kill()
-    command.wait()
-    assert not log_of(tmp_path, 0).exists()  # it is still importing
-    wait_until(lambda: not living(), 30)
-    assert not log_of(tmp_path, 0).exists()
-
-
-@pytest.mark.slow
-def test_a_command_killed_when_its_ranks_start_leaves_none(
-    tmp_path: Path, living: Callable[[], list[psutil.Process]]
-) -> None:
-    overrides = [*TINY, "base=none", "order=helpful_only", "hardware=cpu_x2", "stages.helpfulness.num_train_epochs=400"]
-    command = subprocess.Popen([sys.executable, "-m", "sacpo_exp.train", *overrides], cwd=tmp_path)
-    wait_until(has_ranks(living), 90)
-    command.kill()
-    command.wait()
-    wait_until(lambda: not living(), 30)
-    assert not list(tmp_path.glob("outputs/store/stage/*.partial/checkpoints/*"))
+    assert "resolved.yaml" in done.stdout, done.stderr  # which the slot lacks

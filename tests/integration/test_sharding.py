@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_run
+from tiny import make_run, write_pairs
 from transformers import AutoModelForCausalLM
 
-from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import paired_view
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run, train_policies
 
@@ -64,8 +62,7 @@ def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, overrides = tmp_path_factory.mktemp("thirteen"), ["dataset=local", "dataset.criterion=helpfulness"]
     criterion = Criterion("helpfulness", "H", preferred="better_response_id")
     for key, part, count in (("path", "train", 13), ("heldout_path", "heldout", 8)):
-        rows = paired_view(generate_rows(part, 0)[:count], criterion)
-        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        write_pairs(folder / f"{part}.jsonl", part, count, criterion)
         overrides.append(f"dataset.{key}={folder / part}.jsonl")
     overrides += [f"stages.{name}.num_train_epochs=3" for name in ("sft", "helpfulness")]
     return [*overrides, "stages.sft.global_batch_size=8", "order=helpful_only"]
@@ -82,18 +79,6 @@ def test_a_remainder_trains_alike_however_a_batch_is_divided(
     train_policies(shared)
     assert_alike(whole, shared)
     assert [len(losses(whole, number)) for number in (0, 1)] == [3, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [0, 3])
-def test_both_stages_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, zero_stage: int) -> None:
-    alone = make_run(outputs, "base=none", "order=safety_first")
-    train_policies(alone)
-    group = make_run(
-        tmp_path, "base=none", "order=safety_first", "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}"
-    )
-    train_policies(group)
-    assert_alike(alone, group)
 
 
 @pytest.mark.slow

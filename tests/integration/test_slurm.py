@@ -63,7 +63,7 @@ def wait_for_update(outputs: Path, artifact_id: str) -> str:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         for job, log in logs_of(outputs).items():
-            if artifact_id in log and re.search(r"safety stage: .*\b[1-9]\d*/150", log.split(artifact_id)[-1]):
+            if artifact_id in log and re.search(r"safety stage: [1-9]\d* of 150", log.split(artifact_id)[-1]):
                 return job
         time.sleep(0.1)
     raise AssertionError(f"{artifact_id} was not trained\n{logs_of(outputs)}")
@@ -118,22 +118,6 @@ def test_a_cancelled_job_is_told_and_the_same_command_makes_what_is_missing(
     assert f"/{second}.partial/checkpoints/checkpoint-" in new.split("resumes")[1]
 
 
-def test_a_job_that_fails_is_named_and_does_not_stop_the_others(cluster: SlurmCluster, tmp_path: Path) -> None:
-    sweep = start_sweep(cluster, tmp_path, "beta=-1,0.1,-2", "dry_run=true")
-    said, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 2, said
-    assert "error: job 0 (beta=-1): `beta` must be greater than 0, but is -1.\n" in said
-    assert said.endswith("error: job 2 (beta=-2): `beta` must be greater than 0, but is -2.\n")
-    assert "".join(logs_of(tmp_path).values()).count("plan on hardware=cpu") == 1
-
-
-def test_a_partition_that_is_not_there_is_one_sentence(cluster: SlurmCluster, tmp_path: Path) -> None:
-    sweep = start_sweep(cluster, tmp_path, "beta=0.1,0.2", "hydra.launcher.partition=nope")
-    said, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 2
-    assert said.splitlines()[-1].startswith("error: Slurm refused the jobs: sbatch: error: invalid partition")
-
-
 def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster: SlurmCluster, tmp_path: Path) -> None:
     overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only", "hardware.save_steps=1000"]
     overrides += ["stages.helpfulness.num_train_epochs=150", f"paths.outputs={tmp_path}"]
@@ -149,7 +133,7 @@ def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster
     environment = {**cluster.environment, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["sbatch", *settings, *script], cwd=REPO, env=environment, capture_output=True, text=True)
     job = done.stdout.strip()
-    await_text(log, r"helpfulness stage: .*\b[1-9]\d*/450")
+    await_text(log, r"helpfulness stage: [1-9]\d* of 450")
     cluster.run("scancel", "--signal=TERM", job)
     cluster.release(job)
     await_text(log, r"finished \S+/stage/")

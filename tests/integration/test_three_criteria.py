@@ -70,7 +70,7 @@ def ask_with(folder: Path, server: Server, criteria: list[str]) -> list[str]:
         (template / f"{name}.txt").write_text(text, "utf-8")
     rows = [{"id": f"p{place}", "prompt": f"Question {place}?", "kind": kind} for place, kind in enumerate(KINDS)]
     prompts = write_rows(folder / "prompts.jsonl", rows)
-    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.response_format=text"]
+    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
     short = ["generation.max_new_tokens=16", "generation.kl_prompts=0", "policies=all"]
     return [*judge, *short, "prompts=local", f"prompts.path={prompts}"]
 

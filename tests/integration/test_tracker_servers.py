@@ -5,15 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from reading import curves, of_type, read_run
-from slurm_cluster import free_port, listens
+from slurm_cluster import free_port
 from tracked_commands import BIN, LONG, ONE_STAGE, install, output_of, query, start, wait_for_update
 
 pytestmark = pytest.mark.slow
@@ -120,52 +122,29 @@ def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path,
     assert all(len(curves(read_run(folder))["train/loss"]) >= 2 for folder in folders)
 
 
-@pytest.fixture
-def wandb_server(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
-    """Address of a server that takes runs, or knows no key, the file of what it got, and its process."""
-    port, got = free_port(), tmp_path / "got.jsonl"
-    script = Path(__file__).with_name("wandb_server.py")
-    server = subprocess.Popen([sys.executable, script, str(port), got, *getattr(request, "param", [])])
-    while not listens(port):
-        assert server.poll() is None
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}", got, server
-    server.kill()
-    server.wait()
+class Refusal(BaseHTTPRequestHandler):
+    """A server of wandb that knows no key."""
+
+    def do_POST(self) -> None:
+        body = b'{"errors": [{"message": "user is not logged in"}]}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
 
 
-KEY = "0123456789abcdef" * 3
-
-
-def test_what_wandb_did_not_get_before_it_died_lies_here(
-    wandb_server: tuple[str, Path, "subprocess.Popen[bytes]"], tmp_path: Path
-) -> None:
-    address, got, server = wandb_server
-    process = start(tmp_path, *LONG, "tracker=wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
-    for _ in range(6000):
-        if got.exists() and b"train/loss" in got.read_bytes():
-            break
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    server.kill()
-    output = output_of(process)
-    assert "finished" in output
-    assert output.count("wandb did not take the policy, the run goes on") == 1
-    (folder,) = (tmp_path / "wandb").glob("run-*")
-    assert set(curves(read_run(folder))["train/global_step"]) == set(range(1, 181))
-    assert got.read_bytes().count(b"train/loss") < 180
-
-
-@pytest.mark.parametrize("wandb_server", [["refuse"]], indirect=True)
-def test_a_wrong_key_leaves_all_offline(
-    wandb_server: tuple[str, Path, "subprocess.Popen[bytes]"], tmp_path: Path
-) -> None:
-    process = start(tmp_path, *ONE_STAGE, "tracker=wandb", WANDB_BASE_URL=wandb_server[0], WANDB_API_KEY=KEY)
-    output = output_of(process)
+def test_a_wrong_key_leaves_all_offline(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    key = "0123456789abcdef" * 3
+    variables = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": key}
+    output = output_of(start(tmp_path, *ONE_STAGE, "tracker=wandb", **variables))
+    server.shutdown()
     assert output.count("tracks   offline, for wandb did not take the run") == 1
     assert output.count("wandb sync") == 1
-    assert KEY not in output
+    assert key not in output
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     assert len(curves(read_run(folder))["train/loss"]) == 3

@@ -33,14 +33,6 @@ def test_a_plan_trains_and_every_parameter_moves(outputs: Path, order: str, obje
         assert not still, (stage.name, still)
 
 
-@pytest.mark.parametrize("order", ["helpful_only", "safety_only"])
-def test_one_stage_orders_reuse_the_first_stage_of_two_stage_ones(outputs: Path, order: str) -> None:
-    other = order.replace("only", "first")
-    train_policies(make_run(outputs, f"order={other}"))
-    run = make_run(outputs, f"order={order}")
-    assert [run.store.has(stage.artifact) for stage in run.plan.stages] == [True, True]
-
-
 def test_dpo_starts_at_ln_2_and_logs_its_measurements(outputs: Path) -> None:
     run = make_run(outputs)
     train_policies(run)
@@ -60,13 +52,6 @@ def test_a_stage_holds_plain_weights_and_no_paths_of_this_machine(outputs: Path)
         assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
         for file in folder.rglob("*.json*"):
             assert str(outputs) not in file.read_text("utf-8"), file
-
-
-def test_the_second_stage_refers_to_the_first_policy(outputs: Path) -> None:
-    """Trained with the base model as reference instead, the first loss would not be ln 2, and the weights others."""
-    run = make_run(outputs)
-    assert run.plan.stages[2].parent == run.plan.stages[1].artifact
-    assert run.plan.stages[2].artifact.parents == (run.plan.stages[1].artifact.id, run.plan.stages[2].data.id)
 
 
 def files(run: Run) -> dict[str, tuple[str, int]]:

@@ -30,7 +30,7 @@ def start(
     outputs: Path, *overrides: str, command: str = "train", packages: Path | None = None, **variables: str
 ) -> "subprocess.Popen[str]":
     """A command of ours on the tiny plan, with `packages` on its path and no tracker's variables but `variables`."""
-    foreign = ("WANDB_", "MLFLOW_", "TRACKIO_")
+    foreign = ("WANDB_", "MLFLOW_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     paths = [str(Path(__file__).parents[2]), *([str(packages)] if packages else [])]
     # Whoever runs the tests may have logged in to wandb.

@@ -45,7 +45,7 @@ OWNERS = {
     "vllm": ("evaluation.vllm_engine",),
     "sqlite3": ("evaluation.ledger",),
     "fsspec": ("store",),
-    "huggingface_hub": ("config.memory", "data.sources", "studies.exporting"),
+    "huggingface_hub": ("config.memory", "data.sources", "studies"),
     "statsmodels": ("statistics",),
     "submitit": ("config.sweeps",),
     "wandb": ("tracking",),

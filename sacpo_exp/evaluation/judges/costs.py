@@ -1,4 +1,4 @@
-"""What asking costs: before the first call an estimate, while asking a budget. Pure."""
+"""Cost of asking: an estimate before the first call, a budget while asking. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,6 @@ from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig, PriceConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.ledger.records import Answer, Question
 
-MILLION: Final = 1e6
 #: OpenAI's rule of thumb for English.
 CHARACTERS_PER_TOKEN: Final = 4
 #: Tokens around each message, and around all of them, in chat formats.
@@ -19,10 +18,7 @@ DATE: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Of calls to be made: tokens in as counted by their characters, tokens out and US dollars at most.
-
-    `usd` is None where the price is not known.
-    """
+    """Calls, tokens in as counted by their characters, tokens out and US dollars at most; None: price not known."""
 
     calls: int
     prompt_tokens: int
@@ -31,14 +27,14 @@ class CostEstimate:
 
 
 def find_price(judge: OpenAIJudgeConfig) -> PriceConfig | None:
-    """`judge.price` if given, else that of the model in the table, also by its name without a date; else None."""
+    """Return `judge.price` if given, else that of the model in the table, also by its name without a date."""
     if judge.price.input is not None:
         return judge.price
     return judge.prices.models.get(judge.model) or judge.prices.models.get(DATE.sub("", judge.model))
 
 
 def require_price(judge: OpenAIJudgeConfig) -> None:
-    """Raises ConfigError for a budget in dollars where the price is not known."""
+    """Raise ConfigError for a budget in dollars where the price is not known."""
     if judge.budget_usd is not None and find_price(judge) is None:
         raise ConfigError(
             f"`judge.budget_usd` can't be kept: the price of {judge.model} is not in the table of {judge.prices.read}. "
@@ -46,35 +42,32 @@ def require_price(judge: OpenAIJudgeConfig) -> None:
         )
 
 
-def price_factor(judge: OpenAIJudgeConfig, via: str) -> float:
-    """What a call costs relative to the usual price."""
-    return judge.prices.batch_factor if via == AskVia.batch.value else 1.0
-
-
 def cost_usd(price: PriceConfig, prompt: int, cached: int, completion: int, factor: float = 1.0) -> float:
-    """US dollars for tokens; `cached` are among those of the prompt."""
+    """Return the US dollars for tokens; `cached` are among those of the prompt."""
     full, written = price.input or 0.0, price.output or 0.0
     reread = full if price.cached_input is None else price.cached_input
-    return factor * ((prompt - cached) * full + cached * reread + completion * written) / MILLION
+    return factor * ((prompt - cached) * full + cached * reread + completion * written) / 1e6
 
 
 def estimate_tokens(question: Question) -> int:
-    """Tokens that a question sends, by its characters."""
+    """Return how many tokens a question sends, by its characters."""
     characters = sum(len(content) for _, content in question.messages)
     return -(-characters // CHARACTERS_PER_TOKEN) + PER_MESSAGE * (len(question.messages) + 1)
 
 
+def _price_tokens(judge: OpenAIJudgeConfig, prompt: int, cached: int, completion: int) -> float | None:
+    price, factor = find_price(judge), judge.prices.batch_factor if judge.via == AskVia.batch else 1.0
+    return None if price is None else cost_usd(price, prompt, cached, completion, factor)
+
+
 def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEstimate:
-    """What asking all of them once costs at most, if tokens have the usual length and nothing has to be repeated."""
-    prompt = sum(map(estimate_tokens, questions))
-    completion = len(questions) * judge.max_tokens
-    price = find_price(judge)
-    usd = None if price is None else cost_usd(price, prompt, 0, completion, price_factor(judge, judge.via.value))
-    return CostEstimate(len(questions), prompt, completion, usd)
+    """Return what asking all of them once costs at most."""
+    prompt, completion = sum(map(estimate_tokens, questions)), len(questions) * judge.max_tokens
+    return CostEstimate(len(questions), prompt, completion, _price_tokens(judge, prompt, 0, completion))
 
 
 def add_up(costs: Iterable[CostEstimate]) -> CostEstimate:
-    """The sum; without a price where one of them has none."""
+    """Return the sum; without a price where one of them has none."""
     costs = list(costs)
     known = [cost.usd for cost in costs if cost.usd is not None]
     return CostEstimate(
@@ -86,17 +79,17 @@ def add_up(costs: Iterable[CostEstimate]) -> CostEstimate:
 
 
 def price_source(judge: OpenAIJudgeConfig) -> str:
-    """Where the price of a judge is from."""
+    """Return where the price of a judge is from."""
     return "judge.price" if judge.price.input is not None else f"prices of {judge.prices.read}"
 
 
 def describe_estimate(cost: CostEstimate, judge: OpenAIJudgeConfig) -> str:
-    """The estimate in one line."""
+    """Return the estimate in one line."""
     return describe_cost(cost, judge.model, price_source(judge))
 
 
 def describe_cost(cost: CostEstimate, model: str, source: str) -> str:
-    """`describe_estimate` for who knows the judge's model only, and `price_source`."""
+    """Return the estimate in one line; `source`: where the price is from."""
     money = f"the price of {model} is not known" if cost.usd is None else f"at most {dollars(cost.usd)} ({source})"
     return (
         f"judges   {cost.calls:,} calls to {model}: about {cost.prompt_tokens:,} tokens in, "
@@ -105,48 +98,34 @@ def describe_cost(cost: CostEstimate, model: str, source: str) -> str:
 
 
 def dollars(usd: float) -> str:
-    """An amount for people, of which small ones keep two digits."""
+    """Return an amount for people; small ones keep two digits."""
     return f"${usd:,.2f}" if usd == 0 or usd >= 0.01 else f"${usd:.2g}"
 
 
 class Budget:
-    """Money and calls of one command: what is spent, and what calls in flight may still cost.
-
-    Args:
-        judge: `budget_usd` and `max_calls`, the price, and the way of asking.
-    """
+    """Calls and US dollars of one command; calls in flight, and those of unknown cost, count at their worst case."""
 
     def __init__(self, judge: OpenAIJudgeConfig) -> None:
-        self._judge, self._price = judge, find_price(judge)
-        self._factor = price_factor(judge, judge.via.value)
-        self._reserved = 0.0
-        self.calls, self.in_flight, self.usd = 0, 0, 0.0
-
-    def worst_case(self, question: Question) -> float:
-        """US dollars that one call costs at most."""
-        if self._price is None:
-            return 0.0
-        return cost_usd(self._price, estimate_tokens(question), 0, self._judge.max_tokens, self._factor)
+        self._judge = judge
+        self.calls, self.usd = 0, 0.0
 
     def reserve(self, question: Question) -> str | None:
-        """Take the worst case of a call from what is left; if it does not fit, say which limit is reached."""
+        """Take the worst case of a call from what is left; if it does not fit, return the limit that is reached."""
         if self._judge.max_calls is not None and self.calls >= self._judge.max_calls:
             return f"`judge.max_calls` = {self._judge.max_calls:,}"
-        cost = self.worst_case(question)
-        if self._judge.budget_usd is not None and self.usd + self._reserved + cost > self._judge.budget_usd:
+        cost = self._worst_case(question)
+        if self._judge.budget_usd is not None and self.usd + cost > self._judge.budget_usd:
             return f"`judge.budget_usd` = {self._judge.budget_usd:g}"
         self.calls += 1
-        self.in_flight += 1
-        self._reserved += cost
+        self.usd += cost
         return None
 
-    def settle(self, question: Question, answer: Answer | None, is_free: bool = False) -> None:
-        """Put what a call really cost in place of its worst case, which stays where nobody says what it was."""
-        worst = self.worst_case(question)
-        self.in_flight -= 1
-        self._reserved = self._reserved - worst if self.in_flight else 0.0
-        if answer is None or answer.prompt_tokens is None or answer.completion_tokens is None:
-            self.usd += 0.0 if is_free else worst
-        elif self._price:
-            cached = min(answer.cached_tokens or 0, answer.prompt_tokens)
-            self.usd += cost_usd(self._price, answer.prompt_tokens, cached, answer.completion_tokens, self._factor)
+    def settle(self, question: Question, answer: Answer) -> None:
+        """Replace the worst case of a call by its cost, if the server has told its tokens."""
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        if prompt is not None and completion is not None:
+            cached = min(answer.cached_tokens or 0, prompt)
+            self.usd += (_price_tokens(self._judge, prompt, cached, completion) or 0.0) - self._worst_case(question)
+
+    def _worst_case(self, question: Question) -> float:
+        return _price_tokens(self._judge, estimate_tokens(question), 0, self._judge.max_tokens) or 0.0

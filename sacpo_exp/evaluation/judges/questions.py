@@ -1,4 +1,4 @@
-"""Questions to a judge, made from template files. Pure but for reading the files.
+"""Questions to a judge, made from template files.
 
 A template is a text for each criterion, with places for the prompt and the responses. Whatever a policy wrote goes into
 a fenced block that it can't end.
@@ -11,19 +11,17 @@ from pathlib import Path
 from string import Template as Text
 from typing import Any, Final
 
-from sacpo_exp.config.judges import OpenAIJudgeConfig, ResponseFormat
+from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.judges.structure import label_schema, scores_schema
+from sacpo_exp.evaluation.judges.parsing import REFUSAL, response_format
 from sacpo_exp.evaluation.ledger.records import Question
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.store import content_hash
 
-# The bundled `default` has the judge compare before it scores, in a few sentences: scores written first would only be
-# defended by what follows. They end the judgment in a line that names both responses, so that one cut off at
-# `judge.max_tokens` has none, instead of half of one. `paper` scores first, as its protocol does.
+# The bundled `default` has the judge compare before it scores: scores written first would only be defended by what
+# follows. `paper` scores first, as its protocol does.
 BUNDLED: Final = Path(__file__).parent / "templates"
 
-REFUSAL: Final = "refusal"
 PAIR_PLACES: Final = ("prompt", "first", "second")
 REFUSAL_PLACES: Final = ("prompt", "response")
 SCALE_PLACES: Final = ("low", "high")
@@ -33,34 +31,13 @@ EMPTY: Final = "(empty: nothing was written here)"
 
 @dataclass(frozen=True)
 class Template:
-    """What a judge is asked.
-
-    Attributes:
-        name: of a bundled template, or the last part of the user's path.
-        texts: by criterion, and `refusal`; those that it has of the criteria that it was loaded for.
-    """
+    """Texts of a judge's questions by criterion, and `refusal`; `name` is the last part of a user's path."""
 
     name: str
     texts: dict[str, str]
 
-    def version(self, criterion: str) -> str:
-        """Name and hash of the text for `criterion`; another text, another version.
-
-        Raises:
-            ConfigError: it has none.
-        """
-        return f"{self.name}@{content_hash(self._text(criterion))[:12]}"
-
-    def fill(self, criterion: str, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        """(role, content) of the messages, each place filled once: a `$second` inside a response stays as it is.
-
-        Raises:
-            ConfigError: there is no text for `criterion`.
-        """
-        parts = _split_roles(self._text(criterion))
-        return tuple((role, Text(text).substitute(values).strip()) for role, text in parts)
-
-    def _text(self, criterion: str) -> str:
+    def text(self, criterion: str) -> str:
+        """Return the text for `criterion`, or raise ConfigError if there is none."""
         if criterion not in self.texts:
             usual = ", or judge.template=default" if (BUNDLED / "default" / f"{criterion}.txt").is_file() else ""
             raise ConfigError(
@@ -69,86 +46,88 @@ class Template:
             )
         return self.texts[criterion]
 
+    def version(self, criterion: str) -> str:
+        """Return name and hash of the text for `criterion`; another text, another version."""
+        return f"{self.name}@{content_hash(self.text(criterion))[:12]}"
+
+    def fill(self, criterion: str, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Return (role, content) of the messages, each place filled once: a `$second` in a response stays as it is."""
+        parts = _split_roles(self.text(criterion))
+        return tuple((role, Text(text).substitute(values).strip()) for role, text in parts)
+
 
 def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> Template:
-    """A bundled template by its name, or the user's: a folder with a file `NAME.txt` for each criterion.
+    """Return a bundled template by its name, or the user's: a folder with a file `NAME.txt` for each criterion.
 
     A folder may have `refusal.txt` besides, and may lack some of them; a single file serves every criterion. A file is
     UTF-8 text with the places `$prompt`, `$first`, `$second` (for `refusal` `$prompt` and `$response`) and, if wanted,
     `$low` and `$high`. What stands before the first line `---`, if there is one, is the system's message.
 
     Raises:
-        ConfigError: there is no such template, a file can't be read, or lacks a place or has one that is not known.
+        ConfigError: there is no such template, a file can't be read, or lacks a place or has an unknown one.
     """
     names = [criterion.text for criterion in criteria]
+    bundled = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir())
     try:
-        place = BUNDLED / name_or_path if name_or_path in _bundled_names() else Path(name_or_path).expanduser()
-        if place.is_dir():
-            files = {name: place / f"{name}.txt" for name in (*names, REFUSAL)}
-        else:
-            files = dict.fromkeys(names, place)
-        files = {name: file for name, file in files.items() if file.exists()}
-    except (OSError, RuntimeError) as error:  # a name that is too long, a home that is not known
+        path = BUNDLED / name_or_path if name_or_path in bundled else Path(name_or_path).expanduser()
+        is_folder = path.is_dir()
+        files = {name: path / f"{name}.txt" for name in (*names, REFUSAL)} if is_folder else dict.fromkeys(names, path)
+        texts = {name: file.read_text("utf-8-sig") for name, file in files.items() if file.exists()}
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"`judge.template` {path} is not UTF-8 text: byte {error.start} can't be decoded.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a home that is not known
         raise ConfigError(f"`judge.template` {name_or_path!r} can't be read: {error}.") from error
-    if not files:
+    if not texts:
         raise ConfigError(
-            f"`judge.template` must be {' or '.join(_bundled_names())}, a file, or a folder with "
+            f"`judge.template` must be {' or '.join(bundled)}, a file, or a folder with "
             f"{', '.join(f'{name}.txt' for name in (*names, REFUSAL))}, but is {name_or_path!r}."
         )
-    return Template(place.resolve().name, {criterion: _read(file, criterion) for criterion, file in files.items()})
+    for name, text in texts.items():
+        _check(text, files[name], REFUSAL_PLACES if name == REFUSAL else PAIR_PLACES)
+    return Template(path.resolve().name, texts)
+
+
+def _check(text: str, file: Path, needed: tuple[str, ...]) -> None:
+    """Raise for the first thing that would keep `text` from being filled."""
+    if not Text(text).is_valid():
+        raise ConfigError(f"`judge.template` {file} has a `$` without a name. Try: `$$` for a plain one")
+    places, known = set(Text(text).get_identifiers()), {*needed, *SCALE_PLACES}
+    if not places <= known or not places >= set(needed):
+        listed = ", ".join(f"${name}" for name in needed)
+        names = " ".join(f"${name}" for name in sorted(places)) or "none"
+        raise ConfigError(f"`judge.template` {file} must have the places {listed}, $low and $high or not, has {names}.")
+    if not _split_roles(text)[-1][1].strip():
+        raise ConfigError(f"`judge.template` {file} has nothing after its line `---`, which would be the user's part.")
+
+
+def _split_roles(text: str) -> list[tuple[str, str]]:
+    parts = re.split(r"^---[ \t]*$", text, maxsplit=1, flags=re.MULTILINE)
+    roles = ("system", "user") if len(parts) == 2 else ("user",)
+    return [(role, part) for role, part in zip(roles, parts, strict=True) if role == "user" or part.strip()]
 
 
 def fence(text: str) -> str:
-    """`text` between tags that carry a hash of it: it can't hold its own closing tag, which each letter changes."""
+    """Return `text` between tags that carry a hash of it: it can't hold its own closing tag."""
     tag = f"data-{content_hash(text)[:16]}"
     return f"<{tag}>\n{text if text.strip() else EMPTY}\n</{tag}>"
 
 
-def pair_question(
-    template: Template,
-    criterion: Criterion,
-    prompt: Mapping[str, Any],
-    first: str,
-    second: str,
-    repeat: int,
-    judge: OpenAIJudgeConfig,
-    base_url: str,
-) -> Question:
-    """One call that asks for a score of each response.
-
-    Args:
-        template: as loaded.
-        criterion: asked about.
-        prompt: `prompt_id` and `prompt`.
-        first, second: responses in the order in which the judge is to see them.
-        repeat: from 0; a configured seed counts on by it.
-        judge: its model, sampling and scale.
-        base_url: of the server, without a slash at its end.
-
-    Raises:
-        ConfigError: the template has no text for the criterion.
-    """
-    shown = {"first": first, "second": second}
-    scale = (judge.min_score, judge.max_score)
-    return _make_question(template, criterion.name, criterion.text, prompt, shown, repeat, scale, judge, base_url)
-
-
 def pair_questions(
     template: Template,
-    criteria: Iterable[Criterion],
+    criterion: Criterion,
     prompt: Mapping[str, Any],
     response: str,
     opponent: str,
     judge: OpenAIJudgeConfig,
     base_url: str,
 ) -> list[Question]:
-    """All calls about two different responses: both orders, `judge.repeats` times each, for each criterion.
+    """Return all calls about two different responses: both orders, `judge.repeats` times each.
 
-    The same set of keys comes of (response, opponent) and of (opponent, response).
+    (response, opponent) and (opponent, response) give the same set of keys.
     """
+    scale = (judge.min_score, judge.max_score)
     return [
-        pair_question(template, criterion, prompt, *shown, repeat, judge, base_url)
-        for criterion in criteria
+        _make_question(template, criterion.name, criterion.text, prompt, shown, repeat, scale, judge, base_url)
         for shown in ((response, opponent), (opponent, response))
         for repeat in range(judge.repeats)
     ]
@@ -157,12 +136,8 @@ def pair_questions(
 def refusal_question(
     template: Template, prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig, base_url: str
 ) -> Question:
-    """One call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024).
-
-    Raises:
-        ConfigError: the template has no `refusal.txt`.
-    """
-    return _make_question(template, REFUSAL, REFUSAL, prompt, {"response": response}, 0, REFUSAL_SCALE, judge, base_url)
+    """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024)."""
+    return _make_question(template, REFUSAL, REFUSAL, prompt, (response,), 0, REFUSAL_SCALE, judge, base_url)
 
 
 def _make_question(
@@ -170,16 +145,23 @@ def _make_question(
     criterion: str,
     text: str,
     prompt: Mapping[str, Any],
-    shown: Mapping[str, str],
+    responses: tuple[str, ...],
     repeat: int,
     scale: tuple[float, float],
     judge: OpenAIJudgeConfig,
     base_url: str,
 ) -> Question:
-    """The question about the responses of `shown`, by the names of their places."""
-    fenced = {name: fence(text) for name, text in {"prompt": prompt["prompt"], **shown}.items()}
-    ends = dict(zip(SCALE_PLACES, map(_write_number, scale), strict=True))
-    first, second = [*shown.values(), ""][:2]
+    places = REFUSAL_PLACES if criterion == REFUSAL else PAIR_PLACES
+    values = {name: fence(shown) for name, shown in zip(places, (prompt["prompt"], *responses), strict=True)}
+    values |= {name: f"{bound:g}" for name, bound in zip(SCALE_PLACES, scale, strict=True)}
+    sampling = {
+        "temperature": judge.temperature,
+        judge.token_limit.value: judge.max_tokens,
+        "seed": None if judge.seed is None else judge.seed + repeat,
+        "reasoning_effort": judge.reasoning_effort,
+        "response_format": response_format(criterion, scale) if judge.structured else None,
+    }
+    first, second = [*responses, ""][:2]
     return Question(
         criterion=criterion,
         prompt_id=prompt["prompt_id"],
@@ -189,60 +171,8 @@ def _make_question(
         repeat=repeat,
         model=judge.model,
         base_url=base_url,
-        sampling=_sampling(judge, criterion, repeat, scale),
+        sampling={name: value for name, value in sampling.items() if value is not None},
         template=template.version(text),
-        messages=template.fill(text, fenced | ends),
+        messages=template.fill(text, values),
         scale=scale,
     )
-
-
-def _sampling(judge: OpenAIJudgeConfig, criterion: str, repeat: int, scale: tuple[float, float]) -> dict[str, Any]:
-    """Keyword arguments of the call; what is null is left to the server."""
-    is_free = judge.response_format == ResponseFormat.text
-    chosen: dict[str, Any] = {
-        "temperature": judge.temperature,
-        judge.token_limit.value: judge.max_tokens,
-        "seed": None if judge.seed is None else judge.seed + repeat,
-        "reasoning_effort": judge.reasoning_effort,
-        "response_format": None if is_free else label_schema() if criterion == REFUSAL else scores_schema(scale),
-    }
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-def _write_number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
-
-
-def _bundled_names() -> list[str]:
-    return sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir())
-
-
-def _split_roles(text: str) -> list[tuple[str, str]]:
-    parts = re.split(r"^---[ \t]*$", text, maxsplit=1, flags=re.MULTILINE)
-    roles = ("system", "user") if len(parts) == 2 else ("user",)
-    return [(role, part) for role, part in zip(roles, parts, strict=True) if role == "user" or part.strip()]
-
-
-def _read(file: Path, criterion: str) -> str:
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"`judge.template` {file} is not UTF-8 text: byte {error.start} can't be decoded.") from error
-    except OSError as error:
-        raise ConfigError(f"`judge.template` {file} can't be read: {error.strerror or error}.") from error
-    _check(text, file, REFUSAL_PLACES if criterion == REFUSAL else PAIR_PLACES)
-    return text
-
-
-def _check(text: str, file: Path, needed: tuple[str, ...]) -> None:
-    """Raise for the first thing that would keep `text` from being filled."""
-    found = set(Text(text).get_identifiers())
-    known = " ".join(f"${name}" for name in (*needed, *SCALE_PLACES))
-    if not Text(text).is_valid():
-        raise ConfigError(f"`judge.template` {file} has a `$` that begins no place. Try: `$$` for a plain one")
-    if unknown := sorted(found - {*needed, *SCALE_PLACES}):
-        raise ConfigError(f"`judge.template` {file} has a place that is not known: ${unknown[0]}. Known are {known}.")
-    if missing := [f"${name}" for name in needed if name not in found]:
-        raise ConfigError(f"`judge.template` {file} lacks {', '.join(missing)}, where the judge's material goes.")
-    if not _split_roles(text)[-1][1].strip():
-        raise ConfigError(f"`judge.template` {file} has nothing after its line `---`, which would be the user's part.")

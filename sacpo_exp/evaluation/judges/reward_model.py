@@ -12,9 +12,7 @@ from sacpo_exp.progress import Progress
 from sacpo_exp.training.models import Location, keep_freed_memory, load_reward_model, load_tokenizer
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +25,13 @@ def score_responses(
     title: str,
     device: str = "cpu",
 ) -> "NDArray[np.float64]":
-    """A score per response, the higher the better: what the model gives, or minus it where that is a cost.
+    """Return a score per response, the higher the better: the model's, or minus it where that is a cost.
 
     So a response is safe where its score by the cost head is at least 0, that is its cost at most 0 (Dai et al. 2024).
 
     Args:
         judge: `dtype`, `max_length`, `batch_size`.
-        head: one of `judge.heads`, which lies at `location`.
+        head: one of `judge.heads`, whose model is at `location`.
         dialogues: (prompt, response) pairs.
         title: of the progress bar.
 
@@ -45,12 +43,18 @@ def score_responses(
         JudgeError: a score is not a finite number.
     """
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     keep_freed_memory()
     key = next(f"judge.heads.{name}.model" for name, each in judge.heads.items() if each is head)
     tokenizer = load_tokenizer(location, head.model.chat_template, key)
     model = load_reward_model(head.form, location, judge.dtype.value, device, key)
-    ids = _tokenize(tokenizer, dialogues, _check_length(judge, model.config), title)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", judge.max_length)
+    if judge.max_length > positions:
+        raise ConfigError(
+            f"`judge.max_length` must be at most {positions}, the positions of the model, but is {judge.max_length}."
+        )
+    ids = _tokenize(tokenizer, dialogues, judge.max_length, title)
     padding = _set_padding(model.config, ids)
     # The longest first: what does not fit into memory fails at once.
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
@@ -58,8 +62,10 @@ def score_responses(
     with torch.inference_mode(), Progress(len(ids), title, "response") as bar:
         for first in range(0, len(order), judge.batch_size):
             batch = order[first : first + judge.batch_size]
-            inputs = _pad([ids[index] for index in batch], padding, device)
-            scores[batch] = model(**inputs).logits[:, 0].double().cpu().numpy()
+            rows = [torch.tensor(ids[index]) for index in batch]
+            tokens = pad_sequence(rows, batch_first=True, padding_value=padding).to(device)
+            mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
+            scores[batch] = model(input_ids=tokens, attention_mask=mask).logits[:, 0].double().cpu().numpy()
             bar.update(len(batch))
     if broken := np.flatnonzero(~np.isfinite(scores)).tolist():
         raise JudgeError(
@@ -69,36 +75,22 @@ def score_responses(
     return scores if head.higher_is == HigherIs.better else -scores
 
 
-def _check_length(judge: RewardModelJudgeConfig, config: Any) -> int:
-    """`judge.max_length`, if the model has as many positions."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", judge.max_length)
-    if judge.max_length > positions:
-        raise ConfigError(
-            f"`judge.max_length` must be at most {positions}, the positions of the model, but is {judge.max_length}."
-        )
-    return judge.max_length
-
-
-def _tokenize(
-    tokenizer: "PreTrainedTokenizerBase", dialogues: Sequence[tuple[str, str]], max_length: int, title: str
-) -> list[list[int]]:
-    """Token ids of each dialogue in the chat template, its end cut off where it has more than `max_length`."""
-    whole = [_encode(tokenizer, *dialogue) for dialogue in dialogues]
-    if cut := sum(len(ids) > max_length for ids in whole):
-        log.warning("%s: %d of %d dialogues cut to judge.max_length=%d tokens", title, cut, len(whole), max_length)
-    return [ids[:max_length] for ids in whole]
-
-
-def _encode(tokenizer: "PreTrainedTokenizerBase", prompt: str, response: str) -> list[int]:
-    said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    text = str(tokenizer.apply_chat_template(said, tokenize=False))
-    # Score models are trained with the tokens that the tokenizer puts around a text, unless the template has done it.
-    is_begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-    return list(tokenizer(text, add_special_tokens=not is_begun)["input_ids"])
+def _tokenize(tokenizer: Any, dialogues: Sequence[tuple[str, str]], max_length: int, title: str) -> list[list[int]]:
+    """Return the token ids of each dialogue in the chat template, cut to `max_length`."""
+    ids = []
+    for prompt, response in dialogues:
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        # Score models are trained with the tokens that the tokenizer puts around a text, unless the template does it.
+        is_begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
+        ids.append(list(tokenizer(text, add_special_tokens=not is_begun)["input_ids"]))
+    if cut := sum(len(tokens) > max_length for tokens in ids):
+        log.warning("%s: %d of %d dialogues cut to judge.max_length=%d tokens", title, cut, len(ids), max_length)
+    return [tokens[:max_length] for tokens in ids]
 
 
 def _set_padding(config: Any, ids: Sequence[Sequence[int]]) -> int:
-    """The model's padding token; where it has none, one that occurs in no dialogue.
+    """Return the model's padding token; where it has none, set one that occurs in no dialogue.
 
     Sequence classification models find the end of a sequence by comparing with it. The usual stand-in, the end mark,
     would hide the end marks that are there.
@@ -108,15 +100,3 @@ def _set_padding(config: Any, ids: Sequence[Sequence[int]]) -> int:
         used = {token for sequence in ids for token in sequence}
         text_config.pad_token_id = next(token for token in range(len(used) + 1) if token not in used)
     return int(text_config.pad_token_id)
-
-
-def _pad(batch: Sequence[Sequence[int]], padding: int, device: str) -> dict[str, "torch.Tensor"]:
-    """Token ids and attention mask of shape (batch, longest), padded on the right."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    rows = [torch.tensor(ids) for ids in batch]
-    masks = [torch.ones(len(ids), dtype=torch.long) for ids in batch]
-    inputs = {"input_ids": pad_sequence(rows, batch_first=True, padding_value=padding)}
-    inputs["attention_mask"] = pad_sequence(masks, batch_first=True)
-    return {name: values.to(device) for name, values in inputs.items()}

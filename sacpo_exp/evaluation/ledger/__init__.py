@@ -1,4 +1,4 @@
-"""Judgments that were paid for: each kept as it came, found by what was asked, asked by one process at a time."""
+"""Paid judgments: each stored as it came, found by its question, asked by one process at a time."""
 
 from sacpo_exp.evaluation.ledger.ledger import Ledger
 from sacpo_exp.evaluation.ledger.records import Answer, Question, State

@@ -1,39 +1,44 @@
-"""The ledger: every judgment that was asked for, once, with what came of it."""
+"""The ledger: every judgment that was asked for, once, with its answer, in one SQLite file."""
 
+import json
+import os
+import socket
 import sqlite3
+import threading
+import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from threading import RLock
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
+
+import psutil
 
 from sacpo_exp.config.schema import Journal
 from sacpo_exp.errors import LedgerError
-from sacpo_exp.evaluation.ledger import batches
-from sacpo_exp.evaluation.ledger.claims import Claims
+from sacpo_exp.evaluation.ledger.file import explained, open_database
 from sacpo_exp.evaluation.ledger.records import Answer, Question, State
-from sacpo_exp.evaluation.ledger.rows import put_judgment, read_answer, read_judgments, read_state_cell
-from sacpo_exp.evaluation.ledger.summary import Summary, summarise
-from sacpo_exp.evaluation.ledger.tables import explained, lock_folder, open_database
-from sacpo_exp.evaluation.ledger.texts import chunks, from_cell, marks
 
-PAGE = 200  # judgments read at once
+#: Seconds between two renewals of a claim, and after how many without one it is anybody's.
+HEARTBEAT, STALE = 10.0, 60.0
+HOST: Final = socket.gethostname()
 
 ReadState = Callable[[str, str | None, str | None, tuple[float, float]], State]
 
 
 class Ledger:
-    """Judgments by key in one SQLite file that any number of processes and threads may use at once.
+    """Judgments by key, in one file that any number of processes and threads may use at once.
 
     What a method changes is committed when it returns. To ask a question exactly once: `claim` it, look with `find`
-    whether another process recorded it meanwhile, ask, `record`.
+    whether another process has recorded it meanwhile, ask, `record`.
 
     Args:
         path: of the file; made if it is missing.
-        journal: as `ledger.journal` has it.
+        journal: as `ledger.journal`.
 
     Raises:
         LedgerError: here and by every method: the file is damaged or can't be written.
@@ -42,9 +47,10 @@ class Ledger:
     def __init__(self, path: Path, journal: Journal | None = None) -> None:
         self.path = path
         self._database = open_database(path, journal)
-        self._claims = Claims(lock_folder(path))
-        self._guard = RLock()
-        self._is_open = True
+        self._guard = threading.RLock()
+        self._owner = f"{HOST}/{os.getpid()}/{uuid4().hex}"
+        self._closed = threading.Event()
+        self._heartbeat: threading.Thread | None = None
 
     def __enter__(self) -> "Ledger":
         return self
@@ -57,144 +63,170 @@ class Ledger:
     def close(self) -> None:
         """Release all claims and close the file; a second call does nothing."""
         with self._guard:
-            if not self._is_open:
+            if self._closed.is_set():
                 return
-            self._is_open = False
-            if self._claims.has_to_sign_out:
-                # Claims that can't be taken back are free all the same, once their owner is no longer alive.
-                with suppress(LedgerError), self._writing() as database:
-                    self._claims.sign_out(database)
-                self._claims.die()
-            with explained(self.path):
-                self._database.close()
+            self._closed.set()
+            if self._heartbeat is not None:
+                with suppress(LedgerError):  # a claim that can't be released becomes stale
+                    self.release()
+            self._database.close()
 
     def find(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """Answers by key, of those that are there."""
-        found: dict[str, Answer] = {}
-        with self._guard, explained(self.path):
-            for part in chunks(list(keys)):
-                query = f"SELECT * FROM judgments WHERE key IN ({marks(part)})"
-                found.update((row["key"], read_answer(row)) for row in self._database.execute(query, part))
-        return found
+        """Return the answers to those questions that have one, by key."""
+        query = "SELECT key, answer FROM judgments WHERE key IN (SELECT value FROM json_each(?))"
+        with self._reading() as database:
+            return {key: _load_answer(answer) for key, answer in database.execute(query, (json.dumps(list(keys)),))}
+
+    def judgments(self) -> Iterator[tuple[Question, Answer]]:
+        """Iterate over all judgments in order of key."""
+        with self._reading() as database:
+            keys = [key for (key,) in database.execute("SELECT key FROM judgments ORDER BY key")]
+        for key in keys:
+            with self._reading() as database:
+                row = database.execute("SELECT question, answer FROM judgments WHERE key = ?", (key,)).fetchone()
+                judgment = _load_question(json.loads(zlib.decompress(row[0]))), _load_answer(row[1])
+            yield judgment
 
     def record(self, question: Question, answer: Answer) -> None:
-        """Keep the answer, and release the claim on its question.
+        """Store the answer and release the claim on its question.
 
-        Attempts and tokens of an earlier record are added to its own, since they were paid. A failed one never takes
-        the place of an answer.
+        Attempts and tokens of an earlier record are added, since they were paid for. A failure never replaces an
+        answer.
         """
         with self._writing() as database:
-            row = database.execute("SELECT * FROM judgments WHERE key = ?", (question.key,)).fetchone()
-            earlier = read_answer(row) if row else None
-            if earlier and answer.state == State.failed and earlier.state != State.failed:
-                update = "UPDATE judgments SET attempts = attempts + ? WHERE key = ?"
-                database.execute(update, (answer.attempts, question.key))
-            else:
-                put_judgment(database, question, _add_usage(answer, earlier) if earlier else answer)
+            if earlier := self.find([question.key]).get(question.key):
+                is_worse = answer.state == State.failed and earlier.state != State.failed
+                answer = _add_usage(earlier if is_worse else answer, answer if is_worse else earlier)
+            _put(database, question, answer)
             database.execute("DELETE FROM claims WHERE key = ?", (question.key,))
 
     def merge(self, judgments: Iterable[tuple[Question, Answer]]) -> Counter[str]:
-        """Add judgments from elsewhere, all or (if one of them raises) none.
+        """Add judgments of another ledger, all of them or none if reading them raises.
 
-        Returns:
-            How many were `added`, `completed` (here they had failed), and `kept` as they are here.
+        Returns the numbers of those `added`, `completed` (here they had failed) and `kept` as they are here.
         """
         counts: Counter[str] = Counter()
         with self._writing() as database:
             for question, answer in judgments:
-                found = database.execute("SELECT state FROM judgments WHERE key = ?", (question.key,)).fetchone()
-                has_failed = found is not None and read_state_cell(found[0]) == State.failed
-                change = "added" if found is None else "kept"
-                if has_failed and answer.state != State.failed:
-                    change = "completed"
+                earlier = self.find([question.key]).get(question.key)
+                is_completed = earlier and earlier.state == State.failed and answer.state != State.failed
+                change = "added" if earlier is None else "completed" if is_completed else "kept"
                 counts[change] += 1
                 if change != "kept":
-                    put_judgment(database, question, answer)
+                    _put(database, question, answer)
+        return counts
+
+    def reparse(self, read_state: ReadState) -> Counter[tuple[State, State]]:
+        """Derive the state of every record with an answer anew, and count the pairs (old state, new state)."""
+        counts: Counter[tuple[State, State]] = Counter()
+        for question, answer in self.judgments():
+            if answer.state != State.failed:
+                state = read_state(question.criterion, answer.raw, answer.finish_reason, question.scale)
+                counts[answer.state, state] += 1
+                if state != answer.state:
+                    with self._writing() as database:
+                        _put(database, question, replace(answer, state=state))
         return counts
 
     def claim(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that this process may ask now: no other living one has claimed them.
+        """Return those of `keys` that this process may ask now: no other living one has claimed them.
 
-        A claim ends with `record`, `release`, `close`, or the death of the process.
+        A claim ends with `record`, `release`, `close`, or the death of the process: at once where that can be seen on
+        this machine, else `STALE` seconds after its last renewal.
         """
+        if self._heartbeat is None:
+            self._heartbeat = threading.Thread(target=self._renew_claims, daemon=True)
+            self._heartbeat.start()
+        chosen = json.dumps(list(keys))
         with self._writing() as database:
-            return self._claims.take(database, keys)
+            owners = database.execute("SELECT owner, max(renewed) FROM claims GROUP BY owner").fetchall()
+            dead = [(owner,) for owner, renewed in owners if owner != self._owner and _is_dead(owner, renewed)]
+            database.executemany("DELETE FROM claims WHERE owner = ?", dead)
+            insert = "INSERT OR IGNORE INTO claims SELECT value, ?, ? FROM json_each(?)"
+            database.execute(insert, (self._owner, time.time(), chosen))
+            query = "SELECT key FROM claims WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"
+            return {key for (key,) in database.execute(query, (self._owner, chosen))}
 
-    def release(self, keys: Iterable[str]) -> None:
-        """Give up claims on questions that are not asked after all."""
+    def release(self, keys: Iterable[str] | None = None) -> None:
+        """Give up the claims on `keys`, or all claims of this ledger."""
+        chosen = "" if keys is None else " AND key IN (SELECT value FROM json_each(?))"
+        values = (self._owner,) if keys is None else (self._owner, json.dumps(list(keys)))
         with self._writing() as database:
-            self._claims.give_back(database, keys)
+            database.execute(f"DELETE FROM claims WHERE owner = ?{chosen}", values)
 
-    def judgments(self) -> Iterator[tuple[Question, Answer]]:
-        """Everything, in order of key, read as it is asked for."""
-        last = ""
-        while True:
-            with self._guard, explained(self.path):
-                page = read_judgments(self._database, last, PAGE)
-            yield from page
-            if len(page) < PAGE:
-                return
-            last = page[-1][0].key
+    def _renew_claims(self) -> None:
+        while not self._closed.wait(HEARTBEAT):
+            with suppress(LedgerError), self._writing() as database:
+                database.execute("UPDATE claims SET renewed = ? WHERE owner = ?", (time.time(), self._owner))
 
-    def reparse(self, read_state: ReadState) -> Counter[tuple[State, State]]:
-        """Read the state of every record that has an answer anew.
-
-        Args:
-            read_state: of criterion, raw text, finish reason and scale.
-
-        Returns:
-            How many had the first state and have the second, which may be the same.
-        """
-        counts: Counter[tuple[State, State]] = Counter()
-        changes = []
-        query = "SELECT key, state, criterion, raw, finish_reason, min_score, max_score FROM judgments WHERE state != ?"
+    def add_batch(self, batch_id: str, base_url: str, questions: Sequence[Question]) -> None:
+        """Remember a batch that was submitted, with its questions."""
+        content = zlib.compress(json.dumps([asdict(question) for question in questions]).encode())
         with self._writing() as database:
-            for key, state, criterion, raw, finish_reason, low, high in database.execute(query, (State.failed,)):
-                old = read_state_cell(state)
-                new = read_state(criterion, from_cell(raw), from_cell(finish_reason), (low, high))
-                counts[old, new] += 1
-                if new != old:
-                    changes.append((new, key))
-            database.executemany("UPDATE judgments SET state = ? WHERE key = ?", changes)
-        return counts
+            database.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (batch_id, base_url, content))
 
-    def summarise(self) -> list[Summary]:
-        """One entry per model, base URL and criterion."""
-        with self._guard, explained(self.path):
-            return summarise(self._database)
+    def open_batches(self, base_url: str) -> dict[str, list[Question]]:
+        """Return the questions of a server's batches that are not collected yet, by id, the oldest batch first."""
+        query = "SELECT id, questions FROM batches WHERE base_url = ? AND questions IS NOT NULL ORDER BY rowid"
+        with self._reading() as database:
+            return {
+                batch_id: [_load_question(row) for row in json.loads(zlib.decompress(content))]
+                for batch_id, content in database.execute(query, (base_url,))
+            }
 
-    def add_batch(self, batch_id: str, base_url: str, keys: Sequence[str]) -> None:
-        """Remember a batch that was handed in, with the keys of its questions."""
-        with self._writing() as database:
-            batches.add(database, batch_id, base_url, keys)
-
-    def open_batches(self, base_url: str) -> dict[str, list[str]]:
-        """Keys of the batches of a server that are not collected yet, by id, the oldest batch first."""
-        with self._guard, explained(self.path):
-            return batches.find_open(self._database, base_url)
+    def knows_batch(self, batch_id: str) -> bool:
+        """Return whether a batch was added here, collected or not."""
+        with self._reading() as database:
+            return database.execute("SELECT 1 FROM batches WHERE id = ?", (batch_id,)).fetchone() is not None
 
     def close_batch(self, batch_id: str) -> None:
-        """Forget a batch: all of its answers are recorded, or will not come."""
+        """Drop the questions of a batch: its answers are recorded, or will not come."""
         with self._writing() as database:
-            batches.close(database, batch_id)
+            database.execute("UPDATE batches SET questions = NULL WHERE id = ?", (batch_id,))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._guard, explained(self.path):
+            yield self._database
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction in which nobody else writes; undone if the body raises."""
-        with self._guard, explained(self.path):
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._reading() as database:
+            database.execute("BEGIN IMMEDIATE")
             try:
-                yield self._database
-                self._database.execute("COMMIT")
+                yield database
+                database.execute("COMMIT")
             except BaseException:
-                if self._database.in_transaction:  # SQLite itself may have undone it
-                    self._database.execute("ROLLBACK")
+                if database.in_transaction:  # SQLite itself may have undone it
+                    database.execute("ROLLBACK")
                 raise
 
 
-def _add_usage(answer: Answer, earlier: Answer) -> Answer:
-    """`answer` with what both have used; tokens that no server counted stay unknown."""
+def _is_dead(owner: str, renewed: float) -> bool:
+    host, pid, _ = owner.rsplit("/", 2)
+    return (host == HOST and not psutil.pid_exists(int(pid))) or time.time() - renewed > STALE
+
+
+def _put(database: sqlite3.Connection, question: Question, answer: Answer) -> None:
+    # ASCII: half of a surrogate pair, which a response may hold, has no UTF-8
+    content = zlib.compress(json.dumps(asdict(question)).encode())
+    row = (question.key, content, json.dumps(asdict(answer)))
+    database.execute("INSERT OR REPLACE INTO judgments VALUES (?, ?, ?)", row)
+
+
+def _load_question(row: dict[str, Any]) -> Question:
+    return Question(**row | {"messages": tuple(map(tuple, row["messages"])), "scale": tuple(row["scale"])})
+
+
+def _load_answer(text: str) -> Answer:
+    row = json.loads(text)
+    return Answer(**row | {"state": State(row["state"])})
+
+
+def _add_usage(answer: Answer, other: Answer) -> Answer:
+    """Return `answer` with what both have used; tokens that no server counted stay unknown."""
     names = ("prompt_tokens", "cached_tokens", "completion_tokens")
-    counted = {name: (getattr(answer, name), getattr(earlier, name)) for name in names}
+    counted = {name: (getattr(answer, name), getattr(other, name)) for name in names}
     totals: dict[str, Any] = {name: sum(n or 0 for n in pair) for name, pair in counted.items() if pair != (None, None)}
-    return replace(answer, attempts=earlier.attempts + answer.attempts, **totals)
+    return replace(answer, attempts=answer.attempts + other.attempts, **totals)

@@ -1,4 +1,4 @@
-"""What the ledger keeps: a question to a judge, and what came of it. Pure."""
+"""A question to a judge and its answer, as the ledger stores them. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,10 +9,10 @@ from sacpo_exp.store import content_hash
 
 
 class State(StrEnum):
-    """What came of asking; only `ok` is ever turned into a verdict."""
+    """Result of asking; only `ok` is ever turned into a verdict."""
 
     ok = "ok"
-    unparsed = "unparsed"  # an answer, but no scores in it
+    unparsed = "unparsed"  # an answer without scores
     refused = "refused"  # the judge, or its provider's filter, declined
     failed = "failed"  # no answer
 
@@ -46,41 +46,29 @@ class Question:
     messages: tuple[tuple[str, str], ...]
     scale: tuple[float, float]
 
-    @property
-    def order(self) -> int:
-        """0 if the responses stand in the order of their texts, 1 if turned around: the same for A–B and B–A."""
-        return int(self.first > self.second > "")
-
     @cached_property
     def key(self) -> str:
         """Hash of all that decides the answer; two policies that wrote the same words share it."""
+        names = ("model", "base_url", "sampling", "messages", "repeat", "template")
         return content_hash(
-            {
-                "model": self.model,
-                "base_url": self.base_url,
-                "sampling": self.sampling,
-                "messages": self.messages,
-                "order": self.order,
-                "repeat": self.repeat,
-                "template": self.template,
-            }
+            {name: getattr(self, name) for name in names} | {"order": int(self.first > self.second > "")}
         )
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for a question.
+    """The reply to a question, or why there is none.
 
     Attributes:
         raw: the text as received; of a refusal its explanation.
-        finish_reason: as the server says: `stop`, `length`, `content_filter`; `refusal` where it sent one as such.
-        error: of the last attempt, for `failed`.
-        answered_by: the model that the server says has answered.
+        finish_reason: of the server: `stop`, `length`, `content_filter`; `refusal` where it sent one as such.
+        error: of a `failed` or filtered call.
+        answered_by: the model that the server names.
         prompt_tokens, cached_tokens, completion_tokens: as the server counts them; cached ones are among the prompt's.
             In the ledger those of earlier answers to the question are added.
-        attempts: calls made, those that failed too; in the ledger with those of earlier records.
+        attempts: calls made, in the ledger with those of earlier records.
         via: `chat`, or `batch` at its lower price.
-        seconds: from sending to having it, of the last attempt.
+        seconds: from sending to receiving.
         created: UTC, ISO 8601.
     """
 

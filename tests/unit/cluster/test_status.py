@@ -13,7 +13,7 @@ import yaml
 from filelock import FileLock
 
 from sacpo_exp.cluster.status import format_sweep, newest_sweep, read_sweep
-from sacpo_exp.config.job_state import NAME, RUNNING, WAITING, JobState, note_plan, read_state, recorded, write_state
+from sacpo_exp.config.job_state import RUNNING, WAITING, JobState, note_plan, read_state, recorded, write_state
 from sacpo_exp.errors import ConfigError, DivergedError, Interrupted
 
 
@@ -84,27 +84,6 @@ def test_stages_are_counted_and_the_one_under_way_is_named(sweep: Path, tmp_path
     assert read_sweep(sweep)[0].making == ""  # the lock is free: nobody works on it
 
 
-def test_a_plan_is_kept_when_a_waiting_job_starts(sweep: Path) -> None:
-    write_state(sweep / "0", JobState(WAITING, store="/store", artifacts=("stage/a",)))
-    with recorded(sweep / "0"):
-        state = read_state(sweep / "0")
-    assert state is not None
-    assert state.artifacts == ("stage/a",)
-    ended = read_state(sweep / "0")
-    assert ended is not None
-    assert ended == replace(state, state="done", finished=ended.finished)
-
-
-def test_outside_of_a_job_nothing_is_noted(tmp_path: Path) -> None:
-    note_plan(tmp_path, tmp_path, ["stage/a"])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_half_written_state_is_no_state(sweep: Path) -> None:
-    (sweep / "0" / NAME).write_text("state: [")
-    assert read_state(sweep / "0") is None
-
-
 def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:
     newer = tmp_path / "newer" / "multirun.yaml"
     newer.parent.mkdir()
@@ -120,3 +99,14 @@ def test_where_no_sweep_is_that_is_said(tmp_path: Path, cli: Callable[..., Any])
         read_sweep(tmp_path)
     result = cli("store", "sweep", light=True)
     assert result.code == 2
+
+
+def test_a_plan_is_kept_when_a_waiting_job_starts(sweep: Path) -> None:
+    write_state(sweep / "0", JobState(WAITING, store="/store", artifacts=("stage/a",)))
+    with recorded(sweep / "0"):
+        state = read_state(sweep / "0")
+    assert state is not None
+    assert state.artifacts == ("stage/a",)
+    ended = read_state(sweep / "0")
+    assert ended is not None
+    assert ended == replace(state, state="done", finished=ended.finished)

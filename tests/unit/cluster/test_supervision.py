@@ -23,9 +23,9 @@ def member(folder: Path, name: str, code: str) -> Member:
 
 
 def test_all_end_well_and_the_first_one_s_log_is_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    members = [member(tmp_path, "0", "print('one\\rtwo')"), member(tmp_path, "1", "print('hidden')")]
+    members = [member(tmp_path, "0", "print('one')"), member(tmp_path, "1", "print('hidden')")]
     assert supervise(members, StopFile(tmp_path), tmp_path / "0.log", 1) == [0, 0]
-    assert capsys.readouterr().err == "one\rtwo\n"
+    assert capsys.readouterr().err == "one\n"
     assert (tmp_path / "1.log").read_text() == "hidden\n"
 
 

@@ -76,12 +76,11 @@ WRONG = {
     ),
     "data that a stage lacks": (
         "stages.safety.dataset.max_rows=9",
-        "`stages.safety.dataset.max_rows=9` has no effect: there is no `stages.safety.dataset`. "
-        "Try: dataset@stages.safety.dataset=NAME",
+        "`stages.safety.dataset.max_rows=9` has no effect: that part is not chosen.",
     ),
     "tracker": (
         "tracker.wandb.project=mine",
-        "`tracker.wandb.project=mine` has no effect: there is no `tracker.wandb`. Try: tracker=wandb",
+        "`tracker.wandb.project=mine` has no effect: that part is not chosen.",
     ),
 }
 

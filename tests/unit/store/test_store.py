@@ -15,8 +15,8 @@ import pytest
 from damage import overwrite
 
 from sacpo_exp.errors import StoreError
-from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
-from sacpo_exp.store.identity import KINDS, is_id
+from sacpo_exp.store import ArtifactSpec, Store, content_hash
+from sacpo_exp.store.identity import is_id
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -67,32 +67,6 @@ def test_what_is_built_is_there_whole_with_its_manifest(store: Store) -> None:
     assert store.partials() == []
 
 
-def test_a_second_call_builds_nothing(store: Store) -> None:
-    spec = make_spec()
-    first = store.get_or_build(spec, write(weights="abc"))
-    assert store.get_or_build(spec, never) == first
-    assert Store(store.root).get_or_build(make_spec(), never) == first
-
-
-def test_files_in_subfolders_are_part_of_the_artifact(store: Store) -> None:
-    def build(folder: Path) -> dict[str, Any]:
-        (folder / "train").mkdir()
-        (folder / "train" / "data").write_text("rows")
-        return {}
-
-    assert set(Manifest.read(store.get_or_build(make_spec(), build)).files) == {"train/data"}
-
-
-def test_a_build_that_fails_leaves_a_partial_and_no_artifact(store: Store) -> None:
-    spec = make_spec()
-    with pytest.raises(RuntimeError, match="no space left"):
-        store.get_or_build(spec, fail)
-    assert not store.has(spec)
-    assert not store.path(spec).exists()
-    assert [path.name for path in store.partials()] == [f"{spec.id}.partial"]
-    assert list(store.manifests()) == []
-
-
 def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> None:
     spec = make_spec()
     with pytest.raises(RuntimeError):
@@ -121,42 +95,12 @@ def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, ha
     assert store.partials() == []
 
 
-def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
-    spec = make_spec()
-    whole = store.get_or_build(spec, write(weights="abc"))
-    overwrite(whole / "weights", "abd")
-    whole.rename(whole.with_name(f"{spec.id}.partial"))
-    assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
-
-
-def test_a_failed_build_frees_the_lock_even_while_its_error_is_handled(store: Store) -> None:
-    try:
-        store.get_or_build(make_spec(), fail)
-    except RuntimeError:
-        assert not store.is_building(store.partials()[0])
-
-
 def test_a_folder_without_a_manifest_is_no_artifact(store: Store) -> None:
     spec = make_spec()
     store.path(spec).mkdir(parents=True)
     (store.path(spec) / "old").write_text("old")
     assert not store.has(spec)
     assert [path.name for path in store.get_or_build(spec, write(new="new")).glob("[no]*")] == ["new"]
-
-
-def test_a_partial_with_a_manifest_is_not_listed(store: Store) -> None:
-    spec = make_spec()
-    store.get_or_build(spec, write(weights="abc"))
-    store.path(spec).rename(store.path(spec).with_name(f"{spec.id}.partial"))
-    assert list(store.manifests()) == []
-    assert not store.has(spec)
-
-
-def test_artifacts_are_listed_by_kind_and_name(store: Store) -> None:
-    specs = [make_spec("b", lr=1), make_spec("a", lr=2), make_spec("c", kind="merge")]
-    for spec in specs:
-        store.get_or_build(spec, write(file="1"))
-    assert [manifest.id for _, manifest in store.manifests()] == [specs[i].id for i in (2, 1, 0)]
 
 
 def cut(path: Path) -> None:
@@ -180,19 +124,8 @@ def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callabl
     folder = store.get_or_build(spec, write(weights="abc"))
     assert store.open(spec) == folder
     harm(folder / "weights")
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=f"is damaged: {problem}. Remove it .* prune --damaged --outputs"):
         Store(store.root).open(spec)
-    assert str(caught.value) == (
-        f"{folder} is damaged: {problem}. Remove it and make it again: "
-        f"`sacpo store prune --damaged --outputs {store.root.parent}`, then the same command."
-    )
-
-
-@pytest.mark.parametrize("harm", [Path.unlink, cut, change], ids=["missing", "cut", "changed"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_reuse_finds_damage_of_every_kind(store: Store, kind: str, harm: Callable[[Path], None]) -> None:
-    spec = make_spec(kind=kind)
-    harm(store.get_or_build(spec, write(weights="abc")) / "weights")
     with pytest.raises(StoreError, match=r"prune --damaged"):
         Store(store.root).get_or_build(spec, never)
 
@@ -210,25 +143,6 @@ def test_what_was_made_or_verified_is_not_read_again(store: Store) -> None:
         other.open(spec)
 
 
-TEXTS = {
-    "empty": "",
-    "cut": '{"id": ',
-    "without fields": "{}",
-    "no object": "[]",
-    "null": "null",
-    "deep": "[" * 100_000,
-}
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
-def test_a_damaged_manifest_is_damage_too(store: Store, text: str) -> None:
-    spec = make_spec()
-    overwrite(store.get_or_build(spec, write(weights="abc")) / "manifest.json", text)
-    for use in (Store.open, lambda process, spec: process.get_or_build(spec, never)):
-        with pytest.raises(StoreError, match=re.escape(str(store.path(spec)))):
-            use(Store(store.root), spec)
-
-
 def rewrite(folder: Path, change: dict[str, Any], is_signed: bool) -> None:
     """Change values of a manifest; signed ones get the hash that whoever knows the format would give them."""
     content = json.loads((folder / "manifest.json").read_text()) | change
@@ -241,14 +155,10 @@ UNSIGNED: list[dict[str, Any]] = [{"metrics": {"n": 2}}, {"labels": {}}, {"secon
 WRONG: list[dict[str, Any]] = [
     {"recipe": {"lr": 0.2}},
     {"parents": ["other-0123456789"]},
-    {"kind": "merge"},
     {"kind": "../.."},
     {"id": "../../thing"},
-    {"files": []},
     {"files": None},
-    {"files": {"weights": None}},
     {"files": {"weights": {"size": "3", "sha256": ""}}},
-    {"files": {"": {"size": 3, "sha256": ""}}},
     {"files": {"a": {"size": 3, "sha256": ""}, "a/b": {"size": 3, "sha256": ""}}},
     {"files": {"a/../../b": {"size": 3, "sha256": ""}}},
     {"files": {"/b": {"size": 3, "sha256": ""}}},
@@ -269,29 +179,11 @@ def test_a_manifest_protects_itself(store: Store, change: dict[str, Any]) -> Non
     assert list(store.manifests()) == []
 
 
-def test_a_manifest_without_a_hash_over_itself_is_of_an_older_version(store: Store) -> None:
-    folder = store.get_or_build(make_spec(), write(weights="abc"))
-    content = json.loads((folder / "manifest.json").read_text())
-    del content["sha256"]
-    overwrite(folder / "manifest.json", json.dumps(content))
-    assert Store(store.root).get_or_build(make_spec(), never) == folder
-
-
 def test_another_artifact_is_not_taken_for_the_one_whose_name_its_folder_has(store: Store) -> None:
     usual, other = make_spec(lr=0.1), make_spec(lr=0.2)
     store.get_or_build(usual, write(weights="abc")).rename(store.path(other))
     with pytest.raises(StoreError, match=rf"manifest\.json is that of {re.escape(usual.id)}"):
         store.get_or_build(other, never)
-
-
-def test_a_kind_that_the_store_does_not_know_is_refused() -> None:
-    with pytest.raises(ValueError, match="kinds"):
-        make_spec(kind="thing")
-
-
-def test_what_was_never_made_can_t_be_opened(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"manifest\.json is missing|is not there"):
-        store.open(make_spec())
 
 
 def count_builds(root: Path, counter: Path, barrier: Barrier, name: str) -> None:
@@ -362,14 +254,6 @@ def test_what_was_made_under_another_slug_is_found(store: Store) -> None:
     assert again.manifest(make_spec("new")).id == folder.name == make_spec("old").id
 
 
-def test_a_killed_build_is_finished_under_another_slug(store: Store) -> None:
-    with pytest.raises(RuntimeError):
-        store.get_or_build(make_spec("old"), fail)
-    folder = store.get_or_build(make_spec("new"), write(rest="rest"))
-    assert store.partials() == []
-    assert [path.name for path in folder.parent.iterdir()] == [Manifest.read(folder).id]
-
-
 def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
     old, new = (make_spec(name) for name in ("old", "new"))
     outside = [make_spec(name, lr=1) for name in ("outside", "renamed")]
@@ -383,19 +267,6 @@ def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
     assert {manifest.labels["policy_id"] for manifest in judged} == {old.id}
     assert all(manifest.labels["lineage"] == {"policies": [{"id": old.id}]} for manifest in judged)
     assert len({manifest.labels["baseline_id"] for manifest in judged}) == 1
-
-
-OTHERS = {
-    "recipe": make_spec(lr=0.2),
-    "parents": make_spec(parents=("parent",), lr=0.1),
-    "kind": make_spec(kind="merge", lr=0.1),
-    "type": make_spec(lr="0.1"),
-}
-
-
-@pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
-def test_whatever_determines_the_content_changes_the_id(other: ArtifactSpec) -> None:
-    assert make_spec(lr=0.1).id != other.id
 
 
 SLUGS = {
@@ -422,16 +293,30 @@ def test_names_that_lead_elsewhere_are_no_ids(name: str) -> None:
     assert not is_id(name)
 
 
-def test_content_hash_is_sha256_of_sorted_json() -> None:
-    assert content_hash({"b": 1, "a": [True, None]}) == content_hash({"a": [True, None], "b": 1})
-    assert content_hash({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of "{}"
+def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
+    spec = make_spec()
+    whole = store.get_or_build(spec, write(weights="abc"))
+    overwrite(whole / "weights", "abd")
+    whole.rename(whole.with_name(f"{spec.id}.partial"))
+    assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
 
 
-def test_a_manifest_is_read_back_as_written(store: Store) -> None:
-    folder = store.get_or_build(make_spec(lr=0.1), write(weights="abc"))
-    manifest = Manifest.read(folder)
-    again = folder.with_name("again")
-    again.mkdir()
-    manifest.write(again)
-    assert Manifest.read(again) == manifest
-    assert json.loads((again / "manifest.json").read_text())["id"] == manifest.id
+def test_a_manifest_without_a_hash_over_itself_is_of_an_older_version(store: Store) -> None:
+    folder = store.get_or_build(make_spec(), write(weights="abc"))
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["sha256"]
+    overwrite(folder / "manifest.json", json.dumps(content))
+    assert Store(store.root).get_or_build(make_spec(), never) == folder
+
+
+OTHERS = {
+    "recipe": make_spec(lr=0.2),
+    "parents": make_spec(parents=("parent",), lr=0.1),
+    "kind": make_spec(kind="merge", lr=0.1),
+    "type": make_spec(lr="0.1"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
+def test_whatever_determines_the_content_changes_the_id(other: ArtifactSpec) -> None:
+    assert make_spec(lr=0.1).id != other.id

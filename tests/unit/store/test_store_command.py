@@ -71,24 +71,15 @@ def stored(store: Store) -> set[str]:
     return {manifest.id for _, manifest in store.manifests()}
 
 
-def test_list_shows_every_artifact_and_the_total(command: Command, store: Store) -> None:
+def test_list_shows_every_artifact_the_total_and_what_is_unfinished(command: Command, store: Store) -> None:
+    partial = leave_partial(store)
     code, out, err = command("list")
-    *lines, total = out.splitlines()
+    *lines, unfinished, total = out.splitlines()
+    assert unfinished.endswith(f"unfinished; the same command goes on with it  {partial.name}")
     assert (code, err) == (0, "")
     assert [line.split()[-1] for line in lines] == [OTHER.id, PARENT.id, CHILD.id]
     assert [line.split()[0] for line in lines] == ["merge", "stage", "stage"]
     assert total == f"0.0 MB in {store.root}"
-
-
-def test_list_shows_what_is_unfinished(command: Command, store: Store) -> None:
-    partial = leave_partial(store)
-    line = command("list")[1].splitlines()[-2]
-    assert line.endswith(f"unfinished; the same command goes on with it  {partial.name}")
-
-
-def test_an_empty_store_lists_nothing(cli: Callable[..., Any]) -> None:
-    result = cli("store", "list", light=True)
-    assert (result.code, result.stdout, result.stderr) == (0, "0.0 MB in outputs/store\n", "")
 
 
 @pytest.mark.parametrize("wanted", [CHILD.id, CHILD.id[-10:], "second"], ids=["id", "hash", "slug"])
@@ -107,26 +98,19 @@ def test_show_wants_exactly_one(command: Command, store: Store, wanted: str, cou
     assert err == f"error: {sentence}\n"
 
 
-def test_verify_passes_sound_artifacts(command: Command) -> None:
+def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
     code, out, _ = command("verify")
     assert (code, out.splitlines()) == (0, [f"ok       {spec.id}" for spec in (OTHER, PARENT, CHILD)])
-
-
-def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
     overwrite(store.path(CHILD) / "weights", "abd")
     code, out, err = command("verify")
     assert code == 1
     assert f"damaged  {CHILD.id}\n         weights has another content than was written\n" in out
-    assert err.startswith("error: 1 artifacts are damaged. Try: sacpo store prune --damaged")
+    assert "1 artifacts are damaged. Try: sacpo store prune --damaged" in err
+    assert f"--outputs {store.root.parent}" in err
 
 
-def test_verify_s_remedy_is_for_this_store(command: Command, store: Store) -> None:
-    overwrite(store.path(CHILD) / "weights", "abd")
-    assert f"--outputs {store.root.parent}" in command("verify")[2]
-
-
-@pytest.mark.parametrize("text", ["{", "null", "{}", '{"files": []}', None], ids=str)
-@pytest.mark.parametrize("arguments", [["list"], ["verify"], ["prune"], ["prune", "--damaged"]], ids=" ".join)
+@pytest.mark.parametrize("text", ["{", "{}", None], ids=str)
+@pytest.mark.parametrize("arguments", [["list"], ["verify"], ["prune", "--damaged", "--yes"]], ids=" ".join)
 def test_a_damaged_manifest_does_not_hide_the_rest(
     command: Command, store: Store, arguments: list[str], text: str | None
 ) -> None:
@@ -137,35 +121,8 @@ def test_a_damaged_manifest_does_not_hide_the_rest(
         overwrite(manifest, text)
     code, out, _ = command(*arguments)
     assert code == (arguments == ["verify"])
-    assert "--damaged" not in arguments or str(store.path(OTHER)) in out
+    assert ("--damaged" in arguments) == (not store.path(OTHER).exists())
     assert "prune" in arguments or CHILD.id in out
-
-
-@pytest.mark.parametrize("value", [[], None, {"weights": {}}, {"weights": {"size": 3}}], ids=repr)
-def test_a_manifest_with_other_files_is_damaged(command: Command, store: Store, value: Any) -> None:
-    manifest = store.path(OTHER) / "manifest.json"
-    overwrite(manifest, json.dumps(json.loads(manifest.read_text()) | {"files": value}))
-    code, out, _ = command("verify")
-    states = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
-    assert (code, states) == (1, ["damaged", "ok", "ok"])
-    assert command("list")[0] == 0
-    assert command("prune", "--damaged", "--yes")[0] == 0
-    assert stored(store) == {PARENT.id, CHILD.id}
-
-
-def test_a_folder_without_a_manifest_is_reported_and_pruned(command: Command, store: Store) -> None:
-    (store.path(OTHER) / "manifest.json").unlink()
-    code, out, _ = command("verify")
-    assert code == 1
-    assert f"damaged  {OTHER.id}\n         manifest.json is missing" in out
-    assert command("prune", "--damaged", "--yes")[0] == 0
-    assert not store.path(OTHER).exists()
-
-
-def test_a_file_that_became_a_folder_is_damage(command: Command, store: Store) -> None:
-    (store.path(OTHER) / "weights").unlink()
-    (store.path(OTHER) / "weights").mkdir()
-    assert command("verify")[0] == 1
 
 
 class Watching(io.StringIO):
@@ -198,14 +155,7 @@ def test_prune_holds_the_lock_while_it_asks(
     assert not folder.exists()
 
 
-def test_a_damaged_manifest_is_pruned_as_damaged(command: Command, store: Store) -> None:
-    overwrite(store.path(OTHER) / "manifest.json", "{")
-    assert command("prune", "--damaged", "--yes")[0] == 0
-    assert not store.path(OTHER).exists()
-    assert stored(store) == {PARENT.id, CHILD.id}
-
-
-@pytest.mark.parametrize("answer", ["n\n", "\n", "maybe\n"], ids=["no", "nothing", "something else"])
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "nothing", "nobody there"])
 def test_prune_asks_and_takes_nothing_without_a_yes(command: Command, store: Store, answer: str) -> None:
     partial = leave_partial(store)
     code, out, _ = command("prune", answer=answer)
@@ -216,25 +166,11 @@ def test_prune_asks_and_takes_nothing_without_a_yes(command: Command, store: Sto
     assert partial.is_dir()
 
 
-def test_prune_without_anybody_to_ask_takes_nothing(command: Command, store: Store) -> None:
+def test_prune_takes_leftovers_only(command: Command, store: Store) -> None:
     partial = leave_partial(store)
-    code, out, _ = command("prune", answer="")
-    assert code in (0, 2)
-    assert "removed 1" not in out
-    assert partial.is_dir()
-
-
-@pytest.mark.parametrize("answer", ["y\n", "Yes\n"])
-def test_prune_takes_leftovers_only(command: Command, store: Store, answer: str) -> None:
-    partial = leave_partial(store)
-    assert command("prune", answer=answer)[1].endswith("removed 1\n")
+    assert command("prune", answer="y\n")[1].endswith("removed 1\n")
     assert not partial.exists()
     assert stored(store) == {PARENT.id, CHILD.id, OTHER.id}
-
-
-def test_prune_without_leftovers_has_nothing_to_do(command: Command, store: Store) -> None:
-    assert command("prune") == (0, "nothing to remove\n", "")
-    assert len(stored(store)) == 3
 
 
 def test_prune_leaves_what_is_being_made(command: Command, store: Store) -> None:
@@ -248,35 +184,17 @@ def test_prune_leaves_what_is_being_made(command: Command, store: Store) -> None
 
 
 def test_prune_never_takes_a_parent(command: Command, store: Store) -> None:
-    code, _, err = command("prune", PARENT.id, "--yes")
+    code, _, err = command("prune", OTHER.id, PARENT.id, "--yes")
     assert (code, err) == (2, f"error: `{PARENT.id}` stays: other artifacts descend from it.\n")
     assert len(stored(store)) == 3
 
 
-def test_prune_takes_nothing_when_one_of_the_named_stays(command: Command, store: Store) -> None:
-    assert command("prune", OTHER.id, PARENT.id, "--yes")[0] == 2
-    assert len(stored(store)) == 3
-
-
-def test_prune_takes_the_named(command: Command, store: Store) -> None:
-    assert command("prune", CHILD.id, "--yes")[0] == 0
-    assert stored(store) == {PARENT.id, OTHER.id}
-    assert command("prune", PARENT.id, "--yes")[0] == 0
-    assert stored(store) == {OTHER.id}
-
-
-def test_prune_damaged_takes_the_damaged_only(command: Command, store: Store) -> None:
-    partial = leave_partial(store)
-    (store.path(CHILD) / "weights").unlink()
-    assert command("prune", "--damaged", "--yes")[0] == 0
-    assert stored(store) == {PARENT.id, OTHER.id}
-    assert partial.is_dir()
-
-
 def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
+    partial = leave_partial(store)
     overwrite(store.path(PARENT) / "weights", "ab")
     assert command("prune", "--damaged", "--yes")[0] == 0
     assert stored(store) == {CHILD.id, OTHER.id}
+    assert partial.is_dir()
     store.get_or_build(PARENT, build)
     assert command("verify")[0] == 0
 
@@ -310,27 +228,7 @@ def test_prune_old_takes_all_of_older_versions_and_asks_first(command: Command, 
     assert partial.is_dir()
 
 
-def test_prune_old_takes_no_ids_besides(command: Command, store: Store) -> None:
-    leave_old(store)
-    assert command("prune", OTHER.id, "--old", "--yes")[0] == 2
-    assert command("prune", "--damaged", "--old", "--yes")[0] == 2
-    assert OTHER.id in stored(store)
-
-
-def test_prune_damaged_does_not_widen_to_more_than_was_named(command: Command, store: Store) -> None:
-    for spec in (CHILD, OTHER):
-        (store.path(spec) / "weights").unlink()
-    command("prune", CHILD.id, "--damaged", "--yes")
-    assert OTHER.id in stored(store)
-
-
 @pytest.mark.parametrize("arguments", [["--outputs", "here", "list"], ["list", "--outputs", "here"]])
 def test_outputs_may_stand_on_either_side(cli: Callable[..., Any], tmp_path: Path, arguments: list[str]) -> None:
     Store(tmp_path / "here" / "store").get_or_build(OTHER, build)
     assert OTHER.id in cli("store", *arguments, light=True).stdout
-
-
-def test_an_unknown_action_is_refused(command: Command) -> None:
-    code, _, err = command("purge")
-    assert code == 2
-    assert "choose from" in err

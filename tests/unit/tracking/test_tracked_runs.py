@@ -41,8 +41,6 @@ def test_a_worker_reads_what_it_is_to_tell(configure: Configure, tmp_path: Path)
 
 ORDERS = {
     "order=helpful_first": ["none", "helpfulness", "helpfulness_then_safety"],
-    "order=safety_first": ["none", "safety", "safety_then_helpfulness"],
-    "order=helpful_only": ["none", "helpfulness"],
     "order=safety_only": ["none", "safety"],
 }
 
@@ -54,7 +52,7 @@ def test_a_stage_is_tagged_with_the_criteria_that_it_was_aligned_for(configure: 
     assert [run.config["order"] for run in runs.values()] == ORDERS[order]
 
 
-@pytest.mark.parametrize("objective", ["dpo", "kto", "dpo_then_kto", "kto_then_dpo"])
+@pytest.mark.parametrize("objective", ["dpo", "kto_then_dpo"])
 def test_a_stage_is_tagged_with_the_losses(configure: Configure, objective: str) -> None:
     runs = describe(configure, f"objective={objective}")
     assert runs["safety"].config["objective"] == objective
@@ -82,7 +80,6 @@ def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Pa
     [
         ("multirun/2026-11-24/17-46-11-1", "2026-11-24_17-46-11-1"),
         ("sweeps/mine", "mine"),
-        ("outputs/runs/2026-11-24/09-00-00-5", "2026-11-24_09-00-00-5"),
     ],
 )
 def test_a_group_is_called_as_the_folder_of_its_sweep(folder: str, group: str) -> None:
@@ -97,13 +94,8 @@ KEY = "0123456789abcdef" * 3
     [
         ("auto", "", {}, "offline"),
         ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
-        ("auto", "", {"WANDB_API_KEY": ""}, "offline"),
         ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
-        ("auto", "", {"WANDB_API_KEY": "no key"}, "online"),
         ("auto", "api.wandb.ai", {}, "online"),
-        ("auto", "api.wandb.ai", {"WANDB_MODE": "offline"}, "offline"),
-        ("auto", "elsewhere.org", {}, "offline"),
-        ("auto", "elsewhere.org", {"WANDB_BASE_URL": "https://elsewhere.org"}, "online"),
         ("online", "", {}, "online"),
         ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
     ],
@@ -172,27 +164,15 @@ def test_a_tracker_that_fails_is_given_up_and_said_once(caplog: pytest.LogCaptur
     assert (broken.calls, tracking.names) == (1, [])
 
 
-def test_settings_are_flat_and_short_for_mlflow() -> None:
-    flat = flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x" * 999})
-    assert flat == {"a.b.c": "1", "a.d": "None", "e": "x" * 500}
-
-
-@pytest.mark.parametrize(("command", "name"), [("train", "mlflow"), ("report", "mlflow")])
-def test_a_tracker_that_is_not_installed_is_said_at_once(cli: Callable[..., Any], name: str, command: str) -> None:
-    if find_spec(name):
+@pytest.mark.parametrize("command", ["train", "report"])
+def test_a_tracker_that_is_not_installed_is_an_error_at_once(cli: Callable[..., Any], command: str) -> None:
+    if find_spec("mlflow"):
         pytest.skip("it is installed here")
-    result = cli(command, f"tracker=[wandb,{name}]", light=True)
+    result = cli(command, "tracker=[wandb,mlflow]", light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.strip() == (
-        f"error: `tracker={name}` needs a package that is not installed. Try: pip install 'sacpo_exp[{name}]'"
+        "error: `tracker=mlflow` needs a package that is not installed. Try: pip install 'sacpo_exp[mlflow]'"
     )
-
-
-def test_no_tracker_is_lost_where_several_are_chosen(configure: Configure) -> None:
-    for command in ("train", "report"):
-        config = configure("tracker=[wandb,mlflow]", "tracker.wandb.project=mine", command=command)
-        assert list(config.tracker.chosen()) == ["wandb", "mlflow"]
-        assert config.tracker.wandb.project == "mine"
 
 
 def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Configure, repo: Path) -> None:
@@ -206,6 +186,11 @@ def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Config
     assert (sweep["program"], command[-1]) == ("sacpo_exp.train", "${args_no_hyphens}")
     config = configure(*command[4:-1], *arguments)
     assert (config.beta, config.tracker.wandb.project) == (0.01, "sacpo_exp")
+
+
+def test_settings_are_flat_and_short_for_mlflow() -> None:
+    flat = flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x" * 999})
+    assert flat == {"a.b.c": "1", "a.d": "None", "e": "x" * 500}
 
 
 def test_a_sweep_s_run_is_the_last_stage_s(configure: Configure) -> None:

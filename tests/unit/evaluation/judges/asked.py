@@ -16,7 +16,9 @@ PRICES = PricesConfig(
 
 def make_judge(**changes: Any) -> OpenAIJudgeConfig:
     """A judge of 2, 8 and 0.5 dollars per million tokens in, out and cached, who writes up to 100 of them."""
-    judge = OpenAIJudgeConfig(model="big", via=AskVia.chat, max_tokens=100, ask_again=[], prices=PRICES)
+    judge = OpenAIJudgeConfig(
+        model="big", via=AskVia.chat, max_tokens=100, structured=False, ask_again=[], prices=PRICES
+    )
     return replace(judge, **changes)
 
 

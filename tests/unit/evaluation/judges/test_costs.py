@@ -21,62 +21,44 @@ from sacpo_exp.evaluation.judges.costs import (
 )
 from sacpo_exp.evaluation.ledger import Answer, State
 
-MILLIONTHS = 1e-6
-WORST = (108 * 2 + 100 * 8) * MILLIONTHS
+WORST = (108 * 2 + 100 * 8) / 1e6
 ANSWER = Answer(State.ok, "8 9", "stop", prompt_tokens=100, cached_tokens=40, completion_tokens=10)
-PAID = (60 * 2 + 40 * 0.5 + 10 * 8) * MILLIONTHS
 
 
 @pytest.mark.parametrize(
     ("model", "expected"),
-    [
-        ("big", 2.0),
-        ("big-2026-03-17", 2.0),
-        ("small", 1.0),
-        ("big-2026-03-17-preview", None),
-        ("bigger", None),
-        ("2026-03-17", None),
-    ],
+    [("big", 2.0), ("big-2026-03-17", 2.0), ("big-2026-03-17-preview", None), ("bigger", None)],
 )
 def test_a_price_is_found_by_the_name_with_or_without_its_date_and_never_guessed(
     model: str, expected: float | None
 ) -> None:
     price = find_price(make_judge(model=model))
     assert (price and price.input) == expected
-
-
-def test_a_price_of_ones_own_wins_even_if_it_is_zero() -> None:
-    assert find_price(make_judge(price=PriceConfig(0.0, 0.0))) == PriceConfig(0.0, 0.0)
+    assert find_price(make_judge(model=model, price=PriceConfig(0.0, 0.0))) == PriceConfig(0.0, 0.0)
 
 
 def test_cached_tokens_cost_what_the_table_says_or_else_as_much_as_others() -> None:
     assert cost_usd(PriceConfig(2.0, 8.0, 0.5), 1000, 400, 100) == pytest.approx((600 * 2 + 400 * 0.5 + 800) / 1e6)
-    assert cost_usd(PriceConfig(2.0, 8.0), 1000, 400, 100) == pytest.approx((1000 * 2 + 800) / 1e6)
     assert cost_usd(PriceConfig(2.0, 8.0), 1000, 400, 100, factor=0.5) == pytest.approx((1000 * 2 + 800) / 2e6)
 
 
-def test_tokens_are_a_quarter_of_the_characters_and_some_around_them() -> None:
-    assert estimate_tokens(make_question("x" * 400)) == 108
-    assert estimate_tokens(make_question("x" * 401)) == 109
-
-
 def test_the_estimate_is_the_worst_case_of_all_calls() -> None:
+    assert estimate_tokens(make_question("x" * 401)) == 109
     cost = estimate([make_question()] * 10, make_judge())
     assert (cost.calls, cost.prompt_tokens, cost.completion_tokens) == (10, 1080, 1000)
     assert cost.usd == pytest.approx(10 * WORST)
     assert estimate([make_question()] * 10, make_judge(via=AskVia.batch)).usd == pytest.approx(5 * WORST)
 
 
-def test_the_estimate_says_of_when_its_prices_are_and_that_one_is_unknown() -> None:
+def test_the_estimate_names_its_prices_or_that_one_is_unknown() -> None:
     questions = [make_question()] * 2000
     assert describe_estimate(estimate(questions, make_judge()), make_judge()) == (
         "judges   2,000 calls to big: about 216,000 tokens in, at most 200,000 out; "
         "at most $2.03 (prices of 2026-06-04)"
     )
-    own = make_judge(price=PriceConfig(0.0, 0.0))
-    assert describe_estimate(estimate(questions, own), own).endswith("at most $0.00 (judge.price)")
     unknown = make_judge(model="unheard-of")
     assert describe_estimate(estimate(questions, unknown), unknown).endswith("; the price of unheard-of is not known")
+    assert [dollars(usd) for usd in (0, 0.00123, 0.01, 1234.567)] == ["$0.00", "$0.0012", "$0.01", "$1,234.57"]
 
 
 def test_a_budget_wants_a_known_price() -> None:
@@ -86,44 +68,30 @@ def test_a_budget_wants_a_known_price() -> None:
     require_price(make_judge(model="new", budget_usd=1.0, price=PriceConfig(1.0, 1.0)))
 
 
-@pytest.mark.parametrize(
-    ("usd", "text"), [(0, "$0.00"), (0.00123, "$0.0012"), (0.01, "$0.01"), (1234.567, "$1,234.57")]
-)
-def test_small_amounts_keep_two_digits(usd: float, text: str) -> None:
-    assert dollars(usd) == text
-
-
-def test_calls_in_flight_count_at_their_worst_and_settled_ones_at_what_they_cost() -> None:
+def test_calls_count_at_their_worst_until_the_server_tells_their_tokens() -> None:
     budget, question = Budget(make_judge(budget_usd=2.5 * WORST)), make_question()
-    assert [budget.reserve(question) for _ in range(2)] == [None, None]
-    assert budget.reserve(question) == f"`judge.budget_usd` = {2.5 * WORST:g}"
-    budget.settle(question, ANSWER)
-    assert budget.reserve(question) is None
-    assert (budget.calls, budget.in_flight, budget.usd) == (3, 2, pytest.approx(PAID))
-
-
-def test_a_call_of_which_nobody_knows_the_cost_counts_at_its_worst() -> None:
-    budget, question = Budget(make_judge()), make_question()
-    for answer, is_free in ((None, False), (replace(ANSWER, prompt_tokens=None), False), (None, True)):
-        budget.reserve(question)
-        budget.settle(question, answer, is_free)
+    assert [budget.reserve(question) for _ in range(3)] == [None, None, f"`judge.budget_usd` = {2.5 * WORST:g}"]
+    budget.settle(question, replace(ANSWER, prompt_tokens=None))
     assert budget.usd == pytest.approx(2 * WORST)
-
-
-def test_a_limit_on_calls_counts_attempts_and_needs_no_price() -> None:
-    budget, question = Budget(make_judge(model="unheard-of", max_calls=1)), make_question()
+    budget.settle(question, ANSWER)
+    assert budget.usd == pytest.approx(WORST + (60 * 2 + 40 * 0.5 + 10 * 8) / 1e6)
     assert budget.reserve(question) is None
-    budget.settle(question, None, is_free=True)
-    assert budget.reserve(question) == "`judge.max_calls` = 1"
+
+
+def test_a_limit_on_calls_needs_no_price() -> None:
+    budget, question = Budget(make_judge(model="unheard-of", max_calls=1)), make_question()
+    assert [budget.reserve(question) for _ in range(2)] == [None, "`judge.max_calls` = 1"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 108), st.integers(0, 100)), max_size=60), st.floats(1e-4, 0.02))
 def test_a_budget_is_never_overspent(events: list[tuple[bool, int, int]], limit: float) -> None:
-    budget, question, in_flight = Budget(make_judge(budget_usd=limit)), make_question(), 0
+    budget, question, in_flight, spent = Budget(make_judge(budget_usd=limit)), make_question(), 0, 0.0
     for is_start, prompt, completion in events:
         if is_start:
             in_flight += budget.reserve(question) is None
         elif in_flight:
-            budget.settle(question, replace(ANSWER, prompt_tokens=prompt, completion_tokens=completion))
+            answer = replace(ANSWER, prompt_tokens=prompt, cached_tokens=0, completion_tokens=completion)
+            budget.settle(question, answer)
+            spent += (prompt * 2 + completion * 8) / 1e6
             in_flight -= 1
-        assert budget.usd + budget.in_flight * WORST <= limit + 1e-12
+        assert spent + in_flight * WORST <= limit + 1e-12

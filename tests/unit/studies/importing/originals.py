@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 #: What a judge's text is recorded as; None and nonsense become 0 and 0 there.
-WIN, LOSS, TIE, FAILED, NONSENSE, LATE = "8 3", "2 9", "5 5", None, "Well, both", "Scores: 9, 4"
+WIN, LOSS, TIE, FAILED, NONSENSE, LATE = "8 3", "2 9", "5 5", None, "Well, both", "9, 4"
 SCORES = {WIN: (8.0, 3.0), LOSS: (2.0, 9.0), TIE: (5.0, 5.0)}
 
 

@@ -18,9 +18,8 @@ from sacpo_exp.reporting.published.reading import read_published
 from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import Store
-from sacpo_exp.studies.importing.files import read_results
-from sacpo_exp.studies.importing.joining import find_baseline
-from sacpo_exp.studies.importing.verdicts import count_as_original
+from sacpo_exp.studies.importing import count_as_original, find_baseline
+from sacpo_exp.studies.paper_files import read_results
 
 BENIGN = [f"How do I do thing {number}?" for number in range(10)]
 RISKY = [f"How do I break thing {number}?" for number in range(4)]
@@ -94,7 +93,7 @@ def test_win_rates_are_those_of_arithmetic_by_hand(tmp_path: Path, capsys: pytes
 
 def test_the_count_of_the_paper_s_code_is_its_own(tmp_path: Path) -> None:
     """Its `compute_scores.py`, said again: a mean over repeats of a mean over rows."""
-    pairs = [entry.value for entry in read_results([write(tmp_path / "a.json", HELPFUL)]).judgments]
+    pairs = [entry.value for entry in read_results([write(tmp_path / "a.json", HELPFUL)])[1]]
     rates = []
     for repeat in range(3):
         won = 0.0
@@ -225,13 +224,16 @@ BAD = {
     "no answer": (with_change(answer2=...), "row 2: `answer2` is missing"),
     "another criterion": (
         with_change(criteria="beauty"),
-        "row 2: `criteria` must be helpfulness or harmlessness, but is 'beauty'",
+        "row 2: `criteria` is wrong: Input should be 'helpfulness' or 'harmlessness', but is 'beauty'",
     ),
     "lists of unequal length": (
         with_change(score2=[1.0]),
-        "row 2: must have as many judgments in each list, but has 3 in `score1`, 1 in `score2`, 3 in `gpt_content`",
+        "row 2: must have as many values in `score1`, `score2` and `gpt_content`, but has [3, 1, 3]",
     ),
-    "a score that is none": (with_change(score1=[1.0, "2", 3.0]), "row 2: `score1` must hold numbers, but has '2'"),
+    "a score that is none": (
+        with_change(score1=[1.0, "2", 3.0]),
+        "row 2: `score1` is wrong: Input should be a valid number",
+    ),
     "one model": (with_change(model1="ours"), "row 2: `model2` must be another model than `model1`, but both are"),
     "two answers": (with_change(answer1="other"), "row 2: has another answer of base than an earlier row or file to"),
     "twice": ([*HELPFUL, HELPFUL[3]], "row 21: judges the same as row 4 of "),
@@ -268,13 +270,13 @@ def test_a_baseline_that_is_not_clear_has_to_be_named(
     tmp_path: Path, rows: list[Any], wanted: str | None, sentence: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        find_baseline(read_results([write(tmp_path / "a.json", rows)]).judgments, wanted)
+        find_baseline(read_results([write(tmp_path / "a.json", rows)])[1], wanted)
     assert str(caught.value) == sentence
 
 
 def test_who_met_all_others_is_the_baseline(tmp_path: Path) -> None:
     rows = [judged("a", "b", "c", [WIN]), judged("a", "d", "c", [WIN])]
-    assert find_baseline(read_results([write(tmp_path / "a.json", rows)]).judgments, None) == "c"
+    assert find_baseline(read_results([write(tmp_path / "a.json", rows)])[1], None) == "c"
 
 
 def test_the_command_is_light_and_ends_with_one_sentence(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,0 +1,192 @@
+"""Start the worker of a stage: in this process if one process is enough, else a group under `accelerate launch`."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sacpo_exp.cluster.devices import LOOPBACK, choose_port
+from sacpo_exp.cluster.nodes import ALONE, Nodes, Rendezvous
+from sacpo_exp.cluster.supervision import Member, supervise
+from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
+from sacpo_exp.config.hardware import HardwareConfig, Offload
+from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.errors import Interrupted
+from sacpo_exp.stopping import StopFile, catching_stops
+from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, discard_checkpoints, find_checkpoint, reshard
+
+log = logging.getLogger(__name__)
+
+#: Variables of another launcher, or of ours for a worker: a group starts without them.
+FOREIGN = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
+    *("TORCHELASTIC_", "ACCELERATE_", "MASTER_"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One node of a group: its number, and the address and port of rank 0."""
+
+    node: int
+    address: str
+    port: int
+
+
+def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
+    """Train one stage and return its metrics; the caller holds the lock and publishes `job.folder`.
+
+    Raises:
+        DivergedError, LaunchError: training, or a worker, failed.
+        Interrupted: this process was asked to stop; a checkpoint lies in `job.folder`.
+    """
+    job = replace(job, checkpoint=choose_checkpoint(job))
+    if job.config.hardware.processes == 1 and job.config.hardware.zero_stage == 0:
+        from sacpo_exp.training.stage import train_stage
+
+        with catching_stops() as request:
+            metrics = train_stage(job, request)
+    else:
+        metrics = run_group(job, nodes)
+    if metrics is None:
+        raise Interrupted(signal.SIGTERM)  # of another node
+    return metrics
+
+
+def choose_checkpoint(job: StageJob) -> str | None:
+    """Return the checkpoint to resume from; one that this layout of processes can't read is removed, with a warning."""
+    folder, layout = Path(job.folder), Layout.of(job.config.hardware)
+    checkpoint = find_checkpoint(folder)
+    if checkpoint is None:
+        return None
+    earlier = Layout.read(checkpoint)
+    if layout.can_read(earlier):
+        log.info("resumes  %s", checkpoint)
+        return str(checkpoint)
+    if layout.can_reshard(earlier):
+        log.info("resumes  %s, resharded from %s", checkpoint, earlier)
+        reshard(checkpoint)
+        return str(checkpoint)
+    log.warning("restarts the %s stage: its checkpoint is of %s, which %s can't read", job.name, earlier, layout)
+    discard_checkpoints(folder / CHECKPOINTS)
+    return None
+
+
+def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
+    """Train one stage in a group of processes that read the job from a file; None if it stopped before its end."""
+    hardware = job.config.hardware
+    logs = Path(job.config.paths.outputs).resolve() / "logs" / job.artifact_id
+    start_logs(logs)
+    if hardware.zero_stage:
+        settings = logs / "deepspeed.json"
+        is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
+        settings.write_text(json.dumps(deepspeed_settings(hardware, is_resharded), indent=1), "utf-8")
+        job = replace(job, deepspeed=str(settings))
+    path = write_job(job, logs)
+    place = Place(0, nodes.address or LOOPBACK, choose_port(hardware))
+    log.info("starts   %d processes for the %s stage, logs in %s", hardware.processes, job.name, os.path.relpath(logs))
+    nodes.call({"job": str(path), "port": place.port})
+    return join_group(job, path, place)
+
+
+def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None:
+    """Run this node's part of the group of the job file `path`, and return the first rank's metrics."""
+    hardware, logs = job.config.hardware, path.parent
+    settings = logs / f"accelerate-{place.node}.yaml"
+    settings.write_text(yaml.safe_dump(accelerate_settings(hardware, place)), "utf-8")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)]
+    command += ["--num_cpu_threads_per_process", str(worker_threads(hardware, os.environ))]
+    command += ["-m", "sacpo_exp.cluster.worker", str(path)]
+    member = Member(command, group_environment(hardware, place, os.environ), logs / f"launcher-{place.node}.log")
+    first = place.node * hardware.processes // hardware.nodes
+    (code,) = supervise(
+        [member], StopFile(logs), log_of(logs, first) if place.node == 0 else Path(os.devnull), hardware.grace_seconds
+    )
+    endings = read_endings(logs)
+    if any(ending.is_stopped for ending in endings):
+        return None
+    if code:
+        raise explain(logs, member.output, f"the {job.name} stage")
+    return next((ending.metrics for ending in endings if ending.metrics is not None), {})
+
+
+def join_as_node(meeting: Rendezvous, path: Path, port: int) -> None:
+    """Take part, as another node than the first, in the group of a job.
+
+    Raises:
+        LaunchError: the group failed.
+        Interrupted: it was stopped.
+    """
+    job = read_job(path)
+    if join_group(job, path, Place(meeting.node, meeting.address, port)) is None:
+        raise Interrupted(signal.SIGTERM)
+
+
+def accelerate_settings(hardware: HardwareConfig, place: Place) -> dict[str, Any]:
+    """Return the content of the settings file of `accelerate launch`, which replaces the one in the user's home."""
+    return {
+        "compute_environment": "LOCAL_MACHINE",
+        # For CPUs too, where accelerate would want MPI otherwise. The workers themselves set use_cpu.
+        "distributed_type": "MULTI_GPU" if hardware.processes > 1 else "NO",
+        "mixed_precision": "no",  # set by the workers
+        "num_machines": hardware.nodes,
+        "num_processes": hardware.processes,
+        "machine_rank": place.node,
+        "main_process_ip": place.address,
+        "main_process_port": place.port,
+        "rdzv_backend": "static",
+        "same_network": True,
+        "gpu_ids": "all",
+        "use_cpu": False,
+    }
+
+
+def group_environment(hardware: HardwareConfig, place: Place, outside: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a group: without other launchers' variables; for one process with accelerate's."""
+    environment = {name: value for name, value in outside.items() if not name.startswith(FOREIGN)}
+    environment |= {"OMP_NUM_THREADS": str(worker_threads(hardware, outside)), "PYTHONUNBUFFERED": "1"}
+    environment["PYTHONWARNINGS"] = "ignore::FutureWarning"
+    if hardware.processes == 1:
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        environment |= {"MASTER_ADDR": place.address, "MASTER_PORT": str(place.port)}
+    return environment
+
+
+def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
+    """Return the threads per process, so that the group uses the cores, or OMP_NUM_THREADS of them, once."""
+    given = outside.get("OMP_NUM_THREADS", "")
+    cores = int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
+    return max(1, cores // (hardware.processes // hardware.nodes))
+
+
+def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False) -> dict[str, Any]:
+    """Return DeepSpeed's settings; transformers fills in what is "auto" (Rajbhandari et al. 2020, 2021).
+
+    `is_resharded`: the checkpoint to resume from is in DeepSpeed's universal form.
+    """
+    zero: dict[str, Any] = {"stage": hardware.zero_stage}
+    if hardware.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True  # or no whole weights are saved
+    for part, where in (("optimizer", hardware.offload_optimizer), ("param", hardware.offload_param)):
+        if where != Offload.none:
+            zero[f"offload_{part}"] = {"device": "cpu", "pin_memory": hardware.accelerator.value == "cuda"}
+    return {
+        "zero_optimization": zero,
+        # Offloading must not change the optimizer: torch's AdamW runs on CPUs too.
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "checkpoint": {"load_universal": is_resharded},
+    }

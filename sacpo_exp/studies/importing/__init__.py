@@ -1,1 +1,0 @@
-"""Bring in what the paper's code (https://github.com/line/sacpo) has generated and judged."""

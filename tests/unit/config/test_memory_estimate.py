@@ -1,0 +1,247 @@
+"""The memory estimate by hand, against what torch saves, and the sentences about what does not fit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sacpo_exp.config.hardware import GIB, Machine, Offload
+from sacpo_exp.config.memory import (
+    HIDDEN,
+    INTERMEDIATE,
+    MemoryPlan,
+    count_adapter,
+    count_parameters,
+    describe_memory,
+    draw_table,
+    find_misfit,
+    find_shape,
+    fits,
+    plan_stage,
+    room,
+    worst_stage,
+)
+from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
+from sacpo_exp.config.schema import RunConfig
+
+Configure = Callable[..., Any]
+
+SHAPE = ModelShape(32001, 4096, 11008, 32, 32, 32, 2048, False)
+P = 6_738_423_808
+#: GiB of DeepSpeed's buckets: half a billion gradients; for ZeRO 3 also 1.05 billion weights in 16 bits.
+BUCKET, GATHERED = 0.5e9 * 2 / GIB, 1.05e9 * 2 / GIB
+HOST = {"offload_optimizer": Offload.cpu, "offload_param": Offload.cpu}
+#: Changes; bytes per parameter of weights, gradients and optimizer, and GiB of buffers.
+CASES: dict[str, tuple[dict[str, Any], tuple[float, float, float, float]]] = {
+    "one": ({}, (2, 2, 4, 0)),
+    "one, ZeRO 1": ({"zero_stage": 1}, (2, 2, 12, BUCKET)),
+    "eight": ({"processes": 8}, (2, 2, 4, P * 2 / GIB)),
+    "eight, ZeRO 2": ({"processes": 8, "zero_stage": 2}, (2, 2 / 8, 12 / 8, BUCKET)),
+    "eight, ZeRO 3": ({"processes": 8, "zero_stage": 3}, (2 / 8, 2 / 8, 12 / 8, BUCKET + GATHERED)),
+    "all on the host": ({"processes": 8, "zero_stage": 3, **HOST}, (0, 0, 0, BUCKET + GATHERED)),
+    "float32": ({"dtype": FloatType.float32}, (4, 4, 8, 0)),
+    "float32 under autocast, which DeepSpeed casts": (
+        {"zero_stage": 2, "dtype": FloatType.float32, "autocast": FloatType.bfloat16},
+        (2, 2, 12, BUCKET),
+    ),
+}
+
+
+@pytest.fixture
+def paper(configure: Configure) -> RunConfig:
+    config: RunConfig = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x8")
+    return config
+
+
+def on(config: RunConfig, **changes: Any) -> RunConfig:
+    """The same run on changed hardware or with other float types."""
+    types = {key: changes.pop(key) for key in ("dtype", "autocast") if key in changes}
+    optimization, hardware = replace(config.optimization, **types), replace(config.hardware, **changes)
+    return replace(config, hardware=hardware, optimization=optimization)
+
+
+def plan_of(config: RunConfig) -> MemoryPlan:
+    return plan_stage(config, config.stages["helpfulness"], SHAPE)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_states_are_bytes_per_parameter_divided_by_zero(paper: RunConfig, case: str) -> None:
+    changes, (weights, gradients, optimizer, buffers) = CASES[case]
+    plan = plan_of(on(paper, **{"processes": 1, "zero_stage": 0} | changes))
+    found = (plan.weights, plan.gradients, plan.optimizer, plan.buffers)
+    assert found == pytest.approx((weights * P / GIB, gradients * P / GIB, optimizer * P / GIB, buffers))
+    assert plan.growth == pytest.approx(sum(found) + plan.activations)
+
+
+def test_what_is_offloaded_is_on_the_host(paper: RunConfig) -> None:
+    # a float32 copy, two moments and a gradient; weights in 16 bits
+    assert plan_of(on(paper, **HOST)).host == pytest.approx(8 * 0.6 + (16 + 2) * P / GIB)
+
+
+def test_an_adapter_has_gradients_and_optimizer_of_its_own_parameters_only(paper: RunConfig) -> None:
+    config = on(paper, processes=1, zero_stage=0)
+    adapter = AdapterConfig("lora", 16, 32, 0.0, ["q_proj", "v_proj"], False)
+    trained = 32 * 16 * 2 * (4096 + 4096)
+    plan = plan_of(replace(config, adapter=adapter))
+    found = (plan.weights, plan.gradients, plan.optimizer)
+    assert found == pytest.approx([(2 * P + 4 * trained) / GIB, 4 * trained / GIB, 8 * trained / GIB])
+    linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    expected = (0.53 * linear + 2 * (P - linear) + 4 * trained) / GIB
+    assert plan_of(replace(config, adapter=replace(adapter, quantize=True))).weights == pytest.approx(expected)
+
+
+def test_an_adapter_adapts_the_layers_that_it_names() -> None:
+    adapter = AdapterConfig("lora", 8, 16, 0.0, ["q_proj", "down_proj"], False)
+    assert count_adapter(SHAPE, adapter) == 32 * 8 * (4096 + 4096 + 11008 + 4096)
+    everything = replace(adapter, target_modules=["all-linear"])
+    assert count_adapter(SHAPE, everything) == 32 * 8 * (4 * 8192 + 3 * (4096 + 11008))
+
+
+@pytest.mark.parametrize(("model", "parameters"), [("alpaca_7b", P), ("smollm2_135m", 134_515_008)])
+def test_the_configured_shapes_have_the_parameters_of_the_real_models(
+    configure: Configure, model: str, parameters: int
+) -> None:
+    assert count_parameters(configure(f"model={model}").model.shape) == parameters
+
+
+@pytest.mark.parametrize(("weight", "compute"), HIDDEN)
+def test_a_layer_keeps_as_much_per_token_as_torch_saves(weight: int, compute: int) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def count_saved(layers: int) -> int:
+        """Bytes that the layers keep for the backward pass, without weights."""
+        shape = ModelShape(100, 256, 800, layers, 4, 4, 64, True)
+        model = LlamaForCausalLM(LlamaConfig(**vars(shape))).to({4: torch.float32, 2: torch.bfloat16}[weight]).train()
+        weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16, enabled=weight != compute):
+            result = model.model(torch.zeros(2, 40, dtype=torch.long), use_cache=False)
+        assert result.last_hidden_state is not None
+        return sum(kept.values())
+
+    copies = compute * (4 * 256**2 + 3 * 256 * 800) if weight != compute else 0
+    expected = 80 * compute * (HIDDEN[weight, compute] * 256 + INTERMEDIATE * 800)
+    assert (count_saved(4) - count_saved(2)) / 2 - copies == pytest.approx(expected, rel=0.02)
+
+
+def test_dpo_sees_two_sequences_per_row_and_checkpointing_keeps_inputs_only(paper: RunConfig) -> None:
+    sft, dpo = (plan_stage(paper, paper.stages[name], SHAPE).activations for name in ("sft", "helpfulness"))
+    assert sft < dpo < plan_of(on(paper, activation_checkpointing=False)).activations
+
+
+GPT2 = {"vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (vars(SHAPE) | {"model_type": "llama"}, SHAPE),
+        ({k: v for k, v in vars(SHAPE).items() if k not in ("num_key_value_heads", "tie_word_embeddings")}, SHAPE),
+        (GPT2, ModelShape(50257, 768, 3072, 12, 12, 12, 1024, False)),
+        ({"n_embd": 768}, None),
+    ],
+    ids=["whole", "defaults left out", "another family", "too little"],
+)
+def test_a_shape_is_read_from_config_json(tmp_path: Path, content: dict[str, Any], expected: ModelShape | None) -> None:
+    model = ModelConfig("local", ModelSource.path, str(tmp_path))
+    assert find_shape(model) is None
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert find_shape(model) == expected
+
+
+def test_a_shape_is_read_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps(vars(SHAPE)))
+    assert find_shape(ModelConfig("m", ModelSource.hub, "owner/name", revision="a" * 40)) == SHAPE
+    assert find_shape(ModelConfig("m", ModelSource.hub, "owner/other", revision="a" * 40)) is None
+
+
+def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConfig) -> None:
+    small = on(paper, zero_stage=2, device_memory=24.0)
+    sentence = find_misfit(small) or ""
+    assert sentence.startswith("the helpfulness stage needs 33.")
+    assert "GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8." in sentence
+    assert sentence.endswith(
+        "hardware=a100x8 has 24.0. Try: hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true"
+    )
+    assert find_misfit(on(small, offload_optimizer=Offload.cpu)) is None
+    assert find_misfit(paper) is None
+
+
+def test_only_the_stages_that_are_named_count(paper: RunConfig) -> None:
+    config = on(paper, zero_stage=2, device_memory=32.0)
+    assert find_misfit(config, ["helpfulness"]) is not None
+    assert find_misfit(config, ["sft"]) is None  # one sequence per row
+    assert find_misfit(config, []) is None
+
+
+def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
+    config = replace(on(paper, device_memory=0.01), model=replace(paper.model, shape=None))
+    assert find_misfit(config) is None
+    assert "the shape of model=alpaca_7b is not known" in describe_memory(config, "helpfulness")
+    (line,) = draw_table(config, ["helpfulness"], [], Machine(16))
+    assert "the shape of model=alpaca_7b is not known" in line
+
+
+def test_processes_on_cpus_share_one_memory(configure: Configure) -> None:
+    config = on(configure("model=smollm2_135m"), processes=2)
+    assert (room(config.hardware, Machine(16)), room(config.hardware, Machine(None))) == (8, None)
+    assert "but this machine has 2.5 for each of 2 processes" in (find_misfit(on(config, device_memory=5.0)) or "")
+
+
+def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
+    config = on(paper, processes=1, zero_stage=2, offload_optimizer=Offload.cpu, device_memory=None)
+    found = worst_stage(config)
+    assert found is not None
+    machines = (Machine(256, (80.0,)), Machine(64, (80.0,)), Machine(256, (8.0,)), Machine(256, (None,)))
+    assert [fits(found[1], config.hardware, machine) for machine in machines] == [True, False, False, None]
+
+
+def test_out_of_memory_names_numbers_and_something_that_needs_less(paper: RunConfig) -> None:
+    text = describe_memory(on(paper, activation_checkpointing=False), "safety")
+    assert "activations " in text
+    assert text.endswith("Try: hardware.per_device_train_batch_size=8 hardware.activation_checkpointing=true")
+
+
+REMEDIES = {
+    "sharing": ["model=alpaca_7b", "optimization=paper", "hardware=a100x8", "hardware.device_memory=20"],
+    "checkpointing": ["model=smollm2_135m", "hardware.device_memory=4"],
+    "smaller batches": ["model=smollm2_135m", "hardware.device_memory=3.5"],
+}
+
+
+@pytest.mark.parametrize("overrides", REMEDIES.values(), ids=list(REMEDIES))
+def test_the_remedy_fits(configure: Configure, overrides: list[str]) -> None:
+    remedy = (find_misfit(configure(*overrides)) or "").split("Try: ")[1].removesuffix(", or force=true")
+    assert find_misfit(configure(*overrides, *remedy.split())) is None
+
+
+def test_the_table_begins_with_this_hardware(paper: RunConfig) -> None:
+    other = replace(paper.hardware, name="a100x1", processes=1, zero_stage=0)
+    head, names, *rows = draw_table(paper, ["sft", "helpfulness"], [other, paper.hardware], Machine(64))
+    assert "helpfulness stage" in head
+    assert "6,738 M parameters, 32 sequences of 512 tokens" in head
+    assert names.split()[:4] == ["hardware", "weights", "gradients", "optimizer"]
+    assert rows[0].startswith("  > a100x8: 8 × ZeRO 3 ")
+    assert rows[0].endswith("  yes, of 80.0")
+    assert [line[4:46].strip() for line in rows[1:]] == [
+        "a100x8: 8 × ZeRO 2",
+        "a100x8: 8 × ZeRO 2, optimizer on the host",
+        "a100x8: 8 × ZeRO 3, optimizer on the host",
+        "a100x8: 8 × ZeRO 3, all on the host",
+        "a100x1: 1 × ZeRO 0",
+    ]

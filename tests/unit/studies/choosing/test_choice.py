@@ -1,0 +1,286 @@
+"""The search over a family, the answer in one sentence, and how it is stored, drawn and reported."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from judged import CRITERIA, LABELS, make_candidate, make_records, wins
+
+from sacpo_exp.config.choosing import ChooseConfig, MeasureKind, Over, Procedure
+from sacpo_exp.config.schema import MergeMethod
+from sacpo_exp.errors import ConfigError, DataError
+from sacpo_exp.reporting.choice_figure import draw_choice, draw_figure
+from sacpo_exp.reporting.choices import (
+    SHARED,
+    Choice,
+    StoredChoice,
+    choice_section,
+    collect_choices,
+    describe_choice,
+    read_choice,
+)
+from sacpo_exp.statistics.intervals import Estimate
+from sacpo_exp.statistics.selection import Outcome, count_prompts, find_p_value
+from sacpo_exp.store import Store
+from sacpo_exp.studies.choosing.answering import answer, choice_artifact, count_others, store_choice
+from sacpo_exp.studies.choosing.candidates import Candidate, is_safe_end_high, set_number
+from sacpo_exp.studies.choosing.prospects import foresee
+from sacpo_exp.studies.choosing.search import Findings, search
+
+Configure = Callable[..., Any]
+Ask = Callable[..., ChooseConfig]
+
+
+@pytest.fixture(scope="session")
+def ask(configure: Configure) -> Ask:
+    base = configure("threshold=0.6", command="choose")
+    return lambda **changes: replace(base, **changes)
+
+
+def make_family(looked: list[float] | None = None) -> list[Candidate]:
+    """From the safe end: 0.9, 0.8 and 0.6 of 83 risky prompts won, 0.5, 0.7 and 0.9 of 60 benign ones."""
+    rates = ((1.0, 0.9, 0.5), (0.5, 0.8, 0.7), (0.25, 0.6, 0.9), (0.0, 0.9, 0.9))
+    return [make_candidate(q, make_records(wins(83, safe), wins(60, helpful)), looked) for q, safe, helpful in rates]
+
+
+def find(candidates: list[Candidate], config: ChooseConfig) -> Findings:
+    findings = search(candidates, config)
+    assert findings is not None
+    return findings
+
+
+def decide(candidates: list[Candidate], config: ChooseConfig) -> Choice:
+    return answer(find(candidates, config), config)
+
+
+@pytest.fixture(scope="module")
+def choice(ask: Ask) -> Choice:
+    return decide(make_family(), ask())
+
+
+def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the_first_that_fails(ask: Ask) -> None:
+    looked: list[float] = []
+    choice = decide(make_family(looked), ask())
+    assert looked == [1.0, 0.5, 0.25]
+    assert (choice.chosen, choice.untested) == ("q0.5", ("q = 0",))
+    assert [row.is_certified for row in choice.tested] == [True, True, False]
+    assert choice.sentence == (
+        "q = 0.5: safety win rate 0.80, certified ≥ 0.6 at 95 % (Learn-then-Test, fixed sequence, n = 83 "
+        "prompts); helpfulness 0.70 [0.57, 0.82] (the highest of 2 certified; its interval allows for that, the value "
+        "does not)."
+    )
+
+
+def test_a_safe_end_that_fails_ends_the_search(ask: Ask) -> None:
+    looked: list[float] = []
+    choice = decide(make_family(looked)[2:], ask(threshold=0.7))
+    assert (looked, choice.chosen, choice.rate) == ([0.25], None, None)
+    assert choice.sentence == (
+        "No policy is certified: q = 0.25 comes nearest to safety win rate ≥ 0.7 at 95 % with 0.60 on 83 prompts (not "
+        "tried: 1)."
+    )
+
+
+def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> None:
+    family = [
+        make_candidate(number, make_records(wins(83, safe), wins(60, 0.5), refused=count))
+        for number, safe, count in ((1.0, 0.9, 30), (0.5, 0.85, 2), (0.0, 0.5, 0))
+    ]
+    choice = decide(family, ask(max_over_refusal=0.2))
+    assert [row.is_certified for row in choice.tested] == [False, True, False]
+    assert [row.findings[1].value for row in choice.tested] == pytest.approx([0.5, 58 / 60, 1])
+    labels = [axes.get_ylabel().split("\n")[0] for axes in draw_figure(choice).axes]
+    assert labels == ["safety win rate", "answered benign prompts", "helpfulness win rate"]
+    assert choice_section(StoredChoice(choice, b"", "2026", 0), 1).rows[1][4] == "0.50"
+    assert choice.sentence.startswith(
+        "q = 0.5: safety win rate 0.86, certified ≥ 0.6 at 95 % (Learn-then-Test, Holm over 3, n = 83 prompts); "
+        "answered benign prompts 0.97, certified ≥ 0.8 (n = 60); helpfulness 0.50 ["
+    )
+
+
+def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
+    family = [
+        make_candidate(q, make_records(wins(83, safe), wins(60, helpful), honesty=wins(60, honest)))
+        for q, safe, helpful, honest in ((1.0, 0.9, 0.5, 0.5), (0.5, 0.85, 0.7, 0.85), (0.0, 0.5, 0.9, 0.9))
+    ]
+    alone = decide(family, ask(procedure=Procedure.holm)).tested
+    choice = decide(family, ask(thresholds={"honesty": 0.65}))
+    assert "honesty win rate 0.85, certified ≥ 0.65 (n = 60)" in choice.sentence
+    assert [row.is_certified for row in choice.tested] == [False, True, False]
+    assert [row.findings[0] for row in choice.tested] == [row.findings[0] for row in alone]
+    assert [row.p_value for row in choice.tested] == [max(f.p_value for f in row.findings) for row in choice.tested]
+    header = choice_section(StoredChoice(choice, b"", "2026", 0), 1).rows[0]
+    assert header == ["policy", "", "safety", "bound", "honesty", "p", "missing", "helpfulness"]
+
+
+def test_any_criterion_can_be_constraint_or_select(ask: Ask) -> None:
+    choice = decide(make_family()[::-1], ask(constraint="helpfulness", maximise="safety", threshold=0.55))
+    assert choice.sentence.startswith("q = 0: helpfulness win rate 0.90, certified ≥ 0.55 at 95 % (Learn-then-Test, ")
+    assert [row.is_certified for row in choice.tested] == [True, True, True, False]
+    with pytest.raises(DataError, match="were judged for helpfulness, safety, honesty, but not for wit"):
+        search(make_family(), ask(maximise="wit"))
+
+
+@pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
+def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Ask, verdict: float) -> None:
+    family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
+    choice = decide(family, ask())
+    for estimate in (choice.rate, *(row.rate for row in choice.tested)):
+        assert estimate is not None
+        assert estimate.value == verdict
+        assert estimate.high - estimate.low > 0.05
+
+
+def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Ask) -> None:
+    verdicts: list[float | None] = [*wins(77, 1.0), *[None] * 6]
+    family = [make_candidate(number, make_records(verdicts, wins(60, 0.5))) for number in (1.0, 0.0)]
+    (finding,) = decide(family, ask()).tested[0].findings
+    assert (finding.value, finding.missing) == (pytest.approx(77 / 83), 6)
+    with pytest.raises(DataError, match="6 of 83 judgments of safety are missing for q = 1, more than `max_missing`"):
+        search(family, ask(max_missing=0.05))
+
+
+def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
+    rate = MeasureKind.acceptable_rate
+    records = make_records([1.0] * 60, [0.5], scores=[1.0] * 50 + [-1.0] * 10)
+    family = [make_candidate(q, records) for q in (1.0, 0.0)]
+    choice = decide(family, ask(measure=rate))
+    assert choice.sentence.startswith("q = 1: safety acceptable rate 0.83, certified ≥ 0.6")
+    assert decide(family, ask(measure=rate, acceptable_score=2)).tested[0].findings[0].value == 0
+    with pytest.raises(ConfigError, match="the judge's score for helpfulness has no zero"):
+        search(family, ask(measure=rate, constraint="helpfulness"))
+
+
+def test_verdicts_of_an_asked_judge_are_means_of_several_judgments(ask: Ask) -> None:
+    asked = [make_candidate(q, make_records([0.75] * 60, wins(60, 0.5)), has_zero=[]) for q in (1.0, 0.0)]
+    # The test of single verdicts would need far more than 60 prompts that are three quarters won.
+    assert find(asked, ask()).looks[0].p_value < 1e-3 < find_p_value(np.full(60, 0.75), 0.6, 0.05, Outcome.yes_no)
+
+
+def test_a_search_waits_for_a_judge_that_is_still_at_work(ask: Ask) -> None:
+    looked: list[float] = []
+    first, *others = make_family(looked)
+    assert search([first, Candidate("q = 0.5", 0.5, lambda: None), *others], ask()) is None
+    assert looked == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("order", "by_ratio", "by_strength"),
+    [
+        ("helpful_first", True, False),  # a small β lets the safety stage go far
+        ("safety_first", False, True),  # a large one keeps what the first stage has learned
+        ("safety_only", None, False),
+        ("helpful_only", None, True),
+    ],
+)
+def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, by_strength: bool) -> None:
+    config = configure("threshold=0.6", "over=beta", f"order={order}", command="choose")
+    assert is_safe_end_high(config) is by_strength
+    if by_ratio is not None:
+        assert is_safe_end_high(replace(config, over=Over.merge_ratio)) is by_ratio
+
+
+@pytest.mark.parametrize(
+    ("limits", "by_strength", "is_sequence"),
+    [
+        ({}, False, True),  # for the last stage, which a small β lets go far
+        ({"constraint": "honesty", "thresholds": {"helpfulness": 0.5}}, True, True),
+        ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
+    ],
+)
+def test_three_stages_have_a_safe_end_where_no_constraint_pulls_from_the_other(
+    ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool
+) -> None:
+    stages = ask().stages
+    middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
+    three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}
+    config = ask(over=Over.beta, stages=three, **limits)
+    assert (is_safe_end_high(config), config.is_sequence) == (by_strength, is_sequence)
+    changed = set_number(config, 0.025)
+    assert [stage.beta for stage in changed.stages.values()] == [0.1, 0.1, 0.025]
+    assert changed.beta == 0.025
+
+
+def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Ask) -> None:
+    configs = [set_number(ask(), q) for q in (1.0, 0.5, 0.0)]
+    configs.append(set_number(ask(merge=MergeMethod.naive), 1.0))  # whose ends are no stages of one run
+    assert [(one.merge_ratio, one.policies) for one in configs] == [
+        (None, ["second"]),
+        (0.5, ["merged"]),
+        (None, ["first"]),
+        (1.0, ["merged"]),
+    ]
+
+
+def test_power_is_told_beforehand(ask: Ask) -> None:
+    text = foresee("safety win rate", 0.6, 83, Outcome.yes_no, ask(), 11)
+    assert text.startswith("83 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")
+    assert text.endswith(f"; 80% takes about {count_prompts(0.6, 0.7, 1 - 0.95, Outcome.yes_no, 0.8)} prompts.")
+    few = foresee("safety win rate", 0.9, 6, Outcome.yes_no, ask(), 11)
+    assert few.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80% takes")
+
+
+def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
+    unknown = replace(choice, rate=Estimate(1.0, math.nan, math.nan, 1))
+    for place, written in enumerate((choice, replace(choice, chosen=None, rate=None), unknown)):
+        path = tmp_path / f"{place}.json"
+        path.write_bytes(written.to_json())
+        assert repr(read_choice(path)) == repr(written)  # NaN equals nothing
+
+
+def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
+    above, below = draw_figure(choice).axes
+    lines = {str(line.get_label()): line for line in above.get_lines()}
+    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
+    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
+    assert list(lines["not certified"].get_xdata()) == [0.25]
+    bounds = [row.findings[0].bound for row in choice.tested]
+    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
+    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
+    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
+    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("axis", "number"), [("β", 0.01), ("", None)])
+def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice, axis: str, number: float | None) -> None:
+    rows = [replace(row, number=number and (row.number or number)) for row in choice.tested]
+    drawn = replace(choice, axis=axis, tested=tuple(rows))
+    first = draw_choice(drawn)
+    assert first == draw_choice(drawn)
+    assert first["png"].startswith(b"\x89PNG")
+    assert b"</svg>" in first["svg"]
+
+
+def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
+    section = choice_section(StoredChoice(choice, b"<svg/>", "2026", 0), 1)
+    assert [row[1] for row in section.rows[1:]] == ["certified", "chosen", "–"]
+    assert " ".join(section.note.split()) == choice.sentence
+    assert max(map(len, section.note.splitlines())) < 120
+    described = describe_choice(StoredChoice(choice, b"<svg/>", "2026", 1))
+    assert described["picture"] == "data:image/svg+xml;base64,PHN2Zy8+"
+    assert described["notes"][-1].startswith("With this judge and these prompts another choice was made")
+
+
+def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -> None:
+    store, findings = Store(tmp_path), find(make_family(), ask())
+    folder = store_choice(store, findings, ask())
+    assert store_choice(store, findings, ask()) == folder
+    assert count_others(store, folder) == 0
+    stricter = ask(threshold=0.65)
+    assert store_choice(store, find(make_family(), stricter), stricter) != folder
+    assert count_others(store, folder) == 1
+    ((key, stored),) = collect_choices(store).items()
+    assert key == tuple(LABELS[name] for name in SHARED)
+    assert [(entry.choice.question["threshold"], entry.others) for entry in stored] == [(0.6, 1), (0.65, 1)]
+
+
+def test_settings_that_do_not_change_an_answer_are_no_part_of_its_id(ask: Ask) -> None:
+    findings = find(make_family(), ask())
+    ids = [
+        choice_artifact(findings, config).id for config in (ask(), ask(margin=0.05, dry_run=True), ask(confidence=0.9))
+    ]
+    assert ids[0] == ids[1] != ids[2]

@@ -195,7 +195,7 @@ class Judge(BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_commands_over_what_is_stored_run(calls_of: Callable[[str], Calls], folder: Path) -> None:
-    sacpo(folder, "train", *TINY)
+    sacpo(folder, "train", "-m", *TINY)  # a sweep of one job, for `store sweep`
     sacpo(folder, "eval", *TINY, "policies=all")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()

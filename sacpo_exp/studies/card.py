@@ -18,12 +18,10 @@ from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.method.policy import Aligned, Merged, Policy, write
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, policy_of_spec
-from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.groups import Group
+from sacpo_exp.reporting.collect import Group, collect_groups
 from sacpo_exp.reporting.lineage import write_command
-from sacpo_exp.reporting.numbers import NOTHING, format_estimate
 from sacpo_exp.reporting.scores import PolicyScores, score_policy
-from sacpo_exp.reporting.table import to_markdown
+from sacpo_exp.reporting.tables import NOTHING, format_estimate, to_markdown
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import ArtifactSpec, Manifest, hash_of
 
@@ -225,15 +223,17 @@ def _write_scores(run: Run, policy: Policy) -> Iterator[str]:
         yield "No evaluation of this policy is stored."
         return
     criteria = {each.name: each for _, row in scores for each in row.policy.criteria}
-    columns = ["refused risky", "refused benign", "KL (nats)", "without verdict"]
-    rows = [["judge", "prompts", "against", *criteria, *columns]]
+    columns = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
+    rows = [["judge", "prompts", "against", *criteria, *columns, "without verdict"]]
     for group, row in scores:
         labels = row.policy.labels
         names = [labels["judge_id"], f"{labels['prompts']} ({len(row.policy.records)})", group.baseline_id]
-        rates = [format_estimate(row.rate(name)) if name in row.by_criterion else NOTHING for name in criteria]
-        others = map(format_estimate, (row.refusals, row.over_refusals, row.kl))
+        estimates = [
+            row.estimates.get(name) for name in (*(f"{name}_win_rate" for name in criteria), *columns.values())
+        ]
+        cells = [format_estimate(each) if each else NOTHING for each in estimates]
         missing = [f"{count} {state}" for state, count in sorted(row.states.items()) if state != "ok"]
-        rows.append([*names, *rates, *others, ", ".join(missing) or "0"])
+        rows.append([*names, *cells, ", ".join(missing) or "0"])
     yield _table(rows, 3)
     kinds = [f"{name}: {' and '.join(each.prompt_kinds) or 'all'} prompts" for name, each in criteria.items()]
     yield (

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Tested
-from sacpo_exp.reporting.numbers import format_estimate
+from sacpo_exp.reporting.tables import format_estimate
 from sacpo_exp.statistics.intervals import Estimate, Resampling, bootstrap_rate
 from sacpo_exp.statistics.selection import estimate_chosen, pick_best
 from sacpo_exp.store import ArtifactSpec, Store, content_hash, hash_of

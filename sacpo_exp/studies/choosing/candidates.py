@@ -12,8 +12,7 @@ from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan
-from sacpo_exp.reporting.collect import collect_groups, read_evaluation
-from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group, collect_groups, read_evaluation
 from sacpo_exp.reporting.tracking import track_evaluations
 from sacpo_exp.store import Manifest, Store
 

@@ -11,7 +11,7 @@ from sacpo_exp.config.choosing import NO_ZERO, ChooseConfig, MeasureKind
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.choices import Finding
-from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.statistics.intervals import Floats
 from sacpo_exp.statistics.selection import (
     Outcome,

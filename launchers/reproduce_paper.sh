@@ -30,7 +30,14 @@ if [[ " $* " == *" dry_run=true "* ]]; then
             "hydra.run.dir=$plans/$name" "hydra.sweep.dir=$plans/$name" >"$plans/$name.log"
         echo "planned  $setting/$name"
     done
-    "$PYTHON" -m sacpo_exp.totals "$plans"
+    "$PYTHON" - "$plans" <<'END'
+import sys
+from pathlib import Path
+
+from sacpo_exp.reporting.planning import print_totals
+
+print_totals([Path(sys.argv[1])])
+END
     exit
 fi
 

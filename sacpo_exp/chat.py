@@ -1,8 +1,9 @@
 """`sacpo chat`: one prompt to several policies, side by side in the terminal."""
 
 import logging
-import shutil
 import sys
+
+from rich.console import Console
 
 from sacpo_exp.cluster.devices import check_devices
 from sacpo_exp.config.exports import ChatConfig
@@ -10,8 +11,7 @@ from sacpo_exp.config.loading import run_command
 from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.reporting.planning import print_plan
-from sacpo_exp.studies.chatting.columns import format_columns
-from sacpo_exp.studies.chatting.speakers import open_speaker, quote_prompt, read_prompts
+from sacpo_exp.studies.chatting import open_speaker, print_columns, quote_prompt, read_prompts
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ def main() -> None:
 
 
 def chat(config: ChatConfig) -> None:
-    """Answer `prompt`, or line after line of standard input, by the policies that `policies` names. Single turns.
+    """Answer `prompt`, or each line of standard input, with the policies that `policies` names; single turns only.
 
     Raises:
-        MissingArtifactError: a policy has not been trained; this command trains none.
+        MissingArtifactError: a policy has not been trained; this command does not train.
     """
     run = open_run(config)
     if config.dry_run:
@@ -38,8 +38,8 @@ def chat(config: ChatConfig) -> None:
     titles = [f"{policy_of_spec(p).name}{' (baseline)' * (p == baseline)}" for p in policies.values()]
     speakers = [open_speaker(run, policy) for policy in policies.values()]
     for prompt in read_prompts(config.prompt):
-        said = [speak(prompt) for speak in speakers]
-        print(f"\n{format_columns(list(zip(titles, said, strict=True)), shutil.get_terminal_size().columns)}\n")
+        answers = [speak(prompt) for speak in speakers]
+        print_columns(list(zip(titles, answers, strict=True)), Console())
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from sacpo_exp.config.choosing import ChooseConfig, Over
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.judging import check_access
-from sacpo_exp.pipeline import open_run
+from sacpo_exp.pipeline import open_run, require_trained
 from sacpo_exp.reporting.choices import CHOICE, PICTURE, describe_others, read_choice
 from sacpo_exp.store import Store
 from sacpo_exp.studies.choosing.answering import count_others, store_choice
-from sacpo_exp.studies.choosing.candidates import Candidate, list_candidates, list_judged, require_all
+from sacpo_exp.studies.choosing.candidates import Candidate, list_candidates, list_judged
 from sacpo_exp.studies.choosing.prospects import describe_prospects, enter_all, print_order, print_search
 from sacpo_exp.studies.choosing.search import search
 
@@ -48,7 +48,8 @@ def choose(config: ChooseConfig) -> None:
         print_search(run, contest, candidates, config)
         return
     check_devices(config.hardware)
-    require_all(run, candidates)
+    plans = [candidate.run.plan for candidate in candidates if candidate.run]
+    require_trained(run, list(dict.fromkeys(stage.artifact for plan in plans for stage in plan.stages)))
     decide(run.store, candidates, config)
 
 

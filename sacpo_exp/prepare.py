@@ -1,13 +1,12 @@
 """`sacpo prepare`: check, count and tokenise the datasets of a plan, which `train` then finds ready."""
 
 import logging
-from pathlib import Path
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.evaluation.responding import evaluation_prompts
 from sacpo_exp.pipeline import open_run, prepare
-from sacpo_exp.reporting.datasets import find_leaked, format_dataset, lengths_figure
+from sacpo_exp.reporting.datasets import find_leaked, format_dataset
 from sacpo_exp.reporting.planning import print_plan, print_totals
 
 log = logging.getLogger(__name__)
@@ -18,7 +17,7 @@ def main() -> None:
 
 
 def prepare_all(config: RunConfig) -> None:
-    """Prepare every dataset that a stage of the plan reads, and print what it holds."""
+    """Prepare every dataset that a stage of the plan reads, and print its counts."""
     run = open_run(config)
     if config.dry_run:
         print_plan(run)
@@ -28,7 +27,6 @@ def prepare_all(config: RunConfig) -> None:
         folder, metrics = prepare(run, stage), run.store.manifest(stage.data).metrics
         leaks = find_leaked(folder, prompts)
         print(format_dataset(stage.dataset.name, metrics, leaks, len(prompts)))
-        print(lengths_figure(metrics, Path(config.paths.outputs) / "report" / f"lengths.{stage.data.id}.png"))
     log.info("next     sacpo train, with the same overrides")
 
 

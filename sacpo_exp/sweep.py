@@ -16,8 +16,8 @@ from sacpo_exp.config.job_state import DONE, FAILED, WAITING, JobState, now, rea
 from sacpo_exp.config.loading import Jobs, job_folder
 from sacpo_exp.config.sweeps import distinguish
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error
-from sacpo_exp.fitting import check_run
 from sacpo_exp.pipeline import Run, open_run
+from sacpo_exp.reporting.estimates import check_run
 
 log = logging.getLogger(__name__)
 

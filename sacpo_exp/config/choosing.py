@@ -1,6 +1,5 @@
 """Configuration of `choose`, and what can be wrong with it. Defaults are in conf/choose.yaml."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -105,15 +104,13 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
     for name in {*config.limits, config.maximise} - {*config.evaluated} if config.over != Over.policies else ():
         known, hint = ", ".join(config.evaluated), ",".join([*config.evaluated, name])
         yield f"choose needs criteria that are judged ({known}), but {name} is not. Try: evaluated=[{hint}]"
-    if config.measure != MeasureKind.acceptable_rate and config.acceptable_score is not None:
+    is_rate, score = config.measure == MeasureKind.acceptable_rate, config.acceptable_score
+    if score is not None and not is_rate:
         yield "`acceptable_score` has no effect with measure=win_rate. Try: measure=acceptable_rate"
-    is_unknown = config.measure == MeasureKind.acceptable_rate and config.acceptable_score is None
-    if is_unknown and isinstance(config.judge, OpenAIJudgeConfig):
+    if score is None and is_rate and isinstance(config.judge, OpenAIJudgeConfig):
         yield NO_ZERO.format(f"judge={config.judge.name}")
     yield from _check_grid(config)
-    if config.policies != "final":
-        yield "`policies` has no effect: `over` and `grid` select the policies."
-    idle = {"merge_ratio", "merge_weights"} if config.over != Over.beta else set()
+    idle = {"policies"} | ({"merge_ratio", "merge_weights"} if config.over != Over.beta else set())
     idle |= {"beta"} if config.over != Over.merge_ratio else set()
     for key in sorted(idle & {text.lstrip("+").partition("=")[0] for text in overrides}):
         yield f"`{key}` has no effect: over={config.over.value} selects the policies. Try: grid=[...]"
@@ -121,24 +118,21 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
 
 def _check_grid(config: ChooseConfig) -> Iterator[str]:
     family, stages, over = config.family, len(aligned_stages(config)), f"over={config.over.value}"
+    is_ratio = config.over == Over.merge_ratio
     if len(family) < 2:
-        hint = "grid=[0.25,0.5,0.75,1]" if config.over == Over.merge_ratio else "grid=[A,B]"
+        hint = "grid=[0.25,0.5,0.75,1]" if is_ratio else "grid=[A,B]"
         yield f"`grid` must have at least two entries to choose from, but has {len(family)}. Try: {hint}"
-    elif config.over == Over.policies:
-        if len(set(map(str, family))) < len(family):
-            yield "`grid` must name every policy once."
-    elif wrong := [entry for entry in family if isinstance(entry, bool) or not isinstance(entry, int | float)]:
-        yield f"`grid` must hold numbers with {over}, but has {wrong[0]}."
-    else:
-        if any(later <= earlier for earlier, later in itertools.pairwise(family)):
-            ordered = ",".join(f"{entry:g}" for entry in sorted(set(family)))
-            yield f"`grid` must be increasing: it fixes the order of the tests. Try: grid=[{ordered}]"
-        low, high = (0, 1) if config.over == Over.merge_ratio else (math.ulp(0), math.inf)
-        if wrong := [entry for entry in family if not low <= entry <= high]:
-            limits = "between 0 and 1" if config.over == Over.merge_ratio else "greater than 0"
-            yield f"`grid` must hold numbers {limits} with {over}, but has {wrong[0]:g}."
-        if config.over == Over.merge_ratio and stages != 2:
-            hint = "over=beta" if stages > 1 else "order=helpful_first"
-            yield f"`{over}` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
-        elif not stages:
-            yield f"`{over}` needs a stage, but the chosen order has none. Try: order=helpful_first"
+    elif len(set(map(str, family))) < len(family):
+        yield "`grid` must have every entry once."
+    if config.over == Over.policies:
+        return
+    for entry in family:
+        is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
+        if not is_number or not (0 <= entry <= 1 if is_ratio else 0 < entry < math.inf):
+            limits = "between 0 and 1" if is_ratio else "greater than 0"
+            yield f"`grid` must hold numbers {limits} with {over}, but has {entry}."
+    if is_ratio and stages != 2:
+        hint = "over=beta" if stages > 1 else "order=helpful_first"
+        yield f"`{over}` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
+    elif not stages:
+        yield f"`{over}` needs a stage, but the chosen order has none. Try: order=helpful_first"

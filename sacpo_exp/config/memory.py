@@ -74,18 +74,16 @@ class MemoryPlan:
 def find_shape(model: ModelConfig) -> ModelShape | None:
     """Return the shape from the model's config.json (folder or hub cache), else the configured one, else None."""
     path: Any = None
-    if model.source == ModelSource.path and model.path:
-        path = Path(model.path).expanduser() / "config.json"
-    elif model.source == ModelSource.hub and model.path:
-        from huggingface_hub import try_to_load_from_cache
-
-        path = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
-    if not isinstance(path, str | Path):
-        return model.shape
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        if model.source == ModelSource.path and model.path:
+            path = Path(model.path).expanduser() / "config.json"
+        elif model.source == ModelSource.hub and model.path:
+            from huggingface_hub import try_to_load_from_cache
+
+            path = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+        content = json.loads(Path(path).read_text("utf-8")) if isinstance(path, str | Path) else None
     except (OSError, ValueError):
-        return model.shape  # loading the model reports the reason
+        content = None  # loading the model reports the reason
     return (shape_of(content) if isinstance(content, dict) else None) or model.shape
 
 
@@ -95,10 +93,11 @@ def shape_of(content: Mapping[str, Any]) -> ModelShape | None:
     for field in fields(ModelShape):
         names = (field.name, *ALIASES.get(field.name, ()))
         values[field.name] = next((content[name] for name in names if content.get(name) is not None), None)
-    values["tie_word_embeddings"] = bool(values["tie_word_embeddings"])
+    is_tied = bool(values.pop("tie_word_embeddings"))
     if values["intermediate_size"] is None and isinstance(values["hidden_size"], int):
         values["intermediate_size"] = 4 * values["hidden_size"]  # GPT-2 and its relatives
-    return ModelShape(**values) if all(isinstance(value, int) for value in values.values()) else None
+    is_known = all(isinstance(value, int) and value > 0 for value in values.values())
+    return ModelShape(**values, tie_word_embeddings=is_tied) if is_known else None
 
 
 def linear_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
@@ -178,7 +177,7 @@ def _activations(config: RunConfig, stage: StageConfig, shape: ModelShape) -> fl
     """Return the bytes that one pass keeps for layers, autocast's copies of weights, and the output projection."""
     weight, compute = _bytes(config)
     width, tokens = shape.hidden_size, _sequences(config, stage) * config.optimization.max_length
-    layer = tokens * compute * (HIDDEN[weight, compute] * width + INTERMEDIATE * shape.intermediate_size)
+    layer = tokens * compute * (HIDDEN.get((weight, compute), 17) * width + INTERMEDIATE * shape.intermediate_size)
     layers = shape.num_hidden_layers * layer
     if config.hardware.activation_checkpointing:  # the inputs of all layers, and one that is computed again
         layers = shape.num_hidden_layers * weight * width * tokens + layer
@@ -242,40 +241,35 @@ def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | 
     machine, worst = look_at_machine(), worst_stage(config, names)
     if worst is None or fits(worst[1], config.hardware, machine) is not False:
         return None
-    remedy = next(find_remedies(config, machine, names), "hardware=<a larger one>")
-    return f"the {worst[0]} stage needs {_describe(config, worst[1], machine, ', but')}. Try: {remedy}, or force=true"
+    needs = f"the {worst[0]} stage needs {_describe(config, worst[1], machine, ', but')}"
+    return f"{needs}. Try: {_find_remedy(config, machine, names)}, or force=true"
 
 
 def describe_memory(config: RunConfig, name: str) -> str:
     """Return one or two sentences for a stage that ran out of memory: the estimate, and what needs less."""
-    worst, machine = worst_stage(config, [name]), look_at_machine()
     half = max(1, config.hardware.per_device_train_batch_size // 2)
-    smaller = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+    hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+    worst = worst_stage(config, [name])
     if worst is None:
-        return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {smaller}"
-    remedy = next(find_remedies(config, machine, [name], below=worst[1].total), smaller)
-    return f"The memory plan has {_describe(config, worst[1], machine, ';')}. Try: {remedy}"
+        return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {hint}"
+    return f"The memory plan has {_describe(config, worst[1], look_at_machine(), ';')}. Try: {hint}"
 
 
-def find_remedies(
-    config: RunConfig, machine: Machine, names: Iterable[str] | None = None, below: float = float("inf")
-) -> Iterator[str]:
-    """Yield overrides under which the stages fit and need less than `below` GiB, the cheapest first."""
-    chosen = [stage for name, stage in config.stages.items() if names is None or name in names]
-    least = max((loss_of(stage).least_rows for stage in chosen), default=1)
+def _find_remedy(config: RunConfig, machine: Machine, names: Iterable[str] | None) -> str:
+    """Return the cheapest overrides under which the stages fit."""
+    rows = config.hardware.per_device_train_batch_size
+    halves = [rows // 2**power for power in range(1, 8) if rows % 2**power == 0]
     remedies: list[dict[str, Any]] = [{"activation_checkpointing": True}, *SHARING]
-    size = config.hardware.per_device_train_batch_size
-    while size % 2 == 0 and size // 2 >= least:
-        size //= 2
-        smaller = {"per_device_train_batch_size": size}
-        remedies += [smaller, SHARING[-1] | {"activation_checkpointing": True} | smaller]
+    for size in halves:
+        smaller = {"activation_checkpointing": True, "per_device_train_batch_size": size}
+        remedies += [smaller, SHARING[-1] | smaller]
     for remedy in remedies:
         hardware = replace(config.hardware, **remedy)
         worst = worst_stage(replace(config, hardware=hardware), names)
-        is_less = hardware != config.hardware and hardware.zero_stage >= config.hardware.zero_stage
-        if worst and is_less and worst[1].total < below and fits(worst[1], hardware, machine) is not False:
-            typed = {key: getattr(value, "value", value) for key, value in remedy.items()}
-            yield " ".join(f"hardware.{key}={str(value).lower()}" for key, value in typed.items())
+        if worst and fits(worst[1], hardware, machine) and hardware.zero_stage >= config.hardware.zero_stage:
+            typed = {key: str(getattr(value, "value", value)).lower() for key, value in remedy.items()}
+            return " ".join(f"hardware.{key}={value}" for key, value in typed.items())
+    return "hardware=<a larger one>"
 
 
 def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine, joint: str) -> str:
@@ -287,12 +281,11 @@ def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine, joint: str)
     text = f"{plan.total:.1f} GiB per {'process' if is_cpu else 'device'} ({listed})"
     if hardware.offload_optimizer == Offload.cpu and plan.host:
         text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
-    if has is None:
-        return f"{text}{joint} how much hardware={hardware.name} has is not known"
     share = (
         f" for each of {hardware.processes // hardware.nodes} processes" if is_cpu and hardware.processes > 1 else ""
     )
-    return f"{text}{joint} {'this machine' if is_cpu else f'hardware={hardware.name}'} has {has:.1f}{share}"
+    amount = "an unknown amount" if has is None else f"{has:.1f}{share}"
+    return f"{text}{joint} {'this machine' if is_cpu else f'hardware={hardware.name}'} has {amount}"
 
 
 def draw_table(

@@ -1,18 +1,42 @@
-"""Judge a contest: from responses to stored verdicts, by the kind of the judge."""
+"""Judge a contest: from responses to stored verdicts, by the kind of the judge.
+
+The scorer and reward models give every response a score of its own; other judges are asked in `asking`.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
-from sacpo_exp.errors import JudgeError
-from sacpo_exp.evaluation.absolute import AbsoluteJudge, judge_by_scores, list_by_scores
-from sacpo_exp.evaluation.contests import Contest, scored_criteria
-from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.pipeline import Run
+from sacpo_exp.errors import ConfigError, JudgeError
+from sacpo_exp.evaluation.contests import (
+    Contest,
+    Entrant,
+    criteria_with_zero,
+    encoder_artifact,
+    judge_id,
+    judge_key,
+    judgments_artifact,
+    scored_criteria,
+    scorer_artifact,
+    scores_artifact,
+)
+from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
+from sacpo_exp.evaluation.judges.verdicts import compare, make_record
+from sacpo_exp.evaluation.records import RESPONSES, SCORES, VERDICTS, read_by_prompt, read_records, write_records
+from sacpo_exp.evaluation.responding import device
+from sacpo_exp.pipeline import Run, judge_rows, locate_model, locate_outside
 from sacpo_exp.store import ArtifactSpec
+
+if TYPE_CHECKING:
+    from sacpo_exp.evaluation.judges.scorer import Encoder
+
+AbsoluteJudge = ScorerJudgeConfig | RewardModelJudgeConfig
+Match = tuple[Entrant, Entrant]
 
 
 def check_access(config: RunConfig) -> None:
@@ -33,7 +57,13 @@ def check_access(config: RunConfig) -> None:
 def list_judgments(run: Run, contest: Contest) -> list[ArtifactSpec]:
     """Return what judging makes; of an asked judge nothing can be known before it has answered."""
     judge = run.config.judge
-    return list(list_by_scores(run, contest, judge)) if isinstance(judge, AbsoluteJudge) else []
+    if not isinstance(judge, AbsoluteJudge):
+        return []
+    made = [_scores_artifact(run, entrant, judge) for entrant in contest.entrants]
+    if isinstance(judge, ScorerJudgeConfig):
+        made = [scorer_artifact(judge, run.config, run.fingerprints), *made]
+    matches = contest.matches(run.config.matches)
+    return made + [_verdicts_artifact(run, contest, match, judge, answers="") for match in matches]
 
 
 def judge_contest(run: Run, contest: Contest) -> list[Path]:
@@ -57,3 +87,106 @@ def require_verdicts(contest: Contest, judged: Sequence[Path]) -> None:
     if states and not states["ok"]:
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
         raise JudgeError(f"not one of {states.total()} verdicts can be used ({counts}). All answers are kept.")
+
+
+def judge_by_scores(run: Run, contest: Contest, judge: AbsoluteJudge) -> list[Path]:
+    """Return the verdicts of every match: the response with the higher score wins."""
+    answers = hash_answers(run, contest)
+    return [
+        run.store.get_or_build(
+            _verdicts_artifact(run, contest, match, judge, answers), partial(_build, run, contest, match, judge)
+        )
+        for match in contest.matches(run.config.matches)
+    ]
+
+
+def _scores_artifact(run: Run, entrant: Entrant, judge: AbsoluteJudge) -> ArtifactSpec:
+    key = judge_id(judge, run.config, run.fingerprints)
+    return scores_artifact(entrant, judge, key, scored_criteria(judge, run.config))
+
+
+def _verdicts_artifact(run: Run, contest: Contest, match: Match, judge: AbsoluteJudge, answers: str) -> ArtifactSpec:
+    parents = tuple(_scores_artifact(run, entrant, judge).id for entrant in match)
+    labels = {
+        "judge_id": judge_id(judge, run.config, run.fingerprints),
+        "judge_key": judge_key(judge, run.config, run.fingerprints),
+        "answers": answers,
+        "has_zero": criteria_with_zero(judge, run.config),
+    }
+    return judgments_artifact(contest, match, judge, labels, {}, parents)
+
+
+def _build(run: Run, contest: Contest, match: Match, judge: AbsoluteJudge, folder: Path) -> dict[str, Any]:
+    responses = [read_by_prompt(locate_responses(run, entrant) / RESPONSES) for entrant in match]
+    scores = [read_by_prompt(score(run, contest, entrant, judge) / SCORES) for entrant in match]
+    records = []
+    for prompt in contest.prompts:
+        ours, theirs = (by_prompt[prompt["prompt_id"]] for by_prompt in responses)
+        own, other = (by_prompt[prompt["prompt_id"]] for by_prompt in scores)
+        # Equal texts are read in other batches, whose padding rounds differently: a tie all the same.
+        other = own if ours["response"] == theirs["response"] else other
+        names = [criterion.name for criterion in contest.criteria]
+        verdicts = {name: compare(own[name], other[name]) if name in own else None for name in names}
+        records.append(make_record(prompt, ours, theirs) | verdicts)
+    write_records(folder / VERDICTS, records)
+    return {"n": len(records)}
+
+
+def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -> Path:
+    """Return the stored scores of an entrant's responses per criterion, higher is better; each is scored once."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        responses = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
+        dialogues = [(prompt["prompt"], responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
+        columns = _score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
+        records = [
+            {"prompt_id": prompt["prompt_id"]} | {name: column[index] for name, column in columns.items()}
+            for index, prompt in enumerate(contest.prompts)
+        ]
+        write_records(folder / SCORES, records)
+        return {"n": len(records)}
+
+    return run.store.get_or_build(_scores_artifact(run, entrant, judge), build)
+
+
+def _score_dialogues(
+    run: Run, judge: AbsoluteJudge, dialogues: list[tuple[str, str]], title: str
+) -> dict[str, list[float]]:
+    names = [criterion.name for criterion in scored_criteria(judge, run.config)]
+    if isinstance(judge, ScorerJudgeConfig):
+        from sacpo_exp.evaluation.judges.scorer import Heads
+
+        heads, states = Heads.load(fit(run, judge)), encoder_of(run, judge)(dialogues, title)
+        return {name: heads.score(name, states).tolist() for name in names}
+    from sacpo_exp.evaluation.judges.reward_model import score_responses
+
+    columns = {}
+    for name in names:
+        head = judge.heads[name]
+        location = locate_outside(run, head.model)
+        if location is None:
+            source = head.model.source.value
+            raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {source}.")
+        columns[name] = score_responses(judge, head, location, dialogues, f"{title}, {name}", device(run)).tolist()
+    return columns
+
+
+def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
+    """Return the folder of the fitted scorer."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.evaluation.judges.scorer import fit_scorer
+
+        rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
+        criteria = scored_criteria(judge, run.config)
+        return fit_scorer(judge, criteria, encoder_of(run, judge), rows, heldout, folder)
+
+    return run.store.get_or_build(scorer_artifact(judge, run.config, run.fingerprints), build)
+
+
+def encoder_of(run: Run, judge: ScorerJudgeConfig) -> "Encoder":
+    """Return a function that turns dialogues into hidden states of the judge's encoder."""
+    from sacpo_exp.evaluation.judges.scorer import encode_dialogues
+
+    location = locate_model(run, judge.encoder, encoder_artifact(judge, run.config, run.fingerprints))
+    return partial(encode_dialogues, judge, location)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from sacpo_exp.reporting.choices import Choice, Finding
 from sacpo_exp.reporting.figures import DPI, plain_style, save_figure
-from sacpo_exp.reporting.numbers import shorten
+from sacpo_exp.reporting.tables import shorten
 
 CONSTRAINED, MAXIMISED = seaborn.color_palette("colorblind", 2)
 TITLES = {"q": "merge ratio q", "β": "KL strength β of the last stage", "": ""}

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number
-from sacpo_exp.reporting.section import Section
+from sacpo_exp.reporting.tables import NOTHING, Section, format_estimate, format_number
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.store import Store
 

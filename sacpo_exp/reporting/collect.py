@@ -2,68 +2,193 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.errors import MissingArtifactError
-from sacpo_exp.reporting.choices import SHARED, collect_choices
-from sacpo_exp.reporting.groups import Evaluation, Group, make_group
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.policy import Policy, read_policy, write
+from sacpo_exp.plan import LINEAGE
+from sacpo_exp.reporting.choices import SHARED, StoredChoice, collect_choices
 from sacpo_exp.statistics.win_rate import Record
 from sacpo_exp.store import Manifest, Store, hash_of
 
+#: Columns of a policy that distinguish policies with the same family, β and q, with their names in titles.
+TAGS = {"beta_first": "first β", "seed": "seed"}
 Entry = tuple[Path, Manifest]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """One policy judged against one opponent, in most cases the baseline.
+
+    Attributes:
+        labels: of the judgments; for the baseline `dataset`, `beta`, `merge_ratio` and `seed` may be missing.
+        records: lines of `verdicts.jsonl`, one per prompt.
+        kl: by prompt id nats per response, the mean of its samples; empty if no divergence is stored.
+        metrics: of the judgments: the price of a judge that costs money.
+        tag: distinguishes it from another policy of the group with the same family, β and q; in most cases empty.
+    """
+
+    labels: dict[str, Any]
+    records: list[Record]
+    kl: dict[str, float]
+    created: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tag: str = ""
+
+    @property
+    def id(self) -> str:
+        """Artifact id of the policy."""
+        return str(self.labels["policy_id"])
+
+    @property
+    def opponent_id(self) -> str:
+        """Artifact id of its opponent."""
+        return str(self.labels["opponent_id"])
+
+    @property
+    def is_baseline(self) -> bool:
+        return bool(self.labels["policy_id"] == self.labels["baseline_id"])
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The judged policy with its lineage."""
+        return read_policy(self.labels[LINEAGE])
+
+    @cached_property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """The criteria that it was judged by."""
+        return tuple(Criterion(**entry) for entry in self.labels["criteria"])
+
+    @property
+    def beta(self) -> float | None:
+        """KL strength β of its last stage; None for the baseline."""
+        return None if self.is_baseline else self.policy.beta
+
+    @property
+    def merge_ratio(self) -> float | None:
+        """q of a merge of two policies, else None."""
+        return self.policy.merge_ratio
+
+    @property
+    def name(self) -> str:
+        """Its name where β and q are in other columns."""
+        return (f"{self.policy.name} (baseline)" if self.is_baseline else self.policy.family) + self.tag
+
+    @property
+    def title(self) -> str:
+        """Its name with β and q."""
+        numbers = {} if self.is_baseline else self.policy.numbers
+        betas = {"β": self.beta} if self.policy.weights and self.beta is not None else {}
+        return " ".join([self.name, *(f"{symbol}={write(value)}" for symbol, value in (betas | numbers).items())])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Policies with the same judge, criteria, prompts, baseline and responses of the baseline: only these are compared.
+
+    Attributes:
+        policies: against the baseline; the baseline first, then by number of stages, family, β and q.
+        meetings: of policies with one another (`matches=all_pairs`).
+        parents: policy id → ids of its nearest evaluated ancestors; for a merged policy both sides.
+        judge_metrics: criterion → held-out accuracy of the judge and of two simple rules; empty if not stored.
+        answers: hash of the baseline's responses, which distinguishes evaluations with other generation settings.
+        choices: of one of its policies for a threshold, the oldest first.
+    """
+
+    policies: tuple[Evaluation, ...]
+    meetings: tuple[Evaluation, ...] = ()
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    judge_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: str = ""
+    choices: tuple[StoredChoice, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Model, data sets, judge and prompts."""
+        labels = self.policies[0].labels
+        names = [
+            " + ".join(sorted({str(policy.labels[key]) for policy in self.policies if policy.labels.get(key)}))
+            for key in ("model", "dataset")
+        ]
+        return " · ".join(filter(None, [*names, f"judge {labels['judge']}", f"prompts {labels['prompts']}"]))
+
+    @property
+    def provenance(self) -> str:
+        """Ids that all policies of the group share."""
+        labels = self.policies[0].labels
+        return (
+            f"baseline {labels['baseline_id']}, its answers {self.answers[:8]}, judge {labels['judge_id']}, "
+            f"prompts {labels['prompts_id'][:8]}"
+        )
+
+    @property
+    def baseline_id(self) -> str:
+        return str(self.policies[0].labels["baseline_id"])
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """The criteria that all of its policies were judged by."""
+        return self.policies[0].criteria
+
+    @property
+    def has_zero(self) -> tuple[str, ...]:
+        """Names of criteria for which a score of 0 separates acceptable responses from others (cost ≤ 0)."""
+        names = self.policies[0].labels["has_zero"]
+        return tuple(each.name for each in self.criteria if each.name in names)
+
+    def find(self, policy_id: str) -> Evaluation:
+        """Return the policy with this id; one of `parents`."""
+        return next(policy for policy in self.policies if policy.id == policy_id)
+
+
 def collect_groups(store: Store, model: str | None, dataset: str | None) -> list[Group]:
-    """Everything evaluated with this model and dataset (None: with any), newest group last.
+    """Return everything evaluated with this model and dataset (None: with any), the newest group last.
 
     Raises:
-        MissingArtifactError: nothing has been evaluated, or nothing of what was asked for.
+        MissingArtifactError: nothing has been evaluated, or nothing with this model and dataset.
         StoreError: a file that is needed is damaged.
     """
     by_kind: dict[str, list[Entry]] = defaultdict(list)
     for folder, manifest in store.manifests():
         by_kind[manifest.kind].append((folder, manifest))
+    outputs = store.root.parent
+    hint = "Try: sacpo eval" + ("" if outputs == Path("outputs") else f" paths.outputs={outputs}")
     if not by_kind["judgments"]:
-        raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. Try: {_eval_command(store)}")
-    parted: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
+        raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. {hint}")
+    matches: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
     for entry in _select(by_kind["judgments"], model, dataset):
-        parted[_comparability(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
+        matches[_key(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
     groups = [
-        replace(
-            make_group(matches, metrics.get(key[0], {}), matches[0].labels["answers"]),
-            choices=tuple(choices.get(key[: len(SHARED)], ())),
-        )
-        for key, matches in parted.items()
+        make_group(found, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
+        for key, found in matches.items()
     ]
     groups = [group for group in groups if group.policies]
     if not groups:
-        raise MissingArtifactError(f"no match in {store.root} was against a baseline. Try: {_eval_command(store)}")
+        raise MissingArtifactError(f"no match in {store.root} was against a baseline. {hint}")
     return sorted(groups, key=lambda group: (max(p.created for p in group.policies), group.heading, group.provenance))
 
 
-def _eval_command(store: Store) -> str:
-    outputs = store.root.parent
-    return "sacpo eval" + ("" if outputs == Path("outputs") else f" paths.outputs={outputs}")
-
-
-def _comparability(manifest: Manifest) -> tuple[str, ...]:
-    """What policies have in common that are compared: the labels `SHARED`, and the names of the criteria."""
+def _key(manifest: Manifest) -> tuple[str, ...]:
+    """Return what policies have in common that are compared: the labels `SHARED` and the names of the criteria."""
     names = sorted(criterion["name"] for criterion in manifest.labels["criteria"])
     return (*(manifest.labels[key] for key in SHARED), *names)
 
 
 def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:
-    """Those of this model and dataset, and the baselines that they are compared with, whose label may be another."""
+    """Return those of this model and dataset, and their baselines, which may have other labels."""
 
     def fits(labels: Mapping[str, Any]) -> bool:
         return model in (None, labels["model"]) and dataset in (None, labels.get("dataset"))
 
-    wanted = {_comparability(manifest) for _, manifest in entries if fits(manifest.labels)}
+    wanted = {_key(manifest) for _, manifest in entries if fits(manifest.labels)}
     if not wanted:
         there = sorted({f"model={m.labels['model']} dataset={m.labels.get('dataset')}" for _, m in entries})
         asked = " ".join(f"{key}={value}" for key, value in (("model", model), ("dataset", dataset)) if value)
@@ -72,21 +197,21 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
         (folder, manifest)
         for folder, manifest in entries
         if fits(manifest.labels)
-        or (manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _comparability(manifest) in wanted)
+        or (manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _key(manifest) in wanted)
     ]
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
-    """One match, with the newest of the `divergences` that is about its policy."""
+    """Read one match, with the newest of the `divergences` of its policy."""
     folder, manifest = entry
 
     def find_pair(labels: Mapping[str, Any]) -> list[str]:
         return [hash_of(labels[key]) for key in ("policy_id", "baseline_id")]
 
-    fitting = [other for other in divergences if find_pair(other[1].labels) == find_pair(manifest.labels)]
+    own = [other for other in divergences if find_pair(other[1].labels) == find_pair(manifest.labels)]
     by_prompt: dict[str, list[float]] = defaultdict(list)
-    if fitting:
-        newest = max(fitting, key=lambda other: (other[1].created, other[1].id))
+    if own:
+        newest = max(own, key=lambda other: (other[1].created, other[1].id))
         for record in _read_records(store, newest[0], "divergence.jsonl"):
             by_prompt[record["prompt_id"]].append(float(record["kl"]))
     kl = {prompt_id: sum(samples) / len(samples) for prompt_id, samples in sorted(by_prompt.items())}
@@ -98,3 +223,56 @@ def _read_records(store: Store, folder: Path, name: str) -> Iterator[Record]:
     store.check(folder)
     with (folder / name).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def make_group(
+    matches: list[Evaluation], judge_metrics: dict[str, Any], choices: tuple[StoredChoice, ...] = ()
+) -> Group:
+    """Return a group in order; of a match judged twice the newer one counts."""
+    ordered = sorted(matches, key=lambda match: match.created)
+    newest = {(match.id, match.opponent_id): match for match in ordered}.values()
+    policies = {match.id: match for match in newest if match.opponent_id == match.labels["baseline_id"]}
+    meetings = [match for match in newest if match.id in policies and match is not policies[match.id]]
+    parents = {match.id: _find_ancestors(match.policy, policies.keys()) for match in policies.values()}
+    tagged = arrange_policies(policies.values())
+    # Responses made elsewhere have no known ancestors: each policy is compared with those before it.
+    alone = (match for match in tagged if not match.policy.parents and not match.is_baseline)
+    imported = [match.id for match in alone if "imported" in match.policy.base.recipe]
+    parents |= {policy_id: tuple(imported[:place]) for place, policy_id in enumerate(imported)}
+    answers = matches[0].labels["answers"]
+    return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, answers, choices)
+
+
+def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, ...]:
+    """Return ids of the nearest evaluated policies on each line of descent."""
+    nearest: dict[str, None] = {}
+    for parent in policy.parents:
+        ids = (parent.id,) if parent.id in evaluated else _find_ancestors(parent, evaluated)
+        nearest |= dict.fromkeys(ids)
+    return tuple(nearest)
+
+
+def _order(match: Evaluation) -> tuple[Any, ...]:
+    values = (match.beta, match.merge_ratio, *(match.labels.get(key) for key in TAGS))
+    numbers = [-1 if value is None else value for value in values]
+    rank = 0 if match.is_baseline else max(1, match.policy.rank)
+    return (rank, match.policy.family, *numbers, match.id)
+
+
+def arrange_policies(policies: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
+    """Return policies in the order of tables: baseline, first stages, second stages, merges.
+
+    Policies that would have the same title are tagged by the first stage's β, the seed, or a hash.
+    """
+    ordered = sorted(policies, key=_order)
+    tagged = []
+    for policy in ordered:
+        alike = [other for other in ordered if other.title == policy.title]
+        keys = [key for key in TAGS if len({other.labels.get(key) for other in alike}) > 1]
+        if len({tuple(other.labels.get(key) for key in keys) for other in alike}) == len(alike):
+            values = {TAGS[key]: policy.labels.get(key) for key in keys}
+            tag = "".join(f" {name}={'none' if value is None else f'{value:g}'}" for name, value in values.items())
+        else:
+            tag = f" #{policy.id.rsplit('-', 1)[-1][:4]}"
+        tagged.append(replace(policy, tag=tag))
+    return tuple(tagged)

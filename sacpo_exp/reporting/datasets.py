@@ -1,12 +1,12 @@
-"""What a prepared dataset holds: a table for the terminal and a figure of lengths, from its manifest only."""
+"""What a prepared dataset holds, as text, from its manifest only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.data.preparation import PROMPTS, hash_prompt
 
-#: Counts of `data.statistics` in the order of the table, with what they are called there.
+#: Counts of a prepared dataset in the order of the table, with their titles.
 COUNTS = {
     "rows": "rows",
     "prompts": "prompts",
@@ -20,67 +20,36 @@ COUNTS = {
     "dialogues_cut": "dialogues cut to max_length",
 }
 QUANTILES = ("min", "50%", "90%", "99%", "max", "mean")
-LENGTHS = {"prompt_tokens": "prompt", "completion_tokens": "completion"}
 
 
 def find_leaked(folder: Path, prompts: Sequence[str]) -> list[str]:
-    """Evaluation prompts that, but for case and white space, a prepared dataset trains on."""
+    """Return evaluation prompts that, ignoring case and white space, a prepared dataset trains on."""
     trained_on = set((folder / PROMPTS).read_text("utf-8").split())
     return [prompt for prompt in prompts if hash_prompt(prompt) in trained_on]
 
 
 def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_prompts: int) -> str:
-    """Everything counted, training and held-out part side by side."""
+    """Return everything counted, the training and the held-out part side by side."""
     train, heldout = metrics["train"], metrics["heldout"]
     lines = [
         f"{name}, schema {metrics['schema']}, read as {metrics['view']}",
         f"{'':40}{'all':>10}{'train':>10}{'held out':>10}",
     ]
-    lines += [_line(title, train[key], heldout[key]) for key, title in COUNTS.items() if key in train]
-    lines += _format_labels(train, heldout)
-    lines += _format_lengths(train)
+    counts = [(title, train[key], heldout[key]) for key, title in COUNTS.items() if key in train]
+    for criterion, labels in train["labels"].items():
+        held_out = heldout["labels"][criterion]
+        counts += [(f"{kind} for {criterion}", labels[kind], held_out[kind]) for kind in ("desirable", "undesirable")]
+    # The parts share no prompt, so the numbers of prompts add up too.
+    lines += [f"{title:40}{one + other:>10}{one:>10}{other:>10}" for title, one, other in counts]
+    for criterion, labels in train["labels"].items():
+        weight = labels["undesirable_weight"]
+        shown = "none" if weight is None else f"{weight:.3f}"
+        lines.append(f"{'KTO weight of undesirable, ' + criterion:40}{'':10}{shown:>10}")
+    for part in ("prompt", "completion"):
+        quantiles = ", ".join(f"{name} {train[f'{part}_tokens'][name]:.0f}" for name in QUANTILES)
+        lines.append(f"tokens per {part}: {quantiles}")
     if categories := train.get("categories"):
         lines.append("harm categories: " + ", ".join(f"{key} {count}" for key, count in categories.items()))
     lines += [f"left out or turned around by {key}: {count} rows" for key, count in metrics["left_out"].items()]
     lines.append(f"evaluation prompts that it trains on: {len(leaks)} of {n_prompts}")
-    lines += [f"  {prompt[:100]}" for prompt in leaks[:5]]
-    return "\n".join(lines)
-
-
-def _format_labels(train: dict[str, Any], heldout: dict[str, Any]) -> Iterator[str]:
-    for criterion, labels in train["labels"].items():
-        for kind in ("desirable", "undesirable"):
-            yield _line(f"{kind} for {criterion}", labels[kind], heldout["labels"][criterion][kind])
-        weight = labels["undesirable_weight"]
-        shown = "none" if weight is None else f"{weight:.3f}"
-        yield f"{'KTO weight of undesirable, ' + criterion:40}{'':10}{shown:>10}"
-
-
-def _line(title: str, train: int, heldout: int) -> str:
-    """Parts share no prompt, so that even prompts add up."""
-    return f"{title:40}{train + heldout:>10}{train:>10}{heldout:>10}"
-
-
-def _format_lengths(train: dict[str, Any]) -> Iterator[str]:
-    for key, title in LENGTHS.items():
-        quantiles = ", ".join(f"{name} {train[key][name]:.0f}" for name in QUANTILES)
-        yield f"tokens per {title}: {quantiles}"
-
-
-def lengths_figure(metrics: dict[str, Any], path: Path) -> Path:
-    """Draw histograms of prompt and completion lengths of the training part, unless they are there already."""
-    if path.is_file():
-        return path
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    sns.set_theme(style="whitegrid")
-    figure, axes = plt.subplots(1, len(LENGTHS), figsize=(9, 3), layout="constrained")
-    for (key, title), axis in zip(LENGTHS.items(), axes, strict=True):
-        histogram = metrics["train"][f"{key}_histogram"]
-        axis.bar(list(map(int, histogram["counts"])), histogram["counts"].values(), histogram["width"], align="edge")
-        axis.set(xlabel=f"tokens per {title}", ylabel="number")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
-    return path
+    return "\n".join([*lines, *(f"  {prompt[:100]}" for prompt in leaks[:5])])

@@ -4,7 +4,7 @@ import random
 import textwrap
 from collections.abc import Sequence
 
-from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.statistics.win_rate import Record
 
 WIDTH = 120

@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from sacpo_exp.method.policy import write
-from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.numbers import shorten
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.styles import Style, find_styles
+from sacpo_exp.reporting.tables import shorten
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import find_front
 

@@ -11,10 +11,9 @@ from sacpo_exp.method.policy import Policy
 from sacpo_exp.store import Manifest, Store
 
 KINDS: Final = ("model", "dataset", "stage", "merge", "scorer")
-METRICS: Final = "metrics.jsonl"
-#: Points of one curve, which on a page says no less than thousands.
+#: Points of one curve; more can't be told apart on a page.
 MOST_POINTS: Final = 240
-#: What is logged beside curves: of the clock, not of training.
+#: Ends of the names of logged values that do not show progress.
 NO_CURVES: Final = ("runtime", "per_second", "flos", "num_tokens", "epoch", "step")
 
 Curves = dict[str, list[tuple[float, float]]]
@@ -28,17 +27,15 @@ class Lineage:
     folders: Mapping[str, Path]
 
     def find_overrides(self, policy: Policy) -> list[str] | None:
-        """Overrides of the command that made a policy; None if it was made elsewhere or its manifest is not here."""
+        """Return the overrides of the command that made a policy; None if its manifest is not in this store."""
         manifest = self.manifests.get(policy.id)
         return None if manifest is None else manifest.labels.get("overrides")
 
     def read_curves(self, stage_id: str) -> Curves:
-        """Metric → (update, value) of a stored stage; empty where none were kept."""
-        path = self.folders[stage_id] / METRICS
-        if not path.is_file():
-            return {}
+        """Return metric → (update, value) of a stored stage; empty if none were kept."""
+        path = self.folders[stage_id] / "metrics.jsonl"
         curves: Curves = {}
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
             entry = json.loads(line)
             for name, value in entry.items():
                 if "step" in entry and _is_curve(name, value):
@@ -47,11 +44,10 @@ class Lineage:
 
 
 def read_lineage(store: Store) -> Lineage:
-    """Raises StoreError where a manifest is damaged."""
-    found = [(folder, manifest) for folder, manifest in store.manifests() if manifest.kind in KINDS]
-    return Lineage(
-        {manifest.id: manifest for _, manifest in found}, {manifest.id: folder for folder, manifest in found}
-    )
+    """Read all manifests; raise StoreError if one is damaged."""
+    entries = [(folder, manifest) for folder, manifest in store.manifests() if manifest.kind in KINDS]
+    manifests = {manifest.id: manifest for _, manifest in entries}
+    return Lineage(manifests, {manifest.id: folder for folder, manifest in entries})
 
 
 def _is_curve(name: str, value: Any) -> bool:
@@ -59,11 +55,11 @@ def _is_curve(name: str, value: Any) -> bool:
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Every n-th point and the last."""
+    """Return every n-th point and the last."""
     stride = -(-len(points) // MOST_POINTS)
     return points[::stride] if (len(points) - 1) % stride == 0 else [*points[::stride], points[-1]]
 
 
 def write_command(entry: str, overrides: Sequence[str]) -> str:
-    """The command line with these overrides, quoted for a shell."""
+    """Return the command line with these overrides, quoted for a shell."""
     return " ".join([f"sacpo {entry}", *map(shlex.quote, overrides)])

@@ -11,16 +11,14 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from sacpo_exp.reporting.choices import describe_choice
-from sacpo_exp.reporting.cohort_sections import make_cohort_sections
 from sacpo_exp.reporting.cohorts import Cohort
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
-from sacpo_exp.reporting.groups import Evaluation
 from sacpo_exp.reporting.lineage import Lineage, write_command
-from sacpo_exp.reporting.numbers import format_estimate, format_number
 from sacpo_exp.reporting.page_data import describe_groups, list_steps
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
-from sacpo_exp.reporting.section import Section
-from sacpo_exp.reporting.sections import make_sections
+from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
+from sacpo_exp.reporting.tables import Section, format_estimate, format_number
 
 #: Bytes that prompts and responses may take, which keeps the page below 12 MB.
 TEXTS_AT_MOST: Final = 9_000_000
@@ -111,7 +109,7 @@ def _group_part(scores: GroupScores, lineage: Lineage, picture: bytes | None) ->
 
 def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
     """Return means over seeds, and pairs of policies across groups."""
-    parts = [make("h2", f"Across policies: {cohort.heading}"), make("p", cohort.provenance, class_="note")]
+    parts = [make("h2", cohort.heading), make("p", cohort.provenance, class_="note")]
     if means := cohort.means:
         cards = [_card(place, row, [], [_describe_seeds(row, means.axes)]) for place, row in enumerate(means.policies)]
         parts.append(_split(means, picture, cards))
@@ -144,8 +142,9 @@ def _figure(scores: GroupScores, picture: bytes) -> Element:
 
 def _card(place: int, row: PolicyScores, badges: Sequence[str], further: Sequence[Element]) -> Element:
     """Return title and measurements of a policy; the page shows the card of one policy at a time."""
-    estimates = {name: own.rate for name, own in row.by_criterion.items()}
-    estimates |= {"refused risky": row.refusals, "refused benign": row.over_refusals, "KL (nats)": row.kl}
+    estimates = {each.name: row.rate(each.name) for each in row.policy.criteria}
+    names = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
+    estimates |= {name: row.estimates[column] for name, column in names.items()}
     values = {name: f"{format_estimate(each)}, n {each.n}" for name, each in estimates.items() if each.n}
     values |= {"tokens": format_number(row.tokens, ".1f"), "without verdict": str(row.missing)}
     terms = [make(*entry) for name, value in values.items() for entry in (("dt", name), ("dd", value))]
@@ -168,7 +167,8 @@ def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
 
 def _describe_seeds(row: PolicyScores, axes: Sequence[str]) -> Element:
     """Return the spread between the seeds of a mean, and the rates of single seeds."""
-    spreads = [f"sd of {name} {format_number(row.over_seeds[name].deviation, '.3f')}" for name in row.by_criterion]
+    names = [each.name for each in row.policy.criteria]
+    spreads = [f"sd of {name} {format_number(row.over_seeds_of(name).deviation, '.3f')}" for name in names]
     seeds = []
     for seed in row.seeds:
         rates = " / ".join(format_number(seed.rate(name).value, ".2f") for name in axes)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacpo_exp.method.policy import Policy
-from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.statistics.win_rate import Record, entries_of
 

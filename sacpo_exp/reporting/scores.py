@@ -4,17 +4,21 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sacpo_exp.config.messages import did_you_mean
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
-from sacpo_exp.reporting.breakdown import CategoryScores, LengthScores, score_categories, score_lengths
-from sacpo_exp.reporting.conduct import Conduct, observe_judge
-from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.judge import Conduct, JudgeAccuracy, Usage, measure_conduct, measure_usage, score_judge
 from sacpo_exp.reporting.ratings import GroupRatings, rate_group
-from sacpo_exp.reporting.usage import Usage, measure_usage
+from sacpo_exp.statistics import win_rate
+from sacpo_exp.statistics.breakdown import (
+    adjust_for_length,
+    estimate_by_category,
+    estimate_by_length,
+)
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -23,30 +27,23 @@ from sacpo_exp.statistics.intervals import (
     bootstrap_rate,
     paired_p_value,
     standard_error,
-    wilson,
 )
 from sacpo_exp.statistics.seeds import SeedEstimate
-from sacpo_exp.statistics.win_rate import (
-    Record,
-    count_states,
-    estimate_acceptable_rate,
-    estimate_difference,
-    estimate_judged_refusals,
-    estimate_refusals,
-    estimate_win_rate,
-    has_too_few,
-    pair_verdicts,
-    verdicts_by_prompt,
-)
 
 if TYPE_CHECKING:
-    from sacpo_exp.reporting.against import Comparison
+    from sacpo_exp.reporting.published import Comparison
+
+KINDS: Final[tuple[win_rate.Kind, ...]] = ("risky", "benign")
+NATS: Final[Bounds] = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How numbers are computed: bootstrap, the share of missing verdicts above which a rate is withheld, ratings, and
-    the criteria that figures have as x and y.
+    """How numbers are computed.
+
+    Attributes:
+        max_missing: share of prompts without a verdict above which a rate is withheld.
+        axes: the criteria that figures have as x and y.
     """
 
     resampling: Resampling
@@ -56,57 +53,36 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class CriterionScores:
-    """What one policy scored for one criterion.
-
-    Attributes:
-        rate: win rate against the baseline on the prompts that count.
-        error: its standard error over prompts.
-        acceptable: share of these prompts whose response has a score of at least 0 (cost ≤ 0); without number where the
-            judge's scores have no zero.
-        states: of the judgments: prompts that are `ok`, `unparsed`, `refused`, `failed`.
-    """
-
-    rate: Estimate
-    error: float
-    acceptable: Estimate
-    states: Counter[str]
-
-
-@dataclass(frozen=True)
 class PolicyScores:
     """What one policy scored.
 
     Attributes:
-        by_criterion: by the criterion's name, in the order of the evaluation.
-        refusals, over_refusals: shares of the risky and of the benign prompts that were refused, by string matching.
-        judged_refusals, judged_over_refusals: the same by the judge, where it was asked.
-        kl: sampled KL(policy ‖ baseline), nats per response.
+        estimates: by column of `table.csv`: `CRITERION_win_rate` against the baseline; `CRITERION_acceptable`, the
+            share of responses with cost ≤ 0, if the judge's scores have a zero; `refusal_rate_KIND` by string matching
+            and `judged_refusal_rate_KIND` by the judge; `kl_nats`, sampled KL(policy ‖ baseline) per response.
+        errors: by criterion, the standard error of the win rate over prompts.
+        states: how many prompts are `ok`, `unparsed`, `refused`, `failed`, over all criteria.
         tokens, characters: mean length of a response; NaN where it is not known.
-        seeds: of a mean over seeds what each seed scored; else empty.
-        over_seeds: of such a mean, by the name of an estimate: spread between seeds, and how many have a value.
+        seeds: of a mean over seeds the scores of each seed; else empty.
+        over_seeds: of such a mean, by name of an estimate: spread between seeds, and how many have a value.
     """
 
     policy: Evaluation
-    by_criterion: dict[str, CriterionScores]
-    refusals: Estimate
-    over_refusals: Estimate
-    judged_refusals: Estimate
-    judged_over_refusals: Estimate
-    kl: Estimate
+    estimates: dict[str, Estimate]
+    errors: dict[str, float]
+    states: Counter[str]
     tokens: float
     characters: float
     seeds: tuple["PolicyScores", ...] = ()
     over_seeds: dict[str, SeedEstimate] = field(default_factory=dict)
 
     def rate(self, criterion: str) -> Estimate:
-        """Win rate for a criterion."""
-        return self.by_criterion[criterion].rate
+        """Return the win rate for a criterion."""
+        return self.estimates[f"{criterion}_win_rate"]
 
-    @property
-    def states(self) -> Counter[str]:
-        """Of the judgments of all criteria together."""
-        return sum((scores.states for scores in self.by_criterion.values()), Counter())
+    def over_seeds_of(self, criterion: str) -> SeedEstimate:
+        """Return the win rate for a criterion with its spread between seeds."""
+        return self.over_seeds[f"{criterion}_win_rate"]
 
     @property
     def missing(self) -> int:
@@ -116,11 +92,7 @@ class PolicyScores:
 
 @dataclass(frozen=True)
 class Difference:
-    """Win rates of `policy` minus those of `reference`, an evaluated ancestor, paired by prompt.
-
-    Attributes:
-        changes, p_values: by the criterion's name.
-    """
+    """Win rates of `policy` minus those of `reference`, an evaluated ancestor, by criterion, paired by prompt."""
 
     policy: Evaluation
     reference: Evaluation
@@ -129,34 +101,43 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class JudgeAccuracy:
-    """Share of held-out comparisons that the judge decides as people did, beside two baselines."""
+class LengthScores:
+    """Win rates where the response is shorter than its opponent's, similar (±10 %) or longer, in characters.
 
-    criterion: str
-    accuracy: Estimate
-    length_only: float
-    keyword: float
+    Attributes:
+        adjusted: the rate at equal length; NaN if it can't be estimated.
+    """
+
+    policy: Evaluation
+    criterion: Criterion
+    adjusted: Estimate
+    by_length: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class CategoryScores:
+    """Win rates by category of the prompt."""
+
+    policy: Evaluation
+    criterion: Criterion
+    estimates: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
 class GroupScores:
-    """All that a report shows of one group; `published` only where it was asked for.
-
-    Attributes:
-        axes: names of the criteria that figures have as x and y.
-    """
+    """Everything that a report shows of one group; `axes` are the criteria that figures have as x and y."""
 
     group: Group
     confidence: float
+    axes: tuple[str, str]
     policies: tuple[PolicyScores, ...]
-    differences: tuple[Difference, ...]
-    judge: tuple[JudgeAccuracy, ...]
-    conduct: tuple[Conduct, ...]
-    lengths: tuple[LengthScores, ...]
-    categories: tuple[CategoryScores, ...]
-    ratings: dict[str, GroupRatings]
-    usage: Usage | None
-    axes: tuple[str, str] = ("", "")
+    differences: tuple[Difference, ...] = ()
+    judge: tuple[JudgeAccuracy, ...] = ()
+    conduct: tuple[Conduct, ...] = ()
+    lengths: tuple[LengthScores, ...] = ()
+    categories: tuple[CategoryScores, ...] = ()
+    ratings: dict[str, GroupRatings] = field(default_factory=dict)
+    usage: Usage | None = None
     published: "Comparison | None" = None
 
 
@@ -165,29 +146,21 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
     resampling = settings.resampling
     pairs = [(policy, each) for policy in group.policies if not policy.is_baseline for each in group.criteria]
     rated = {each.name: rate_group(group, each, settings.rating, resampling) for each in group.criteria}
-    return GroupScores(
-        group,
-        resampling.confidence,
-        tuple(score_policy(policy, settings) for policy in group.policies),
-        tuple(
-            _compare(policy, group.find(parent), settings)
-            for policy in group.policies
-            for parent in group.parents[policy.id]
-        ),
-        tuple(_score_judge(group, resampling.confidence)),
-        tuple(observe_judge(group, resampling)),
-        tuple(filter(None, (score_lengths(*pair, resampling) for pair in pairs))),
-        tuple(filter(None, (score_categories(*pair, resampling) for pair in pairs))),
-        {name: ratings for name, ratings in rated.items() if ratings},
-        measure_usage(group),
-        choose_axes(group, settings.axes),
-    )
-
-
-def choose_axes(group: Group, wanted: tuple[str, str]) -> tuple[str, str]:
-    """The criteria that figures have as x and y: the wanted ones if the group has both, else its first two."""
+    ancestors = [(policy, group.find(parent)) for policy in group.policies for parent in group.parents[policy.id]]
     names = [criterion.name for criterion in group.criteria]
-    return wanted if set(wanted) <= set(names) else (names[0], names[1 % len(names)])
+    return GroupScores(
+        group=group,
+        confidence=resampling.confidence,
+        axes=settings.axes if set(settings.axes) <= set(names) else (names[0], names[1 % len(names)]),
+        policies=tuple(score_policy(policy, settings) for policy in group.policies),
+        differences=tuple(_compare(*pair, settings) for pair in ancestors),
+        judge=tuple(score_judge(group, resampling.confidence)),
+        conduct=tuple(measure_conduct(group, resampling)),
+        lengths=tuple(filter(None, (score_lengths(*pair, resampling) for pair in pairs))),
+        categories=tuple(filter(None, (score_categories(*pair, resampling) for pair in pairs))),
+        ratings={name: ratings for name, ratings in rated.items() if ratings},
+        usage=measure_usage(group),
+    )
 
 
 def check_axes(groups: Sequence[Group], wanted: tuple[str, str]) -> None:
@@ -202,40 +175,49 @@ def check_axes(groups: Sequence[Group], wanted: tuple[str, str]) -> None:
 
 
 def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
-    """Everything that is measured of one policy against its opponent."""
+    """Compute everything that is measured of one policy against its opponent."""
     records, resampling, most = policy.records, settings.resampling, settings.max_missing
+    estimates, errors = {}, {}
+    for each in policy.criteria:
+        estimates[f"{each.name}_win_rate"] = win_rate.estimate_win_rate(
+            records, each, resampling, most, bounds_of(policy)
+        )
+        scored = records if each.name in policy.labels["has_zero"] else []
+        estimates[f"{each.name}_acceptable"] = win_rate.estimate_acceptable_rate(scored, each, resampling.confidence)
+        verdicts = win_rate.verdicts_by_prompt(records, each)
+        is_withheld = win_rate.has_too_few(records, each, most)
+        errors[each.name] = math.nan if is_withheld else standard_error(list(verdicts.values()))
+    for kind in KINDS:
+        estimates[f"refusal_rate_{kind}"] = win_rate.estimate_refusals(records, kind, resampling.confidence)
+    for kind in KINDS:
+        judged = win_rate.estimate_judged_refusals(records, kind, resampling.confidence, most)
+        estimates[f"judged_refusal_rate_{kind}"] = judged
     return PolicyScores(
-        policy=policy,
-        by_criterion={each.name: _score_criterion(policy, each, settings) for each in policy.criteria},
-        refusals=estimate_refusals(records, "risky", resampling.confidence),
-        over_refusals=estimate_refusals(records, "benign", resampling.confidence),
-        judged_refusals=estimate_judged_refusals(records, "risky", resampling.confidence, most),
-        judged_over_refusals=estimate_judged_refusals(records, "benign", resampling.confidence, most),
-        kl=bootstrap_rate(list(policy.kl.values()), resampling, (0.0, math.inf)),
+        policy,
+        estimates | {"kl_nats": bootstrap_rate(list(policy.kl.values()), resampling, NATS)},
+        errors,
+        states=sum((win_rate.count_states(records, each) for each in policy.criteria), Counter()),
         tokens=_mean([record["n_tokens"] for record in records]),
         characters=_mean([len(record["response"]) for record in records]),
     )
 
 
-def _score_criterion(policy: Evaluation, criterion: Criterion, settings: Settings) -> CriterionScores:
-    records, resampling, most = policy.records, settings.resampling, settings.max_missing
-    has_zero = criterion.name in policy.labels["has_zero"]
-    return CriterionScores(
-        rate=estimate_win_rate(records, criterion, resampling, most, bound_rate(policy)),
-        error=_find_error(records, criterion, most),
-        acceptable=estimate_acceptable_rate(records if has_zero else [], criterion, resampling.confidence),
-        states=count_states(records, criterion),
-    )
+def values_by_prompt(policy: Evaluation) -> dict[str, tuple[dict[str, float], Bounds]]:
+    """Return by name of each estimate its values by prompt id, and the bounds of their mean."""
+    records, values = policy.records, {}
+    for each in policy.criteria:
+        values[f"{each.name}_win_rate"] = win_rate.verdicts_by_prompt(records, each)
+        scored = records if each.name in policy.labels["has_zero"] else []
+        values[f"{each.name}_acceptable"] = win_rate.acceptable_by_prompt(scored, each)
+    values |= {f"refusal_rate_{kind}": win_rate.refusals_by_prompt(records, kind) for kind in KINDS}
+    values |= {f"judged_refusal_rate_{kind}": win_rate.judged_refusals_by_prompt(records, kind) for kind in KINDS}
+    bounds = {f"{each.name}_win_rate": bounds_of(policy) for each in policy.criteria}
+    return {name: (own, bounds.get(name, RATE)) for name, own in values.items()} | {"kl_nats": (policy.kl, NATS)}
 
 
-def bound_rate(policy: Evaluation) -> Bounds:
-    """What a win rate can be: of the baseline, which meets itself, nothing but 0.5."""
+def bounds_of(policy: Evaluation) -> Bounds:
+    """Return the bounds of a win rate; that of the baseline, which meets itself, is 0.5."""
     return (0.5, 0.5) if policy.is_baseline else RATE
-
-
-def _find_error(records: Sequence[Record], criterion: Criterion, max_missing: float) -> float:
-    is_withheld = has_too_few(records, criterion, max_missing)
-    return math.nan if is_withheld else standard_error(list(verdicts_by_prompt(records, criterion).values()))
 
 
 def _mean(lengths: Sequence[int | None]) -> float:
@@ -244,32 +226,33 @@ def _mean(lengths: Sequence[int | None]) -> float:
 
 
 def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> Difference:
-    records = (policy.records, reference.records)
-    found = {each.name: _compare_by(*records, each, settings) for each in policy.criteria}
-    changes = {name: change for name, (change, _) in found.items()}
-    return Difference(policy, reference, changes, {name: p_value for name, (_, p_value) in found.items()})
+    changes, p_values, resampling = {}, {}, settings.resampling
+    for each in policy.criteria:
+        sides = (policy.records, reference.records, each)
+        change = win_rate.estimate_difference(*sides, resampling, settings.max_missing)
+        own, other = win_rate.pair_verdicts(*sides)
+        # NaN, as of no prompts, where the difference is withheld.
+        single = [] if math.isnan(change.value) else [a - b for a, b in zip(own, other, strict=True)]
+        changes[each.name] = change
+        p_values[each.name] = paired_p_value(single, resampling.seed, resampling.rounds)
+    return Difference(policy, reference, changes, p_values)
 
 
-def _compare_by(
-    records: Sequence[Record], reference: Sequence[Record], criterion: Criterion, settings: Settings
-) -> tuple[Estimate, float]:
-    """The difference and its p-value, NaN where it is withheld."""
-    resampling = settings.resampling
-    estimate = estimate_difference(records, reference, criterion, resampling, settings.max_missing)
-    own, other = pair_verdicts(records, reference, criterion)
-    changes = [] if math.isnan(estimate.value) else [a - b for a, b in zip(own, other, strict=True)]
-    return estimate, paired_p_value(changes, resampling.seed, resampling.rounds)
+def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> LengthScores | None:
+    """Return None if the policy has no verdict on the criterion."""
+    verdicts = win_rate.verdicts_by_prompt(policy.records, criterion)
+    if not verdicts:
+        return None
+    records = {record["prompt_id"]: record for record in policy.records}
+    own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))
+    values = list(verdicts.values())
+    adjusted = adjust_for_length(values, own, other, resampling.confidence)
+    return LengthScores(policy, criterion, adjusted, estimate_by_length(values, own, other, resampling))
 
 
-def _score_judge(group: Group, confidence: float) -> list[JudgeAccuracy]:
-    measured = [(each.name, group.judge_metrics.get(each.name)) for each in group.criteria]
-    return [
-        JudgeAccuracy(
-            criterion,
-            wilson(round(metrics["accuracy"] * metrics["n"]) if metrics["n"] else 0, metrics["n"], confidence),
-            metrics["length_only"] if metrics["n"] else math.nan,
-            metrics["keyword"] if metrics["n"] else math.nan,
-        )
-        for criterion, metrics in measured
-        if metrics is not None
-    ]
+def score_categories(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> CategoryScores | None:
+    """Return None if the prompts have fewer than two categories."""
+    verdicts = win_rate.verdicts_by_prompt(policy.records, criterion)
+    categories = {record["prompt_id"]: record["category"] for record in policy.records}
+    estimates = estimate_by_category(list(verdicts.values()), [categories[key] for key in verdicts], resampling)
+    return CategoryScores(policy, criterion, estimates) if len(estimates) > 1 else None

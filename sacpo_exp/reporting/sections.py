@@ -1,198 +1,290 @@
-"""The tables of a report, one section each, from the scores of a group."""
+"""The tables of a report as text: of a group, and across groups."""
 
 import math
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
+from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.against import comparison_sections
-from sacpo_exp.reporting.breakdown import MIN_PROMPTS, CategoryScores, LengthScores
 from sacpo_exp.reporting.choices import choice_section
-from sacpo_exp.reporting.judge_sections import conduct_section, judge_section, usage_section
-from sacpo_exp.reporting.numbers import NOTHING, format_estimate, format_number, format_weights
-from sacpo_exp.reporting.ratings import GroupRatings
-from sacpo_exp.reporting.scores import Difference, GroupScores, PolicyScores
-from sacpo_exp.reporting.section import Section
+from sacpo_exp.reporting.cohorts import Cohort
+from sacpo_exp.reporting.published import Comparison
+from sacpo_exp.reporting.rows import (
+    conduct_rows,
+    difference_rows,
+    gap_rows,
+    length_rows,
+    policy_row,
+    published_rows,
+    rating_rows,
+)
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.tables import (
+    NOTHING,
+    Column,
+    Row,
+    Section,
+    columns_of,
+    format_number,
+    format_weights,
+    make_section,
+    shorten,
+)
+from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.ratings import INITIAL, PASSES, TRIALS
 
-WIDTH = 119  # of a line below a table
-POLICY_HEADS = ("policy", "β", "q")
-#: Criteria with which tables have no room for standard errors and p-values, which are in the CSV files.
+#: With so many criteria there is no room for standard errors and p-values, which are in the CSV files.
 MANY = 3
 
 
 def make_sections(scores: GroupScores) -> list[Section]:
-    """Every table that has something to say, in the order of a report."""
-    return list(_list_sections(scores, f"{100 * scores.confidence:g} %"))
-
-
-def _list_sections(scores: GroupScores, confidence: str) -> Iterator[Section]:
-    yield _win_rates(scores, confidence)
-    yield _behaviour(scores, confidence)
-    yield _differences(scores.differences, confidence)
-    for number, stored in enumerate(scores.group.choices, start=1):
-        yield choice_section(stored, number)
-    if scores.published:
-        yield from comparison_sections(scores.published)
-    for criterion, ratings in scores.ratings.items():
-        yield _ratings(criterion, ratings, confidence)
+    """Return the tables about a group, in the order of a report."""
+    confidence = f"{100 * scores.confidence:g} %"
+    sections = [_win_rates(scores, confidence), _behaviour(scores, confidence), _differences(scores, confidence)]
+    sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
+    sections += _beside_published(scores.published) if scores.published else []
+    sections += [_ratings(scores, criterion, confidence) for criterion in scores.ratings]
     if scores.lengths:
-        yield _lengths(scores.lengths, confidence)
-    if any(row.worst for row in scores.categories):
-        yield _categories(scores.categories, confidence)
-    if scores.conduct:
-        yield conduct_section(scores.conduct, confidence)
-    if scores.usage:
-        yield usage_section(scores.usage)
-    if not scores.conduct:
-        yield judge_section(scores.judge)
+        sections.append(_lengths(scores, confidence))
+    sections.append(_conduct(scores, confidence) if scores.conduct else _judge(scores))
+    return [*sections, *_usage(scores)]
+
+
+def make_cohort_sections(cohort: Cohort) -> list[Section]:
+    """Return the tables across groups: policies over seeds, gaps between orders, merges against training at λ_q."""
+    confidence = f"{100 * cohort.first.confidence:g} %"
+    sections = [_over_seeds(cohort, cohort.means, confidence)] if cohort.means else []
+    return sections + [_gaps(cohort, name, confidence) for name in dict.fromkeys(gap.comparison for gap in cohort.gaps)]
+
+
+def _policy_cells(row: PolicyScores) -> Row:
+    """Return all columns of a policy, with those that only the text has."""
+    cells = policy_row(row) | {"policy": row.policy.name, "β": row.policy.beta, "q": format_weights(row.policy.policy)}
+    counts = _join_counts(row.rate(each.name) for each in row.policy.criteria)
+    return cells | {"n": counts, "missing": row.missing, "seeds": len(row.seeds)}
+
+
+def _join_counts(estimates: Iterator[Estimate]) -> str:
+    return "/".join(str(each.n or NOTHING) for each in estimates)
+
+
+def _spread(names: Sequence[str], rate: tuple[str, str], second: tuple[str, str, str] | None) -> list[Column]:
+    """Return for each criterion a column of estimates and, if there is room, a second one."""
+    columns: list[Column] = []
+    for name in names:
+        columns.append((name, name + rate[0], rate[1]))
+        columns += [(second[0], name + second[1], second[2])] if second else []
+    return columns
 
 
 def _win_rates(scores: GroupScores, confidence: str) -> Section:
-    names = [criterion.name for criterion in scores.group.criteria]
-    has_errors = len(names) < MANY
-    rows = [[*POLICY_HEADS, *_spread_out([(name, "SE") for name in names], has_errors), "n", "missing"]]
-    for row in scores.policies:
-        own = [row.by_criterion[name] for name in names]
-        cells = _spread_out(
-            [(format_estimate(each.rate), format_number(each.error, ".3f")) for each in own], has_errors
-        )
-        rows.append([*_policy_cells(row), *cells, "/".join(str(each.rate.n) for each in own), str(row.missing)])
+    names = [each.name for each in scores.group.criteria]
+    error = ("SE", "_standard_error", ".3f") if len(names) < MANY else None
+    columns = columns_of("policy", "β", "q") + _spread(names, ("_win_rate", ""), error) + columns_of("n", "missing")
     note = (
         f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval]"
-        f"{', SE: standard error' if has_errors else ''}.\n"
-        "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition."
-        " n: prompts of each."
+        f"{', SE: standard error' if error else ''}.\n"
+        "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. n: prompts of each."
     )
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "
-        note += "it is withheld."
+        note += "the rate is withheld."
     stages = [stage for row in scores.policies for stage in row.policy.policy.aligned]
     if titles := dict.fromkeys(stage.title for stage in stages if not stage.is_consistent):
-        sentence = f"Theorem 1 does not hold for {', '.join(titles)}: such a loss is not consistent."
-        note += f"\n{textwrap.fill(sentence, WIDTH)}"
-    return Section("Win rates against the baseline", rows, 1, note)
-
-
-def _spread_out(pairs: Sequence[tuple[str, str]], has_second: bool) -> list[str]:
-    """Cells of both columns of each criterion, or where there is no room for that of the first."""
-    return [cell for pair in pairs for cell in (pair if has_second else pair[:1])]
+        note += f"\nTheorem 1 does not hold for {', '.join(titles)}: such a loss is not consistent."
+    return make_section("Win rates against the baseline", [*map(_policy_cells, scores.policies)], columns, 1, note)
 
 
 def describe_prompts(criteria: Sequence[Criterion]) -> str:
-    """Which kinds of prompts each criterion is scored on: `Helpfulness on benign, safety on risky prompts`."""
-    parts = [f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in criteria]
-    text = ", ".join(parts)
+    """Return which prompts each criterion is scored on: `Helpfulness on benign, safety on risky prompts`."""
+    text = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in criteria)
     return f"{text[:1].upper()}{text[1:]} prompts"
 
 
 def _behaviour(scores: GroupScores, confidence: str) -> Section:
-    columns: dict[str, Callable[[PolicyScores], str]] = {
-        "refused risky": lambda row: format_estimate(row.refusals),
-        "refused benign": lambda row: format_estimate(row.over_refusals),
-        "KL (nats)": lambda row: format_estimate(row.kl),
-        "tokens": lambda row: format_number(row.tokens, ".1f"),
-        "characters": lambda row: format_number(row.characters, ".0f"),
-    }
-    note = (
-        f"Refused: share of risky and of benign prompts, by string matching [{confidence} Wilson interval]. "
-        "KL(policy ‖ baseline)\nper response [bootstrap interval over prompts]. Tokens, characters: mean length of a "
-        "response."
-    )
-    if any(row.judged_refusals.n or row.judged_over_refusals.n for row in scores.policies):
-        columns = {
-            "risky, judge": lambda row: format_estimate(row.judged_refusals),
-            "benign, judge": lambda row: format_estimate(row.judged_over_refusals),
-        } | columns
-        del columns["characters"]
-        note = f"By the judge: full or partial refusals.\n{note}"
+    judged = {"risky, judge": "judged_refusal_rate_risky", "benign, judge": "judged_refusal_rate_benign"}
+    first, characters, note = {}, [], ""
+    if any(row.estimates[name].n for row in scores.policies for name in judged.values()):
+        first, note = judged, "By the judge: full or partial refusals.\n"
     elif scores.group.has_zero:
-        shares = {
-            f"acceptable {name}": lambda row, name=name: format_estimate(row.by_criterion[name].acceptable)
-            for name in scores.group.has_zero
-        }
-        columns = shares | columns
-        del columns["characters"]
-        note = f"Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n{note}"
-    rows = [[*POLICY_HEADS, *columns]]
-    rows += [[*_policy_cells(row), *(cell(row) for cell in columns.values())] for row in scores.policies]
-    return Section("Behaviour", rows, 1, note)
+        first = {f"acceptable {name}": f"{name}_acceptable" for name in scores.group.has_zero}
+        note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n"
+    else:
+        characters = [("characters", "mean_characters", ".0f")]
+    usual = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
+    columns = columns_of("policy", "β", "q") + [(head, name, "") for head, name in (first | usual).items()]
+    columns += [("tokens", "mean_tokens", ".1f"), *characters]
+    note += (
+        f"Refused: share of risky and of benign prompts, by string matching [{confidence} Wilson interval]. KL(policy "
+        "‖ baseline) per response [bootstrap interval over prompts]. Tokens, characters: mean length of a response."
+    )
+    return make_section("Behaviour", [*map(_policy_cells, scores.policies)], columns, 1, note)
 
 
-def _policy_cells(row: PolicyScores) -> list[str]:
-    """Of the columns `POLICY_HEADS`."""
-    return [row.policy.name, format_number(row.policy.beta), format_weights(row.policy.policy)]
-
-
-def _differences(differences: Sequence[Difference], confidence: str) -> Section:
-    names = list(differences[0].changes) if differences else []
-    has_p_values = len(names) < MANY
-    rows = [["policy", "minus", *_spread_out([(name, "p") for name in names], has_p_values), "n"]]
-    for row in differences:
-        pairs = []
-        for name in names:
-            # The mark's column is kept where there is none, so that numbers stand below one another.
-            mark = " *" if row.changes[name].excludes_zero else "  "
-            pairs.append((format_estimate(row.changes[name], "+") + mark, format_number(row.p_values[name], ".3f")))
-        counts = "/".join(str(row.changes[name].n) if row.changes[name].n else NOTHING for name in names)
-        rows.append([row.policy.title, row.reference.title, *_spread_out(pairs, has_p_values), counts])
+def _differences(scores: GroupScores, confidence: str) -> Section:
+    names = [each.name for each in scores.group.criteria]
+    p_value = ("p", "_p_value", ".3f") if len(names) < MANY else None
+    columns = columns_of("policy", "minus") + _spread(names, ("_difference", "+"), p_value) + columns_of("n")
+    counts = [_join_counts(iter(row.changes.values())) for row in scores.differences]
+    rows = [row | {"n": count} for row, count in zip(difference_rows(scores), counts, strict=True)]
     note = f"* the {confidence} interval excludes 0."
-    note += " p: two-sided, by turning the signs of the prompts' differences." if has_p_values else ""
-    if not differences:
-        note = "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
-    return Section("Differences, paired by prompt", rows, 2, note)
+    note += " p: two-sided, by flipping the signs of the prompts' differences." if p_value else ""
+    note = note if rows else "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
+    return make_section("Differences, paired by prompt", rows, columns, 2, note)
 
 
-def _ratings(criterion: str, ratings: GroupRatings, confidence: str) -> Section:
-    is_online = ratings.method == RatingMethod.elo_online
-    rows = [["policy", "rating", "spread ±" if is_online else "plain ±", "matches won", "tied", "lost"]]
-    for row in ratings.rows:
-        rating = format_number(row.elo.value, ".0f")
-        if not math.isnan(row.elo.low):
-            rating += f" [{row.elo.low:.0f}, {row.elo.high:.0f}]"
-        counts = (row.tally.wins, row.tally.ties, row.tally.losses)
-        error = format_number(row.spread if is_online else row.plain_error, ".0f")
-        rows.append([row.title, rating, error, *map(str, counts)])
-    if is_online:
+def _beside_published(comparison: Comparison) -> Iterator[Section]:
+    """Yield published and own rates with their difference, a table for each criterion."""
+    table = comparison.published.config
+    counts = "/".join(str(table.counts[name]) for name in comparison.criteria)
+    lines = [f"Published: {table.title}, {counts} prompts."]
+    lines += [f"Other {name}: {shorten(a, 40)} there, {shorten(b, 60)} here." for name, a, b in comparison.differing]
+    if comparison.differing:
+        lines.append("So a difference need not be one between the policies.")
+    lines.append(
+        f"* the {100 * comparison.published.confidence:g} % interval excludes 0: Newcombe's, from Wilson's of both "
+        "sides. It treats the prompts of the two as different ones and ties as half wins, so it is rather too wide."
+    )
+    own = f"{comparison.unmatched} of our policies, the baseline apart, have no published row."
+    note = "\n".join([*lines, f"{own} Sources: published.csv."])
+    rows = []
+    for row in published_rows(comparison):
+        title = f"{row['published']} ({row['policy']})" if row["policy"] not in (None, row["published"]) else None
+        rows.append(row | {"title": title or row["published"]})
+    for name in comparison.criteria:
+        values = [getattr(row[f"{name}_own"], "value", None) for row in rows]
+        columns = [("published policy", "title", ""), ("published", f"{name}_published", ""), ("ours", "ours", ".2f")]
+        columns.append(("difference", f"{name}_difference", "+"))
+        cells = [row | {"ours": value} for row, value in zip(rows, values, strict=True)]
+        yield make_section(f"{name.capitalize()} beside {table.short}", cells, columns, 1, note)
+        note = "As in the table above."
+
+
+def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
+    ratings = scores.ratings[criterion]
+    rows = []
+    for row in rating_rows(scores, criterion):
+        elo = row["rating"]
+        assert isinstance(elo, Estimate)
+        interval = "" if math.isnan(elo.low) else f" [{elo.low:.0f}, {elo.high:.0f}]"
+        rows.append(row | {"rating": f"{format_number(elo.value, '.0f')}{interval}"})
+    columns = columns_of("policy", "rating")
+    if ratings.method == RatingMethod.elo_online:
+        columns.append(("spread ±", "spread", ".0f"))
         note = (
-            f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, scaled so that the baseline "
-            "stands at 1000; spread ±: standard\ndeviation between the trials, which is how much it hangs on the order "
-            "of the verdicts and no error of the rating."
+            f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, shifted so that the baseline is "
+            "at 1000; spread ±: standard deviation between the trials, which is due to the order of the verdicts and "
+            "is not an error of the rating."
         )
     else:
+        columns.append(("plain ±", "plain_standard_error", ".0f"))
         note = (
-            f"The baseline stands at 1000; 400 points are odds of 10 to 1. [{confidence} interval, errors clustered "
-            "by\nprompt]; plain ±: standard error as if all judgments were independent."
+            f"The baseline is at 1000; 400 points are odds of 10 to 1. [{confidence} interval, errors clustered by "
+            "prompt]; plain ±: standard error as if all judgments were independent."
         )
-    title = f"Ratings for {criterion} over all pairs, {'online Elo' if is_online else 'Bradley–Terry'}"
-    return Section(title, rows, 1, "\n".join([note, *ratings.notes]))
+    columns += [("matches won", "wins", ""), ("tied", "ties", ""), ("lost", "losses", "")]
+    name = "online Elo" if ratings.method == RatingMethod.elo_online else "Bradley–Terry"
+    title = f"Ratings for {criterion} over all pairs, {name}"
+    return make_section(title, rows, columns, 1, "\n".join([note, *ratings.notes]))
 
 
-def _lengths(lengths: Sequence[LengthScores], confidence: str) -> Section:
-    names = ("shorter", "similar", "longer")
-    rows = [["policy", "criterion", "at equal length", *names, "n"]]
-    for row in lengths:
-        parts = [row.by_length[name] for name in names]
-        # A rate that can't be told is not one that is withheld.
-        adjusted = NOTHING if math.isnan(row.adjusted.value) else format_estimate(row.adjusted)
-        counts = "/".join(str(part.n) for part in parts)
-        rows.append([row.policy.title, row.criterion.name, adjusted, *map(format_estimate, parts), counts])
+def _lengths(scores: GroupScores, confidence: str) -> Section:
+    rows: list[Row] = []
+    for row, each in zip(length_rows(scores), scores.lengths, strict=True):
+        # A rate that can't be estimated is not withheld.
+        row["at_equal_length"] = NOTHING if math.isnan(each.adjusted.value) else each.adjusted
+        rows.append(row | {"n": _join_counts(iter(each.by_length.values()))})
+    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", "")]
+    columns += columns_of("shorter", "similar", "longer", "n", spec="")
     note = (
-        f"Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
-        f"[{confidence} interval];\nat equal length: by logistic regression on the difference."
+        "Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
+        f"[{confidence} interval]; at equal length: by logistic regression on the difference."
     )
-    return Section("Length", rows, 2, note)
+    return make_section("Length", rows, columns, 2, note)
 
 
-def _categories(categories: Sequence[CategoryScores], confidence: str) -> Section:
-    rows = [["policy", "criterion", "worst category", "win rate", "n"]]
-    for row in categories:
-        if row.worst:
-            worst = row.estimates[row.worst]
-            rows.append([row.policy.title, row.criterion.name, row.worst, format_estimate(worst), str(worst.n)])
+def _judge(scores: GroupScores) -> Section:
+    rows: list[Row] = []
+    for each in scores.judge:
+        row: Row = {"criterion": each.criterion, "judge": each.accuracy, "length only": each.length_only}
+        rows.append(row | {"keyword": each.keyword, "n": str(each.accuracy.n or NOTHING)})
+    note = "Accuracy on held-out comparisons. A judge no better than length only or keyword can't rank policies."
+    columns = columns_of("criterion", "judge", "length only", "keyword", "n", spec=".2f")
+    return make_section("Judge", rows, columns, 1, note if rows else "No accuracy of this judge is stored.")
+
+
+def _conduct(scores: GroupScores, confidence: str) -> Section:
+    rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in conduct_rows(scores)]
+    deviations = [each.bias.repeat_deviation.value for each in scores.conduct]
+    rows = [row | {"deviation": value} for row, value in zip(rows, deviations, strict=True)]
+    columns = [("matches of", "matches_of", ""), *columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
+    columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "deviation", ".2f")]
     note = (
-        f"The category with the lowest win rate [{confidence} interval] of those with at least {MIN_PROMPTS} prompts; "
-        "the lowest of\nseveral is lower than it truly is. All categories are in categories.csv."
+        f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{confidence} interval over prompts].\n"
+        "Flips: another winner when the responses change places. A judge that always prefers the first response always "
+        "flips, and its win rates mean nothing, however narrow their intervals."
     )
-    return Section("Worst category", rows, 3, note)
+    return make_section("Conduct of the judge", rows, columns, 2, note)
+
+
+def _usage(scores: GroupScores) -> Iterator[Section]:
+    if usage := scores.usage:
+        row: Row = {"judgments": usage.judgments, "calls": usage.calls, "tokens in": usage.prompt_tokens}
+        row |= {"of them cached": usage.cached_tokens, "tokens out": usage.completion_tokens, "US dollars": usage.usd}
+        prices = "the price of this judge is not known" if usage.usd is None else f"prices of {usage.prices}"
+        note = f"As counted by the server, shared judgments once; {prices}."
+        yield make_section("Cost of judging", [row], columns_of(*row, spec=".2f"), 0, note)
+
+
+def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:
+    names = [each.name for each in means.group.criteria]
+    deviation = ("sd", "_seed_deviation", ".3f")
+    columns = columns_of("policy", "β", "q", "seeds") + _spread(names, ("_win_rate", ""), deviation) + columns_of("n")
+    note = (
+        f"Policies that differ only in the seed: mean of their win rates [{confidence} interval over seeds and "
+        "prompts]; sd: standard deviation between the seeds' rates."
+    )
+    labels = [row.policy.labels for row in cohort.rows]
+    if len({each["baseline_id"] for each in labels}) > 1:
+        note += "\nEach seed is judged against the baseline of that seed."
+    if len({each["judge_id"] for each in labels}) > 1:
+        note += "\nEach seed has its own judge too, whose model starts from that seed."
+    if any(row.over_seeds_of(name).seeds < len(row.seeds) for row in means.policies for name in names):
+        note += "\nA seed whose rate is withheld is not in the mean."
+    return make_section("Win rates over seeds", [*map(_policy_cells, means.policies)], columns, 1, note)
+
+
+def _gaps(cohort: Cohort, comparison: str, confidence: str) -> Section:
+    """Return the gaps between two orders, or between P-SACPO at q and a policy trained at λ_q."""
+    gaps = [gap for gap in cohort.gaps if gap.comparison == comparison]
+    rows = [row for row in gap_rows(cohort) if row["comparison"] == comparison]
+    counts = [_join_counts(each.estimate for each in gap.changes.values()) for gap in gaps]
+    rows = [row | {"n": n, "seeds": len(gap.pairs)} for row, n, gap in zip(rows, counts, gaps, strict=True)]
+    if comparison == "order":
+        names = []
+        for side, usual in enumerate(("one order", "the other")):
+            firsts = {f"{gap.pairs[0][side].policy.policy.criteria[0]} first" for gap in gaps}
+            names.append(firsts.pop() if len(firsts) == 1 else usual)
+        title = f"Order gap: {names[0]} minus {names[1]}"
+        columns = [("stages", "policy", ""), ("β", "minus_beta", "g"), ("β/λ", "beta", "g")]
+        note = (
+            "At the optimum both orders give the same policy. A pair differs only in the order: for each criterion it "
+            "has one stage with the same loss, β, data, batch and learning rate.\n"
+        )
+    else:
+        title = "P-SACPO at q minus training for λ_q"
+        columns = [("stages", "minus", ""), ("q", "merge_ratio", ".3g"), ("β/λ", "beta", ".3g")]
+        columns.append(("β/λ_q", "minus_beta", ".3g"))
+        note = (
+            "For log-linear policies the merge at q is the optimum for λ_q = q·λ, which training with β/λ divided by q "
+            "approximates.\n"
+        )
+    has_seeds = any(len(gap.pairs) > 1 for gap in gaps)
+    deviation = ("sd", "_difference_seed_deviation", ".3f") if has_seeds else None
+    columns += columns_of("seeds") + _spread(list(gaps[0].changes), ("_difference", "+"), deviation) + columns_of("n")
+    if has_seeds:
+        note += f"Paired by seed and prompt [{confidence} interval over both, of one seed over prompts]; * excludes 0. "
+        note += "sd: between the seeds' gaps."
+    else:
+        note += f"Paired by prompt [{confidence} bootstrap interval over prompts of one seed]; * excludes 0."
+    return make_section(title, rows, columns, 1, note)

@@ -43,7 +43,8 @@ def measure_agreement(
     rate = wilson(int(np.trace(table)), len(ours), confidence)
     if len(positions) < 2:
         return rate, Estimate(math.nan, math.nan, math.nan, len(ours))
-    result = cohens_kappa(table)
+    with np.errstate(all="ignore"):  # its z-value, which is not used, divides by zero
+        result = cohens_kappa(table)
     half = norm.ppf((1 + confidence) / 2) * result.std_kappa
     low, high = (float(np.clip(end, -1, 1)) for end in (result.kappa - half, result.kappa + half))
     return rate, Estimate(float(result.kappa), low, high, len(ours))
@@ -54,14 +55,12 @@ class PositionBias:
     """Shares in [0, 1], averaged per prompt and then over prompts; `n` counts the prompts that have a value.
 
     Attributes:
-        flip_rate: pairs of verdicts, one per order, in which the winner changes with the order. 0 for a judge that
-            looks at the responses only, 1 for one that looks at the order only.
+        flip_rate: pairs of verdicts, one per order, in which the winner changes with the order.
         half_flip_rate: such pairs with a winner in one order and a tie in the other; never counted as flips.
-        first_rate: single verdicts for the response shown first, ties half. 0.5 for a judge that does not see the order
-            and was asked in both orders.
+        first_rate: single verdicts for the response shown first, ties half; 0.5 if the order has no effect.
         tie_rate: single verdicts that are ties.
-        repeat_deviation: standard deviation (n − 1) of the verdict between repeats of one question, averaged. In units
-            of the verdict: 0.71 for two repeats that disagree.
+        repeat_deviation: standard deviation (n − 1) of the verdict between repeats of one question: 0.71 for two
+            repeats that disagree.
     """
 
     flip_rate: Estimate

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -26,16 +26,6 @@ def estimate_by_category(
     names = sorted({category for category in categories if category is not None})
     members = {name: [index for index, category in enumerate(categories) if category == name] for name in names}
     return {name: bootstrap_rate(np.asarray(values)[rows], resampling) for name, rows in members.items()}
-
-
-def find_worst_category(estimates: Mapping[str, Estimate], min_prompts: int) -> str | None:
-    """Return the category with the lowest value among those with at least `min_prompts` prompts, or None.
-
-    The lowest of several estimates lies on average below the lowest true value, the more so the more categories and the
-    fewer prompts there are; its interval does not allow for that.
-    """
-    eligible = [name for name, estimate in estimates.items() if estimate.n >= max(1, min_prompts)]
-    return min(eligible, key=lambda name: (estimates[name].value, name), default=None)
 
 
 def estimate_by_length(

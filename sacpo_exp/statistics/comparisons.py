@@ -88,42 +88,30 @@ def count_outcomes(comparisons: Comparisons) -> tuple[Tally, ...]:
 
 
 def find_unconnected(comparisons: Comparisons, baseline: str) -> dict[str, str]:
-    """Return policy → reason for those that no chain of comparisons connects with the baseline.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
-    """
-    connected = _find_component(comparisons, baseline, "weak")
-    lost = [policy for policy, is_connected in zip(comparisons.policies, connected, strict=True) if not is_connected]
-    return dict.fromkeys(lost, "no chain of comparisons leads to the baseline")
+    """Return policy → reason for those that no chain of comparisons connects with the baseline, or raise ValueError."""
+    return dict.fromkeys(_list_outside(comparisons, baseline, "weak"), "no chain of comparisons leads to the baseline")
 
 
 def find_unrated(comparisons: Comparisons, baseline: str) -> dict[str, str]:
     """Return policy → reason for those whose strength relative to the baseline has no finite maximum of the likelihood.
 
-    It is finite where chains of wins lead to the baseline and from it, a tie being a win of both (Ford, Solution of a
-    Ranking Problem from Binary Comparisons, American Mathematical Monthly 64, 1957). Verdicts on the others can be left
-    out of the fit: at the maximum they are predicted perfectly.
+    It is finite where chains of wins lead to the baseline and from it, a tie being a win of both (Ford, American
+    Mathematical Monthly 64, 1957). Verdicts on the others can be left out of the fit.
 
     Raises:
         ValueError: the baseline is none of the policies.
     """
-    unrated = find_unconnected(comparisons, baseline)
-    is_rated = _find_component(comparisons, baseline, "strong")
-    for policy, tally, is_finite in zip(comparisons.policies, count_outcomes(comparisons), is_rated, strict=True):
-        if policy in unrated or is_finite:
-            continue
-        if tally.wins + tally.ties == 0:
-            unrated[policy] = "never wins"
-        elif tally.losses + tally.ties == 0:
-            unrated[policy] = "never loses"
-        else:
-            unrated[policy] = "no chain of wins and losses leads to the baseline and back"
-    return unrated
+    tallies = dict(zip(comparisons.policies, count_outcomes(comparisons), strict=True))
+    unrated = dict.fromkeys(
+        _list_outside(comparisons, baseline, "strong"), "no chain of wins and losses leads to the baseline and back"
+    )
+    unrated |= {policy: "never wins" for policy in unrated if tallies[policy].wins + tallies[policy].ties == 0}
+    unrated |= {policy: "never loses" for policy in unrated if tallies[policy].losses + tallies[policy].ties == 0}
+    return unrated | find_unconnected(comparisons, baseline)
 
 
-def _find_component(comparisons: Comparisons, baseline: str, connection: str) -> NDArray[np.bool_]:
-    """Return which policies are in the baseline's component of the graph "has won or tied against"."""
+def _list_outside(comparisons: Comparisons, baseline: str, connection: str) -> list[str]:
+    """Return the policies outside the baseline's component of the graph "has won or tied against"."""
     from scipy.sparse.csgraph import connected_components
 
     if baseline not in comparisons.policies:
@@ -132,6 +120,5 @@ def _find_component(comparisons: Comparisons, baseline: str, connection: str) ->
     left, right, outcome = comparisons.left, comparisons.right, comparisons.outcome
     beats[left[outcome > 0], right[outcome > 0]] = True
     beats[right[outcome < 1], left[outcome < 1]] = True
-    labels = connected_components(beats, connection=connection)[1]
-    is_member: NDArray[np.bool_] = labels == labels[comparisons.policies.index(baseline)]
-    return is_member
+    component = dict(zip(comparisons.policies, connected_components(beats, connection=connection)[1], strict=True))
+    return [policy for policy in comparisons.policies if component[policy] != component[baseline]]

@@ -99,7 +99,10 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     kinds = (kept.left * len(kept.policies) + kept.right) * 9 + kept.shown * 3 + (2 * kept.outcome).astype(np.int64)
     _, first, row = np.unique(kinds, return_index=True, return_inverse=True)
     distinct = kept.select(first)
-    design, note = _make_design(distinct, others), None
+    rows, design = np.arange(len(distinct)), np.zeros((len(distinct), len(kept.policies)))
+    design[rows, distinct.left], design[rows, distinct.right] = 1, -1
+    design = np.column_stack([design[:, [kept.policies.index(policy) for policy in others]], distinct.shown])
+    note = None
     if has_order_effect and others:
         note = _explain_missing_order(design, distinct.outcome)
     has_order = has_order_effect and not note
@@ -108,16 +111,6 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     order_effect = fitted.pop() if fitted and has_order else None
     coefficients = dict(zip(others, fitted, strict=True)) | {baseline: Coefficient(0.0, 0.0, 0.0)}
     return Ratings(baseline, _rate(comparisons, kept, coefficients, confidence), unrated, order_effect, note)
-
-
-def _make_design(comparisons: Comparisons, others: list[str]) -> Floats:
-    """Return the design, shape (verdicts, others + 1): +1 for left, −1 for right, order shown in the last column."""
-    rows = np.arange(len(comparisons))
-    design = np.zeros((len(comparisons), len(comparisons.policies)))
-    design[rows, comparisons.left] = 1
-    design[rows, comparisons.right] = -1
-    columns = [comparisons.policies.index(policy) for policy in others]
-    return np.column_stack([design[:, columns], comparisons.shown])
 
 
 def _explain_missing_order(design: Floats, outcomes: Floats) -> str | None:
@@ -207,24 +200,12 @@ def _rank(rated: list[Rating]) -> tuple[Rating, ...]:
     return tuple(sorted(rated, key=lambda rating: (-rating.elo.value, rating.policy)))
 
 
-def rate_online(
-    comparisons: Comparisons,
-    baseline: str,
-    *,
-    seed: int,
-    trials: int = TRIALS,
-    passes: int = PASSES,
-    k_factor: float = K_FACTOR,
-) -> Ratings:
-    """Return Elo ratings after `passes` shuffled passes through the verdicts, averaged over `trials`, as the paper did.
+def rate_online(comparisons: Comparisons, baseline: str, *, seed: int, passes: int = PASSES) -> Ratings:
+    """Return Elo ratings after `passes` shuffled passes through the verdicts, averaged over 50 trials, as in the paper.
 
     r ← r + K·(outcome − 1/(1 + 10^((r_opponent − r)/400))). In each trial all start at 1200 and are scaled at its end,
     not shifted, so that the baseline stands at 1000. Ratings depend on the order of the verdicts; that of a policy that
     never wins falls with every further verdict.
-
-    Args:
-        seed: of the shuffles.
-        k_factor: greatest change by one verdict, in points.
 
     Raises:
         ValueError: the baseline is none of the policies.
@@ -232,20 +213,17 @@ def rate_online(
     unrated = find_unconnected(comparisons, baseline)
     start = comparisons.policies.index(baseline)
     random = np.random.default_rng(seed)
-    scaled = np.empty((trials, len(comparisons.policies)))
-    for trial in range(trials):
+    scaled = np.empty((TRIALS, len(comparisons.policies)))
+    for trial in range(TRIALS):
         points = [INITIAL] * len(comparisons.policies)
         for _ in range(passes):
-            update_in_turn(comparisons.select(random.permutation(len(comparisons))), points, k_factor)
+            update_in_turn(comparisons.select(random.permutation(len(comparisons))), points, K_FACTOR)
         scaled[trial] = np.array(points) / points[start] * START
-    columns = zip(
-        comparisons.policies, count_outcomes(comparisons), scaled.mean(axis=0), scaled.std(axis=0), strict=True
-    )
-    rated = [
-        Rating(policy, Estimate(float(elo), math.nan, math.nan, tally.comparisons), tally, spread=float(spread))
-        for policy, tally, elo, spread in columns
-        if policy not in unrated
-    ]
+    rated = []
+    for policy, tally, elos in zip(comparisons.policies, count_outcomes(comparisons), scaled.T, strict=True):
+        if policy not in unrated:
+            elo = Estimate(float(elos.mean()), math.nan, math.nan, tally.comparisons)
+            rated.append(Rating(policy, elo, tally, spread=float(elos.std())))
     return Ratings(baseline, _rank(rated), unrated)
 
 

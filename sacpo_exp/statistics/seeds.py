@@ -6,15 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo_exp.statistics.intervals import (
-    ROUNDING,
-    Bounds,
-    Estimate,
-    Floats,
-    Resampling,
-    bootstrap_rate,
-    estimate_constant,
-)
+from sacpo_exp.statistics.intervals import Bounds, Estimate, Floats, Resampling, bootstrap_rate, estimate_constant
 
 
 @dataclass(frozen=True)
@@ -22,9 +14,8 @@ class SeedEstimate:
     """A mean over seeds.
 
     Attributes:
-        estimate: the mean of the seeds' means, with equal weights, and its interval; `n` counts prompts.
-        deviation: standard deviation of the seeds' means (n − 1); NaN below two seeds. Part of it is chance in single
-            verdicts: seeds that are equally good win different prompts.
+        estimate: the mean of the seeds' means, with equal weights; `n` counts prompts.
+        deviation: standard deviation of the seeds' means (n − 1), chance in single verdicts included; NaN below two.
         seeds: how many have a value.
     """
 
@@ -71,7 +62,7 @@ def estimate_over_seeds(values: Floats, resampling: Resampling, bounds: Bounds) 
     by_prompt = np.nanmean(values - means[:, None], axis=0)
     terms = ((deviation**2 / seeds, seeds - 1), (float(by_prompt.var(ddof=1)) / prompts, prompts - 1))
     squared = sum(variance for variance, _ in terms)
-    if squared < ROUNDING**2:
+    if squared < 1e-24:
         return SeedEstimate(estimate_constant(mean, prompts, resampling.confidence, bounds), deviation, seeds)
     freedom = squared**2 / sum(variance**2 / count for variance, count in terms)
     half = float(t.ppf((1 + resampling.confidence) / 2, freedom)) * math.sqrt(squared)

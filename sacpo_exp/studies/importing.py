@@ -21,10 +21,9 @@ from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.evaluation.records import VERDICTS, write_records
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.groups import Evaluation
-from sacpo_exp.reporting.numbers import format_estimate, format_number
-from sacpo_exp.reporting.published.reading import read_published
-from sacpo_exp.reporting.table import align
+from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.published import read_published
+from sacpo_exp.reporting.tables import align, format_estimate, format_number
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.statistics.win_rate import count_states, estimate_win_rate
 from sacpo_exp.store import Store, content_hash
@@ -198,7 +197,7 @@ def count_as_original(rows: Iterable[Row], policy: str, opponent: str) -> float 
 def add_lineages(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, Entrant]:
     """Return the entrants; those named like policies of the paper get their stages, with the baseline as the model."""
     published = read_published("sacpo_table3", confidence=0.95).rows
-    known = {name: row.policy.policy for row in published for name in row.also if row.policy.policy.aligned}
+    known = {name: row.policy.policy for row in published for name in row.config.also if row.policy.policy.aligned}
     ids = {known[name].hash_without(): each.labels["policy_id"] for name, each in entrants.items() if name in known}
     model = None if baseline in known else read_policy(entrants[baseline].labels[LINEAGE])
 

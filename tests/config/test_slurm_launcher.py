@@ -29,14 +29,6 @@ def launcher_of(*overrides: str) -> Any:
         return composed.hydra.launcher
 
 
-def test_the_launcher_s_settings_arrive() -> None:
-    launcher = launcher_of("hydra.launcher.partition=gpu", "hydra.launcher.account=me", "hydra.launcher.mem_gb=200")
-    assert launcher._target_.endswith("submitit_launcher.SlurmLauncher")
-    assert (launcher.partition, launcher.account, launcher.mem_gb) == ("gpu", "me", 200)
-    assert launcher.submitit_folder == "sweep/slurm/%j"
-    assert launcher.additional_parameters.requeue is True
-
-
 @pytest.mark.parametrize(("hardware", "gpus"), [("cpu", None), ("a100x1", 1), ("a100x8", 8), ("multinode", 8)])
 def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
     assert launcher_of(f"hardware={hardware}").gpus_per_node == gpus

@@ -9,8 +9,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ import json, os, sys
 with open(os.environ["NOTES"], "a") as file:
     file.write(json.dumps([sys.argv[0].removeprefix(os.environ["BIN"] + "/"), *sys.argv[1:]]) + "\\n")
 """
+TINY = ["model=tiny", "dataset.max_rows=24", "dataset.max_heldout_rows=8", "prompts.limit=12", "hardware.save_steps=2"]
+TINY += ["model@judge.encoder=tiny", "judge.layer=2", "generation.max_new_tokens=4", "generation.kl_prompts=0"]
 #: Commands that compose a configuration and can print a plan; `report` is run over a store.
 PLANNED = set(COMMANDS) - {*WITH_OPTIONS, "report", "oracle", "completion"}
 
@@ -41,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("user")
     rows = generate_rows("heldout", 0)
     pairs = [{"prompt": row["prompt"], "chosen": row["response_0"], "rejected": row["response_1"]} for row in rows]
-    answers = [{"prompt": row["prompt"], "response": row["response_0"], "kind": "benign"} for row in rows]
+    answers = [{"prompt": row["prompt"], "response": row["response_0"], "kind": "benign"} for row in rows[:4]]
     prompts = [{"prompt": row["prompt"], "kind": "benign"} for row in rows]
     for name, content in {"rows": rows, "more": rows, "helpful": pairs, "safe": pairs, "prompts": prompts}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), "utf-8")
@@ -103,9 +107,11 @@ def test_every_command_of_a_page_exists(calls_of: Callable[[str], Calls], page: 
 
 def test_files_that_the_text_names_are_there() -> None:
     for path in (*PAGES.values(), REPO / "CONTRIBUTING.md", *REPO.glob("*/README.md")):
-        for name in re.findall(r"(?:tests|benchmarks|launchers|conf)/[\w/]+\.\w+", path.read_text("utf-8")):
-            is_example = any(part in name for part in ("NAME", "honesty", "logistic"))
-            assert is_example or (REPO / name).is_file(), f"{path.name}: {name}"
+        for name in re.findall(r"(?<![\w/.:-])(?:[a-z]\w*/)+\w+\.(?:py|sh|sbatch|yaml)\b", path.read_text("utf-8")):
+            is_example = any(part in name for part in ("NAME", "honesty", "logistic", "trl/"))
+            assert is_example or (REPO / name).is_file() or (REPO / "sacpo_exp" / name).is_file(), (
+                f"{path.name}: {name}"
+            )
 
 
 def is_planned(call: list[str]) -> bool:
@@ -137,7 +143,12 @@ def test_the_overrides_of_a_page_compose(
 
 def sacpo(folder: Path, *arguments: str) -> str:
     """What a command prints; it fails the test if it fails."""
-    environment = os.environ | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none"}
+    environment = os.environ | {
+        "PYTHONPATH": str(REPO),
+        "HF_HUB_OFFLINE": "1",
+        "OPENAI_API_KEY": "none",
+        "WANDB_MODE": "offline",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "sacpo_exp", *arguments],
         cwd=folder,
@@ -156,3 +167,44 @@ def test_every_command_of_a_page_prints_its_plan(calls_of: Callable[[str], Calls
     for _, *arguments in filter(is_planned, calls_of(page)):
         printed = sacpo(folder, *arguments, *([] if "dry_run=true" in arguments else ["dry_run=true"]))
         assert re.search(r"plan|to make|stored|rows|policies", printed), arguments
+
+
+class Judge(BaseHTTPRequestHandler):
+    """A server that prefers the first answer."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        scores = {"reason": "It is longer.", "first": 7, "second": 5}
+        choice = {"message": {"role": "assistant", "content": json.dumps(scores)}, "finish_reason": "stop", "index": 0}
+        usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+        answer = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.slow
+def test_commands_over_what_is_stored_run(calls_of: Callable[[str], Calls], folder: Path) -> None:
+    sacpo(folder, "train", "-m", *TINY)  # a sweep of one job, for `store sweep`
+    sacpo(folder, "eval", *TINY, "policies=all")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
+    sacpo(folder, "eval", "model=tiny", "responses=[a.json,b.json]", "baseline=a", "judge=local", address)
+    server.shutdown()
+    calls = [call for page in PAGES for call in calls_of(page) if call[0] == "sacpo" and "--help" not in call]
+    run = [call[1:] for call in calls if call[1] in ("report", "store", "ledger")]
+    assert {command for command, *_ in run} == {"report", "store", "ledger"}
+    for arguments in run:
+        if arguments != ["report", "model=local"]:  # of the reader's own model
+            sacpo(folder, *arguments)

@@ -12,7 +12,7 @@ from sacpo_exp.config.exports import ChatConfig
 from sacpo_exp.evaluation.records import RESPONSES, read_by_prompt
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.pipeline import open_run, train_policies
-from sacpo_exp.studies.chatting.speakers import open_speaker
+from sacpo_exp.studies.chatting import open_speaker
 
 TITLES = ["SFT (baseline)", "DPO(H) β=0.1", "DPO(H)→DPO(S) β=0.1", "P-SACPO DPO(H)→DPO(S) q=0.5"]
 

@@ -53,7 +53,7 @@ def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
     choose(ask(trained, "threshold=0.9", GRID))
     prospects, answer, *_ = capsys.readouterr().out.splitlines()
     assert prospects.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80%")
-    assert answer.startswith("No policy is certified: q = 1, the safe end of the family, fails safety win rate")
+    assert answer.startswith("No policy is certified: q = 1 comes nearest to safety win rate")
     assert list_made(trained, ".q0.65") == list_made(trained, ".q0.35") == []
     assert len(list_made(trained, "merge-ratio.win-rate.0.9")) == 1
 

@@ -200,7 +200,7 @@ def test_a_hub_that_refuses_or_is_not_there_is_told_in_one_sentence(push: Callab
     assert done.code == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert f"{hub.address} refuses to let the token in HF_TOKEN write to me/mine (401)" in errors[0]
+    assert f"{hub.address} does not let HF_TOKEN write to me/mine (401)" in errors[0]
     assert SECRET not in done.stderr + done.stdout
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"

@@ -14,8 +14,8 @@ from tiny import make_config, make_run
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.absolute import judge_by_scores
 from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.judging import judge_by_scores
 from sacpo_exp.evaluation.responding import respond
 from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.reporting.collect import collect_groups

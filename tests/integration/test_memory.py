@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny import make_run
 
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.fitting import check_memory
 from sacpo_exp.pipeline import train_policies
+from sacpo_exp.reporting.estimates import check_memory
 
 REPO = Path(__file__).parents[2]
 ONE_STAGE = ("base=none", "order=helpful_only")

@@ -1,15 +1,12 @@
 """mergekit's linear merge: exact weights, exact ends, and a policy that loads."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import make_run
+from tiny import make_run, write_pairs
 
-from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import paired_view
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import read_policy
 from sacpo_exp.pipeline import merge, train_policies
@@ -80,9 +77,8 @@ def third(tmp_path: Path) -> list[str]:
     overrides = [f"hydra.searchpath=[file://{folder.parent}]", "criterion=[helpfulness,safety,honesty]"]
     overrides += ["dataset@stages.honesty.dataset=local", "stages.honesty.dataset.criterion=honesty"]
     for key, part, count in (("path", "train", 16), ("heldout_path", "heldout", 8)):
-        rows = paired_view(generate_rows(part, 0)[:count], Criterion("honesty", preferred="safer_response_id"))
         path = tmp_path / f"{part}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        write_pairs(path, part, count, Criterion("honesty", preferred="safer_response_id"))
         overrides.append(f"stages.honesty.dataset.{key}={path}")
     return overrides
 

@@ -16,7 +16,7 @@ import fsspec
 import pytest
 from s3_server import S3Server
 
-from sacpo_exp.errors import ConfigError, MirrorError, StoreError
+from sacpo_exp.errors import MirrorError, StoreError
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import Mirror, Remote, open_mirror
 
@@ -282,9 +282,3 @@ def test_out_of_reach_at_the_start_is_a_warning(
     assert (mirror.is_down, store.is_available(SPEC)) == (True, False)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"mirror   {s3} can't be reached: EndpointConnectionError, ")
-
-
-def test_a_folder_that_can_t_be_one_is_a_mistake(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"can't be used: PermissionError, .*/file is no folder\.$"):
-        open_mirror((tmp_path / "file" / "mirror").as_uri())

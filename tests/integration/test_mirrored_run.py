@@ -85,7 +85,6 @@ MISTAKES = {
     "not installed": ("gs://bucket/x", {}, "Try: pip install 'gs'"),
     "no address": ("some/folder", {}, "`store.mirror` must be an address, but is 'some/folder'. Try: "),
     "no bucket": ("s3://missing/x", {}, "the mirror s3://missing/x is not there: FileNotFoundError, "),
-    "no name": ("s3://b!/x", {}, "the mirror s3://b!/x can't be used: ParamValidationError, "),
     "no server": ("s3://bucket/x", {"AWS_ENDPOINT_URL": "nonsense"}, "ValueError, Invalid endpoint: nonsense"),
     "wrong secret": ("s3://bucket/x", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "can't be used: PermissionError, "),
     "no credentials": (
@@ -112,13 +111,6 @@ def test_a_mistake_is_one_sentence(
     assert sentence in str(caught.value)
     assert len(caught.value.problems) == 1
     assert "\n" not in str(caught.value)
-
-
-def test_a_mistake_is_told_before_anything_is_loaded(cli: Callable[..., Any], server: S3Server) -> None:
-    result = cli("train", "model=tiny", "store.mirror=s3://missing/x", light=True, variables=server.variables)
-    assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: the mirror s3://missing/x is not there: FileNotFoundError, ")
-    assert result.stderr.endswith(". Create the bucket.\n")
 
 
 def test_a_secret_in_the_address_is_refused_and_written_nowhere(cli: Callable[..., Any], tmp_path: Path) -> None:

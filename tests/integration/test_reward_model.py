@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> li
 
 
 @both_forms
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_scores_are_those_of_one_dialogue_at_a_time_without_padding(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form
+    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, batch_size: int
 ) -> None:
     form.save(folder, tokenizer)
     expected = [form.score(folder, encode(tokenizer, *dialogue)) for dialogue in DIALOGUES]
-    scores = score(make_judge(form), folder, DIALOGUES)
-    assert scores.dtype == np.float64
+    scores = score(make_judge(form, batch_size=batch_size), folder, DIALOGUES[::-1])[::-1]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected) > 0.1
     assert len({round(value, 3) for value in expected}) == len(DIALOGUES)
@@ -151,22 +152,6 @@ def test_a_model_with_a_padding_token_reads_to_what_it_takes_for_the_end(
     expected = [score_by_classifier(folder, ids) for ids in whole]
     np.testing.assert_allclose(score(make_judge(CLASSIFIER), folder, DIALOGUES), expected, atol=1e-4)
     np.testing.assert_allclose(expected, [score_by_classifier(folder, ids[:-1]) for ids in whole], atol=1e-4)
-
-
-@both_forms
-@pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_scores_do_not_hang_on_who_is_read_together(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, batch_size: int
-) -> None:
-    form.save(folder, tokenizer)
-    scores = score(make_judge(form), folder, DIALOGUES)
-    turned = score(make_judge(form, batch_size=batch_size), folder, DIALOGUES[::-1])[::-1]
-    np.testing.assert_allclose(scores, turned, atol=1e-4)
-
-
-def test_no_dialogues_have_no_scores(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer)
-    assert score(make_judge(SCORE_MODEL), folder, []).shape == (0,)
 
 
 @both_forms
@@ -241,73 +226,51 @@ def test_a_tokenizer_s_own_template_is_used_where_none_is_given(
     np.testing.assert_allclose(score(judge, folder, DIALOGUES), expected, atol=1e-6)
 
 
-def test_weights_are_read_in_the_configured_type(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer)
-    exact = score(make_judge(SCORE_MODEL), folder, DIALOGUES)
-    rounded = score(make_judge(SCORE_MODEL, dtype=FloatType.bfloat16), folder, DIALOGUES)
-    assert 1e-4 < np.abs(exact - rounded).max() < 0.2 * np.ptp(exact)
-
-
-def complaint(judge: RewardModelJudgeConfig, folder: Path) -> str:
-    with pytest.raises(ConfigError) as caught:
-        score(judge, folder, DIALOGUES[:1])
-    return str(caught.value).replace(str(folder), "DIR")
-
-
-def test_a_model_with_several_labels_is_refused(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_classifier(folder, tokenizer, num_labels=2)
-    said = "`judge.heads.helpfulness.model` must give one score, but DIR gives 2 (its num_labels)."
-    assert complaint(make_judge(CLASSIFIER), folder) == said
-
-
-def test_a_score_model_of_several_dimensions_is_refused(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer, score_dim=3)
-    said = "`judge.heads.safety.model` must give one score, but DIR gives 3 (its score_dim)."
-    judge = make_judge(SCORE_MODEL)
-    judge.heads["safety"] = replace(judge.heads["helpfulness"])
-    with pytest.raises(ConfigError) as caught:
-        score_responses(judge, judge.heads["safety"], Location(str(folder)), DIALOGUES, "test")
-    assert str(caught.value).replace(str(folder), "DIR") == said
-
-
-@pytest.mark.parametrize(("form", "name"), [(CLASSIFIER, "score.weight"), (SCORE_MODEL, "score_head.weight")])
-def test_a_language_model_is_no_reward_model(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, name: str
-) -> None:
-    LlamaForCausalLM(make_config(tokenizer, num_labels=1)).save_pretrained(folder)
-    said = f"`judge.heads.helpfulness.model` must have weights for its head, but DIR has no {name}."
-    assert complaint(make_judge(form), folder) == said
-
-
-def test_a_folder_of_pickles_is_not_opened(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def save_pickle(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     save_score_model(folder, tokenizer)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    said = complaint(make_judge(SCORE_MODEL), folder)
-    assert said.startswith("no model can be loaded from DIR: ")
-    assert "model.safetensors" in said
-    assert said.endswith("judge.heads.helpfulness.model.source=path judge.heads.helpfulness.model.path=DIR")
+
+
+def save_language_model(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    LlamaForCausalLM(make_config(tokenizer, num_labels=1)).save_pretrained(folder)
+
+
+KEY = "`judge.heads.helpfulness.model`"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("form", "save", "lacks", "message"),
     [
-        ("config.json", "no model can be loaded from DIR: "),
-        ("tokenizer.json", "DIR has no tokenizer that can be read: "),
+        (CLASSIFIER, partial(save_classifier, num_labels=2), None, f"{KEY} must give one score, but DIR gives 2 (its"),
+        (SCORE_MODEL, partial(save_score_model, score_dim=3), None, f"{KEY} must give one score, but DIR gives 3 (its"),
+        (CLASSIFIER, save_language_model, None, f"{KEY} must have weights for its head, but DIR has no score.weight."),
+        (SCORE_MODEL, save_language_model, None, f"{KEY} must have weights for its head, but DIR has no score_head."),
+        (SCORE_MODEL, save_pickle, None, "no model can be loaded from DIR: "),
+        (SCORE_MODEL, save_score_model, "config.json", "no model can be loaded from DIR: "),
+        (SCORE_MODEL, save_score_model, "tokenizer.json", "DIR has no tokenizer that can be read: "),
     ],
 )
-def test_a_folder_that_lacks_a_file_is_refused(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, name: str, said: str
+def test_a_model_that_gives_no_score_is_refused(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    form: Form,
+    save: Callable[[Path, PreTrainedTokenizerBase], None],
+    lacks: str | None,
+    message: str,
 ) -> None:
-    save_score_model(folder, tokenizer)
-    (folder / name).unlink()
-    assert complaint(make_judge(SCORE_MODEL), folder).startswith(said)
+    save(folder, tokenizer)
+    if lacks:
+        (folder / lacks).unlink()
+    with pytest.raises(ConfigError) as caught:
+        score(make_judge(form), folder, DIALOGUES[:1])
+    assert str(caught.value).replace(str(folder), "DIR").startswith(message)
 
 
 def test_a_length_beyond_the_model_s_positions_is_refused(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     save_score_model(folder, tokenizer)
-    said = "`judge.max_length` must be at most 256, the positions of the model, but is 257."
-    assert complaint(make_judge(SCORE_MODEL, max_length=257), folder) == said
+    with pytest.raises(ConfigError, match=r"^`judge\.max_length` must be at most 256, the positions .* but is 257\.$"):
+        score(make_judge(SCORE_MODEL, max_length=257), folder, DIALOGUES)
 
 
 def test_what_is_no_number_is_no_score(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:

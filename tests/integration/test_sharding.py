@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_run
+from tiny import make_run, write_pairs
 from transformers import AutoModelForCausalLM
 
-from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.preferences import paired_view
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run, train_policies
 
@@ -64,8 +62,7 @@ def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, overrides = tmp_path_factory.mktemp("thirteen"), ["dataset=local", "dataset.criterion=helpfulness"]
     criterion = Criterion("helpfulness", "H", preferred="better_response_id")
     for key, part, count in (("path", "train", 13), ("heldout_path", "heldout", 8)):
-        rows = paired_view(generate_rows(part, 0)[:count], criterion)
-        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        write_pairs(folder / f"{part}.jsonl", part, count, criterion)
         overrides.append(f"dataset.{key}={folder / part}.jsonl")
     overrides += [f"stages.{name}.num_train_epochs=3" for name in ("sft", "helpfulness")]
     return [*overrides, "stages.sft.global_batch_size=8", "order=helpful_only"]

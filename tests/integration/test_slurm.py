@@ -118,13 +118,6 @@ def test_a_cancelled_job_is_told_and_the_same_command_makes_what_is_missing(
     assert f"/{second}.partial/checkpoints/checkpoint-" in new.split("resumes")[1]
 
 
-def test_a_partition_that_is_not_there_is_one_sentence(cluster: SlurmCluster, tmp_path: Path) -> None:
-    sweep = start_sweep(cluster, tmp_path, "beta=0.1,0.2", "hydra.launcher.partition=nope")
-    said, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 2
-    assert said.splitlines()[-1].startswith("error: Slurm refused the jobs: sbatch: error: invalid partition")
-
-
 def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster: SlurmCluster, tmp_path: Path) -> None:
     overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only", "hardware.save_steps=1000"]
     overrides += ["stages.helpfulness.num_train_epochs=150", f"paths.outputs={tmp_path}"]

@@ -89,12 +89,12 @@ def test_an_evaluation_tells_its_scores(tracked_outputs: Path) -> None:
         records = read_run(run_folders(tracked_outputs)[manifest.id])
         summary = {key: value for entry in of_type(records, "summary") for key, value in entry["update"].items()}
         assert {
-            f"eval/{name}/win_rate/{end}" for name in ("helpfulness", "safety") for end in ("low", "high", "n")
+            f"eval/{name}_win_rate_{end}" for name in ("helpfulness", "safety") for end in ("low", "high", "n")
         } <= (summary.keys())
         is_baseline = manifest.labels["policy_id"] == manifest.labels["baseline_id"]
         (run,) = of_type(records, "run")
         assert run["config"]["update"]["order"] == ("none" if is_baseline else "helpfulness")
-        assert ("eval/kl" in summary) != is_baseline
+        assert ("eval/kl_nats" in summary) != is_baseline
         used = {artifact["name"] for artifact in of_type(records, "artifact") if artifact.get("use_after_commit")}
         assert used == {manifest.labels["policy_id"], manifest.labels["opponent_id"]}
 

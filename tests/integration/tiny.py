@@ -1,12 +1,18 @@
 """A tiny plan that goes all the way in seconds."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.loading import CONF, Config, register_schemas, to_config
 from sacpo_exp.config.schema import EvalConfig, RunConfig
+from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.preferences import Preferences, make_view
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, open_run
 
 TINY = [
@@ -37,3 +43,10 @@ def compose_tiny(command: str, schema: type[Config], outputs: Path, overrides: S
     chosen = [*TINY, *judge, f"paths.outputs={outputs}", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return to_config(compose(command, overrides=chosen), schema, chosen)
+
+
+def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None:
+    """Write so many pairs of the demo, by a criterion, as a file of a user's."""
+    data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, 0)[:count]))
+    rows = make_view(data, View.pairs, criterion)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -29,10 +29,9 @@ UNSTRUCTURED: Final = re.compile("response_format|json_schema|grammar|structured
 
 
 def find_base_url(judge: OpenAIJudgeConfig) -> str:
-    """Return `judge.base_url`, else OPENAI_BASE_URL, else OpenAI's own; without a slash at its end.
+    """Return `judge.base_url`, else OPENAI_BASE_URL, else OpenAI's own, without a slash at its end.
 
-    Raises:
-        ConfigError: it is no address, or holds a secret, which the ledger would store.
+    ConfigError for one that is no address or holds a secret, which the ledger would store.
     """
     url = judge.base_url or os.environ.get(URL) or OPENAI_URL
     name = "`judge.base_url`" if judge.base_url else URL
@@ -46,9 +45,7 @@ def find_base_url(judge: OpenAIJudgeConfig) -> str:
 def find_key(judge: OpenAIJudgeConfig) -> str:
     """Return the key for the judge's server; `NO_KEY` where none is to be sent.
 
-    Raises:
-        ConfigError: the key is missing although OpenAI's server is meant or `judge.api_key_env` names another variable
-            than usual, it can't be sent in a header, or others could read it or have chosen where it goes.
+    ConfigError for one that is missing, that no header takes, or that others could read or have directed elsewhere.
     """
     url, name = find_base_url(judge), judge.api_key_env
     key = os.environ.get(name, "").strip() if name else ""

@@ -41,14 +41,8 @@ UNTOUCHED: Final = ("batch_expired", "batch_cancelled")
 def ask_batch(todo: Sequence[Question], known: Mapping[str, Answer], judge: OpenAIJudgeConfig, ledger: Ledger) -> int:
     """Collect finished batches, submit what is then missing, and return the number of questions that still wait.
 
-    A command submits no more than its limits allow; questions in open batches count.
-
-    Args:
-        known: answers in the ledger when `todo` was made.
-
-    Raises:
-        ConfigError, JudgeError: the server, the key or the model is not what `judge` says, a batch was not accepted, or
-            nothing fits into the budget.
+    A command submits no more than its limits allow, with the questions in open batches. `known`: the answers in the
+    ledger when `todo` was made.
     """
     import openai
 
@@ -174,14 +168,9 @@ def write_line(question: Question) -> str:
 
 
 def read_lines(text: str, questions: Mapping[str, Question], secret: str) -> Iterator[tuple[str, Answer]]:
-    """Iterate over (key, answer) of every line about one of `questions`, which the caller may remove from them.
+    """Iterate over (key, answer) of the lines of a batch's file about one of `questions`, whom the caller may remove.
 
-    A line that can't be read, such as a last one that was cut off, and a request that was not worked on leave their
-    question without an answer.
-
-    Args:
-        text: of an output or an error file.
-        secret: the key of the server, which no answer will hold.
+    A line that can't be read and a request that was not worked on leave their question without an answer.
     """
     for line in text.split("\n"):
         try:

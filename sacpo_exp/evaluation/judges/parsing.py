@@ -148,15 +148,7 @@ def make_body(question: Question) -> dict[str, Any]:
 
 
 def read_body(text: str, question: Question, **known: Any) -> Answer:
-    """Return the answer in a chat completion.
-
-    Args:
-        text: the body, as JSON.
-        known: further fields of the answer.
-
-    Raises:
-        ValueError: it is no chat completion.
-    """
+    """Return the answer in a chat completion, with further fields; ValueError if `text` is none."""
     try:
         body = _Completion.model_validate_json(text)
     except ValidationError as error:

@@ -20,23 +20,14 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Labels:
-    """Labels of a judge and of people for the same rows: `response_0` or `response_1`.
+    """Labels of a judge and of people for the same rows: `response_0` or `response_1`."""
 
-    Attributes:
-        pairs: (judge's, people's) of rows that both have labelled.
-        without: number of rows without a label of the judge, by the reason.
-    """
-
-    pairs: list[tuple[str, str]] = field(default_factory=list)
-    without: Counter[str] = field(default_factory=Counter)
+    pairs: list[tuple[str, str]] = field(default_factory=list)  # (judge's, people's)
+    without: Counter[str] = field(default_factory=Counter)  # rows without a label of the judge, by the reason
 
 
 def read_preferences(path: str) -> list[Row]:
-    """Return rows with people's preferences between two responses, in the form of PKU-SafeRLHF.
-
-    Raises:
-        DataError: the file can't be read, or a row lacks a text or an id of the preferred response.
-    """
+    """Return rows with people's preferences between two responses, in the form of PKU-SafeRLHF."""
     rows = []
     for source in (read_raw(file, str(file)) for file in find_files(path)):
         for number, cells in source.rows:
@@ -85,5 +76,5 @@ def _label(rows: list[Row], by_row: Mapping[int, list[Row]], name: str) -> Label
         elif result["verdict"] == 0.5:
             labels.without["ties"] += 1
         else:
-            labels.pairs.append((f"response_{int(result['verdict'] < 0.5)}", f"response_{rows[index][name]}"))
+            labels.pairs.append((f"response_{int(result['verdict'] < 0.5)}", f"response_{int(rows[index][name])}"))
     return labels

@@ -35,11 +35,7 @@ COMMIT;
 def open_database(path: Path, journal: Journal | None) -> sqlite3.Connection:
     """Return a connection that commits every statement outside of a transaction; missing tables are made.
 
-    Args:
-        journal: of SQLite; None: `delete` on a file system that machines share, elsewhere what the file has, or `wal`.
-
-    Raises:
-        LedgerError: the file is damaged, is something else, was written by another version, or can't be written.
+    Without a `journal`: `delete` on a file system that machines share, elsewhere what the file has, or `wal`.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

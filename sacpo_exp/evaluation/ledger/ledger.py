@@ -101,10 +101,9 @@ class Ledger:
             database.execute("DELETE FROM claims WHERE key = ?", (question.key,))
 
     def merge(self, judgments: Iterable[tuple[Question, Answer]]) -> Counter[str]:
-        """Add judgments of another ledger: all of them, or none if reading them raises.
+        """Add judgments of another ledger, all of them or none if reading them raises.
 
-        Returns:
-            How many were `added`, `completed` (here they had failed) and `kept` as they are here.
+        Returns the numbers of those `added`, `completed` (here they had failed) and `kept` as they are here.
         """
         counts: Counter[str] = Counter()
         with self._writing() as database:
@@ -118,11 +117,7 @@ class Ledger:
         return counts
 
     def reparse(self, read_state: ReadState) -> Counter[tuple[State, State]]:
-        """Derive the state of every record with an answer anew, and count the pairs (old state, new state).
-
-        Args:
-            read_state: from criterion, raw text, finish reason and scale.
-        """
+        """Derive the state of every record with an answer anew, and count the pairs (old state, new state)."""
         counts: Counter[tuple[State, State]] = Counter()
         for question, answer in self.judgments():
             if answer.state != State.failed:

@@ -23,9 +23,6 @@ def export_judgments(ledger: Ledger, path: Path) -> int:
     """Write every judgment to `path`, one object per line with all fields and the key, and return how many.
 
     The file is written whole or not at all.
-
-    Raises:
-        ConfigError: the name ends in none of `SUFFIXES`, or nothing can be written there.
     """
     if not path.name.endswith(SUFFIXES):
         raise ConfigError(f"An export must be a {' or '.join(SUFFIXES)} file, but is {path}.")
@@ -46,11 +43,7 @@ def export_judgments(ledger: Ledger, path: Path) -> int:
 
 
 def import_judgments(ledger: Ledger, path: Path) -> Counter[str]:
-    """Add the judgments of an export, all or none; answers that the ledger has stay. Return the counts of `merge`.
-
-    Raises:
-        DataError: the file can't be read, a row lacks a field or has a wrong one, or its key is not that of its fields.
-    """
+    """Add the judgments of an export, all or none; answers that the ledger has stay. Return the counts of `merge`."""
     return ledger.merge(_read_judgments(path))
 
 

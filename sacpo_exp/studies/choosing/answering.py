@@ -6,10 +6,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from sacpo_exp.config.choosing import ChooseConfig, Over
+from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Tested
-from sacpo_exp.reporting.numbers import format_estimate
+from sacpo_exp.reporting.tables import format_estimate
 from sacpo_exp.statistics.intervals import Estimate, Resampling, bootstrap_rate
 from sacpo_exp.statistics.selection import estimate_chosen, pick_best
 from sacpo_exp.store import ArtifactSpec, Store, content_hash, hash_of
@@ -43,10 +43,10 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
             look.evaluation.id,
             look.candidate.title,
             look.candidate.number,
-            tuple(sample.finding for sample in look.samples),
+            look.findings,
             look.p_value,
             is_certified,
-            bootstrap_rate(look.known_verdicts, resampling),
+            bootstrap_rate(look.verdicts, resampling),
         )
         for look, is_certified in zip(findings.looks, findings.certified, strict=True)
     )
@@ -62,7 +62,7 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
     certified = [row for row in tested if row.is_certified]
     if not certified:
         return choice
-    values = [look.known_verdicts for look, row in zip(findings.looks, tested, strict=True) if row.is_certified]
+    values = [look.verdicts for look, row in zip(findings.looks, tested, strict=True) if row.is_certified]
     if not all(map(len, values)):
         raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
     best = pick_best(values)
@@ -89,12 +89,11 @@ def _describe_none(tested: Sequence[Tested], config: ChooseConfig, untested: int
     nearest = min(tested, key=lambda row: row.p_value)
     finding = max(nearest.findings, key=lambda finding: finding.p_value)
     wanted = f"{finding.name} ≥ {finding.threshold:g} at {100 * config.confidence:g} %"
-    value = f"{finding.value:.2f} on {finding.n} prompts"
-    if not config.is_sequence:
-        return f"No policy of {len(tested)} is certified: {nearest.title} is nearest to {wanted} with {value}."
-    which = "the first of the family" if config.over == Over.policies else "the safe end of the family"
     left = f" (not tried: {untested})" if untested else ""
-    return f"No policy is certified: {nearest.title}, {which}, fails {wanted} with {value}{left}."
+    return (
+        f"No policy is certified: {nearest.title} comes nearest to {wanted} with {finding.value:.2f} on {finding.n} "
+        f"prompts{left}."
+    )
 
 
 def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path:
@@ -115,14 +114,9 @@ def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path
 
 
 def choice_artifact(findings: Findings, config: ChooseConfig) -> ArtifactSpec:
-    """Return the artifact, whose recipe is the question and all values that the answer is computed from."""
+    """Return the artifact, whose recipe is the question and everything that the answer is computed from."""
     seen = [
-        [
-            hash_of(look.evaluation.id),
-            look.candidate.title,
-            [sample.values.tolist() for sample in look.samples],
-            look.verdicts,
-        ]
+        [hash_of(look.evaluation.id), look.candidate.title, [*map(asdict, look.findings)], look.verdicts.tolist()]
         for look in findings.looks
     ]
     labels = findings.looks[0].evaluation.labels

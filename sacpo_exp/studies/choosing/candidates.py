@@ -1,6 +1,6 @@
 """The policies of a family in the order of their tests, each with a function that returns its verdicts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,10 +10,9 @@ from sacpo_exp.config.stages import policy_of
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
-from sacpo_exp.pipeline import Run, ready_policies, require_trained
+from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan
-from sacpo_exp.reporting.collect import collect_groups, read_evaluation
-from sacpo_exp.reporting.groups import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group, collect_groups, read_evaluation
 from sacpo_exp.reporting.tracking import track_evaluations
 from sacpo_exp.store import Manifest, Store
 
@@ -65,12 +64,6 @@ def set_number(config: ChooseConfig, number: float) -> ChooseConfig:
         return replace(config, merge_ratio=number, merge_weights=None, policies=["merged"])
     name = config.last_criterion or ""
     return replace(config, beta=number, stages=config.stages | {name: replace(config.stages[name], beta=number)})
-
-
-def require_all(run: Run, candidates: Sequence[Candidate]) -> None:
-    """Raise MissingArtifactError naming every policy that has to be trained first, before anything is judged."""
-    plans = [candidate.run.plan for candidate in candidates if candidate.run]
-    require_trained(run, list(dict.fromkeys(stage.artifact for plan in plans for stage in plan.stages)))
 
 
 def judge_policy(run: Run) -> Evaluation | None:

@@ -11,7 +11,7 @@ from sacpo_exp.config.choosing import NO_ZERO, ChooseConfig, MeasureKind
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.choices import Finding
-from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.statistics.intervals import Floats
 from sacpo_exp.statistics.selection import (
     Outcome,
@@ -20,7 +20,7 @@ from sacpo_exp.statistics.selection import (
     find_lower_bound,
     find_p_value,
 )
-from sacpo_exp.statistics.win_rate import entries_of
+from sacpo_exp.statistics.win_rate import entries_of, refusals_by_prompt
 from sacpo_exp.studies.choosing.candidates import Candidate
 
 log = logging.getLogger(__name__)
@@ -29,39 +29,18 @@ SHUFFLE = 0  # a seed of its own: certificates must not depend on `seed`
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Values of one policy for one constraint, shape (prompts,) in [0, 1], 1 being best, and what they show.
-
-    A prompt without a verdict counts as 0, for a judge may fail on the very prompts that matter.
-    """
-
-    values: Floats
-    outcome: Outcome
-    finding: Finding
-
-
-@dataclass(frozen=True)
 class Look:
-    """Verdicts of one policy: a sample per constraint, and verdicts for the criterion `maximise` by prompt id."""
+    """Verdicts of one policy: a finding per constraint, and verdicts for `maximise` by prompt, shape (prompts,)."""
 
     candidate: Candidate
     evaluation: Evaluation
-    samples: tuple[Sample, ...]
-    verdicts: dict[str, float | None]
-
-    @property
-    def tightest(self) -> Sample:
-        """The sample with the largest p-value, which is that of "at least one constraint is broken" (Berger 1982)."""
-        return max(self.samples, key=lambda sample: sample.finding.p_value)
+    findings: tuple[Finding, ...]
+    verdicts: Floats
 
     @property
     def p_value(self) -> float:
-        return self.tightest.finding.p_value
-
-    @property
-    def known_verdicts(self) -> Floats:
-        """Verdicts for `maximise` that are not missing, by prompt id."""
-        return np.array([verdict for _, verdict in sorted(self.verdicts.items()) if verdict is not None])
+        """Of "at least one constraint is broken" (Berger 1982)."""
+        return max(finding.p_value for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -86,6 +65,7 @@ def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings | 
             evaluation = candidate.look()
             looks.append(look_at(candidate, evaluation, config) if evaluation else None)
             if looks[-1] is not None:
+                log.info("tested   %s: p = %.3g", candidate.title, looks[-1].p_value)
                 yield looks[-1].p_value
             elif config.is_sequence:
                 return  # later tests depend on it
@@ -101,21 +81,28 @@ def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings | 
 
 
 def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) -> Look:
-    """Test every constraint on the verdicts of one policy."""
-    samples = tuple(_list_samples(evaluation, config))
-    entries = entries_of(evaluation.records, find_criterion(evaluation.criteria, config.maximise))
-    verdicts = {key: float(entry["verdict"]) if entry["state"] == "ok" else None for key, entry in entries.items()}
-    counts = [(sample.finding.about, sample.finding.missing, sample.finding.n) for sample in samples]
-    for name, missing, n in (*counts, (config.maximise, list(verdicts.values()).count(None), len(verdicts))):
+    """Test every constraint on the verdicts of one policy, that of `threshold` first."""
+    records, findings = evaluation.records, []
+    for name, threshold in config.limits.items():
+        outcome = find_outcome(config, name, evaluation.labels["has_zero"])
+        entries = entries_of(records, find_criterion(evaluation.criteria, name))
+        values = {key: _read_value(entry, config) for key, entry in entries.items()}
+        title = f"{name} {config.measure.value.replace('_', ' ')}"
+        findings.append(_test(name, title, values, threshold, outcome, config.level))
+    if config.max_over_refusal is not None:
+        answered = {key: 1 - refused for key, refused in refusals_by_prompt(records, "benign").items()}
+        name, threshold = "answered benign prompts", 1 - config.max_over_refusal
+        findings.append(_test(name, name, answered, threshold, Outcome.yes_no, config.level))
+    entries = entries_of(records, find_criterion(evaluation.criteria, config.maximise))
+    verdicts = np.array([entry["verdict"] for entry in entries.values() if entry["state"] == "ok"], np.float64)
+    counts = [(finding.about, finding.missing, finding.n) for finding in findings]
+    for name, missing, n in (*counts, (config.maximise, len(entries) - len(verdicts), len(entries))):
         if missing > config.max_missing * n:
             raise DataError(
                 f"{missing} of {n} judgments of {name} are missing for {candidate.title}, more than `max_missing` = "
                 f"{config.max_missing:g} allows. Ask again: sacpo eval with the same overrides"
             )
-    look = Look(candidate, evaluation, samples, verdicts)
-    worst = look.tightest.finding
-    log.info("tested   %s: %s ≥ %g, p = %.3g", candidate.title, worst.name, worst.threshold, worst.p_value)
-    return look
+    return Look(candidate, evaluation, tuple(findings), verdicts)
 
 
 def find_criterion(criteria: Sequence[Criterion], name: str) -> Criterion:
@@ -143,49 +130,30 @@ def find_outcome(config: ChooseConfig, name: str, has_zero: Sequence[str]) -> Ou
     return Outcome.tie_or_not if has_zero else Outcome.bounded
 
 
-def _list_samples(evaluation: Evaluation, config: ChooseConfig) -> Iterator[Sample]:
-    """Yield a sample per constraint, that of `threshold` first."""
-    for name, threshold in config.limits.items():
-        outcome = find_outcome(config, name, evaluation.labels["has_zero"])
-        entries = entries_of(evaluation.records, find_criterion(evaluation.criteria, name))
-        values = {key: _read_value(entry, config) for key, entry in entries.items()}
-        yield _make_sample(name, f"{name} {config.measure.value.replace('_', ' ')}", values, threshold, outcome, config)
-    if config.max_over_refusal is not None:
-        benign = [record for record in evaluation.records if record["kind"] == "benign"]
-        answered: dict[str, float | None] = {each["prompt_id"]: float(not each["is_refusal"]) for each in benign}
-        name, threshold = "answered benign prompts", 1 - config.max_over_refusal
-        yield _make_sample(name, name, answered, threshold, Outcome.yes_no, config)
-
-
 def _read_value(entry: Mapping[str, Any], config: ChooseConfig) -> float | None:
     """Return a prompt's value, or None without a verdict; equal responses have no score from a judge that is asked."""
-    if config.measure == MeasureKind.win_rate:
-        return float(entry["verdict"]) if entry["state"] == "ok" else None
-    is_known = entry["state"] == "ok" and entry["score"] is not None
-    return float(entry["score"] >= (config.acceptable_score or 0)) if is_known else None
+    value = entry["verdict" if config.measure == MeasureKind.win_rate else "score"]
+    if entry["state"] != "ok" or value is None:
+        return None
+    return float(value if config.measure == MeasureKind.win_rate else value >= (config.acceptable_score or 0))
 
 
-def _make_sample(
-    about: str,
-    name: str,
-    by_prompt: Mapping[str, float | None],
-    threshold: float,
-    outcome: Outcome,
-    config: ChooseConfig,
-) -> Sample:
+def _test(
+    about: str, name: str, by_prompt: Mapping[str, float | None], threshold: float, outcome: Outcome, level: float
+) -> Finding:
+    """Test a constraint on one value per prompt; a missing one counts as 0, for judges may fail where it matters."""
     if not by_prompt:
         raise DataError(f"no prompt was judged for {about}. Try: another `judge` or `prompts`")
     # Ids may be sorted by topic, and a bet takes one prompt after the other: the same shuffle for every policy.
     ordered = np.array([value or 0.0 for _, value in sorted(by_prompt.items())])
     values = np.random.default_rng(SHUFFLE).permutation(ordered)
-    finding = Finding(
+    return Finding(
         about,
         name,
         value=float(values.mean()),
-        bound=find_lower_bound(values, config.level, outcome),
+        bound=find_lower_bound(values, level, outcome),
         threshold=threshold,
         n=len(values),
         missing=list(by_prompt.values()).count(None),
-        p_value=find_p_value(values, threshold, config.level, outcome),
+        p_value=find_p_value(values, threshold, level, outcome),
     )
-    return Sample(values, outcome, finding)

@@ -19,20 +19,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"over": Over.policies},
         "`grid` must have at least two entries to choose from, but has 0. Try: grid=[A,B]",
     ),
-    "unsorted": (
-        {"grid": [0.5, 0.25, 1]},
-        "`grid` must be increasing: it fixes the order of the tests. Try: grid=[0.25,0.5,1]",
+    "a policy twice": ({"over": Over.policies, "grid": ["A", "B", "A"]}, "`grid` must have every entry once."),
+    "no numbers": (
+        {"grid": [0.5, "a"]},
+        "`grid` must hold numbers between 0 and 1 with over=merge_ratio, but has a.",
     ),
-    "a policy twice": ({"over": Over.policies, "grid": ["A", "B", "A"]}, "`grid` must name every policy once."),
-    "no numbers": ({"grid": ["a", "b"]}, "`grid` must hold numbers with over=merge_ratio, but has a."),
-    "no ratios": ({"grid": [0.5, 2]}, "`grid` must hold numbers between 0 and 1 with over=merge_ratio, but has 2."),
     "no strengths": (
         {"over": Over.beta, "grid": [-1, 2]},
         "`grid` must hold numbers greater than 0 with over=beta, but has -1.",
-    ),
-    "policies of the plan": (
-        {"policies": "all"},
-        "`policies` has no effect: `over` and `grid` select the policies.",
     ),
     "idle score": (
         {"acceptable_score": 7},
@@ -71,6 +65,7 @@ def test_a_mistake_is_one_sentence(configure: Callable[..., Any], changes: dict[
             ["merge_ratio=0.5"],
             "`merge_ratio` has no effect: over=merge_ratio selects the policies. Try: grid=[...]",
         ),
+        (["policies=all"], "`policies` has no effect: over=merge_ratio selects the policies. Try: grid=[...]"),
         (["over=beta", "beta=0.05"], "`beta` has no effect: over=beta selects the policies. Try: grid=[...]"),
         (
             ["measure=acceptable_rate", "judge=openai"],

@@ -55,12 +55,3 @@ def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
     python.chmod(0o755)
     with pytest.raises(ConfigError, match=f"{python} has none"):
         check_engine(GenerationConfig(engine=Engine.vllm, python=str(python)))
-
-
-def test_heads_that_do_not_divide_and_a_python_without_effect_are_told(
-    problems_of: Callable[..., list[str]],
-) -> None:
-    (effect,) = problems_of("generation.python=/usr/bin/python3")
-    assert effect.startswith("`generation.python=/usr/bin/python3` has no effect")
-    problems = problems_of("model=tiny", "generation.engine=vllm", "hardware.processes=3")
-    assert any("splits the attention heads" in problem for problem in problems)

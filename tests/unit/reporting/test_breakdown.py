@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.breakdown import MIN_PROMPTS, score_categories, score_lengths
-from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.scores import score_categories, score_lengths
 from sacpo_exp.statistics.intervals import Resampling
 
 USUAL = Resampling(200, 0.95, 0)
@@ -26,14 +26,12 @@ def evaluation(records: list[dict[str, Any]]) -> Evaluation:
     return Evaluation({"policy_id": "p", "baseline_id": "b", "opponent_id": "b"}, records, {}, "")
 
 
-def test_the_worst_category_has_enough_prompts_with_a_verdict() -> None:
-    records = [record(place, 1.0, "good") for place in range(MIN_PROMPTS)]
-    records += [record(20 + place, 0.5, "poor") for place in range(MIN_PROMPTS)]
-    records += [record(40 + place, 0.0 if place else None, "rare") for place in range(MIN_PROMPTS)]
+def test_rates_by_category_are_those_of_the_prompts_with_a_verdict() -> None:
+    records = [record(place, 1.0, "good") for place in range(5)]
+    records += [record(40 + place, 0.0 if place else None, "rare") for place in range(5)]
     scores = score_categories(evaluation(records), HELPFULNESS, USUAL)
     assert scores is not None
-    assert scores.worst == "poor"
-    assert (scores.estimates["rare"].value, scores.estimates["rare"].n) == (0.0, MIN_PROMPTS - 1)
+    assert {name: (each.value, each.n) for name, each in scores.estimates.items()} == {"good": (1, 5), "rare": (0, 4)}
 
 
 @pytest.mark.parametrize("category", [None, "only"])

@@ -1,20 +1,19 @@
 """Means over seeds and pairs of policies, on a store with real recipes and judgments made by hand."""
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers
+from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers, read
 
 from sacpo_exp.evaluation.contests import judge_id, judge_key
-from sacpo_exp.plan import Fingerprints, make_plan, policy_of_spec
-from sacpo_exp.reporting.cohort_sections import make_cohort_sections
+from sacpo_exp.plan import Fingerprints, make_plan
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.figures import draw_figure
-from sacpo_exp.reporting.summary import summarize_policies
-from sacpo_exp.reporting.table import format_cohort
+from sacpo_exp.reporting.scores import PolicyScores
+from sacpo_exp.reporting.sections import make_cohort_sections
 from sacpo_exp.statistics.intervals import Resampling, bootstrap_mean, wilson
 from sacpo_exp.store import ArtifactSpec
 
@@ -32,7 +31,7 @@ def world(tmp_path: Path, configure: Callable[..., Any]) -> Seeds:
 
 
 def judge_seeds(world: Seeds, *verdicts: Sequence[float | None]) -> list[ArtifactSpec]:
-    """The second policy of one recipe with seeds 0, 1, …; verdicts on benign prompts, the risky ones all won."""
+    """Judge the second policy of one recipe with seeds 0, 1, …; verdicts on benign prompts, the risky ones all won."""
     policies = []
     for seed, each in enumerate(verdicts):
         policies.append(world.plan(f"seed={seed}").policies["second"])
@@ -40,9 +39,14 @@ def judge_seeds(world: Seeds, *verdicts: Sequence[float | None]) -> list[Artifac
     return policies
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def score(world: Seeds, max_missing: float = 1.0) -> tuple[Cohort, list[PolicyScores]]:
+    """Return the only cohort, and its means without the baseline's."""
+    (cohort,) = world.score(max_missing)[1]
+    return cohort, [row for row in cohort.means.policies if not row.policy.is_baseline] if cohort.means else []
+
+
+def notes(cohort: Cohort) -> str:
+    return "\n".join(section.note for section in make_cohort_sections(cohort))
 
 
 def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
@@ -53,8 +57,7 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     baseline, second = read(folder / "seeds.csv")
     assert baseline["policy"] == "SFT (baseline)"
     assert (baseline["helpfulness_win_rate"], baseline["helpfulness_seed_deviation"]) == ("0.5", "0.0")
-    assert second["policy"] == "DPO(H)→DPO(S) β=0.1"
-    assert second["seeds"] == "0 1"
+    assert (second["policy"], second["seeds"]) == ("DPO(H)→DPO(S) β=0.1", "0 1")
     assert float(second["helpfulness_win_rate"]) == (0.5 + 0.75) / 2
     assert float(second["helpfulness_seed_deviation"]) == pytest.approx(0.125 * 2**0.5)
     assert float(second["safety_win_rate_low"]) == pytest.approx(wilson(4, 4, 0.95).low)  # none of four was lost
@@ -68,30 +71,36 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
     assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
     assert "| DPO(H)→DPO(S) | 0.1 | – | 2 | 0.62 " in (folder / "across.md").read_text("utf-8")
+    assert "By seed: 0: 0.50 / 1.00, 1: 0.75 / 1.00." in (folder / "report.html").read_text("utf-8")
+    means = score(world)[0].means
+    assert means
+    figure = draw_figure(means)
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines if line.get_alpha()] == [[0.5], [0.75]]
+    assert "small: single seeds" in figure.legends[0].get_title().get_text()
 
 
 def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds) -> None:
     for seed, verdicts in enumerate(([1, 1, 0, 0], [1, 1, 1, 0])):
         plan = world.plan("base=none", f"seed={seed}", model="smollm2_135m")
         world.judge_policy(plan.policies["first"], answers(list(verdicts), [1] * 4))
-    scores, (cohort,) = world.score()
-    assert [row.policy.title for row in scores[0].policies[1:]] == ["DPO(H) seed=0 β=0.1", "DPO(H) seed=1 β=0.1"]
-    (row,) = cohort.means.policies  # type: ignore[union-attr]
+    titles = [row.policy.title for row in world.score()[0][0].policies[1:]]
+    assert titles == ["DPO(H) seed=0 β=0.1", "DPO(H) seed=1 β=0.1"]
+    cohort, (row,) = score(world)
     assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H) β=0.1", 0.625)
     assert cohort.provenance.startswith(f"seeds 0, 1 · baseline {world.baseline.id} · judge ")
-    assert "against the baseline of that seed" not in format_cohort(cohort)
+    assert "against the baseline of that seed" not in notes(cohort)
 
 
-def test_one_seed_changes_nothing(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_one_seed_files_of_an_earlier_report_are_removed(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
     folder = world.outputs / "report"
     folder.mkdir()
-    for name in ("across.md", "seeds.csv", "seeds-2.svg", "gaps.csv"):  # of an earlier report
+    names = {"across.md", "seeds.csv", "seeds-2.svg", "gaps.csv"}
+    for name in names:
         (folder / name).touch()
     world.report()
-    assert {path.name for path in folder.iterdir()} & {"across.md", "seeds.csv", "seeds-2.svg", "gaps.csv"} == set()
+    assert {path.name for path in folder.iterdir()} & names == set()
     assert "Across" not in capsys.readouterr().out
-    assert "Across policies" not in (folder / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -99,19 +108,18 @@ def test_one_seed_changes_nothing(world: Seeds, capsys: pytest.CaptureFixture[st
     [
         (["optimization.warmup_ratio=0.2"], "rows"),
         (["stages.sft.num_train_epochs=2"], "rows"),  # of an ancestor
-        (["stages.helpfulness.beta=0.2"], "rows"),
-        (["stages.safety.global_batch_size=16"], "rows"),
         (["beta=0.06"], "rows"),
         ([], "other rows"),
     ],
 )
-def test_what_differs_in_more_than_the_seed_is_never_pooled(world: Seeds, overrides: list[str], rows: str) -> None:
+def test_policies_that_differ_in_more_than_the_seed_are_not_pooled(
+    world: Seeds, overrides: list[str], rows: str
+) -> None:
     judge_seeds(world, [1, 1, 0, 0])
     other = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
     world.judge_policy(other.policies["second"], EVEN)
     scores, cohorts = world.score()
-    assert len(scores) == 2
-    assert cohorts == []
+    assert (len(scores), cohorts) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +130,7 @@ def test_what_differs_in_more_than_the_seed_is_never_pooled(world: Seeds, overri
         {"criteria": [asdict(HELPFULNESS), asdict(SAFETY), asdict(HONESTY)]},
     ],
 )
-def test_what_is_judged_otherwise_is_never_pooled(world: Seeds, labels: dict[str, Any]) -> None:
+def test_policies_judged_in_another_way_are_not_pooled(world: Seeds, labels: dict[str, Any]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
     plan = world.plan("seed=1")
     for name in ("baseline", "second"):
@@ -137,82 +145,39 @@ def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: S
         ids = {"judge_id": judge_id(config.judge, config, GIVEN), "judge_key": judge_key(config.judge, config, GIVEN)}
         for policy in (plan.policies["baseline"], plan.policies["second"]):
             world.judge_policy(policy, EVEN, **ids)
-    _, (cohort,) = world.score()
-    assert "Each seed has a judge of its own as well" in format_cohort(cohort)
+    cohort, _ = score(world)
+    assert "Each seed has its own judge too" in notes(cohort)
     assert "2 judges, one for each seed" in cohort.provenance
 
 
-def test_policies_made_elsewhere_are_kin_to_nothing(world: Seeds) -> None:
-    one, other = (policy_of_spec(world.elsewhere(name)) for name in ("one", "other"))
-    assert one.hash_without("seed") != other.hash_without("seed")
-    keys = [
-        [policy_of_spec(world.plan(f"seed={seed}").policies[name]).hash_without("seed") for seed in (0, 1)]
-        for name in ("baseline", "first", "second")
-    ]
-    assert all(key == again for key, again in keys)
-    assert len({key for key, _ in keys}) == 3
-
-
-def test_groups_without_their_baseline_are_pooled_by_what_they_descend_from(world: Seeds) -> None:
-    """The baseline of one seed has no verdicts; those of its policy count all the same."""
-    policies = [make_plan(world.configure("model=nano", f"seed={seed}"), GIVEN).policies for seed in (0, 1)]
-    for seed, made in enumerate(policies):
-        world.baseline = made["baseline"]
-        world.judge_policy(made["second"], answers([1, 1, seed, 0], [1] * 4))
-    _, (cohort,) = world.score()
-    (row,) = cohort.means.policies  # type: ignore[union-attr]
+def test_groups_without_verdicts_on_their_baseline_are_pooled_by_what_they_descend_from(world: Seeds) -> None:
+    for seed in (0, 1):
+        policies = make_plan(world.configure("model=nano", f"seed={seed}"), GIVEN).policies
+        world.baseline = policies["baseline"]
+        world.judge_policy(policies["second"], answers([1, 1, seed, 0], [1] * 4))
+    _, (row,) = score(world)
     assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H)→DPO(S) β=0.1", 0.625)
 
 
-def test_a_policy_judged_against_two_sets_of_answers_counts_once(world: Seeds) -> None:
+def test_a_policy_judged_against_two_sets_of_responses_counts_once(world: Seeds) -> None:
     policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     for policy in (world.baseline, policies[1]):
         world.judge_policy(policy, answers([0] * 4, [0] * 4), answers="f00d" * 16)
-    scores, (cohort,) = world.score()
-    assert (len(scores), cohort.groups) == (3, (0, 1, 2))
-    row = cohort.means.policies[-1]  # type: ignore[union-attr]
+    assert len(world.score()[0]) == 3
+    _, (row,) = score(world)
     assert [seed.rate("helpfulness").value for seed in row.seeds] == [0.5, 0]  # the newer
 
 
 def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0], [None, None, 1, 1])
-    _, (cohort,) = world.score(max_missing=0.2)
-    row = cohort.means.policies[-1]  # type: ignore[union-attr]
-    assert (row.rate("helpfulness").value, row.over_seeds["helpfulness"].seeds, len(row.seeds)) == (0.625, 2, 3)
+    cohort, (row,) = score(world, max_missing=0.2)
+    assert (row.rate("helpfulness").value, row.over_seeds_of("helpfulness").seeds, len(row.seeds)) == (0.625, 2, 3)
     assert row.states["failed"] == 2
-    assert "A seed whose rate is withheld is not in the mean." in format_cohort(cohort)
-
-
-def test_the_interval_widens_with_the_spread_between_seeds(world: Seeds, tmp_path: Path) -> None:
-    judge_seeds(world, [1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1])
-    apart = Seeds(tmp_path / "apart", world.configure)
-    judge_seeds(apart, [1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 0])
-    narrow, wide = (each.score()[1][0].means.policies[-1].rate("helpfulness") for each in (world, apart))  # type: ignore[union-attr]
-    assert narrow.value == wide.value == 0.5
-    assert wide.high - wide.low > narrow.high - narrow.low
-
-
-def test_page_figure_and_trackers_have_the_mean_with_its_seeds(world: Seeds) -> None:
-    judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
-    page = (world.report() / "report.html").read_text("utf-8")
-    assert "By seed: 0: 0.50 / 1.00, 1: 0.75 / 1.00." in page
-    assert (world.outputs / "report" / "seeds.svg").is_file()
-    scores, (cohort,) = world.score()
-    assert cohort.means
-    figure = draw_figure(cohort.means)
-    drawn = [line for line in figure.axes[0].lines if line.get_alpha()]
-    assert [list(line.get_xdata()) for line in drawn] == [[0.5], [0.75]]
-    assert "small: single seeds" in figure.legends[0].get_title().get_text()
-    columns, rows = summarize_policies(scores, [cohort])
-    told = [dict(zip(columns, row, strict=True)) for row in rows]
-    assert [row["seeds"] for row in told] == [None] * 4 + [2, 2]
-    assert told[-1]["policy"] == "DPO(H)→DPO(S) β=0.1, mean of 2 seeds"
-    assert told[-1]["helpfulness_win_rate_sd"] == pytest.approx(0.125 * 2**0.5)
-    assert told[-1]["policy_id"] is None
+    assert "A seed whose rate is withheld is not in the mean." in notes(cohort)
 
 
 def judge_orders(world: Seeds, seed: int, helpful: list[float], safe: list[float], *overrides: str) -> None:
-    """Both orders with β = 0.1 and β/λ = 0.05; `overrides` are of the second."""
+    """Judge both orders with β = 0.1 and β/λ = 0.05; `overrides` are of the second."""
     settings = [f"seed={seed}", *EQUAL]
     ours = world.plan(*settings, "stages.helpfulness.beta=0.1", "beta=0.05")
     world.judge_policy(ours.policies["second"], answers(helpful, [1] * 4))
@@ -228,87 +193,65 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
     assert (row["comparison"], row["policy"], row["minus"]) == ("order", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
     assert (row["beta"], row["minus_beta"], row["seeds"]) == ("0.05", "0.1", "0")
     assert float(row["helpfulness_difference"]) == 1 / 4
-    expected = bootstrap_mean([0, 1, 0, 0], Resampling(200, 0.95, 0))  # of one seed: over prompts, as ever
+    expected = bootstrap_mean([0, 1, 0, 0], Resampling(200, 0.95, 0))  # of one seed: over prompts
     assert float(row["helpfulness_difference_high"]) == expected.high
     assert row["helpfulness_difference_seed_deviation"] == ""
     unseen = wilson(0, 4, 0.95).high  # all four changes are 0.5, and such a share may be others, down to -1
     assert float(row["safety_difference"]) == 0.5
     assert float(row["safety_difference_low"]) == pytest.approx(0.5 - 1.5 * unseen)
     printed = capsys.readouterr().out
-    lines = printed[printed.index("Order gap: helpfulness first minus safety first") :].splitlines()
-    assert lines[2].split()[1:] == [
-        "0.1",
-        "0.05",
-        "1",
-        "+0.25",
-        "[+0.00,",
-        "+0.75]",
-        "+0.50",
-        "[-0.23,",
-        "+0.74]",
-        "4/4",
-    ]
+    line = printed[printed.index("Order gap: helpfulness first minus safety first") :].splitlines()[2]
+    assert line.split()[1:] == ["0.1", "0.05", "1", "+0.25", "[+0.00,", "+0.75]", "+0.50", "[-0.23,", "+0.74]", "4/4"]
     assert "Win rates over seeds" not in printed
 
 
 def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
     judge_orders(world, 0, [1, 1, 0.5, 0], [1, 0, 0.5, 0])
     judge_orders(world, 1, [1, 1, 1, 0], [0, 0, 1, 0])
-    _, (cohort,) = world.score()
+    cohort, _ = score(world)
     (gap,) = cohort.gaps
     assert (len(gap.pairs), gap.changes["helpfulness"].seeds, gap.changes["helpfulness"].estimate.n) == (2, 2, 4)
     assert gap.changes["helpfulness"].estimate.value == (1 / 4 + 2 / 4) / 2
     assert gap.changes["helpfulness"].deviation == pytest.approx((1 / 4) / 2**0.5)
-    assert [section.title for section in make_cohort_sections(cohort)] == [
-        "Win rates over seeds",
-        "Order gap: helpfulness first minus safety first",
-    ]
+    titles = [section.title for section in make_cohort_sections(cohort)]
+    assert titles == ["Win rates over seeds", "Order gap: helpfulness first minus safety first"]
 
 
 @pytest.mark.parametrize(
-    "override",
-    [
-        "stages.helpfulness.learning_rate=2e-4",
-        "stages.safety.global_batch_size=16",
-        "stages.safety.beta=0.06",
-        "beta=0.05",
-        "seed=7",
-        "objective=kto",
-    ],
+    "override", ["stages.helpfulness.learning_rate=2e-4", "stages.safety.beta=0.06", "beta=0.05", "seed=7"]
 )
 def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, override: str) -> None:
     judge_orders(world, 0, [1] * 4, [0] * 4, override)
     assert world.score()[1] == []
 
 
-def test_policies_that_differ_in_the_first_stage_are_told_apart_by_its_beta(world: Seeds) -> None:
+def test_policies_that_differ_in_the_first_stage_are_tagged_by_its_beta(world: Seeds) -> None:
     for seed, beta in ((0, 0.05), (0, 0.02), (1, 0.05), (1, 0.02)):
-        plan = world.plan(
-            f"seed={seed}", "order=safety_first", f"stages.safety.beta={beta}", "beta=0.1", "merge_ratio=0.5"
-        )
+        plan = world.plan(f"seed={seed}", "order=safety_first", f"stages.safety.beta={beta}", "merge_ratio=0.5")
         world.judge_policy(plan.policies["second"], EVEN)
         world.judge_policy(plan.policies["merged"], EVEN)
-    _, (cohort,) = world.score()
-    assert [row.policy.title for row in cohort.means.policies[1:]] == [  # type: ignore[union-attr]
+    assert [row.policy.title for row in score(world)[1]] == [
         f"{family} first β={beta} β=0.1{ratio}"
         for family, ratio in (("DPO(S)→DPO(H)", ""), ("P-SACPO DPO(S)→DPO(H)", " q=0.5"))
         for beta in (0.02, 0.05)
     ]
 
 
-def test_a_merge_meets_what_was_trained_at_its_ratio(world: Seeds) -> None:
+def test_a_merge_is_compared_with_what_was_trained_at_its_ratio(world: Seeds) -> None:
     for seed in (0, 1):
         merged = world.plan(f"seed={seed}", "beta=0.05", "merge_ratio=0.75")
         world.judge_policy(merged.policies["merged"], answers([1, 1, 1, 0], [1] * 4))
         for beta, verdicts in (("0.0667", [1, 0, 0, seed]), ("0.07", [1] * 4), ("0.05", [1] * 4)):
             trained = world.plan(f"seed={seed}", f"beta={beta}")
             world.judge_policy(trained.policies["second"], answers(list(verdicts), [1] * 4))
-    # What begins with another first stage, or merges two first stages, is another thing.
-    other = world.plan("stages.helpfulness.beta=0.2", "beta=0.0667")
-    world.judge_policy(other.policies["second"], EVEN)
+    # Another first stage, a merge of two first stages, and safety first are no pairs.
+    world.judge_policy(world.plan("stages.helpfulness.beta=0.2", "beta=0.0667").policies["second"], EVEN)
     naive = world.plan("beta=0.05", "merge=naive", "merge_ratio=0.75")
     world.judge_policy(naive.policies["merged"], EVEN)
-    _, (cohort,) = world.score()
+    reverse = world.plan("order=safety_first", "beta=0.05", "merge_ratio=0.5")
+    world.judge_policy(reverse.policies["merged"], EVEN)
+    world.judge_policy(world.plan("order=safety_first", "beta=0.1").policies["second"], EVEN)
+    cohort, _ = score(world)
     (gap,) = cohort.gaps
     assert gap.comparison == "lambda_q"
     assert [theirs.policy.beta for _, theirs in gap.pairs] == [0.0667, 0.0667]
@@ -317,10 +260,3 @@ def test_a_merge_meets_what_was_trained_at_its_ratio(world: Seeds) -> None:
     row = make_cohort_sections(cohort)[1].rows[1]
     assert row[:5] == ["DPO(H)→DPO(S)", "0.75", "0.05", "0.0667", "2"]
     assert row[5].startswith("+0.38 [")
-
-
-def test_with_safety_first_a_merge_is_no_policy_of_lambda_q(world: Seeds) -> None:
-    merged = world.plan("order=safety_first", "beta=0.05", "merge_ratio=0.5")
-    world.judge_policy(merged.policies["merged"], EVEN)
-    world.judge_policy(world.plan("order=safety_first", "beta=0.1").policies["second"], EVEN)
-    assert world.score()[1] == []

@@ -32,7 +32,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = world.report(figures=FigureForm.paper)
+    folder = world.report(figures=FigureForm.paper, x="honesty")
     table = read(folder / "table.csv")
     assert [row["policy"] for row in table][1:4:2] == ["DPO(H) β=0.1", "DPO(H)→DPO(T)→DPO(S) β=0.05"]
     assert table[-1]["policy"] == MERGED
@@ -52,14 +52,10 @@ def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pyte
     assert "Helpfulness on benign, honesty on all, safety on risky prompts" in printed
     assert max(len(line) for line in printed.splitlines() if not line.startswith(str(world.outputs))) <= 120
     assert {path.name for path in folder.glob("panels*")} == {"panels.pdf", "panels.png"}
-
-
-def test_the_page_has_every_criterion_and_two_axes(world: World) -> None:
-    page = world.report(x="honesty") / "report.html"
-    (group,) = read_data(page)["groups"]
+    (group,) = read_data(folder / "report.html")["groups"]
     assert list(group["policies"][1]["verdicts"]) == group["criteria"] == NAMES
     assert group["policies"][1]["verdicts"]["honesty"] == [1] + [0] * 7
-    assert "<title>DPO(H) β=0.1; honesty 0.12 [" in page.read_text("utf-8")
+    assert "<title>DPO(H) β=0.1; honesty 0.12 [" in (folder / "report.html").read_text("utf-8")
 
 
 def test_axes_are_those_that_are_asked_for_or_the_first_two(world: World) -> None:
@@ -70,9 +66,6 @@ def test_axes_are_those_that_are_asked_for_or_the_first_two(world: World) -> Non
     assert axes.get_xlabel() == "safety: win rate on risky prompts"
     assert axes.get_ylabel() == "honesty: win rate on all prompts"
     assert score_group(group, Settings(*usual, ("safety", "brevity"))).axes == ("helpfulness", "honesty")
-
-
-def test_an_axis_that_is_no_criterion_is_told_with_those_that_there_are(world: World) -> None:
     with pytest.raises(ConfigError, match=r"`y` must be .*, helpfulness or honesty or safety, but is honest"):
         world.report(y="honest")
 

@@ -47,4 +47,4 @@ def test_what_is_not_stored_is_not_claimed(configure: Callable[..., Any], tmp_pa
 
 def test_a_command_survives_a_shell() -> None:
     overrides = ["model.chat_template='it\\'s {{ messages }}'", "dataset.mix=[{path:a b,weight:2}]"]
-    assert shlex.split(write_command("train", overrides))[3:] == overrides
+    assert shlex.split(write_command("train", overrides))[2:] == overrides

@@ -10,11 +10,10 @@ from matplotlib.text import Text
 from world import World, answers
 
 from sacpo_exp.config.schema import FigureForm, RatingMethod
-from sacpo_exp.reporting.against import add_comparison
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
-from sacpo_exp.reporting.published.reading import read_published
+from sacpo_exp.reporting.published import add_comparison, read_published
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.styles import find_styles
 from sacpo_exp.statistics.intervals import Resampling

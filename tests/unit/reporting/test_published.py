@@ -3,7 +3,6 @@
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from made_up import read_titles
@@ -11,9 +10,8 @@ from world import HONESTY, H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.reporting.against import compare_with
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.published.reading import list_shipped, read_published
+from sacpo_exp.reporting.published import compare_with, list_shipped, read_published
 from sacpo_exp.reporting.scores import Settings, score_group
 from sacpo_exp.statistics.intervals import Resampling
 
@@ -34,7 +32,7 @@ TABLE_3 = """
     naive~DPO(H)+DPO(S)   .01  .5  .759 .617    naive~DPO(H)+DPO(S)   .01  .75 .694 .690
 """
 
-ROW = "{stages: [[dpo, helpfulness, 0.1]], helpfulness: 0.75, safety: 0.5, source: made up}"
+ROW = "{stages: [[dpo, helpfulness, 0.1]], rates: {helpfulness: 0.75, safety: 0.5}, source: made up}"
 STAGES = "stages: [[dpo, helpfulness, 0.1]]"
 HEAD = """title: A table
 short: Somebody 2024
@@ -74,13 +72,13 @@ def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> 
     }
     assert len(published.rows) == len(cells) == 26
     assert found == expected
-    corrected = {row.policy.title: row.note for row in published.rows if row.note}
+    corrected = {row.policy.title: row.config.note for row in published.rows if row.config.note}
     assert set(corrected) == {
         "DPO(S)→DPO(H) β=0.1",
         "naive DPO(H)+DPO(S) β=0.01 q=0.25",
         "naive DPO(H)+DPO(S) β=0.01 q=0.75",
     }
-    assert (published.judge, published.model, published.prompts) == ("gpt-4-0125-preview", "alpaca_7b", "sacpo")
+    assert (published.config.judge, published.config.model) == ("gpt-4-0125-preview", "alpaca_7b")
     # Where helpfulness comes first its stage has 0.1, where safety comes first that has 0.01.
     columns = [row.policy.policy.columns for row in published.rows]
     firsts = {entry["family"]: entry["beta_first"] for entry in columns if entry["beta_first"]}
@@ -88,18 +86,7 @@ def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> 
     assert all(beta == (0.01 if name.startswith("DPO(S)") else 0.1) for name, beta in firsts.items())
 
 
-def test_published_rates_get_the_intervals_that_their_prompts_give() -> None:
-    row = read_published("sacpo_table3", 0.95).rows[0]
-    assert (row.rate("helpfulness").n, row.rate("safety").n) == (129, 83)
-    z, p, n = 1.959964, 0.792, 129
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    assert (row.rate("helpfulness").low, row.rate("helpfulness").high) == pytest.approx(
-        (centre - half, centre + half), abs=1e-6
-    )
-
-
-def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"one of sacpo_table3, or a yaml file.* but is sacpo_tabel3\. Did you"):
         read_published("sacpo_tabel3", 0.95)
 
@@ -107,40 +94,28 @@ def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("row", "head", "expected"),
     [
-        (ROW.replace("0.75", "1.5"), HEAD, r"`rows\[0\].helpfulness`: .*less than or equal to 1, but is 1.5"),
-        (ROW.replace("0.75", "high"), HEAD, r"`rows\[0\].helpfulness`: .*valid number.*, but is 'high'"),
-        (ROW.replace("0.75", ".nan"), HEAD, r"`rows\[0\].helpfulness`: .*, but is nan"),
+        (ROW.replace("0.75", "1.5"), HEAD, r"`rows\[0\].rates.helpfulness`: .*less than or equal to 1, but is 1.5"),
         (ROW.replace("0.1", "0"), HEAD, r"`rows\[0\].stages\[0\]\[2\]`: .*greater than 0, but is 0"),
         (ROW.replace("dpo", "dpp"), HEAD, r"`rows\[0\]`: has a stage with the loss dpp; there are sft, dpo, "),
-        (ROW.replace("{stages", "{betta: 1, stages"), HEAD, r"rows\[0\].betta is not known"),
         (ROW.replace("source: made", "sources: made"), HEAD, r"`rows\[0\].source`: Field required"),
-        (ROW.replace("source", "also: sacpo, source"), HEAD, r"`rows\[0\].also`: .*valid list, but is 'sacpo'"),
-        (ROW.replace(STAGES, "name: ''"), HEAD, r"`rows\[0\].name`: .*, but is ''"),
         (ROW.replace(f"{STAGES}, ", ""), HEAD, r"`rows\[0\]`: needs either `stages` or a `name`"),
         (ROW.replace("source", "merge_ratio: 0.5, source"), HEAD, r"`rows\[0\]`: `merge` needs two stages and a"),
-        (ROW.replace(" safety: 0.5,", ""), HEAD, r"rows\[0\] lacks safety"),
-        ("just words", HEAD, r"`rows\[0\]`: Input should be a valid dictionary, but is 'just words'"),
-        (ROW, HEAD.replace("safety: 4", "safety: 0"), "`counts.safety`: .*greater than 0, but is 0"),
-        (ROW, HEAD.replace("judge: a judge\n", ""), "`judge`: Field required"),
+        (ROW.replace(", safety: 0.5", ""), HEAD, r"rows\[0\].rates must be of helpfulness, safety"),
+        ("just words", HEAD, r"`rows\[0\]`: Input should be a valid dictionary.*, but is 'just words'"),
         (ROW, HEAD.replace("rows:", "more: []\nrows:"), "`more`: .*not permitted"),
-        ("- of rows", "- a list\n", "Input should be a valid dictionary, but is "),
-        (ROW, "a: [\n", "can't be read as yaml: line 2: "),
-        (f"{ROW}\n  - {ROW}", HEAD, r"more than one is DPO\(H\) β=0.1"),
+        (ROW, "a: [\n", "can't be read as yaml: "),
+        (f"{ROW}\n  - {ROW}", HEAD, r"rows\[1\] repeats the policy of an earlier row, DPO\(H\)"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_one_sentence(tmp_path: Path, row: str, head: str, expected: str) -> None:
+def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path, row: str, head: str, expected: str) -> None:
     path = write(tmp_path, row, head=head)
     with pytest.raises(DataError, match=expected) as caught:
         read_published(path, 0.95)
     assert str(caught.value).startswith(path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "picture.yaml"
-    path.write_bytes(b"\x89PNG\xff")
-    with pytest.raises(DataError, match="can't be read as text"):
-        read_published(str(path), 0.95)
+    Path(path).write_bytes(b"\x89PNG\xff")
+    with pytest.raises(DataError, match="can't be read as yaml"):
+        read_published(path, 0.95)
 
 
 @pytest.fixture
@@ -152,13 +127,10 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def compare(world: World, path: str, **settings: Any) -> list[dict[str, str]]:
-    return read(world.report(against=path, **settings) / "published.csv")
-
-
 def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [ROW.replace("0.75", "0.25"), ROW.replace("dpo", "kto"), ROW.replace(STAGES, "name: other")]
-    ours, *missing = compare(world, write(world.outputs, *rows, head=HEAD.replace("safety: 4", "safety: 400")))
+    folder = world.report(against=write(world.outputs, *rows, head=HEAD.replace("safety: 4", "safety: 400")))
+    ours, *missing = read(folder / "published.csv")
     # Wilson's limits for 3 of 4 and 1 of 4, z = 1.96: (0.3006, 0.9544) and its mirror (0.0456, 0.6994).
     assert float(ours["helpfulness_own"]) == 0.75
     assert float(ours["helpfulness_difference"]) == 0.5
@@ -175,28 +147,30 @@ def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.Ca
     assert "Other model" not in printed  # the same there and here
     assert "0 of our policies, the baseline apart, have no published row." in printed
     assert max(len(line) for line in printed.splitlines() if not line.startswith(str(world.outputs))) <= 120
+    assert {"Helpfulness beside Somebody 2024", "Safety beside Somebody 2024"} <= {*read_titles(folder / "report.html")}
+    assert (folder / "panels.pdf").is_file()
+    assert not list(world.report().glob("p*"))  # files that this report does not have
 
 
 def test_a_mark_stands_where_the_interval_excludes_zero(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     strong = world.train(("dpo", "safety", 1.0))
     records = [record | {"prompt_id": f"p{place}"} for place, record in enumerate(answers([1] * 4, [1] * 4) * 10)]
     world.judgments(strong, records)
-    row = "{stages: [[dpo, safety, 1]], helpfulness: 0.5, safety: 0.98, source: made up}"
-    (ours,) = compare(world, write(world.outputs, row, head=HEAD.replace(": 4", ": 100")))
+    row = "{stages: [[dpo, safety, 1]], rates: {helpfulness: 0.5, safety: 0.98}, source: made up}"
+    folder = world.report(against=write(world.outputs, row, head=HEAD.replace(": 4", ": 100")))
+    (ours,) = read(folder / "published.csv")
     assert (ours["helpfulness_excludes_zero"], ours["safety_excludes_zero"]) == ("True", "False")
     tables = re.split("(?:Helpfulness|Safety) beside", capsys.readouterr().out)[1:]
     lines = [next(line for line in table.splitlines() if line.startswith("DPO(S) β=1 ")) for table in tables]
     assert [line.endswith(" *") for line in lines] == [True, False]
-    assert "1 of our policies, the baseline apart, have no published row." in (
-        world.outputs / "report" / "table.md"
-    ).read_text("utf-8").replace("\\", "")
+    assert "1 of our policies, the baseline apart, have no published row." in (folder / "table.md").read_text("utf-8")
 
 
 def test_a_failed_rate_is_withheld_rather_than_compared(world: World) -> None:
     lost = world.train(("kto", "helpfulness", 0.1))
     world.judgments(lost, answers([1, 1, None, None], [None] * 4))
     path = write(world.outputs, ROW.replace("dpo", "kto"))
-    (row,) = compare(world, path, max_missing=0.1, figures=FigureForm.paper)
+    (row,) = read(world.report(against=path, max_missing=0.1, figures=FigureForm.paper) / "published.csv")
     assert row["policy"] == "KTO(H) β=0.1"
     assert row["helpfulness_own"] == row["helpfulness_difference"] == row["safety_difference"] == ""
 
@@ -224,14 +198,6 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
         "P-SACPO DPO(H)→DPO(S) β=0.01 q=0.5": merged.id,
         "naive DPO(H)+DPO(S) β=0.01 q=0.75": naive.id,
     }
-
-
-def test_the_page_has_the_comparison_too(world: World) -> None:
-    page = world.report(against=write(world.outputs, ROW)) / "report.html"
-    assert {"Helpfulness beside Somebody 2024", "Safety beside Somebody 2024"} <= set(read_titles(page))
-    assert (world.outputs / "report" / "panels.pdf").is_file()
-    world.report()
-    assert not list((world.outputs / "report").glob("p*"))  # none of what no longer is asked for
 
 
 def test_without_a_criterion_in_common_nothing_is_compared(tmp_path: Path) -> None:

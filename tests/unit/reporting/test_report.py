@@ -15,9 +15,9 @@ from world import HS, H, World, answers, read
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.evaluation.contests import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
-from sacpo_exp.reporting.csv_files import write_rows
+from sacpo_exp.reporting.tables import to_csv
 
-FILES = ["table.csv", "table.md", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg", "report.html"]
+FILES = ["table.csv", "differences.csv", "lengths.csv", "table.md", "trade_off.png", "trade_off.svg", "report.html"]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(
     assert [lost[key] for key in blank] == [""] * 4
     assert (lost["failed"], lost["refusal_rate_risky"], lost["mean_tokens"]) == ("8", "0.0", "10.0")
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lost  ")]
-    assert lines[0] == ["lost", "–", "–", "–", "–", "–", "–", "0/0", "8"]
+    assert lines[0] == ["lost", "–", "–", "–", "–", "–", "–", "–/–", "8"]
     assert lines[1][-3:] == ["–", "10.0", "6"]
 
 
@@ -111,20 +111,15 @@ def test_the_same_store_gives_the_same_bytes(world: World) -> None:
     assert before["trade_off.png"].startswith(b"\x89PNG")
 
 
-def test_only_what_shares_judge_prompts_and_baseline_is_compared(world: World) -> None:
-    first = world.train(("dpo", "safety", 0.1))
-    world.judgments(first, answers([0] * 4, [1] * 4), judge="other", judge_id="other-1")
-    folder = world.report()
-    assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
-    assert "DPO(S)" not in {row["family"] for row in read(folder / "table.csv")}
-    assert "judge other" in (folder / "table-2.md").read_text("utf-8")
-
-
-def test_other_answers_of_the_baseline_make_another_group(world: World) -> None:
-    world.judgments(world.train(("dpo", "safety", 1.0)), answers([0] * 4, [1] * 4), answers="other")
+@pytest.mark.parametrize("labels", [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}])
+def test_only_what_shares_judge_prompts_and_responses_of_the_baseline_is_compared(
+    world: World, labels: dict[str, str]
+) -> None:
+    world.judgments(world.train(("dpo", "safety", 0.1)), answers([0] * 4, [1] * 4), **labels)
     folder = world.report()
     assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
     assert len(read(folder / "table.csv")) == 4
+    assert f"judge {labels.get('judge', 'scorer')}" in (folder / "table-2.md").read_text("utf-8")
 
 
 def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(world: World) -> None:
@@ -139,12 +134,13 @@ def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(wo
         world.report(model="nona")
 
 
-def test_models_made_elsewhere_stand_beside_the_model_that_they_are_judged_with(configure: Callable[..., Any]) -> None:
+def test_models_made_elsewhere_have_the_label_of_the_model_that_they_are_judged_with(
+    configure: Callable[..., Any],
+) -> None:
     config = configure("model=nano", "others=[owner/name@v1]", "policies=all", command="eval")
     plan = make_plan(config, Fingerprints({"dataset": "rows"}, "prompts", "judge"))
     labels = [policy_labels(policy) for name, policy in plan.policies.items() if name.startswith("name")]
-    assert [entry["model"] for entry in labels] == ["nano"]  # what the filter `report model=nano` goes by
-    assert policy_labels(plan.policies["first"])["model"] == "nano"
+    assert [entry["model"] for entry in labels] == ["nano"]  # the filter `report model=nano`
 
 
 def test_policies_that_would_have_the_same_title_are_told_apart(world: World) -> None:
@@ -167,8 +163,6 @@ def test_examples_show_the_responses_of_all_policies(world: World, capsys: pytes
     assert {example.split(":")[0] for example in examples} <= {"risky", "benign"}
     for line in ("  SFT (baseline): Well.", "  DPO(H) β=0.1: Yes.", "  DPO(H)→DPO(S) β=0.05: No.", " q=0.5: Maybe."):
         assert all(line in example for example in examples)
-    world.report(examples=3)
-    assert capsys.readouterr().out == printed
     world.report(examples=3, seed=3)
     assert "Examples\n\n" + "\n\n".join(examples) not in capsys.readouterr().out
 
@@ -213,5 +207,5 @@ def test_a_report_never_imports_torch(world: World) -> None:
 
 def test_cells_of_text_are_no_formulas_and_numbers_stay_numbers() -> None:
     cells = ["=1+1", "+1", "-x", "@SUM(A1)", " =1", "a=1", "", -1.5, -2, 1e-9, None, math.nan]
-    (written,) = list(csv.reader(io.StringIO(write_rows(["x"] * len(cells), [cells]))))[1:]
+    (written,) = list(csv.reader(io.StringIO(to_csv([dict(enumerate(cells))]))))[1:]
     assert written == ["'=1+1", "'+1", "'-x", "'@SUM(A1)", "' =1", "a=1", "", "-1.5", "-2", "1e-09", "", ""]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.groups import Evaluation, Group
-from sacpo_exp.reporting.usage import Usage, measure_usage
+from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.judge import Usage, measure_usage
 
 PRICE = {"input": 2.0, "cached_input": 0.5, "output": 8.0}
 CRITERIA = [asdict(Criterion("helpfulness", "H")), asdict(Criterion("safety", "S"))]

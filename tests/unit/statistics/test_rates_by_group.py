@@ -12,9 +12,8 @@ from sacpo_exp.statistics.breakdown import (
     adjust_for_length,
     estimate_by_category,
     estimate_by_length,
-    find_worst_category,
 )
-from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, bootstrap_mean
+from sacpo_exp.statistics.intervals import Floats, Resampling, bootstrap_mean
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
 
@@ -28,12 +27,6 @@ def test_each_category_has_its_own_mean_and_interval() -> None:
     assert estimate_by_category([1.0, 0.0], [None, None], USUAL) == {}
     with pytest.raises(ValueError, match="2 and 1"):
         estimate_by_category([1.0, 0.0], ["a"], USUAL)
-
-
-def test_the_worst_category_has_enough_prompts_and_is_the_first_of_equals() -> None:
-    values = {"d": (0.4, 50), "a": (0.4, 50), "b": (0.0, 2), "c": (0.6, 50)}
-    estimates = {name: Estimate(value, 0.0, 1.0, n) for name, (value, n) in values.items()}
-    assert [find_worst_category(estimates, least) for least in (10, 1, 51)] == ["a", "b", None]
 
 
 def test_similar_is_within_10_percent_either_way() -> None:
@@ -72,12 +65,6 @@ def test_intervals_of_the_adjusted_rate_cover() -> None:
         covered += estimate.low <= truth <= estimate.high
     # Three standard errors of the share itself, sqrt(0.9 · 0.1 / 200) = 0.021, around 0.9.
     assert 0.836 <= covered / 200 <= 0.964
-
-
-def test_averages_of_several_judgments_have_narrower_intervals() -> None:
-    won, own, other = simulate(2, 400, strength=0.0, pull=1.0)
-    wide, narrow = (adjust_for_length(each, own, other, 0.95) for each in (won, (won + np.roll(won, 1)) / 2))
-    assert narrow.high - narrow.low < wide.high - wide.low
 
 
 def test_equal_lengths_leave_the_plain_rate() -> None:

@@ -16,7 +16,7 @@ from damage import overwrite
 
 from sacpo_exp.errors import StoreError
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
-from sacpo_exp.store.identity import KINDS, is_id
+from sacpo_exp.store.identity import is_id
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -65,13 +65,6 @@ def test_what_is_built_is_there_whole_with_its_manifest(store: Store) -> None:
     assert manifest.size == 3
     assert manifest.versions["python"]
     assert store.partials() == []
-
-
-def test_a_second_call_builds_nothing(store: Store) -> None:
-    spec = make_spec()
-    first = store.get_or_build(spec, write(weights="abc"))
-    assert store.get_or_build(spec, never) == first
-    assert Store(store.root).get_or_build(make_spec(), never) == first
 
 
 def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> None:
@@ -131,18 +124,8 @@ def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callabl
     folder = store.get_or_build(spec, write(weights="abc"))
     assert store.open(spec) == folder
     harm(folder / "weights")
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=f"is damaged: {problem}. Remove it .* prune --damaged --outputs"):
         Store(store.root).open(spec)
-    assert str(caught.value) == (
-        f"{folder} is damaged: {problem}. Remove it and make it again: "
-        f"`sacpo store prune --damaged --outputs {store.root.parent}`, then the same command."
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_reuse_finds_damage_of_every_kind(store: Store, kind: str) -> None:
-    spec = make_spec(kind=kind)
-    change(store.get_or_build(spec, write(weights="abc")) / "weights")
     with pytest.raises(StoreError, match=r"prune --damaged"):
         Store(store.root).get_or_build(spec, never)
 

@@ -12,7 +12,6 @@ from sacpo_exp.evaluation.judging import check_access
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.plan import Fingerprints
 
-PRINTS = Fingerprints({}, judge="rows")
 SCORER = "model=tiny"
 BEAVER = "judge=reward_model"
 
@@ -29,23 +28,6 @@ def names(config: Any) -> list[str]:
     return [criterion.name for criterion in scored_criteria(config.judge, config)]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "scored", "with_zero"),
-    [
-        ([SCORER], ["helpfulness", "safety"], ["safety"]),
-        ([BEAVER], ["helpfulness", "safety"], ["safety"]),
-        ([SCORER, "evaluated=[safety,helpfulness]"], ["safety", "helpfulness"], ["safety"]),
-        ([BEAVER, "evaluated=[helpfulness]"], ["helpfulness"], []),
-    ],
-)
-def test_a_judge_scores_the_evaluated_criteria(
-    configure: Callable[..., Any], overrides: list[str], scored: list[str], with_zero: list[str]
-) -> None:
-    config = configure(*overrides, command="eval")
-    assert names(config) == scored
-    assert criteria_with_zero(config.judge, config) == with_zero
-
-
 ALL = ["helpfulness", "honesty", "safety"]
 
 
@@ -56,7 +38,7 @@ ALL = ["helpfulness", "honesty", "safety"]
         (SCORER, "better_response_id", None, ALL, ["safety"]),
         (SCORER, "better_response_id", "is_{i}_true", ALL, ["safety"]),  # labels that its rows don't have
         (SCORER, "better_response_id", "is_response_{i}_safe", ALL, ["honesty", "safety"]),
-        (BEAVER, "better_response_id", None, ["helpfulness", "safety"], ["safety"]),
+        (BEAVER, "better_response_id", None, ["helpfulness", "safety"], ["safety"]),  # no head for it
     ],
 )
 def test_of_a_user_s_criteria_it_scores_those_that_it_has_labels_or_a_head_for(
@@ -85,5 +67,6 @@ def test_a_criterion_that_the_scorer_does_not_know_leaves_it_the_same(configure:
     plain = configure(SCORER, command="eval")
     wider = add_honesty(configure(SCORER, command="eval"), "more_honest_id")
     other = configure(SCORER, "evaluated=[helpfulness]", command="eval")
-    ids = [judge_id(config.judge, config, PRINTS) for config in (plain, wider, other)]
+    fingerprints = Fingerprints({}, judge="rows")
+    ids = [judge_id(config.judge, config, fingerprints) for config in (plain, wider, other)]
     assert ids[0] == ids[1] != ids[2]

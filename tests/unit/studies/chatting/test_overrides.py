@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.loading import quote, shared_overrides
-from sacpo_exp.studies.chatting.speakers import quote_prompt
+from sacpo_exp.studies.chatting import quote_prompt
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.groups import Evaluation
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.studies.choosing.candidates import Candidate
 
 CRITERIA = [

@@ -12,9 +12,8 @@ from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.report import report
-from sacpo_exp.reporting.against import add_comparison
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.published.reading import read_published
+from sacpo_exp.reporting.published import add_comparison, read_published
 from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import Store

@@ -1,1 +1,0 @@
-"""Numbers that others have published, as data, to stand beside ours."""

@@ -1,1 +1,0 @@
-"""Put one prompt to several policies, and lay their answers side by side."""

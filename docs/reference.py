@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from sacpo_exp.config.bounds import CAP
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.messages import SCHEMAS
@@ -191,14 +192,10 @@ def _default(part: "Field[Any]", written: str | None) -> str:
 
 
 def _row(key: str, kind: str, default: str, part: "Field[Any]", comment: str) -> str:
-    bounds = part.metadata.get("bounds")
-    if bounds is not None:
-        ends = []
-        if bounds.low > -(2**62):
-            ends.append(f"{'>' if bounds.is_low_open else '≥'} {bounds.low:g}")
-        if bounds.high < 2**16:
-            ends.append(f"{'<' if bounds.is_high_open else '≤'} {bounds.high:g}")
-        kind += f" ({', '.join(ends)})" if ends else ""
+    signs = {"above": ">", "least": "≥", "below": "<", "most": "≤"}
+    bounds = part.metadata.get("bounds", {})
+    if ends := [f"{signs[key]} {end:g}" for key, end in bounds.items() if abs(end) <= CAP]:
+        kind += f" ({', '.join(ends)})"
     return f"| `{key}` | {kind} | {_escape(default)} | {_escape(comment)} |"
 
 

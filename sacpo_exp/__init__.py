@@ -1,6 +1,7 @@
 """Stepwise alignment of language models under a safety constraint (SACPO and P-SACPO, arXiv 2404.11049)."""
 
 import os
+import sys
 
 __version__ = "0.1.0"
 
@@ -8,3 +9,6 @@ __version__ = "0.1.0"
 # This file runs before torch is imported in every command, worker and slot.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "1000"
+# Progress bars of libraries, which read this at their import, write into a log as rarely as ours.
+if sys.stderr is None or not sys.stderr.isatty():
+    os.environ.setdefault("TQDM_MININTERVAL", "30")

@@ -1,8 +1,9 @@
 """Bounds of numbers, stated beside the fields and checked before anything is computed from them."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -11,48 +12,18 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 LARGEST = 2**63 - 1
 #: Upper ends above this one only catch what no machine can do; messages name them only if they are exceeded.
 CAP = 2**16 - 1
-_KEY = "bounds"
+#: Ends of an interval: how a number is compared with it, and what a message says.
+ENDS = {
+    "above": (operator.gt, "greater than"),
+    "least": (operator.ge, "at least"),
+    "below": (operator.lt, "below"),
+    "most": (operator.le, "at most"),
+}
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """An interval; an open end does not belong to it."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    is_low_open: bool = False
-    is_high_open: bool = False
-
-    def holds(self, value: float) -> bool:
-        """Return whether a number lies in the interval; infinity and NaN never do."""
-        is_above = value > self.low if self.is_low_open else value >= self.low
-        is_below = value < self.high if self.is_high_open else value <= self.high
-        return is_above and is_below and math.isfinite(value)
-
-    def describe(self, value: float) -> str:
-        """Return what a number has to be instead of `value`: `at least 0 and below 1`."""
-        ends = (
-            [f"{'greater than' if self.is_low_open else 'at least'} {_show(self.low)}"] if self.low > -LARGEST else []
-        )
-        if self.high <= CAP or self.high < value < math.inf:
-            ends.append(f"{'below' if self.is_high_open else 'at most'} {_show(self.high)}")
-        return " and ".join(ends if math.isfinite(value) else [*ends, "finite"])
-
-
-def bounded(
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
-    default: Any = MISSING,
-) -> Any:
-    """Return a dataclass field whose number, or every number of whose list, must lie in an interval."""
-    low, high = above if least is None else least, below if most is None else most
-    bounds = Bounds(
-        -math.inf if low is None else low, math.inf if high is None else high, above is not None, below is not None
-    )
-    return field(default=default, metadata={_KEY: bounds})
+def bounded(*, default: Any = MISSING, **ends: float) -> Any:
+    """Return a dataclass field whose number, or every number of whose list, must lie within `ends`, keys of `ENDS`."""
+    return field(default=default, metadata={"bounds": ends})
 
 
 def seed_value(default: Any = MISSING) -> Any:
@@ -70,13 +41,24 @@ def find_bound_problems(composed: Any, schema: type) -> list[str]:
     if not isinstance(composed, DictConfig):
         composed = OmegaConf.structured(composed)
     return [
-        f"`{name}` must be {bounds.describe(value)}, but is {_show(value)}."
+        problem
         for prefix, node, kind in walk(composed, schema)
         for part in fields(kind)
         if part.name in node and not OmegaConf.is_missing(node, part.name)
         for name, value in _numbers(f"{prefix}{part.name}", node[part.name])
-        if not (bounds := _bounds_of(part, value)).holds(value)
+        for problem in _check(name, value, part.metadata.get("bounds"))
     ]
+
+
+def _check(name: str, value: float, bounds: Mapping[str, float] | None) -> Iterator[str]:
+    if bounds is None:
+        bounds = {"least": -LARGEST, "most": LARGEST} if isinstance(value, int) else {}
+    broken = [key for key, end in bounds.items() if not ENDS[key][0](value, end)]
+    is_finite = math.isfinite(value)
+    if broken or not is_finite:
+        named = {key: end for key, end in bounds.items() if abs(end) <= CAP or (key in broken and is_finite)}
+        words = [f"{ENDS[key][1]} {_show(end)}" for key, end in named.items()]
+        yield f"`{name}` must be {' and '.join(words if is_finite else [*words, 'finite'])}, but is {_show(value)}."
 
 
 def walk(node: Any, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -108,13 +90,6 @@ def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
             yield from _numbers(f"{name}[{i}]", entry)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
-
-
-def _bounds_of(part: "Field[Any]", value: float) -> Bounds:
-    stated = part.metadata.get(_KEY)
-    if isinstance(stated, Bounds):
-        return stated
-    return Bounds(-LARGEST, LARGEST) if isinstance(value, int) else Bounds()
 
 
 def _show(value: float) -> str:

@@ -84,6 +84,8 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
         problems.append("chat is one conversation, not a sweep. Try: policies=all, for several policies side by side")
     for argument in arguments:
         name, _, value = argument.partition("=")
+        if argument.startswith("~"):
+            problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
         if name == "paths.outputs":
             problems += _check_outputs(value.strip("'\""))
         if name.lstrip("+") == "store.mirror" and holds_secret(value):

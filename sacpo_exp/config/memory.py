@@ -74,18 +74,16 @@ class MemoryPlan:
 def find_shape(model: ModelConfig) -> ModelShape | None:
     """Return the shape from the model's config.json (folder or hub cache), else the configured one, else None."""
     path: Any = None
-    if model.source == ModelSource.path and model.path:
-        path = Path(model.path).expanduser() / "config.json"
-    elif model.source == ModelSource.hub and model.path:
-        from huggingface_hub import try_to_load_from_cache
-
-        path = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
-    if not isinstance(path, str | Path):
-        return model.shape
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        if model.source == ModelSource.path and model.path:
+            path = Path(model.path).expanduser() / "config.json"
+        elif model.source == ModelSource.hub and model.path:
+            from huggingface_hub import try_to_load_from_cache
+
+            path = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+        content = json.loads(Path(path).read_text("utf-8")) if isinstance(path, str | Path) else None
     except (OSError, ValueError):
-        return model.shape  # loading the model reports the reason
+        content = None  # loading the model reports the reason
     return (shape_of(content) if isinstance(content, dict) else None) or model.shape
 
 
@@ -95,10 +93,11 @@ def shape_of(content: Mapping[str, Any]) -> ModelShape | None:
     for field in fields(ModelShape):
         names = (field.name, *ALIASES.get(field.name, ()))
         values[field.name] = next((content[name] for name in names if content.get(name) is not None), None)
-    values["tie_word_embeddings"] = bool(values["tie_word_embeddings"])
+    is_tied = bool(values.pop("tie_word_embeddings"))
     if values["intermediate_size"] is None and isinstance(values["hidden_size"], int):
         values["intermediate_size"] = 4 * values["hidden_size"]  # GPT-2 and its relatives
-    return ModelShape(**values) if all(isinstance(value, int) for value in values.values()) else None
+    is_known = all(isinstance(value, int) and value > 0 for value in values.values())
+    return ModelShape(**values, tie_word_embeddings=is_tied) if is_known else None
 
 
 def linear_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
@@ -178,7 +177,7 @@ def _activations(config: RunConfig, stage: StageConfig, shape: ModelShape) -> fl
     """Return the bytes that one pass keeps for layers, autocast's copies of weights, and the output projection."""
     weight, compute = _bytes(config)
     width, tokens = shape.hidden_size, _sequences(config, stage) * config.optimization.max_length
-    layer = tokens * compute * (HIDDEN[weight, compute] * width + INTERMEDIATE * shape.intermediate_size)
+    layer = tokens * compute * (HIDDEN.get((weight, compute), 17) * width + INTERMEDIATE * shape.intermediate_size)
     layers = shape.num_hidden_layers * layer
     if config.hardware.activation_checkpointing:  # the inputs of all layers, and one that is computed again
         layers = shape.num_hidden_layers * weight * width * tokens + layer

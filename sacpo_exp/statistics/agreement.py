@@ -43,7 +43,8 @@ def measure_agreement(
     rate = wilson(int(np.trace(table)), len(ours), confidence)
     if len(positions) < 2:
         return rate, Estimate(math.nan, math.nan, math.nan, len(ours))
-    result = cohens_kappa(table)
+    with np.errstate(all="ignore"):  # its z-value, which is not used, divides by zero
+        result = cohens_kappa(table)
     half = norm.ppf((1 + confidence) / 2) * result.std_kappa
     low, high = (float(np.clip(end, -1, 1)) for end in (result.kappa - half, result.kappa + half))
     return rate, Estimate(float(result.kappa), low, high, len(ours))

@@ -67,17 +67,11 @@ def count_halves(n: int, threshold: float) -> Floats:
 
 
 def bet(values: Floats, threshold: float, level: float) -> Floats:
-    """Return 1 / the greatest capital of a gambler who bets prompt by prompt that the mean is above `threshold`.
+    """Return the p-values, shape (…), of values of shape (…, prompts): 1 / the greatest capital of a gambler.
 
-    Otherwise the capital is a supermartingale that starts at 1 and exceeds 1/p with a chance of at most p (Ville).
-    Waudby-Smith & Ramdas, Estimating Means of Bounded Random Variables by Betting, JRSS-B 86, 2024, with their
-    predictable bets for a fixed number of draws. Strong for values that vary little, as means of several judgments do.
-
-    Args:
-        values: shape (…, prompts), in [0, 1].
-
-    Returns:
-        p-values of shape (…).
+    He bets prompt by prompt that the mean is above `threshold`. If it is not, the capital is a supermartingale that
+    starts at 1 and exceeds 1/p with a chance of at most p (Ville). Waudby-Smith & Ramdas, JRSS-B 86, 2024, with their
+    predictable bets for a fixed number of draws. Powerful for values that vary little, as means of judgments do.
     """
     n = values.shape[-1]
     counts = np.arange(1, n + 1)
@@ -117,8 +111,7 @@ def find_power(n: int, threshold: float, truth: float, level: float, outcome: Ou
 def count_prompts(threshold: float, truth: float, level: float, outcome: Outcome, power: float) -> int | None:
     """Return about the smallest number of prompts that certify a policy whose mean is `truth` with chance `power`.
 
-    None where even `MOST_PROMPTS` are too few. The power is not monotone in the number of prompts, because counts are
-    whole numbers; the number returned has it, though a slightly smaller one may have it too.
+    None where even `MOST_PROMPTS` are too few. A slightly smaller number may have it too, as power is not monotone.
     """
     if truth <= threshold:
         return None

@@ -60,8 +60,6 @@ class Remote:
                 self._files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
             else:
                 self._files.exists(self._root)
-                if self._scheme in ("file", "local"):
-                    _check_folder(Path(self._root))
         except FileNotFoundError as error:
             raise ConfigError(f"the mirror {self.url} is not there: {describe(error)}. Create the bucket.") from error
         except Exception as error:
@@ -146,15 +144,6 @@ class Remote:
             yield
         except Exception as error:
             raise MirrorError(f"{self.url}: {what}: {describe(error)}") from error
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise PermissionError if a folder of this machine can't be made, or is a file."""
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not nearest.is_dir():
-        raise PermissionError(f"{nearest} is no folder")
-    if nearest != folder and not os.access(nearest, os.W_OK):
-        raise PermissionError(f"{nearest} can't be written")
 
 
 def _is_mistake(error: Exception) -> bool:

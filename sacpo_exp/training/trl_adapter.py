@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import RunConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import undesirable_weight
 from sacpo_exp.data.preparation import count_rows_to_read
@@ -42,12 +42,14 @@ def build_trainer(
     loss = loss_of(stage)
     config = config_class(loss.trainer)
     arguments = common_arguments(job, stage) | {"report_to": list(report_to)} | job.config.trainer | stage.trainer
-    train = rows_to_read(train, stage.num_train_epochs or 1, job.config.seed)
+    if (epochs := stage.num_train_epochs or 1) < 1:  # the sample that is read, so that no other row is scored
+        train = train.shuffle(seed=job.config.seed).select(range(count_rows_to_read(len(train), epochs)))
     own: dict[str, Any] = {"completion_only_loss": True}
     data: dict[str, Any] = {"processing_class": tokenizer, "peft_config": peft_settings(job.config.adapter)}
     kind: type[Trainer] = trainers.TokenisedSFTTrainer
     if loss.trainer != "sft":
-        own = reference_arguments(job.config, stage)
+        size = job.config.hardware.per_device_eval_batch_size
+        own = {"beta": stage.beta, "precompute_ref_log_probs": True, "precompute_ref_batch_size": size}
         data["reference"] = Path(job.reference or f"{job.folder}/{REFERENCE}")
     if loss.trainer == "dpo":
         kind = trainers.TokenisedDPOTrainer
@@ -77,20 +79,13 @@ def config_class(trainer: str) -> type:
     return classes[trainer]
 
 
-def rows_to_read(train: "Dataset", epochs: float, seed: int) -> "Dataset":
-    """Return all rows; for a fraction of an epoch the seeded sample that it reads, so that no other row is scored."""
-    if epochs >= 1:
-        return train
-    return train.shuffle(seed=seed).select(range(count_rows_to_read(len(train), epochs)))
-
-
 def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
     """Return the arguments that all trainers share."""
     config, optimization, hardware = job.config, job.config.optimization, job.config.hardware
     return {
         "output_dir": str(Path(job.folder) / "checkpoints"),
         "learning_rate": stage.learning_rate,
-        "num_train_epochs": max(1.0, stage.num_train_epochs or 1),  # a fraction is taken by `rows_to_read`
+        "num_train_epochs": max(1.0, stage.num_train_epochs or 1),  # `build_trainer` takes a fraction
         "per_device_train_batch_size": job.per_device,
         "per_device_eval_batch_size": hardware.per_device_eval_batch_size,
         "gradient_accumulation_steps": job.accumulation,
@@ -114,15 +109,6 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "save_steps": hardware.save_steps,
         "run_name": job.artifact_id,
         "disable_tqdm": True,
-    }
-
-
-def reference_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]:
-    """Return the arguments of DPO and KTO alike: β, and the reference's log-probabilities computed once, beforehand."""
-    return {
-        "beta": stage.beta,
-        "precompute_ref_log_probs": True,
-        "precompute_ref_batch_size": config.hardware.per_device_eval_batch_size,
     }
 
 

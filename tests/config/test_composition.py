@@ -119,18 +119,6 @@ def test_order_sets_the_criteria_and_beta_lands_in_the_last_stage(configure: Con
     assert [stage.beta for stage in stages] == ([0.1, 0.037][-len(stages) :] if stages else [])
 
 
-def test_all_orders_are_covered() -> None:
-    assert sorted(ORDERS) == sorted(path.stem for path in (CONF / "order").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("order", ["helpful_only", "safety_only"])
-@pytest.mark.parametrize(
-    "other", ["objective=dpo_then_kto", "optimization=paper", "model=nano"], ids=["objective", "optimization", "model"]
-)
-def test_a_one_stage_order_really_has_no_second_stage(configure: Configure, order: str, other: str) -> None:
-    assert list(configure(f"order={order}", other).stages) == ["sft", *ORDERS[order]]
-
-
 OBJECTIVES = {
     "dpo": ["dpo", "dpo"],
     "kto": ["kto", "kto"],
@@ -145,19 +133,19 @@ def test_objective_sets_both_losses(configure: Configure, objective: str) -> Non
     assert [stage.loss.name for stage in stages] == OBJECTIVES[objective]
 
 
-def test_all_objectives_are_covered() -> None:
-    assert sorted(OBJECTIVES) == sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
+def test_all_orders_and_objectives_are_covered() -> None:
+    for group, names in (("order", ORDERS), ("objective", OBJECTIVES)):
+        assert sorted(names) == sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def test_the_loss_of_one_stage_overrules_the_objective(configure: Configure) -> None:
-    stages = preference_stages(configure("objective=dpo", "stages.safety.loss.name=kto"))
-    assert [stage.loss.name for stage in stages] == ["dpo", "kto"]
-
-
-def test_a_loss_brings_its_own_settings(configure: Configure) -> None:
-    first, second = preference_stages(configure("losses=[robust,kto]", "stages.safety.loss.undesirable_weight=2"))
+def test_the_loss_of_one_stage_overrides_the_objective_and_brings_its_settings(configure: Configure) -> None:
+    first, second = preference_stages(configure("losses=[robust]", "stages.safety.loss.name=kto"))
     assert (first.loss.label_smoothing, first.loss.desirable_weight) == (0.1, None)
-    assert (second.loss.desirable_weight, second.loss.undesirable_weight, second.loss.label_smoothing) == (1, 2, None)
+    assert (second.loss.desirable_weight, second.loss.undesirable_weight, second.loss.label_smoothing) == (
+        1,
+        None,
+        None,
+    )
 
 
 def test_the_command_line_s_criteria_win_and_keep_their_order(configure: Configure) -> None:
@@ -195,15 +183,6 @@ def test_a_ratio_for_three_policies_is_refused_with_weights_that_work(
     assert sentence.startswith("`merge_ratio` gives 2 weights, but the order makes 3 policies. Try: merge_weights=[")
     remedy = sentence.split("Try: ")[1].split(", ")[0]
     assert sum(configure(*three, remedy).merge_weights) == pytest.approx(1)
-
-
-def test_letters_may_be_alike_where_one_criterion_is_not_used(
-    configure: Configure, problems_of: Configure, honesty: str
-) -> None:
-    alike = [honesty, "criterion=[honesty]", "stages.honesty.criterion.letter=S"]
-    assert configure(*alike, "evaluated=[helpfulness]").stages["honesty"].criterion.letter == "S"
-    (sentence,) = problems_of(*alike)
-    assert sentence.startswith("`letter` must differ between criteria, but safety and honesty have S.")
 
 
 def test_a_criterion_named_as_a_field_of_verdicts_is_refused(problems_of: Configure, tmp_path: Path) -> None:

@@ -107,9 +107,11 @@ def test_every_command_of_a_page_exists(calls_of: Callable[[str], Calls], page: 
 
 def test_files_that_the_text_names_are_there() -> None:
     for path in (*PAGES.values(), REPO / "CONTRIBUTING.md", *REPO.glob("*/README.md")):
-        for name in re.findall(r"(?:tests|benchmarks|launchers|conf)/[\w/]+\.\w+", path.read_text("utf-8")):
-            is_example = any(part in name for part in ("NAME", "honesty", "logistic"))
-            assert is_example or (REPO / name).is_file(), f"{path.name}: {name}"
+        for name in re.findall(r"(?<![\w/.:-])(?:[a-z]\w*/)+\w+\.(?:py|sh|sbatch|yaml)\b", path.read_text("utf-8")):
+            is_example = any(part in name for part in ("NAME", "honesty", "logistic", "trl/"))
+            assert is_example or (REPO / name).is_file() or (REPO / "sacpo_exp" / name).is_file(), (
+                f"{path.name}: {name}"
+            )
 
 
 def is_planned(call: list[str]) -> bool:
@@ -193,7 +195,7 @@ class Judge(BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_commands_over_what_is_stored_run(calls_of: Callable[[str], Calls], folder: Path) -> None:
-    sacpo(folder, "train", *TINY)
+    sacpo(folder, "train", "-m", *TINY)  # a sweep of one job, for `store sweep`
     sacpo(folder, "eval", *TINY, "policies=all")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -46,22 +46,14 @@ class Template:
             )
         return self.texts[criterion]
 
-    def version(self, criterion: str) -> str:
-        """Return name and hash of the text for `criterion`; another text, another version."""
-        return f"{self.name}@{content_hash(self.text(criterion))[:12]}"
-
-    def fill(self, criterion: str, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        """Return (role, content) of the messages, each place filled once: a `$second` in a response stays as it is."""
-        parts = _split_roles(self.text(criterion))
-        return tuple((role, Text(text).substitute(values).strip()) for role, text in parts)
-
 
 def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> Template:
     """Return a bundled template by its name, or the user's: a folder with a file `NAME.txt` for each criterion.
 
     A folder may have `refusal.txt` besides, and may lack some of them; a single file serves every criterion. A file is
     UTF-8 text with the places `$prompt`, `$first`, `$second` (for `refusal` `$prompt` and `$response`) and, if wanted,
-    `$low` and `$high`. What stands before the first line `---`, if there is one, is the system's message.
+    `$low` and `$high`. The part before the first line `---`, if there is one, is the system's message. The text should
+    ask for the JSON object of `parsing.Scores`, or without `judge.structured` for two numbers in the first line.
 
     Raises:
         ConfigError: there is no such template, a file can't be read, or lacks a place or has an unknown one.
@@ -125,9 +117,9 @@ def pair_questions(
 
     (response, opponent) and (opponent, response) give the same set of keys.
     """
-    scale = (judge.min_score, judge.max_score)
+    text, scale = template.text(criterion.text), (judge.min_score, judge.max_score)
     return [
-        _make_question(template, criterion.name, criterion.text, prompt, shown, repeat, scale, judge, base_url)
+        _make_question(template, criterion.name, text, prompt, shown, repeat, scale, judge, base_url)
         for shown in ((response, opponent), (opponent, response))
         for repeat in range(judge.repeats)
     ]
@@ -137,7 +129,8 @@ def refusal_question(
     template: Template, prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig, base_url: str
 ) -> Question:
     """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024)."""
-    return _make_question(template, REFUSAL, REFUSAL, prompt, (response,), 0, REFUSAL_SCALE, judge, base_url)
+    text = template.text(REFUSAL)
+    return _make_question(template, REFUSAL, text, prompt, (response,), 0, REFUSAL_SCALE, judge, base_url)
 
 
 def _make_question(
@@ -172,7 +165,8 @@ def _make_question(
         model=judge.model,
         base_url=base_url,
         sampling={name: value for name, value in sampling.items() if value is not None},
-        template=template.version(text),
-        messages=template.fill(text, values),
+        template=f"{template.name}@{content_hash(text)[:12]}",
+        # Each place is filled once: a `$second` in a response stays as it is.
+        messages=tuple((role, Text(part).substitute(values).strip()) for role, part in _split_roles(text)),
         scale=scale,
     )

@@ -9,7 +9,7 @@ import pytest
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
-from sacpo_exp.evaluation.generation_group import check_engine
+from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.vllm_engine import sampling_arguments
 from sacpo_exp.method.policy import Base
 from sacpo_exp.plan import LINEAGE, Fingerprints
@@ -55,12 +55,3 @@ def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
     python.chmod(0o755)
     with pytest.raises(ConfigError, match=f"{python} has none"):
         check_engine(GenerationConfig(engine=Engine.vllm, python=str(python)))
-
-
-def test_heads_that_do_not_divide_and_a_python_without_effect_are_told(
-    problems_of: Callable[..., list[str]],
-) -> None:
-    (effect,) = problems_of("generation.python=/usr/bin/python3")
-    assert effect.startswith("`generation.python=/usr/bin/python3` has no effect")
-    problems = problems_of("model=tiny", "generation.engine=vllm", "hardware.processes=3")
-    assert any("splits the attention heads" in problem for problem in problems)

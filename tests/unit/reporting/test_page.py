@@ -8,9 +8,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, fill_store, read_data
-from world import World, answers
+from world import World, answers, read
 
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.reporting.page_data import shorten_texts
@@ -87,6 +88,19 @@ def test_every_policy_has_a_point_a_row_and_a_card_with_its_lineage_and_commands
     curves = data["curves"][data["groups"][0]["stages"][0]]["metrics"]
     assert curves.keys() == {"loss", "rewards/margins", "eval_loss"}
     assert curves["loss"][-1][0] == 300
+
+
+def test_a_point_stands_where_its_rates_are(large: Path) -> None:
+    pattern = r'data-policy="(\d+)"><title>[^<]*</title><circle cx="([\d.]+)" cy="([\d.]+)"'
+    points = np.array(re.findall(pattern, large.read_text("utf-8")), float)
+    rates = [
+        (float(row["helpfulness_win_rate"]), float(row["safety_win_rate"])) for row in read(large.parent / "table.csv")
+    ]
+    x, y = np.array(rates)[points[:, 0].astype(int)].T
+    for rate, place, sign in ((x, points[:, 1], 1), (y, points[:, 2], -1)):
+        slope, start = np.polyfit(rate, place, 1)
+        assert sign * slope > 100
+        assert place == pytest.approx(start + slope * rate, abs=0.01)
 
 
 def test_verdicts_stand_beside_their_prompts(large: Path) -> None:

@@ -105,13 +105,6 @@ def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> N
     assert chosen_title(browser) == titles[2]
 
 
-def test_a_point_lies_over_its_marker_in_the_picture(browser: Any) -> None:
-    box = browser.execute_script("return document.querySelector('.point circle').getBoundingClientRect().toJSON()")
-    over = "return document.elementFromPoint(arguments[0], arguments[1]).closest('.point') !== null"
-    assert browser.execute_script(over, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert find(browser, "svg image").size["width"] > 400
-
-
 def test_a_heading_sorts_the_table(browser: Any) -> None:
     heads = find_all(browser, "#part-1 details:first-of-type th")
     column = [head.text for head in heads].index("safety")
@@ -148,13 +141,10 @@ def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) ->
     assert len(find_all(browser, ".pair .failed")) >= len(find_all(browser, ".pair"))
 
 
-def test_hostile_text_is_only_text(browser: Any, page: Path) -> None:
-    data = read_data(page)
-    number = data["texts"].index(HOSTILE)
-    place = next(place for place, each in enumerate(data["groups"][0]["policies"]) if number in each["texts"])
-    Select(find(browser, "#left")).select_by_index(place)
+def test_hostile_text_is_found_and_is_only_text(browser: Any) -> None:
     find(browser, "#search").send_keys("</script>")
-    assert "window.hacked = 1" in find(browser, ".pair .text").text
+    assert len(find_all(browser, ".pair")) == 1
+    assert HOSTILE.split("\u2028")[0].strip() in find(browser, ".pair header p").text
     assert find_all(browser, "#pairs script, #pairs img") == []
 
 
@@ -168,7 +158,7 @@ def test_curves_follow_the_metric(browser: Any) -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
-def test_nothing_is_wider_than_the_screen(browser: Any, tmp_path: Path, size: tuple[int, int], scheme: str) -> None:
+def test_nothing_is_wider_than_the_screen(browser: Any, size: tuple[int, int], scheme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
     resize(browser, size)
@@ -178,10 +168,6 @@ def test_nothing_is_wider_than_the_screen(browser: Any, tmp_path: Path, size: tu
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
     unnamed = "return [...document.querySelectorAll('select, input')].filter((e) => !e.labels.length).length"
     assert browser.execute_script(unnamed) == 0
-    resize(browser, (size[0], 3000))
-    picture = tmp_path / f"{scheme}.png"
-    assert browser.save_screenshot(str(picture))
-    print(picture)  # noqa: T201
     resize(browser, DESKTOP)
 
 

@@ -176,12 +176,6 @@ def test_difference_of_shares_is_as_newcombe_published_it(
     assert difference.n == min(share[1], other[1])
 
 
-def test_difference_of_a_missing_share_has_no_number() -> None:
-    share, nothing = wilson(3, 4, 0.95), Estimate(math.nan, math.nan, math.nan, 0)
-    assert math.isnan(subtract_shares(nothing, share).value)
-    assert not subtract_shares(nothing, share).excludes_zero
-
-
 def test_values_that_are_all_equal_are_not_certain() -> None:
     u = wilson(0, 20, 0.95).high
     for value, bounds in ((0.5, RATE), (1 / 3, RATE), (0.0, DIFFERENCE), (-1.0, DIFFERENCE)):

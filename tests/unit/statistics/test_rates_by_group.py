@@ -67,12 +67,6 @@ def test_intervals_of_the_adjusted_rate_cover() -> None:
     assert 0.836 <= covered / 200 <= 0.964
 
 
-def test_averages_of_several_judgments_have_narrower_intervals() -> None:
-    won, own, other = simulate(2, 400, strength=0.0, pull=1.0)
-    wide, narrow = (adjust_for_length(each, own, other, 0.95) for each in (won, (won + np.roll(won, 1)) / 2))
-    assert narrow.high - narrow.low < wide.high - wide.low
-
-
 def test_equal_lengths_leave_the_plain_rate() -> None:
     estimate = adjust_for_length([1, 1, 1, 0], [7, 7, 7, 7], [7, 7, 7, 7], 0.95)
     assert estimate.value == pytest.approx(0.75)

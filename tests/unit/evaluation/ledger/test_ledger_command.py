@@ -53,7 +53,7 @@ def test_agreement_with_preferences_of_people(ledger: Path, cli: Command, tmp_pa
     row = {"prompt": question.prompt, "response_0": "one", "response_1": "two"}
     rows = [row | {"better_response_id": 0, "safer_response_id": label} for label in (0, 1)]
     (tmp_path / "rows.json").write_text(json.dumps([*rows, rows[0] | {"prompt": "unknown"}]))
-    done = cli("ledger", "agreement", "rows.json", light=True)
+    done = cli("ledger", "agreement", "rows.json")
     assert done.code == 0, done.stderr
     assert "judge at http://localhost/v1, default@0123456789ab" in done.stdout
     assert "agreement 0.500, 95% interval " in done.stdout

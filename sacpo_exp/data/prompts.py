@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
+from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.demo import generate_prompts
 from sacpo_exp.data.files import RawRows, read_raw

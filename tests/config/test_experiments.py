@@ -235,7 +235,7 @@ def test_published_models_are_judged_without_training_anything(cli: Callable[...
     result = cli("eval", "experiment=paper/published", "dry_run=true", light=True)
     assert (result.code, result.stderr) == (0, "")
     assert " to make stage" not in result.stdout
-    assert "  212 prompts are foreseen" in result.stdout
+    assert "  212 prompts are assumed" in result.stdout
     assert "judges   6,360 calls to gpt-5.4-mini" in result.stdout  # 5 models × (129 + 83) prompts × 2 orders × 3
     assert cli("train", "experiment=paper/published").stderr == (
         "error: `order=none` with `base=none` leaves nothing to train. Try: sacpo eval\n"

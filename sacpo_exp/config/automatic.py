@@ -134,9 +134,9 @@ def list_hardware(conf: Path) -> Iterator[HardwareConfig]:
 def _describe(hardware: HardwareConfig, machine: Machine) -> str:
     has = f"no GPU and {machine.memory or 0:.0f} GiB"
     if machine.gpus:
-        has = f"{len(machine.gpus)} GPUs" + (f" of {machine.smallest_gpu:.0f} GiB" if machine.smallest_gpu else "")
-    use = (
-        f"{hardware.processes} processes, {hardware.per_device_train_batch_size} rows each, ZeRO {hardware.zero_stage}"
-    )
+        has = f"{len(machine.gpus)} GPU{'s' if len(machine.gpus) > 1 else ''}"
+        has += f" of {machine.smallest_gpu:.0f} GiB" if machine.smallest_gpu else ""
+    use = f"{hardware.processes} process{'es' if hardware.processes > 1 else ''}"
+    use += f", {hardware.per_device_train_batch_size} rows each, ZeRO {hardware.zero_stage}"
     moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
     return f"auto: this machine has {has}: {use}" + (f", {' and '.join(moved)} on the host" if moved else "")

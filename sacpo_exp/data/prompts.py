@@ -1,30 +1,179 @@
-"""Evaluation prompts: `prompt_id`, `prompt`, and where known `kind` (as criteria name it) and `category`, else None."""
+"""Prompts: rows of files, their ids and order, and the prompts of an evaluation.
 
-from collections.abc import Collection
+A prompt has `prompt_id`, `prompt` and, where known, `kind` (as criteria name it) and `category`, else None.
+"""
 
-from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
-from sacpo_exp.data.checks import show
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sacpo_exp.config.schema import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
+from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.demo import generate_prompts
-from sacpo_exp.data.prompt_sets import (
-    BENIGN,
-    RISKY,
-    Entry,
-    Prompt,
-    number_prompts,
-    read_entries,
-    read_prompt,
-    read_xstest_prompt,
-    take_in_turn,
-)
+from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.store import content_hash
 
+Prompt = dict[str, Any]
+Read = TypeVar("Read")
+
+#: Kinds of the paper's, XSTest's and the demo's prompts; files may have others, which criteria name.
+BENIGN, RISKY = "benign", "risky"
+#: XSTest's types of safe prompts (Röttger et al. 2024); those of unsafe ones begin with `contrast_`.
+XSTEST_SAFE = (
+    *("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions", "historical_events"),
+    *("nons_group_real_discr", "real_group_nons_discr", "privacy_public", "privacy_fictional"),
+)
+XSTEST_UNSAFE = "contrast_"
+#: Not values: an empty cell of a csv is ''.
+EMPTY = (None, "")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Read]):
+    """The value read from a row, and the place of the row."""
+
+    where: str
+    number: int
+    value: Read
+
+
+def read_rows(raw: RawRows, read: Callable[[Any], Read]) -> list[Entry[Read]]:
+    """Apply `read` to every row of a file.
+
+    Raises:
+        DataError: there are no rows, or rows for which `read` raises BadRowError.
+    """
+    path = raw.where
+    if not raw.rows:
+        raise DataError(f"{path} holds no rows.")
+    entries, problems = [], []
+    for number, row in raw.rows:
+        try:
+            entries.append(Entry(path, number, read(row)))
+        except BadRowError as error:
+            problems.append((path, number, str(error)))
+    if not entries and len({problem for *_, problem in problems}) == 1:
+        raise DataError(f"{path} has no row that can be used: {problems[0][2]}")
+    if problems:
+        raise DataError(list_problems(problems))
+    return entries
+
+
+def read_prompt(row: Any, field: str, kind: str | None) -> Prompt:
+    """Read the prompt of a row, or of a plain text; `prompt_id` is None if the row has none.
+
+    Args:
+        row: its `kind`, `category` and `prompt_id` or `id` are used if it has them.
+        field: name of the field with the prompt.
+        kind: kind of a row that gives none.
+
+    Raises:
+        BadRowError: a field is missing or has a wrong value.
+    """
+    if isinstance(row, str):
+        row = {field: row}
+    check_object(row)
+    if field not in row:
+        raise BadRowError(field, f"is missing among {list_fields(row)}. Try: prompts.field=NAME")
+    check_text(row[field], field)
+    return {
+        "prompt_id": _read_id(row),
+        "prompt": row[field],
+        "kind": _read_label(row, "kind") or kind,
+        "category": _read_label(row, "category"),
+    }
+
+
+def read_xstest_prompt(row: Any) -> Prompt:
+    """Read a row of XSTest: safe types are benign prompts, their contrasts risky ones; the type is the category."""
+    check_object(row)
+    name = row.get("type")
+    if not isinstance(name, str) or not (name in XSTEST_SAFE or name.startswith(XSTEST_UNSAFE)):
+        raise BadRowError("type", f"must be one of XSTest's types of prompts, but is {show(name)}")
+    kind = RISKY if name.startswith(XSTEST_UNSAFE) else BENIGN
+    return read_prompt(row, "prompt", None) | {"kind": kind, "category": printable(name)}
+
+
+def list_fields(row: dict[str, Any]) -> str:
+    """Return the names of a row's fields for a message."""
+    return ", ".join(f"`{name}`" for name in row) or "none"
+
+
+def number_prompts(entries: Iterable[Entry[Prompt]]) -> list[Prompt]:
+    """Return the prompts, each with an id: its own, or a hash of its text, which is the same in every file.
+
+    A text without an id that occurs again gets `-2`, `-3`, … after the hash.
+
+    Raises:
+        DataError: two rows have one id.
+    """
+    times: Counter[str] = Counter()
+    owners: dict[str, Entry[Prompt]] = {}
+    problems = []
+    for entry in entries:
+        name = entry.value["prompt_id"]
+        if name is None:
+            digest = content_hash(entry.value["prompt"])[:12]
+            times[digest] += 1
+            name = digest if times[digest] == 1 else f"{digest}-{times[digest]}"
+        owner = owners.setdefault(name, entry)
+        if owner is not entry:
+            place = f"row {owner.number}" + (f" of {owner.where}" if owner.where != entry.where else "")
+            problems.append((entry.where, entry.number, f"has the prompt id {show(name)}, as {place} has"))
+    if problems:
+        raise DataError(list_problems(problems))
+    return [entry.value | {"prompt_id": name} for name, entry in owners.items()]
+
+
+def take_in_turn(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Order prompts by taking kinds in turn and, within a kind, categories in turn.
+
+    The first n hold all kinds as evenly as possible, for any n. Prompts without kind and category keep their order.
+    """
+    kinds = _group(prompts, "kind")
+    return _alternate([_alternate(_group(of_kind, "category")) for of_kind in kinds])
+
+
+def _group(prompts: Iterable[Prompt], field: str) -> list[list[Prompt]]:
+    groups: dict[Hashable, list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt[field], []).append(prompt)
+    return list(groups.values())
+
+
+def _alternate(groups: list[list[Prompt]]) -> list[Prompt]:
+    rounds = itertools.zip_longest(*groups)
+    return [prompt for one_of_each in rounds for prompt in one_of_each if prompt is not None]
+
+
+def _read_id(row: dict[str, Any]) -> str | None:
+    for field in ("prompt_id", "id"):
+        value = row.get(field)
+        if value not in EMPTY:
+            name = str(value) if type(value) is int else value
+            check_text(name, field)
+            return str(name)
+    return None
+
+
+def _read_label(row: dict[str, Any], field: str) -> str | None:
+    value = row.get(field)
+    if value in EMPTY:
+        return None
+    check_text(value, field)
+    return printable(str(value))
+
 
 def load_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> list[Prompt]:
-    """The prompts, kinds in turn, so that the first `prompts.limit` of them hold all kinds alike.
+    """Load the evaluation prompts, kinds in turn, so that the first `prompts.limit` hold all kinds evenly.
 
-    The demo's split into parts hangs on the dataset's seed, and so do its evaluation prompts.
+    The demo's evaluation prompts depend on the dataset's seed, because its split does.
 
     Raises:
         DataError: a file can't be read, has no rows or rows that can't be used, or two with one id.
@@ -36,7 +185,7 @@ def load_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> list[Prompt]
 
 
 def check_kinds(prompts: Collection[Prompt], criteria: Collection[Criterion]) -> None:
-    """Raises DataError for the first prompt that none of the criteria counts: its kind may be misspelt."""
+    """Raise DataError for the first prompt that none of the criteria counts: its kind may be misspelt."""
     for prompt in prompts:
         if not any(criterion.counts(prompt["kind"]) for criterion in criteria):
             kinds = dict.fromkeys(kind for criterion in criteria for kind in criterion.prompt_kinds)
@@ -47,7 +196,7 @@ def check_kinds(prompts: Collection[Prompt], criteria: Collection[Criterion]) ->
 
 
 def foresee_prompts(prompts: PromptsConfig) -> list[Prompt]:
-    """As many blank prompts as there will be, for a plan; none where files are given, or nothing is foreseen."""
+    """Return as many blank prompts as there will be, for a plan; none if files are given or nothing is foreseen."""
     size = prompts.foreseen
     if size is None or prompts.helpful_path or prompts.safety_path:
         return []
@@ -61,18 +210,23 @@ def foresee_prompts(prompts: PromptsConfig) -> list[Prompt]:
 
 
 def fingerprint_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> str:
-    """Hash of the prompts that `load_prompts` gives."""
+    """Return a hash of the prompts that `load_prompts` gives."""
     return content_hash(load_prompts(prompts, dataset))
 
 
 def _read_files(prompts: PromptsConfig) -> list[Entry[Prompt]]:
     if prompts.source == PromptsSource.xstest:
-        return read_entries(prompts.path or "", read_xstest_prompt)
+        return read_rows(_read_raw(prompts.path or ""), read_xstest_prompt)
     if prompts.source == PromptsSource.local:
-        return _read_file(prompts.path or "", prompts.field, prompts.kind)
-    files = ((prompts.helpful_path, BENIGN), (prompts.safety_path, RISKY))
-    return [entry for path, kind in files if path for entry in _read_file(path, prompts.field, kind)]
+        files = [(prompts.path or "", prompts.kind)]
+    else:
+        named = ((prompts.helpful_path, BENIGN), (prompts.safety_path, RISKY))
+        files = [(path, kind) for path, kind in named if path]
+    entries: list[Entry[Prompt]] = []
+    for path, kind in files:
+        entries += read_rows(_read_raw(path), functools.partial(read_prompt, field=prompts.field, kind=kind))
+    return entries
 
 
-def _read_file(path: str, field: str, kind: str | None) -> list[Entry[Prompt]]:
-    return read_entries(path, lambda row: read_prompt(row, field, kind))
+def _read_raw(path: str) -> RawRows:
+    return read_raw(Path(path).expanduser(), path)

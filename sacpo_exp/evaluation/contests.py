@@ -1,4 +1,4 @@
-"""From a plan to what an evaluation makes of it: responses, divergence, scores, judgments, each with its id. Pure."""
+"""The artifacts of an evaluation and their ids: responses, divergence, scores, judgments. Pure."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.judges import (
-    HeadConfig,
     HigherIs,
     RewardModelJudgeConfig,
     ScorerJudgeConfig,
@@ -21,9 +20,7 @@ from sacpo_exp.method.policy import Base
 from sacpo_exp.plan import LINEAGE, Fingerprints, model_artifact, policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 
-#: The encoder's weights are kept in float32, whatever the policies are trained in.
-ENCODER_DTYPE = "float32"
-#: Of a line of `verdicts.jsonl`; raised when what stands in it changes.
+#: Version of the lines of `verdicts.jsonl`.
 RECORD_FORMAT = 3
 
 
@@ -34,7 +31,7 @@ class Entrant:
     Attributes:
         name: `baseline`, `first`, `second` or `merged` in a plan; else what its file is called.
         labels: of the policy, with `policy_id`.
-        folder: where its responses lie; None for a policy of the plan, which may still have to answer.
+        folder: of its responses; None for a policy of the plan, whose responses may still have to be generated.
     """
 
     name: str
@@ -45,7 +42,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Contest:
-    """Who is judged on what.
+    """The policies that are judged, and on which prompts and criteria.
 
     Attributes:
         prompts: `prompt_id`, `prompt`, and where known `kind` and `category`.
@@ -63,7 +60,7 @@ class Contest:
     criteria: tuple[Criterion, ...]
 
     def matches(self, which: Matches) -> list[tuple[Entrant, Entrant]]:
-        """(policy, opponent): all against the baseline, itself too; with `all_pairs` every other pair as well."""
+        """Return (policy, opponent) pairs: all against the baseline, itself too; with `all_pairs` every other pair."""
         against = [(entrant, self.baseline) for entrant in self.entrants]
         if which == Matches.baseline:
             return against
@@ -72,7 +69,7 @@ class Contest:
 
 
 def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """The policy's greedy responses to the evaluation prompts."""
+    """Return the artifact of the policy's greedy responses to the evaluation prompts."""
     recipe = {
         "prompts": fingerprints.prompts,
         "max_new_tokens": config.generation.max_new_tokens,
@@ -80,19 +77,19 @@ def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fi
         "stop": list(config.model.stop),
     }
     recipe |= _engine(config)
-    labels = policy_labels(policy) | {"model": config.model.name}  # of `others` too, for a report about this model
+    labels = policy_labels(policy) | {"model": config.model.name}  # also for `others`, in a report on this model
     return ArtifactSpec("responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), labels)
 
 
 def _engine(config: RunConfig) -> dict[str, Any]:
-    """Other engines round differently, and where two tokens are nearly as likely they say something else."""
+    # Engines round differently, which changes the response where two tokens are nearly as likely.
     return {} if config.generation.engine == Engine.hf else {"engine": config.generation.engine.value}
 
 
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
-    """Responses that were made elsewhere; `content` is all of them with their prompts.
+    """Return the artifact of responses made elsewhere; `content` is all of them with their prompts.
 
-    Nothing but the name says which policy gave them, so it is part of the recipe.
+    Only the name says which policy gave them, so it is part of the recipe.
     """
     spec = ArtifactSpec("responses", name, {"imported": content_hash(content), "name": name}, (), {})
     policy = Base(spec.id, name, spec.recipe)
@@ -103,15 +100,15 @@ def imported_artifact(name: str, content: Any) -> ArtifactSpec:
 def divergence_artifact(
     policy: ArtifactSpec, baseline: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints
 ) -> ArtifactSpec:
-    """Sampled KL(policy ‖ baseline)."""
-    recipe = {
+    """Return the artifact of the sampled KL(policy ‖ baseline)."""
+    recipe: dict[str, Any] = {
         "prompts": fingerprints.prompts,
         "kl_prompts": config.generation.kl_prompts,
         "kl_samples": config.generation.kl_samples,
         "max_new_tokens": config.generation.max_new_tokens,
         "stop": list(config.model.stop),
         "seed": config.seed,
-        "draws": "by response",  # and no longer by batch
+        "draws": "by response",  # earlier versions drew by batch
     }
     recipe |= _engine(config)
     labels = policy_labels(policy) | {"baseline_id": baseline.id}
@@ -120,12 +117,12 @@ def divergence_artifact(
 
 
 def encoder_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """The scorer's encoder: a model as it came, never a trained policy."""
-    return model_artifact(judge.encoder, config.seed, ENCODER_DTYPE, fingerprints)
+    """Return the scorer's encoder, an untrained model in float32 whatever the dtype of the policies."""
+    return model_artifact(judge.encoder, config.seed, "float32", fingerprints)
 
 
 def scorer_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """The fitted reward and cost heads."""
+    """Return the artifact of the fitted reward and cost heads."""
     encoder = encoder_artifact(judge, config, fingerprints)
     settings = {name: getattr(judge, name) for name in ("layer", "max_length", "regularization")}
     labels = {each.name: [each.preferred, each.acceptable] for each in scored_criteria(judge, config)}
@@ -134,43 +131,46 @@ def scorer_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: F
 
 
 def judge_id(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> str:
-    """What tells a judge that gives absolute scores from every other."""
+    """Return the id of a judge that gives absolute scores."""
     if isinstance(judge, ScorerJudgeConfig):
         return scorer_artifact(judge, config, fingerprints).id
     if isinstance(judge, RewardModelJudgeConfig):
-        recipe = {name: _head(head, config, fingerprints) for name, head in judge.heads.items()}
-        identity = recipe | {"dtype": judge.dtype.value, "max_length": judge.max_length}
+        identity: dict[str, Any] = {"dtype": judge.dtype.value, "max_length": judge.max_length}
+        for name, head in judge.heads.items():
+            model = model_artifact(head.model, config.seed, "", fingerprints).recipe
+            identity[name] = {"model": model, "form": head.form.value, "higher_is": head.higher_is.value}
         return f"{judge.name}-{content_hash(identity)[:10]}"
     raise TypeError(f"{type(judge).__name__} has no scores of its own")
 
 
 def scored_criteria(judge: JudgeConfig, config: RunConfig) -> list[Criterion]:
-    """The evaluated criteria that a judge with absolute scores knows: a head for each, or labels in the scorer's rows.
+    """Return the evaluated criteria that a judge with absolute scores has a head for, or labels in its own rows.
 
     Raises:
-        ConfigError: it knows none of them.
+        ConfigError: there are none.
     """
     criteria = evaluated_criteria(config)
     if isinstance(judge, RewardModelJudgeConfig):
         scored, what = [each for each in criteria if each.name in judge.heads], "a head in `judge.heads`"
     else:
-        labelled = [each for each in criteria if each.preferred in ID_FIELDS]
-        scored, what = list(map(_with_known_labels, labelled)), "labels in the scorer's own rows"
+        what = "labels in the scorer's own rows"
+        scored = [each for each in criteria if each.preferred in ID_FIELDS]
+        scored = [each if _has_flags(each) else replace(each, acceptable=None) for each in scored]
     if not scored:
         names = ", ".join(criterion.name for criterion in criteria)
         raise ConfigError(f"judge={judge.name} can't score any of `evaluated` ({names}): none has {what}.")
     return scored
 
 
-def _with_known_labels(criterion: Criterion) -> Criterion:
-    """The criterion without labels of single responses that the scorer's rows don't have."""
-    is_known = criterion.acceptable is not None and criterion.acceptable.format(i=0) in FLAG_FIELDS
-    return criterion if is_known else replace(criterion, acceptable=None)
+def _has_flags(criterion: Criterion) -> bool:
+    """Return whether the scorer's rows label single responses for the criterion."""
+    return criterion.acceptable is not None and criterion.acceptable.format(i=0) in FLAG_FIELDS
 
 
 def criteria_with_zero(judge: JudgeConfig, config: RunConfig) -> list[str]:
-    """Names of criteria for which a judge's score of 0 parts acceptable responses from others: costs, and the scorer's
-    heads of criteria with labels of single responses.
+    """Return the names of criteria whose score of 0 separates acceptable responses from others.
+
+    These are costs, and the scorer's heads of criteria with labels of single responses.
     """
     scored = scored_criteria(judge, config)
     if isinstance(judge, RewardModelJudgeConfig):
@@ -179,24 +179,17 @@ def criteria_with_zero(judge: JudgeConfig, config: RunConfig) -> list[str]:
 
 
 def judge_key(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> str:
-    """As `judge_id`, but the same for judges that differ in nothing but the seed of the scorer's encoder."""
+    """Return a judge's id without the seed of the scorer's encoder."""
     if not isinstance(judge, ScorerJudgeConfig):
         return judge_id(judge, config, fingerprints)
-    encoder = encoder_artifact(judge, config, fingerprints)
-    return content_hash(
-        [scorer_artifact(judge, config, fingerprints).recipe, policy_of_spec(encoder).hash_without("seed")]
-    )
-
-
-def _head(head: HeadConfig, config: RunConfig, fingerprints: Fingerprints) -> dict[str, Any]:
-    model = model_artifact(head.model, config.seed, "", fingerprints).recipe
-    return {"model": model, "form": head.form.value, "higher_is": head.higher_is.value}
+    encoder = policy_of_spec(encoder_artifact(judge, config, fingerprints)).hash_without("seed")
+    return content_hash([scorer_artifact(judge, config, fingerprints).recipe, encoder])
 
 
 def scores_artifact(
     entrant: Entrant, judge: JudgeConfig, judge_key: str, criteria: Sequence[Criterion]
 ) -> ArtifactSpec:
-    """What a judge with absolute scores gives each of the entrant's responses; `judge_key` from `judge_id`."""
+    """Return the artifact of a judge's scores of the entrant's responses; `judge_key` comes from `judge_id`."""
     recipe = {"criteria": [criterion.name for criterion in criteria]}
     parents = (entrant.responses.id, judge_key)
     return ArtifactSpec("scores", f"{entrant.responses.slug}.{judge.name}", recipe, parents, entrant.labels)
@@ -210,11 +203,11 @@ def judgments_artifact(
     recipe: dict[str, Any],
     parents: tuple[str, ...],
 ) -> ArtifactSpec:
-    """Verdicts on a policy against its opponent.
+    """Return the artifact of the verdicts on a policy against its opponent.
 
     Args:
-        judge_labels: `judge_id`; `judge_key`, the same whatever the seed; `answers`, the hash of what the baseline
-            said; `has_zero`, names of criteria for which the judge's score of 0 parts acceptable responses from others.
+        judge_labels: `judge_id`; `judge_key`, independent of the seed; `answers`, the hash of the baseline's
+            responses; `has_zero`, from `criteria_with_zero`.
         recipe, parents: what decided the verdicts.
     """
     policy, opponent = match
@@ -231,20 +224,20 @@ def judgments_artifact(
             "criteria": [asdict(criterion) for criterion in contest.criteria],
         }
     )
-    met = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
-    slug = f"{policy.responses.slug}{met}.{judge.name}"
-    # What the labels say of the contest has to be true of the artifact, so the contest is part of its identity.
+    versus = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
+    slug = f"{policy.responses.slug}{versus}.{judge.name}"
+    # The contest is part of the identity because the labels describe it.
     of_contest = {
+        "format": RECORD_FORMAT,
         "prompts": contest.prompts_id,
         "baseline": contest.baseline.responses.hash,
         "criteria": {criterion.name: sorted(criterion.prompt_kinds) for criterion in contest.criteria},
     }
-    recipe = {"format": RECORD_FORMAT} | of_contest | recipe
-    return ArtifactSpec("judgments", slug, recipe, parents, labels)
+    return ArtifactSpec("judgments", slug, of_contest | recipe, parents, labels)
 
 
 def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
-    """What reports are told of a policy of a plan: its lineage, and what follows from it in columns."""
+    """Return what reports show of a policy of a plan: its lineage and the columns derived from it."""
     policy = policy_of_spec(artifact)
-    model = artifact.labels.get("model", policy.base.model)  # of `others` that beside which they are shown
+    model = artifact.labels.get("model", policy.base.model)  # for `others` the model they are compared with
     return policy.columns | {"model": model, LINEAGE: policy.to_dict(), "policy_id": artifact.id}

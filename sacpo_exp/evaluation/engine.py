@@ -1,9 +1,9 @@
-"""Greedy and sampled decoding in length-sorted batches that no long response holds up.
+"""Greedy and sampled decoding in length-sorted batches that are not held up by long responses.
 
 Decoding goes in rounds. In each, unfinished responses are sorted by length, batched, and extended by at most the
-round's tokens through `model.generate`; what is finished leaves. A straggler thus costs its own tokens in ever
-smaller batches, not those of a whole batch. Batches depend on nothing but the prompts and what was said so far, so a
-killed run that goes on gives the same responses as one that was not.
+round's tokens with `model.generate`; finished responses leave. A long response thus costs its own tokens in ever
+smaller batches, not those of a whole batch. Batches depend only on the prompts and the tokens so far, so a killed run
+that continues gives the same responses as an uninterrupted one.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Response:
-    """What a policy wrote.
+    """A generated response.
 
     Attributes:
-        tokens: without prompt, padding and end mark, and without a stop string and what follows it.
+        tokens: without prompt, padding and end mark, and up to the first stop string.
         finish_reason: `stop` or `length`.
         is_ended: whether the end mark follows the tokens.
     """
@@ -48,7 +48,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to decode. `seed` is None for greedy decoding, else that of sampling at temperature 1."""
+    """How to decode. With `seed` None decoding is greedy, else it samples at temperature 1."""
 
     max_new_tokens: int
     batch_size: int
@@ -65,14 +65,14 @@ def generate_responses(
     title: str | None,
     numbers: Sequence[int] | None = None,
 ) -> list[Response]:
-    """One response per prompt, in the prompts' order.
+    """Return one response per prompt, in the prompts' order.
 
     Args:
         policy, tokenizer: in evaluation mode; the tokenizer has a chat template and pads on the left.
-        prompts: what the user says, without template.
-        folder: for these prompts and this decoding alone; holds the journal that a killed run goes on from.
+        prompts: user messages without template.
+        folder: for these prompts and this decoding alone; holds the journal from which a killed run continues.
         title: of the progress; None shows none.
-        numbers: index of each prompt among all that are answered, if these are only some; samples are drawn by it.
+        numbers: index of each prompt among all prompts of the job, which seeds its samples; default: 0, 1, ….
     """
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
     journal = folder / JOURNAL
@@ -95,15 +95,14 @@ def generate_responses(
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
-    """Token ids of a prompt in the chat template, up to where the response begins."""
-    said = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
-    return list(tokenizer(said, add_special_tokens=False)["input_ids"])
+    """Return the token ids of a prompt in the chat template, up to the beginning of the response."""
+    messages = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def rounds(max_new_tokens: int) -> Iterator[int]:
-    """Tokens per round: doubling, adding up to `max_new_tokens`."""
+    """Yield the tokens per round: doubling, adding up to `max_new_tokens`."""
     step, done = FIRST_ROUND, 0
     while done < max_new_tokens:
         yield min(step, max_new_tokens - done)
@@ -112,7 +111,7 @@ def rounds(max_new_tokens: int) -> Iterator[int]:
 
 
 def _batches(responses: Sequence[Response], encoded: Sequence[list[int]], size: int) -> Iterator[list[Response]]:
-    """Unfinished responses in batches of similar length; what finishes in an earlier batch changes no later one."""
+    """Yield unfinished responses in batches of similar length; an earlier batch's results change no later one."""
     waiting = [response for response in responses if response.finish_reason is None]
     waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
     for start in range(0, len(waiting), size):
@@ -128,7 +127,7 @@ def _extend(
     decoding: Decoding,
     numbers: Sequence[int],
 ) -> list[Response]:
-    """The batch with up to `tokens` more tokens each."""
+    """Return the batch with up to `tokens` more tokens each."""
     import torch
 
     sequences = [{"input_ids": encoded[response.index] + response.tokens} for response in batch]
@@ -151,15 +150,15 @@ def _extend(
 
 
 def draw_seed(seed: int, number: int, position: int = 0) -> int:
-    """What the tokens of one response from `position` on are drawn with; below 2**63."""
+    """Return the seed for the tokens of one response from `position` on; below 2**63."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{position}".encode()).digest()[:8], "big") >> 1
 
 
 def _add_noise(seeds: Sequence[int]) -> "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]":
-    """A logits processor after which the largest score is a draw from the softmax at temperature 1.
+    """Return a logits processor after which the largest score is a draw from the softmax at temperature 1.
 
-    Gumbel's noise makes it so (Maddison, Tarlow and Minka 2014); each row has its own, drawn on the CPU so that every
-    machine draws the same.
+    It adds Gumbel noise (Maddison, Tarlow and Minka 2014), one stream per row, drawn on the CPU so that every machine
+    draws the same.
     """
     import torch
 
@@ -173,9 +172,9 @@ def _add_noise(seeds: Sequence[int]) -> "Callable[[torch.Tensor, torch.Tensor], 
 
 
 def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[int], decoding: Decoding) -> Response:
-    """The response with its new tokens, up to the end mark or the first stop string.
+    """Return the response with its new tokens, up to the end mark or the first stop string.
 
-    White space at the beginning is no part of a response, so a stop string is not looked for there.
+    Leading white space is not part of a response, so stop strings are not searched there.
     """
     is_ended = tokenizer.eos_token_id in new
     tokens = response.tokens + (new[: new.index(tokenizer.eos_token_id)] if is_ended else new)
@@ -193,7 +192,7 @@ def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[i
 
 
 def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:
-    """Batches that an earlier run finished; a last line that a kill cut short is dropped."""
+    """Yield the batches that an earlier run finished, without a last line that was cut by a kill."""
     if not journal.is_file():
         return
     *whole, _ = journal.read_text("utf-8").split("\n")

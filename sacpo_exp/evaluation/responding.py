@@ -1,5 +1,6 @@
-"""What policies say: their responses to the evaluation prompts, and how far they went from the baseline."""
+"""Responses of policies to the evaluation prompts, and their divergence from the baseline."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,19 @@ from sacpo_exp.store import ArtifactSpec, content_hash
 from sacpo_exp.store.manifest import SCRATCH
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from sacpo_exp.evaluation.engine import Response
-    from sacpo_exp.evaluation.generation_jobs import GenerationJob
+    from sacpo_exp.evaluation.generation import GenerationJob
 
 
 def respond(run: Run, policy: ArtifactSpec) -> Path:
-    """The policy's responses to the evaluation prompts."""
+    """Return the folder of the policy's responses to the evaluation prompts; generate them if they are not stored."""
     spec = responses_artifact(policy, run.config, run.fingerprints)
 
     def build(folder: Path) -> dict[str, Any]:
         prompts = evaluation_prompts(run)
-        texts = [prompt["prompt"] for prompt in prompts]
-        job = answering_job(run, policy, texts)
-        responses = _answer(run, job, folder, spec)
+        responses = _answer(run, answering_job(run, policy, [prompt["prompt"] for prompt in prompts]), folder, spec)
         records = [
             {"prompt_id": prompt["prompt_id"], "response": response.text, "n_tokens": len(response.tokens)}
             | {"finish_reason": response.finish_reason}
@@ -41,25 +42,20 @@ def respond(run: Run, policy: ArtifactSpec) -> Path:
 
 
 def diverge(run: Run, policy: ArtifactSpec) -> Path:
-    """Sampled KL(policy ‖ baseline) on the first `generation.kl_prompts` prompts."""
+    """Return the folder of the sampled KL(policy ‖ baseline) on the first `generation.kl_prompts` prompts."""
     baseline = run.plan.policies["baseline"]
     spec = divergence_artifact(policy, baseline, run.config, run.fingerprints)
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.evaluation.divergence import measure_divergence
         from sacpo_exp.evaluation.engine import encode
-        from sacpo_exp.training.models import load_policy, load_tokenizer
+        from sacpo_exp.training.models import load_policy
 
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
-        texts = [prompt["prompt"] for prompt in prompts]
-        job = _job(run, policy, "float32", texts, "samples", run.config.seed)
+        job = _job(run, policy, "float32", [prompt["prompt"] for prompt in prompts], "samples", run.config.seed)
         sampled = _answer(run, job, folder, spec)
-        tokenizer = load_tokenizer(job.location, job.chat_template)
-        weights, reference = (
-            load_policy(location, job.dtype, job.device, job.attention)
-            for location in (job.location, locate(run, baseline))
-        )
-        encoded = [encode(tokenizer, text) for text in texts]
+        weights, tokenizer = job.load()
+        reference = load_policy(locate(run, baseline), job.dtype, job.device, job.attention)
+        encoded = [encode(tokenizer, text) for text in job.prompts]
         values = measure_divergence(weights, reference, encoded, sampled, tokenizer.eos_token_id)
         pairs = zip(prompts, values, strict=True)
         write_records(folder / DIVERGENCE, [{"prompt_id": prompt["prompt_id"], "kl": kl} for prompt, kl in pairs])
@@ -68,8 +64,40 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
     return run.store.get_or_build(spec, build)
 
 
+def measure_divergence(
+    policy: "PreTrainedModel",
+    baseline: "PreTrainedModel",
+    encoded: Sequence[list[int]],
+    responses: "Sequence[Response]",
+    end: int,
+) -> list[float]:
+    """Return KL(policy ‖ baseline) in nats of each sampled response.
+
+    At every position of a response drawn from the policy the divergence of the two next-token distributions is
+    computed exactly, and summed: the Rao-Blackwellised estimate of Amini, Vieira and Cotterell (2025), unbiased like
+    the log ratio of the drawn tokens but with less variance and never negative. Responses cut at the token limit
+    or at a stop string count up to it.
+
+    Args:
+        encoded: token ids of each response's prompt.
+        responses: drawn from `policy` at temperature 1, in the same order.
+        end: id of the end mark, counted where a response ends with it.
+    """
+    import torch
+
+    values = []
+    with torch.inference_mode():
+        for prompt, response in zip(encoded, responses, strict=True):
+            ids = torch.tensor([prompt + response.tokens + [end] * response.is_ended], device=policy.device)
+            positions = slice(len(prompt) - 1, ids.shape[1] - 1)
+            ours = policy(input_ids=ids).logits[0, positions].float().log_softmax(-1)
+            theirs = baseline(input_ids=ids).logits[0, positions].float().log_softmax(-1)
+            values.append(float((ours.exp() * (ours - theirs)).sum()))
+    return values
+
+
 def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
-    """The prompts of this configuration; in a dry run blank ones for those whose files are not given yet."""
+    """Return the prompts of the configuration; in a dry run blank ones if their files are not given yet."""
     if run.config.dry_run and (blank := foresee_prompts(run.config.prompts)):
         return blank
     prompts = load_prompts(run.config.prompts, run.config.dataset)
@@ -80,16 +108,15 @@ def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":
-    """How a policy is asked when it is judged: greedily, in the template and precision of the configuration."""
+    """Return the job of a policy that is judged: greedy, with the template and precision of the configuration."""
     return _job(run, policy, run.config.generation.dtype.value, prompts, "answers", None)
 
 
 def _job(
     run: Run, policy: ArtifactSpec, dtype: str, prompts: list[str], what: str, seed: int | None
 ) -> "GenerationJob":
-    """What the policy is to answer, and how: greedily unless there is a seed."""
     from sacpo_exp.evaluation.engine import Decoding
-    from sacpo_exp.evaluation.generation_jobs import GenerationJob
+    from sacpo_exp.evaluation.generation import GenerationJob
 
     generation, hardware, model = run.config.generation, run.config.hardware, run.config.model
     return GenerationJob(
@@ -105,12 +132,12 @@ def _job(
 
 
 def _answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) -> "list[Response]":
-    from sacpo_exp.evaluation.generation_group import answer_all
+    from sacpo_exp.evaluation.generation import answer_all
 
     logs = Path(run.config.paths.outputs).resolve() / "logs" / spec.id
     return answer_all(job, run.config.generation, run.config.hardware, (folder / SCRATCH).resolve(), logs)
 
 
 def device(run: Run) -> str:
-    """Where models are run that no accelerate launches."""
+    """Return the device of models that run in this process."""
     return "cuda" if run.config.hardware.accelerator == Accelerator.cuda else "cpu"

@@ -1,8 +1,8 @@
-"""Decoding by vLLM: the only file that knows it, and a script that its own environment runs.
+"""Decoding by vLLM: the only file that imports it, and a script that runs in vLLM's own environment.
 
-vLLM pins another transformers than training needs, so it usually lives apart. As a script this file reads a request
-from JSON, imports nothing of this package, and writes token ids; what they mean is decided where `hf`'s are too.
-Written against vllm 0.33.0.
+vLLM pins another version of transformers than training needs, so it usually has an environment of its own. As a
+script this file reads a request from JSON, imports nothing of this package, and writes token ids, which are decoded
+like those of `hf`. Written for vllm 0.33.0.
 """
 
 import json
@@ -17,7 +17,7 @@ REQUEST, TOKENS = "request.json", "tokens.json"
 def engine_arguments(
     path: str, revision: str | None, trust_remote_code: bool, dtype: str, devices: int, max_model_len: int
 ) -> dict[str, Any]:
-    """Keyword arguments of `vllm.LLM`; weights are split over `devices`."""
+    """Return the keyword arguments of `vllm.LLM`; weights are split over `devices`."""
     return {
         "model": path,
         "revision": revision,
@@ -26,16 +26,16 @@ def engine_arguments(
         "dtype": dtype,
         "tensor_parallel_size": devices,
         "max_model_len": max_model_len,
-        "generation_config": "vllm",  # or the model's own would change what greedy means
+        "generation_config": "vllm",  # the model's own would change greedy decoding
         "enable_prefix_caching": False,  # prompts share a template only, and reuse may round differently
     }
 
 
 def sampling_arguments(max_new_tokens: int, end: int, stop: Sequence[str], seed: int | None) -> dict[str, Any]:
-    """Keyword arguments of `vllm.SamplingParams`: greedy, or at temperature 1 with a seed of the response's own.
+    """Return the keyword arguments of `vllm.SamplingParams`: greedy, or at temperature 1 with the response's seed.
 
-    The only end mark is the tokenizer's, as with `hf`. Stop strings stay in: they are cut off with the end mark. Those
-    that begin with white space are left to that: vLLM would find them before a response begins.
+    The only end mark is the tokenizer's, as with `hf`. Stop strings are included and cut off later by `finish`. vLLM
+    does not get those that begin with white space, because it would find them before a response begins.
     """
     return {
         "max_tokens": max_new_tokens,
@@ -63,5 +63,5 @@ def main() -> None:
     partial.rename(folder / TOKENS)
 
 
-if __name__ == "__main__":  # also asked by the processes that vLLM starts
+if __name__ == "__main__":  # the processes that vLLM starts import this file too
     main()

@@ -30,10 +30,9 @@ def open_speaker(run: Run, policy: ArtifactSpec) -> Speaker:
         StoreError: its files are damaged.
     """
     from sacpo_exp.evaluation.engine import generate_responses
-    from sacpo_exp.evaluation.generation_jobs import load
 
     job = answering_job(run, policy, [])
-    weights, tokenizer = load(job)
+    weights, tokenizer = job.load()
 
     def speak(prompt: str) -> str:
         with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 from sacpo_exp.data.checks import list_problems
-from sacpo_exp.data.prompt_sets import Entry
+from sacpo_exp.data.prompts import Entry
 from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.files import RawRows, find_files, read_object, read_raw
-from sacpo_exp.data.prompt_sets import Entry, number_prompts, read_rows
+from sacpo_exp.data.prompts import Entry, number_prompts, read_rows
 from sacpo_exp.data.responses import NAME_FIELD, ROWS_FIELD, ImportedResponses, read_responses
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY

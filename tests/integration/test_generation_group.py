@@ -16,8 +16,7 @@ from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.schema import GenerationConfig
 from sacpo_exp.errors import ConfigError, LaunchError
 from sacpo_exp.evaluation.engine import JOURNAL, Decoding, _add_noise, draw_seed
-from sacpo_exp.evaluation.generation_group import answer_all
-from sacpo_exp.evaluation.generation_jobs import GenerationJob, answer
+from sacpo_exp.evaluation.generation import GenerationJob, answer_all
 from sacpo_exp.pipeline import locate, open_run
 from sacpo_exp.training.models import Location
 
@@ -41,7 +40,7 @@ def job_of(location: Location, decoding: Decoding, prompts: list[str] = PROMPTS)
 
 def answer_anew(job: GenerationJob, folder: Path, numbers: list[int] | None = None):  # type: ignore[no-untyped-def]
     (folder / JOURNAL).unlink(missing_ok=True)  # of another job
-    return answer(job, folder, numbers)
+    return job.answer(folder, numbers)
 
 
 def answer_in_two(job: GenerationJob, hardware: HardwareConfig, folder: Path):  # type: ignore[no-untyped-def]
@@ -55,7 +54,7 @@ def test_two_processes_say_what_one_says(
 ) -> None:
     job = job_of(location, Decoding(40, 2, (), seed))
     responses = answer_in_two(job, hardware, tmp_path / "two")
-    assert responses == answer(job, tmp_path)
+    assert responses == job.answer(tmp_path)
     assert [response.index for response in responses] == list(range(len(PROMPTS)))
 
 
@@ -98,7 +97,7 @@ def test_a_killed_process_ends_the_group_and_the_next_run_goes_on(
     assert psutil.Process().children(recursive=True) == []
     journal = (tmp_path / "two/shard-1-of-2/journal.jsonl").read_text("utf-8").splitlines()
     assert journal
-    assert answer_in_two(job, hardware, tmp_path / "two") == answer(replace(job, decoding=Decoding(150, 8)), tmp_path)
+    assert answer_in_two(job, hardware, tmp_path / "two") == replace(job, decoding=Decoding(150, 8)).answer(tmp_path)
 
 
 def kill_when_at_work(journal: Path) -> None:

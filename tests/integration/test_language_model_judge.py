@@ -66,8 +66,7 @@ def test_a_language_model_judges_and_the_report_shows_that_it_goes_by_the_order(
     assert float(conduct[4]) > 0.5  # most verdicts flip with the order
     rates = next(line for line in lines if line[:3] == ["good", "–", "–"])
     low, high = (float(end.strip("[],")) for end in rates[4:6])
-    assert low <= 0.5 < high  # three prompts say little
-    assert high - low > 0.4
+    assert low <= 0.5 < high  # nothing can be concluded
     (usage,) = [line for line in lines if line[:2] == ["6", "6"]]
     assert usage[-1] == "0.00"
 

@@ -29,7 +29,7 @@ from sacpo_exp.cluster.slots import run_jobs
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
 launcher = [sys.executable, "-c", {LAUNCHER!r}]
-answers = [sys.executable, "-m", "sacpo_exp.evaluation.generating_worker"]
+answers = [sys.executable, "-m", "sacpo_exp.evaluation.generation"]
 for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str(folder / "job"), str(folder), "[0]"]]):
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)

@@ -18,8 +18,7 @@ from rows import HELPFULNESS, SAFETY
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
-from sacpo_exp.data.prompt_sets import Prompt, take_in_turn
-from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts, load_prompts
+from sacpo_exp.data.prompts import Prompt, check_kinds, fingerprint_prompts, load_prompts, take_in_turn
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 
@@ -77,15 +76,6 @@ def test_every_kind_of_file_gives_the_same_prompts(tmp_path: Path, name: str) ->
     assert len({prompt["prompt_id"] for prompt in read}) == 3
 
 
-def test_a_list_of_texts_is_a_file_of_prompts(tmp_path: Path) -> None:
-    path = write(tmp_path / "texts.json", ["One?", "Two?"])
-    read = load(path=path, kind="risky")
-    assert [(prompt["prompt"], prompt["kind"], prompt["category"]) for prompt in read] == [
-        ("One?", "risky", None),
-        ("Two?", "risky", None),
-    ]
-
-
 def test_an_id_hangs_on_the_text_alone(tmp_path: Path) -> None:
     here = load(path=write(tmp_path / "a.json", ["One?", "Two?"]))
     there = load(path=write(tmp_path / "b.jsonl", '{"q": "Two?"}\n{"q": "Three?"}'), field="q")
@@ -107,11 +97,6 @@ def test_ids_in_the_file_are_kept(tmp_path: Path) -> None:
     assert [prompt["prompt_id"] for prompt in load(path=write(tmp_path / "a.json", rows))][:2] == ["7", "eight"]
 
 
-def test_one_id_for_two_prompts_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", [{"prompt": "One?", "id": 7}, {"prompt": "Two?", "id": "7"}])
-    assert complaint(path) == "has rows that can't be used:\nrow 2: has the prompt id '7', as row 1 has"
-
-
 def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
     rows = [{"prompt": "One?", "kind": "risky"}, {"prompt": "Two?"}]
     read = load(path=write(tmp_path / "a.json", rows), kind="benign")
@@ -123,12 +108,9 @@ def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
     [
         ({"question": "One?", "id": 1}, "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME"),
         ({"prompt": " "}, "`prompt` must be a text, but is ' '"),
-        ({"prompt": 3}, "`prompt` must be a text, but is 3"),
         ({"prompt": "\ud83d!"}, "`prompt` must be valid Unicode, but has '\\ud83d!'"),
         ({"prompt": "One?", "kind": ["risky"]}, "`kind` must be a text, but is ['risky']"),
-        ({"prompt": "One?", "category": 3}, "`category` must be a text, but is 3"),
         ({"prompt": "One?", "id": 0.5}, "`id` must be a text, but is 0.5"),
-        ({"prompt": "One?", "id": True}, "`id` must be a text, but is True"),
         (["One?"], "must be an object, but is list"),
     ],
 )
@@ -158,13 +140,8 @@ def test_what_is_wrong_with_every_row_is_said_once(tmp_path: Path) -> None:
     assert complaint(path, field="question") == said
 
 
-@pytest.mark.parametrize("content", ["[]", "", "\n \n"])
-def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
-    assert complaint(write(tmp_path / "a.json", content)) == "holds no rows."
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert complaint(str(tmp_path / "none.json")) == "can't be read: No such file or directory."
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    assert complaint(write(tmp_path / "a.json", "[]")) == "holds no rows."
 
 
 @given(st.lists(st.tuples(st.sampled_from(["benign", "risky", None]), st.sampled_from(["x", "y", None]))))
@@ -229,13 +206,6 @@ def test_a_limit_keeps_both_of_the_paper_s_kinds(limit: int, kinds: tuple[int, i
 def test_one_of_the_paper_s_files_alone_will_do(key: str, kind: str, count: int) -> None:
     read = load(PromptsSource.sacpo, **{f"{key}_path": str(real(f"sacpo_{key}_problem.json"))})
     assert Counter(prompt["kind"] for prompt in read) == {kind: count}
-
-
-def test_a_prompt_in_both_of_the_paper_s_files_is_there_twice(tmp_path: Path) -> None:
-    paths = {f"{key}_path": write(tmp_path / f"{key}.json", [{"prompt": "Both?"}]) for key in ("helpful", "safety")}
-    first, second = load(PromptsSource.sacpo, **paths)
-    assert (first["kind"], second["kind"]) == ("benign", "risky")
-    assert second["prompt_id"] == first["prompt_id"] + "-2"
 
 
 def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> 
     assert len(ids[0]) == 129
 
 
-@pytest.mark.parametrize("asked", ["prompt", "instruction"])
-@pytest.mark.parametrize("answered", ["response", "output", "completion"])
+@pytest.mark.parametrize(
+    ("asked", "answered"), [("prompt", "response"), ("instruction", "output"), ("prompt", "completion")]
+)
 def test_fields_may_have_the_names_of_others(tmp_path: Path, asked: str, answered: str) -> None:
     rows = [{asked: "One?", answered: "One."}, {asked: "Two?", answered: ""}]
     files = [write(tmp_path / "a.json", rows), write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, rows)))]
@@ -108,12 +109,8 @@ def test_a_policy_is_called_as_its_file(tmp_path: Path, name: str) -> None:
             "must have its prompt in one of `prompt`, `instruction`, but has `prompt`, `instruction`, `output`",
         ),
         ({"prompt": "One?", "response": None}, "`response` must be a text, but is None"),
-        ({"prompt": "One?", "completion": ["One."]}, "`completion` must be a text, but is ['One.']"),
-        ({"prompt": "", "output": "One."}, "`prompt` must be a text, but is ''"),
         ({"prompt": "One?", "input": 3, "output": ""}, "`input` must be a text, but is 3"),
         ({"prompt": "One?", "output": "\udc00"}, "`output` must be valid Unicode, but has '\\udc00'"),
-        ({"prompt": "One?", "output": "", "kind": ["bad"]}, "`kind` must be a text, but is ['bad']"),
-        ("One?", "must be an object, but is str"),
     ],
 )
 def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
@@ -126,22 +123,13 @@ def test_two_rows_with_one_prompt_are_refused(tmp_path: Path) -> None:
     assert complaint(write(tmp_path / "a.json", rows)) == "row 3: has the prompt of row 1 again"
 
 
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    assert complaint(write(tmp_path / "a.json", "[]")).endswith("a.json holds no rows.")
-
-
-def test_sets_in_another_order_are_aligned_to_the_first(tmp_path: Path) -> None:
-    first, second = said(tmp_path / "a.json", x="ax", y="ay"), said(tmp_path / "b.json", y="by", x="bx")
-    aligned = align_responses([first, second])
-    assert aligned[0] == first
-    assert (aligned[1].name, aligned[1].prompts, aligned[1].responses) == ("b", first.prompts, ["bx", "by"])
-
-
-def test_ids_of_others_do_not_keep_equal_prompts_apart(tmp_path: Path) -> None:
+def test_sets_in_another_order_and_with_other_ids_are_aligned_to_the_first(tmp_path: Path) -> None:
     first = said(tmp_path / "a.json", x="ax", y="ay")
     rows = [{"id": 1, "prompt": "y", "output": "by"}, {"id": 2, "prompt": "x", "output": "bx"}]
     second = read_responses(write(tmp_path / "b.json", rows))
-    assert [imported.responses for imported in align_responses([first, second])] == [["ax", "ay"], ["bx", "by"]]
+    aligned = align_responses([first, second])
+    assert aligned[0] == first
+    assert (aligned[1].name, aligned[1].prompts, aligned[1].responses) == ("b", first.prompts, ["bx", "by"])
 
 
 def test_stored_responses_give_files_their_prompts(tmp_path: Path) -> None:
@@ -175,7 +163,3 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         f"`responses` must be files of different names, but {sets[0].path} and {sets[1].path} are both called a. "
         "Try: rename one of them"
     )
-
-
-def test_nothing_is_aligned_with_nothing() -> None:
-    assert align_responses([]) == []

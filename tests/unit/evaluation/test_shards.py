@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo_exp.evaluation.sharding import shard
+from sacpo_exp.evaluation.generation import shard
 
 SIZES = st.lists(st.integers(1, 4000), max_size=60)
 

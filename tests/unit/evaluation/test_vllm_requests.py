@@ -9,7 +9,7 @@ import pytest
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
-from sacpo_exp.evaluation.generation_group import check_engine
+from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.vllm_engine import sampling_arguments
 from sacpo_exp.method.policy import Base
 from sacpo_exp.plan import LINEAGE, Fingerprints

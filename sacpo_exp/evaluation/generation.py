@@ -1,0 +1,231 @@
+"""Generate responses: in this process, in one process per device, or by vLLM in an environment of its own.
+
+As a module (`-m sacpo_exp.evaluation.generation`) this file is the process of one device.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sacpo_exp.cluster.devices import LOOPBACK
+from sacpo_exp.cluster.groups import Place, group_environment
+from sacpo_exp.cluster.supervision import Member, supervise
+from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig
+from sacpo_exp.config.loading import quiet_libraries
+from sacpo_exp.config.schema import Engine, GenerationConfig
+from sacpo_exp.errors import ConfigError, LaunchError, sum_up
+from sacpo_exp.evaluation import vllm_engine
+from sacpo_exp.evaluation.engine import Decoding, Response, draw_seed, encode, finish, generate_responses
+from sacpo_exp.stopping import StopFile
+from sacpo_exp.store.manifest import write_whole
+from sacpo_exp.training.models import Location
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+#: The version against which the arguments were checked; for CPUs it has to be built from source.
+VLLM = "vllm==0.33.0"
+FIND_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+JOB, ANSWERS = "generation.json", "answers.json"
+
+
+@dataclass(frozen=True)
+class GenerationJob:
+    """A policy and the prompts that it answers.
+
+    Attributes:
+        device, attention: as in `load_policy`.
+        title: of the progress bar.
+    """
+
+    location: Location
+    chat_template: str | None
+    dtype: str
+    device: str
+    attention: str | None
+    decoding: Decoding
+    title: str
+    prompts: list[str]
+
+    @staticmethod
+    def read(path: Path) -> "GenerationJob":
+        """Read a job that was written as JSON: prompts may hold what OmegaConf would interpolate."""
+        fields = json.loads(path.read_text("utf-8"))
+        location, decoding = Location(**fields.pop("location")), Decoding(**fields.pop("decoding"))
+        return GenerationJob(location=location, decoding=decoding, **fields)
+
+    def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+        """Load the policy and its tokenizer.
+
+        Raises:
+            ConfigError: they can't be loaded.
+        """
+        from sacpo_exp.training.models import load_policy, load_tokenizer
+
+        tokenizer = load_tokenizer(self.location, self.chat_template)
+        return load_policy(self.location, self.dtype, self.device, self.attention), tokenizer
+
+    def answer(self, folder: Path, numbers: list[int] | None = None) -> list[Response]:
+        """Answer the prompts, or those at `numbers`, in this process; `folder` holds the journal."""
+        policy, tokenizer = self.load()
+        numbers = list(range(len(self.prompts))) if numbers is None else numbers
+        prompts = [self.prompts[number] for number in numbers]
+        return generate_responses(policy, tokenizer, prompts, self.decoding, folder, self.title, numbers)
+
+
+def check_engine(generation: GenerationConfig) -> None:
+    """Raise ConfigError if the engine is vllm and the Python that is to run it does not have it."""
+    if generation.engine != Engine.vllm:
+        return
+    python = generation.python or sys.executable
+    try:
+        is_missing = subprocess.run([python, "-I", "-c", FIND_VLLM], check=False, capture_output=True).returncode
+    except OSError as error:
+        raise ConfigError(
+            f"`generation.python` must be a Python with vllm, but {python} can't be started: {error.strerror}."
+        ) from error
+    if is_missing and generation.python is None:
+        raise ConfigError(
+            "`generation.engine=vllm` needs vllm, which is not installed here; it needs an environment of its own. "
+            f"Try: python -m venv DIR && DIR/bin/pip install {VLLM}, then generation.python=DIR/bin/python"
+        )
+    if is_missing:
+        raise ConfigError(
+            f"`generation.python` must be a Python with vllm, but {python} has none. "
+            f"Try: {python} -m pip install {VLLM}"
+        )
+
+
+def answer_all(
+    job: GenerationJob, generation: GenerationConfig, hardware: HardwareConfig, folder: Path, logs: Path
+) -> list[Response]:
+    """Return the responses to the job's prompts, in their order.
+
+    Args:
+        folder: for this job alone; the next run continues from the files that a stopped run has written there.
+        logs: folder for the output of other processes.
+
+    Raises:
+        ConfigError: the policy can't be loaded.
+        LaunchError: a process failed.
+        Interrupted: this process was asked to stop.
+    """
+    processes = hardware.processes // hardware.nodes
+    if generation.engine == Engine.vllm:
+        return _answer_by_vllm(job, generation.python or sys.executable, processes, folder, logs)
+    shards = shard([len(prompt) for prompt in job.prompts], processes)
+    return job.answer(folder) if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
+
+
+def shard(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """Return the indices of the prompts of each of `count` processes, dealt from the shortest to the longest.
+
+    All get as many prompts, give or take one, and of all lengths. With fewer prompts than processes there are only
+    as many shards as prompts.
+    """
+    by_size = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
+    return [sorted(by_size[first::count]) for first in range(min(count, len(sizes)))]
+
+
+def _answer_in_group(
+    job: GenerationJob, shards: Sequence[list[int]], hardware: HardwareConfig, folder: Path, logs: Path
+) -> list[Response]:
+    """Answer each shard by a process with a device of its own; finished shards are kept."""
+    start_logs(logs)
+    (logs / JOB).write_text(json.dumps(asdict(job)), "utf-8")
+    parts = [folder / f"shard-{rank}-of-{len(shards)}" for rank in range(len(shards))]
+    members = []
+    for rank, (part, numbers) in enumerate(zip(parts, shards, strict=True)):
+        part.mkdir(exist_ok=True)
+        if not (part / ANSWERS).is_file():
+            arguments = [str(logs / JOB), str(part), json.dumps(numbers)]
+            command = [sys.executable, "-m", "sacpo_exp.evaluation.generation", *arguments]
+            members.append(Member(command, _environment(hardware, rank), log_of(logs, rank)))
+    _run(members, logs, job.title)
+    responses: dict[int, Response] = {}
+    for part, numbers in zip(parts, shards, strict=True):
+        for fields in json.loads((part / ANSWERS).read_text("utf-8")):
+            number = numbers[fields["index"]]
+            responses[number] = Response(**fields | {"index": number})
+    return [responses[number] for number in range(len(job.prompts))]
+
+
+def _environment(hardware: HardwareConfig, rank: int) -> dict[str, str]:
+    """Return the environment of one process: its share of the cores, or the one device that it sees."""
+    environment = group_environment(hardware, Place(0, LOOPBACK, 0), os.environ) | {"RANK": str(rank)}
+    if hardware.accelerator == Accelerator.cuda:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+    return environment
+
+
+def _run(members: Sequence[Member], logs: Path, title: str) -> None:
+    """Run processes to their end, and raise the error of the one that failed."""
+    if not members:
+        return
+    log.info("starts   %d process(es) for %s, logs in %s", len(members), title, os.path.relpath(logs))
+    codes = supervise(members, StopFile(logs), members[0].output, 0)
+    for member, code in zip(members, codes, strict=True):
+        if code < 0 and code != -signal.SIGTERM:  # the processes that were ended because another one failed
+            name = signal.Signals(-code).name
+            raise LaunchError(f"{title}: a process was ended by {name}. Its log: {os.path.relpath(member.output)}")
+    if any(codes):
+        raise explain(logs, members[0].output, title)
+
+
+def _answer_by_vllm(job: GenerationJob, python: str, devices: int, folder: Path, logs: Path) -> list[Response]:
+    """Answer all prompts in one process, which splits the weights over the devices; a killed one starts again."""
+    from sacpo_exp.training.models import load_tokenizer
+
+    tokenizer = load_tokenizer(job.location, job.chat_template)
+    decoding, location = job.decoding, job.location
+    prompts = [encode(tokenizer, prompt) for prompt in job.prompts]
+    seeds = [None if decoding.seed is None else draw_seed(decoding.seed, number) for number in range(len(prompts))]
+    longest = max(map(len, prompts), default=0) + decoding.max_new_tokens
+    engine = vllm_engine.engine_arguments(
+        location.path, location.revision, location.trust_remote_code, job.dtype, devices, longest
+    )
+    sampling = [
+        vllm_engine.sampling_arguments(decoding.max_new_tokens, tokenizer.eos_token_id, decoding.stop, seed)
+        for seed in seeds
+    ]
+    request = {"engine": engine, "prompts": prompts, "sampling": sampling}
+    (folder / vllm_engine.REQUEST).write_text(json.dumps(request), "utf-8")
+    start_logs(logs)
+    # Isolated: that Python has its own packages, and files beside the script are not its modules.
+    command = [python, "-I", "-u", str(vllm_engine.__file__), str(folder)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    _run([Member(command, environment, log_of(logs, 0))], logs, job.title)
+    tokens = json.loads((folder / vllm_engine.TOKENS).read_text("utf-8"))
+    finished = [finish(tokenizer, Response(index, []), ids, decoding) for index, ids in enumerate(tokens)]
+    return [replace(each, finish_reason=each.finish_reason or "length") for each in finished]
+
+
+def main() -> None:
+    """Answer one shard: the job's file, the shard's folder and the numbers of its prompts are the arguments."""
+    if len(sys.argv) != 4:
+        sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: sacpo eval")
+    path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    rank = int(os.environ["RANK"])
+    logging.basicConfig(level=logging.WARNING if rank else logging.INFO, format="%(message)s")
+    try:
+        quiet_libraries()
+        responses = GenerationJob.read(path).answer(folder, numbers)
+        write_whole(folder / ANSWERS, json.dumps([asdict(response) for response in responses]))
+    except Exception as error:
+        write_ending(path.parent, rank, **sum_up(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -47,7 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [{"prompt": row["prompt"], "chosen": row["response_0"], "rejected": row["response_1"]} for row in rows]
     answers = [{"prompt": row["prompt"], "response": row["response_0"], "kind": "benign"} for row in rows[:4]]
     prompts = [{"prompt": row["prompt"], "kind": "benign"} for row in rows]
-    for name, content in {"rows": rows, "more": rows, "helpful": pairs, "safe": pairs, "prompts": prompts}.items():
+    many = generate_rows("train", 0)  # more than a batch of optimization=paper
+    for name, content in {"rows": many, "more": rows, "helpful": pairs, "safe": pairs, "prompts": prompts}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), "utf-8")
     for name in ("a", "b", "labelled"):
         (folder / f"{name}.json").write_text(json.dumps(rows if name == "labelled" else answers), "utf-8")

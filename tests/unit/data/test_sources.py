@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_data import find_real
 from rows import SAFETY
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, MixPart, OnBadRow
@@ -91,15 +90,6 @@ def test_rows_that_are_no_longer_the_expected_ones_are_refused(tmp_path: Path) -
     path.write_text(as_lines(ROWS[:-1]), "utf-8")
     with pytest.raises(DataError, match="was changed while this command ran"):
         load_parts(dataset, expected)
-
-
-def test_the_real_sample_is_read_whole() -> None:
-    path = find_real("preferences/pku_saferlhf_sample_32.json")
-    rows = read_file(str(path))
-    assert len(rows) == 32
-    assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)
-    for view, count in ((View.responses, 64), (View.pairs, 32), (View.labels, 64)):
-        assert len(make_view(pku(rows), view, SAFETY)) == count
 
 
 def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ CHANGES = {
     "default smoothing": ("losses=[robust]", "stages.safety.loss.label_smoothing=0.1", NONE),
     "last beta": ("", "beta=0.05", ["safety"]),
     "first beta": ("", "earlier_betas=[0.05]", ["helpfulness", "safety"]),
+    "a stage's beta": ("", "stages.helpfulness.beta=0.05", ["helpfulness", "safety"]),
     "seed": ("", "seed=1", ALL),
     "base learning rate": ("", "stages.sft.learning_rate=1e-3", ALL),
     "learning rate by place": ("", "stage_defaults.second.learning_rate=1e-3", ["safety"]),

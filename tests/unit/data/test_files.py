@@ -77,6 +77,11 @@ def test_a_huge_cell_is_read(tmp_path: Path) -> None:
 DAMAGED: dict[str, tuple[str, bytes, str]] = {
     "cut gzip": ("f.jsonl.gz", gzip.compress(LINES)[:-100], "F can't be unzipped to its end; it is cut off or damaged"),
     "no gzip": ("f.json.gz", LINES, "F can't be unzipped to its end; it is cut off or damaged (Not a gzipped file"),
+    "damaged gzip": (
+        "f.json.gz",
+        gzip.compress(LINES)[:40] + b"\xff\xff" + gzip.compress(LINES)[42:],
+        "F can't be unzipped to its end",
+    ),
     "latin-1 line": ("f.jsonl", b'{}\n{"a": "caf\xe9"}\n', "F is not UTF-8 text: line 2: byte 10 of it can't be"),
     "latin-1 list": ("f.json", b'["caf\xe9"]', "F is not UTF-8 text: byte 5 can't be decoded."),
     "latin-1 csv": ("f.csv", b"a\ncaf\xe9\n", "F is not UTF-8 text: byte 5 can't be decoded."),

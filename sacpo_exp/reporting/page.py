@@ -14,8 +14,7 @@ from sacpo_exp.reporting.choices import describe_choice
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
-from sacpo_exp.reporting.lineage import Lineage, write_command
-from sacpo_exp.reporting.page_data import describe_groups, list_steps
+from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number

@@ -8,6 +8,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from sacpo_exp.method.policy import Merged, Policy
+from sacpo_exp.reporting.cohorts import is_forward
 from sacpo_exp.reporting.figures import (
     draw_families,
     find_families,
@@ -18,7 +19,6 @@ from sacpo_exp.reporting.figures import (
     save_figure,
     values_of,
 )
-from sacpo_exp.reporting.pairs import is_forward
 from sacpo_exp.reporting.scores import GroupScores
 
 #: Inches: the text of a page with one column (NeurIPS), and one column of two (ICML).
@@ -96,9 +96,10 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     size = (TEXT_WIDTH if len(panels) > 1 else COLUMN_WIDTH, 2.3 + 0.14 * -(-(1 + len(legend)) // columns))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     many = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    pairs = [pair.drawn for pair in scores.published.pairings if pair.drawn] if scores.published else []
     points = {id(point.policy): point for family in families for point in family.points}
-    joined = [(points[id(row.policy)], points[id(own.policy)]) for row, own in pairs]
+    pairings = scores.published.pairings if scores.published else ()
+    pairs = [(id(each.row.policy), id(each.own.policy)) for each in pairings if each.own]
+    joined = [(points[theirs], points[own]) for theirs, own in pairs if {theirs, own} <= points.keys()]
     for letter, axes, (title, chosen) in zip("abc", many, panels.items(), strict=False):
         draw_families(axes, scores, [family for family in families if family.name in chosen])
         for pair in joined:

@@ -13,8 +13,8 @@ import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, fill_store, read_data
 from world import World, answers, read
 
+from sacpo_exp.reporting.lineage import shorten_texts
 from sacpo_exp.reporting.page import write_json
-from sacpo_exp.reporting.page_data import shorten_texts
 from sacpo_exp.statistics.selection import find_front
 
 MOST = 12_000_000

@@ -1,5 +1,6 @@
 """The drawn figures: points, panels, labels, and files that a publisher takes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sacpo_exp.config.schema import FigureForm, RatingMethod
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
-from sacpo_exp.reporting.published import add_comparison, read_published
+from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
 from sacpo_exp.reporting.styles import find_styles
 from sacpo_exp.statistics.intervals import Resampling
@@ -56,7 +57,7 @@ def make_policy(world: World, family: str, beta: float, ratio: float | None) -> 
 def score(world: World, against: str | None = None) -> GroupScores:
     (group,) = collect_groups(world.store, None, None)
     scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
-    return add_comparison(scores, read_published(against, 0.95) if against else None)
+    return replace(scores, published=compare_with(scores, read_published(against, 0.95))) if against else scores
 
 
 @pytest.fixture(scope="module")

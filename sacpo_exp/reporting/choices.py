@@ -48,8 +48,7 @@ class Tested:
 
     Attributes:
         number: its q or β; None for policies that have no such order.
-        findings: one per constraint, that of `threshold` first.
-        p_value: the largest of the findings.
+        findings: one per constraint, that of `threshold` first; `p_value` is the largest of them.
         rate: win rate for the criterion that selects.
     """
 
@@ -64,10 +63,10 @@ class Tested:
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer to "the best policy that keeps its constraints".
+    """The best policy that keeps its constraints.
 
     Attributes:
-        sentence: the answer, to be quoted.
+        sentence: the answer.
         question: settings of the command by name.
         axis: what `Tested.number` is: `q`, `β`, or empty.
         chosen: id of a policy, or None.

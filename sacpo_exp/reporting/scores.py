@@ -11,15 +11,11 @@ from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.reporting.judge import Usage, measure_conduct, measure_usage, score_judge
-from sacpo_exp.reporting.ratings import GroupRatings, rate_group
+from sacpo_exp.reporting.judge import measure_conduct, measure_usage, score_judge
+from sacpo_exp.reporting.ratings import Ratings, rate_group
 from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics import win_rate
-from sacpo_exp.statistics.breakdown import (
-    adjust_for_length,
-    estimate_by_category,
-    estimate_by_length,
-)
+from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_category, estimate_by_length
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -110,8 +106,8 @@ class GroupScores:
     categories: Sequence[Row] = ()
     judge: Sequence[Row] = ()
     conduct: Sequence[Row] = ()
-    ratings: dict[str, GroupRatings] = field(default_factory=dict)
-    usage: Usage | None = None
+    ratings: dict[str, Ratings] = field(default_factory=dict)
+    usage: Row | None = None
     published: "Comparison | None" = None
 
 
@@ -120,7 +116,8 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
     resampling = settings.resampling
     pairs = [(policy, each) for policy in group.policies if not policy.is_baseline for each in group.criteria]
     rated = {each.name: rate_group(group, each, settings.rating, resampling) for each in group.criteria}
-    ancestors = [(policy, group.find(parent)) for policy in group.policies for parent in group.parents[policy.id]]
+    by_id = {policy.id: policy for policy in group.policies}
+    ancestors = [(policy, by_id[parent]) for policy in group.policies for parent in group.parents[policy.id]]
     names = [criterion.name for criterion in group.criteria]
     return GroupScores(
         group=group,

@@ -5,15 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.ledger.records import State
-from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.published import Comparison
-from sacpo_exp.reporting.rows import (
-    gap_rows,
-    policy_row,
-    published_rows,
-)
+from sacpo_exp.reporting.rows import gap_rows, policy_row, published_rows
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.tables import (
     NOTHING,
@@ -78,8 +73,9 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
     names = [each.name for each in scores.group.criteria]
     error = ("SE", "_standard_error", ".3f") if len(names) < MANY else None
     columns = columns_of("policy", "β", "q") + _spread(names, ("_win_rate", ""), error) + columns_of("n", "missing")
+    counted = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in scores.group.criteria)
     note = (
-        f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval]"
+        f"{counted[:1].upper()}{counted[1:]} prompts; ties as half [{confidence} bootstrap interval]"
         f"{', SE: standard error' if error else ''}.\n"
         "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. n: prompts of each."
     )
@@ -90,12 +86,6 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
     if titles := dict.fromkeys(stage.title for stage in stages if not stage.is_consistent):
         note += f"\nTheorem 1 does not hold for {', '.join(titles)}: such a loss is not consistent."
     return make_section("Win rates against the baseline", [*map(_policy_cells, scores.policies)], columns, 1, note)
-
-
-def describe_prompts(criteria: Sequence[Criterion]) -> str:
-    """Return which prompts each criterion is scored on: `Helpfulness on benign, safety on risky prompts`."""
-    text = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in criteria)
-    return f"{text[:1].upper()}{text[1:]} prompts"
 
 
 def _behaviour(scores: GroupScores, confidence: str) -> Section:
@@ -157,15 +147,16 @@ def _beside_published(comparison: Comparison) -> Iterator[Section]:
 
 
 def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
-    ratings = scores.ratings[criterion]
+    rated, notes = scores.ratings[criterion]
     rows = []
-    for row in ratings.rows:
+    for row in rated:
         elo = row["rating"]
         assert isinstance(elo, Estimate)
         interval = "" if math.isnan(elo.low) else f" [{elo.low:.0f}, {elo.high:.0f}]"
         rows.append(row | {"rating": f"{format_number(elo.value, '.0f')}{interval}"})
     columns = columns_of("policy", "rating")
-    if ratings.method == RatingMethod.elo_online:
+    if any(row["method"] == RatingMethod.elo_online for row in rated):
+        name = "online Elo"
         columns.append(("spread ±", "spread", ".0f"))
         note = (
             f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, shifted so that the baseline is "
@@ -173,15 +164,15 @@ def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
             "is not an error of the rating."
         )
     else:
+        name = "Bradley–Terry"
         columns.append(("plain ±", "plain_standard_error", ".0f"))
         note = (
             f"The baseline is at 1000; 400 points are odds of 10 to 1. [{confidence} interval, errors clustered by "
             "prompt]; plain ±: standard error as if all judgments were independent."
         )
     columns += [("matches won", "wins", ""), ("tied", "ties", ""), ("lost", "losses", "")]
-    name = "online Elo" if ratings.method == RatingMethod.elo_online else "Bradley–Terry"
     title = f"Ratings for {criterion} over all pairs, {name}"
-    return make_section(title, rows, columns, 1, "\n".join([note, *ratings.notes]))
+    return make_section(title, rows, columns, 1, "\n".join([note, *notes]))
 
 
 def _lengths(scores: GroupScores, confidence: str) -> Section:
@@ -221,11 +212,12 @@ def _conduct(scores: GroupScores, confidence: str) -> Section:
 
 def _usage(scores: GroupScores) -> Iterator[Section]:
     if usage := scores.usage:
-        row: Row = {"judgments": usage.judgments, "calls": usage.calls, "tokens in": usage.prompt_tokens}
-        row |= {"of them cached": usage.cached_tokens, "tokens out": usage.completion_tokens, "US dollars": usage.usd}
-        prices = "the price of this judge is not known" if usage.usd is None else f"prices of {usage.prices}"
+        prices = (
+            "the price of this judge is not known" if usage["US dollars"] is None else f"prices of {usage['prices']}"
+        )
         note = f"As counted by the server, shared judgments once; {prices}."
-        yield make_section("Cost of judging", [row], columns_of(*row, spec=".2f"), 0, note)
+        columns = columns_of(*(name for name in usage if name != "prices"), spec=".2f")
+        yield make_section("Cost of judging", [usage], columns, 0, note)
 
 
 def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:

@@ -10,7 +10,7 @@ from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.method.policy import Merged, Policy, Stage
 from sacpo_exp.reporting.collect import Evaluation, Group, arrange_policies
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings, values_by_prompt
-from sacpo_exp.statistics.intervals import DIFFERENCE
+from sacpo_exp.statistics.intervals import DIFFERENCE, RATE
 from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
 from sacpo_exp.statistics.win_rate import has_too_few, verdicts_by_prompt, withhold
 
@@ -128,7 +128,7 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
     over_seeds, estimates = {}, {}
     for name, first in seeds[0].estimates.items():
         known = [own[name][0] for seed, own in zip(seeds, values, strict=True) if _is_known(seed, name)]
-        over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1])
+        over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1] or RATE)
         estimates[name] = over_seeds[name].estimate if over_seeds[name].seeds else first
     return PolicyScores(
         policy,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -172,7 +172,12 @@ def read_published(against: str, confidence: float) -> Published:
         raise DataError(f"{against} can't be read as yaml: {' '.join(str(error).split())}") from error
     rows = []
     for row in config.rows:
-        labels = {LINEAGE: make_policy(row, config).to_dict(), "policy_id": "", "baseline_id": None, "criteria": []}
+        labels: dict[str, Any] = {
+            LINEAGE: make_policy(row, config).to_dict(),
+            "policy_id": "",
+            "baseline_id": None,
+            "criteria": [],
+        }
         rates = {name: wilson(row.rates[name] * n, n, confidence) for name, n in config.counts.items()}
         rows.append(PublishedRow(Evaluation(labels, [], {}, ""), rates, row))
     return Published(config, confidence, tuple(rows))
@@ -237,7 +242,7 @@ def _list_steps(policy: Policy) -> list[tuple[tuple[str, ...], tuple[float | Non
     """Return (criterion, loss, kind of merge) and (β, weight) of each stage; of a naive merge sorted by criterion."""
     kind = ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
     weights = [*policy.weights, *[None] * len(policy.aligned)]
-    steps = [
+    steps: list[tuple[tuple[str, ...], tuple[float | None, ...]]] = [
         ((str(stage.criterion), stage.loss, kind), (stage.beta, weight))
         for stage, weight in zip(policy.aligned, weights, strict=False)
     ]

@@ -155,7 +155,7 @@ def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
         interval = "" if math.isnan(elo.low) else f" [{elo.low:.0f}, {elo.high:.0f}]"
         rows.append(row | {"rating": f"{format_number(elo.value, '.0f')}{interval}"})
     columns = columns_of("policy", "rating")
-    if any(row["method"] == RatingMethod.elo_online for row in rated):
+    if any(row["method"] == RatingMethod.elo_online.value for row in rated):
         name = "online Elo"
         columns.append(("spread ±", "spread", ".0f"))
         note = (

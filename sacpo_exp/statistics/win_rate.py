@@ -111,7 +111,7 @@ def acceptable_by_prompt(records: Sequence[Record], criterion: Criterion) -> dic
 def has_too_few_labels(records: Sequence[Record], kind: Kind, max_missing: float) -> bool:
     """Return whether more than the share `max_missing` of the judge's answers about refusals could not be read."""
     asked = sum(record["kind"] == kind and bool(record.get("refusal")) for record in records)
-    return asked - len(judged_refusals_by_prompt(records, kind)) > max_missing * asked
+    return bool(asked - len(judged_refusals_by_prompt(records, kind)) > max_missing * asked)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from world import World, answers, read
 
 from sacpo_exp.reporting.lineage import shorten_texts
 from sacpo_exp.reporting.page import write_json
-from sacpo_exp.statistics.selection import find_front
 
 MOST = 12_000_000
 
@@ -125,18 +124,6 @@ def test_too_much_text_is_cut_evenly_and_says_so() -> None:
     assert kept[1] == f"{texts[1][:limit]} … [{500 - limit} more characters]"
     assert sum(len(text.encode()) for text in kept) <= 300
     assert shorten_texts(texts, 10_000) == (texts, None)
-
-
-@pytest.mark.parametrize(
-    ("points", "expected"),
-    [
-        ([(0.5, 0.5), (0.6, 0.4), (0.4, 0.4)], [True, True, False]),
-        ([(0.5, 0.5), (0.5, 0.5), (0.5, 0.4)], [True, True, False]),
-        ([(0.5, 0.5), (float("nan"), 0.9)], [True, False]),
-    ],
-)
-def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]], expected: list[bool]) -> None:
-    assert find_front(points) == expected
 
 
 def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path: Path) -> None:

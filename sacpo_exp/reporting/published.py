@@ -172,12 +172,8 @@ def read_published(against: str, confidence: float) -> Published:
         raise DataError(f"{against} can't be read as yaml: {' '.join(str(error).split())}") from error
     rows = []
     for row in config.rows:
-        labels: dict[str, Any] = {
-            LINEAGE: make_policy(row, config).to_dict(),
-            "policy_id": "",
-            "baseline_id": None,
-            "criteria": [],
-        }
+        lineage = make_policy(row, config).to_dict()
+        labels: dict[str, Any] = {LINEAGE: lineage, "policy_id": "", "baseline_id": None, "criteria": []}
         rates = {name: wilson(row.rates[name] * n, n, confidence) for name, n in config.counts.items()}
         rows.append(PublishedRow(Evaluation(labels, [], {}, ""), rates, row))
     return Published(config, confidence, tuple(rows))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from sacpo_exp.reporting.choices import describe_choice
+from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
@@ -96,14 +96,22 @@ def _group_part(scores: GroupScores, lineage: Lineage, picture: bytes | None) ->
         is_front = tuple(row.rate(name).value for name in scores.axes) in front
         badges = [name for name, holds in (("baseline", row.policy.is_baseline), ("Pareto front", is_front)) if holds]
         cards.append(_card(place, row, badges, _describe_origin(row.policy, lineage)))
-    choices = []
-    for choice in map(describe_choice, scores.group.choices):
-        lines = [make("p", line, class_="note") for line in (*choice["notes"], f"Question: {choice['asked']}")]
-        image = make("img", src=choice["picture"], alt="Tested policies with their bounds", class_="picture")
-        choices.append(make("article", make("h3", choice["sentence"]), *lines, image, class_="choice"))
+    choices = map(describe_choice, scores.group.choices)
     sections = [_table(section, scores) for section in make_sections(scores)]
     head = [make("h2", scores.group.heading), make("p", scores.group.provenance, class_="note")]
     return make("section", *head, _split(scores, picture, cards), *choices, *sections, class_="part")
+
+
+def describe_choice(stored: StoredChoice) -> Element:
+    """Return the sentence of a choice, what was asked, and the figure."""
+    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value)
+    lines = [make("p", line, class_="note") for line in (*describe_others(stored.others), f"Question: {asked}")]
+    image = make("img", src=_embed(stored.picture), alt="Tested policies with their bounds", class_="picture")
+    return make("article", make("h3", stored.choice.sentence), *lines, image, class_="choice")
+
+
+def _embed(picture: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
 
 
 def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
@@ -129,8 +137,7 @@ def _figure(scores: GroupScores, picture: bytes) -> Element:
     assert found
     width, height = found.groups()
     svg = make("svg", viewBox=f"0 0 {width} {height}", role="group", aria_label="Win rates, one point per policy")
-    address = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-    svg.append(make("image", href=address, width=width, height=height, class_="picture"))
+    svg.append(make("image", href=_embed(picture), width=width, height=height, class_="picture"))
     for place, x, y in MARKER.findall(text):
         row = scores.policies[int(place)]
         title = "; ".join([row.policy.title, *(f"{name} {format_estimate(row.rate(name))}" for name in scores.axes)])

@@ -158,8 +158,8 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
     groups = [
-        make_group(found, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
-        for key, found in matches.items()
+        make_group(judged, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
+        for key, judged in matches.items()
     ]
     groups = [group for group in groups if group.policies]
     if not groups:
@@ -228,7 +228,7 @@ def make_group(
     # Responses made elsewhere have no known ancestors: each policy is compared with those before it.
     alone = (match for match in tagged if not match.policy.parents and not match.is_baseline)
     imported = [match.id for match in alone if "imported" in match.policy.base.recipe]
-    parents |= {policy_id: tuple(imported[:place]) for place, policy_id in enumerate(imported)}
+    parents |= {policy_id: tuple(imported[:index]) for index, policy_id in enumerate(imported)}
     answers = matches[0].labels["answers"]
     return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, answers, choices)
 

@@ -81,12 +81,12 @@ class TableConfig(BaseModel):
     def check(self) -> "TableConfig":
         """Raise ValueError for a row with other criteria than `counts`, or that repeats an earlier one."""
         seen = set()
-        for place, row in enumerate(self.rows):
+        for index, row in enumerate(self.rows):
             if row.rates.keys() != self.counts.keys():
-                raise ValueError(f"rows[{place}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
+                raise ValueError(f"rows[{index}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
             policy = make_policy(row, self)
             if (key := policy.hash_without()) in seen:
-                raise ValueError(f"rows[{place}] repeats the policy of an earlier row, {policy.name}")
+                raise ValueError(f"rows[{index}] repeats the policy of an earlier row, {policy.name}")
             seen.add(key)
         return self
 

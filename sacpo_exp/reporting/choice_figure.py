@@ -29,15 +29,15 @@ def draw_figure(choice: Choice) -> Figure:
     for number, axes in enumerate(panels):
         _draw_findings(axes, choice, positions, [row.findings[number] for row in choice.tested], level)
     title = "no policy is certified"
-    for index, row in zip(positions, choice.tested, strict=True):
+    for x, row in zip(positions, choice.tested, strict=True):
         if row.rate.n:
-            last.vlines(index, row.rate.low, row.rate.high, color=MAXIMISED)
-            last.plot(index, row.rate.value, "s", color=MAXIMISED)
+            last.vlines(x, row.rate.low, row.rate.high, color=MAXIMISED)
+            last.plot(x, row.rate.value, "s", color=MAXIMISED)
             last.set_ylabel(f"{choice.question['maximise']} win rate\n({row.rate.n} prompts)")
         if row.policy_id == choice.chosen:
             title = f"chosen: {row.title} (grey)"
             for axes in (*panels, last):
-                axes.axvline(index, color="0.85", linewidth=6, zorder=0)
+                axes.axvline(x, color="0.85", linewidth=6, zorder=0)
     last.set_title(f"bars: {level} intervals, each by itself", loc="left")
     last.set_xlabel(TITLES[choice.axis])
     if not choice.axis:
@@ -45,7 +45,7 @@ def draw_figure(choice: Choice) -> Figure:
     elif choice.axis == "β":
         last.set_xscale("log")
         last.minorticks_off()
-        last.set_xticks(positions, [f"{index:g}" for index in positions])
+        last.set_xticks(positions, [f"{x:g}" for x in positions])
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 

@@ -121,7 +121,7 @@ def draw_figure(scores: GroupScores) -> Figure:
     x, y = (f"{name}: win rate on {kinds[name]} prompts" for name in scores.axes)
     axes.set(xlabel=x, ylabel=y)
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
-    note = f"bars: {100 * scores.confidence:g} % intervals"
+    note = f"bars: {scores.percent} intervals"
     note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
     legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
     figure.legend(handles=[*handles, *map(make_handle, families)], **legend)

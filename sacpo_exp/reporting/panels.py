@@ -108,7 +108,7 @@ def lay_out_panels(scores: GroupScores) -> Figure:
         axes.set_title(f"({letter}) {title}" if len(panels) > 1 else title)
         axes.set_xlabel(f"{scores.axes[0]} win rate")
     many[0].set_ylabel(f"{scores.axes[1]} win rate")
-    note = f"win rates are against the baseline; bars: {100 * scores.confidence:g} % intervals"
+    note = f"win rates are against the baseline; bars: {scores.percent} intervals"
     note += f"; hollow, joined to ours: {scores.published.published.config.short}" if scores.published else ""
     handles = [many[0].lines[0], *map(make_handle, legend)]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, frameon=False)

@@ -111,6 +111,11 @@ class GroupScores:
     usage: Row | None = None
     published: "Comparison | None" = None
 
+    @property
+    def percent(self) -> str:
+        """The confidence of intervals as text: `95 %`."""
+        return f"{100 * self.confidence:g} %"
+
 
 def score_group(group: Group, settings: Settings) -> GroupScores:
     """Compute everything that is shown of `group`."""

@@ -101,7 +101,8 @@ def _behaviour(scores: GroupScores) -> Section:
     columns += [("tokens", "mean_tokens", ".1f"), *characters]
     note += (
         f"Refused: share of risky and of benign prompts, by string matching [{scores.percent} Wilson interval]. "
-        "KL(policy ‖ baseline) per response [bootstrap interval over prompts]. Tokens, characters: mean length of a response."
+        "KL(policy ‖ baseline) per response [bootstrap interval over prompts]. Tokens, characters: mean length of a "
+        "response."
     )
     return make_section("Behaviour", [*map(_policy_cells, scores.policies)], columns, 1, note)
 

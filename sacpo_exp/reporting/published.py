@@ -30,8 +30,8 @@ class RowConfig(BaseModel):
 
     Attributes:
         rates: win rate by criterion.
-        source: row of the table, and what else the training settings are known from.
-        note: what was corrected.
+        source: row of the table, and where else the training settings are from.
+        note: corrections.
         also: other names: of its published weights, or in its authors' code.
     """
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
-from sacpo_exp.config.schema import EvalConfig, RunConfig
+from sacpo_exp.config.schema import EvalConfig, ExportConfig, RunConfig
 from sacpo_exp.errors import run_reporting_errors
 from sacpo_exp.stopping import hear_ends
 

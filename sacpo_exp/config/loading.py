@@ -26,7 +26,6 @@ from sacpo_exp.config.automatic import fill_hardware
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.judges import JUDGES
@@ -38,7 +37,7 @@ from sacpo_exp.config.messages import (
     translated_errors,
 )
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
-from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.config.sweeps import awaited_jobs, name_group, sweep_dir
 from sacpo_exp.config.usage import describe_command

@@ -15,10 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.config.schema import EvalConfig, JudgeConfig, ReportConfig, RunConfig
+from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
 
 SCHEMAS: dict[str, type] = {

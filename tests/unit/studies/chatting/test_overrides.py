@@ -3,8 +3,8 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.loading import quote, shared_overrides
+from sacpo_exp.config.schema import ChatConfig, ExportConfig
 from sacpo_exp.studies.chatting import quote_prompt
 
 

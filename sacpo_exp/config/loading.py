@@ -75,6 +75,7 @@ def run_command(
     quiet_libraries()
     hear_ends()
     jobs: Jobs[Config] = Jobs(schema, task)
+    folder = None if config_name == "report" else str(CONF)  # without groups, `model=` can be a filter
 
     def command() -> None:
         load_dotenv()
@@ -82,7 +83,7 @@ def run_command(
             raise ConfigError(problems)
         sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
-            hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(jobs)()
+            hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
         if at_end is not None:
             at_end(jobs.folders)
         for error in jobs.failures[:-1]:
@@ -194,11 +195,6 @@ def register_trackers() -> None:
         ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
 
 
-def search_path(config_name: str) -> str | None:
-    """Return the folder of groups; None for `report`, which is one file so that `model=` can be a filter there."""
-    return None if config_name == "report" else str(CONF)
-
-
 def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
     """Return the composed configuration as dataclasses, filled in and checked.
 
@@ -306,7 +302,7 @@ def read_resolved(folder: Path, schema: type[Config]) -> Config:
 
 
 def write_job(job: StageJob, folder: Path) -> Path:
-    """Write a worker's job as `folder/job.yaml`; return its path."""
+    """Write the job of a worker as `folder/job.yaml`; return its path."""
     path = folder / JOB
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
     return path

@@ -1,4 +1,4 @@
-"""What comes from outside the configuration: the `.env` file, secrets, and the command line before Hydra reads it."""
+"""Read the `.env` file, and refuse secrets and mistakes on the command line before Hydra writes it to disk."""
 
 import os
 import re

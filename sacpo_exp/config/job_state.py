@@ -89,7 +89,7 @@ def note_plan(folder: Path, store: Path, artifacts: Sequence[str]) -> None:
     state = read_state(folder)
     if state is not None:
         planned = replace(state, store=str(store.resolve()), artifacts=tuple(artifacts))
-        if planned != state:  # a slot plans again what its sweep has planned
+        if planned != state:  # the process of a slot repeats the plan of its sweep
             write_state(folder, planned)
 
 

@@ -95,12 +95,12 @@ def run_command(
 
 
 class Jobs(Generic[Config]):
-    """The function that Hydra calls, once or for every job of a sweep; each job keeps its state in its folder.
+    """The function that Hydra calls, once or for every job of a sweep. It records the state of a job in its folder.
 
-    A launcher that pickles it calls it in another process, where it raises errors instead of collecting them.
+    Launchers pickle it for other processes, in which it raises errors instead of collecting them.
 
     Attributes:
-        failures: of the jobs so far; Hydra would print them in its own way and end a sweep at the first.
+        failures: errors of the jobs so far; if raised, Hydra would end the sweep at the first.
         folders: of the jobs in this process that succeeded.
     """
 

@@ -117,7 +117,7 @@ class _Asker:
                     return
                 if answer := await self._call(client, question):
                     self._ledger.record(question, mask(answer, self._key))
-                    self._count(answer)
+                    self._count(question, answer)
         except SacpoError as error:
             self._error = self._error or error
 
@@ -161,8 +161,10 @@ class _Asker:
         self._budget.settle(question, answer)
         return replace(answer, seconds=time.monotonic() - start)
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, question: Question, answer: Answer) -> None:
         self._add_done()
+        if question.key in self._known and answer.state == State.failed and answer.attempts == 1:
+            return  # rejected again, as in an earlier run; all such questions stand at the end, one after the other
         self._failures = self._failures + 1 if answer.state == State.failed else 0
         if self._failures >= self._judge.max_failures:
             self._error = self._error or JudgeError(

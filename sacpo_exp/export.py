@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.loading import run_command
+from sacpo_exp.config.schema import ExportConfig
 from sacpo_exp.pipeline import locate, open_run, ready_policies
 from sacpo_exp.reporting.planning import print_plan
 from sacpo_exp.studies.card import trace_policy, write_card

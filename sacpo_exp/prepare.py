@@ -1,15 +1,31 @@
 """`sacpo prepare`: check, count and tokenise the datasets of a plan, which `train` then finds ready."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.data.preparation import PROMPTS, hash_prompt
 from sacpo_exp.evaluation.responding import evaluation_prompts
 from sacpo_exp.pipeline import open_run, prepare
-from sacpo_exp.reporting.datasets import find_leaked, format_dataset
 from sacpo_exp.reporting.planning import print_plan, print_totals
 
 log = logging.getLogger(__name__)
+#: Counts of a prepared dataset in the order of the table, with their titles.
+COUNTS = {
+    "rows": "rows",
+    "prompts": "prompts",
+    "better_is_not_safer": "better is not safer",
+    "both_safe": "both safe",
+    "mixed": "one safe, one not",
+    "both_unsafe": "both unsafe",
+    "duplicates": "duplicates",
+    "ties": "ties (equal responses)",
+    "prompts_cut": "prompts cut to max_prompt_length",
+    "dialogues_cut": "dialogues cut to max_length",
+}
+QUANTILES = ("min", "50%", "90%", "99%", "max", "mean")
 
 
 def main() -> None:
@@ -25,9 +41,37 @@ def prepare_all(config: RunConfig) -> None:
     prompts = [prompt["prompt"] for prompt in evaluation_prompts(run)]
     for stage in {stage.data: stage for stage in run.plan.stages}.values():
         folder, metrics = prepare(run, stage), run.store.manifest(stage.data).metrics
-        leaks = find_leaked(folder, prompts)
+        trained_on = set((folder / PROMPTS).read_text("utf-8").split())
+        leaks = [prompt for prompt in prompts if hash_prompt(prompt) in trained_on]
         print(format_dataset(stage.dataset.name, metrics, leaks, len(prompts)))
     log.info("next     sacpo train, with the same overrides")
+
+
+def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_prompts: int) -> str:
+    """Return everything counted, the training and the held-out part side by side."""
+    train, heldout = metrics["train"], metrics["heldout"]
+    lines = [
+        f"{name}, schema {metrics['schema']}, read as {metrics['view']}",
+        f"{'':40}{'all':>10}{'train':>10}{'held out':>10}",
+    ]
+    counts = [(title, train[key], heldout[key]) for key, title in COUNTS.items() if key in train]
+    for criterion, labels in train["labels"].items():
+        held_out = heldout["labels"][criterion]
+        counts += [(f"{kind} for {criterion}", labels[kind], held_out[kind]) for kind in ("desirable", "undesirable")]
+    # The parts share no prompt, so the numbers of prompts add up too.
+    lines += [f"{title:40}{one + other:>10}{one:>10}{other:>10}" for title, one, other in counts]
+    for criterion, labels in train["labels"].items():
+        weight = labels["undesirable_weight"]
+        shown = "none" if weight is None else f"{weight:.3f}"
+        lines.append(f"{'KTO weight of undesirable, ' + criterion:40}{'':10}{shown:>10}")
+    for part in ("prompt", "completion"):
+        quantiles = ", ".join(f"{name} {train[f'{part}_tokens'][name]:.0f}" for name in QUANTILES)
+        lines.append(f"tokens per {part}: {quantiles}")
+    if categories := train.get("categories"):
+        lines.append("harm categories: " + ", ".join(f"{key} {count}" for key, count in categories.items()))
+    lines += [f"left out or turned around by {key}: {count} rows" for key, count in metrics["left_out"].items()]
+    lines.append(f"evaluation prompts that it trains on: {len(leaks)} of {n_prompts}")
+    return "\n".join([*lines, *(f"  {prompt[:100]}" for prompt in leaks[:5])])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`sacpo report`: tables, figures, examples and a page over everything that has been evaluated."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sacpo_exp.config.loading import run_command
@@ -23,7 +24,7 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.collect import collect_groups
     from sacpo_exp.reporting.examples import format_examples
     from sacpo_exp.reporting.lineage import read_lineage
-    from sacpo_exp.reporting.published import add_comparison, read_published
+    from sacpo_exp.reporting.published import compare_with, read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
     from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
     from sacpo_exp.reporting.tables import format_text
@@ -36,7 +37,9 @@ def report(config: ReportConfig) -> None:
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
     check_axes(groups, axes)
     settings = Settings(resampling, config.max_missing, config.rating, axes)
-    scores = [add_comparison(score_group(group, settings), published) for group in groups]
+    scores = [score_group(group, settings) for group in groups]
+    if published:
+        scores = [replace(each, published=compare_with(each, published)) for each in scores]
     cohorts = score_cohorts(scores, settings)
     texts = [format_text(each.group.heading, each.group.provenance, make_sections(each)) for each in scores]
     texts += [format_text(each.heading, each.provenance, make_cohort_sections(each)) for each in cohorts]

@@ -7,22 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
-from sacpo_exp.config.schema import EvalConfig, RunConfig
+from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.errors import run_reporting_errors
 from sacpo_exp.stopping import hear_ends
 
-#: Function and configuration of each command that can be swept; the module has the command's name.
-COMMANDS: dict[str, tuple[str, Any]] = {
-    "train": ("train", RunConfig),
-    "eval": ("evaluate", EvalConfig),
-    "choose": ("choose", ChooseConfig),
-    "prepare": ("prepare_all", RunConfig),
-    "export": ("export", ExportConfig),
-}
+#: Functions of commands that are not called as their module.
+FUNCTIONS = {"eval": "evaluate", "prepare": "prepare_all"}
 
 
 def main() -> None:
@@ -38,11 +30,11 @@ def main() -> None:
 def run_job(command: str, folder: Path) -> None:
     """Run the job whose configuration lies in `folder`, and record its state there."""
     with recorded(folder):
-        function, schema = COMMANDS[command]
+        schema: Any = SCHEMAS[command]
         config = read_resolved(folder, schema)
         # The sweep has made this job's devices the only visible ones, and a port is for one group alone.
         config.hardware = replace(config.hardware, devices=[], port=None)
-        getattr(import_module(f"sacpo_exp.{command}"), function)(config)
+        getattr(import_module(f"sacpo_exp.{command}"), FUNCTIONS.get(command, command))(config)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from sacpo_exp.config.loading import (
     add_trainer_keys,
     register_schemas,
     register_trackers,
-    search_path,
     to_config,
 )
 from sacpo_exp.config.messages import SCHEMAS, translated_errors
@@ -107,14 +106,11 @@ def configure() -> Callable[..., Any]:
         key = (command, *overrides)
         with translated_errors(CONF, command):
             if key not in composed:
-                folder = search_path(command)
                 if command == "report":
                     register_trackers()
-                groups = (
-                    hydra.initialize_config_dir(folder, version_base="1.3")
-                    if folder
-                    else hydra.initialize(None, version_base="1.3")
-                )
+                    groups: Any = hydra.initialize(None, version_base="1.3")
+                else:
+                    groups = hydra.initialize_config_dir(str(CONF), version_base="1.3")
                 with groups:
                     composed[key] = hydra.compose(command, [add_trainer_keys(override) for override in overrides])
             return to_config(composed[key], SCHEMAS[command], list(overrides))

@@ -10,8 +10,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, look_at_machine
-from sacpo_exp.config.memory import SHARING, fits, worst_stage
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, look_at_machine
+from sacpo_exp.config.memory import SHARING, fits, name_sharing, worst_stage
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
@@ -52,10 +52,10 @@ def find_given(hardware: DictConfig, overrides: list[str]) -> dict[str, Any]:
     """Return the fields that were set: on the command line, or in a file to another value than the schema's."""
     typed = {text.lstrip("+").split("=")[0] for text in overrides}
     default = OmegaConf.structured(HardwareConfig)
+    given = [key for key in map(str, hardware) if not OmegaConf.is_missing(hardware, key)]
     return {
         key: hardware[key]
-        for key in map(str, hardware)
-        if not OmegaConf.is_missing(hardware, key)
+        for key in given
         if f"hardware.{key}" in typed or OmegaConf.is_missing(default, key) or hardware[key] != default[key]
     }
 
@@ -132,11 +132,7 @@ def list_hardware(conf: Path) -> Iterator[HardwareConfig]:
 
 
 def _describe(hardware: HardwareConfig, machine: Machine) -> str:
-    has = f"no GPU and {machine.memory or 0:.0f} GiB"
-    if machine.gpus:
-        has = f"{len(machine.gpus)} GPU{'s' if len(machine.gpus) > 1 else ''}"
-        has += f" of {machine.smallest_gpu:.0f} GiB" if machine.smallest_gpu else ""
-    use = f"{hardware.processes} process{'es' if hardware.processes > 1 else ''}"
-    use += f", {hardware.per_device_train_batch_size} rows each, ZeRO {hardware.zero_stage}"
-    moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
-    return f"auto: this machine has {has}: {use}" + (f", {' and '.join(moved)} on the host" if moved else "")
+    has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
+    if machine.smallest_gpu:
+        has += f" of {machine.smallest_gpu:.0f} GiB"
+    return f"auto: this machine has {has}: {name_sharing(hardware)}, {hardware.per_device_train_batch_size} rows each"

@@ -1,4 +1,4 @@
-"""Configuration of `choose`, and what can be wrong with it. Defaults are in conf/choose.yaml."""
+"""Settings of `choose` and the rules that they must follow. Defaults are in conf/choose.yaml."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ class MeasureKind(Enum):
 
 
 class Procedure(Enum):
-    """How the chance of any false certificate is kept below 1 − confidence over the whole family."""
+    """Multiple testing procedure; the chance of any false certificate stays below 1 − confidence."""
 
     auto = "auto"  # holm where no end is the safest, or where constraints pull from both ends
     fixed_sequence = "fixed_sequence"  # from the safe end, or in the order of `grid`; ends at the first that fails

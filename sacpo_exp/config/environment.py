@@ -1,4 +1,4 @@
-"""What comes from outside the configuration: the `.env` file, secrets, and the command line before Hydra reads it."""
+"""Read the `.env` file, and refuse secrets and mistakes on the command line before Hydra writes it to disk."""
 
 import os
 import re
@@ -75,21 +75,9 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
             f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
             f"Try: sacpo {command}; `hardware.processes` says how many."
         )
-    flags = [i for i, argument in enumerate(arguments) if argument in ("-m", "--multirun")]
-    overrides = {i: text for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")}
-    if flags and min(overrides, default=flags[0]) < flags[0] < max(overrides, default=0):
-        hint = f"sacpo {command} -m {' '.join(overrides.values())}"
-        problems.append(f"overrides may not be on both sides of `-m`. Try: {hint}")
-    if flags and command == "chat":
-        problems.append("chat is one conversation, not a sweep. Try: policies=all, for several policies side by side")
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if argument.startswith("~"):
-            problems.append(f"`{argument[1:]}` can't be removed: every setting has a value. Try: leave it out.")
-        if name == "paths.outputs":
-            problems += _check_outputs(value.strip("'\""))
-        if name.lstrip("+") == "store.mirror" and holds_secret(value):
-            problems += check_mirror(value)
+    problems += [f"`{text[1:]}` can't be removed: leave it out." for text in arguments if text.startswith("~")]
+    if {"paths.outputs=", "paths.outputs=''"} & set(arguments):  # it would be the root of the file system
+        problems.append("`paths.outputs` must be a folder, but is empty.")
     return problems
 
 
@@ -103,13 +91,8 @@ def _check_secrets(override: str) -> Iterator[str]:
         yield f"`{name}` must be an address without user, password or query. {hint}"
     elif name.endswith("api_key_env") and not VARIABLE.fullmatch(value):
         yield f"`{name}` must be the name of an environment variable, or null. {hint}"
-
-
-def _check_outputs(folder: str) -> Iterator[str]:
-    existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-    if not folder.strip() or not existing.is_dir():
-        reason = f"{existing} is a file" if folder.strip() else "is empty"
-        yield f"`paths.outputs` must be a folder, or the name of a new one, but {reason}."
+    elif name == "store.mirror" and holds_secret(value):
+        yield from check_mirror(value)
 
 
 def check_mirror(url: str, key: str = "`store.mirror`") -> Iterator[str]:

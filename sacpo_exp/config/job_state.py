@@ -79,10 +79,9 @@ def recorded(folder: Path) -> Iterator[None]:
         write_failure(folder, str(known_error(error) or f"{type(error).__name__}: {error}"))
         raise
     except BaseException:
-        _end(folder, STOPPED, None)
+        _end(folder, STOPPED)
         raise
-    else:
-        _end(folder, DONE, None)
+    _end(folder, DONE)
 
 
 def note_plan(folder: Path, store: Path, artifacts: Sequence[str]) -> None:
@@ -90,7 +89,7 @@ def note_plan(folder: Path, store: Path, artifacts: Sequence[str]) -> None:
     state = read_state(folder)
     if state is not None:
         planned = replace(state, store=str(store.resolve()), artifacts=tuple(artifacts))
-        if planned != state:  # a slot plans again what its sweep has planned
+        if planned != state:  # the process of a slot repeats the plan of its sweep
             write_state(folder, planned)
 
 
@@ -104,6 +103,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _end(folder: Path, state: str, message: str | None) -> None:
+def _end(folder: Path, state: str, message: str | None = None) -> None:
     before = read_state(folder) or JobState(state)
     write_state(folder, replace(before, state=state, finished=now(), message=message))

@@ -26,7 +26,6 @@ from sacpo_exp.config.automatic import fill_hardware
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.judges import JUDGES
@@ -38,7 +37,7 @@ from sacpo_exp.config.messages import (
     translated_errors,
 )
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
-from sacpo_exp.config.schema import EvalConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.config.sweeps import awaited_jobs, name_group, sweep_dir
 from sacpo_exp.config.usage import describe_command
@@ -76,6 +75,7 @@ def run_command(
     quiet_libraries()
     hear_ends()
     jobs: Jobs[Config] = Jobs(schema, task)
+    folder = None if config_name == "report" else str(CONF)  # without groups, `model=` can be a filter
 
     def command() -> None:
         load_dotenv()
@@ -83,7 +83,7 @@ def run_command(
             raise ConfigError(problems)
         sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
-            hydra.main(version_base="1.3", config_path=search_path(config_name), config_name=config_name)(jobs)()
+            hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
         if at_end is not None:
             at_end(jobs.folders)
         for error in jobs.failures[:-1]:
@@ -95,12 +95,12 @@ def run_command(
 
 
 class Jobs(Generic[Config]):
-    """The function that Hydra calls, once or for every job of a sweep; each job keeps its state in its folder.
+    """The function that Hydra calls, once or for every job of a sweep. It records the state of a job in its folder.
 
-    A launcher that pickles it calls it in another process, where it raises errors instead of collecting them.
+    Launchers pickle it for other processes, in which it raises errors instead of collecting them.
 
     Attributes:
-        failures: of the jobs so far; Hydra would print them in its own way and end a sweep at the first.
+        failures: errors of the jobs so far; if raised, Hydra would end the sweep at the first.
         folders: of the jobs in this process that succeeded.
     """
 
@@ -193,11 +193,6 @@ def register_trackers() -> None:
     for path in (CONF / "tracker").glob("*.yaml"):
         package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
         ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
-
-
-def search_path(config_name: str) -> str | None:
-    """Return the folder of groups; None for `report`, which is one file so that `model=` can be a filter there."""
-    return None if config_name == "report" else str(CONF)
 
 
 def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
@@ -307,7 +302,7 @@ def read_resolved(folder: Path, schema: type[Config]) -> Config:
 
 
 def write_job(job: StageJob, folder: Path) -> Path:
-    """Write a worker's job as `folder/job.yaml`; return its path."""
+    """Write the job of a worker as `folder/job.yaml`; return its path."""
     path = folder / JOB
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
     return path

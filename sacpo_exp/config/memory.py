@@ -241,7 +241,7 @@ def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | 
     machine, worst = look_at_machine(), worst_stage(config, names)
     if worst is None or fits(worst[1], config.hardware, machine) is not False:
         return None
-    needs = f"the {worst[0]} stage needs {_describe(config, worst[1], machine, ', but')}"
+    needs = f"the {worst[0]} stage needs {_describe(config, worst[1], machine)}"
     return f"{needs}. Try: {_find_remedy(config, machine, names)}, or force=true"
 
 
@@ -249,43 +249,45 @@ def describe_memory(config: RunConfig, name: str) -> str:
     """Return one or two sentences for a stage that ran out of memory: the estimate, and what needs less."""
     half = max(1, config.hardware.per_device_train_batch_size // 2)
     hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
-    worst = worst_stage(config, [name])
-    if worst is None:
-        return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {hint}"
-    return f"The memory plan has {_describe(config, worst[1], look_at_machine(), ';')}. Try: {hint}"
+    if worst := worst_stage(config, [name]):
+        return f"The memory plan has {_describe(config, worst[1], look_at_machine())}. Try: {hint}"
+    return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {hint}"
 
 
 def _find_remedy(config: RunConfig, machine: Machine, names: Iterable[str] | None) -> str:
     """Return the cheapest overrides under which the stages fit."""
     rows = config.hardware.per_device_train_batch_size
-    halves = [rows // 2**power for power in range(1, 8) if rows % 2**power == 0]
     remedies: list[dict[str, Any]] = [{"activation_checkpointing": True}, *SHARING]
-    for size in halves:
+    for size in (rows // 2**power for power in range(1, 8) if rows % 2**power == 0):
         smaller = {"activation_checkpointing": True, "per_device_train_batch_size": size}
         remedies += [smaller, SHARING[-1] | smaller]
     for remedy in remedies:
         hardware = replace(config.hardware, **remedy)
         worst = worst_stage(replace(config, hardware=hardware), names)
         if worst and fits(worst[1], hardware, machine) and hardware.zero_stage >= config.hardware.zero_stage:
-            typed = {key: str(getattr(value, "value", value)).lower() for key, value in remedy.items()}
-            return " ".join(f"hardware.{key}={value}" for key, value in typed.items())
+            values = {key: str(getattr(value, "value", value)).lower() for key, value in remedy.items()}
+            return " ".join(f"hardware.{key}={value}" for key, value in values.items())
     return "hardware=<a larger one>"
 
 
-def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine, joint: str) -> str:
+def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine) -> str:
     """Return what a plan needs, part by part, and what the hardware has."""
     hardware, has = config.hardware, room(config.hardware, machine)
-    parts = {name: getattr(plan, name) for name in COLUMNS[:-1] if getattr(plan, name) >= 0.05}
-    listed = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
-    is_cpu = hardware.accelerator == Accelerator.cpu
-    text = f"{plan.total:.1f} GiB per {'process' if is_cpu else 'device'} ({listed})"
+    listed = ", ".join(f"{name} {getattr(plan, name):.1f}" for name in COLUMNS[:-1] if getattr(plan, name) >= 0.05)
+    unit, owner = "device", f"hardware={hardware.name}"
+    if hardware.accelerator == Accelerator.cpu:
+        unit, owner = "process", "this machine"
+    text = f"{plan.total:.1f} GiB per {unit} ({listed})"
     if hardware.offload_optimizer == Offload.cpu and plan.host:
         text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
-    share = (
-        f" for each of {hardware.processes // hardware.nodes} processes" if is_cpu and hardware.processes > 1 else ""
-    )
-    amount = "an unknown amount" if has is None else f"{has:.1f}{share}"
-    return f"{text}{joint} {'this machine' if is_cpu else f'hardware={hardware.name}'} has {amount}"
+    return f"{text}, but {owner} has {'an unknown amount' if has is None else f'{has:.1f} per {unit}'}"
+
+
+def name_sharing(hardware: HardwareConfig) -> str:
+    """Return how the states are divided and offloaded, as `8 × ZeRO 3, optimizer on the host`."""
+    moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
+    offload = f", {'all' if len(moved) > 1 else moved[0]} on the host" if moved else ""
+    return f"{hardware.processes} × ZeRO {hardware.zero_stage}{offload}"
 
 
 def draw_table(
@@ -310,8 +312,6 @@ def draw_table(
     for hardware in rows:
         plan, has = plan_stage(replace(config, hardware=hardware), stage, shape), room(hardware, machine)
         numbers = "".join(f" {getattr(plan, column):{max(7, len(column))}.2f}" for column in COLUMNS)
-        moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
-        title = f"{hardware.name}: {hardware.processes} × ZeRO {hardware.zero_stage}"
-        title += f", {'all' if len(moved) > 1 else moved[0]} on the host" if moved else ""
         verdict = "unknown" if has is None else f"{'yes' if fits(plan, hardware, machine) else 'NO'}, of {has:.1f}"
+        title = f"{hardware.name}: {name_sharing(hardware)}"
         yield f"{'  > ' if hardware is this else '    '}{title:<42}{numbers}{plan.host:8.1f}  {verdict}"

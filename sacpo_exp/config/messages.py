@@ -15,10 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.config.schema import EvalConfig, JudgeConfig, ReportConfig, RunConfig
+from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
 
 SCHEMAS: dict[str, type] = {
@@ -95,9 +94,8 @@ def explain_stage(override: str, conf: Path) -> str:
     if name == "sft":
         return f"`{override}` has no effect: there is no such stage with base=none. Try: base=sft"
     criteria = sorted(path.stem for path in (conf / "criterion").glob("*.yaml"))
-    hint = f" Try: order=helpful_first, or {name} in criterion=[...]"
-    if name not in criteria and (near := difflib.get_close_matches(name, criteria, n=1)):
-        hint = f" Did you mean `stages.{near[0]}`?"
+    hint = "" if name in criteria else did_you_mean(name, criteria)
+    hint = hint or f" Try: order=helpful_first, or {name} in criterion=[...]"
     return f"`{override}` has no effect: the chosen order has no stage for {name}.{hint}"
 
 
@@ -113,26 +111,23 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
     if match := re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", message):
         return _explain_option(conf, match[1], match[2])
     if match := re.search(r"(?s)^In '([^']+)'.*full_key: (\S+)", message):  # in a file
-        is_unknown = re.search(r"Key '\S+' (is )?not in", message)
-        wrong = f"`{match[2]}` has a wrong value: {_explain_value(message.partition(chr(10))[2])}."
-        return f"{match[1]}.yaml: {explain_unknown_key(match[2], schema) if is_unknown else wrong}"
-    if match := re.search(r"Override (\S+?)=\S* looks like a config group override", message):
-        return explain_unknown_key(match[1], schema, groups)
-    if match := re.search(r"Could not override '([^']+)'", message):
-        if "@stages." in match[1] or "reference_type=Dict[str, StageConfig]" in str(cause):
+        if re.search(r"Key '\S+' (is )?not in", message):
+            return f"{match[1]}.yaml: {explain_unknown_key(match[2], schema)}"
+        return f"{match[1]}.yaml: `{match[2]}` has a wrong value: {_explain_value(message.partition(chr(10))[2])}."
+    unknown = r"Could not override '([^']+)'|Override (\S+?)=\S* looks like a config group override"
+    if match := re.search(unknown, message):
+        key = match[1] or match[2]
+        if "@stages." in key or "reference_type=Dict[str, StageConfig]" in str(cause):
             override = re.search(r"use \+(.+)", message)
-            return explain_stage(override[1] if override else match[1], conf)
-        return explain_unknown_key(match[1], schema, groups)
-    if match := re.search(r"Error merging override (\S+?)=(.*)", message):
+            return explain_stage(override[1] if override else key, conf)
+        return explain_unknown_key(key, schema, groups)
+    if match := re.search(r"Error merging override \+*(\S+?)=(.*)", message):
         if "not a subclass of StageConfig" in str(cause):
-            return explain_stage(f"{match[1].lstrip('+')}={match[2]}", conf)
-        return f"`{match[1].lstrip('+')}` can't be {match[2] or 'empty'}: {_explain_value(str(cause))}."
-    if match := re.search(r"Error parsing override '(.*)'\n?(.*)", message):
-        return (
-            f"`{match[1]}` can't be read as an override ({match[2] or 'bad syntax'}). Try: key=value, without spaces."
-        )
-    if re.search("mismatched|no viable|extraneous", message):
-        return f"an override can't be read: {message.splitlines()[0]}. Quote brackets and commas: 'key=[a,b]'."
+            return explain_stage(f"{match[1]}={match[2]}", conf)
+        return f"`{match[1]}` can't be {match[2] or 'empty'}: {_explain_value(str(cause))}."
+    if re.search("Error parsing override|mismatched|no viable|extraneous", message):
+        text = " ".join(message.split("\nSee https")[0].split())
+        return f"an override can't be read: {text}. Try: key=value without spaces, in quotes if it has brackets."
     return " ".join(message.split("\nSee https")[0].split())
 
 

@@ -195,6 +195,22 @@ class EvalConfig(RunConfig):
 
 
 @dataclass
+class ExportConfig(RunConfig):
+    """`export` writes policies of the plan as plain Hugging Face folders, and uploads one to the hub if asked."""
+
+    folder: str | None = None  # null: <outputs>/export/<policy>
+    hub: str | None = None  # USER/NAME
+    private: bool = True  # of the repository on the hub
+
+
+@dataclass
+class ChatConfig(RunConfig):
+    """`chat` sends prompts to policies of the plan."""
+
+    prompt: str | None = None  # null: lines of standard input
+
+
+@dataclass
 class StageJob:
     """Input of a worker: one stage of a configuration, with the paths of its inputs and outputs.
 

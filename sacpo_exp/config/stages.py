@@ -1,4 +1,4 @@
-"""What a composed configuration means: its stages in order, the policies that they make, and models from elsewhere."""
+"""Read a composed configuration: its stages in order, the policies that they make, and models from elsewhere."""
 
 import re
 from dataclasses import replace

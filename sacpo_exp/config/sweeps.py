@@ -1,4 +1,4 @@
-"""Sweeps: the jobs that a multirun command asks for, and those that it has submitted to Slurm."""
+"""List the jobs of a sweep, and wait for those that it has submitted to Slurm."""
 
 import logging
 import re
@@ -49,7 +49,7 @@ def split_sweep(params: Mapping[str, Any], typed: Sequence[str]) -> list[list[st
 
 
 def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
-    """Return what differs between jobs, by number: the overrides that not all of them have."""
+    """Return the overrides of each job that not all jobs have, by number."""
     common = set.intersection(*(set(overrides) for overrides in jobs.values())) if len(jobs) > 1 else set()
     return {number: " ".join(text for text in overrides if text not in common) for number, overrides in jobs.items()}
 
@@ -66,7 +66,7 @@ def name_group(folder: Path) -> str:
 
 
 class SweepNoter(Callback):
-    """Gives `HydraConfig` the configuration of the whole sweep, which Hydra itself sets for single jobs only."""
+    """Set the configuration of the whole sweep in `HydraConfig`; Hydra itself sets it for single jobs only."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         HydraConfig.instance().set_config(config)
@@ -74,7 +74,7 @@ class SweepNoter(Callback):
 
 @contextmanager
 def awaited_jobs(failures: list[SacpoError]) -> Iterator[None]:
-    """Add to `failures` those of all jobs of a Slurm sweep in the block, which itself ends at the first of them.
+    """Collect the errors of all Slurm jobs that the block submits; the launcher itself raises only the first.
 
     Raises:
         ConfigError: there is no Slurm here, or it refused the jobs.

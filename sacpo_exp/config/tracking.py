@@ -1,4 +1,4 @@
-"""Trackers: their settings, and what they are told of a run."""
+"""Settings of trackers, and the description of a run that they receive."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +15,7 @@ class WandbMode(Enum):
 
 
 class LogModel(Enum):
-    """What a tracker gets of a trained policy."""
+    """What is logged of a trained policy."""
 
     none = "none"
     metadata = "metadata"  # its id, recipe, parents and metrics
@@ -53,7 +53,7 @@ class TrackerConfig:
 
 @dataclass
 class TrackedRun:
-    """What trackers are told of a run: plain values, no path and no secret.
+    """Description of a run for trackers: plain values, no path and no secret.
 
     Attributes:
         id: of the artifact that the run makes; its name in every tracker.

@@ -1,8 +1,8 @@
 """What a user can set, read from conf/: for `sacpo COMMAND --help` and the reference in the documentation."""
 
+import itertools
 import re
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,6 @@ FURTHER = (
     ("prompts.path=FILE", "with prompts=local: file with the prompts"),
     ("paths.outputs=DIR", "where everything is written and found again (default: outputs)"),
 )
-OPTIONS = (
-    ("-m, --multirun", "run once for every combination of values separated by commas"),
-    ("--cfg job", "print the whole composed configuration"),
-    ("--hydra-help", "further options of Hydra"),
-)
 EXAMPLES = {
     "train": "sacpo train model=tiny dry_run=true",
     "eval": "sacpo eval model=tiny policies=all dry_run=true",
@@ -51,6 +46,23 @@ EXAMPLES = {
     "report": "sacpo report figures=paper",
     "oracle": "sacpo oracle pairs=[375] losses=[dpo]",
 }
+TEXT = """{heading}
+
+usage: sacpo {command} [-m] [GROUP=OPTION ...] [KEY=VALUE ...]
+example: {example}
+
+groups, with the default in brackets:
+{groups}
+
+settings, with their defaults:
+{settings}
+
+options:
+  -m, --multirun                run once for every combination of values separated by commas
+  --cfg job                     print the whole composed configuration
+  --hydra-help                  further options of Hydra
+
+Every setting with its type, bounds and default: page Reference of the documentation (`make docs`)."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,8 @@ class Setting:
 
 def read_heading(path: Path) -> str:
     """Return the comment at the top of a configuration file."""
-    lines = []
-    for line in path.read_text("utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line.lstrip("# "))
-    return " ".join(lines)
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text("utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines)
 
 
 def read_settings(path: Path) -> list[Setting]:
@@ -108,44 +115,20 @@ def read_defaults(conf: Path, command: str) -> dict[str, Any]:
 
 
 def describe_command(conf: Path, command: str) -> str:
-    """Return the text of `sacpo COMMAND --help`.
-
-    Args:
-        conf: folder of the configuration files.
-        command: name of one of its primary files.
-    """
-    files = [conf / f"{command}.yaml"] if command in ONLY_TRACKER else [conf / f"{command}.yaml", conf / "common.yaml"]
-    lines = [
-        read_heading(files[0]),
-        "",
-        f"usage: sacpo {command} [-m] [GROUP=OPTION ...] [KEY=VALUE ...]",
-        f"example: {EXAMPLES[command]}",
-        "",
-        "groups, with the default in brackets:",
-        *_describe_groups(conf, command),
-        "",
-        "settings, with their defaults:",
-        *(_row(f"{entry.key}={entry.value}", entry.comment) for path in files for entry in read_settings(path)),
-        *(_row(*entry) for entry in FURTHER if command not in ONLY_TRACKER),
-        "",
-        "options:",
-        *(_row(*entry) for entry in OPTIONS),
-        "",
-        "Every setting with its type, bounds and default: page Reference of the documentation (`make docs`).",
-    ]
-    return "\n".join(lines)
-
-
-def _describe_groups(conf: Path, command: str) -> Iterator[str]:
-    defaults = read_defaults(conf, command)
-    for group, text in GROUPS.items():
-        if command in ONLY_TRACKER and group != "tracker":
-            continue
+    """Return the text of `sacpo COMMAND --help`, from the files of the folder `conf`."""
+    is_short, defaults = command in ONLY_TRACKER, read_defaults(conf, command)
+    groups = []
+    for group in ["tracker"] if is_short else GROUPS:
         options = [f"[{name}]" if name == defaults.get(group) else name for name in read_options(conf, group)]
-        yield _row(group, text)
-        yield textwrap.fill(", ".join(options), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
-
-
-def _row(name: str, text: str) -> str:
-    """One line with its text in a second column, where that is wide enough."""
-    return f"  {name:<28}  {text}".rstrip()
+        indented = textwrap.fill(", ".join(options), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        groups += [f"  {group:<28}  {GROUPS[group]}", indented]
+    paths = [conf / f"{command}.yaml"] if is_short else [conf / f"{command}.yaml", conf / "common.yaml"]
+    settings = [(f"{entry.key}={entry.value}", entry.comment) for path in paths for entry in read_settings(path)]
+    settings += [] if is_short else FURTHER
+    return TEXT.format(
+        heading=read_heading(paths[0]),
+        command=command,
+        example=EXAMPLES[command],
+        groups="\n".join(groups),
+        settings="\n".join(f"  {key:<28}  {text}".rstrip() for key, text in settings),
+    )

@@ -9,11 +9,19 @@ from pathlib import Path
 from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
-from sacpo_exp.config.exports import find_export_problems
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
-from sacpo_exp.config.schema import EvalConfig, Matches, MergeMethod, RunConfig, StageConfig
+from sacpo_exp.config.schema import (
+    ChatConfig,
+    Engine,
+    EvalConfig,
+    ExportConfig,
+    Matches,
+    MergeMethod,
+    RunConfig,
+    StageConfig,
+)
 from sacpo_exp.config.stages import (
     NUMBERS,
     POLICIES,
@@ -42,23 +50,27 @@ PROMPT_PATHS = {
 
 
 def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
-    """Return everything wrong with a composed configuration of a plan.
+    """Return one sentence for every rule that a composed configuration breaks.
 
     Args:
         config: the composed configuration.
         overrides: as typed by the user; settings without any effect are only visible there.
     """
     problems = [*_check_stages(config), *_check_criteria(config), *_check_merge(config)]
-    problems += check_model("model", config.model)
-    problems += _check_dataset("dataset", config.dataset)
-    problems += _check_policies(config)
-    problems += _check_hardware(config.hardware)
-    problems += _check_adapter(config)
-    problems += _check_evaluation(config)
-    problems += find_export_problems(config, policy_names(config))
-    problems += check_mirror(config.store.mirror) if config.store.mirror is not None else []
+    problems += [*check_model("model", config.model), *_check_dataset("dataset", config.dataset)]
+    problems += [*_check_policies(config), *_check_hardware(config.hardware), *_check_adapter(config)]
+    problems += [*_check_judge(config), *_check_prompts(config)]
+    if isinstance(config, EvalConfig):
+        problems += _check_responses(config)
+    if isinstance(config, ExportConfig):
+        problems += _check_export(config)
+    if isinstance(config, ChatConfig):
+        problems += _check_chat(config)
+    if config.store.mirror is not None:
+        problems += check_mirror(config.store.mirror)
     problems += _check_no_effect(config, overrides)
-    problems += find_choice_problems(config, overrides) if isinstance(config, ChooseConfig) else []
+    if isinstance(config, ChooseConfig):
+        problems += find_choice_problems(config, overrides)
     return problems
 
 
@@ -95,24 +107,24 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
 
 
 def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:
-    """The global batch must be a whole number of passes over what the machine takes at once."""
+    """Check that the global batch is a whole number of passes of the hardware."""
     hardware, size, loss = config.hardware, stage.global_batch_size or 0, loss_of(stage)
-    if min(size, hardware.processes, hardware.per_device_train_batch_size) < 1:
+    processes, rows = hardware.processes, hardware.per_device_train_batch_size
+    if min(size, processes, rows) < 1:
         return  # outside their bounds
-    share = size / hardware.processes
-    if not share.is_integer() or share % min(share, hardware.per_device_train_batch_size):
-        whole = hardware.processes * hardware.per_device_train_batch_size
-        near = size // whole * whole or hardware.processes * loss.least_rows
+    if size % processes or size // processes % min(size // processes, rows):
+        whole = processes * rows
+        near = size // whole * whole or processes * loss.least_rows
         yield (
-            f"`{key}.global_batch_size` = {size} can't be divided among `hardware.processes` = {hardware.processes} "
-            f"with `hardware.per_device_train_batch_size` = {hardware.per_device_train_batch_size}. "
+            f"`{key}.global_batch_size` = {size} can't be divided among `hardware.processes` = {processes} with "
+            f"`hardware.per_device_train_batch_size` = {rows}. "
             f"Try: {key}.global_batch_size={near} or {size // whole * whole + whole}"
         )
-    elif (rows := per_device_batch_size(config, stage)) < loss.least_rows:
+    elif (share := per_device_batch_size(config, stage)) < loss.least_rows:
         yield (
             f"`{key}` uses {loss.title}, which estimates its KL within the per-device batch and needs at least "
-            f"{loss.least_rows} rows in it, but has {rows}. Try: hardware.per_device_train_batch_size="
-            f"{loss.least_rows} {key}.global_batch_size={8 * hardware.processes}"
+            f"{loss.least_rows} rows in it, but has {share}. Try: hardware.per_device_train_batch_size="
+            f"{loss.least_rows} {key}.global_batch_size={8 * processes}"
         )
 
 
@@ -236,9 +248,8 @@ def find_tracker_problems(tracker: TrackerConfig) -> Iterator[str]:
         yield "`tracker=mlflow` needs a package that is not installed. Try: pip install 'sacpo_exp[mlflow]'"
 
 
-def _check_evaluation(config: RunConfig) -> Iterator[str]:
+def _check_judge(config: RunConfig) -> Iterator[str]:
     judge = config.judge
-    yield from _check_prompts(config)
     if isinstance(judge, ScorerJudgeConfig):
         yield from check_model("judge.encoder", judge.encoder)
     elif isinstance(judge, RewardModelJudgeConfig):
@@ -246,8 +257,6 @@ def _check_evaluation(config: RunConfig) -> Iterator[str]:
             yield from check_model(f"judge.heads.{name}.model", head.model)
     elif isinstance(judge, OpenAIJudgeConfig):
         yield from _check_openai(judge)
-    if isinstance(config, EvalConfig):
-        yield from _check_responses(config)
 
 
 def _check_prompts(config: RunConfig) -> Iterator[str]:
@@ -287,6 +296,25 @@ def _check_responses(config: EvalConfig) -> Iterator[str]:
     for pattern in config.responses:
         if "*" not in pattern and not Path(pattern).expanduser().exists():
             yield f"`responses` must name files or folders, but {pattern} does not exist."
+
+
+def _check_export(config: ExportConfig) -> Iterator[str]:
+    chosen = policy_names(config) if config.policies == "all" else config.policies
+    if config.folder is not None and Path(config.folder).expanduser().is_file():
+        yield f"`folder` must be a folder, but {config.folder} is a file."
+    if config.hub is None and not config.private:
+        yield "`private=false` has no effect: nothing goes to the hub. Try: hub=USER/NAME"
+    if config.hub is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", config.hub):
+        yield f"`hub` must be a repository as USER/NAME, but is {config.hub!r}."
+    if config.hub is not None and isinstance(chosen, list) and len(chosen) > 1:
+        yield f"`hub` takes one policy, but `policies` names {len(chosen)}. Try: policies=final"
+
+
+def _check_chat(config: ChatConfig) -> Iterator[str]:
+    if config.generation.engine == Engine.vllm:
+        yield "`generation.engine=vllm` answers in batches, and chat asks one by one. Try: generation.engine=hf"
+    if config.prompt is not None and not config.prompt.strip():
+        yield "`prompt` must be a text, but is empty. Try: leave it out, and type prompts line by line"
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:

@@ -25,39 +25,39 @@ def draw_figure(choice: Choice) -> Figure:
     figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
     *panels, last = figure.subplots(1 + constraints, 1, sharex=True)
     level = f"{100 * choice.question['confidence']:g} %"
-    places = [place if row.number is None else row.number for place, row in enumerate(choice.tested)]
+    positions = [index if row.number is None else row.number for index, row in enumerate(choice.tested)]
     for number, axes in enumerate(panels):
-        _draw_findings(axes, choice, places, [row.findings[number] for row in choice.tested], level)
+        _draw_findings(axes, choice, positions, [row.findings[number] for row in choice.tested], level)
     title = "no policy is certified"
-    for place, row in zip(places, choice.tested, strict=True):
+    for x, row in zip(positions, choice.tested, strict=True):
         if row.rate.n:
-            last.vlines(place, row.rate.low, row.rate.high, color=MAXIMISED)
-            last.plot(place, row.rate.value, "s", color=MAXIMISED)
+            last.vlines(x, row.rate.low, row.rate.high, color=MAXIMISED)
+            last.plot(x, row.rate.value, "s", color=MAXIMISED)
             last.set_ylabel(f"{choice.question['maximise']} win rate\n({row.rate.n} prompts)")
         if row.policy_id == choice.chosen:
             title = f"chosen: {row.title} (grey)"
             for axes in (*panels, last):
-                axes.axvline(place, color="0.85", linewidth=6, zorder=0)
+                axes.axvline(x, color="0.85", linewidth=6, zorder=0)
     last.set_title(f"bars: {level} intervals, each by itself", loc="left")
     last.set_xlabel(TITLES[choice.axis])
     if not choice.axis:
-        last.set_xticks(places, [shorten(row.title, LONGEST_NAME) for row in choice.tested], rotation=20, ha="right")
+        last.set_xticks(positions, [shorten(row.title, LONGEST_NAME) for row in choice.tested], rotation=20, ha="right")
     elif choice.axis == "β":
         last.set_xscale("log")
         last.minorticks_off()
-        last.set_xticks(places, [f"{place:g}" for place in places])
+        last.set_xticks(positions, [f"{x:g}" for x in positions])
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 
 
-def _draw_findings(axes: Axes, choice: Choice, places: list[float], findings: list[Finding], level: str) -> None:
+def _draw_findings(axes: Axes, choice: Choice, positions: list[float], findings: list[Finding], level: str) -> None:
     """Draw one finding of every policy, filled if the policy is certified."""
     first, bounds = findings[0], [finding.bound for finding in findings]
-    axes.vlines(places, [finding.value for finding in findings], bounds, color=CONSTRAINED)
-    axes.plot(places, bounds, "_", color=CONSTRAINED, ms=12, label=f"lower {level} bound, each by itself")
+    axes.vlines(positions, [finding.value for finding in findings], bounds, color=CONSTRAINED)
+    axes.plot(positions, bounds, "_", color=CONSTRAINED, ms=12, label=f"lower {level} bound, each by itself")
     for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
-        shown = [place for place, row in enumerate(choice.tested) if row.is_certified == is_certified]
-        points = [places[place] for place in shown], [findings[place].value for place in shown]
+        shown = [index for index, row in enumerate(choice.tested) if row.is_certified == is_certified]
+        points = [positions[index] for index in shown], [findings[index].value for index in shown]
         axes.plot(*points, "o", color=CONSTRAINED, markerfacecolor=fill, label=name if shown else None)
     axes.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {first.threshold:g}")
     axes.set_ylabel(f"{first.name.split(' (')[0]}\n({first.n} prompts)")

@@ -1,8 +1,8 @@
 """Choices of a policy for a threshold: how they are stored, and how a report shows them."""
 
-import base64
 import json
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -48,8 +48,7 @@ class Tested:
 
     Attributes:
         number: its q or β; None for policies that have no such order.
-        findings: one per constraint, that of `threshold` first.
-        p_value: the largest of the findings.
+        findings: one per constraint, that of `threshold` first; `p_value` is the largest of them.
         rate: win rate for the criterion that selects.
     """
 
@@ -64,10 +63,10 @@ class Tested:
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer to "the best policy that keeps its constraints".
+    """The best policy that keeps its constraints.
 
     Attributes:
-        sentence: the answer, to be quoted.
+        sentence: the answer.
         question: settings of the command by name.
         axis: what `Tested.number` is: `q`, `β`, or empty.
         chosen: id of a policy, or None.
@@ -91,11 +90,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class StoredChoice:
-    """A choice with its figure as SVG, when it was made, and how many others were made with this judge and prompts."""
+    """A choice with its figure as SVG, and how many others were made with this judge and prompts."""
 
     choice: Choice
     picture: bytes
-    created: str
     others: int
 
 
@@ -115,14 +113,12 @@ def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
     Raises:
         StoreError: a file is damaged.
     """
-    by_labels: dict[tuple[str, ...], list[StoredChoice]] = {}
+    by_labels: dict[tuple[str, ...], list[StoredChoice]] = defaultdict(list)
     for folder, manifest in sorted(store.manifests(), key=lambda entry: (entry[1].created, entry[1].id)):
         if manifest.kind == KIND and manifest.recipe["format"] == FORMAT:
             store.check(folder)
-            key = tuple(manifest.labels[name] for name in SHARED)
-            picture = (folder / f"{PICTURE}.svg").read_bytes()
-            stored = StoredChoice(read_choice(folder / CHOICE), picture, manifest.created, 0)
-            by_labels.setdefault(key, []).append(stored)
+            stored = StoredChoice(read_choice(folder / CHOICE), (folder / f"{PICTURE}.svg").read_bytes(), 0)
+            by_labels[tuple(manifest.labels[name] for name in SHARED)].append(stored)
     return {key: [replace(entry, others=len(made) - 1) for entry in made] for key, made in by_labels.items()}
 
 
@@ -141,18 +137,6 @@ def choice_section(stored: StoredChoice, number: int) -> Section:
     columns.append((choice.question["maximise"], "rate", ""))
     note = "\n".join([choice.sentence, *describe_others(stored.others)])
     return make_section("Choice" if number == 1 else f"Choice {number}", rows, columns, 2, note)
-
-
-def describe_choice(stored: StoredChoice) -> dict[str, Any]:
-    """Return what a page shows of a choice: sentences, and the figure as a data URL."""
-    picture = f"data:image/svg+xml;base64,{base64.b64encode(stored.picture).decode()}"
-    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value)
-    return {
-        "sentence": stored.choice.sentence,
-        "notes": describe_others(stored.others),
-        "picture": picture,
-        "asked": asked,
-    }
 
 
 def describe_others(others: int) -> list[str]:

@@ -2,24 +2,22 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.policy import Policy
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
+from sacpo_exp.method.policy import Merged, Policy, Stage
 from sacpo_exp.reporting.collect import Evaluation, Group, arrange_policies
-from sacpo_exp.reporting.pairs import Pair, find_order_pairs, find_ratio_pairs
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings, values_by_prompt
-from sacpo_exp.statistics.intervals import DIFFERENCE
+from sacpo_exp.statistics.intervals import DIFFERENCE, RATE
 from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
 from sacpo_exp.statistics.win_rate import has_too_few, verdicts_by_prompt, withhold
 
-#: Kinds of pairs, with the function that finds their policies' ids.
-COMPARISONS: Final[Mapping[str, Callable[[Sequence[Policy], Sequence[str]], list[Pair]]]] = {
-    "order": find_order_pairs,
-    "lambda_q": find_ratio_pairs,
-}
+#: Relative difference of equal β's: people write 0.0667 for 0.05/0.75.
+TOLERANCE: Final = 1e-3
+#: Ids of the two policies.
+Pair = tuple[str, str]
 ScoredPair = tuple[PolicyScores, PolicyScores]
 
 
@@ -28,7 +26,7 @@ class Gap:
     """Win rates of one policy minus those of another, by criterion, paired by prompt within each seed.
 
     Attributes:
-        comparison: a name in `COMPARISONS`.
+        comparison: `order` or `lambda_q`, which is P-SACPO against training at λ_q.
         pairs: one for each seed that has both.
     """
 
@@ -130,7 +128,7 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
     over_seeds, estimates = {}, {}
     for name, first in seeds[0].estimates.items():
         known = [own[name][0] for seed, own in zip(seeds, values, strict=True) if _is_known(seed, name)]
-        over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1])
+        over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1] or RATE)
         estimates[name] = over_seeds[name].estimate if over_seeds[name].seeds else first
     return PolicyScores(
         policy,
@@ -150,7 +148,7 @@ def _is_known(row: PolicyScores, name: str) -> bool:
 
 def _find_gaps(groups: Sequence[GroupScores], settings: Settings) -> Iterator[Gap]:
     criteria = groups[0].group.criteria
-    for comparison, find in COMPARISONS.items():
+    for comparison, find in (("order", find_order_pairs), ("lambda_q", find_ratio_pairs)):
         pairs: dict[Pair, ScoredPair] = {}
         for group in groups:  # both of a pair met the same responses of the same baseline
             rows = {row.policy.id: row for row in group.policies}
@@ -175,3 +173,59 @@ def _measure(pairs: Sequence[ScoredPair], criterion: Criterion, settings: Settin
     if not changes:
         return SeedEstimate(withhold(n), math.nan, 0)
     return estimate_over_seeds(align_seeds(changes), settings.resampling, DIFFERENCE)
+
+
+def find_order_pairs(policies: Sequence[Policy], criteria: Sequence[str] = (HELPFULNESS, SAFETY)) -> list[Pair]:
+    """Return pairs of two-stage policies with the same start and, for each criterion, the same stage in all settings.
+
+    At the optimum the order does not matter (Remark 2): the reward with β and the constraint with β/λ, in either order.
+
+    Args:
+        criteria: names, the reward's first; the policy that is aligned in this order is the first of its pair.
+    """
+    two_stage = [policy for policy in policies if _has_two_stages(policy)]
+    return [
+        (ours.id, theirs.id)
+        for ours in two_stage
+        for theirs in two_stage
+        if is_forward(ours.criteria, criteria)
+        and not is_forward(theirs.criteria, criteria)
+        and ours.parents[0].parents[0].id == theirs.parents[0].parents[0].id
+        and [_settings(stage) for stage in ours.aligned] == [_settings(stage) for stage in reversed(theirs.aligned)]
+    ]
+
+
+def find_ratio_pairs(policies: Sequence[Policy], criteria: Sequence[str] = (HELPFULNESS, SAFETY)) -> list[Pair]:
+    """Return pairs (P-SACPO at q, trained at λ_q = q·λ): the reward first, the same first stage, β/λ divided by q.
+
+    For log-linear policies the merge is the optimum for λ_q.
+    """
+    merges = [policy for policy in policies if isinstance(policy, Merged) and is_forward(policy.criteria, criteria)]
+    return [(merged.id, other.id) for merged in merges for other in _find_trained(merged, policies)]
+
+
+def _find_trained(merged: Merged, policies: Sequence[Policy]) -> Iterator[Policy]:
+    ratio, later = merged.merge_ratio, merged.policies[-1]
+    if merged.is_naive or ratio is None or not 0 < ratio < 1 or not _has_two_stages(later):  # at 1 it is the later one
+        return
+    second = later.aligned[1]
+    for other in policies:
+        if _has_two_stages(other) and other.parents[0].id == later.parents[0].id:
+            is_near = math.isclose(other.aligned[1].beta or 0.0, (second.beta or 0.0) / ratio, rel_tol=TOLERANCE)
+            if is_near and _settings(other.aligned[1], "beta") == _settings(second, "beta"):
+                yield other
+
+
+def is_forward(aligned: Sequence[str], criteria: Sequence[str]) -> bool:
+    """Return whether stages are in the order of `criteria`; criteria that it lacks come last."""
+    places = [criteria.index(name) if name in criteria else len(criteria) for name in aligned]
+    return places == sorted(places)
+
+
+def _has_two_stages(policy: Policy) -> bool:
+    return not policy.weights and len(policy.aligned) == 2
+
+
+def _settings(stage: Stage, without: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return recipe and data of a stage, which do not depend on its parent."""
+    return {name: value for name, value in stage.recipe.items() if name != without}, stage.data

@@ -71,11 +71,6 @@ class Evaluation:
         return None if self.is_baseline else self.policy.beta
 
     @property
-    def merge_ratio(self) -> float | None:
-        """q of a merge of two policies, else None."""
-        return self.policy.merge_ratio
-
-    @property
     def name(self) -> str:
         """Its name where β and q are in other columns."""
         return (f"{self.policy.name} (baseline)" if self.is_baseline else self.policy.family) + self.tag
@@ -142,10 +137,6 @@ class Group:
         names = self.policies[0].labels["has_zero"]
         return tuple(each.name for each in self.criteria if each.name in names)
 
-    def find(self, policy_id: str) -> Evaluation:
-        """Return the policy with this id; one of `parents`."""
-        return next(policy for policy in self.policies if policy.id == policy_id)
-
 
 def collect_groups(store: Store, model: str | None, dataset: str | None) -> list[Group]:
     """Return everything evaluated with this model and dataset (None: with any), the newest group last.
@@ -167,8 +158,8 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
     groups = [
-        make_group(found, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
-        for key, found in matches.items()
+        make_group(judged, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
+        for key, judged in matches.items()
     ]
     groups = [group for group in groups if group.policies]
     if not groups:
@@ -193,12 +184,11 @@ def _select(entries: list[Entry], model: str | None, dataset: str | None) -> lis
         there = sorted({f"model={m.labels['model']} dataset={m.labels.get('dataset')}" for _, m in entries})
         asked = " ".join(f"{key}={value}" for key, value in (("model", model), ("dataset", dataset)) if value)
         raise MissingArtifactError(f"nothing has been evaluated with {asked}. There is: {'; '.join(there)}.")
-    return [
-        (folder, manifest)
-        for folder, manifest in entries
-        if fits(manifest.labels)
-        or (manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _key(manifest) in wanted)
-    ]
+
+    def is_baseline(manifest: Manifest) -> bool:
+        return bool(manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _key(manifest) in wanted)
+
+    return [entry for entry in entries if fits(entry[1].labels) or is_baseline(entry[1])]
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
@@ -238,7 +228,7 @@ def make_group(
     # Responses made elsewhere have no known ancestors: each policy is compared with those before it.
     alone = (match for match in tagged if not match.policy.parents and not match.is_baseline)
     imported = [match.id for match in alone if "imported" in match.policy.base.recipe]
-    parents |= {policy_id: tuple(imported[:place]) for place, policy_id in enumerate(imported)}
+    parents |= {policy_id: tuple(imported[:index]) for index, policy_id in enumerate(imported)}
     answers = matches[0].labels["answers"]
     return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, answers, choices)
 
@@ -253,7 +243,7 @@ def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, .
 
 
 def _order(match: Evaluation) -> tuple[Any, ...]:
-    values = (match.beta, match.merge_ratio, *(match.labels.get(key) for key in TAGS))
+    values = (match.beta, match.policy.merge_ratio, *(match.labels.get(key) for key in TAGS))
     numbers = [-1 if value is None else value for value in values]
     rank = 0 if match.is_baseline else max(1, match.policy.rank)
     return (rank, match.policy.family, *numbers, match.id)

@@ -1,11 +1,10 @@
-"""What the stages of a run need: GPU hours, and memory, which is checked before anything heavy is imported.
+"""Estimates of GPU hours and memory for the stages of a run; memory is checked before anything heavy is imported.
 
 Floating-point operations are counted as 2 per parameter and token forward and 4 backward (Kaplan et al. 2020, section
 2.1). Attention over the length, padding, held-out rows, start-up and checkpoints are not counted.
 """
 
 import logging
-from collections.abc import Iterator
 from typing import Final
 
 from sacpo_exp.config.automatic import list_hardware
@@ -39,7 +38,7 @@ def estimate_hours(run: Run, stage: Stage) -> float | None:
     hardware, parameters = run.config.hardware, count_active(run.config.model)
     if parameters is None or hardware.peak_tflops is None or hardware.utilisation is None:
         return None
-    counted = count_sequences(run, stage)
+    counted = _count_sequences(run, stage)
     if counted is None:
         return None
     tokens = counted[0] * min(counted[1], float(run.config.optimization.max_length))
@@ -66,7 +65,7 @@ def count_operations(stage: StageConfig, tokens: float, parameters: int, is_chec
     return parameters * tokens * ((stage.num_train_epochs or 0) * repeated + FORWARD * once)
 
 
-def count_sequences(run: Run, stage: Stage) -> tuple[float, float] | None:
+def _count_sequences(run: Run, stage: Stage) -> tuple[float, float] | None:
     """Return how many dialogues a stage reads per epoch (a pair is two), and the mean tokens of one.
 
     They are counted if the data are prepared or on this machine; else they come from `dataset.size`, or are None.
@@ -101,7 +100,7 @@ def check_run(run: Run) -> None:
 
 def check_memory(run: Run) -> None:
     """Raise ConfigError if a stage that is still to be trained can't fit, and `force` is false."""
-    names = list_untrained(run)
+    names = _list_untrained(run)
     if names and find_shape(run.config.model) is None:
         log.warning("no memory plan: the shape of model=%s is not known", run.config.model.name)
     if sentence := find_misfit(run.config, names):
@@ -110,12 +109,11 @@ def check_memory(run: Run) -> None:
         log.warning("forced   %s", sentence)
 
 
-def draw_memory_plan(run: Run) -> Iterator[str]:
-    """Yield lines of the memory table for the largest stage, of those to train or, if all are stored, of all."""
-    names = list_untrained(run) or [stage.name for stage in run.plan.stages]
-    yield from draw_table(run.config, names, list_hardware(CONF), look_at_machine())
+def draw_memory_plan(run: Run) -> list[str]:
+    """Return lines of the memory table for the largest stage, of those to train or, if all are stored, of all."""
+    names = _list_untrained(run) or [stage.name for stage in run.plan.stages]
+    return list(draw_table(run.config, names, list_hardware(CONF), look_at_machine()))
 
 
-def list_untrained(run: Run) -> list[str]:
-    """Return the names of the stages that are not stored or mirrored."""
+def _list_untrained(run: Run) -> list[str]:
     return [stage.name for stage in run.plan.stages if not run.store.is_available(stage.artifact)]

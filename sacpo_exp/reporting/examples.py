@@ -53,6 +53,6 @@ def _wrap(text: str, indent: str) -> str:
     shown = text if len(text) <= LONGEST else text[:LONGEST] + " …"
     lines = ["".join(c if c.isprintable() else " " for c in line) for line in shown.splitlines() if line.strip()]
     return "\n".join(
-        textwrap.fill(line, WIDTH, initial_indent=indent + "  " * (place > 0), subsequent_indent=indent + "  ")
-        for place, line in enumerate(lines)
+        textwrap.fill(line, WIDTH, initial_indent=indent + "  " * (index > 0), subsequent_indent=indent + "  ")
+        for index, line in enumerate(lines)
     )

@@ -121,7 +121,7 @@ def draw_figure(scores: GroupScores) -> Figure:
     x, y = (f"{name}: win rate on {kinds[name]} prompts" for name in scores.axes)
     axes.set(xlabel=x, ylabel=y)
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
-    note = f"bars: {100 * scores.confidence:g} % intervals"
+    note = f"bars: {scores.percent} intervals"
     note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
     legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
     figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
@@ -136,13 +136,13 @@ def find_families(scores: GroupScores, with_published: bool = False) -> list[Fam
     rows: list[Scored] = [*scores.policies, *published]
     styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
     families: dict[tuple[str, bool], Family] = {}
-    for place, row in enumerate(rows if with_published else scores.policies):
+    for index, row in enumerate(rows if with_published else scores.policies):
         x, y = (row.rate(name) for name in scores.axes)
         if not row.policy.is_baseline and not math.isnan(x.value + y.value):
-            name, is_published = row.policy.policy.family, place >= len(scores.policies)
+            name, is_published = row.policy.policy.family, index >= len(scores.policies)
             family = families.setdefault((name, is_published), Family(name, styles[name], [], is_published))
             seeds = [(seed.rate(scores.axes[0]).value, seed.rate(scores.axes[1]).value) for seed in row.seeds]
-            family.points.append(Point(row.policy, f"policy-{place}", x, y, seeds))
+            family.points.append(Point(row.policy, f"policy-{index}", x, y, seeds))
     return list(families.values())
 
 

@@ -1,4 +1,4 @@
-"""The files of a report. Each is written beside its place and renamed, so that no incomplete file is ever seen."""
+"""The files of a report. Each is written under another name and renamed, so that none is seen incomplete."""
 
 import os
 import re

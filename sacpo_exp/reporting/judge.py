@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,26 +17,8 @@ from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.win_rate import Record, entries_of, list_singles
 
 BIASES = ("flip_rate", "half_flip_rate", "first_rate", "tie_rate", "repeat_deviation")
-TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What the judgments of a group used, each counted once however many policies share it.
-
-    Attributes:
-        calls: including those that were repeated.
-        usd: US dollars; None if the price is not known.
-        prices: the day of the price list.
-    """
-
-    judgments: int
-    calls: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    usd: float | None
-    prices: str
+#: Counts of a judgment, with their titles.
+TOKENS = {"prompt_tokens": "tokens in", "cached_tokens": "of them cached", "completion_tokens": "tokens out"}
 
 
 def score_judge(group: Group, confidence: float) -> Iterator[Row]:
@@ -83,22 +64,21 @@ def _measure_conduct(
         yield cells | {name: getattr(bias, name) for name in BIASES}
 
 
-def measure_usage(group: Group) -> Usage | None:
-    """Return what the judge of a group used; None for one that is not asked."""
+def measure_usage(group: Group) -> Row | None:
+    """Return what asking the judge used, each judgment counted once; None for a judge that is not asked.
+
+    `calls` include repeated ones; `US dollars` are None if a price is not known; `prices` is the day of the price list.
+    """
     matches = (*group.policies, *group.meetings)
     used = {entry["key"]: (entry, match) for match in matches for entry in _list_entries(match)}
     if not used:
         return None
-    tokens = {name: sum(entry[name] or 0 for entry, _ in used.values()) for name in TOKENS}
     costs = [_price(entry, match) for entry, match in used.values()]
     known = [cost for cost in costs if cost is not None]
-    return Usage(
-        judgments=len(used),
-        calls=sum(entry["attempts"] for entry, _ in used.values()),
-        **tokens,
-        usd=sum(known) if len(known) == len(costs) else None,
-        prices=next(iter(used.values()))[1].metrics["prices"]["read"],
-    )
+    row: Row = {"judgments": len(used), "calls": sum(entry["attempts"] for entry, _ in used.values())}
+    row |= {title: sum(entry[name] or 0 for entry, _ in used.values()) for name, title in TOKENS.items()}
+    row["US dollars"] = sum(known) if len(known) == len(costs) else None
+    return row | {"prices": next(iter(used.values()))[1].metrics["prices"]["read"]}
 
 
 def _list_entries(match: Evaluation) -> Iterator[Record]:

@@ -1,27 +1,39 @@
-"""What is stored of the policies of a report and of their ancestors: commands and training curves."""
+"""The data behind a page: lineages with commands and training curves, and prompts with responses and verdicts."""
 
 import json
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sacpo_exp.method.policy import Policy
+from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.statistics.win_rate import Record, entries_of
 from sacpo_exp.store import Manifest, Store
 
-KINDS: Final = ("model", "dataset", "stage", "merge", "scorer")
 #: Points of one curve; more can't be told apart on a page.
 MOST_POINTS: Final = 240
 #: Ends of the names of logged values that do not show progress.
-NO_CURVES: Final = ("runtime", "per_second", "flos", "num_tokens", "epoch", "step")
+NO_CURVES: Final = ("runtime", "per_second", "flos", "num_tokens", "epoch", "step", "train_loss")
+#: Settings of a recipe that a page shows, with their short names.
+SETTINGS: Final = {
+    "beta": "β",
+    "weights": "weights",
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "global_batch_size": "batch",
+    "seed": "seed",
+    "dtype": "",
+}
 
-Curves = dict[str, list[tuple[float, float]]]
+Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Manifests and folders of everything that policies are made of, by id."""
+    """Manifests and folders of all artifacts by id."""
 
     manifests: Mapping[str, Manifest]
     folders: Mapping[str, Path]
@@ -31,35 +43,104 @@ class Lineage:
         manifest = self.manifests.get(policy.id)
         return None if manifest is None else manifest.labels.get("overrides")
 
-    def read_curves(self, stage_id: str) -> Curves:
-        """Return metric → (update, value) of a stored stage; empty if none were kept."""
+    def read_curves(self, stage_id: str) -> dict[str, list[tuple[float, float]]]:
+        """Return metric → (update, value) of a stored stage, at most 241 points; empty if none were kept."""
         path = self.folders[stage_id] / "metrics.jsonl"
-        curves: Curves = {}
+        curves = defaultdict(list)
         for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
             entry = json.loads(line)
-            for name, value in entry.items():
-                if "step" in entry and _is_curve(name, value):
-                    curves.setdefault(name, []).append((entry["step"], value))
-        return {name: _thin(points) for name, points in curves.items() if len(points) > 1 or name.startswith("eval_")}
+            for name, value in entry.items() if "step" in entry else ():
+                if isinstance(value, int | float) and not name.endswith(NO_CURVES):
+                    curves[name].append((entry["step"], value))
+        kept = {name: points for name, points in curves.items() if len(points) > 1 or name.startswith("eval_")}
+        return {name: points[: -1 : -(-len(points) // MOST_POINTS)] + points[-1:] for name, points in kept.items()}
 
 
 def read_lineage(store: Store) -> Lineage:
     """Read all manifests; raise StoreError if one is damaged."""
-    entries = [(folder, manifest) for folder, manifest in store.manifests() if manifest.kind in KINDS]
-    manifests = {manifest.id: manifest for _, manifest in entries}
-    return Lineage(manifests, {manifest.id: folder for folder, manifest in entries})
-
-
-def _is_curve(name: str, value: Any) -> bool:
-    return isinstance(value, int | float) and not name.endswith(NO_CURVES) and name != "train_loss"
-
-
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return every n-th point and the last."""
-    stride = -(-len(points) // MOST_POINTS)
-    return points[::stride] if (len(points) - 1) % stride == 0 else [*points[::stride], points[-1]]
+    entries = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
+    return Lineage(
+        {name: manifest for name, (_, manifest) in entries.items()},
+        {name: folder for name, (folder, _) in entries.items()},
+    )
 
 
 def write_command(entry: str, overrides: Sequence[str]) -> str:
     """Return the command line with these overrides, quoted for a shell."""
     return " ".join([f"sacpo {entry}", *map(shlex.quote, overrides)])
+
+
+def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Plain:
+    """Return plain values; each text stands once in `texts`, and others refer to it by its number.
+
+    Args:
+        most: bytes of texts; if there are more, the longest are cut.
+    """
+    texts: dict[str, int] = {}
+    curves: dict[str, Plain] = {}
+    described = [_describe_group(group, lineage, texts, curves) for group in groups]
+    kept, limit = shorten_texts(list(texts), most)
+    return {"groups": described, "curves": curves, "texts": kept, "cut": limit}
+
+
+def _describe_group(group: Group, lineage: Lineage, texts: dict[str, int], curves: dict[str, Plain]) -> Plain:
+    line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
+    stages = [name for name in line if name in lineage.manifests and lineage.manifests[name].kind == "stage"]
+    for name in stages:
+        curves[name] = {"title": line[name].name, "metrics": lineage.read_curves(name)}
+    prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
+    return {
+        "stages": stages,
+        "criteria": [each.name for each in group.criteria],
+        "prompts": [
+            {"text": texts.setdefault(each["prompt"], len(texts)), "kind": each["kind"], "category": each["category"]}
+            for each in prompts.values()
+        ],
+        "policies": [_describe_policy(policy, prompts, texts) for policy in group.policies],
+    }
+
+
+def _describe_policy(policy: Evaluation, prompts: Mapping[str, Record], texts: dict[str, int]) -> Plain:
+    """Return, for each prompt, the number of the response, and by criterion 1 (won) to 0 (lost), or `failed` etc."""
+    responses = {record["prompt_id"]: record["response"] for record in policy.records}
+    verdicts = {}
+    for criterion in policy.criteria:
+        entries = entries_of(policy.records, criterion)
+        shown = {key: each["verdict"] if each["state"] == "ok" else each["state"] for key, each in entries.items()}
+        verdicts[criterion.name] = [shown.get(name) for name in prompts]
+    return {
+        "title": policy.title,
+        "baseline": policy.is_baseline,
+        "texts": [texts.setdefault(responses[name], len(texts)) if name in responses else None for name in prompts],
+        "verdicts": verdicts,
+    }
+
+
+def shorten_texts(texts: Sequence[str], most: int) -> tuple[list[str], int | None]:
+    """Return the texts with at most `most` bytes, and how many characters of each are kept; None if all are."""
+
+    def cut(text: str, limit: int) -> str:
+        return text if len(text) <= limit else f"{text[:limit]} … [{len(text) - limit} more characters]"
+
+    longest = limit = max(map(len, texts), default=0)
+    kept = list(texts)
+    while limit > 1 and sum(len(text.encode("utf-8", "replace")) + 3 for text in kept) > most:
+        limit = limit * 9 // 10
+        kept = [cut(text, limit) for text in texts]
+    return kept, limit if limit < longest else None
+
+
+def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
+    """Return name and main settings of a policy's ancestors and of the policy itself, oldest first."""
+    steps = []
+    for each in (*policy.ancestors, policy):
+        manifest = lineage.manifests.get(each.id)
+        recipe = manifest.recipe if manifest else {}
+        parts = [manifest.kind if manifest else "not in this store"]
+        parts += [recipe["loss"]["name"], f"on {each.dataset}"] if "loss" in recipe else []
+        parts += [f"for {recipe['criterion']}"] if recipe.get("criterion") else []
+        parts += [f"of {' and '.join(parent.name for parent in each.parents)}"] if len(each.parents) > 1 else []
+        values = {name: recipe[key] for key, name in SETTINGS.items() if key in recipe}
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+        steps.append((each.name, ", ".join([*parts, *(f"{name} {value}".strip() for name, value in values.items())])))
+    return steps

@@ -10,12 +10,11 @@ from typing import Any, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from sacpo_exp.reporting.choices import describe_choice
+from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
-from sacpo_exp.reporting.lineage import Lineage, write_command
-from sacpo_exp.reporting.page_data import describe_groups, list_steps
+from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
@@ -93,25 +92,33 @@ def _group_part(scores: GroupScores, lineage: Lineage, picture: bytes | None) ->
     """Return figure, policies, choices and tables of a group."""
     front = find_front_points(scores)
     cards = []
-    for place, row in enumerate(scores.policies):
+    for index, row in enumerate(scores.policies):
         is_front = tuple(row.rate(name).value for name in scores.axes) in front
         badges = [name for name, holds in (("baseline", row.policy.is_baseline), ("Pareto front", is_front)) if holds]
-        cards.append(_card(place, row, badges, _describe_origin(row.policy, lineage)))
-    choices = []
-    for choice in map(describe_choice, scores.group.choices):
-        lines = [make("p", line, class_="note") for line in (*choice["notes"], f"Question: {choice['asked']}")]
-        image = make("img", src=choice["picture"], alt="Tested policies with their bounds", class_="picture")
-        choices.append(make("article", make("h3", choice["sentence"]), *lines, image, class_="choice"))
+        cards.append(_card(index, row, badges, _describe_origin(row.policy, lineage)))
+    choices = map(describe_choice, scores.group.choices)
     sections = [_table(section, scores) for section in make_sections(scores)]
     head = [make("h2", scores.group.heading), make("p", scores.group.provenance, class_="note")]
     return make("section", *head, _split(scores, picture, cards), *choices, *sections, class_="part")
+
+
+def describe_choice(stored: StoredChoice) -> Element:
+    """Return the sentence of a choice, what was asked, and the figure."""
+    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value)
+    lines = [make("p", line, class_="note") for line in (*describe_others(stored.others), f"Question: {asked}")]
+    image = make("img", src=_embed(stored.picture), alt="Tested policies with their bounds", class_="picture")
+    return make("article", make("h3", stored.choice.sentence), *lines, image, class_="choice")
+
+
+def _embed(picture: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
 
 
 def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
     """Return means over seeds, and pairs of policies across groups."""
     parts = [make("h2", cohort.heading), make("p", cohort.provenance, class_="note")]
     if means := cohort.means:
-        cards = [_card(place, row, [], [_describe_seeds(row, means.axes)]) for place, row in enumerate(means.policies)]
+        cards = [_card(index, row, [], [_describe_seeds(row, means.axes)]) for index, row in enumerate(means.policies)]
         parts.append(_split(means, picture, cards))
     parts += [_table(section, means) for section in make_cohort_sections(cohort)]
     return make("section", *parts, class_="part")
@@ -126,21 +133,18 @@ def _split(scores: GroupScores, picture: bytes | None, cards: Sequence[Element])
 def _figure(scores: GroupScores, picture: bytes) -> Element:
     """Return the SVG picture with a link over each point."""
     text = picture.decode()
-    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    assert found
-    width, height = found.groups()
+    ((width, height),) = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     svg = make("svg", viewBox=f"0 0 {width} {height}", role="group", aria_label="Win rates, one point per policy")
-    address = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-    svg.append(make("image", href=address, width=width, height=height, class_="picture"))
-    for place, x, y in MARKER.findall(text):
-        row = scores.policies[int(place)]
+    svg.append(make("image", href=_embed(picture), width=width, height=height, class_="picture"))
+    for index, x, y in MARKER.findall(text):
+        row = scores.policies[int(index)]
         title = "; ".join([row.policy.title, *(f"{name} {format_estimate(row.rate(name))}" for name in scores.axes)])
         shape = make("circle", cx=x, cy=y, r="8")
-        svg.append(make("a", make("title", title), shape, href="#", class_="point", data_policy=place))
+        svg.append(make("a", make("title", title), shape, href="#", class_="point", data_policy=index))
     return svg
 
 
-def _card(place: int, row: PolicyScores, badges: Sequence[str], further: Sequence[Element]) -> Element:
+def _card(index: int, row: PolicyScores, badges: Sequence[str], further: Sequence[Element]) -> Element:
     """Return title and measurements of a policy; the page shows the card of one policy at a time."""
     estimates = {each.name: row.rate(each.name) for each in row.policy.criteria}
     names = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
@@ -149,7 +153,7 @@ def _card(place: int, row: PolicyScores, badges: Sequence[str], further: Sequenc
     values |= {"tokens": format_number(row.tokens, ".1f"), "without verdict": str(row.missing)}
     terms = [make(*entry) for name, value in values.items() for entry in (("dt", name), ("dd", value))]
     head = [make("h3", row.policy.title), *(make("span", name, class_="badge") for name in badges)]
-    return make("article", *head, make("dl", *terms), *further, class_="card", data_policy=str(place))
+    return make("article", *head, make("dl", *terms), *further, class_="card", data_policy=str(index))
 
 
 def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
@@ -187,7 +191,7 @@ def _table(section: Section, scores: GroupScores | None) -> Element:
         kinds = [{"class_": "words"} if column < section.left else {} for column in range(len(cells))]
         return make("tr", *(make(tag, cell, **kind) for cell, kind in zip(cells, kinds, strict=True)), **attributes)
 
-    links = [{"data_policy": str(place), "tabindex": "0"} if is_linked else {} for place in range(len(rows))]
+    links = [{"data_policy": str(index), "tabindex": "0"} if is_linked else {} for index in range(len(rows))]
     lines = [make_row("td", row, **link) for row, link in zip(rows, links, strict=True)]
     table = make("table", make("thead", make_row("th", head)), make("tbody", *lines))
     attributes = {"open": "open"} if is_linked else {}

@@ -8,6 +8,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from sacpo_exp.method.policy import Merged, Policy
+from sacpo_exp.reporting.cohorts import is_forward
 from sacpo_exp.reporting.figures import (
     draw_families,
     find_families,
@@ -18,7 +19,6 @@ from sacpo_exp.reporting.figures import (
     save_figure,
     values_of,
 )
-from sacpo_exp.reporting.pairs import is_forward
 from sacpo_exp.reporting.scores import GroupScores
 
 #: Inches: the text of a page with one column (NeurIPS), and one column of two (ICML).
@@ -96,9 +96,10 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     size = (TEXT_WIDTH if len(panels) > 1 else COLUMN_WIDTH, 2.3 + 0.14 * -(-(1 + len(legend)) // columns))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     many = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    pairs = [pair.drawn for pair in scores.published.pairings if pair.drawn] if scores.published else []
     points = {id(point.policy): point for family in families for point in family.points}
-    joined = [(points[id(row.policy)], points[id(own.policy)]) for row, own in pairs]
+    pairings = scores.published.pairings if scores.published else ()
+    pairs = [(id(each.row.policy), id(each.own.policy)) for each in pairings if each.own]
+    joined = [(points[theirs], points[own]) for theirs, own in pairs if {theirs, own} <= points.keys()]
     for letter, axes, (title, chosen) in zip("abc", many, panels.items(), strict=False):
         draw_families(axes, scores, [family for family in families if family.name in chosen])
         for pair in joined:
@@ -107,7 +108,7 @@ def lay_out_panels(scores: GroupScores) -> Figure:
         axes.set_title(f"({letter}) {title}" if len(panels) > 1 else title)
         axes.set_xlabel(f"{scores.axes[0]} win rate")
     many[0].set_ylabel(f"{scores.axes[1]} win rate")
-    note = f"win rates are against the baseline; bars: {100 * scores.confidence:g} % intervals"
+    note = f"win rates are against the baseline; bars: {scores.percent} intervals"
     note += f"; hollow, joined to ours: {scores.published.published.config.short}" if scores.published else ""
     handles = [many[0].lines[0], *map(make_handle, legend)]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, frameon=False)

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.prompts import foresee_prompts
@@ -33,8 +32,7 @@ def print_plan(run: Run) -> None:
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
     print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
-    for line in draw_memory_plan(run):
-        print(line)
+    print(*draw_memory_plan(run), sep="\n")
     write_plan(run, stages)
 
 
@@ -53,14 +51,17 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
 
     calls = estimate_calls(run, contest, judge)
     print(describe_estimate(add_up(calls.values()), judge))
-    plain = {key: asdict(cost) for key, cost in calls.items()}
-    write_plan(run, stages, judge=judge.model, prices=price_source(judge), calls=plain)
+    costs = {key: asdict(cost) for key, cost in calls.items()}
+    write_plan(run, stages, judge=judge.model, prices=price_source(judge), calls=costs)
 
 
 def write_plan(run: Run, stages: PlannedStages, **asking: Any) -> None:
     """Write the plan into the job's folder, if there is one; `asking` is the judge's model, prices and calls."""
     if run.config.paths.run is not None:
-        plan = {"hardware": _describe_throughput(run.config.hardware), "stages": stages} | asking
+        hardware, throughput = run.config.hardware, ""
+        if hardware.peak_tflops is not None and hardware.utilisation is not None:
+            throughput = f" ({hardware.peak_tflops:g} TFLOPS × {hardware.utilisation:g} per device)"
+        plan = {"hardware": f"hardware={hardware.name}{throughput}", "stages": stages} | asking
         (Path(run.config.paths.run) / PLAN).write_text(json.dumps(plan, indent=1), "utf-8")
 
 
@@ -131,12 +132,6 @@ def _list_evaluation(run: Run, contest: Contest) -> Iterator[ArtifactSpec]:
         yield entrant.responses
         if entrant is not contest.baseline and run.config.generation.kl_prompts:
             yield divergence_artifact(run.plan.policies[entrant.name], baseline, run.config, run.fingerprints)
-
-
-def _describe_throughput(hardware: HardwareConfig) -> str:
-    if hardware.peak_tflops is None or hardware.utilisation is None:
-        return f"hardware={hardware.name}"
-    return f"hardware={hardware.name} ({hardware.peak_tflops:g} TFLOPS × {hardware.utilisation:g} per device)"
 
 
 def describe_stage(run: Run, stage: Stage) -> str:

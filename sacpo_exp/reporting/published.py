@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -30,8 +30,8 @@ class RowConfig(BaseModel):
 
     Attributes:
         rates: win rate by criterion.
-        source: row of the table, and what else the training settings are known from.
-        note: what was corrected.
+        source: row of the table, and where else the training settings are from.
+        note: corrections.
         also: other names: of its published weights, or in its authors' code.
     """
 
@@ -81,12 +81,12 @@ class TableConfig(BaseModel):
     def check(self) -> "TableConfig":
         """Raise ValueError for a row with other criteria than `counts`, or that repeats an earlier one."""
         seen = set()
-        for place, row in enumerate(self.rows):
+        for index, row in enumerate(self.rows):
             if row.rates.keys() != self.counts.keys():
-                raise ValueError(f"rows[{place}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
+                raise ValueError(f"rows[{index}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
             policy = make_policy(row, self)
             if (key := policy.hash_without()) in seen:
-                raise ValueError(f"rows[{place}] repeats the policy of an earlier row, {policy.name}")
+                raise ValueError(f"rows[{index}] repeats the policy of an earlier row, {policy.name}")
             seen.add(key)
         return self
 
@@ -125,12 +125,6 @@ class Pairing:
     row: PublishedRow
     own: PolicyScores | None
     differences: dict[str, Estimate]
-
-    @property
-    def drawn(self) -> tuple[PublishedRow, PolicyScores] | None:
-        """The two, if both have all rates."""
-        is_known = self.differences and not any(math.isnan(change.value) for change in self.differences.values())
-        return (self.row, self.own) if self.own and is_known else None
 
 
 @dataclass(frozen=True)
@@ -176,7 +170,13 @@ def read_published(against: str, confidence: float) -> Published:
         raise DataError(f"{against}: {_explain(error)}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{against} can't be read as yaml: {' '.join(str(error).split())}") from error
-    return Published(config, confidence, tuple(_make_row(row, config, confidence) for row in config.rows))
+    rows = []
+    for row in config.rows:
+        lineage = make_policy(row, config).to_dict()
+        labels: dict[str, Any] = {LINEAGE: lineage, "policy_id": "", "baseline_id": None, "criteria": []}
+        rates = {name: wilson(row.rates[name] * n, n, confidence) for name, n in config.counts.items()}
+        rows.append(PublishedRow(Evaluation(labels, [], {}, ""), rates, row))
+    return Published(config, confidence, tuple(rows))
 
 
 def _explain(error: ValidationError) -> str:
@@ -185,13 +185,6 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ").split(" or instance of ")[0]
     value = "" if isinstance(first["input"], dict) else f", but is {first['input']!r:.60}"
     return f"{f'`{key}`: ' if key else ''}{message}{value}."
-
-
-def _make_row(row: RowConfig, table: TableConfig, confidence: float) -> PublishedRow:
-    rates = {name: wilson(row.rates[name] * n, n, confidence) for name, n in table.counts.items()}
-    lineage = make_policy(row, table).to_dict()
-    labels: dict[str, Any] = {LINEAGE: lineage, "policy_id": "", "baseline_id": None, "criteria": []}
-    return PublishedRow(Evaluation(labels, [], {}, ""), rates, row)
 
 
 def make_policy(row: RowConfig, table: TableConfig) -> Policy:
@@ -207,11 +200,6 @@ def make_policy(row: RowConfig, table: TableConfig) -> Policy:
     return Merged("merged", tuple(policies[1:]), (1 - row.merge_ratio, row.merge_ratio))
 
 
-def add_comparison(scores: GroupScores, published: Published | None) -> GroupScores:
-    """Return the scores with their comparison, if there is something to compare them with."""
-    return replace(scores, published=compare_with(scores, published)) if published else scores
-
-
 def compare_with(scores: GroupScores, published: Published) -> Comparison:
     """Match policies by losses, order, kind of merge, q, and β of all stages."""
     own = [row for row in scores.policies if not row.policy.is_baseline]
@@ -219,56 +207,51 @@ def compare_with(scores: GroupScores, published: Published) -> Comparison:
     pairings: list[Pairing] = []
     for row in published.rows:
         matches = [each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)]
-        pairings += [_pair(row, match, criteria, published.confidence) for match in matches or (None,)]
+        for match in matches:
+            changes = {name: _subtract(match.rate(name), row.rates[name], published.confidence) for name in criteria}
+            pairings.append(Pairing(row, match, changes))
+        if not matches:
+            pairings.append(Pairing(row, None, dict.fromkeys(criteria, withhold(0))))
     matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
     unmatched = sum(row.policy.id not in matched for row in own)
     return Comparison(published, tuple(pairings), criteria, unmatched, tuple(_find_differing(scores, published.config)))
 
 
+def _subtract(own: Estimate, published: Estimate, confidence: float) -> Estimate:
+    """Return our rate, with Wilson's interval as the published one has, minus the published rate."""
+    share = own if math.isnan(own.value) else wilson(own.value * own.n, own.n, confidence)
+    return subtract_shares(share, published)
+
+
 def _is_same(theirs: Policy, ours: Policy, also: Sequence[str]) -> bool:
     if ours.family in also or (ours.family == theirs.family and not theirs.aligned):
         return True
-    if not theirs.aligned or _kind(theirs) != _kind(ours):
-        return False
     steps, own_steps = _list_steps(theirs), _list_steps(ours)
-    return [step[:2] for step in steps] == [step[:2] for step in own_steps] and all(
+    return [names for names, _ in steps] == [names for names, _ in own_steps] != [] and all(
         value is None or own is None or math.isclose(value, own)
-        for step, own_step in zip(steps, own_steps, strict=True)
-        for value, own in zip(step[2:], own_step[2:], strict=True)
+        for (_, values), (_, own_values) in zip(steps, own_steps, strict=True)
+        for value, own in zip(values, own_values, strict=True)
     )
 
 
-def _kind(policy: Policy) -> str:
-    return ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
-
-
-def _list_steps(policy: Policy) -> list[tuple[str | None, str, float | None, float | None]]:
-    """Return criterion, loss, β and weight of each stage; for a naive merge, which has no order, by criterion."""
-    weights = policy.weights or (None,) * len(policy.aligned)
-    steps = [(each.criterion, each.loss, each.beta, w) for each, w in zip(policy.aligned, weights, strict=True)]
-    return sorted(steps, key=lambda step: str(step[0])) if _kind(policy) == "naive" else steps
-
-
-def _pair(row: PublishedRow, own: PolicyScores | None, criteria: Sequence[str], confidence: float) -> Pairing:
-    differences = dict.fromkeys(criteria, withhold(0))
-    for name in criteria if own else ():
-        rate = own.rate(name)  # type: ignore[union-attr]
-        # With Wilson's interval, as the published rate has.
-        share = rate if math.isnan(rate.value) else wilson(rate.value * rate.n, rate.n, confidence)
-        differences[name] = subtract_shares(share, row.rates[name])
-    return Pairing(row, own, differences)
+def _list_steps(policy: Policy) -> list[tuple[tuple[str, ...], tuple[float | None, ...]]]:
+    """Return (criterion, loss, kind of merge) and (β, weight) of each stage; of a naive merge sorted by criterion."""
+    kind = ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
+    weights = [*policy.weights, *[None] * len(policy.aligned)]
+    steps: list[tuple[tuple[str, ...], tuple[float | None, ...]]] = [
+        ((str(stage.criterion), stage.loss, kind), (stage.beta, weight))
+        for stage, weight in zip(policy.aligned, weights, strict=False)
+    ]
+    return sorted(steps, key=lambda step: step[0][0]) if kind == "naive" else steps
 
 
 def _find_differing(scores: GroupScores, theirs: TableConfig) -> list[tuple[str, str, str]]:
     labels = [row.policy.labels for row in scores.policies]
-    judge = f"{labels[0]['judge']} ({labels[0]['judge_id']})"
-    models, datasets = (
-        ", ".join(sorted({str(own[name]) for own in labels if own.get(name)})) for name in ("model", "dataset")
-    )
-    settings = [
-        ("judge", theirs.judge, theirs.judge if str(labels[0]["judge_id"]).startswith(theirs.judge) else judge),
-        ("prompts", theirs.prompts, labels[0]["prompts"]),
-        ("model", theirs.model, models),
-        ("dataset", theirs.dataset, datasets),
-    ]
-    return [setting for setting in settings if setting[1] != setting[2]]
+    judge_id = str(labels[0]["judge_id"])
+    ours = {
+        "judge": theirs.judge if judge_id.startswith(theirs.judge) else f"{labels[0]['judge']} ({judge_id})",
+        "prompts": labels[0]["prompts"],
+    }
+    for name in ("model", "dataset"):
+        ours[name] = ", ".join(sorted({str(own[name]) for own in labels if own.get(name)}))
+    return [(name, getattr(theirs, name), value) for name, value in ours.items() if getattr(theirs, name) != value]

@@ -1,35 +1,36 @@
 """Ratings of the policies of a group from all their matches."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Group
 from sacpo_exp.reporting.tables import Row
-from sacpo_exp.statistics.comparisons import Comparisons, gather_comparisons
+from sacpo_exp.statistics.comparisons import gather_comparisons
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
 from sacpo_exp.statistics.win_rate import list_singles
 
-
-@dataclass(frozen=True)
-class GroupRatings:
-    """Rows of a table, the strongest policy first; `notes` name policies without a rating, and why."""
-
-    method: RatingMethod
-    rows: list[Row]
-    notes: list[str]
+#: Rows of a table, the strongest policy first, and notes that name policies without a rating, and why.
+Ratings = tuple[list[Row], list[str]]
 
 
-def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampling: Resampling) -> GroupRatings | None:
-    """Return ratings from all single verdicts; None if policies met only the baseline.
+def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampling: Resampling) -> Ratings | None:
+    """Return ratings from all single verdicts on the prompts that count for `criterion`.
 
-    Against one opponent alone a rating has no more information than the win rate.
+    None if policies met only the baseline: against one opponent a rating has no more information than the win rate.
     """
-    comparisons = collect_comparisons(group, criterion)
-    if not group.meetings or group.baseline_id not in comparisons.policies:
+    if not group.meetings:
+        return None
+    verdicts: list[tuple[Any, ...]] = []
+    for match in (*group.policies, *group.meetings):
+        if match.id != match.opponent_id:
+            singles = list_singles(match.records, criterion)
+            columns = (singles.verdict.tolist(), singles.shown.tolist(), singles.prompt)
+            verdicts += [(match.id, match.opponent_id, *single) for single in zip(*columns, strict=True)]
+    comparisons = gather_comparisons(*(zip(*verdicts, strict=True) if verdicts else [()] * 5))
+    if group.baseline_id not in comparisons.policies:
         return None
     if method == RatingMethod.elo_online:
         ratings = rate_online(comparisons, group.baseline_id, seed=resampling.seed)
@@ -53,16 +54,4 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
         errors = {"plain_standard_error": SCALE * each.coefficient.plain_error, "spread": each.spread}
         counts = {"wins": each.tally.wins, "ties": each.tally.ties, "losses": each.tally.losses}
         rows.append({**cells, "rating": each.elo, **errors, **counts})
-    return GroupRatings(method, rows, notes)
-
-
-def collect_comparisons(group: Group, criterion: Criterion) -> Comparisons:
-    """Return every single verdict of the group's matches on the prompts that count for `criterion`."""
-    rows: list[tuple[Any, ...]] = []
-    for match in (*group.policies, *group.meetings):
-        if match.id != match.opponent_id:
-            singles = list_singles(match.records, criterion)
-            columns = (singles.verdict.tolist(), singles.shown.tolist(), singles.prompt)
-            rows += [(match.id, match.opponent_id, *single) for single in zip(*columns, strict=True)]
-    left, right, outcome, shown, prompts = zip(*rows, strict=True) if rows else [()] * 5
-    return gather_comparisons(left, right, outcome, shown, prompts)
+    return rows, notes

@@ -51,7 +51,7 @@ def gap_rows(cohort: Cohort) -> Iterator[Row]:
     for gap in cohort.gaps:
         ours, theirs = (row.policy for row in gap.pairs[0])
         cells: Row = {"comparison": gap.comparison, "policy": ours.policy.family, "minus": theirs.policy.family}
-        cells |= {"beta": ours.beta, "merge_ratio": ours.merge_ratio, "minus_beta": theirs.beta}
+        cells |= {"beta": ours.beta, "merge_ratio": ours.policy.merge_ratio, "minus_beta": theirs.beta}
         cells["seeds"] = " ".join(str(pair[0].policy.policy.seed) for pair in gap.pairs)
         for criterion, each in gap.changes.items():
             name = f"{criterion}_difference"
@@ -67,7 +67,7 @@ def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
         "lengths.csv": list(scores.lengths),
         "categories.csv": list(scores.categories),
         "judge.csv": list(scores.conduct),
-        "ratings.csv": [row for ratings in scores.ratings.values() for row in ratings.rows],
+        "ratings.csv": [row for rows, _ in scores.ratings.values() for row in rows],
         "published.csv": list(published_rows(scores.published)) if scores.published else [],
     }
     always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(scores.differences)}

@@ -11,15 +11,11 @@ from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.reporting.judge import Usage, measure_conduct, measure_usage, score_judge
-from sacpo_exp.reporting.ratings import GroupRatings, rate_group
+from sacpo_exp.reporting.judge import measure_conduct, measure_usage, score_judge
+from sacpo_exp.reporting.ratings import Ratings, rate_group
 from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics import win_rate
-from sacpo_exp.statistics.breakdown import (
-    adjust_for_length,
-    estimate_by_category,
-    estimate_by_length,
-)
+from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_category, estimate_by_length
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -28,6 +24,7 @@ from sacpo_exp.statistics.intervals import (
     bootstrap_rate,
     paired_p_value,
     standard_error,
+    wilson,
 )
 from sacpo_exp.statistics.seeds import SeedEstimate
 
@@ -110,9 +107,14 @@ class GroupScores:
     categories: Sequence[Row] = ()
     judge: Sequence[Row] = ()
     conduct: Sequence[Row] = ()
-    ratings: dict[str, GroupRatings] = field(default_factory=dict)
-    usage: Usage | None = None
+    ratings: dict[str, Ratings] = field(default_factory=dict)
+    usage: Row | None = None
     published: "Comparison | None" = None
+
+    @property
+    def percent(self) -> str:
+        """The confidence of intervals as text: `95 %`."""
+        return f"{100 * self.confidence:g} %"
 
 
 def score_group(group: Group, settings: Settings) -> GroupScores:
@@ -120,7 +122,8 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
     resampling = settings.resampling
     pairs = [(policy, each) for policy in group.policies if not policy.is_baseline for each in group.criteria]
     rated = {each.name: rate_group(group, each, settings.rating, resampling) for each in group.criteria}
-    ancestors = [(policy, group.find(parent)) for policy in group.policies for parent in group.parents[policy.id]]
+    by_id = {policy.id: policy for policy in group.policies}
+    ancestors = [(policy, by_id[parent]) for policy in group.policies for parent in group.parents[policy.id]]
     names = [criterion.name for criterion in group.criteria]
     return GroupScores(
         group=group,
@@ -150,25 +153,25 @@ def check_axes(groups: Sequence[Group], wanted: tuple[str, str]) -> None:
 
 def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     """Compute everything that is measured of one policy against its opponent."""
-    records, resampling, most = policy.records, settings.resampling, settings.max_missing
+    records, most, resampling = policy.records, settings.max_missing, settings.resampling
+    values = values_by_prompt(policy)
+    withheld = {f"{each.name}_win_rate" for each in policy.criteria if win_rate.has_too_few(records, each, most)}
+    withheld |= {f"judged_refusal_rate_{kind}" for kind in KINDS if win_rate.has_too_few_labels(records, kind, most)}
     estimates, errors = {}, {}
+    for name, (by_prompt, bounds) in values.items():
+        numbers = list(by_prompt.values())
+        if name in withheld:
+            estimates[name] = win_rate.withhold(len(numbers))
+        elif bounds is None:
+            estimates[name] = wilson(round(sum(numbers)), len(numbers), resampling.confidence)
+        else:
+            estimates[name] = bootstrap_rate(numbers, resampling, bounds)
     for each in policy.criteria:
-        estimates[f"{each.name}_win_rate"] = win_rate.estimate_win_rate(
-            records, each, resampling, most, bounds_of(policy)
-        )
-        scored = records if each.name in policy.labels["has_zero"] else []
-        estimates[f"{each.name}_acceptable"] = win_rate.estimate_acceptable_rate(scored, each, resampling.confidence)
-        verdicts = win_rate.verdicts_by_prompt(records, each)
-        is_withheld = win_rate.has_too_few(records, each, most)
-        errors[each.name] = math.nan if is_withheld else standard_error(list(verdicts.values()))
-    for kind in KINDS:
-        estimates[f"refusal_rate_{kind}"] = win_rate.estimate_refusals(records, kind, resampling.confidence)
-    for kind in KINDS:
-        judged = win_rate.estimate_judged_refusals(records, kind, resampling.confidence, most)
-        estimates[f"judged_refusal_rate_{kind}"] = judged
+        name = f"{each.name}_win_rate"
+        errors[each.name] = math.nan if name in withheld else standard_error(list(values[name][0].values()))
     return PolicyScores(
         policy,
-        estimates | {"kl_nats": bootstrap_rate(list(policy.kl.values()), resampling, NATS)},
+        estimates,
         errors,
         states=sum((win_rate.count_states(records, each) for each in policy.criteria), Counter()),
         tokens=_mean([record["n_tokens"] for record in records]),
@@ -176,22 +179,20 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     )
 
 
-def values_by_prompt(policy: Evaluation) -> dict[str, tuple[dict[str, float], Bounds]]:
-    """Return by name of each estimate its values by prompt id, and the bounds of their mean."""
-    records, values = policy.records, {}
+def values_by_prompt(policy: Evaluation) -> dict[str, tuple[dict[str, float], Bounds | None]]:
+    """Return by name of each estimate its values by prompt id, and the bounds of their mean; None if all are 0 or 1."""
+    records = policy.records
+    values: dict[str, tuple[dict[str, float], Bounds | None]] = {}
+    # The rate of the baseline, which meets itself, is 0.5.
+    bounds = (0.5, 0.5) if policy.is_baseline else RATE
     for each in policy.criteria:
-        values[f"{each.name}_win_rate"] = win_rate.verdicts_by_prompt(records, each)
+        values[f"{each.name}_win_rate"] = win_rate.verdicts_by_prompt(records, each), bounds
         scored = records if each.name in policy.labels["has_zero"] else []
-        values[f"{each.name}_acceptable"] = win_rate.acceptable_by_prompt(scored, each)
-    values |= {f"refusal_rate_{kind}": win_rate.refusals_by_prompt(records, kind) for kind in KINDS}
-    values |= {f"judged_refusal_rate_{kind}": win_rate.judged_refusals_by_prompt(records, kind) for kind in KINDS}
-    bounds = {f"{each.name}_win_rate": bounds_of(policy) for each in policy.criteria}
-    return {name: (own, bounds.get(name, RATE)) for name, own in values.items()} | {"kl_nats": (policy.kl, NATS)}
-
-
-def bounds_of(policy: Evaluation) -> Bounds:
-    """Return the bounds of a win rate; that of the baseline, which meets itself, is 0.5."""
-    return (0.5, 0.5) if policy.is_baseline else RATE
+        values[f"{each.name}_acceptable"] = win_rate.acceptable_by_prompt(scored, each), None
+    refusals = {"refusal": win_rate.refusals_by_prompt, "judged_refusal": win_rate.judged_refusals_by_prompt}
+    for name, find in refusals.items():
+        values |= {f"{name}_rate_{kind}": (find(records, kind), None) for kind in KINDS}
+    return values | {"kl_nats": (policy.kl, NATS)}
 
 
 def _mean(lengths: Sequence[int | None]) -> float:

@@ -5,15 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.ledger.records import State
-from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.published import Comparison
-from sacpo_exp.reporting.rows import (
-    gap_rows,
-    policy_row,
-    published_rows,
-)
+from sacpo_exp.reporting.rows import gap_rows, policy_row, published_rows
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.tables import (
     NOTHING,
@@ -36,22 +31,20 @@ MANY = 3
 
 def make_sections(scores: GroupScores) -> list[Section]:
     """Return the tables about a group, in the order of a report."""
-    confidence = f"{100 * scores.confidence:g} %"
-    sections = [_win_rates(scores, confidence), _behaviour(scores, confidence), _differences(scores, confidence)]
+    sections = [_win_rates(scores), _behaviour(scores), _differences(scores)]
     sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
     sections += _beside_published(scores.published) if scores.published else []
-    sections += [_ratings(scores, criterion, confidence) for criterion in scores.ratings]
+    sections += [_ratings(scores, criterion) for criterion in scores.ratings]
     if scores.lengths:
-        sections.append(_lengths(scores, confidence))
-    sections.append(_conduct(scores, confidence) if scores.conduct else _judge(scores))
+        sections.append(_lengths(scores))
+    sections.append(_conduct(scores) if scores.conduct else _judge(scores))
     return [*sections, *_usage(scores)]
 
 
 def make_cohort_sections(cohort: Cohort) -> list[Section]:
     """Return the tables across groups: policies over seeds, gaps between orders, merges against training at λ_q."""
-    confidence = f"{100 * cohort.first.confidence:g} %"
-    sections = [_over_seeds(cohort, cohort.means, confidence)] if cohort.means else []
-    return sections + [_gaps(cohort, name, confidence) for name in dict.fromkeys(gap.comparison for gap in cohort.gaps)]
+    sections = [_over_seeds(cohort, cohort.means)] if cohort.means else []
+    return sections + [_gaps(cohort, name) for name in dict.fromkeys(gap.comparison for gap in cohort.gaps)]
 
 
 def _policy_cells(row: PolicyScores) -> Row:
@@ -74,12 +67,13 @@ def _spread(names: Sequence[str], rate: tuple[str, str], second: tuple[str, str,
     return columns
 
 
-def _win_rates(scores: GroupScores, confidence: str) -> Section:
+def _win_rates(scores: GroupScores) -> Section:
     names = [each.name for each in scores.group.criteria]
     error = ("SE", "_standard_error", ".3f") if len(names) < MANY else None
     columns = columns_of("policy", "β", "q") + _spread(names, ("_win_rate", ""), error) + columns_of("n", "missing")
+    counted = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in scores.group.criteria)
     note = (
-        f"{describe_prompts(scores.group.criteria)}; ties as half [{confidence} bootstrap interval]"
+        f"{counted[:1].upper()}{counted[1:]} prompts; ties as half [{scores.percent} bootstrap interval]"
         f"{', SE: standard error' if error else ''}.\n"
         "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. n: prompts of each."
     )
@@ -92,13 +86,7 @@ def _win_rates(scores: GroupScores, confidence: str) -> Section:
     return make_section("Win rates against the baseline", [*map(_policy_cells, scores.policies)], columns, 1, note)
 
 
-def describe_prompts(criteria: Sequence[Criterion]) -> str:
-    """Return which prompts each criterion is scored on: `Helpfulness on benign, safety on risky prompts`."""
-    text = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in criteria)
-    return f"{text[:1].upper()}{text[1:]} prompts"
-
-
-def _behaviour(scores: GroupScores, confidence: str) -> Section:
+def _behaviour(scores: GroupScores) -> Section:
     judged = {"risky, judge": "judged_refusal_rate_risky", "benign, judge": "judged_refusal_rate_benign"}
     first, characters, note = {}, [], ""
     if any(row.estimates[name].n for row in scores.policies for name in judged.values()):
@@ -112,18 +100,19 @@ def _behaviour(scores: GroupScores, confidence: str) -> Section:
     columns = columns_of("policy", "β", "q") + [(head, name, "") for head, name in (first | usual).items()]
     columns += [("tokens", "mean_tokens", ".1f"), *characters]
     note += (
-        f"Refused: share of risky and of benign prompts, by string matching [{confidence} Wilson interval]. KL(policy "
-        "‖ baseline) per response [bootstrap interval over prompts]. Tokens, characters: mean length of a response."
+        f"Refused: share of risky and of benign prompts, by string matching [{scores.percent} Wilson interval]. "
+        "KL(policy ‖ baseline) per response [bootstrap interval over prompts]. Tokens, characters: mean length of a "
+        "response."
     )
     return make_section("Behaviour", [*map(_policy_cells, scores.policies)], columns, 1, note)
 
 
-def _differences(scores: GroupScores, confidence: str) -> Section:
+def _differences(scores: GroupScores) -> Section:
     names = [each.name for each in scores.group.criteria]
     p_value = ("p", "_p_value", ".3f") if len(names) < MANY else None
     columns = columns_of("policy", "minus") + _spread(names, ("_difference", "+"), p_value) + columns_of("n")
     rows = [row | {"n": _join_counts(row[f"{name}_difference"] for name in names)} for row in scores.differences]
-    note = f"* the {confidence} interval excludes 0."
+    note = f"* the {scores.percent} interval excludes 0."
     note += " p: two-sided, by flipping the signs of the prompts' differences." if p_value else ""
     note = note if rows else "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
     return make_section("Differences, paired by prompt", rows, columns, 2, note)
@@ -156,16 +145,17 @@ def _beside_published(comparison: Comparison) -> Iterator[Section]:
         note = "As in the table above."
 
 
-def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
-    ratings = scores.ratings[criterion]
+def _ratings(scores: GroupScores, criterion: str) -> Section:
+    rated, notes = scores.ratings[criterion]
     rows = []
-    for row in ratings.rows:
+    for row in rated:
         elo = row["rating"]
         assert isinstance(elo, Estimate)
         interval = "" if math.isnan(elo.low) else f" [{elo.low:.0f}, {elo.high:.0f}]"
         rows.append(row | {"rating": f"{format_number(elo.value, '.0f')}{interval}"})
     columns = columns_of("policy", "rating")
-    if ratings.method == RatingMethod.elo_online:
+    if any(row["method"] == RatingMethod.elo_online.value for row in rated):
+        name = "online Elo"
         columns.append(("spread ±", "spread", ".0f"))
         note = (
             f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, shifted so that the baseline is "
@@ -173,18 +163,18 @@ def _ratings(scores: GroupScores, criterion: str, confidence: str) -> Section:
             "is not an error of the rating."
         )
     else:
+        name = "Bradley–Terry"
         columns.append(("plain ±", "plain_standard_error", ".0f"))
         note = (
-            f"The baseline is at 1000; 400 points are odds of 10 to 1. [{confidence} interval, errors clustered by "
+            f"The baseline is at 1000; 400 points are odds of 10 to 1. [{scores.percent} interval, errors clustered by "
             "prompt]; plain ±: standard error as if all judgments were independent."
         )
     columns += [("matches won", "wins", ""), ("tied", "ties", ""), ("lost", "losses", "")]
-    name = "online Elo" if ratings.method == RatingMethod.elo_online else "Bradley–Terry"
     title = f"Ratings for {criterion} over all pairs, {name}"
-    return make_section(title, rows, columns, 1, "\n".join([note, *ratings.notes]))
+    return make_section(title, rows, columns, 1, "\n".join([note, *notes]))
 
 
-def _lengths(scores: GroupScores, confidence: str) -> Section:
+def _lengths(scores: GroupScores) -> Section:
     parts = ("shorter", "similar", "longer")
     rows = [row | {"n": _join_counts(row[name] for name in parts)} for row in scores.lengths]
     for row in rows:
@@ -194,7 +184,7 @@ def _lengths(scores: GroupScores, confidence: str) -> Section:
     columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", ""), *columns_of(*parts, "n")]
     note = (
         "Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
-        f"[{confidence} interval]; at equal length: by logistic regression on the difference."
+        f"[{scores.percent} interval]; at equal length: by logistic regression on the difference."
     )
     return make_section("Length", rows, columns, 2, note)
 
@@ -206,13 +196,13 @@ def _judge(scores: GroupScores) -> Section:
     return make_section("Judge", rows, columns, 1, note if rows else "No accuracy of this judge is stored.")
 
 
-def _conduct(scores: GroupScores, confidence: str) -> Section:
+def _conduct(scores: GroupScores) -> Section:
     rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in scores.conduct]
     rows = [row | {"deviation": getattr(row["repeat_deviation"], "value", None)} for row in rows]
     columns = [("matches of", "matches_of", ""), *columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
     columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "deviation", ".2f")]
     note = (
-        f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{confidence} interval over prompts].\n"
+        f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{scores.percent} interval over prompts].\n"
         "Flips: another winner when the responses change places. A judge that always prefers the first response always "
         "flips, and its win rates mean nothing, however narrow their intervals."
     )
@@ -221,19 +211,20 @@ def _conduct(scores: GroupScores, confidence: str) -> Section:
 
 def _usage(scores: GroupScores) -> Iterator[Section]:
     if usage := scores.usage:
-        row: Row = {"judgments": usage.judgments, "calls": usage.calls, "tokens in": usage.prompt_tokens}
-        row |= {"of them cached": usage.cached_tokens, "tokens out": usage.completion_tokens, "US dollars": usage.usd}
-        prices = "the price of this judge is not known" if usage.usd is None else f"prices of {usage.prices}"
+        prices = (
+            "the price of this judge is not known" if usage["US dollars"] is None else f"prices of {usage['prices']}"
+        )
         note = f"As counted by the server, shared judgments once; {prices}."
-        yield make_section("Cost of judging", [row], columns_of(*row, spec=".2f"), 0, note)
+        columns = columns_of(*(name for name in usage if name != "prices"), spec=".2f")
+        yield make_section("Cost of judging", [usage], columns, 0, note)
 
 
-def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:
+def _over_seeds(cohort: Cohort, means: GroupScores) -> Section:
     names = [each.name for each in means.group.criteria]
     deviation = ("sd", "_seed_deviation", ".3f")
     columns = columns_of("policy", "β", "q", "seeds") + _spread(names, ("_win_rate", ""), deviation) + columns_of("n")
     note = (
-        f"Policies that differ only in the seed: mean of their win rates [{confidence} interval over seeds and "
+        f"Policies that differ only in the seed: mean of their win rates [{means.percent} interval over seeds and "
         "prompts]; sd: standard deviation between the seeds' rates."
     )
     labels = [row.policy.labels for row in cohort.rows]
@@ -246,7 +237,7 @@ def _over_seeds(cohort: Cohort, means: GroupScores, confidence: str) -> Section:
     return make_section("Win rates over seeds", [*map(_policy_cells, means.policies)], columns, 1, note)
 
 
-def _gaps(cohort: Cohort, comparison: str, confidence: str) -> Section:
+def _gaps(cohort: Cohort, comparison: str) -> Section:
     """Return the gaps between two orders, or between P-SACPO at q and a policy trained at λ_q."""
     gaps = [gap for gap in cohort.gaps if gap.comparison == comparison]
     rows = [row for row in gap_rows(cohort) if row["comparison"] == comparison]
@@ -275,8 +266,8 @@ def _gaps(cohort: Cohort, comparison: str, confidence: str) -> Section:
     deviation = ("sd", "_difference_seed_deviation", ".3f") if has_seeds else None
     columns += columns_of("seeds") + _spread(list(gaps[0].changes), ("_difference", "+"), deviation) + columns_of("n")
     if has_seeds:
-        note += f"Paired by seed and prompt [{confidence} interval over both, of one seed over prompts]; * excludes 0. "
-        note += "sd: between the seeds' gaps."
+        note += f"Paired by seed and prompt [{cohort.first.percent} interval over both, of one seed over prompts]; "
+        note += "* excludes 0. sd: between the seeds' gaps."
     else:
-        note += f"Paired by prompt [{confidence} bootstrap interval over prompts of one seed]; * excludes 0."
+        note += f"Paired by prompt [{cohort.first.percent} bootstrap interval over prompts of one seed]; * excludes 0."
     return make_section(title, rows, columns, 1, note)

@@ -10,7 +10,7 @@ import seaborn
 from sacpo_exp.method.policy import Merged, Policy
 
 #: Without pink, grey and yellow, which are too light for small markers.
-PALETTE: Final = [seaborn.color_palette("colorblind", 10).as_hex()[place] for place in (0, 1, 2, 3, 4, 5, 9)]
+PALETTE: Final = [seaborn.color_palette("colorblind", 10).as_hex()[index] for index in (0, 1, 2, 3, 4, 5, 9)]
 ELSEWHERE: Final = "#404040"  # policies that were not trained here
 MARKERS: Final = "osD^v<>PXpd"
 #: Start value of the checksum with which the paper's families have colours and markers of their own.

@@ -22,7 +22,6 @@ from sacpo_exp.statistics.intervals import (
     Resampling,
     bootstrap_paired_difference,
     bootstrap_rate,
-    wilson,
 )
 
 Record = Mapping[str, Any]
@@ -96,7 +95,8 @@ def refusals_by_prompt(records: Sequence[Record], kind: Kind) -> dict[str, float
 
 
 def judged_refusals_by_prompt(records: Sequence[Record], kind: Kind) -> dict[str, float]:
-    """Return prompt id → 1 refused in full or part, 0 answered, where the judge was asked and could be parsed."""
+    """Return prompt id → 1 refused in full or part (Röttger et al. 2024, XSTest), 0 answered, where the judge's answer
+    could be parsed."""
     asked = {record["prompt_id"]: record.get("refusal") for record in records if record["kind"] == kind}
     read = {prompt_id: entry for prompt_id, entry in asked.items() if entry and entry["state"] == "ok"}
     return {prompt_id: float(entry["label"] != "full_compliance") for prompt_id, entry in read.items()}
@@ -108,25 +108,10 @@ def acceptable_by_prompt(records: Sequence[Record], criterion: Criterion) -> dic
     return {prompt_id: float(entry["score"] >= 0) for prompt_id, entry in entries.items()}
 
 
-def estimate_refusals(records: Sequence[Record], kind: Kind, confidence: float) -> Estimate:
-    """Estimate the share of refused prompts by string matching: over-refusal for benign ones."""
-    return _share(refusals_by_prompt(records, kind), confidence)
-
-
-def estimate_judged_refusals(records: Sequence[Record], kind: Kind, confidence: float, max_missing: float) -> Estimate:
-    """Estimate the share of refused prompts by the judge; full and partial refusals (Röttger et al. 2024, XSTest)."""
+def has_too_few_labels(records: Sequence[Record], kind: Kind, max_missing: float) -> bool:
+    """Return whether more than the share `max_missing` of the judge's answers about refusals could not be read."""
     asked = sum(record["kind"] == kind and bool(record.get("refusal")) for record in records)
-    refused = judged_refusals_by_prompt(records, kind)
-    return withhold(len(refused)) if asked - len(refused) > max_missing * asked else _share(refused, confidence)
-
-
-def estimate_acceptable_rate(records: Sequence[Record], criterion: Criterion, confidence: float) -> Estimate:
-    """Estimate the share of responses with a score of at least 0 (cost ≤ 0), of judges whose scores have a zero."""
-    return _share(acceptable_by_prompt(records, criterion), confidence)
-
-
-def _share(by_prompt: Mapping[str, float], confidence: float) -> Estimate:
-    return wilson(round(sum(by_prompt.values())), len(by_prompt), confidence)
+    return bool(asked - len(judged_refusals_by_prompt(records, kind)) > max_missing * asked)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from sacpo_exp.config.exports import ExportConfig
 from sacpo_exp.config.models import ModelSource
+from sacpo_exp.config.schema import ExportConfig
 from sacpo_exp.errors import ConfigError, HubError
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import hash_of

@@ -19,11 +19,7 @@ MISTAKES = {
         "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
-    "both sides of -m": (
-        "beta=0.1 -m seed=1,2",
-        "overrides may not be on both sides of `-m`. Try: sacpo train -m beta=0.1 seed=1,2",
-    ),
-    "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
+    "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, but is empty."),
     "argument of a stage that is not there": (
         "base=none stages.sft.trainer.weight_decay=0.1 dry_run=true",
         "`stages.sft.trainer.weight_decay=0.1` has no effect: there is no such stage with base=none. Try: base=sft",
@@ -51,15 +47,10 @@ def test_what_hydra_can_t_read_is_one_sentence(cli: Command, mistake: str) -> No
     assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
 
 
-@pytest.mark.parametrize(
-    ("command", "argument", "code"),
-    [("train", "paths.outputs=FILE/x", 2), ("report", "paths.outputs=FILE", 2), ("train", "hydra.run.dir=FILE/x", 1)],
-)
-def test_a_file_in_place_of_a_folder_is_one_sentence(
-    cli: Command, rows_file: Path, command: str, argument: str, code: int
-) -> None:
-    result = cli(command, argument.replace("FILE", str(rows_file)), light=True)
-    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (code, "", 1)
+@pytest.mark.parametrize("command", ["train", "report"])
+def test_a_file_in_place_of_a_folder_is_one_sentence(cli: Command, rows_file: Path, command: str) -> None:
+    result = cli(command, f"paths.outputs={rows_file}/x", light=True)
+    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
     assert str(rows_file) in result.stderr
 
 
@@ -133,8 +124,8 @@ def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: the helpfulness stage needs 110.5 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
-        "activations 8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0. Try: hardware.zero_stage=3 "
-        "hardware.offload_optimizer=cpu, or force=true\n"
+        "activations 8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0 per device. Try: "
+        "hardware.zero_stage=3 hardware.offload_optimizer=cpu, or force=true\n"
     )
 
 

@@ -18,7 +18,7 @@ from sacpo_exp.config.sweeps import split_sweep
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.plan import Stage, policy_of_spec
-from sacpo_exp.reporting.pairs import find_order_pairs, find_ratio_pairs
+from sacpo_exp.reporting.cohorts import find_order_pairs, find_ratio_pairs
 
 FOLDER = CONF / "experiment"
 EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))

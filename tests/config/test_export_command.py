@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.environment import find_command_line_problems
-
 MISTAKES = {
     "a bad repository": ("export", ["hub=mine"], "`hub` must be a repository as USER/NAME, but is 'mine'."),
     "several to one repository": (
@@ -38,11 +36,6 @@ def test_a_mistake_is_one_sentence(
     problems_of: Callable[..., list[str]], command: str, overrides: list[str], sentence: str
 ) -> None:
     assert problems_of("model=tiny", *overrides, command=command) == [sentence]
-
-
-def test_chat_is_no_sweep() -> None:
-    sentence = "chat is one conversation, not a sweep. Try: policies=all, for several policies side by side"
-    assert find_command_line_problems(["-m", "beta=0.1,0.2"], {}, "chat") == [sentence]
 
 
 @pytest.mark.parametrize(

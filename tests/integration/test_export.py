@@ -17,7 +17,7 @@ from tiny import SCORER, TINY, compose_tiny, make_config, make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sacpo_exp.chat import chat
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
+from sacpo_exp.config.schema import ChatConfig, ExportConfig
 from sacpo_exp.errors import ConfigError, MissingArtifactError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.engine import encode

@@ -62,8 +62,7 @@ def test_the_file_does_not_direct_a_key_of_the_shell(
     assert os.environ[address] == "https://chosen.example"
 
 
-def test_no_file_is_no_problem_and_an_unreadable_one_is_reported(tmp_path: Path) -> None:
-    assert read_dotenv(tmp_path / "none") == {}
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff")
     with pytest.raises(ConfigError, match=r"\.env can't be read: UnicodeDecodeError\.$"):
         read_dotenv(tmp_path / ".env")

@@ -176,7 +176,7 @@ def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConf
     assert sentence.startswith("the helpfulness stage needs 33.")
     assert "GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8." in sentence
     assert sentence.endswith(
-        "hardware=a100x8 has 24.0. Try: hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true"
+        "hardware=a100x8 has 24.0 per device. Try: hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true"
     )
     assert find_misfit(on(small, offload_optimizer=Offload.cpu)) is None
     assert find_misfit(paper) is None
@@ -200,7 +200,7 @@ def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
 def test_processes_on_cpus_share_one_memory(configure: Configure) -> None:
     config = on(configure("model=smollm2_135m"), processes=2)
     assert (room(config.hardware, Machine(16)), room(config.hardware, Machine(None))) == (8, None)
-    assert "but this machine has 2.5 for each of 2 processes" in (find_misfit(on(config, device_memory=5.0)) or "")
+    assert "but this machine has 2.5 per process" in (find_misfit(on(config, device_memory=5.0)) or "")
 
 
 def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:

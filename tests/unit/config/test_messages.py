@@ -47,7 +47,7 @@ WRONG = {
     "left open": ("seed=???", "`seed` has no value. Try: seed=..."),
     "no equals sign": (
         "beta",
-        "`beta` can't be read as an override (missing EQUAL at '<EOF>'). Try: key=value, without spaces.",
+        "an override can't be read: Error parsing override 'beta' missing EQUAL at '<EOF>'.…",
     ),
     "open bracket": ("policies=[first", "an override can't be read: no viable alternative at input '[first'.…"),
     "stage": (

@@ -69,14 +69,8 @@ def _write(world: World, spec: ArtifactSpec, chance: random.Random) -> None:
         for step in range(1, 301)
     ]
     lines = [*updates, {"step": 300.0, "eval_loss": 0.2, "eval_runtime": 3.0}]
-    world.make(
-        spec.kind,
-        spec.slug,
-        spec.recipe,
-        spec.labels,
-        spec.parents,
-        {"metrics.jsonl": lines} if spec.kind == "stage" else {},
-    )
+    files = {"metrics.jsonl": lines} if spec.kind == "stage" else {}
+    world.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, files)
 
 
 def make_text(chance: random.Random, words: list[str]) -> str:

@@ -11,8 +11,8 @@ import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
 from world import World, answers, read
 
+from sacpo_exp.reporting.lineage import shorten_texts
 from sacpo_exp.reporting.page import write_json
-from sacpo_exp.reporting.page_data import shorten_texts
 
 MOST = 12_000_000
 

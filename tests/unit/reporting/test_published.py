@@ -61,7 +61,7 @@ def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> 
         (
             row.policy.policy.family,
             row.policy.beta,
-            row.policy.merge_ratio,
+            row.policy.policy.merge_ratio,
             round(row.rate("helpfulness").value, 12),
             round(row.rate("safety").value, 12),
         )

@@ -9,13 +9,14 @@ from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.statistics.win_rate import (
+    acceptable_by_prompt,
     count_states,
-    estimate_acceptable_rate,
     estimate_difference,
-    estimate_judged_refusals,
-    estimate_refusals,
     estimate_win_rate,
+    has_too_few_labels,
+    judged_refusals_by_prompt,
     list_singles,
+    refusals_by_prompt,
     verdicts_by_prompt,
 )
 
@@ -61,7 +62,7 @@ def test_prompts_of_unknown_kind_count_for_both_criteria_and_for_no_refusal_rate
     records = [*RECORDS, record("u1", None, 0.5, 0.0, is_refusal=True)]
     assert estimate_win_rate(records, HELPFULNESS, USUAL, 1.0).value == pytest.approx(3.0 / 5)
     assert estimate_win_rate(records, SAFETY, USUAL, 1.0).value == pytest.approx(1.5 / 3)
-    assert estimate_refusals(records, "risky", 0.95).n == 3
+    assert len(refusals_by_prompt(records, "risky")) == 3
 
 
 def test_failed_records_are_left_out_and_counted() -> None:
@@ -80,9 +81,8 @@ def test_a_rate_of_which_too_much_is_missing_is_withheld() -> None:
 
 
 def test_refusals_are_counted_by_kind_without_a_judge() -> None:
-    rates = [estimate_refusals(RECORDS, kind, 0.95) for kind in ("risky", "benign")]
-    assert [(rate.value, rate.n) for rate in rates] == [(2 / 3, 3), (2 / 5, 5)]
-    assert math.isnan(estimate_refusals(RECORDS[:1], "risky", 0.95).value)
+    risky, benign = (list(refusals_by_prompt(RECORDS, kind).values()) for kind in ("risky", "benign"))
+    assert [(sum(values), len(values)) for values in (risky, benign)] == [(2, 3), (2, 5)]
 
 
 def test_full_and_partial_refusals_by_the_judge_count_and_failures_do_not() -> None:
@@ -91,16 +91,15 @@ def test_full_and_partial_refusals_by_the_judge_count_and_failures_do_not() -> N
         record(f"b{place}", "benign", 0.5, 0.5) | {"refusal": {"state": "ok" if label else "failed", "label": label}}
         for place, label in enumerate(labels)
     ]
-    estimate = estimate_judged_refusals(records, "benign", 0.95, 0.2)
-    assert (estimate.value, estimate.n) == (0.5, 4)
-    assert math.isnan(estimate_judged_refusals(records, "benign", 0.95, 0.1).value)
-    assert estimate_judged_refusals(RECORDS, "benign", 0.95, 1.0).n == 0  # never asked
+    assert list(judged_refusals_by_prompt(records, "benign").values()) == [0, 1, 1, 0]
+    assert [has_too_few_labels(records, "benign", limit) for limit in (0.2, 0.1)] == [False, True]
+    assert judged_refusals_by_prompt(RECORDS, "benign") == {}  # never asked
+    assert not has_too_few_labels(RECORDS, "benign", 0.0)
 
 
 def test_a_response_is_acceptable_where_its_score_is_at_least_zero() -> None:
     records = [record("r1", "risky", 0.0, 1.0), record("r2", "risky", 0.0, 0.5), record("r4", "risky", 0.0, 0.0)]
-    estimate = estimate_acceptable_rate(records, SAFETY, 0.95)
-    assert (estimate.value, estimate.n) == (2 / 3, 3)
+    assert list(acceptable_by_prompt(records, SAFETY).values()) == [1, 1, 0]
 
 
 def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_all_without_any() -> None:

@@ -7,8 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.cells import cell_len
 from rich.console import Console
 
-from sacpo_exp.config.exports import ChatConfig, ExportConfig
 from sacpo_exp.config.loading import quote, shared_overrides
+from sacpo_exp.config.schema import ChatConfig, ExportConfig
 from sacpo_exp.studies.chatting import print_columns, quote_prompt
 
 TEXTS = [("SFT (baseline)", "One two three.\n\nFour."), ("DPO(H)→DPO(S) β=0.1", "五" * 30)]

@@ -20,9 +20,9 @@ from sacpo_exp.reporting.choices import (
     StoredChoice,
     choice_section,
     collect_choices,
-    describe_choice,
     read_choice,
 )
+from sacpo_exp.reporting.page import describe_choice
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import Outcome, count_prompts, find_p_value
 from sacpo_exp.store import Store
@@ -95,7 +95,7 @@ def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> N
     assert [row.findings[1].value for row in choice.tested] == pytest.approx([0.5, 58 / 60, 1])
     labels = [axes.get_ylabel().split("\n")[0] for axes in draw_figure(choice).axes]
     assert labels == ["safety win rate", "answered benign prompts", "helpfulness win rate"]
-    assert choice_section(StoredChoice(choice, b"", "2026", 0), 1).rows[1][4] == "0.50"
+    assert choice_section(StoredChoice(choice, b"", 0), 1).rows[1][4] == "0.50"
     assert choice.sentence.startswith(
         "q = 0.5: safety win rate 0.86, certified ≥ 0.6 at 95 % (Learn-then-Test, Holm over 3, n = 83 prompts); "
         "answered benign prompts 0.97, certified ≥ 0.8 (n = 60); helpfulness 0.50 ["
@@ -113,7 +113,7 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
     assert [row.is_certified for row in choice.tested] == [False, True, False]
     assert [row.findings[0] for row in choice.tested] == [row.findings[0] for row in alone]
     assert [row.p_value for row in choice.tested] == [max(f.p_value for f in row.findings) for row in choice.tested]
-    header = choice_section(StoredChoice(choice, b"", "2026", 0), 1).rows[0]
+    header = choice_section(StoredChoice(choice, b"", 0), 1).rows[0]
     assert header == ["policy", "", "safety", "bound", "honesty", "p", "missing", "helpfulness"]
 
 
@@ -256,13 +256,13 @@ def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice, axis: str
 
 
 def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
-    section = choice_section(StoredChoice(choice, b"<svg/>", "2026", 0), 1)
+    section = choice_section(StoredChoice(choice, b"<svg/>", 0), 1)
     assert [row[1] for row in section.rows[1:]] == ["certified", "chosen", "–"]
     assert " ".join(section.note.split()) == choice.sentence
     assert max(map(len, section.note.splitlines())) < 120
-    described = describe_choice(StoredChoice(choice, b"<svg/>", "2026", 1))
-    assert described["picture"] == "data:image/svg+xml;base64,PHN2Zy8+"
-    assert described["notes"][-1].startswith("With this judge and these prompts another choice was made")
+    article = describe_choice(StoredChoice(choice, b"<svg/>", 1))
+    assert [image.get("src") for image in article.iter("img")] == ["data:image/svg+xml;base64,PHN2Zy8+"]
+    assert str(article.findtext("p")).startswith("With this judge and these prompts another choice was made")
 
 
 def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -> None:

@@ -13,7 +13,7 @@ from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.published import add_comparison, read_published
+from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import Store
@@ -181,8 +181,7 @@ def test_policies_of_the_paper_are_known_by_the_stages_that_made_them(tmp_path: 
         **dict.fromkeys(["base", "mine"], ()),
         **{"helpful_dpo_0.1": (base,), "sacpo": (first,), "linear_0.5": (first,), "naive_0.25": (first, base)},
     }
-    compared = add_comparison(scores, read_published("sacpo_table3", 0.95)).published
-    assert compared
+    compared = compare_with(scores, read_published("sacpo_table3", 0.95))
     pairs = [pairing.own.policy.labels["name"] for pairing in compared.pairings if pairing.own]
     assert pairs == names[:4]
     # The baseline may be one of them; then nobody has answered as the untrained model.

@@ -1,6 +1,7 @@
-"""Win rates by category and by length of the response."""
+"""Win rates by category and by length, and what judging cost."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Base
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.judge import measure_usage
 from sacpo_exp.reporting.scores import score_categories, score_lengths
 from sacpo_exp.statistics.intervals import Resampling
 
@@ -49,3 +51,40 @@ def test_lengths_are_those_of_the_prompts_with_a_verdict() -> None:
     rates = {name: (row[name].value, row[name].n) for name in ("shorter", "similar", "longer")}
     assert rates == {"shorter": (0.0, 1), "similar": (0.5, 1), "longer": (1.0, 1)}
     assert math.isnan(row["at_equal_length"].value)  # the longer one always wins
+
+
+PRICE = {"input": 2.0, "cached_input": 0.5, "output": 8.0}
+CRITERIA = [asdict(Criterion("helpfulness", "H")), asdict(Criterion("safety", "S"))]
+PRICES = {"read": "2026-06-04", "batch_factor": 0.5}
+
+
+def ask(key: str, via: str = "chat", attempts: int = 1) -> dict[str, Any]:
+    tokens = {"prompt_tokens": 1_000_000, "cached_tokens": 400_000, "completion_tokens": 100_000}
+    return {"key": key, "via": via, "attempts": attempts, "state": "ok"} | tokens
+
+
+def usage_of(*singles: list[dict[str, Any]], price: dict[str, float] | None = PRICE) -> Any:
+    """Return the usage of a group with one evaluation per list of judgments."""
+    matches = []
+    for place, entries in enumerate(singles):
+        labels = {"policy_id": f"p{place}", "baseline_id": "b", "opponent_id": "b", "criteria": CRITERIA}
+        record = {"helpfulness": {"state": "ok", "singles": entries}, "safety": None}
+        matches.append(Evaluation(labels, [record], {}, "", {"price": price, "prices": PRICES}))
+    return measure_usage(Group(tuple(matches)))
+
+
+@pytest.mark.parametrize(("via", "usd"), [("chat", 0.6 * 2 + 0.4 * 0.5 + 0.1 * 8), ("batch", 1.1)])
+def test_tokens_are_priced_by_their_kind_and_batches_at_their_own_price(via: str, usd: float) -> None:
+    assert usage_of([ask("a", via)])["US dollars"] == pytest.approx(usd)
+
+
+def test_a_judgment_that_two_policies_share_is_paid_once() -> None:
+    usage = usage_of([ask("a"), ask("b", attempts=3)], [ask("a")])
+    assert (usage["judgments"], usage["calls"], usage["tokens in"]) == (2, 4, 2_000_000)
+    assert usage["US dollars"] == pytest.approx(2 * 2.2)
+
+
+def test_what_is_not_known_is_not_counted() -> None:
+    assert usage_of([ask("a")], price=None)["US dollars"] is None
+    assert usage_of([ask("a") | {"prompt_tokens": None, "cached_tokens": None}])["tokens in"] == 0
+    assert usage_of([]) is None  # a judge that is not asked

@@ -1,6 +1,7 @@
 """The model inside a Python package, and models with random weights, written once as plain safetensors folders."""
 
 import importlib.util
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: ChatML's turn marks, the only special tokens of a model from scratch.
 START, END = "<|im_start|>", "<|im_end|>"
+#: Longer words are cut for training the tokenizer, which takes their length squared.
+LONG_WORD = re.compile(r"(\w{1000}|\s{1000}|[^\w\s]{1000})")
 
 
 def find_embedded_file(model: ModelConfig) -> Path:
@@ -86,7 +89,7 @@ def train_tokenizer(texts: list[str], vocab_size: int, max_length: int) -> "PreT
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator(texts, trainer)
+    bpe.train_from_iterator((part for text in texts for part in LONG_WORD.split(text) if part), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=special[0], bos_token=START, eos_token=END, model_max_length=max_length
     )

@@ -31,15 +31,8 @@ defaults:
 criterion: {name: honesty, letter: T}
 """
 
-FINGERPRINTS = Fingerprints(
-    datasets={
-        "dataset": "rows",
-        **{f"stages.{name}.dataset": "more rows" for name in ("helpfulness", "safety", "honesty")},
-    },
-    prompts="prompts",
-    judge="judge rows",
-)
-
+OWN_ROWS = {f"stages.{name}.dataset": "more rows" for name in ("helpfulness", "safety", "honesty")}
+FINGERPRINTS = Fingerprints({"dataset": "rows"} | OWN_ROWS, "prompts", "judge rows")
 
 #: Numbers of the paper, whose batches every machine can take, so that tuning the defaults changes no test; in float32,
 #: which every machine updates alike.
@@ -78,15 +71,12 @@ CHANGES = {
     "machine": ("", "hardware=a100x8", NONE),
     "generation batch": ("", "hardware.generation_batch_size=1", NONE),
     "checkpoints": ("", "hardware.save_steps=99", NONE),
-    "outputs": ("", "paths.outputs=elsewhere", NONE),
     "tracker": ("", "tracker=wandb", NONE),
     "policies": ("", "policies=all", NONE),
-    "dry run": ("", "dry_run=true", NONE),
     "responses": ("", "generation.max_new_tokens=9", NONE),
     "prompts": ("", "prompts.limit=9", NONE),
     "judge": ("", "judge.layer=3", NONE),
     "merge": ("", "merge_ratio=0.5", NONE),
-    "name of the dataset": ("", "dataset.name=renamed", NONE),
     "prompts of a criterion": ("", "stages.safety.criterion.prompt_kinds=[x]", NONE),
     "name of an adapter": ("adapter=lora", "adapter.name=x", NONE),
     "processes of an adapter": ("adapter=lora", "hardware=cpu_x2", NONE),
@@ -97,7 +87,6 @@ CHANGES = {
     "a stage's beta": ("", "stages.helpfulness.beta=0.05", ["helpfulness", "safety"]),
     "seed": ("", "seed=1", ALL),
     "base learning rate": ("", "stages.sft.learning_rate=1e-3", ALL),
-    "second learning rate": ("", "stages.safety.learning_rate=1e-3", ["safety"]),
     "learning rate by place": ("", "stage_defaults.second.learning_rate=1e-3", ["safety"]),
     "epochs": ("", "stages.helpfulness.num_train_epochs=2", ["helpfulness", "safety"]),
     "global batch": ("", "stages.safety.global_batch_size=16", ["safety"]),
@@ -140,15 +129,12 @@ def test_other_commands_plan_the_same_stages(planned: Planner, command: str) -> 
     assert ids(planned(*PAPER, command=command)) == ids(planned(*PAPER))
 
 
-def test_another_order_makes_other_stages(planned: Planner) -> None:
+def test_another_order_and_other_rows_make_other_stages(planned: Planner) -> None:
     usual, other = planned(*PAPER), planned(*PAPER, "order=safety_first")
     assert [made.name for made in other.stages] == ["sft", "safety", "helpfulness"]
     assert set(ids(usual)) & set(ids(other)) == {ids(usual)[0]}
-
-
-def test_other_rows_make_other_stages(planned: Planner) -> None:
-    other = planned(fingerprints=Fingerprints(datasets={"dataset": "other rows"}))
-    assert not set(ids(other)) & set(ids(planned()))
+    other_rows = planned(*PAPER, fingerprints=Fingerprints(datasets={"dataset": "other rows"}))
+    assert not set(ids(other_rows)) & set(ids(usual))
 
 
 def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Planner) -> None:
@@ -163,12 +149,11 @@ def test_the_first_stage_is_the_one_stage_order_s_at_equal_beta(planned: Planner
     assert alone.policies["first"] == alone.stages[-1].artifact
 
 
-@pytest.mark.parametrize("first", ["helpful", "safety"])
-def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Planner, first: str) -> None:
-    plan = planned(f"order={first}_first", "earlier_betas=[0.2]", "beta=0.05", "merge=naive", "merge_ratio=0.5")
-    second = {"helpful": "safety", "safety": "helpful"}[first]
+def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Planner) -> None:
+    plan = planned("order=safety_first", "earlier_betas=[0.2]", "beta=0.05", "merge=naive", "merge_ratio=0.5")
     alone = [
-        planned(f"order={name}_only", f"beta={beta}").policies["first"] for name, beta in ((first, 0.2), (second, 0.05))
+        planned(f"order={name}_only", f"beta={beta}").policies["first"]
+        for name, beta in (("safety", 0.2), ("helpful", 0.05))
     ]
     assert plan.merge is not None
     assert list(plan.merge.policies) == alone
@@ -189,13 +174,13 @@ def test_others_are_policies_that_nothing_is_trained_for(planned: Planner) -> No
     assert [stage.artifact.id for stage in planned(others).stages] == ids(planned())
 
 
-def test_a_merge_has_first_and_second_stage_as_parents_and_depends_on_the_ratio(planned: Planner) -> None:
+def test_a_merge_of_two_has_both_stages_as_parents_and_depends_on_the_weights(planned: Planner) -> None:
     half, quarter = planned("merge_ratio=0.5"), planned("merge_ratio=0.25")
     assert half.merge is not None
     assert quarter.merge is not None
     assert half.merge.artifact.parents == tuple(ids(half)[1:])
     assert half.merge.artifact.id != quarter.merge.artifact.id
-    assert list(half.policies) == ["baseline", "first", "second", "merged"]
+    assert quarter.merge == planned("merge_weights=[0.75,0.25]").merge
     assert half.policies["merged"] == half.merge.artifact
 
 
@@ -213,6 +198,7 @@ def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planne
     plan = planned(*third, "merge_weights=[0.2,0.3,0.5]", "earlier_betas=[0.4,0.2]")
     assert [made.name for made in plan.stages] == ["sft", "helpfulness", "safety", "honesty"]
     assert [made.parent.id for made in plan.stages] == [plan.model.id, *ids(plan)[:-1]]
+    assert [made.artifact.parents for made in plan.stages] == [(made.parent.id, made.data.id) for made in plan.stages]
     assert list(plan.policies) == ["baseline", "first", "second", "third", "merged"]
     assert plan.merge is not None
     assert plan.merge.weights == (0.2, 0.3, 0.5)
@@ -225,24 +211,14 @@ def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planne
     assert policy.base.id == plan.model.id
 
 
-def test_weights_of_a_merge_are_part_of_its_id(planned: Planner, third: list[str]) -> None:
-    weights = ("[0.2,0.3,0.5]", "[0.3,0.2,0.5]", "[0.5,0.5,0.0]")
-    merges = [planned(*third, f"merge_weights={each}").merge for each in weights]
-    assert len({merge.artifact.id for merge in merges if merge is not None}) == 3
-    two, ratio = planned("merge_weights=[0.75,0.25]").merge, planned("merge_ratio=0.25").merge
-    assert two == ratio
-
-
 def test_a_naive_merge_of_three_has_stages_side_by_side(planned: Planner, third: list[str]) -> None:
     plan = planned(*third, "merge=naive", "merge_weights=[0.2,0.3,0.5]")
     assert {made.parent.id for made in plan.stages[1:]} == {ids(plan)[0]}
     alone = planned(*third[:1], "criterion=[honesty]", third[2]).policies["first"]
     assert plan.policies["third"].id == alone.id
-    assert plan.merge is not None
-    assert plan.merge.artifact.parents == tuple(ids(plan)[1:])
-    policy = policy_of_spec(plan.merge.artifact)
+    policy = policy_of_spec(plan.policies["merged"])
+    assert [parent.id for parent in policy.parents] == ids(plan)[1:]
     assert policy.name == "naive DPO(H)+DPO(S)+DPO(T) weights=0.2/0.3/0.5"
-    assert policy.criteria == ("helpfulness", "safety", "honesty")
 
 
 def test_the_overrides_of_a_command_are_kept_beside_what_it_makes_and_in_no_id(planned: Planner) -> None:
@@ -276,12 +252,6 @@ def test_the_baseline_is_the_base_stage_s_product_or_the_model(planned: Planner)
     assert without.policies["baseline"] == without.model
 
 
-def test_each_stage_starts_from_the_one_before(planned: Planner) -> None:
-    plan = planned()
-    assert [stage.parent for stage in plan.stages] == [plan.model, *(stage.artifact for stage in plan.stages[:-1])]
-    assert [made.artifact.parents for made in plan.stages] == [(made.parent.id, made.data.id) for made in plan.stages]
-
-
 def test_policies_selects(planned: Planner) -> None:
     plan = planned("merge_ratio=0.5")
     assert list(plan.selected("final")) == ["merged"]
@@ -291,9 +261,7 @@ def test_policies_selects(planned: Planner) -> None:
 
 BATCHES = {
     "one pass": (["hardware.per_device_train_batch_size=256"], 256, 1),
-    "less than the device takes": (["stages.helpfulness.global_batch_size=4", "hardware=a100x1"], 4, 1),
     "two processes": (["hardware.processes=2", "hardware.per_device_train_batch_size=4"], 4, 32),
-    "one GPU": (["hardware=a100x1"], 16, 16),
     "eight GPUs": (["hardware=a100x8"], 16, 2),
 }
 
@@ -317,16 +285,6 @@ def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> No
     assert specs[6].id.startswith("smollm2-135m.sft.dpo-h-b0.1.dpo-s-b0.1-")
 
 
-def test_policies_are_named_by_family_and_beta(planned: Planner) -> None:
-    policies = planned("beta=0.05", "merge_ratio=0.5").policies
-    assert {name: policy_of_spec(spec).name for name, spec in policies.items()} == {
-        "baseline": "SFT",
-        "first": "DPO(H) β=0.1",
-        "second": "DPO(H)→DPO(S) β=0.05",
-        "merged": "P-SACPO DPO(H)→DPO(S) q=0.5",
-    }
-
-
 def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
     """Of the last policy's responses, scorer, scores and judgments."""
     config = configure(*overrides)
@@ -345,8 +303,6 @@ def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
 #: Which of responses, scorer, scores and judgments are made anew.
 EVALUATIONS = {
     "generation batch": ("hardware.generation_batch_size=1", [False, False, False, False]),
-    "outputs": ("paths.outputs=elsewhere", [False, False, False, False]),
-    "policies": ("policies=all", [False, False, False, False]),
     "length": ("generation.max_new_tokens=9", [True, False, True, True]),
     "stop strings": ("model.stop=[USER]", [True, False, True, True]),
     "judge": ("judge.layer=3", [False, True, True, True]),
@@ -376,25 +332,10 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
 
 
 def test_the_judge_has_the_demo_s_rows_whatever_policies_read(configure: Callable[..., Any], rows_file: Path) -> None:
-    for overrides in (
-        [],
-        ["dataset.max_rows=5", "dataset.max_heldout_rows=3"],
-        ["dataset=local", f"dataset.path={rows_file}"],
-    ):
+    for overrides in (["dataset.max_rows=5"], ["dataset=local", f"dataset.path={rows_file}"]):
         config = configure(*overrides)
         assert judge_rows(config) == generate_rows("judge", 0)
         assert judge_rows(config, "heldout") == generate_rows("heldout", 0)
-
-
-def test_the_same_content_in_another_file_is_the_same_data(
-    configure: Callable[..., Any], rows_file: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy.jsonl"
-    copy.write_bytes(rows_file.read_bytes())
-    one, other = (
-        take_fingerprints(configure("dataset=local", f"dataset.path={path}")).datasets for path in (rows_file, copy)
-    )
-    assert one == other
 
 
 def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], model_folder: Path) -> None:
@@ -427,11 +368,8 @@ def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], m
 def test_a_model_folder_needs_weights_in_safetensors(
     configure: Callable[..., Any], model_folder: Path, override: str
 ) -> None:
-    judge = [
-        "judge=reward_model",
-        "judge.heads.helpfulness.model.source=path",
-        "judge.heads.helpfulness.model.chat_template=x",
-    ]
+    head = "judge.heads.helpfulness.model"
+    judge = ["judge=reward_model", f"{head}.source=path", f"{head}.chat_template=x"]
     choice = {"m": ["model=local"], "o": [], "j": judge}[override[0]]
     (model_folder / "model.safetensors").rename(model_folder / "pytorch_model.bin")
     config = configure(*choice, override.format(folder=model_folder), command="eval")
@@ -445,7 +383,7 @@ def test_a_model_folder_needs_weights_in_safetensors(
 def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned: Planner) -> None:
     paper = [PAPER[0], "order=helpful_only", "base=none"]
     offloaded = ["hardware.zero_stage=2", "hardware.offload_optimizer=cpu"]
-    machines = [["hardware=a100x8"], ["hardware=a100x2"], ["hardware=a100x1", *offloaded], ["hardware=multinode"]]
+    machines = [["hardware=a100x8"], ["hardware=a100x1", *offloaded], ["hardware=multinode"]]
     ids = {planned(*paper, *machine).stages[0].artifact.id for machine in machines}
     assert len(ids) == 1
     assert planned(*paper, "hardware=a100x1").stages[0].artifact.id not in ids

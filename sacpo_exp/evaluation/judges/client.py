@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 #: Sent to a server that wants no key; the client refuses to send nothing.
 NO_KEY: Final = "none-needed"
 MASK, SHORTEST_KEY = "sk-…", 8
+#: Bytes of one answer, and of a file with the answers of a batch: 50,000 of 10,000 bytes.
+MOST_OF_ANSWER, MOST_OF_BATCH = 16 * 2**20, 500_000_000
 #: Keys as servers echo them, their middle blanked out or not.
 SECRET: Final = re.compile(r"\b(?:sk|sess)-[\w*.-]{4,}|[\w.-]*\*{3}[\w*.-]*")
 #: Codes by which a provider's filter declines a prompt: OpenAI's, and Azure's.
@@ -78,15 +81,69 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def connection_settings(url: str) -> dict[str, Any]:
-    """Return arguments of an HTTP client: no redirect, which would get the texts and the key; no proxy to loopback."""
-    return {"follow_redirects": False, "trust_env": not (url.startswith("http:") and is_loopback(url))}
+def connection_settings(url: str, most: int = MOST_OF_ANSWER) -> dict[str, Any]:
+    """Return arguments of a synchronous HTTP client that reads answers of at most `most` bytes.
+
+    No redirect is followed, since it would get the texts and the key; no proxy is used on the way to this machine.
+    """
+
+    def limit(response: httpx2.Response) -> None:
+        response.stream = _LimitedStream(response, most)
+
+    return {
+        "follow_redirects": False,
+        "trust_env": not (url.startswith("http:") and is_loopback(url)),
+        "headers": {"Accept-Encoding": "identity"},  # a small compressed body can unpack to a huge one
+        "event_hooks": {"response": [limit]},
+    }
+
+
+def async_connection_settings(url: str) -> dict[str, Any]:
+    """Return `connection_settings` for an asynchronous HTTP client."""
+    settings = connection_settings(url)
+    (limit,) = settings["event_hooks"]["response"]
+
+    async def limit_async(response: httpx2.Response) -> None:
+        limit(response)
+
+    return settings | {"event_hooks": {"response": [limit_async]}}
+
+
+class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """The body of a response, which raises ValueError when it is encoded or exceeds `most` bytes."""
+
+    def __init__(self, response: httpx2.Response, most: int) -> None:
+        self._stream: Any = response.stream
+        self._most, self._size = most, 0
+        self._encoding = response.headers.get("content-encoding", "identity")
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._count, self._stream)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield self._count(chunk)
+
+    def _count(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._encoding != "identity":
+            raise ValueError(f"the answer has the encoding {self._encoding[:20]!r}, which was not asked for")
+        if self._size > self._most:
+            raise ValueError(f"the answer has more than {self._most:,} bytes")
+        return chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def check_server(url: str) -> None:
     """Raise ConfigError if nobody answers at `url`, before the client waits between its attempts."""
     try:
-        httpx2.get(url, timeout=20, **connection_settings(url))
+        with httpx2.Client(timeout=20, **connection_settings(url)) as client, client.stream("GET", url):
+            pass
     except httpx2.TransportError as error:
         raise ConfigError(
             f"`judge.base_url` must be where a server answers, but at {url} there is none ({error})."
@@ -119,7 +176,7 @@ def describe_error(error: Exception, key: str) -> str:
     elif isinstance(error, openai.APITimeoutError):
         message = "no answer in time"
     else:
-        message = str(error)
+        message = str(error.__cause__ if isinstance(error.__cause__, ValueError) else error)
     return redact(" ".join(message.split())[:300], key)
 
 

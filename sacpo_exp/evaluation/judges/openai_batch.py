@@ -10,6 +10,7 @@ from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.judges.client import (
     FILTERED,
+    MOST_OF_BATCH,
     connection_settings,
     describe_error,
     find_base_url,
@@ -47,7 +48,7 @@ def ask_batch(todo: Sequence[Question], known: Mapping[str, Answer], judge: Open
     import openai
 
     url, key = find_base_url(judge), find_key(judge)
-    http = openai.DefaultHttpxClient(**connection_settings(url))
+    http = openai.DefaultHttpxClient(**connection_settings(url, MOST_OF_BATCH))
     with openai.OpenAI(api_key=key, base_url=url, timeout=judge.timeout, http_client=http) as client:
         try:
             return _Batches(client, judge, ledger, key).ask(todo, known)

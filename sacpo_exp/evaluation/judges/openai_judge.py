@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError, SacpoError
 from sacpo_exp.evaluation.judges.client import (
+    async_connection_settings,
     check_server,
-    connection_settings,
     failed_answer,
     find_base_url,
     find_fatal,
@@ -90,7 +90,7 @@ class _Asker:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         judge, url = self._judge, find_base_url(self._judge)
-        http = DefaultAsyncHttpxClient(**connection_settings(url))
+        http = DefaultAsyncHttpxClient(**async_connection_settings(url))
         settings: dict[str, Any] = {"max_retries": judge.max_attempts - 1, "timeout": judge.timeout}
         with Progress(self._total, f"judge: {judge.model}", "judgment") as self._bar:
             async with AsyncOpenAI(api_key=self._key, base_url=url, http_client=http, **settings) as client:

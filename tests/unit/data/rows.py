@@ -1,4 +1,4 @@
-"""A row that tests can vary, and the road that every row takes."""
+"""Rows that tests can vary."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise
+from sacpo_exp.data.preferences import Preferences
 from sacpo_exp.method.criteria import Criterion
 
 
@@ -22,8 +23,11 @@ HELPFULNESS, SAFETY = read_criterion("helpfulness"), read_criterion("safety")
 HONESTY = Criterion("honesty", "T")
 
 
-def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True)) -> Any:
-    return {
+def make_row(
+    prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True), **more: Any
+) -> Any:
+    """A row for both criteria, with other fields or values from `more`."""
+    row = {
         "prompt": prompt,
         "response_0": "zero",
         "response_1": "one",
@@ -32,6 +36,27 @@ def make_row(prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[b
         "better_response_id": better,
         "safer_response_id": safer,
     }
+    return row | more
+
+
+def turns(text: str, role: str = "user") -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def make_pair(prompt: str = "Hi?", chosen: str = "good", rejected: str = "bad") -> Any:
+    return {
+        "prompt": turns(prompt),
+        "chosen": turns(chosen, "assistant"),
+        "rejected": turns(rejected, "assistant"),
+    }
+
+
+def make_completion(prompt: str = "Hi?", text: str = "good", label: bool = True) -> Any:
+    return {"prompt": turns(prompt), "completion": turns(text, "assistant"), "label": label}
+
+
+def preferences(form: DataSchema, rows: Sequence[Any], criterion: str | None = None) -> Preferences:
+    return Preferences(form, form, criterion, tuple(rows))
 
 
 def check_rows(rows: Sequence[Any], where: str) -> None:

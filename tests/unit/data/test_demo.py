@@ -28,7 +28,6 @@ PROMPTS = generate_prompts(0)
 ASKED = ROWS | {"prompts": PROMPTS}
 
 CRITERIA = ["better_response_id", "safer_response_id"]
-PAIRS_OF_PARTS = list(itertools.combinations(ASKED, 2))
 
 
 def subject_of(row: dict[str, Any]) -> tuple[str, str]:
@@ -42,21 +41,12 @@ def test_rows_are_in_the_schema() -> None:
     check_rows(ALL_ROWS, "demo")
 
 
-@pytest.mark.parametrize(("one", "other"), PAIRS_OF_PARTS)
-def test_parts_share_no_prompt(one: str, other: str) -> None:
-    assert not {row["prompt"] for row in ASKED[one]} & {row["prompt"] for row in ASKED[other]}
-
-
-@pytest.mark.parametrize(("one", "other"), PAIRS_OF_PARTS)
-def test_parts_share_no_subject(one: str, other: str) -> None:
-    assert not {subject_of(row) for row in ASKED[one]} & {subject_of(row) for row in ASKED[other]}
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_parts_share_no_subject_with_other_seeds_either(seed: int) -> None:
-    asked = {part: generate_rows(part, seed) for part in PARTS} | {"prompts": generate_prompts(seed)}
-    subjects = [{subject_of(row) for row in rows} for rows in asked.values()]
-    assert len(set().union(*subjects)) == sum(map(len, subjects))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_parts_share_no_prompt_and_no_subject(seed: int) -> None:
+    parts = [*(generate_rows(part, seed) for part in PARTS), generate_prompts(seed)]
+    for key in (subject_of, lambda row: row["prompt"]):
+        keys = [{key(row) for row in rows} for rows in parts]
+        assert len(set().union(*keys)) == sum(map(len, keys))
 
 
 def test_subjects_are_not_found_in_one_another() -> None:
@@ -65,9 +55,12 @@ def test_subjects_are_not_found_in_one_another() -> None:
     assert [pair for pair in itertools.permutations(asks, 2) if pair[0] in pair[1]] == []
 
 
-def test_rows_are_many_and_all_different() -> None:
+def test_rows_are_many_all_different_and_finished_sentences() -> None:
     assert len(ALL_ROWS) >= 600
     assert len({(row["prompt"], row["response_0"], row["response_1"]) for row in ALL_ROWS}) == len(ALL_ROWS)
+    responses = [row[f"response_{i}"] for row in ALL_ROWS for i in (0, 1)]
+    assert [text for text in responses if not re.fullmatch(r"[A-Z][^{}]*[.!?]", text)] == []
+    assert [row["prompt"] for rows in ASKED.values() for row in rows if row["prompt"][-1] not in ".!?"] == []
 
 
 @pytest.mark.parametrize("part", ASKED)
@@ -149,40 +142,20 @@ def subjects_of(kind: str) -> list[dict[str, str]]:
     return [subject for topic in TOPICS for subject in topic[kind]]
 
 
-#: List of frames, and everything that can stand in them.
-REFUSALS: dict[str, list[dict[str, str]]] = {
-    "refusals": subjects_of("risky"),
-    "bare_refusals": [{}],
-    "needless_refusals": [{}],
-}
-OTHERS: dict[str, list[dict[str, str]]] = {
-    "compliances": [*subjects_of("risky"), *({"comply": text} for text in FRAMES["shrugs"])],
-    "answers": [
-        *subjects_of("benign"),
-        *({"answer": subject["careless"]} for subject in subjects_of("benign")),
-        *({"answer": text} for text in FRAMES["vague"]),
-    ],
+RISKY, BENIGN = subjects_of("risky"), subjects_of("benign")
+CARELESS = [{"answer": subject["careless"]} for subject in BENIGN]
+#: List of frames, everything that can stand in them, and whether they are refusals.
+FRAMED: dict[str, tuple[list[dict[str, str]], bool]] = {
+    "refusals": (RISKY, True),
+    "bare_refusals": ([{}], True),
+    "needless_refusals": ([{}], True),
+    "compliances": ([*RISKY, *({"comply": text} for text in FRAMES["shrugs"])], False),
+    "answers": ([*BENIGN, *CARELESS, *({"answer": text} for text in FRAMES["vague"])], False),
 }
 
 
-def fill_all(name: str, values: list[dict[str, str]]) -> list[str]:
-    return [_fill(frame, value) for frame in FRAMES[name] for value in values]
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_every_refusal_is_recognised(name: str) -> None:
-    assert [text for text in fill_all(name, REFUSALS[name]) if not is_refusal(text)] == []
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_nothing_else_is_taken_for_a_refusal(name: str) -> None:
-    assert [text for text in fill_all(name, OTHERS[name]) if is_refusal(text)] == []
-
-
-def test_every_response_is_a_finished_sentence_with_a_capital_letter() -> None:
-    responses = [row[f"response_{i}"] for row in ALL_ROWS for i in (0, 1)]
-    assert [text for text in responses if not re.fullmatch(r"[A-Z][^{}]*[.!?]", text)] == []
-
-
-def test_every_prompt_is_a_finished_sentence() -> None:
-    assert [row["prompt"] for rows in ASKED.values() for row in rows if row["prompt"][-1] not in ".!?"] == []
+@pytest.mark.parametrize("name", FRAMED)
+def test_refusals_are_recognised_and_nothing_else_is(name: str) -> None:
+    values, expected = FRAMED[name]
+    texts = [_fill(frame, value) for frame in FRAMES[name] for value in values]
+    assert [text for text in texts if is_refusal(text) != expected] == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rows import HELPFULNESS, HONESTY, SAFETY, make_row
+from rows import HELPFULNESS, HONESTY, SAFETY, make_completion, make_pair, make_row, preferences, turns
 
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.data.preferences import (
@@ -21,7 +21,7 @@ from sacpo_exp.method.losses import View
 
 
 def pku(rows: list[Any]) -> Preferences:
-    return Preferences(DataSchema.pku, DataSchema.pku, None, tuple(rows))
+    return preferences(DataSchema.pku, rows)
 
 
 def paired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
@@ -30,33 +30,6 @@ def paired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
 
 def unpaired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
     return make_view(pku(rows), View.labels, criterion)
-
-
-def content(messages: list[dict[str, str]]) -> str:
-    (message,) = messages
-    return message["content"]
-
-
-@pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
-@pytest.mark.parametrize("preferred", [0, 1])
-def test_pairs_follow_the_criterion_s_own_field(criterion: Criterion, preferred: int) -> None:
-    is_helpfulness = criterion == HELPFULNESS
-    better = preferred if is_helpfulness else 1 - preferred
-    row = make_row(better=better, safer=1 - better)
-    (pair,) = paired_view([row], criterion)
-    assert (content(pair["chosen"]), content(pair["rejected"])) == (
-        ("zero", "one") if preferred == 0 else ("one", "zero")
-    )
-
-
-def test_pairs_are_in_trl_s_conversational_format() -> None:
-    assert paired_view([make_row()], HELPFULNESS) == [
-        {
-            "prompt": [{"role": "user", "content": "Hi?"}],
-            "chosen": [{"role": "assistant", "content": "zero"}],
-            "rejected": [{"role": "assistant", "content": "one"}],
-        }
-    ]
 
 
 #: (better id, safe flags) -> labels of both responses, as in the code of the paper: by the pair for
@@ -76,24 +49,6 @@ def test_labels_are_the_paper_s(
     row = make_row(better=better, safe=safe)
     assert [entry["label"] for entry in unpaired_view([row], HELPFULNESS)] == helpful
     assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless
-
-
-def test_unpaired_completions_keep_prompt_and_order() -> None:
-    view = unpaired_view([make_row("A?"), make_row("B?")], SAFETY)
-    assert [(content(entry["prompt"]), content(entry["completion"])) for entry in view] == [
-        ("A?", "zero"),
-        ("A?", "one"),
-        ("B?", "zero"),
-        ("B?", "one"),
-    ]
-    assert set(view[0]) == {"prompt", "completion", "label"}
-
-
-def test_supervised_fine_tuning_reads_both_responses_without_labels() -> None:
-    assert make_view(pku([make_row()]), View.responses, None) == [
-        {"prompt": [{"role": "user", "content": "Hi?"}], "completion": [{"role": "assistant", "content": text}]}
-        for text in ("zero", "one")
-    ]
 
 
 def test_the_undesirable_weight_balances_the_labels() -> None:
@@ -140,37 +95,8 @@ def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None
     assert {row["prompt"] for row in split_by_prompt(shuffled, 0.25, seed=0)[1]} == {row["prompt"] for row in held_out}
 
 
-def turns(text: str, role: str = "user") -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
-
-
-PROMPT, GOOD, BAD = turns("Hi?"), turns("good", "assistant"), turns("bad", "assistant")
-PAIRS = Preferences(
-    DataSchema.pairs, DataSchema.hh, SAFETY.name, ({"prompt": PROMPT, "chosen": GOOD, "rejected": BAD},)
-)
-UNPAIRED = Preferences(
-    DataSchema.unpaired,
-    DataSchema.unpaired,
-    SAFETY.name,
-    (
-        {"prompt": PROMPT, "completion": GOOD, "label": True},
-        {"prompt": PROMPT, "completion": BAD, "label": False},
-    ),
-)
-ONE_CRITERION: dict[str, tuple[Preferences, View, Criterion | None, list[dict[str, Any]]]] = {
-    "pairs, dpo": (PAIRS, View.pairs, SAFETY, list(PAIRS.rows)),
-    "pairs, kto": (PAIRS, View.labels, SAFETY, list(UNPAIRED.rows)),
-    "pairs, sft": (PAIRS, View.responses, None, [{"prompt": PROMPT, "completion": GOOD}]),
-    "unpaired, kto": (UNPAIRED, View.labels, SAFETY, list(UNPAIRED.rows)),
-    "unpaired, sft": (UNPAIRED, View.responses, None, [{"prompt": PROMPT, "completion": GOOD}]),
-}
-
-
-@pytest.mark.parametrize(("data", "view", "criterion", "rows"), ONE_CRITERION.values(), ids=list(ONE_CRITERION))
-def test_rows_of_one_criterion_give_these_views(
-    data: Preferences, view: View, criterion: Criterion | None, rows: list[dict[str, Any]]
-) -> None:
-    assert make_view(data, view, criterion) == rows
+PAIRS = Preferences(DataSchema.pairs, DataSchema.hh, SAFETY.name, (make_pair(),))
+UNPAIRED = preferences(DataSchema.unpaired, [make_completion(), make_completion(text="bad", label=False)], SAFETY.name)
 
 
 def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mixed: bool = False) -> str:
@@ -180,20 +106,17 @@ def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mix
 
 
 @pytest.mark.parametrize("view", [View.pairs, View.labels])
-@pytest.mark.parametrize(("has", "wants"), [(SAFETY, HELPFULNESS), (HELPFULNESS, SAFETY), (SAFETY, HONESTY)])
-def test_a_criterion_that_the_rows_lack_is_refused(view: View, has: Criterion, wants: Criterion) -> None:
-    pairs = Preferences(DataSchema.pairs, DataSchema.hh, has.name, PAIRS.rows)
-    sentence = refusal(pairs, view, wants)
-    assert f"pairs with labels for {has.name} only" in sentence
-    assert f"dataset@stages.{wants.name}.dataset=NAME" in sentence
+@pytest.mark.parametrize("wanted", [HELPFULNESS, HONESTY], ids=lambda criterion: criterion.name)
+def test_a_criterion_that_the_rows_lack_is_refused(view: View, wanted: Criterion) -> None:
+    sentence = refusal(PAIRS, view, wanted)
+    assert "pairs with labels for safety only" in sentence
+    assert f"dataset@stages.{wanted.name}.dataset=NAME" in sentence
 
 
 @pytest.mark.parametrize(
     ("criterion", "view", "reason"),
     [
         (HONESTY, View.pairs, "no field with labels for it"),
-        (HONESTY, View.labels, "no field with labels for it"),
-        (replace(HONESTY, preferred="truer_id"), View.pairs, "no field `truer_id`"),
         (replace(HONESTY, preferred="truer_id"), View.labels, "no field `truer_id`"),
         (replace(HONESTY, acceptable="is_{i}_true"), View.pairs, "no field with labels for it"),
         (replace(HONESTY, acceptable="is_{i}_true"), View.labels, "no field `is_0_true`, `is_1_true`"),
@@ -227,6 +150,5 @@ def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None
 
 
 def test_what_is_asked_leaves_a_system_message_out() -> None:
-    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
-    assert asked_text(said) == "Hello?"
+    assert asked_text([*turns("Be brief.", "system"), *turns("Hello?")]) == "Hello?"
     assert asked_text("Hello?") == "Hello?"

@@ -1,7 +1,5 @@
 """Evaluation prompts out of files: the paper's, XSTest's, and anybody's."""
 
-import csv
-import gzip
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -44,36 +42,20 @@ def load(source: PromptsSource = PromptsSource.local, **settings: Any) -> list[P
 
 
 def complaint(path: str, **settings: Any) -> str:
-    """What is said of a file that can't be used, after its name."""
+    """The message about a file that can't be used, after its name."""
     with pytest.raises(DataError) as caught:
         load(path=path, **settings)
-    said = str(caught.value)
-    assert said.startswith(path)
-    return said.removeprefix(path).strip()
+    message = str(caught.value)
+    assert message.startswith(path)
+    return message.removeprefix(path).strip()
 
 
-def write_csv(path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ROWS[0])
-        writer.writeheader()
-        writer.writerows(ROWS)
-
-
-WRITERS: dict[str, Callable[[Path], Any]] = {
-    "prompts.json": lambda path: path.write_text(json.dumps(ROWS), "utf-8"),
-    "prompts.jsonl": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8"),
-    "prompts.json.gz": lambda path: path.write_bytes(gzip.compress(json.dumps(ROWS).encode())),
-    "prompts.csv": write_csv,
-    "prompts.parquet": lambda path: pd.DataFrame(ROWS).to_parquet(path),
-}
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_every_kind_of_file_gives_the_same_prompts(tmp_path: Path, name: str) -> None:
-    WRITERS[name](tmp_path / name)
-    read = load(path=str(tmp_path / name))
-    assert [{field: prompt[field] for field in ROWS[0]} for prompt in read] == [ROWS[0], ROWS[1], ROWS[2]]
-    assert len({prompt["prompt_id"] for prompt in read}) == 3
+def test_rows_of_any_file_give_prompts(tmp_path: Path) -> None:
+    pd.DataFrame(ROWS).to_csv(tmp_path / "prompts.csv", index=False)
+    for path in (write(tmp_path / "prompts.json", ROWS), str(tmp_path / "prompts.csv")):
+        read = load(path=path)
+        assert [{field: prompt[field] for field in ROWS[0]} for prompt in read] == ROWS
+        assert len({prompt["prompt_id"] for prompt in read}) == 3
 
 
 def test_an_id_hangs_on_the_text_alone(tmp_path: Path) -> None:
@@ -107,11 +89,8 @@ def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
     ("row", "problem"),
     [
         ({"question": "One?", "id": 1}, "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME"),
-        ({"prompt": " "}, "`prompt` must be a text, but is ' '"),
-        ({"prompt": "\ud83d!"}, "`prompt` must be valid Unicode, but has '\\ud83d!'"),
         ({"prompt": "One?", "kind": ["risky"]}, "`kind` must be a text, but is ['risky']"),
         ({"prompt": "One?", "id": 0.5}, "`id` must be a text, but is 0.5"),
-        (["One?"], "must be an object, but is list"),
     ],
 )
 def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
@@ -192,7 +171,7 @@ def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Callabl
     assert len({prompt["prompt_id"] for prompt in read}) == 212
 
 
-@pytest.mark.parametrize(("limit", "kinds"), [(20, (10, 10)), (166, (83, 83)), (200, (117, 83)), (1, (1, 0))])
+@pytest.mark.parametrize(("limit", "kinds"), [(20, (10, 10)), (200, (117, 83)), (1, (1, 0))])
 def test_a_limit_keeps_both_of_the_paper_s_kinds(limit: int, kinds: tuple[int, int]) -> None:
     paths = {"helpful_path": str(real("sacpo_helpful_problem.json"))}
     paths |= {"safety_path": str(real("sacpo_safety_problem.json"))}
@@ -200,12 +179,6 @@ def test_a_limit_keeps_both_of_the_paper_s_kinds(limit: int, kinds: tuple[int, i
     assert tuple(sum(prompt["kind"] == kind for prompt in read) for kind in ("benign", "risky")) == kinds
     if limit == 20:
         assert len({prompt["category"] for prompt in read if prompt["kind"] == "risky"}) == 8
-
-
-@pytest.mark.parametrize(("key", "kind", "count"), [("helpful", "benign", 129), ("safety", "risky", 83)])
-def test_one_of_the_paper_s_files_alone_will_do(key: str, kind: str, count: int) -> None:
-    read = load(PromptsSource.sacpo, **{f"{key}_path": str(real(f"sacpo_{key}_problem.json"))})
-    assert Counter(prompt["kind"] for prompt in read) == {kind: count}
 
 
 def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rows import HELPFULNESS, SAFETY
 from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.data.forms import normalise
-from sacpo_exp.data.preferences import Preferences, make_view, split_by_prompt
+from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.data.preparation import describe
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
@@ -73,14 +73,6 @@ def test_the_sample_s_pairs_and_labels_are_those_of_pandas(
     else:
         assert (labels[:, 1] == (frame.better_response_id == 1)).all()
         assert (labels[:, 0] != labels[:, 1]).all()
-
-
-def test_no_prompt_of_the_sample_is_on_both_sides(frame: pd.DataFrame, sample: Preferences) -> None:
-    twice = frame.prompt[frame.prompt.duplicated()].item()
-    for seed in range(5):
-        sides = split_by_prompt(sample.rows, 0.3, seed)
-        assert [len({row["prompt"] for row in side}) for side in sides] == [22, 9]
-        assert sorted(sum(row["prompt"] == twice for row in side) for side in sides) == [0, 2]
 
 
 def test_hh_rlhf_has_four_rows_that_end_in_nothing() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from rows import HELPFULNESS, SAFETY
+from rows import HELPFULNESS, SAFETY, make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.data.preferences import Preferences, Row, make_view
@@ -22,35 +22,13 @@ from sacpo_exp.method.losses import View
 PKU, PAIRS, UNPAIRED = DataSchema.pku, DataSchema.pairs, DataSchema.unpaired
 
 
-def make_row(prompt: str = "Hi?", first: str = "zero", second: str = "one", better: int = 0, **more: Any) -> Row:
-    row = {"prompt": prompt, "response_0": first, "response_1": second, "better_response_id": better}
-    return row | {"is_response_0_safe": False, "is_response_1_safe": True, "safer_response_id": 1} | more
-
-
-def turns(text: str, role: str = "user") -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
-
-
-def make_pair(prompt: str = "Hi?", chosen: str = "good", rejected: str = "bad") -> Row:
-    said = {"chosen": turns(chosen, "assistant"), "rejected": turns(rejected, "assistant")}
-    return {"prompt": turns(prompt)} | said
-
-
-def make_completion(prompt: str = "Hi?", text: str = "good", label: bool = True) -> Row:
-    return {"prompt": turns(prompt), "completion": turns(text, "assistant"), "label": label}
-
-
-def preferences(form: DataSchema, rows: list[Row], criterion: str | None = None) -> Preferences:
-    return Preferences(form, form, criterion, tuple(rows))
-
-
 def select(form: DataSchema, rows: list[Row], **settings: Any) -> tuple[list[Row], dict[str, int]]:
     data, dropped = select_rows(preferences(form, rows), DatasetConfig(name="local", **settings))
     return list(data.rows), dropped
 
 
 def test_the_first_of_equal_rows_is_kept() -> None:
-    swapped = flip(PKU, make_row(first="one", second="zero"))
+    swapped = flip(PKU, make_row(response_0="one", response_1="zero"))
     other_label = make_row(better=1)
     rows = [make_row(categories=["a"]), make_row("Ho?"), swapped, other_label, make_row()]
     assert select(PKU, rows, drop_duplicates=True) == ([rows[0], rows[1], other_label], {"drop_duplicates": 2})
@@ -62,7 +40,7 @@ def test_the_first_of_equal_rows_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("form", "tie", "other"),
-    [(PKU, make_row(second="zero"), make_row()), (PAIRS, make_pair(rejected="good"), make_pair())],
+    [(PKU, make_row(response_1="zero"), make_row()), (PAIRS, make_pair(rejected="good"), make_pair())],
     ids=["pku", "pairs"],
 )
 def test_rows_with_two_equal_responses_are_dropped(form: DataSchema, tie: Row, other: Row) -> None:

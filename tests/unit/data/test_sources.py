@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_data import find_real
 from rows import SAFETY
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, MixPart, OnBadRow
@@ -23,6 +22,11 @@ ROWS = [{name: row[name] for name in PKU_FIELDS} for row in generate_rows("heldo
 
 def as_lines(rows: list[Any]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text(as_lines(rows), "utf-8")
+    return path
 
 
 def from_file(path: Path, **settings: Any) -> DatasetConfig:
@@ -55,8 +59,7 @@ def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_file_is_split_into_train_and_heldout(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(as_lines(generate_rows("train", 0)), "utf-8")
+    path = write(tmp_path / "rows.jsonl", generate_rows("train", 0))
     dataset = from_file(path, heldout_fraction=0.25)
     train, held_out = load_rows(dataset, "train"), load_rows(dataset, "heldout")
     assert len(train) + len(held_out) == len(generate_rows("train", 0))
@@ -72,34 +75,22 @@ def test_limits_keep_the_first_rows() -> None:
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
-    texts = [as_lines(ROWS), as_lines(ROWS), as_lines([row | {"prompt": row["prompt"] + " Please."} for row in ROWS])]
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text(text, "utf-8")
-    same, also, other = (fingerprint(from_file(path)) for path in paths)
-    assert same == also != other
-    assert fingerprint(from_file(paths[0], max_rows=3)) != same
-    assert fingerprint(from_file(paths[0], seed=1)) != same
+    path = write(tmp_path / "a.jsonl", ROWS)
+    same = fingerprint(from_file(path))
+    assert fingerprint(from_file(write(tmp_path / "b.jsonl", ROWS))) == same
+    changed = write(tmp_path / "c.jsonl", [row | {"prompt": row["prompt"] + " Please."} for row in ROWS])
+    others = (from_file(changed), from_file(path, max_rows=3), from_file(path, seed=1))
+    assert same not in map(fingerprint, others)
 
 
 def test_rows_that_are_no_longer_the_expected_ones_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(as_lines(ROWS), "utf-8")
+    path = write(tmp_path / "rows.jsonl", ROWS)
     dataset = from_file(path)
     expected = fingerprint(dataset)
     assert load_parts(dataset, expected) == load_parts(dataset)
-    path.write_text(as_lines(ROWS[:-1]), "utf-8")
+    write(path, ROWS[:-1])
     with pytest.raises(DataError, match="was changed while this command ran"):
         load_parts(dataset, expected)
-
-
-def test_the_real_sample_is_read_whole() -> None:
-    path = find_real("preferences/pku_saferlhf_sample_32.json")
-    rows = read_file(str(path))
-    assert len(rows) == 32
-    assert all(isinstance(row["prompt"], str) and row["better_response_id"] in (0, 1) for row in rows)
-    for view, count in ((View.responses, 64), (View.pairs, 32), (View.labels, 64)):
-        assert len(make_view(pku(rows), view, SAFETY)) == count
 
 
 def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -109,24 +100,20 @@ def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_part_without_rows_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "one.jsonl"
-    path.write_text(as_lines(ROWS[:1]), "utf-8")
     with pytest.raises(DataError, match=r"^`dataset=local` has no rows in its train part"):
-        load_parts(from_file(path))
+        load_parts(from_file(write(tmp_path / "one.jsonl", ROWS[:1])))
 
 
 def test_a_heldout_file_is_not_split_off(tmp_path: Path) -> None:
-    for name, rows in (("train", ROWS[:8]), ("test", ROWS[8:])):
-        (tmp_path / f"{name}.jsonl").write_text(as_lines(rows), "utf-8")
-    dataset = from_file(tmp_path / "train.jsonl", heldout_path=str(tmp_path / "test.jsonl"))
+    heldout = write(tmp_path / "test.jsonl", ROWS[8:])
+    dataset = from_file(write(tmp_path / "train.jsonl", ROWS[:8]), heldout_path=str(heldout))
     assert load_rows(dataset, "train") == ROWS[:8]
     assert load_rows(dataset, "heldout") == ROWS[8:]
 
 
 def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
-    for name, rows in (("a", ROWS[:8]), ("b", ROWS[8:])):
-        (tmp_path / f"{name}.jsonl").write_text(as_lines(rows), "utf-8")
-    parts = [MixPart(str(tmp_path / "a.jsonl"), 1.0), MixPart(str(tmp_path / "b.jsonl"), 2.0)]
+    paths = (write(tmp_path / "a.jsonl", ROWS[:8]), write(tmp_path / "b.jsonl", ROWS[8:]))
+    parts = [MixPart(str(path), weight) for path, weight in zip(paths, (1.0, 2.0), strict=True)]
     dataset = DatasetConfig(name="local", source=DatasetSource.path, mix=parts)
     rows = load_rows(dataset, "train") + load_rows(dataset, "heldout")
     taken = [sum(row in part for row in rows) for part in (ROWS[:8], ROWS[8:])]
@@ -135,11 +122,9 @@ def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
 
 
 def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text(as_lines([*ROWS[:6], ROWS[0], {}]), "utf-8")
-    (tmp_path / "test.jsonl").write_text(as_lines([*ROWS[6:], {}]), "utf-8")
     dataset = from_file(
-        tmp_path / "train.jsonl",
-        heldout_path=str(tmp_path / "test.jsonl"),
+        write(tmp_path / "train.jsonl", [*ROWS[:6], ROWS[0], {}]),
+        heldout_path=str(write(tmp_path / "test.jsonl", [*ROWS[6:], {}])),
         on_bad_row=OnBadRow.skip,
         drop_duplicates=True,
         max_heldout_rows=4,
@@ -148,8 +133,7 @@ def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:
 
 
 def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(as_lines(ROWS), "utf-8")
+    path = write(tmp_path / "rows.jsonl", ROWS)
     (usual, _), (flipped, counts) = (load_parts(from_file(path, flip_fraction=share)) for share in (0.0, 1.0))
     assert counts["flip_fraction"] == len(usual["train"].rows)
     assert usual["heldout"] == flipped["heldout"]

@@ -2,25 +2,14 @@
 
 import json
 import random
-from typing import Any
 
 import numpy as np
 import pytest
-from rows import HELPFULNESS, SAFETY
+from rows import HELPFULNESS, SAFETY, make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.data.preferences import Preferences, Row
+from sacpo_exp.data.preferences import Row
 from sacpo_exp.data.preparation import describe, describe_lengths
-
-
-def make_row(prompt: str, better: int, safer: int, safe: tuple[bool, bool], **more: Any) -> dict[str, Any]:
-    row = {"prompt": prompt, "response_0": "zero", "response_1": "one", "better_response_id": better}
-    flags = {"is_response_0_safe": safe[0], "is_response_1_safe": safe[1]}
-    return row | flags | {"safer_response_id": safer} | more
-
-
-def preferences(form: DataSchema, rows: list[Row], criterion: str | None = None) -> Preferences:
-    return Preferences(form, form, criterion, tuple(rows))
 
 
 def test_rows_for_both_criteria_are_counted() -> None:
@@ -65,30 +54,25 @@ def test_a_label_that_is_absent_gives_no_weight() -> None:
     assert nothing["labels"]["helpfulness"]["undesirable_weight"] is None
 
 
-def turns(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
+PAIRS = [make_pair(text) for text in ("A?", "B?", "A?")] + [make_pair("A?", rejected="good")]
+COMPLETIONS = [make_completion("A?", f"{n}", n < 3) for n in range(5)]
 
 
-def test_pairs_are_counted() -> None:
-    rows = [{"prompt": turns(text), "chosen": turns("good"), "rejected": turns("bad")} for text in ("A?", "B?", "A?")]
-    rows.append({"prompt": turns("A?"), "chosen": turns("good"), "rejected": turns("good")})
-    assert describe(preferences(DataSchema.pairs, rows, "safety"), SAFETY) == {
-        "rows": 4,
-        "prompts": 2,
-        "duplicates": 1,
-        "ties": 1,
-        "labels": {"safety": {"desirable": 4, "undesirable": 4, "undesirable_weight": 1.0}},
-    }
-
-
-def test_labelled_completions_are_counted() -> None:
-    rows = [{"prompt": turns("A?"), "completion": turns(f"{n}"), "label": n < 3} for n in range(5)]
-    assert describe(preferences(DataSchema.unpaired, rows, "helpfulness"), HELPFULNESS) == {
-        "rows": 5,
-        "prompts": 1,
-        "duplicates": 0,
-        "ties": 0,
-        "labels": {"helpfulness": {"desirable": 3, "undesirable": 2, "undesirable_weight": 1.5}},
+@pytest.mark.parametrize(
+    ("form", "rows", "prompts", "repeated", "labels"),
+    [(DataSchema.pairs, PAIRS, 2, 1, (4, 4, 1.0)), (DataSchema.unpaired, COMPLETIONS, 1, 0, (3, 2, 1.5))],
+    ids=["pairs", "completions"],
+)
+def test_rows_for_one_criterion_are_counted(
+    form: DataSchema, rows: list[Row], prompts: int, repeated: int, labels: tuple[int, int, float]
+) -> None:
+    counts = dict(zip(("desirable", "undesirable", "undesirable_weight"), labels, strict=True))
+    assert describe(preferences(form, rows, "safety"), SAFETY) == {
+        "rows": len(rows),
+        "prompts": prompts,
+        "duplicates": repeated,
+        "ties": repeated,
+        "labels": {"safety": counts},
     }
 
 

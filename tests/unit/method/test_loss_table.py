@@ -20,9 +20,6 @@ UNPAIRED = [loss for loss in LOSSES.values() if loss.view == View.labels]
 def test_a_loss_is_found_by_its_own_name_and_titles_differ() -> None:
     assert [loss.name for loss in LOSSES.values()] == list(LOSSES)
     assert len({loss.title for loss in LOSSES.values()}) == len(LOSSES)
-
-
-def test_stages_with_a_criterion_have_all_losses_that_read_preferences() -> None:
     assert trained_losses() == [name for name in LOSSES if name != "sft"]
     assert LOSSES["sft"].view == View.responses
 

@@ -63,13 +63,9 @@ def test_a_name_is_the_family_with_what_tells_its_policies_apart(policy: Policy,
 @pytest.mark.parametrize(
     ("policy", "criteria", "objective", "betas"),
     [
-        (BASE, (), "", ()),
         (SFT, (), "", ()),
-        (H, ("helpfulness",), "dpo", (0.1,)),
-        (HS, ("helpfulness", "safety"), "dpo", (0.1, 0.05)),
         (HK, ("helpfulness", "safety"), "dpo_then_kto", (0.1, 0.05)),
         (HTS, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
-        (P_SACPO, ("helpfulness", "safety"), "dpo", (0.1, 0.05)),
         (NAIVE, ("helpfulness", "safety"), "dpo", (0.1, 0.05)),
         (THREE, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
     ],
@@ -113,6 +109,8 @@ def test_ancestors_come_once_and_the_oldest_first() -> None:
     assert [policy.base for policy in ALL] == [BASE] * len(ALL)
     assert P_SACPO.parents == (H, HS)
     assert [stage.title for stage in THREE.stages] == ["SFT", "DPO(H)", "DPO(T)", "DPO(S)"]
+    assert [stage.is_consistent for stage in HK.stages] == [False, True, False]
+    assert not align(BASE, "of a later version", "safety", 1.0).stage.is_consistent
 
 
 def test_weights_are_of_merges_alone_and_q_is_that_of_two() -> None:
@@ -121,17 +119,9 @@ def test_weights_are_of_merges_alone_and_q_is_that_of_two() -> None:
     assert (THREE.weights, THREE.merge_ratio) == ((0.2, 0.3, 0.5), None)
     assert [P_SACPO.is_naive, NAIVE.is_naive, THREE.is_naive] == [False, True, False]
     assert [P_SACPO.order, NAIVE.order] == ["helpfulness_then_safety", "naive"]
-
-
-def test_tables_have_stages_by_their_number_and_then_merges() -> None:
     ranks = [policy.rank for policy in (BASE, SFT, H, HS, HTS, P_SACPO)]
     assert ranks == sorted(ranks)
-    assert P_SACPO.rank == NAIVE.rank == THREE.rank > HTS.rank
-
-
-def test_only_dpo_is_consistent() -> None:
-    assert [stage.is_consistent for stage in HK.stages] == [False, True, False]
-    assert not align(BASE, "of a later version", "safety", 1.0).stage.is_consistent
+    assert P_SACPO.rank == NAIVE.rank == THREE.rank > HTS.rank  # tables have merges last
 
 
 @pytest.mark.parametrize("policy", ALL)
@@ -143,7 +133,6 @@ def test_what_is_written_is_read_back(policy: Policy) -> None:
     ("value", "expected"),
     [
         ({"kind": "distilled"}, "must be base, aligned or merged, but is 'distilled'"),
-        ({}, "'kind' is missing"),
         ({"kind": "aligned", "id": "a", "parent": BASE.to_dict()}, "'stage' is missing"),
         (SFT.to_dict() | {"stage": {"recipe": {}, "colour": "red"}}, "colour"),
         (SFT.to_dict() | {"parent": {"kind": "base", "id": "b"}}, "'model' is missing"),

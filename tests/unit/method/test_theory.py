@@ -4,8 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sacpo_exp.method.theory import Table, find_strengths, merge, merged_multiplier, normalise, tilt, tilt_stepwise
 
@@ -40,23 +38,6 @@ def optimum(reference: Table, values: dict[str, Table], multipliers: dict[str, f
 def test_the_reward_has_the_strength_beta_and_a_constraint_beta_over_its_multiplier(order: tuple[str, ...]) -> None:
     strengths = dict(zip(order, find_strengths(BETA, MULTIPLIERS, order), strict=True))
     assert strengths == {"reward": 0.7, "constraint": 0.35, "other": 2.8}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_three_criteria_reach_the_same_tilt_in_any_order(
-    reference: Table, values: dict[str, Table], order: tuple[str, ...]
-) -> None:
-    *_, last = align(reference, values, order)
-    assert np.abs(last - optimum(reference, values, MULTIPLIERS)).max() < EXACT
-
-
-@given(st.floats(0, 1))
-def test_a_merge_of_two_policies_has_the_multiplier_lambda_q(q: float) -> None:
-    drawn = np.random.default_rng(0).standard_normal((3, *SHAPE))
-    reference, values = normalise(drawn[0]), dict(zip(CRITERIA, drawn[1:], strict=False))
-    merged = merge(align(reference, values, ("reward", "constraint")), (1 - q, q))
-    multipliers = {"constraint": merged_multiplier(q, MULTIPLIERS["constraint"])}
-    assert np.abs(merged - optimum(reference, values, multipliers)).max() < EXACT
 
 
 def test_in_a_merge_of_three_policies_a_stage_counts_with_the_weights_of_those_that_contain_it(

@@ -3,7 +3,7 @@
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ CATEGORIES = ("cooking", "travel", "gardens", "medicine", "money", "weapons", "p
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028"
 
 
-def fill_store(outputs: Path, configure: Callable[..., Any], orders: Sequence[str]) -> World:
-    """Policies of one or two orders with several β and q, judged with random answers, of which one is hostile."""
+def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> World:
+    """Policies of one order with several β and q, judged with random answers, of which one is hostile."""
     world = World.__new__(World)
     world.outputs, world.store, world.seconds = outputs, Store(outputs / "store"), 0
+    world.folder = outputs / "report"
     chance = random.Random(0)
-    made = list_policies(configure, orders)
+    made = list_policies(configure, order)
     for spec in made.values():
         _write(world, spec, chance)
     policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
@@ -47,20 +48,18 @@ def fill_store(outputs: Path, configure: Callable[..., Any], orders: Sequence[st
     return world
 
 
-def list_policies(configure: Callable[..., Any], orders: Sequence[str]) -> dict[str, ArtifactSpec]:
+def list_policies(configure: Callable[..., Any], order: str) -> dict[str, ArtifactSpec]:
     """Everything that sweeps over β and q make, by id, as `train` plans it."""
     made: dict[str, ArtifactSpec] = {}
-    betas = (0.1, 0.05, 0.025, 0.01) if len(orders) == 2 else (0.4, 0.3, 0.2, 0.1, 0.05, 0.025, 0.01)
-    for order in orders:
-        config = configure("model=nano", f"order={order}", "merge_ratio=0.5")
-        last = list(config.stages)[-1]
-        for beta in betas:
-            stages = config.stages | {last: replace(config.stages[last], beta=beta)}
-            for ratio in (0.25, 0.5, 0.75):
-                overrides = ("model=nano", f"order={order}", f"beta={beta}", f"merge_ratio={ratio}")
-                fingerprints = Fingerprints({"dataset": "rows"}, "prompts", "judge", overrides=overrides)
-                plan = make_plan(replace(config, beta=beta, stages=stages, merge_ratio=ratio), fingerprints)
-                made |= {spec.id: spec for spec in plan.training()}
+    config = configure("model=nano", f"order={order}", "merge_ratio=0.5")
+    last = list(config.stages)[-1]
+    for beta in (0.4, 0.3, 0.2, 0.1, 0.05, 0.025, 0.01):
+        stages = config.stages | {last: replace(config.stages[last], beta=beta)}
+        for ratio in (0.25, 0.5, 0.75):
+            overrides = ("model=nano", f"order={order}", f"beta={beta}", f"merge_ratio={ratio}")
+            fingerprints = Fingerprints({"dataset": "rows"}, "prompts", "judge", overrides=overrides)
+            plan = make_plan(replace(config, beta=beta, stages=stages, merge_ratio=ratio), fingerprints)
+            made |= {spec.id: spec for spec in plan.training()}
     return made
 
 

@@ -17,12 +17,7 @@ from sacpo_exp.reporting.sections import make_cohort_sections
 from sacpo_exp.statistics.intervals import Resampling, bootstrap_mean, wilson
 from sacpo_exp.store import ArtifactSpec
 
-#: The same numbers in both stages, so that orders differ in nothing else.
-EQUAL = [
-    f"stages.{name}.{setting}"
-    for name in ("helpfulness", "safety")
-    for setting in ("learning_rate=1e-4", "num_train_epochs=1")
-]
+HELPFUL, SAFE = ("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.05)
 
 
 @pytest.fixture
@@ -108,7 +103,6 @@ def test_with_one_seed_files_of_an_earlier_report_are_removed(world: Seeds, caps
     [
         (["optimization.warmup_ratio=0.2"], "rows"),
         (["stages.sft.num_train_epochs=2"], "rows"),  # of an ancestor
-        (["beta=0.06"], "rows"),
         ([], "other rows"),
     ],
 )
@@ -176,13 +170,19 @@ def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
     assert "A seed whose rate is withheld is not in the mean." in notes(cohort)
 
 
-def judge_orders(world: Seeds, seed: int, helpful: list[float], safe: list[float], *overrides: str) -> None:
-    """Judge both orders with β = 0.1 and β/λ = 0.05; `overrides` are of the second."""
-    settings = [f"seed={seed}", *EQUAL]
-    ours = world.plan(*settings, "stages.helpfulness.beta=0.1", "beta=0.05")
-    world.judge_policy(ours.policies["second"], answers(helpful, [1] * 4))
-    theirs = world.plan(*settings, "order=safety_first", "stages.safety.beta=0.05", "beta=0.1", *overrides)
-    world.judge_policy(theirs.policies["second"], answers(safe, [0.5] * 4))
+def judge_orders(
+    world: Seeds,
+    seed: int,
+    helpful: list[float],
+    safe: list[float],
+    /,
+    reverse: Sequence[Any] = (SAFE, HELPFUL),
+    **more: Any,
+) -> None:
+    """Judge both orders with β = 0.1 and β/λ = 0.05; `reverse` and `more` are of the second."""
+    world.judge_policy(world.baseline, EVEN)
+    world.judge_policy(world.train(HELPFUL, SAFE, seed=seed), answers(helpful, [1] * 4))
+    world.judge_policy(world.train(*reverse, **({"seed": seed} | more)), answers(safe, [0.5] * 4))
 
 
 def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
@@ -218,18 +218,26 @@ def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["stages.helpfulness.learning_rate=2e-4", "stages.safety.beta=0.06", "beta=0.05", "seed=7"]
+    "different",
+    [
+        {"learning_rate": 2e-4},
+        {"seed": 7},
+        {"reverse": (("dpo", "safety", 0.06), HELPFUL)},
+        {"reverse": (SAFE, ("dpo", "helpfulness", 0.05))},
+    ],
 )
-def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, override: str) -> None:
-    judge_orders(world, 0, [1] * 4, [0] * 4, override)
+def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, different: dict[str, Any]) -> None:
+    judge_orders(world, 0, [1] * 4, [0] * 4, **different)
     assert world.score()[1] == []
 
 
 def test_policies_that_differ_in_the_first_stage_are_tagged_by_its_beta(world: Seeds) -> None:
+    world.judge_policy(world.baseline, EVEN)
     for seed, beta in ((0, 0.05), (0, 0.02), (1, 0.05), (1, 0.02)):
-        plan = world.plan(f"seed={seed}", "order=safety_first", f"stages.safety.beta={beta}", "merge_ratio=0.5")
-        world.judge_policy(plan.policies["second"], EVEN)
-        world.judge_policy(plan.policies["merged"], EVEN)
+        first = ("dpo", "safety", beta)
+        second = world.train(first, HELPFUL, seed=seed)
+        world.judge_policy(second, EVEN)
+        world.judge_policy(world.merge(0.5, world.train(first, seed=seed), second), EVEN)
     assert [row.policy.title for row in score(world)[1]] == [
         f"{family} first β={beta} β=0.1{ratio}"
         for family, ratio in (("DPO(S)→DPO(H)", ""), ("P-SACPO DPO(S)→DPO(H)", " q=0.5"))
@@ -238,19 +246,22 @@ def test_policies_that_differ_in_the_first_stage_are_tagged_by_its_beta(world: S
 
 
 def test_a_merge_is_compared_with_what_was_trained_at_its_ratio(world: Seeds) -> None:
+    world.judge_policy(world.baseline, EVEN)
     for seed in (0, 1):
-        merged = world.plan(f"seed={seed}", "beta=0.05", "merge_ratio=0.75")
-        world.judge_policy(merged.policies["merged"], answers([1, 1, 1, 0], [1] * 4))
-        for beta, verdicts in (("0.0667", [1, 0, 0, seed]), ("0.07", [1] * 4), ("0.05", [1] * 4)):
-            trained = world.plan(f"seed={seed}", f"beta={beta}")
-            world.judge_policy(trained.policies["second"], answers(list(verdicts), [1] * 4))
+        merged = world.merge(0.75, world.train(HELPFUL, seed=seed), world.train(HELPFUL, SAFE, seed=seed))
+        world.judge_policy(merged, answers([1, 1, 1, 0], [1] * 4))
+        for beta, verdicts in ((0.0667, [1, 0, 0, seed]), (0.07, [1] * 4)):
+            trained = world.train(HELPFUL, ("dpo", "safety", beta), seed=seed)
+            world.judge_policy(trained, answers(list(verdicts), [1] * 4))
     # Another first stage, a merge of two first stages, and safety first are no pairs.
-    world.judge_policy(world.plan("stages.helpfulness.beta=0.2", "beta=0.0667").policies["second"], EVEN)
-    naive = world.plan("beta=0.05", "merge=naive", "merge_ratio=0.75")
-    world.judge_policy(naive.policies["merged"], EVEN)
-    reverse = world.plan("order=safety_first", "beta=0.05", "merge_ratio=0.5")
-    world.judge_policy(reverse.policies["merged"], EVEN)
-    world.judge_policy(world.plan("order=safety_first", "beta=0.1").policies["second"], EVEN)
+    others = [
+        world.train(("dpo", "helpfulness", 0.2), ("dpo", "safety", 0.0667)),
+        world.merge(0.75, world.train(HELPFUL), world.train(SAFE)),
+        world.merge(0.5, world.train(SAFE), world.train(SAFE, ("dpo", "helpfulness", 0.05))),
+        world.train(SAFE, HELPFUL),
+    ]
+    for policy in others:
+        world.judge_policy(policy, EVEN)
     cohort, _ = score(world)
     (gap,) = cohort.gaps
     assert gap.comparison == "lambda_q"

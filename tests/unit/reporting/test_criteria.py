@@ -6,22 +6,19 @@ import pytest
 from made_up import read_data
 from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 
-from sacpo_exp.config.schema import FigureForm, RatingMethod
+from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families
-from sacpo_exp.reporting.scores import Settings, score_group
-from sacpo_exp.statistics.intervals import Resampling
 
 NAMES = ["helpfulness", "honesty", "safety"]
 STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
 MERGED = "P-SACPO DPO(H)→DPO(T)→DPO(S) β=0.05 weights=0.2/0.3/0.5"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+def make_world(outputs: Path) -> World:
     """Three stages and their merge, judged by three criteria, of which one counts on every prompt."""
-    world = World(tmp_path / "outputs", [HELPFULNESS, HONESTY, SAFETY])
+    world = World(outputs, [HELPFULNESS, HONESTY, SAFETY])
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
     made = [world.train(*STAGES[:count]) for count in (1, 2, 3)]
     made.append(world.merge((0.2, 0.3, 0.5), *made))
@@ -29,6 +26,11 @@ def world(tmp_path: Path) -> World:
         honest = [float(prompt <= 2 * place) for prompt in range(8)]
         world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 0.5, float(place > 1)], honesty=honest))
     return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path / "outputs")
 
 
 def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,13 +61,10 @@ def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pyte
 
 
 def test_axes_are_those_that_are_asked_for_or_the_first_two(world: World) -> None:
-    (group,) = collect_groups(world.store, None, None)
-    usual = (Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry)
-    scores = score_group(group, Settings(*usual, ("safety", "honesty")))
-    (axes,) = draw_figure(scores).axes
+    (axes,) = draw_figure(world.scored(("safety", "honesty"))).axes
     assert axes.get_xlabel() == "safety: win rate on risky prompts"
     assert axes.get_ylabel() == "honesty: win rate on all prompts"
-    assert score_group(group, Settings(*usual, ("safety", "brevity"))).axes == ("helpfulness", "honesty")
+    assert world.scored(("safety", "brevity")).axes == ("helpfulness", "honesty")
     with pytest.raises(ConfigError, match=r"`y` must be .*, helpfulness or honesty or safety, but is honest"):
         world.report(y="honest")
 
@@ -75,9 +74,7 @@ def test_points_of_a_family_are_joined_where_only_weights_differ(world: World) -
     world.judgments(world.merge((0.5, 0.3, 0.2), *made), answers([1] * 4, [1] * 4, honesty=[1] * 8))
     other = world.train(*STAGES[:2], ("dpo", "safety", 0.01))
     world.judgments(world.merge((0.5, 0.3, 0.2), *made[:2], other), answers([1] * 4, [1] * 4, honesty=[1] * 8))
-    (group,) = collect_groups(world.store, None, None)
-    scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
-    (family,) = [each for each in find_families(scores) if each.name.startswith("P-SACPO")]
+    (family,) = [each for each in find_families(world.scored()) if each.name.startswith("P-SACPO")]
     assert sorted(map(len, family.lines)) == [1, 2]
     assert "weights=0.5/0.3/0.2 β=0.01" in map(family.label, family.points)
 
@@ -88,13 +85,17 @@ def test_means_and_gaps_have_every_criterion(world: World) -> None:
         for place, stages in enumerate(orders):
             honest = [float(prompt < 4 + 2 * place + seed) for prompt in range(8)]
             world.judgments(world.train(*stages, seed=seed), answers([1] * 4, [1] * 4, honesty=honest))
-    folder = world.report()
-    means = {row["policy"]: row for row in read(folder / "seeds.csv")}
-    assert float(means["DPO(H)→DPO(S) β=0.05"]["honesty_win_rate"]) == (4 / 8 + 5 / 8) / 2
-    assert float(means["DPO(H)→DPO(S) β=0.05"]["honesty_seed_deviation"]) == pytest.approx(1 / 8 / 2**0.5)
-    (gap,) = read(folder / "gaps.csv")
-    assert (gap["policy"], gap["minus"]) == ("DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
-    assert float(gap["honesty_difference"]) == -2 / 8
+    (cohort,) = world.score()[1]
+    assert cohort.means
+    means = {row.policy.title: row for row in cohort.means.policies}
+    row = means["DPO(H)→DPO(S) β=0.05"]
+    assert row.rate("honesty").value == (4 / 8 + 5 / 8) / 2
+    assert row.over_seeds_of("honesty").deviation == pytest.approx(1 / 8 / 2**0.5)
+    (gap,) = cohort.gaps
+    assert {(ours.policy.policy.family, theirs.policy.policy.family) for ours, theirs in gap.pairs} == {
+        ("DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
+    }
+    assert gap.changes["honesty"].estimate.value == -2 / 8
 
 
 def test_a_gap_is_that_of_the_first_criterion_first_whatever_the_losses_are_called(tmp_path: Path) -> None:
@@ -102,9 +103,10 @@ def test_a_gap_is_that_of_the_first_criterion_first_whatever_the_losses_are_call
     stages = (("kto", "helpfulness", 0.1), ("dpo", "safety", 0.05))
     for order, verdicts in ((stages, [1] * 4), (stages[::-1], [0] * 4)):
         world.judgments(world.train(*order), answers(verdicts, [1] * 4))
-    (gap,) = read(world.report() / "gaps.csv")
-    assert (gap["policy"], gap["minus"]) == ("KTO(H)→DPO(S)", "DPO(S)→KTO(H)")
-    assert (gap["helpfulness_difference"], gap["beta"], gap["minus_beta"]) == ("1.0", "0.05", "0.1")
+    ((gap,),) = [cohort.gaps for cohort in world.score()[1]]
+    ((ours, theirs),) = gap.pairs
+    assert (ours.policy.title, theirs.policy.title) == ("KTO(H)→DPO(S) β=0.05", "DPO(S)→KTO(H) β=0.1")
+    assert gap.changes["helpfulness"].estimate.value == 1.0
 
 
 def test_one_criterion_alone_is_a_report_too(tmp_path: Path) -> None:
@@ -128,7 +130,9 @@ def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> 
         world.criteria = criteria
         for policy in (world.baseline, world.train(H)):
             world.judgments(policy, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
-    folder = world.report()
-    assert "honesty_win_rate" not in read(folder / "table.csv")[0]
-    assert len(read(folder / "table-2.csv")) == 2
-    assert "helpfulness_win_rate" not in read(folder / "table-2.csv")[0]
+    groups = collect_groups(world.store, None, None)
+    assert [[criterion.name for criterion in group.criteria] for group in groups] == [
+        ["helpfulness", "safety"],
+        ["honesty"],
+    ]
+    assert [len(group.policies) for group in groups] == [2, 2]

@@ -3,28 +3,18 @@
 import html
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from made_up import HOSTILE, N_POLICIES, N_PROMPTS, fill_store, read_data
+from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
 from world import World, answers, read
 
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.reporting.page_data import shorten_texts
-from sacpo_exp.statistics.selection import find_front
 
 MOST = 12_000_000
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]) -> Path:
-    """The page over 30 policies and 212 prompts."""
-    world = fill_store(tmp_path_factory.mktemp("large"), configure, ["helpful_first"])
-    return world.report(bootstrap_rounds=50, max_missing=0.5) / "report.html"
 
 
 class Page(HTMLParser):
@@ -103,13 +93,6 @@ def test_a_point_stands_where_its_rates_are(large: Path) -> None:
         assert place == pytest.approx(start + slope * rate, abs=0.01)
 
 
-def test_verdicts_stand_beside_their_prompts(large: Path) -> None:
-    (group,) = read_data(large)["groups"]
-    verdicts = group["policies"][1]["verdicts"]
-    assert verdicts["safety"][:129] == [None] * 129
-    assert {None, "failed", 0, 0.5, 1} >= set(verdicts["helpfulness"])
-
-
 @pytest.mark.parametrize("text", ["</script>", "<!--", "\u2028", "a\ud83d", '"\\', "{{script}}"])
 def test_any_text_survives_inside_a_script_element(text: str) -> None:
     written = write_json({"text": text, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
@@ -125,18 +108,6 @@ def test_too_much_text_is_cut_evenly_and_says_so() -> None:
     assert kept[1] == f"{texts[1][:limit]} … [{500 - limit} more characters]"
     assert sum(len(text.encode()) for text in kept) <= 300
     assert shorten_texts(texts, 10_000) == (texts, None)
-
-
-@pytest.mark.parametrize(
-    ("points", "expected"),
-    [
-        ([(0.5, 0.5), (0.6, 0.4), (0.4, 0.4)], [True, True, False]),
-        ([(0.5, 0.5), (0.5, 0.5), (0.5, 0.4)], [True, True, False]),
-        ([(0.5, 0.5), (float("nan"), 0.9)], [True, False]),
-    ],
-)
-def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]], expected: list[bool]) -> None:
-    assert find_front(points) == expected
 
 
 def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path: Path) -> None:

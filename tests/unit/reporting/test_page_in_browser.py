@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browser import needs_browser, open_browser
-from made_up import HOSTILE, N_POLICIES, fill_store, read_data
+from made_up import HOSTILE, N_POLICIES, read_data
 from test_cohorts import judge_seeds
 from world import Seeds
 
@@ -23,14 +23,8 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]) -> Path:
-    world = fill_store(tmp_path_factory.mktemp("browsed"), configure, ["helpful_first", "safety_first"])
-    return world.report(bootstrap_rounds=50, max_missing=0.5) / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with opened(page, tmp_path_factory.mktemp("profile")) as driver:
+def browser(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with opened(large, tmp_path_factory.mktemp("profile")) as driver:
         yield driver
 
 
@@ -84,8 +78,8 @@ def test_it_loads_within_two_seconds(browser: Any) -> None:
     assert len(find_all(browser, ".point")) == N_POLICIES - 1
 
 
-def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, page: Path) -> None:
-    titles = [policy["title"] for policy in read_data(page)["groups"][0]["policies"]]
+def test_a_pointer_or_the_keyboard_shows_a_policy(browser: Any, large: Path) -> None:
+    titles = [policy["title"] for policy in read_data(large)["groups"][0]["policies"]]
     first = chosen_title(browser)
     points = find_all(browser, ".point circle")
     hovered = {}
@@ -117,8 +111,8 @@ def test_a_heading_sorts_the_table(browser: Any) -> None:
     assert len(find_all(browser, "th[aria-sort=ascending]")) == 1
 
 
-def test_responses_side_by_side_with_their_verdicts(browser: Any, page: Path) -> None:
-    data = read_data(page)
+def test_responses_side_by_side_with_their_verdicts(browser: Any, large: Path) -> None:
+    data = read_data(large)
     group = data["groups"][0]
     Select(find(browser, "#left")).select_by_index(2)
     Select(find(browser, "#right")).select_by_index(5)

@@ -1,5 +1,6 @@
 """The drawn figures: points, panels, labels, and files that a publisher takes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from world import World, answers
 
-from sacpo_exp.config.schema import FigureForm, RatingMethod
-from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
-from sacpo_exp.reporting.published import add_comparison, read_published
-from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
+from sacpo_exp.reporting.published import compare_with, read_published
+from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.styles import find_styles
-from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec
 
 H, S, HS, SH = "DPO(H)", "DPO(S)", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)"
@@ -53,15 +51,21 @@ def make_policy(world: World, family: str, beta: float, ratio: float | None) -> 
     return world.train(*before, ("dpo", "safety" if family in (S, HS) else "helpfulness", beta))
 
 
-def score(world: World, against: str | None = None) -> GroupScores:
-    (group,) = collect_groups(world.store, None, None)
-    scores = score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry))
-    return add_comparison(scores, read_published(against, 0.95) if against else None)
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> GroupScores:
+    return make_world(tmp_path_factory.mktemp("panels"), [policy[0] for policy in POLICIES]).scored()
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("panels") / "outputs", [policy[0] for policy in POLICIES])
+def panels(scores: GroupScores) -> Figure:
+    """The figure for a paper."""
+    return lay_out_panels(scores)
+
+
+@pytest.fixture(scope="module")
+def screen(scores: GroupScores) -> Figure:
+    """The figure of a report on a screen."""
+    return draw_figure(scores)
 
 
 def count_points(axes: Axes, is_hollow: bool = False) -> dict[str, int]:
@@ -89,24 +93,22 @@ def check_labels(figure: Figure, most_overlaps: int) -> None:
         assert all(inner.y0 <= (box.y0 + box.y1) / 2 <= inner.y1 for box in extents)
 
 
-def test_three_panels_hold_what_belongs_together(world: World) -> None:
-    figure = lay_out_panels(score(world))
-    assert [axes.get_title() for axes in figure.axes] == ["(a) helpfulness first", "(b) reversed order", "(c) merges"]
-    losses, orders, merges = figure.axes
+def test_three_panels_hold_what_belongs_together(panels: Figure) -> None:
+    assert [axes.get_title() for axes in panels.axes] == ["(a) helpfulness first", "(b) reversed order", "(c) merges"]
+    losses, orders, merges = panels.axes
     assert count_points(losses) == expect(H=1, S=1, HS=2)
     assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
     assert count_points(merges) == expect(H=1, S=1, HS=2, P=2, NAIVE=1)
-    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
+    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels.axes}) == 1
     assert (losses.get_xlabel(), losses.get_ylabel()) == ("helpfulness win rate", "safety win rate")
     assert [text.get_text() for text in merges.texts][-3:] == ["q=0.25", "q=0.75", "q=0.5"]
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    legend = [text.get_text() for text in panels.legends[0].get_texts()]
     assert legend == ["SFT (baseline)", H, S, HS, SH, P, NAIVE]
-    check_labels(figure, 1)
+    check_labels(panels, 1)
 
 
-def test_points_stand_where_the_scores_are_with_their_intervals(world: World) -> None:
-    scores = score(world)
-    axes = lay_out_panels(scores).axes[2]
+def test_points_stand_where_the_scores_are_with_their_intervals(scores: GroupScores, panels: Figure) -> None:
+    axes = panels.axes[2]
     drawn = {str(line.get_gid()): line.get_xydata().tolist() for line in axes.lines if line.get_gid()}  # type: ignore[union-attr]
     rows = {f"policy-{place}": row for place, row in enumerate(scores.policies) if row.policy.policy.family == P}
     assert [drawn[gid] for gid in rows] == [[[0.625, 0.375]], [[0.5, 0.75]]]  # by hand
@@ -140,15 +142,15 @@ def test_panels_without_policies_are_left_out_and_no_policy_is_lost(
 
 
 def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
-    figure = lay_out_panels(score(make_world(tmp_path, [H, HS])))
+    figure = lay_out_panels(make_world(tmp_path, [H, HS]).scored())
     (axes,) = figure.axes
     assert axes.get_title() == "helpfulness first"
     assert figure.get_figwidth() == 3.25
     check_labels(figure, 0)
 
 
-def test_published_points_are_hollow_and_joined_to_ours(world: World) -> None:
-    figure = lay_out_panels(score(world, "sacpo_table3"))
+def test_published_points_are_hollow_and_joined_to_ours(scores: GroupScores) -> None:
+    figure = lay_out_panels(replace(scores, published=compare_with(scores, read_published("sacpo_table3", 0.95))))
     _, orders, merges = figure.axes
     assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
     assert count_points(orders, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, SH=4)
@@ -160,8 +162,7 @@ def test_published_points_are_hollow_and_joined_to_ours(world: World) -> None:
     assert figure.legends[0].get_title().get_text().endswith("hollow, joined to ours: Wachi et al. 2024")
 
 
-def test_files_embed_their_fonts_and_are_the_same_bytes(world: World) -> None:
-    scores = score(world)
+def test_files_embed_their_fonts_and_are_the_same_bytes(scores: GroupScores) -> None:
     files = draw_panels(scores)
     assert files == draw_panels(scores)
     pdf = files["pdf"]
@@ -171,26 +172,18 @@ def test_files_embed_their_fonts_and_are_the_same_bytes(world: World) -> None:
     assert not any(unwanted in pdf for unwanted in (b"/Type3", b"CreationDate", b"/Subtype /Image"))
 
 
-def test_only_a_report_for_a_paper_has_panels(world: World) -> None:
-    folder = world.report(figures=FigureForm.paper)
-    assert {path.name for path in folder.glob("panels*")} == {"panels.pdf", "panels.png"}
-    world.report()
-    assert not list(folder.glob("panels*"))
-
-
-def test_the_screen_has_one_panel_with_the_front(world: World) -> None:
-    figure = draw_figure(score(world))
-    (axes,) = figure.axes
+def test_the_screen_has_one_panel_with_the_front(screen: Figure) -> None:
+    (axes,) = screen.axes
     assert count_points(axes) == expect(H=1, S=1, HS=2, SH=1, P=2, NAIVE=1)
     (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
     # By hand: the most helpful, 0.875, is the reversed order; no other is both more helpful and safer than these.
     expected = [[0.375, 0.875], [0.5, 0.75], [0.625, 0.625], [0.875, 0.375]]
     assert front.get_xydata().tolist() == expected  # type: ignore[union-attr]
-    check_labels(figure, 1)
+    check_labels(screen, 1)
 
 
-def test_the_axes_hold_every_bar_and_have_no_tick_outside_0_to_1(world: World) -> None:
-    (axes,) = draw_figure(score(world)).axes
+def test_the_axes_hold_every_bar_and_have_no_tick_outside_0_to_1(screen: Figure) -> None:
+    (axes,) = screen.axes
     ends = [end for bars in axes.collections for path in bars.get_paths() for end in path.vertices.tolist()]  # type: ignore[union-attr]
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     assert len(ends) == 2 * 2 * len(POLICIES)
@@ -198,8 +191,8 @@ def test_the_axes_hold_every_bar_and_have_no_tick_outside_0_to_1(world: World) -
     assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
 
 
-def test_points_of_a_family_are_joined_by_weights_else_by_beta(world: World) -> None:
-    families = {family.name: family for family in find_families(score(world))}
+def test_points_of_a_family_are_joined_by_weights_else_by_beta(scores: GroupScores) -> None:
+    families = {family.name: family for family in find_families(scores)}
     labels = {
         name: [[family.label(point) for point in line] for line in family.lines] for name, family in families.items()
     }

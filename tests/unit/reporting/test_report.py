@@ -1,5 +1,6 @@
 """Tests of `report` on real files, written through the real store."""
 
+import contextlib
 import csv
 import io
 import math
@@ -15,15 +16,16 @@ from world import HS, H, World, answers, read
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.evaluation.contests import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.examples import format_examples
 from sacpo_exp.reporting.tables import to_csv
 
 FILES = ["table.csv", "differences.csv", "lengths.csv", "table.md", "trade_off.png", "trade_off.svg", "report.html"]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+def make_world(outputs: Path) -> World:
     """Baseline, first, second and merged policy, all judged."""
-    world = World(tmp_path / "outputs")
+    world = World(outputs)
     first, second = world.train(H), world.train(*HS)
     merged = world.merge(0.5, first, second)
     world.judgments(merged, answers([1, 0.5, 1, 0.5], [0.5, 1, 0, 1], text="Maybe."))
@@ -34,8 +36,39 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(world: World) -> None:
-    baseline, first, second, merged = read(world.report() / "table.csv")
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path / "outputs")
+
+
+def print_report(world: World, **settings: Any) -> str:
+    """What a report prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        world.report(**settings)
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, str]:
+    """The world after one report, and what that printed."""
+    world = make_world(tmp_path_factory.mktemp("reported"))
+    return world, print_report(world, examples=3)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, str]:
+    """The same with a policy that nobody could judge, a long name, another loss, and text that moves a cursor."""
+    world = make_world(tmp_path_factory.mktemp("odd"))
+    world.judgments(world.elsewhere("lost"), answers([None] * 4, [None] * 4), model="nano")
+    world.judgments(world.elsewhere("y" * 150), answers([1] * 4, [0] * 4), model="nano")
+    world.judgments(world.train(H, ("kto", "safety", 0.1)), answers([1] * 4, [1] * 4))
+    newest = world.merge(0.9, world.train(H), world.train(*HS))
+    world.judgments(newest, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
+    return world, print_report(world, examples=8)
+
+
+def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: tuple[World, str]) -> None:
+    baseline, first, second, merged = read(reported[0].folder / "table.csv")
     assert [row["policy"] for row in (baseline, first)] == ["SFT (baseline)", "DPO(H) β=0.1"]
     assert merged["policy"] == "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
     assert float(baseline["helpfulness_win_rate_low"]) == float(baseline["helpfulness_win_rate"]) == 0.5
@@ -51,21 +84,19 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(world: Worl
     assert (merged["beta"], merged["merge_ratio"]) == ("0.05", "0.5")
 
 
-def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    world.judgments(world.elsewhere("lost"), answers([None] * 4, [None] * 4))
-    lost = next(row for row in read(world.report() / "table.csv") if row["family"] == "lost")
+def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[World, str]) -> None:
+    world, printed = odd
+    lost = next(row for row in read(world.folder / "table.csv") if row["family"] == "lost")
     blank = ("helpfulness_win_rate", "helpfulness_standard_error", "safety_acceptable", "kl_nats")
     assert [lost[key] for key in blank] == [""] * 4
     assert (lost["failed"], lost["refusal_rate_risky"], lost["mean_tokens"]) == ("8", "0.0", "10.0")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lost  ")]
+    lines = [line.split() for line in printed.splitlines() if line.startswith("lost  ")]
     assert lines[0] == ["lost", "–", "–", "–", "–", "–", "–", "–/–", "8"]
     assert lines[1][-3:] == ["–", "10.0", "6"]
 
 
-def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(world: World) -> None:
-    rows = {(row["policy"], row["minus"]): row for row in read(world.report() / "differences.csv")}
+def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reported: tuple[World, str]) -> None:
+    rows = {(row["policy"], row["minus"]): row for row in read(reported[0].folder / "differences.csv")}
     second, merged = "DPO(H)→DPO(S) β=0.05", "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
     pairs = [("DPO(H) β=0.1", "SFT (baseline)"), (second, "DPO(H) β=0.1"), (merged, "DPO(H) β=0.1"), (merged, second)]
     assert list(rows) == pairs
@@ -76,38 +107,37 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(world: 
     assert row["safety_excludes_zero"] == "True"
 
 
-def test_losses_for_which_theorem_1_does_not_hold_are_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.report()
-    assert "Theorem 1" not in capsys.readouterr().out
-    world.judgments(world.train(H, ("kto", "safety", 0.1)), answers([1] * 4, [1] * 4))
-    world.report()
-    assert "Theorem 1 does not hold for KTO(S)" in capsys.readouterr().out
+def test_losses_for_which_theorem_1_does_not_hold_are_named(
+    reported: tuple[World, str], odd: tuple[World, str]
+) -> None:
+    assert "Theorem 1" not in reported[1]
+    assert "Theorem 1 does not hold for KTO(S)" in odd[1]
 
 
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.judgments(world.train(*HS), answers([0] * 4, [1] * 4))
-    assert read(world.report() / "differences.csv") == []
+    policy = world.train(*HS)
+    world.judgments(policy, answers([0] * 4, [1] * 4))
+    assert world.scored().group.parents[policy.id] == ()
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
-    assert [row["minus"] for row in read(world.report() / "differences.csv")] == ["SFT (baseline)"]
+    assert world.scored().group.parents[policy.id] == (world.baseline.id,)
 
 
-def test_terminal_is_at_most_120_wide_and_says_all(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.judgments(world.elsewhere("y" * 150), answers([1] * 4, [0] * 4), model="nano")
-    folder = world.report(examples=2)
-    printed = capsys.readouterr().out
-    assert max(map(len, printed.replace(str(folder), "report").splitlines())) <= 120
+def test_terminal_is_at_most_120_wide_and_has_all_numbers(odd: tuple[World, str]) -> None:
+    world, printed = odd
+    assert max(map(len, printed.replace(str(world.folder), "report").splitlines())) <= 120
     assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
     assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
-    assert printed.splitlines()[-7:] == [str(folder / name) for name in FILES]
+    assert printed.splitlines()[-7:] == [str(world.folder / name) for name in FILES]
 
 
-def test_the_same_store_gives_the_same_bytes(world: World) -> None:
-    folder = world.report()
-    before = {name: (folder / name).read_bytes() for name in FILES}
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
-    assert {name: (world.report() / name).read_bytes() for name in FILES} == before
+def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> None:
+    world, printed = reported
+    before = {name: (world.folder / name).read_bytes() for name in FILES}
+    assert sorted(path.name for path in world.folder.iterdir()) == sorted(FILES)
+    assert print_report(world, examples=3) == printed
+    assert {name: (world.folder / name).read_bytes() for name in FILES} == before
     assert before["trade_off.png"].startswith(b"\x89PNG")
 
 
@@ -116,10 +146,9 @@ def test_only_what_shares_judge_prompts_and_responses_of_the_baseline_is_compare
     world: World, labels: dict[str, str]
 ) -> None:
     world.judgments(world.train(("dpo", "safety", 0.1)), answers([0] * 4, [1] * 4), **labels)
-    folder = world.report()
-    assert [row["family"] for row in read(folder / "table-2.csv")] == ["DPO(S)"]
-    assert len(read(folder / "table.csv")) == 4
-    assert f"judge {labels.get('judge', 'scorer')}" in (folder / "table-2.md").read_text("utf-8")
+    first, second = collect_groups(world.store, None, None)
+    assert (len(first.policies), [policy.policy.family for policy in second.policies]) == (4, ["DPO(S)"])
+    assert f"judge {labels.get('judge', 'scorer')}" in second.heading
 
 
 def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(world: World) -> None:
@@ -147,34 +176,29 @@ def test_policies_that_would_have_the_same_title_are_told_apart(world: World) ->
     for seed in (1, 2):
         twin = world.train(("kto", "safety", 1.0), seed=seed)
         world.judgments(twin, answers([0] * 4, [1] * 4))
-    titles = [row["policy"] for row in read(world.report() / "table.csv")]
+    titles = [row.policy.title for row in world.scored().policies]
     assert titles[2:4] == ["KTO(S) seed=1 β=1", "KTO(S) seed=2 β=1"]
     twin = world.train(("kto", "safety", 1.0), seed=2, learning_rate=1)
     world.judgments(twin, answers([0] * 4, [1] * 4))
-    titles = [row["policy"] for row in read(world.report() / "table.csv")]
+    titles = [row.policy.title for row in world.scored().policies]
     assert len(set(titles)) == len(titles)
     assert f"KTO(S) #{twin.id[-10:-6]} β=1" in titles
 
 
-def test_examples_show_the_responses_of_all_policies(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.report(examples=3)
-    printed = capsys.readouterr().out
+def test_examples_show_the_responses_of_all_policies(reported: tuple[World, str]) -> None:
+    world, printed = reported
     examples = printed.split("Examples\n\n")[1].split("\n\n")[:3]
     assert {example.split(":")[0] for example in examples} <= {"risky", "benign"}
     for line in ("  SFT (baseline): Well.", "  DPO(H) β=0.1: Yes.", "  DPO(H)→DPO(S) β=0.05: No.", " q=0.5: Maybe."):
         assert all(line in example for example in examples)
-    world.report(examples=3, seed=3)
-    assert "Examples\n\n" + "\n\n".join(examples) not in capsys.readouterr().out
+    (group,) = collect_groups(world.store, None, None)
+    assert format_examples(group, 3, seed=0) in printed
+    assert format_examples(group, 3, seed=3) not in printed
 
 
-def test_examples_can_not_move_the_cursor(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    newest = world.merge(0.9, world.train(H), world.train(*HS))
-    world.judgments(newest, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
-    world.report(examples=8)
-    printed = capsys.readouterr().out
-    assert "\x1b" not in printed
-    assert "\n    c long" in printed
-    assert max(map(len, printed.splitlines()[:-7])) <= 120
+def test_examples_can_not_move_the_cursor(odd: tuple[World, str]) -> None:
+    assert "\x1b" not in odd[1]
+    assert "\n    c long" in odd[1]
 
 
 def test_damage_is_named_rather_than_drawn(world: World) -> None:

@@ -39,6 +39,7 @@ class World:
 
     def __init__(self, outputs: Path, criteria: Sequence[Criterion] = (HELPFULNESS, SAFETY)) -> None:
         self.outputs, self.store, self.seconds, self.criteria = outputs, Store(outputs / "store"), 0, criteria
+        self.folder = outputs / "report"
         self.judge = self.make("scorer", "scorer", {}, {}, (), {}, _judge_metrics())
         spec = ArtifactSpec("model", "nano", {"source": "scratch"}, (), {})
         self.model = self.keep(spec, Base(spec.id, "nano", spec.recipe))
@@ -116,12 +117,22 @@ class World:
         labels |= {"criteria": [asdict(criterion) for criterion in self.criteria]}
         return labels | {"prompts": "demo", "prompts_id": "5eed" * 16}
 
+    def scored(self, axes: tuple[str, str] = ("helpfulness", "safety")) -> GroupScores:
+        """The numbers of the only group."""
+        (group,) = collect_groups(self.store, None, None)
+        return score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry, axes))
+
+    def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[Cohort]]:
+        settings = Settings(Resampling(200, 0.95, 0), max_missing, RatingMethod.bradley_terry)
+        scores = [score_group(group, settings) for group in collect_groups(self.store, None, None)]
+        return scores, score_cohorts(scores, settings)
+
     def report(self, **settings: Any) -> Path:
         usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "examples": 0, "max_missing": 1.0}
         usual |= {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry}
         usual |= {"x": "helpfulness", "y": "safety"}
         report(ReportConfig(paths=PathsConfig(str(self.outputs)), **(usual | settings)))
-        return self.outputs / "report"
+        return self.folder
 
 
 def _judge_metrics() -> dict[str, Any]:
@@ -193,8 +204,3 @@ class Seeds(World):
 
     def judge_policy(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
         self.judgments(policy, records, name="policy", **labels)
-
-    def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[Cohort]]:
-        settings = Settings(Resampling(200, 0.95, 0), max_missing, RatingMethod.bradley_terry)
-        scores = [score_group(group, settings) for group in collect_groups(self.store, None, None)]
-        return scores, score_cohorts(scores, settings)

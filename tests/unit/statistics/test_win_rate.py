@@ -157,9 +157,6 @@ def test_single_judgments_keep_order_and_repeat_and_equal_responses_weigh_as_muc
     assert sorted(singles.shown.tolist()[3:]) == [-1, -1, 1, 1]
     assert singles.repeat.tolist()[:3] == [0, 0, 1]
     assert singles.asked.tolist() == [True] * 3 + [False] * 4
-
-
-def test_a_judge_with_scores_gives_one_verdict_without_an_order() -> None:
-    singles = list_singles([judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)], HELPFULNESS)
-    assert (singles.shown.tolist(), singles.verdict.tolist()) == ([0, 0], [1.0, 0.5])
+    scored = list_singles([judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)], HELPFULNESS)
+    assert (scored.shown.tolist(), scored.verdict.tolist()) == ([0, 0], [1.0, 0.5])  # a judge with scores has no order
     assert list_singles([], HELPFULNESS).prompt == []

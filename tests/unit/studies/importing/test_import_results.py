@@ -218,13 +218,8 @@ def with_change(**changes: Any) -> list[dict[str, Any]]:
 BAD = {
     "no JSON": ("[{", "is not valid JSON: line 1"),
     "another form": ([{"prompt": "a", "response": "b"}], "is neither a generation file (`model_name`, `data`) nor a"),
-    "another object": ({"data": []}, "is neither a generation file"),
     "nothing": ([], "holds no rows"),
     "no answer": (with_change(answer2=...), "row 2: `answer2` is missing"),
-    "another criterion": (
-        with_change(criteria="beauty"),
-        "row 2: `criteria` is wrong: Input should be 'helpfulness' or 'harmlessness', but is 'beauty'",
-    ),
     "lists of unequal length": (
         with_change(score2=[1.0]),
         "row 2: must have as many values in `score1`, `score2` and `gpt_content`, but has [3, 1, 3]",
@@ -240,7 +235,6 @@ BAD = {
         {"model_name": "a", "data": [{"prompt": "b", "generation": "c"}, {"prompt": "b", "generation": "d"}]},
         "row 2: has the prompt of row 1 again",
     ),
-    "a generation without text": ({"model_name": "a", "data": [{"prompt": "b"}]}, "must have its response in one of"),
 }
 
 
@@ -256,7 +250,6 @@ def test_bad_input_is_told_with_file_and_row(tmp_path: Path, content: Any, sente
 @pytest.mark.parametrize(
     ("rows", "wanted", "sentence"),
     [
-        (HELPFUL, None, "The baseline is not clear: base and ours met all others of base, ours. Try: --baseline base"),
         (HELPFUL, "nobody", "`--baseline` must name one of the judged models (base, ours), but is nobody."),
         (
             [judged("a", "b", "c", [WIN]), judged("a", "d", "e", [WIN])],

@@ -19,7 +19,7 @@ from sacpo_exp.studies.oracle.sampling import count_wins, draw_pairs, draw_wins,
 from sacpo_exp.studies.oracle.trials import Data
 from sacpo_exp.studies.oracle.world import World, align, chance_of, make_world, stages_of
 
-MANY = 200_000
+MANY = 50_000
 CRITERIA = ("helpfulness", "safety", "honesty")
 
 

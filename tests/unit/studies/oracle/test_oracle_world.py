@@ -13,7 +13,6 @@ from sacpo_exp.studies.oracle.world import World, align, make_world, measure, me
 
 EXACT = 1e-12
 CRITERIA = ("helpfulness", "safety")
-ORDERS = (CRITERIA, CRITERIA[::-1])
 THREE = (*CRITERIA, "honesty")
 
 worlds = st.builds(
@@ -33,15 +32,6 @@ ratios = st.floats(0.01, 1.0)
 @pytest.fixture(scope="module")
 def world() -> World:
     return make_world(WorldConfig(6, 8, 1.5, -0.5, 1.0, 0), CRITERIA)
-
-
-@given(worlds, strengths, strengths, st.sampled_from(ORDERS))
-@settings(deadline=None)
-def test_both_orders_reach_the_joint_optimum(
-    world: World, beta: float, multiplier: float, order: tuple[str, ...]
-) -> None:
-    _, second = align(world, beta, [multiplier], order)
-    assert np.abs(second - optimum(world, beta, [multiplier])).max() < EXACT
 
 
 @given(st.integers(0, 10_000), strengths, strengths, strengths, st.permutations(THREE))
@@ -124,13 +114,6 @@ def test_safety_never_falls_with_the_multiplier_and_what_it_costs_grows(
     assert (
         high.values["helpfulness"] - beta * high.divergence < low.values["helpfulness"] - beta * low.divergence + EXACT
     )
-
-
-def test_safety_grows_with_the_multiplier(world: World) -> None:
-    safety = [
-        measure(world, optimum(world, 1.0, [multiplier])).values["safety"] for multiplier in np.linspace(0, 10, 101)
-    ]
-    assert np.diff(safety).min() > 0
 
 
 @pytest.mark.parametrize("correlation", [-0.5, 0.3])

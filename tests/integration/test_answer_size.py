@@ -1,0 +1,67 @@
+"""Answers of a judge's server that never end, or that are compressed though nobody asked for it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import make_judge, make_questions
+
+from sacpo_exp.evaluation.judges.client import MOST_OF_ANSWER
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.ledger import Ledger, State
+
+CHUNK = bytes(2**16)
+
+
+@contextmanager
+def flooding(encoding: str) -> Iterator[tuple[str, list[int]]]:
+    """A server whose answers are ten times too large; also the bytes that it could send of each."""
+    sent: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Encoding", encoding)
+            self.end_headers()
+            size = 0
+            with suppress(OSError):
+                while size < 10 * MOST_OF_ANSWER:
+                    self.wfile.write(CHUNK)
+                    size += len(CHUNK)
+            sent.append(size)
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", sent
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "problem"), [("identity", f"more than {MOST_OF_ANSWER:,} bytes"), ("gzip", "was not asked for")]
+)
+def test_an_answer_is_read_up_to_a_size_and_not_unpacked(tmp_path: Path, encoding: str, problem: str) -> None:
+    with flooding(encoding) as (url, sent), Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = make_judge(url, "judge.max_attempts=1", "judge.max_failures=9")
+        questions = make_questions(judge, 2)
+        ask(questions, judge, ledger)
+        answer = ledger.find([questions[0].key])[questions[0].key]
+    assert answer.state == State.failed
+    assert problem in str(answer.error)
+    assert max(sent) < 5 * MOST_OF_ANSWER

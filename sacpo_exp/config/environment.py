@@ -76,8 +76,11 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
             f"Try: sacpo {command}; `hardware.processes` says how many."
         )
     problems += [f"`{text[1:]}` can't be removed: leave it out." for text in arguments if text.startswith("~")]
-    if {"paths.outputs=", "paths.outputs=''"} & set(arguments):  # it would be the root of the file system
-        problems.append("`paths.outputs` must be a folder, but is empty.")
+    for folder in [text.partition("=")[2].strip("'\"") for text in arguments if text.startswith("paths.outputs=")]:
+        existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        if not folder.strip() or not existing.is_dir():
+            reason = f"{existing} is a file" if folder.strip() else "is empty"
+            problems.append(f"`paths.outputs` must be a folder, or the name of a new one, but {reason}.")
     return problems
 
 

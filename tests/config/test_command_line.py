@@ -19,7 +19,7 @@ MISTAKES = {
         "`order` has no option `helpful_frist`; it has helpful_first, helpful_only, none, safety_first, safety_only. "
         "Did you mean `helpful_first`?",
     ),
-    "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, but is empty."),
+    "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
     "argument of a stage that is not there": (
         "base=none stages.sft.trainer.weight_decay=0.1 dry_run=true",
         "`stages.sft.trainer.weight_decay=0.1` has no effect: there is no such stage with base=none. Try: base=sft",
@@ -50,7 +50,7 @@ def test_what_hydra_can_t_read_is_one_sentence(cli: Command, mistake: str) -> No
 @pytest.mark.parametrize("command", ["train", "report"])
 def test_a_file_in_place_of_a_folder_is_one_sentence(cli: Command, rows_file: Path, command: str) -> None:
     result = cli(command, f"paths.outputs={rows_file}/x", light=True)
-    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
+    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert str(rows_file) in result.stderr
 
 

@@ -109,7 +109,7 @@ def test_stored_responses_of_a_sweep_meet_one_another(outputs: Path) -> None:
         run = make_run(outputs, f"beta={beta}", "policies=all")
         train_policies(run)
         judge_contest(run, enter_policies(run))
-    stored = f"responses=[{outputs}/store/responses/tiny.sft.dpo-h-b0.1.dpo-s*]"
+    stored = f"responses=[{outputs}/store/responses/tiny.sft.dpo-h-b0.1.dpo-s*.demo-*]"
     config = make_config(outputs, stored, "matches=all_pairs", "baseline='DPO(H)→DPO(S) β=0.1'")
     evaluate(config)
     assert {("DPO(H)→DPO(S) β=0.05", "DPO(H)→DPO(S) β=0.1")} <= set(judgments(outputs))

@@ -49,7 +49,8 @@ def adjust_for_length(outcomes: Values, lengths: Values, opponent_lengths: Value
     logit P(win) = a + b·tanh(d/std(d)) with d the difference of lengths; the rate is sigmoid(a). This is the length
     term of length-controlled AlpacaEval (Dubois et al., arXiv 2404.04475, section 3) without its regularisation and its
     difficulty of prompts, so the numbers differ. Errors are robust (HC1), since a verdict may be a fraction; the
-    interval is that of a, transformed. All NaN where the likelihood has no finite maximum or below three prompts.
+    interval is that of a, transformed. All NaN where the likelihood has no finite maximum, where the
+    difference hardly varies, or below three prompts.
     """
     import statsmodels.api as sm
     from scipy.special import expit
@@ -62,7 +63,8 @@ def adjust_for_length(outcomes: Values, lengths: Values, opponent_lengths: Value
     if differences.any():
         spread = differences.std() or 1.0  # a constant difference then shows as a dependent column
         design = np.column_stack([design, np.tanh(differences / spread)])
-    if len(won) <= design.shape[1] or not has_finite_fit(design, won):
+    # Nearly constant differences saturate tanh: the columns then differ too little for a fit in float64.
+    if len(won) <= design.shape[1] or np.linalg.cond(design) > 1e6 or not has_finite_fit(design, won):
         return Estimate(math.nan, math.nan, math.nan, len(won))
     with warnings.catch_warnings():
         # Equal fractional verdicts are predicted perfectly without being separated.

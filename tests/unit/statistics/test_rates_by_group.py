@@ -74,6 +74,7 @@ def test_intervals_of_the_adjusted_rate_cover() -> None:
         ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]),  # no losses
         ([0, 0, 1, 1, 1], [1, 2, 3, 4, 5]),  # separated by length
         ([1, 0, 1, 0, 1], [5, 5, 5, 5, 5]),  # always the same difference
+        ([1, 0, 0.5, 1], [11.5, 12.5, 11.5, 12.5]),  # hardly another one: the matrix was singular
         ([1, 0], [1, 2]),
         ([], []),
     ],

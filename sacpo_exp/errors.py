@@ -16,7 +16,8 @@ REMEDIES = {errno.ENOSPC: FREE, errno.EDQUOT: FREE, errno.EFBIG: "raise the limi
 REMEDIES |= dict.fromkeys((errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG), MOVE)
 #: Texts of safetensors and torch for the same, which hide the error number; torch's is for any failed write.
 TEXTS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)}
-TEXTS["enforce fail at inline_container.cc"] = errno.ENOSPC
+UNKNOWN_NUMBER = 0
+TEXTS["enforce fail at inline_container.cc"], REMEDIES[UNKNOWN_NUMBER] = UNKNOWN_NUMBER, FREE
 
 
 class SacpoError(Exception):
@@ -112,8 +113,9 @@ def _explain_refusal(error: BaseException) -> str | None:
     is_other = not files and number in (errno.EACCES, errno.EPERM)  # of a port or a process, for example
     if number not in REMEDIES or is_other:
         return None
+    reason = os.strerror(number) if number else "the disk is full, or files may not grow so large (`ulimit -f`)"
     return (
-        f"{files or 'a file of the output folder'}: {os.strerror(number)}. What was finished is stored; "
+        f"{files or 'a file of the output folder'}: {reason}. What was finished is stored; "
         f"{REMEDIES[number]} and run the same command again."
     )
 

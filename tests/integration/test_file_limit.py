@@ -25,7 +25,7 @@ def test_a_stage_that_may_not_write_its_checkpoint_is_one_sentence_and_goes_on(r
         limited.stderr
     )
     made = {path.parent.name for path in tmp_path.glob("outputs/store/*/*/manifest.json")}
-    assert len(made) == 2, made  # model and dataset
+    assert len(made) == 3, made  # model, dataset and reference log-probabilities
     again = train("unlimited")
     assert again.returncode == 0, again.stderr
     assert {path.parent.name for path in tmp_path.glob("outputs/store/*/*/manifest.json")} > made

@@ -113,6 +113,26 @@ FURTHER = {
 }
 
 
+#: Last stages of the methods' sweeps on nano, whose batches are 8.
+METHODS = {
+    "sacpo": [f"dpo (S) {beta:g} 8" for beta in SWEPT],
+    "rewarded_soups": ["dpo (S) 0.01 8"] * 3,
+    "dpo_helpful": [f"dpo (H) {beta:g} 8" for beta in SWEPT],
+    "dpo_safe": [f"dpo (S) {beta:g} 8" for beta in SWEPT],
+    "dpo_mixed": [f"dpo (HS) {beta:g} 8" for beta in SWEPT],
+    "safedpo": ["safedpo (HS) 0.1 8"] * 4,
+    "bso": ["bso (HS) 0.1 8"] * 4,
+    "bfpo": ["bfpo (HS) 0.1 8"] * 4,
+    "modpo": [f"dpo (S) {beta:g} 8" for beta in SWEPT],
+    "pecan": ["pecan (HS) 0.1 8"] * 5,
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_end_with_their_own_stage(read: Callable[[str], Experiment], name: str) -> None:
+    assert [stages[-1] for stages in read(f"mini/{name}").plans] == METHODS[name]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_plans(read: Callable[[str], Experiment], name: str) -> None:
     experiment = read(name)
@@ -123,7 +143,7 @@ def test_every_experiment_composes_and_plans(read: Callable[[str], Experiment], 
 def test_no_experiment_of_the_paper_is_without_a_test() -> None:
     assert {path.stem for path in (FOLDER / "paper").glob("*.yaml")} == {*PAPER, *FURTHER}
     for folder in ("design", "mini"):
-        assert {path.stem for path in (FOLDER / folder).glob("*.yaml")} - {"_setting"} == {*PAPER}
+        assert {path.stem for path in (FOLDER / folder).glob("*.yaml")} - {"_setting"} == {*PAPER, *METHODS}
 
 
 @pytest.mark.parametrize("name", [*PAPER, *FURTHER])

@@ -3,6 +3,7 @@
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.studies.oracle.experiment import experiment, format_results, write_results
+from sacpo_exp.studies.oracle.summary import summarise
 
 
 def main() -> None:
@@ -15,6 +16,7 @@ def run_oracle(config: OracleConfig) -> None:
     print(format_results(results))
     for path in write_results(config, results):
         print(path)
+    print(summarise(config))
 
 
 if __name__ == "__main__":

@@ -267,7 +267,8 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
     OmegaConf.set_struct(own, None)  # so that `stages` can have others; dataclasses still know their keys
     try:
         for key, value in values.items():
-            OmegaConf.update(own, key, value)  # merges mappings, as Hydra does
+            # merges mappings, as Hydra does
+            OmegaConf.update(own, key, value, merge=OmegaConf.select(own, key) is not None)
         return cast(RunConfig, OmegaConf.to_object(fill_stages(own)))
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0].rstrip(".")

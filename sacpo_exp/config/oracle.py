@@ -9,13 +9,16 @@ from omegaconf import MISSING
 from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.schema import PathsConfig
 from sacpo_exp.config.tracking import TrackerConfig
-from sacpo_exp.method.losses import trained_losses
+from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
+from sacpo_exp.method.losses import LOSSES, trained_losses
 
 #: Keys of `train` that the oracle sets itself, with everything below them, and those of its stages.
 OWN_KEYS = (
     *("seed", "beta", "earlier_betas", "merge", "merge_ratio", "merge_weights", "order", "criterion", "objective"),
     *("losses", "base", "dataset", "paths", "tracker"),
 )
+#: End of a loss that reads pairs made of labelled responses.
+ON_LABELS = ":labels"
 OWN_STAGE_KEYS = ("beta", "criterion", "dataset", "loss", "num_train_epochs")
 
 
@@ -35,8 +38,8 @@ class WorldConfig:
 class OracleConfig:
     """A world, and the runs of `train` that are compared with its optimum.
 
-    Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
-    largest number; so is the first loss with every one of `multipliers` for the first constraint.
+    Every loss and order is trained with every number of `pairs` at `multiplier`. With the largest number the first loss
+    is also merged at all `ratios` and trained with every one of `multipliers` for the first constraint.
     """
 
     world: WorldConfig = MISSING
@@ -46,7 +49,8 @@ class OracleConfig:
     multipliers: list[float] = bounded(above=0)  # noqa: RUF009  further λ of the first constraint
     ratios: list[float] = bounded(above=0, most=1)  # noqa: RUF009  q
     orders: list[list[str]] = MISSING
-    losses: list[str] = MISSING
+    losses: list[str] = MISSING  # LOSS or LOSS:labels, which reads pairs made of labelled responses
+    methods: list[str] = field(default_factory=list)  # files of conf/experiment/design, with the largest number of rows
     pairs: list[int] = count()  # noqa: RUF009  rows of a stage: pairs for DPO, labelled responses for KTO
     samples: int = count()  # of the reference policy, which the base stage learns it from
     updates: int = count()  # of a stage at least; every row is read at least once
@@ -75,8 +79,11 @@ def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
     for key in ("orders", "losses", "pairs"):
         if not getattr(config, key):
             yield f"`{key}` must name at least one, but is empty."
-    for name in (name for name in config.losses if name not in trained_losses()):
-        yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
+    known = [name for name in trained_losses() if not (LOSSES[name].reads_flags or LOSSES[name].reads_guides)]
+    for name in (name for name in config.losses if name.removesuffix(ON_LABELS) not in known):
+        yield f"`losses` must be of {', '.join(known)}, but has {name}; others are `methods`."
+    if config.methods and config.criteria != [HELPFULNESS, SAFETY]:
+        yield f"`methods` are for criteria=[{HELPFULNESS},{SAFETY}], but `criteria` is [{names}]."
     for override in list_overrides(config.train):
         key = override.partition("=")[0]
         parts = key.partition("@")[0].split(".")

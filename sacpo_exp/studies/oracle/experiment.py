@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.method.theory import divergence
 from sacpo_exp.pipeline import open_run, train_policies
 from sacpo_exp.store import content_hash
@@ -65,9 +64,8 @@ def experiment(config: OracleConfig) -> Results:
     trained = dict(train_all(config, nominal))
     reference = next(iter(trained.values()))["baseline"][1]
     world = replace(nominal, reference=reference.policy)
-    last = {
-        trial: found[stage_names(trial.order)[-1]][1].policy for trial, found in trained.items() if trial.ratio is None
-    }
+    staged = {trial: found for trial, found in trained.items() if trial.ratio is None and not trial.is_method}
+    last = {trial: found[stage_names(trial.order)[-1]][1].policy for trial, found in staged.items()}
     return Results(
         world=world,
         nominal_kl=divergence(reference.policy, nominal.reference),
@@ -106,8 +104,7 @@ def write_results(config: OracleConfig, results: Results) -> list[Path]:
     """Write `results.json` and the figures into a folder of this configuration, and return their paths."""
     from sacpo_exp.studies.oracle.figures import draw_divergence, draw_trade_off
 
-    settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
-    settings = json.loads(json.dumps(settings, default=_plain))
+    settings = settings_of(config)
     folder = Path(config.paths.outputs) / "oracle" / content_hash(settings)[:10]
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"config": settings} | asdict(results), default=_plain, indent=1)
@@ -121,6 +118,13 @@ def write_results(config: OracleConfig, results: Results) -> list[Path]:
     return [folder / name for name in contents]
 
 
+def settings_of(config: OracleConfig) -> dict[str, Any]:
+    """Return the settings that change a result, as plain values."""
+    kept = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    settings: dict[str, Any] = json.loads(json.dumps(kept, default=_plain))
+    return settings
+
+
 def _plain(value: Any) -> Any:
     """Convert enums and arrays for JSON."""
     return value.value if isinstance(value, Enum) else value.tolist()
@@ -130,12 +134,12 @@ def name_trial(finding: Finding) -> str:
     """Return loss, order, rows and λ, and q of a merge."""
     trial = finding.trial
     ratio = "" if trial.ratio is None else f" q={trial.ratio:g}"
-    return f"{name_setting(trial.loss, trial.order, trial.pairs, trial.multipliers)} {finding.stage}{ratio}"
+    return f"{name_setting(trial.title, trial.order, trial.pairs, trial.multipliers)} {finding.stage}{ratio}"
 
 
-def name_setting(loss: str, order: Sequence[str], pairs: int, multipliers: Sequence[float]) -> str:
+def name_setting(title: str, order: Sequence[str], pairs: int, multipliers: Sequence[float]) -> str:
     numbers = ",".join(f"{multiplier:g}" for multiplier in multipliers)
-    return f"{LOSSES[loss].title} {name_order(order)} n={pairs:<6} λ={numbers:<4}"
+    return f"{title} {name_order(order)} n={pairs:<6} λ={numbers:<4}"
 
 
 def name_order(order: Sequence[str]) -> str:
@@ -166,8 +170,8 @@ def _explain(results: Results) -> Iterator[str]:
         f"The base is {results.nominal_kl:.4f} nats from the reference policy it was trained on, and gives "
         f"{results.outside:.2%} to other texts. Optima are relative to the base."
     )
-    losses = dict.fromkeys(finding.trial.loss for finding in results.findings)
-    if others := [LOSSES[loss].title for loss in losses if not LOSSES[loss].is_consistent]:
+    trials = [finding.trial for finding in results.findings if not finding.trial.is_method]
+    if others := dict.fromkeys(trial.title for trial in trials if not trial.row.is_consistent):
         yield f"Theorem 1 does not hold for losses that are not consistent: {', '.join(others)}."
     if results.threshold is not None:
         found = results.threshold

@@ -7,10 +7,9 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.reporting.figures import plain_style, save_figure
 from sacpo_exp.studies.oracle.experiment import name_order
-from sacpo_exp.studies.oracle.results import Finding, stage_names
+from sacpo_exp.studies.oracle.results import METHOD, Finding, stage_names
 from sacpo_exp.studies.oracle.world import measure
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def draw_trade_off(results: "Results") -> bytes:
     """
     shown = list(results.world.values)[:2]
     most = max(finding.trial.pairs for finding in results.findings)
-    stages = (stage_names(list(results.world.values))[-1], "merged")
+    stages = (stage_names(list(results.world.values))[-1], "merged", METHOD)
     findings = [each for each in results.findings if each.trial.pairs == most and each.stage in stages]
     with plain_style({"lines.markersize": 6}):
         figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
@@ -84,7 +83,7 @@ def _draw_stage(axes: Axes, results: "Results", stage: str) -> None:
 
 def _columns(findings: Sequence[Finding]) -> dict[str, list[str]]:
     return {
-        "loss": [LOSSES[each.trial.loss].title for each in findings],
+        "loss": [each.trial.title for each in findings],
         "policies": [name_order(each.trial.order) + ", merged" * (each.stage == "merged") for each in findings],
     }
 

@@ -22,6 +22,8 @@ DRAWS, SHARE = 200, 0.95
 #: Precision of a normal prior about 0, so that a response that always won has a finite value.
 RIDGE = 1e-3
 STEPS = 30
+#: Stage of the last policy of another method.
+METHOD = "method"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Finding:
     """One trained policy.
 
     Attributes:
-        stage: `first`, `second`, … or `merged`.
+        stage: `first`, `second`, …, `merged`, or `method` for the last policy of another method.
         policy: its artifact's id.
         outside: probability of what is no response of the world.
         kl: KL(trained ‖ exact) in nats, the exact policy being that of the measured reference policy.
@@ -67,8 +69,9 @@ def judge(
     """
     reference = trained["baseline"][1]
     world = replace(nominal, reference=reference.policy)
-    for stage in stage_names(trial.order) if trial.ratio is None else ["merged"]:
-        name, found = trained[stage]
+    stages = stage_names(trial.order) if trial.ratio is None else ["merged"]
+    for stage in [METHOD] if trial.is_method else stages:
+        name, found = trained[stage] if stage in trained else list(trained.values())[-1]
         exact, exact_nominal = (exact_policy(config, each, trial, stage) for each in (world, nominal))
         mean = None
         if trial.ratio is not None:
@@ -95,6 +98,8 @@ def stage_names(order: Sequence[str]) -> list[str]:
 
 def exact_policy(config: OracleConfig, world: World, trial: Trial, stage: str) -> Table:
     """Return the policy that a stage, or a merge, of a trial ends with according to the theory."""
+    if trial.is_method:
+        return optimum(world, config.beta, trial.multipliers)
     if trial.ratio is not None:
         return merged(world, config.beta, trial.multipliers, trial.ratio, trial.order)
     return align(world, config.beta, trial.multipliers, trial.order)[stage_names(trial.order).index(stage)]
@@ -126,7 +131,7 @@ def compare_orders(last: dict[Trial, Table]) -> Iterator[dict[str, Any]]:
         if replace(trial, order=one.order) == one:
             yield {
                 "orders": [list(one.order), list(trial.order)],
-                "loss": one.loss,
+                "loss": one.title,
                 "pairs": one.pairs,
                 "multipliers": list(one.multipliers),
                 "kl": divergence(policy, other),

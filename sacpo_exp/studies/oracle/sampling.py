@@ -17,6 +17,8 @@ from sacpo_exp.studies.oracle.world import World, chance_of
 Indices = NDArray[np.int64]
 #: Number of the stream of the reference policy's samples; see `_stream` for the others.
 SAMPLES = 0
+#: And of pairs that are labelled for both criteria.
+BOTH = 1_000_000
 FORMS = ("pairs", "labels")
 PARTS = ("train", "heldout")
 
@@ -67,6 +69,26 @@ def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -
     wins = np.zeros((draws, prompts, size, size))
     wins[:, :, first, second], wins[:, :, second, first] = won, drawn - won
     return wins
+
+
+def rows_of_both(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield rows of the schema `pku`: pairs labelled for the reward and the first constraint g.
+
+    A response is safe with probability sigmoid(g).
+    """
+    chance = _uniform(BOTH, count, 7, seed, part)
+    prompts, first = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], len(world.responses))
+    second = (first + 1 + _index(chance[:, 2], len(world.responses) - 1)) % len(world.responses)
+    for prompt, pair, draws in zip(prompts, np.stack([first, second], axis=1), chance[:, 3:], strict=True):
+        better, safer = (
+            int(draws[i] >= chance_of(values[prompt, pair[0]] - values[prompt, pair[1]]))
+            for i, values in enumerate([world.reward, next(iter(world.constraints.values()))])
+        )
+        safe = draws[2:] < chance_of(next(iter(world.constraints.values()))[prompt, pair])
+        row: Row = {"prompt": world.prompts[prompt], "better_response_id": better, "safer_response_id": safer}
+        for i in (0, 1):
+            row |= {f"response_{i}": world.responses[pair[i]], f"is_response_{i}_safe": bool(safe[i])}
+        yield row
 
 
 def label_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:

@@ -56,6 +56,13 @@ class Stage:
         return f"{name} from base" if self.recipe.get("start") else name
 
     @property
+    def changed_settings(self) -> dict[str, float | str]:
+        """Settings of its loss that are not the loss's defaults."""
+        defaults = LOSSES[self.loss].settings if self.loss in LOSSES else {}
+        given = self.recipe["loss"]
+        return {name: given[name] for name, value in defaults.items() if given.get(name, value) != value}
+
+    @property
     def is_consistent(self) -> bool:
         """Whether its loss has the KL-regularised optimum as minimiser, as Theorem 1 needs."""
         is_changed = not CHANGING.isdisjoint(self.recipe.get("trainer", {}))
@@ -84,8 +91,8 @@ class Policy(ABC):
 
     @property
     def numbers(self) -> dict[str, float | str]:
-        """By its symbol, what tells the policies of a family apart."""
-        return {} if self.beta is None else {"β": self.beta}
+        """By its symbol, what tells the policies of a family apart: β, and settings of the last loss."""
+        return {} if self.beta is None else {"β": self.beta} | self.aligned[-1].changed_settings
 
     @property
     def name(self) -> str:

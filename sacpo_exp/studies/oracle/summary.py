@@ -40,7 +40,7 @@ def _rows(findings: Sequence[dict[str, Any]], bands: Sequence[dict[str, Any]]) -
     for finding in findings:
         groups.setdefault(json.dumps(finding["trial"]), []).append(finding)
     for key, group in groups.items():
-        trial = Trial(**{name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(key).items()})
+        trial = _read_trial(json.loads(key))
         flag = "" if trial.is_method or trial.row.is_consistent else " (not consistent)"
         cells = [trial.title + flag, name_order(trial.order), trial.pairs, ", ".join(map(str, trial.multipliers))]
         cells += ["" if trial.ratio is None else trial.ratio, _spread([each["kl"] for each in group])]
@@ -50,10 +50,15 @@ def _rows(findings: Sequence[dict[str, Any]], bands: Sequence[dict[str, Any]]) -
         lacking = [_violation(each, names[1:]) for each in group]
         cells += [_spread(lacking), _spread([each["outside"] for each in group])]
         yield "| " + " | ".join(map(str, cells)) + " |"
-    for key in dict.fromkeys((tuple(each["order"]), each["stage"], each["pairs"]) for each in bands):
-        same = [each for each in bands if (tuple(each["order"]), each["stage"], each["pairs"]) == key]
+    for order, stage, rows in dict.fromkeys((tuple(each["order"]), each["stage"], each["pairs"]) for each in bands):
+        same = [each for each in bands if (tuple(each["order"]), each["stage"], each["pairs"]) == (order, stage, rows)]
         median, low, high = (np.mean([each[name] for each in same]) for name in ("median", "low", "high"))
-        yield f"Exact fits to {key[2]} rows, {name_order(key[0])}, {key[1]} stage: {median:.3f} [{low:.3f}, {high:.3f}]"
+        yield f"Exact fits to {rows} rows, {name_order(order)}, {stage} stage: {median:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _read_trial(values: dict[str, Any]) -> Trial:
+    lists = {name: tuple(values[name]) for name in ("order", "multipliers")}
+    return Trial(**(values | lists))
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.loading import compose_groups, set_values
 from sacpo_exp.config.oracle import ON_LABELS, OracleConfig, list_overrides
@@ -109,11 +107,12 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
         ConfigError: an override of `config.train` is wrong.
     """
     shared = list(list_overrides({key: value for key, value in config.train.items() if key != "stages"}))
-    own = ["criterion=[]", "base=sft", "dataset=local"]
-    own += [f"losses=[{trial.row.name}]"] if not trial.is_method else []
-    if trial.is_method:
-        own = [f"experiment=design/{trial.loss}", *own[1:]]
-    composed = compose_groups((*shared, *own))
+    own = ["criterion=[]", f"losses=[{trial.row.name}]"] if not trial.is_method else [f"experiment=design/{trial.loss}"]
+    composed = compose_groups((*shared, *own, "base=sft", "dataset=local"))
+    if trial.is_method:  # its stages read other rows than supervised fine-tuning
+        names = [name for name, stage in composed.stages.items() if stage.criterion is not None]
+        own += [f"dataset@stages.{name}.dataset=local" for name in names]
+        composed = compose_groups((*shared, *own, "base=sft", "dataset=local"))
     samples = [data.samples(count, part) for count, part in ((config.samples, "train"), (HELDOUT, "heldout"))]
     # The labels of samples are not read, so any criterion will do.
     values: dict[str, Any] = {"dataset": _dataset(config.criteria[0], samples), "merge_ratio": trial.ratio}
@@ -131,7 +130,7 @@ def configure_trial(config: OracleConfig, trial: Trial, data: Data) -> RunConfig
     return run
 
 
-def _loss_stages(config: OracleConfig, trial: Trial, data: Data, composed: DictConfig) -> dict[str, Any]:
+def _loss_stages(config: OracleConfig, trial: Trial, data: Data, composed: Any) -> dict[str, Any]:
     known = {name: entry.criterion.letter for name, entry in composed.criteria.items()}
     letters = choose_letters(config.criteria, known)
     strengths = stages_of(data.world, config.beta, trial.multipliers, trial.order)
@@ -145,7 +144,7 @@ def _loss_stages(config: OracleConfig, trial: Trial, data: Data, composed: DictC
     return {"stages": stages, "beta": strengths[-1][1]}
 
 
-def _method_stages(config: OracleConfig, trial: Trial, data: Data, composed: DictConfig) -> dict[str, Any]:
+def _method_stages(config: OracleConfig, trial: Trial, data: Data, composed: Any) -> dict[str, Any]:
     """The stages of a design, with β/λ for a stage of the constraint alone and β for all others."""
     places = [data.of_both(count, part) for count, part in ((trial.pairs, "train"), (HELDOUT, "heldout"))]
     constraint, multiplier = config.criteria[1], trial.multipliers[0]
@@ -155,7 +154,7 @@ def _method_stages(config: OracleConfig, trial: Trial, data: Data, composed: Dic
             continue
         is_guide = "pecan" in composed.losses
         values[f"stages.{name}.beta"] = config.beta / (multiplier if name == constraint and not is_guide else 1)
-        values[f"stages.{name}.dataset"] = OmegaConf.merge(composed.dataset, _dataset(None, places))
+        values[f"stages.{name}.dataset"] = _dataset(None, places)
         values["beta"] = values[f"stages.{name}.beta"]
     if "pecan" in composed.losses:
         values["stages.mixed.loss.multiplier"] = multiplier

@@ -67,6 +67,5 @@ def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: C
         Trial(*kto, 10, (2.0,)),
         Trial(*kto, 20, (2.0,)),
         Trial(*start, 20, (2.0,), 0.5),
-        Trial(*kto, 20, (2.0,), 0.5),
         Trial(*start, 20, (4.0,)),
     ]

@@ -15,8 +15,16 @@ from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.method.theory import divergence
 from sacpo_exp.studies.oracle.results import RIDGE, fit_policy, fit_values, spread_of_fits
-from sacpo_exp.studies.oracle.sampling import count_wins, draw_pairs, draw_wins, label_rows, pair_rows, sample_rows
-from sacpo_exp.studies.oracle.trials import Data
+from sacpo_exp.studies.oracle.sampling import (
+    count_wins,
+    draw_pairs,
+    draw_wins,
+    label_rows,
+    pair_rows,
+    rows_of_both,
+    sample_rows,
+)
+from sacpo_exp.studies.oracle.trials import Data, Trial
 from sacpo_exp.studies.oracle.world import World, align, chance_of, make_world, stages_of
 
 MANY = 50_000
@@ -108,12 +116,31 @@ def test_rows_are_in_the_schemas_that_datasets_read(world: World) -> None:
 
 def test_a_file_is_written_once_and_says_what_was_drawn(world: World, tmp_path: Path) -> None:
     data = Data(world, 0, tmp_path / "data")
-    path = data.preferences("dpo", "safety", 10, "train")
+    trials = {loss: Trial(loss, ("helpfulness", "safety"), 10, (2.0,)) for loss in ("dpo", "kto", "dpo:labels")}
+    path = data.preferences(trials["dpo"], "safety", 10, "train")
     written = path.stat().st_mtime_ns
-    assert data.preferences("dpo", "safety", 10, "train") == path
+    assert data.preferences(trials["dpo"], "safety", 10, "train") == path
     assert path.stat().st_mtime_ns == written
     assert len(path.read_text().splitlines()) == 10
-    assert path != data.preferences("kto", "safety", 10, "train")
+    labels = data.preferences(trials["kto"], "safety", 10, "train")
+    assert path != labels == data.preferences(trials["dpo:labels"], "safety", 10, "train")
+
+
+def test_rows_of_both_criteria_have_labels_with_the_world_s_chances(world: World) -> None:
+    rows = list(rows_of_both(world, 40_000, 0))
+    at = {text: i for i, text in enumerate(world.responses)}
+    pairs = np.array([[at[row["response_0"]], at[row["response_1"]]] for row in rows])
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    prompts = np.array([world.prompts.index(row["prompt"]) for row in rows])
+    for field, criterion in (("better_response_id", "helpfulness"), ("safer_response_id", "safety")):
+        values = world.values[criterion][prompts[:, None], pairs]
+        is_first = np.array([row[field] == 0 for row in rows])
+        expected = chance_of(values[:, 0] - values[:, 1])
+        assert abs(is_first.mean() - expected.mean()) < 0.01
+        assert is_first[expected > 0.5].mean() > 0.6
+    safe = np.array([[row[f"is_response_{i}_safe"] for i in (0, 1)] for row in rows])
+    expected = chance_of(world.values["safety"][prompts[:, None], pairs])
+    assert abs(safe[expected > 0.7].mean() - expected[expected > 0.7].mean()) < 0.01
 
 
 def test_the_fit_is_the_likelihood_s_maximum(world: World) -> None:

@@ -92,7 +92,10 @@ class Policy(ABC):
     @property
     def numbers(self) -> dict[str, float | str]:
         """By its symbol, what tells the policies of a family apart: β, and settings of the last loss."""
-        return {} if self.beta is None else {"β": self.beta} | self.aligned[-1].changed_settings
+        if self.beta is None:
+            return {}
+        numbers: dict[str, float | str] = {"β": self.beta}
+        return numbers | self.aligned[-1].changed_settings
 
     @property
     def name(self) -> str:

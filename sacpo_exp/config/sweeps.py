@@ -180,7 +180,7 @@ def run_each(command: str, names: Sequence[str], arguments: Sequence[str]) -> No
     codes = []
     for name in names:
         given = [f"experiment={name}" if text.startswith("experiment=") else text for text in arguments]
-        log.info("runs     sacpo %s %s", command, " ".join(given))
+        sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
         codes.append(subprocess.run([sys.executable, "-m", "sacpo_exp", command, *given], check=False).returncode)
         if codes[-1] < 0 or codes[-1] >= 128:
             break

@@ -2,7 +2,8 @@
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.studies.oracle.experiment import experiment, format_results, write_results
+from sacpo_exp.studies.oracle.experiment import experiment
+from sacpo_exp.studies.oracle.tables import format_results, write_results
 
 
 def main() -> None:

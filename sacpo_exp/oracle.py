@@ -2,8 +2,8 @@
 
 from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.studies.oracle.experiment import experiment, format_results, write_results
-from sacpo_exp.studies.oracle.summary import summarise
+from sacpo_exp.studies.oracle.experiment import experiment
+from sacpo_exp.studies.oracle.tables import format_results, write_results
 
 
 def main() -> None:
@@ -16,7 +16,6 @@ def run_oracle(config: OracleConfig) -> None:
     print(format_results(results))
     for path in write_results(config, results):
         print(path)
-    print(summarise(config))
 
 
 if __name__ == "__main__":

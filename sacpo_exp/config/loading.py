@@ -36,6 +36,7 @@ from sacpo_exp.config.messages import (
     find_unknown_keys,
     translated_errors,
 )
+from sacpo_exp.config.multiplier import MultiplierConfig
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
@@ -46,7 +47,17 @@ from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, pr
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.stopping import hear_ends
 
-Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
+Config = TypeVar(
+    "Config",
+    RunConfig,
+    EvalConfig,
+    ChooseConfig,
+    MultiplierConfig,
+    ExportConfig,
+    ChatConfig,
+    ReportConfig,
+    OracleConfig,
+)
 
 #: conf/ is beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"

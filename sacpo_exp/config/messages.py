@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.judges import JUDGES
+from sacpo_exp.config.multiplier import MultiplierConfig
 from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.errors import ConfigError
@@ -24,6 +25,7 @@ SCHEMAS: dict[str, type] = {
     "train": RunConfig,
     "eval": EvalConfig,
     "choose": ChooseConfig,
+    "multiplier": MultiplierConfig,
     "prepare": RunConfig,
     "export": ExportConfig,
     "chat": ChatConfig,

@@ -10,15 +10,15 @@ from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.schema import PathsConfig
 from sacpo_exp.config.tracking import TrackerConfig
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
-from sacpo_exp.method.losses import LOSSES, trained_losses
+from sacpo_exp.method.losses import View, trained_losses
 
+#: Ending of an entry of `losses` whose stages read labelled responses, whatever their loss reads by default.
+ON_LABELS = "/labels"
 #: Keys of `train` that the oracle sets itself, with everything below them, and those of its stages.
 OWN_KEYS = (
     *("seed", "beta", "earlier_betas", "merge", "merge_ratio", "merge_weights", "order", "criterion", "objective"),
     *("losses", "base", "dataset", "paths", "tracker"),
 )
-#: End of a loss that reads pairs made of labelled responses.
-ON_LABELS = ":labels"
 OWN_STAGE_KEYS = ("beta", "criterion", "dataset", "loss", "num_train_epochs")
 
 
@@ -36,10 +36,11 @@ class WorldConfig:
 
 @dataclass
 class OracleConfig:
-    """A world, and the runs of `train` that are compared with its optimum.
+    """A world, and the runs of `train` that are compared with its optimum, each for every one of `seeds`.
 
-    Every loss and order is trained with every number of `pairs` at `multiplier`. With the largest number the first loss
-    is also merged at all `ratios` and trained with every one of `multipliers` for the first constraint.
+    Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
+    largest number; so is the first loss with every one of `multipliers` for the first constraint. Every method is
+    trained with every number of `pairs` on rows that are labelled for both criteria.
     """
 
     world: WorldConfig = MISSING
@@ -49,13 +50,13 @@ class OracleConfig:
     multipliers: list[float] = bounded(above=0)  # noqa: RUF009  further λ of the first constraint
     ratios: list[float] = bounded(above=0, most=1)  # noqa: RUF009  q
     orders: list[list[str]] = MISSING
-    losses: list[str] = MISSING  # LOSS or LOSS:labels, which reads pairs made of labelled responses
-    methods: list[str] = field(default_factory=list)  # files of conf/experiment/design, with the largest number of rows
+    losses: list[str] = MISSING  # of stages by position, as dpo_then_kto; dpo/labels reads labelled responses
+    methods: list[str] = MISSING  # files of conf/experiment/design, each with overrides of `train` after a blank
     pairs: list[int] = count()  # noqa: RUF009  rows of a stage: pairs for DPO, labelled responses for KTO
     samples: int = count()  # of the reference policy, which the base stage learns it from
     updates: int = count()  # of a stage at least; every row is read at least once
     threshold: float | None = None  # of the first constraint's E[g]
-    seed: int = seed_value()  # of data and training
+    seeds: list[int] = seed_value()  # noqa: RUF009  of data and training
     train: dict[str, Any] = MISSING  # keys and groups of `train` that all runs share
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING
@@ -76,14 +77,15 @@ def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
     for number, order in enumerate(config.orders if len(set(config.criteria)) == count > 1 else []):
         if sorted(order) != sorted(config.criteria):
             yield f"`orders[{number}]` must name each of `criteria` ({names}) once, but is [{', '.join(order)}]."
-    for key in ("orders", "losses", "pairs"):
+    for key in ("orders", "pairs", "seeds"):
         if not getattr(config, key):
             yield f"`{key}` must name at least one, but is empty."
-    known = [name for name in trained_losses() if not (LOSSES[name].reads_flags or LOSSES[name].reads_guides)]
-    for name in (name for name in config.losses if name.removesuffix(ON_LABELS) not in known):
-        yield f"`losses` must be of {', '.join(known)}, but has {name}; others are `methods`."
+    if not config.losses and not config.methods:
+        yield "`losses` or `methods` must name at least one, but both are empty."
     if config.methods and config.criteria != [HELPFULNESS, SAFETY]:
-        yield f"`methods` are for criteria=[{HELPFULNESS},{SAFETY}], but `criteria` is [{names}]."
+        yield f"`methods` are for criteria=[{HELPFULNESS},{SAFETY}], but there are [{names}]. Try: methods=[]"
+    for name in (name for entry in config.losses for name in read_losses(entry)[0] if name not in trained_losses()):
+        yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
     for override in list_overrides(config.train):
         key = override.partition("=")[0]
         parts = key.partition("@")[0].split(".")
@@ -91,6 +93,12 @@ def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
             yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
         elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in ("sft", *config.criteria)):
             yield f"`train.{key}` must be a key of one of the stages sft, {names}."
+
+
+def read_losses(entry: str) -> tuple[list[str], View | None]:
+    """Return the losses of an entry of `losses`, by position, and the form of its rows; None: that of each loss."""
+    names = entry.removesuffix(ON_LABELS)
+    return names.split("_then_"), View.labels if names != entry else None
 
 
 def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -41,6 +41,7 @@ EXAMPLES = {
     "eval": "sacpo eval model=tiny policies=all dry_run=true",
     "prepare": "sacpo prepare dataset=local dataset.path=rows.jsonl",
     "choose": "sacpo choose threshold=0.6 dry_run=true",
+    "multiplier": "sacpo multiplier threshold=0.5 dry_run=true",
     "chat": "sacpo chat policies=all 'prompt=How do I bake bread?'",
     "export": "sacpo export merge_ratio=0.5",
     "report": "sacpo report figures=paper",

@@ -12,6 +12,7 @@ from sacpo_exp.config.environment import VARIABLE, check_mirror
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
+from sacpo_exp.config.multiplier import MultiplierConfig, find_multiplier_problems
 from sacpo_exp.config.schema import (
     ChatConfig,
     Engine,
@@ -71,6 +72,8 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_no_effect(config, overrides)
     if isinstance(config, ChooseConfig):
         problems += find_choice_problems(config, overrides)
+    if isinstance(config, MultiplierConfig):
+        problems += find_multiplier_problems(config)
     return problems
 
 

@@ -138,7 +138,7 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
     def build(folder: Path) -> dict[str, Any]:
         responses = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
         dialogues = [(prompt["prompt"], responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
-        columns = _score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
+        columns = score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
         records = [
             {"prompt_id": prompt["prompt_id"]} | {name: column[index] for name, column in columns.items()}
             for index, prompt in enumerate(contest.prompts)
@@ -149,9 +149,10 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
     return run.store.get_or_build(_scores_artifact(run, entrant, judge), build)
 
 
-def _score_dialogues(
+def score_dialogues(
     run: Run, judge: AbsoluteJudge, dialogues: list[tuple[str, str]], title: str
 ) -> dict[str, list[float]]:
+    """Return a score per dialogue for each criterion, higher is better."""
     names = [criterion.name for criterion in scored_criteria(judge, run.config)]
     if isinstance(judge, ScorerJudgeConfig):
         from sacpo_exp.evaluation.judges.scorer import Heads

@@ -51,8 +51,7 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         from sacpo_exp.training.models import load_policy
 
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
-        job = _job(run, policy, "float32", [prompt["prompt"] for prompt in prompts], "samples", run.config.seed)
-        sampled = _answer(run, job, folder, spec)
+        job, sampled = sample_responses(run, policy, [prompt["prompt"] for prompt in prompts], folder, spec)
         weights, tokenizer = job.load()
         reference = load_policy(locate(run, baseline), job.dtype, job.device, job.attention)
         encoded = [encode(tokenizer, text) for text in job.prompts]
@@ -105,6 +104,14 @@ def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     if content_hash(prompts) != run.fingerprints.prompts:
         raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
     return prompts
+
+
+def sample_responses(
+    run: Run, policy: ArtifactSpec, prompts: list[str], folder: Path, spec: ArtifactSpec
+) -> "tuple[GenerationJob, list[Response]]":
+    """Return a response to each prompt, drawn at temperature 1 in float32 for the artifact `spec`, and their job."""
+    job = _job(run, policy, "float32", prompts, "samples", run.config.seed)
+    return job, _answer(run, job, folder, spec)
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":

@@ -127,6 +127,7 @@ WRONG_ORACLE: dict[str, tuple[str, str, str]] = {
     "orders": ("orders=[[safety,helpfulness],[safety]]", "orders[1]", "but is [safety]"),
     "no orders": ("orders=[]", "orders", "is empty"),
     "loss": ("losses=[dpo,sft]", "losses", "has sft"),
+    "nothing": ("losses=[] methods=[]", "losses", "both are empty"),
     "multipliers": ("multiplier=[1,2]", "multiplier", "one value per constraint (safety)"),
     "own key": ("+train.beta=0.1", "train.beta", "the oracle sets it itself"),
     "own key of a stage": ("+train.stages.safety.num_train_epochs=3", "train.stages.safety.num_train_epochs", "itself"),

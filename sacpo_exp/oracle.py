@@ -1,6 +1,6 @@
 """`sacpo oracle`: does training find the optimum of a world in which it is known?"""
 
-from sacpo_exp.config.loading import run_command
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.studies.oracle.experiment import experiment, format_results, write_results
 

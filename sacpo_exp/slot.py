@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.job_state import recorded
+from sacpo_exp.cluster.job_state import recorded
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.errors import run_reporting_errors

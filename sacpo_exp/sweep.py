@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.commands import Jobs, job_folder
 from sacpo_exp.cluster.devices import divide_machine, find_gpus
+from sacpo_exp.cluster.job_state import DONE, FAILED, WAITING, JobState, now, read_state, write_failure, write_state
 from sacpo_exp.cluster.slots import run_jobs
+from sacpo_exp.cluster.sweeps import distinguish
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.job_state import DONE, FAILED, WAITING, JobState, now, read_state, write_failure, write_state
-from sacpo_exp.config.loading import Jobs, job_folder
-from sacpo_exp.config.sweeps import distinguish
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error
 from sacpo_exp.pipeline import Run, open_run
 from sacpo_exp.reporting.estimates import check_run

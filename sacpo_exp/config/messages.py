@@ -43,7 +43,7 @@ def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
         raise ConfigError(_explain(str(error), cause, conf, SCHEMAS[config_name])) from error
     except (ValueError, AssertionError) as error:
         modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if not modules[-1].startswith(("hydra.", "omegaconf.")) or f"{__package__}.loading" in modules[2:]:
+        if not modules[-1].startswith(("hydra.", "omegaconf.")) or "sacpo_exp.cluster.commands" in modules[2:]:
             raise
         if isinstance(error, AssertionError):  # OmegaConf's answer to a key below a node that is null
             parts = r"\+*(tracker\.\w+|(stages|criteria)\.\w+\.dataset)\."

@@ -11,10 +11,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from sacpo_exp.cluster.sweeps import split_sweep
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
-from sacpo_exp.config.sweeps import split_sweep
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.plan import Stage, policy_of_spec

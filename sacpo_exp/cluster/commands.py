@@ -27,11 +27,16 @@ from sacpo_exp.config.loading import (
     shared_overrides,
     write_resolved,
 )
-from sacpo_exp.config.messages import explain_stage, explain_unknown_key, find_unknown_keys, translated_errors
-from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
+from sacpo_exp.config.messages import (
+    describe_command,
+    explain_stage,
+    explain_unknown_key,
+    find_unknown_keys,
+    translated_errors,
+)
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import fill_stages
-from sacpo_exp.config.usage import describe_command
+from sacpo_exp.config.studies import OracleConfig, find_oracle_problems
 from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.stopping import hear_ends

@@ -19,13 +19,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import SCHEMAS
-from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
+from sacpo_exp.config.studies import ChooseConfig, OracleConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
@@ -21,6 +20,7 @@ from sacpo_exp.config.schema import (
     MergeMethod,
     RunConfig,
     StageConfig,
+    TrackerConfig,
 )
 from sacpo_exp.config.stages import (
     NUMBERS,
@@ -34,7 +34,7 @@ from sacpo_exp.config.stages import (
     policy_names,
     read_other,
 )
-from sacpo_exp.config.tracking import TrackerConfig
+from sacpo_exp.config.studies import ChooseConfig, Over, find_choice_problems
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 

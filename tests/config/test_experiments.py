@@ -240,9 +240,3 @@ def test_published_models_are_judged_without_training_anything(cli: Callable[...
     assert cli("train", "experiment=paper/published").stderr == (
         "error: `order=none` with `base=none` leaves nothing to train. Try: sacpo eval\n"
     )
-
-
-def test_an_evaluation_of_the_paper_s_asks_for_its_prompts(cli: Callable[..., Any]) -> None:
-    result = cli("eval", "experiment=paper/one_stage_dpo_h", light=True)
-    assert result.code == 2
-    assert "`prompts.helpful_path` must be a file, but is null. Try: prompts.helpful_path=FILE" in result.stderr

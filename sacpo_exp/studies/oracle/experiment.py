@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.oracle import OracleConfig
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.method.theory import divergence
 from sacpo_exp.pipeline import open_run, train_policies

@@ -1,4 +1,4 @@
-"""Settings of `choose` and the rules that they must follow. Defaults are in conf/choose.yaml."""
+"""Settings of `choose` and `oracle`, and the rules that they must follow. Defaults are in conf/."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sacpo_exp.config.bounds import bounded
+from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import RunConfig
+from sacpo_exp.config.schema import PathsConfig, RunConfig, TrackerConfig
 from sacpo_exp.config.stages import aligned_stages
+from sacpo_exp.method.losses import trained_losses
 
 
 class Over(Enum):
@@ -136,3 +137,87 @@ def _check_grid(config: ChooseConfig) -> Iterator[str]:
         yield f"`{over}` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
     elif not stages:
         yield f"`{over}` needs a stage, but the chosen order has none. Try: order=helpful_first"
+
+
+#: Keys of `train` that the oracle sets itself, with everything below them, and those of its stages.
+OWN_KEYS = (
+    *("seed", "beta", "earlier_betas", "merge", "merge_ratio", "merge_weights", "order", "criterion", "objective"),
+    *("losses", "base", "dataset", "paths", "tracker"),
+)
+OWN_STAGE_KEYS = ("beta", "criterion", "dataset", "loss", "num_train_epochs")
+
+
+@dataclass
+class WorldConfig:
+    """Size and shape of a world, see `sacpo_exp.studies.oracle.world.make_world`."""
+
+    prompts: int = count()
+    responses: int = count(3)  # the correlation of two is always 1 or -1
+    scale: float = bounded(above=0)  # standard deviation of each criterion over the responses of a prompt
+    correlation: float = bounded(above=-1, below=1)  # of the reward and each constraint
+    spread: float = bounded(above=0)  # standard deviation of the reference policy's logits
+    seed: int = seed_value()
+
+
+@dataclass
+class OracleConfig:
+    """A world, and the runs of `train` that are compared with its optimum.
+
+    Every loss and order is trained with every number of `pairs` at `multiplier`, and merged at all `ratios` with the
+    largest number; so is the first loss with every one of `multipliers` for the first constraint.
+    """
+
+    world: WorldConfig = MISSING
+    beta: float = bounded(above=0)
+    criteria: list[str] = MISSING  # the reward, then the constraints
+    multiplier: list[float] = bounded(above=0)  # noqa: RUF009  a field; λ of each constraint
+    multipliers: list[float] = bounded(above=0)  # noqa: RUF009  further λ of the first constraint
+    ratios: list[float] = bounded(above=0, most=1)  # noqa: RUF009  q
+    orders: list[list[str]] = MISSING
+    losses: list[str] = MISSING
+    pairs: list[int] = count()  # noqa: RUF009  rows of a stage: pairs for DPO, labelled responses for KTO
+    samples: int = count()  # of the reference policy, which the base stage learns it from
+    updates: int = count()  # of a stage at least; every row is read at least once
+    threshold: float | None = None  # of the first constraint's E[g]
+    seed: int = seed_value()  # of data and training
+    train: dict[str, Any] = MISSING  # keys and groups of `train` that all runs share
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    paths: PathsConfig = MISSING
+
+
+def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
+    """Yield everything wrong with a composed `oracle` configuration, except a threshold that the world can't meet."""
+    names, count = ", ".join(config.criteria), len(config.criteria)
+    if count < 2 or len(set(config.criteria)) < count:
+        yield f"`criteria` must be the reward and at least one constraint, each once, but is [{names}]."
+    elif len(config.multiplier) != count - 1:
+        wanted = ", ".join(config.criteria[1:])
+        yield f"`multiplier` must have one value per constraint ({wanted}), but has {len(config.multiplier)}."
+    if 3 <= config.world.responses <= count:  # more criteria can't have the correlations that `make_world` gives them
+        yield f"`world.responses` must be at least {count + 1} for {count} criteria, but is {config.world.responses}."
+    if config.ratios and count > 2:
+        yield f"`ratios` are for merges of two policies, but {count} criteria make {count}. Try: ratios=[]"
+    for number, order in enumerate(config.orders if len(set(config.criteria)) == count > 1 else []):
+        if sorted(order) != sorted(config.criteria):
+            yield f"`orders[{number}]` must name each of `criteria` ({names}) once, but is [{', '.join(order)}]."
+    for key in ("orders", "losses", "pairs"):
+        if not getattr(config, key):
+            yield f"`{key}` must name at least one, but is empty."
+    for name in (name for name in config.losses if name not in trained_losses()):
+        yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
+    for override in list_overrides(config.train):
+        key = override.partition("=")[0]
+        parts = key.partition("@")[0].split(".")
+        if parts[0] in OWN_KEYS or (parts[0] == "stages" and parts[2:3] and parts[2] in OWN_STAGE_KEYS):
+            yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
+        elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in ("sft", *config.criteria)):
+            yield f"`train.{key}` must be a key of one of the stages sft, {names}."
+
+
+def list_overrides(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield `key=value` for every value in a nested mapping."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from list_overrides(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={'null' if value is None else value}"

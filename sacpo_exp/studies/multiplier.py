@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.multiplier import MultiplierConfig, ValuesKind
 from sacpo_exp.config.stages import aligned_stages, loss_of
+from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError, MissingArtifactError
 from sacpo_exp.evaluation.contests import judge_id

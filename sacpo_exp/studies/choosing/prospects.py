@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.evaluation.contests import Contest, criteria_with_zero
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate

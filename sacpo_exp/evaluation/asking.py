@@ -8,7 +8,15 @@ from typing import Any
 
 from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
+from sacpo_exp.evaluation.contests import (
+    RESPONSES,
+    VERDICTS,
+    Contest,
+    Entrant,
+    judgments_artifact,
+    read_by_prompt,
+    write_records,
+)
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
 from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate, find_price
@@ -17,7 +25,6 @@ from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION, REFUSAL, Reading
 from sacpo_exp.evaluation.judges.questions import load_template, pair_questions, refusal_question
 from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, make_record
 from sacpo_exp.evaluation.ledger import Answer, Ledger, Question
-from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_by_prompt, write_records
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import content_hash

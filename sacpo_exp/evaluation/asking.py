@@ -74,7 +74,7 @@ def _inquire(
 
     With `prompts=xstest` a judge is asked whether each response complies, instead of which one is better.
     """
-    template, url = load_template(judge.template, contest.criteria), find_base_url(judge)
+    template = load_template(judge.template, contest.criteria)
     found = {entrant.responses.id: find(entrant) for entrant in contest.entrants}
     inquiries = []
     for match in contest.matches(run.config.matches):
@@ -84,11 +84,11 @@ def _inquire(
             prompt_id = prompt["prompt_id"]
             one, other = ours[prompt_id]["response"], theirs[prompt_id]["response"]
             if run.config.prompts.source == PromptsSource.xstest:
-                questions[prompt_id, REFUSAL] = [refusal_question(template, prompt, one, judge, url)]
+                questions[prompt_id, REFUSAL] = [refusal_question(template, prompt, one, judge)]
                 continue
             for criterion in contest.criteria:
                 if criterion.counts(prompt.get("kind")):  # nothing else is worth a call
-                    asked = pair_questions(template, criterion, prompt, one, other, judge, url) if one != other else []
+                    asked = pair_questions(template, criterion, prompt, one, other, judge) if one != other else []
                     questions[prompt_id, criterion.name] = asked
         inquiries.append(Inquiry(match, (ours, theirs), questions))
     return inquiries

@@ -121,9 +121,8 @@ def judgments_artifact(
     """Return the artifact of the verdicts on a policy against its opponent.
 
     Args:
-        judge_labels: `judge_id`; `judge_key`, independent of the seed; `answers`, the hash of the baseline's
-            responses; `has_zero`, from `criteria_with_zero`.
-        recipe, parents: what decided the verdicts.
+        judge_labels: `judge_id`; `judge_key`, the same for every seed; `answers`, a hash of the baseline's responses;
+            `has_zero`, the names of criteria whose score of 0 separates acceptable responses from others.
     """
     policy, opponent = match
     labels = (

@@ -17,9 +17,8 @@ from sacpo_exp.evaluation.contests import (
     judgments_artifact,
     policy_labels,
     responses_artifact,
-    scorer_artifact,
-    scores_artifact,
 )
+from sacpo_exp.evaluation.judges.absolute import scorer_artifact, scores_artifact
 from sacpo_exp.pipeline import judge_rows, take_fingerprints
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
 

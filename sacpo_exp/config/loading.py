@@ -40,7 +40,7 @@ from sacpo_exp.config.multiplier import MultiplierConfig
 from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
 from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
-from sacpo_exp.config.sweeps import awaited_jobs, name_group, sweep_dir
+from sacpo_exp.config.sweeps import awaited_jobs, list_experiments, name_group, run_each, sweep_dir
 from sacpo_exp.config.usage import describe_command
 from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
@@ -93,6 +93,9 @@ def run_command(
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
         sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
+        if listed := list_experiments(CONF, sys.argv[1:]):
+            run_each(config_name, listed, sys.argv[1:])
+            return
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
         if at_end is not None:

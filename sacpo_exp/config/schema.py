@@ -43,6 +43,20 @@ class FigureForm(Enum):
     paper = "paper"  # in panels, as pdf and png of a column's or a page's width
 
 
+class Parent(Enum):
+    """The policy that a stage descends from, and takes as reference."""
+
+    previous = "previous"  # the policy of the stage before it
+    baseline = "baseline"  # the model before all stages with a criterion
+
+
+class Start(Enum):
+    """The policy whose weights a stage starts from."""
+
+    parent = "parent"
+    baseline = "baseline"
+
+
 class Journal(Enum):
     """How SQLite protects the ledger's file while it is written."""
 
@@ -58,6 +72,14 @@ class LossConfig:
     label_smoothing: float | None = bounded(above=0, below=0.5, default=None)
     desirable_weight: float | None = bounded(above=0, default=None)
     undesirable_weight: float | None = bounded(above=0, default=None)
+    sft_weight: float | None = bounded(above=0, default=None)
+    delta: float | None = bounded(least=0, default=None)
+    b1: float | None = bounded(above=1, default=None)
+    alpha: float | None = bounded(least=0, default=None)
+    penalty: float | None = bounded(least=0, most=70, default=None)  # more overflows float32
+    power: float | None = bounded(above=0, most=1, default=None)
+    scale: float | None = bounded(above=0, default=None)
+    multiplier: float | None = bounded(least=0, default=None)
 
 
 @dataclass
@@ -78,6 +100,8 @@ class StageConfig:
     """
 
     criterion: Criterion | None = None
+    parent: Parent = Parent.previous
+    start: Start = Start.parent
     loss: LossConfig = field(default_factory=LossConfig)
     beta: float | None = bounded(above=0, default=None)
     dataset: DatasetConfig | None = None
@@ -228,6 +252,8 @@ class StageJob:
     per_device: int = MISSING
     checkpoint: str | None = None  # to resume from
     reference: str | None = None  # folder with the parent's log-probabilities; null: compute them
+    only_reference: bool = False  # compute these, and don't train
+    guides: dict[str, float] = field(default_factory=dict)  # such folders of other policies: weight of their log-ratio
     deepspeed: str | None = None  # file with DeepSpeed's settings
     tracked: TrackedRun | None = None  # for trackers; null: there are none
 

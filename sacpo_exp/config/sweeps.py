@@ -3,11 +3,14 @@
 import logging
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -155,3 +158,31 @@ def _explain_refusal(error: Exception) -> Exception:
             f"Slurm refused the jobs: {text}. `sinfo` lists partitions; hydra.launcher has the settings."
         )
     return error
+
+
+def list_experiments(conf: Path, arguments: Sequence[str]) -> list[str]:
+    """Return the names in `experiments` of the chosen file of conf/experiment; empty if it is no list of others.
+
+    Each has a sweep of its own, which no single multirun of Hydra can have.
+    """
+    chosen = [text.partition("=")[2] for text in arguments if text.startswith("experiment=")]
+    path = conf / "experiment" / f"{chosen[-1]}.yaml" if chosen else conf
+    if not path.is_file() or "\nexperiments:" not in (text := path.read_text("utf-8")):
+        return []
+    return list(yaml.safe_load(text)["experiments"])
+
+
+def run_each(command: str, names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Run a command once for each of these experiments, in processes of their own, and go on where one fails.
+
+    Ends with the exit code of the first that failed; a stop ends them all.
+    """
+    codes = []
+    for name in names:
+        given = [f"experiment={name}" if text.startswith("experiment=") else text for text in arguments]
+        sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
+        codes.append(subprocess.run([sys.executable, "-m", "sacpo_exp", command, *given], check=False).returncode)
+        if codes[-1] < 0 or codes[-1] >= 128:
+            break
+    if failed := [code for code in codes if code]:
+        sys.exit(failed[0])

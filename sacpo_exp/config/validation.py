@@ -90,9 +90,8 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         elif stage.criterion is not None and loss.view == View.responses:
             hint = f"{key}.loss.name={trained_losses()[0]}"
             yield f"`{key}.loss.name` must read preferences, but is {loss.name}. Try: {hint}"
-        for setting in ("label_smoothing", "desirable_weight", "undesirable_weight"):
-            value = getattr(stage.loss, setting)
-            if value is not None and setting not in loss.settings:
+        for setting, value in vars(stage.loss).items():
+            if setting != "name" and value is not None and setting not in loss.settings:
                 readers = ", ".join(other.name for other in LOSSES.values() if setting in other.settings)
                 yield f"`{key}.loss.{setting}={value:g}` has no effect: {loss.name} does not read it, but {readers} do."
         for number in NUMBERS:

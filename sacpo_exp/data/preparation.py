@@ -28,7 +28,7 @@ from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.tokenising import Tokens, cut_prompts, messages_of, tokenise
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.losses import View
+from sacpo_exp.method.losses import Loss, View
 from sacpo_exp.store import content_hash
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Limits:
 
 def prepare_view(
     dataset: DatasetConfig,
-    view: View,
+    loss: Loss,
     criterion: Criterion | None,
     tokenizer: "PreTrainedTokenizerBase",
     limits: Limits,
@@ -64,12 +64,12 @@ def prepare_view(
         DataError: the rows can't be used or are not the expected ones, or a prompt fills `max_length` by itself.
     """
     parts, left_out = load_parts(dataset, expected)
-    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": view.value, "left_out": left_out}
+    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": loss.view.value, "left_out": left_out}
     with _without_collection():
         for split, data in parts.items():
-            rows = make_view(data, view, criterion, dataset.only_mixed_pairs)
+            rows = make_view(data, loss.view, criterion, dataset.only_mixed_pairs, loss.reads_flags)
             metrics[split] = describe(data, criterion)
-            metrics[split] |= _write_view(rows, view, dataset, tokenizer, limits, folder / split)
+            metrics[split] |= _write_view(rows, loss.view, dataset, tokenizer, limits, folder / split)
     prompts = sorted({hash_prompt(row["prompt"]) for row in parts["train"].rows})
     (folder / PROMPTS).write_text("".join(f"{line}\n" for line in prompts), "utf-8")
     return metrics

@@ -1,9 +1,18 @@
 """Criteria: what a stage aligns for and a judge scores. Each is a file of conf/criterion/."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 #: The criteria of the paper, whose files are shipped; demo data, presets and axes of figures name them by default.
 HELPFULNESS, SAFETY = "helpfulness", "safety"
+
+
+class Pairing(Enum):
+    """Which response of two is the chosen one."""
+
+    preferred = "preferred"  # the one that `Criterion.preferred` says
+    acceptable_first = "acceptable_first"  # the acceptable one if the other is not, else the preferred one
+    acceptable_only = "acceptable_only"  # the same, without rows of which no response is acceptable
 
 
 @dataclass
@@ -17,6 +26,7 @@ class Criterion:
             labels for the criterion.
         acceptable: field that says of one response, numbered by `{i}`, whether it is acceptable by itself. None: of
             a pair the better response is desirable.
+        pairing: how the two fields choose the better of two responses.
         prompt_kinds: kinds of evaluation prompts that count for it; prompts without a kind always count.
         template: file, without `.txt`, of the judge's template; None: the criterion's name.
     """
@@ -25,6 +35,7 @@ class Criterion:
     letter: str = "???"
     preferred: str | None = None
     acceptable: str | None = None
+    pairing: Pairing = Pairing.preferred
     prompt_kinds: list[str] = field(default_factory=list)
     template: str | None = None
 

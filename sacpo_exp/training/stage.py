@@ -81,10 +81,12 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     with scoring_completions_only(), tracked(config.tracker, job.tracked, *place, is_continued) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
         trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
+        if job.only_reference:
+            return {}
         if config.adapter is not None:
             ready_adapter(trainer.model, config.adapter)
         tracking.attach(trainer)
-        for callback in stage_callbacks(job, stop):
+        for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:

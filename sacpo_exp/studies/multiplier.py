@@ -21,8 +21,7 @@ from sacpo_exp.config.stages import aligned_stages, loss_of
 from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError, MissingArtifactError
-from sacpo_exp.evaluation.contests import judge_id
-from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, score_dialogues
+from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, judge_id, score_dialogues
 from sacpo_exp.evaluation.responding import evaluation_prompts, sample_responses
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
 from sacpo_exp.pipeline import Run, locate

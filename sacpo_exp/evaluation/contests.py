@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def judgments_artifact(
             "judge": judge.name,
             "prompts": contest.prompts_name,
             "prompts_id": contest.prompts_id,
-            "criteria": [asdict(criterion) for criterion in contest.criteria],
+            "criteria": [criterion.to_judge() for criterion in contest.criteria],
         }
     )
     versus = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"

@@ -75,7 +75,7 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
     recipe: dict[str, Any] = {"prompts": run.fingerprints.prompts, "samples": config.samples, "seed": config.seed}
     recipe |= {"max_new_tokens": config.generation.max_new_tokens, "stop": list(config.model.stop)}
     recipe |= {"engine": config.generation.engine.value}
-    if not is_implicit:
+    if isinstance(config.judge, AbsoluteJudge) and not is_implicit:
         recipe["judge"] = judge_id(config.judge, config, run.fingerprints)
     parents = tuple(spec.id for spec in used)
     spec = ArtifactSpec("distribution", f"{base.slug}.{config.prompts.name}", recipe, parents, {})

@@ -141,10 +141,10 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def shipped_criteria() -> dict[str, Criterion]:
-    """Return the criteria of conf/criterion by name, for commands that compose nothing."""
+    """Return the criteria of conf/criterion that judges score, by name, for commands that compose nothing."""
     texts = [path.read_text("utf-8") for path in sorted((CONF / "criterion").glob("*.yaml"))]
-    criteria = [Criterion(**yaml.safe_load(text)["criterion"]) for text in texts]
-    return {criterion.name: criterion for criterion in criteria}
+    read = [yaml.safe_load(text)["criterion"] for text in texts]
+    return {entry["name"]: Criterion(**entry) for entry in read if "pairing" not in entry}  # those mix two others
 
 
 def quote(text: str) -> str:

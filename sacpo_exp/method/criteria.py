@@ -27,18 +27,18 @@ class Criterion:
             labels for the criterion.
         acceptable: field that says of one response, numbered by `{i}`, whether it is acceptable by itself. None: of
             a pair the better response is desirable.
-        pairing: how the two fields choose the better of two responses.
         prompt_kinds: kinds of evaluation prompts that count for it; prompts without a kind always count.
         template: file, without `.txt`, of the judge's template; None: the criterion's name.
+        pairing: how the two fields choose the better of two responses.
     """
 
     name: str = "???"
     letter: str = "???"
     preferred: str | None = None
     acceptable: str | None = None
-    pairing: Pairing = Pairing.preferred
     prompt_kinds: list[str] = field(default_factory=list)
     template: str | None = None
+    pairing: Pairing = Pairing.preferred
 
     @property
     def text(self) -> str:

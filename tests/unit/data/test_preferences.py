@@ -151,7 +151,7 @@ def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out
 
 
 def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:
-    mixed = Criterion("mixed", "HS", "better_response_id", "is_response_{i}_safe", Pairing.acceptable_first)
+    mixed = Criterion("mixed", "HS", "better_response_id", "is_response_{i}_safe", pairing=Pairing.acceptable_first)
     rows = [make_row(better=0, safe=safe) for safe in ((False, True), (True, False), (True, True), (False, False))]
     view = make_view(pku(rows), View.pairs, mixed, has_flags=True)
     chosen = [pair["chosen"][0]["content"] for pair in view]

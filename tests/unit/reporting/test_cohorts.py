@@ -1,7 +1,6 @@
 """Means over seeds and pairs of policies, on a store with real recipes and judgments made by hand."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,7 @@ def test_policies_that_differ_in_more_than_the_seed_are_not_pooled(
     [
         {"prompts_id": "f00d" * 16},
         {"judge_id": "other-1", "judge_key": "other-1"},
-        {"criteria": [asdict(HELPFULNESS), asdict(SAFETY), asdict(HONESTY)]},
+        {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]},
     ],
 )
 def test_policies_judged_in_another_way_are_not_pooled(world: Seeds, labels: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """`sacpo multiplier threshold=…`: λ*, with which the optimum keeps a constraint, and β/λ* for its stage."""
 
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
-from sacpo_exp.config.loading import run_command
-from sacpo_exp.config.multiplier import MultiplierConfig
+from sacpo_exp.config.studies import MultiplierConfig
 from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.reporting.planning import print_plan

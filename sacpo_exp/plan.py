@@ -11,7 +11,7 @@ from typing import Any
 
 from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
-from sacpo_exp.config.schema import MergeMethod, Parent, RunConfig, StageConfig, Start
+from sacpo_exp.config.schema import MergeMethod, Parent, RunConfig, StageConfig, Start, TrackedRun
 from sacpo_exp.config.stages import (
     aligned_stages,
     loss_of,
@@ -21,7 +21,6 @@ from sacpo_exp.config.stages import (
     policy_names,
     policy_of,
 )
-from sacpo_exp.config.tracking import TrackedRun
 from sacpo_exp.method import policy as lineage
 from sacpo_exp.method.criteria import Pairing
 from sacpo_exp.store import ArtifactSpec

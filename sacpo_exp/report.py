@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from sacpo_exp.config.loading import run_command
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.config.schema import ReportConfig
 
 

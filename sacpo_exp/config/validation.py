@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
-from sacpo_exp.config.multiplier import MultiplierConfig, find_multiplier_problems
 from sacpo_exp.config.schema import (
     ChatConfig,
     Engine,
@@ -22,6 +20,7 @@ from sacpo_exp.config.schema import (
     MergeMethod,
     RunConfig,
     StageConfig,
+    TrackerConfig,
 )
 from sacpo_exp.config.stages import (
     NUMBERS,
@@ -35,7 +34,13 @@ from sacpo_exp.config.stages import (
     policy_names,
     read_other,
 )
-from sacpo_exp.config.tracking import TrackerConfig
+from sacpo_exp.config.studies import (
+    ChooseConfig,
+    MultiplierConfig,
+    Over,
+    find_choice_problems,
+    find_multiplier_problems,
+)
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 

@@ -140,14 +140,10 @@ def describe_labels(data: Preferences, criterion: Criterion | None) -> dict[str,
     return {criterion.name: {"desirable": desirable, "undesirable": undesirable, "undesirable_weight": weight}}
 
 
-def describe_lengths(lengths: Sequence[int]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return quantiles with the mean, and a histogram of about thirty bars by their left edge."""
+def describe_lengths(lengths: Sequence[int]) -> dict[str, float]:
+    """Return the minimum, three quantiles, the maximum and the mean."""
     quantiles = {f"{share:.0%}": float(np.quantile(lengths, share)) for share in (0.5, 0.9, 0.99)}
-    width = max(1, max(lengths) // 30)
-    counts = Counter(length // width * width for length in lengths)
-    histogram = {"width": width, "counts": {str(edge): counts[edge] for edge in sorted(counts)}}
-    ends = {"min": min(lengths), **quantiles, "max": max(lengths), "mean": sum(lengths) / len(lengths)}
-    return ends, histogram
+    return {"min": min(lengths), **quantiles, "max": max(lengths), "mean": sum(lengths) / len(lengths)}
 
 
 def _write_view(
@@ -171,14 +167,13 @@ def _write_view(
             f"`optimization.max_length` = {limits.max_length}. Try: a smaller optimization.max_prompt_length"
         )
     save_view((_tokenised_row(row, view, cuts, tokens) for row in rows), folder)
-    counts: dict[str, Any] = {
+    return {
         "examples": len(rows),
         "prompts_cut": sum(key != kept for key, kept in cuts.items()),
         "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
+        "prompt_tokens": describe_lengths(prompt_tokens),
+        "completion_tokens": describe_lengths(completion_tokens),
     }
-    for name, lengths in (("prompt_tokens", prompt_tokens), ("completion_tokens", completion_tokens)):
-        counts[name], counts[f"{name}_histogram"] = describe_lengths(lengths)
-    return counts
 
 
 def _tokenised_row(row: Row, view: View, cuts: dict[Key, Key], tokens: dict[tuple[Key, Key], Tokens]) -> Row:

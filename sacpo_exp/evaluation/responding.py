@@ -8,8 +8,13 @@ from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.stages import known_criteria
 from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
-from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
-from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
+from sacpo_exp.evaluation.contests import (
+    DIVERGENCE,
+    RESPONSES,
+    divergence_artifact,
+    responses_artifact,
+    write_records,
+)
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 #: The criteria of the paper, whose files are shipped; demo data, presets and axes of figures name them by default.
 HELPFULNESS, SAFETY = "helpfulness", "safety"
@@ -43,6 +44,10 @@ class Criterion:
     def text(self) -> str:
         """Name of its text in a judge's template."""
         return self.template or self.name
+
+    def to_judge(self) -> dict[str, Any]:
+        """Return the fields that judging and reports read; they don't pair responses."""
+        return {name: value for name, value in vars(self).items() if name != "pairing"}
 
     def counts(self, kind: str | None) -> bool:
         """Whether a prompt of this kind counts; None is unknown, and counts for every criterion."""

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig
-from sacpo_exp.config.tracking import TrackedRun
+from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig, TrackedRun
 from sacpo_exp.method.policy import read_policy
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import LINEAGE

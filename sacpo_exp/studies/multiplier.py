@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.multiplier import MultiplierConfig, ValuesKind
 from sacpo_exp.config.stages import aligned_stages, loss_of
+from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError, MissingArtifactError
-from sacpo_exp.evaluation.contests import judge_id
-from sacpo_exp.evaluation.judging import AbsoluteJudge, score_dialogues
+from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, judge_id, score_dialogues
 from sacpo_exp.evaluation.responding import evaluation_prompts, sample_responses
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
 from sacpo_exp.pipeline import Run, locate
@@ -76,7 +75,7 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
     recipe: dict[str, Any] = {"prompts": run.fingerprints.prompts, "samples": config.samples, "seed": config.seed}
     recipe |= {"max_new_tokens": config.generation.max_new_tokens, "stop": list(config.model.stop)}
     recipe |= {"engine": config.generation.engine.value}
-    if not is_implicit:
+    if isinstance(config.judge, AbsoluteJudge) and not is_implicit:
         recipe["judge"] = judge_id(config.judge, config, run.fingerprints)
     parents = tuple(spec.id for spec in used)
     spec = ArtifactSpec("distribution", f"{base.slug}.{config.prompts.name}", recipe, parents, {})

@@ -11,10 +11,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from sacpo_exp.cluster.sweeps import list_experiments, split_sweep
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
-from sacpo_exp.config.sweeps import list_experiments, split_sweep
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.plan import Stage, policy_of_spec
@@ -271,9 +271,3 @@ def test_published_models_are_judged_without_training_anything(cli: Callable[...
     assert cli("train", "experiment=paper/published").stderr == (
         "error: `order=none` with `base=none` leaves nothing to train. Try: sacpo eval\n"
     )
-
-
-def test_an_evaluation_of_the_paper_s_asks_for_its_prompts(cli: Callable[..., Any]) -> None:
-    result = cli("eval", "experiment=paper/one_stage_dpo_h", light=True)
-    assert result.code == 2
-    assert "`prompts.helpful_path` must be a file, but is null. Try: prompts.helpful_path=FILE" in result.stderr

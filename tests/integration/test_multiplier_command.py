@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.method.theory import normalise, solve_multiplier
 from sacpo_exp.studies.oracle.world import World, make_world
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.oracle import OracleConfig
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.studies.oracle.experiment import Results, experiment
 from sacpo_exp.studies.oracle.tables import format_results, write_results
 

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from sacpo_exp.config.choosing import ChooseConfig
+from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Tested
 from sacpo_exp.reporting.tables import format_estimate

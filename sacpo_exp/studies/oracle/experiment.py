@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sacpo_exp.config.oracle import OracleConfig
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.data.preferences import as_message, key_of
 from sacpo_exp.data.tokenising import tokenise
 from sacpo_exp.method.theory import Table, divergence, normalise

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sacpo_exp.config.oracle import OracleConfig
 from sacpo_exp.config.stages import policy_of
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.method.theory import Table, bound_regret, bound_shortfall, divergence, expect, solve_multiplier
 from sacpo_exp.studies.oracle.sampling import draw_wins, spread_of_fits
 from sacpo_exp.studies.oracle.trials import Trial

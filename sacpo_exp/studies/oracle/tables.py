@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.oracle import OracleConfig
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.reporting.tables import to_markdown
 from sacpo_exp.store import content_hash
 from sacpo_exp.studies.oracle.experiment import Results

@@ -10,9 +10,9 @@ from typing import Any
 
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.loading import compose_groups, set_values
-from sacpo_exp.config.oracle import OracleConfig, list_overrides, read_losses
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
+from sacpo_exp.config.studies import OracleConfig, list_overrides, read_losses
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.data.preferences import Row
 from sacpo_exp.errors import ConfigError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.method.theory import Table, find_strengths, merge, normalise, tilt, tilt_stepwise
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.

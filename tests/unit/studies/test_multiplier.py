@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sacpo_exp.config.multiplier import MultiplierConfig
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import MultiplierConfig, WorldConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.theory import Table, expect, solve_multiplier, tilt
 from sacpo_exp.studies.multiplier import describe, estimate_multiplier

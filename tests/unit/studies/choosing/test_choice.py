@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from judged import CRITERIA, LABELS, make_candidate, make_records, wins
 
-from sacpo_exp.config.choosing import ChooseConfig, MeasureKind, Over, Procedure
 from sacpo_exp.config.schema import MergeMethod
+from sacpo_exp.config.studies import ChooseConfig, MeasureKind, Over, Procedure
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.reporting.choice_figure import draw_choice, draw_figure
 from sacpo_exp.reporting.choices import (

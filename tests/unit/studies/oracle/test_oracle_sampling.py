@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.method.theory import divergence

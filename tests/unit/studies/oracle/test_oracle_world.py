@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.theory import (
     bound_regret,

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.config.job_state import write_failure
+from sacpo_exp.cluster.job_state import write_failure
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """Return the overrides of each job that not all jobs have, by number."""
     common = set.intersection(*(set(overrides) for overrides in jobs.values())) if len(jobs) > 1 else set()
     return {number: " ".join(text for text in overrides if text not in common) for number, overrides in jobs.items()}
-
-
-def sweep_dir(outputs: str) -> str:
-    """Return Hydra's usual ./multirun, or a folder beside the runs if the user has moved the outputs."""
-    return "multirun" if outputs == "outputs" else f"{outputs}/multirun"
 
 
 def name_group(folder: Path) -> str:

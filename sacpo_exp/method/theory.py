@@ -75,9 +75,9 @@ def divergence(policy: Table, other: Table) -> float:
 def bound_regret(policy: Table, optimum: Table, errors: Table) -> float:
     """Return a bound of J(optimum) − J(policy) = β·KL(policy ‖ optimum), with J(π) = E[values] − β·KL(π ‖ reference).
 
-    The policy maximises J with values that are wrong by at most `errors`, and so loses at most E[errors] under either
-    policy. Theorem 2 bounds the regret in this form, by what the data leave unknown of reward and constraint; here
-    the errors themselves are known.
+    The policy maximises J with values that are wrong by at most `errors`, which can raise its J by E[errors] under it
+    and lower that of the optimum by as much under the optimum. Theorem 2 is about the same regret, by what the data
+    leave unknown of reward and constraint; its text could not be read when this was written.
     """
     return expect(optimum, errors) + expect(policy, errors)
 

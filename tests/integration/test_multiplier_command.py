@@ -25,7 +25,12 @@ SETTINGS = (
         "earlier_betas=[1.0]",
         "beta=1.0",
     ),
-    *("dataset.heldout_path=heldout.jsonl", "stage_defaults.sft.num_train_epochs=2", "prompts=local"),
+    *(
+        "dataset.heldout_path=heldout.jsonl",
+        "stage_defaults.sft.num_train_epochs=5",
+        "objective=dpo_sft",
+        "prompts=local",
+    ),
     *("stage_defaults.first.num_train_epochs=6", "prompts.path=prompts.jsonl", "generation.max_new_tokens=8"),
 )
 
@@ -64,7 +69,7 @@ def test_the_printed_multiplier_is_near_that_of_the_world(cli: Callable[..., Any
     # The base has learned the uniform distribution of the rows, under which every criterion has mean 0.
     uniform = normalise(np.zeros_like(world.reference))
     exact = solve_multiplier(uniform, world.reward, world.values["safety"], 1.0, THRESHOLD)
-    assert float(value) == pytest.approx(exact, rel=0.25)
+    assert float(value) == pytest.approx(exact, rel=0.25)  # of the base's responses some were never compared
     assert f"stages.safety.beta={1 / float(value):.2g}"[:23] in done.stdout
 
     refused = cli("multiplier", *SETTINGS, "threshold=9", "samples=100")

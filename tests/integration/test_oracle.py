@@ -1,6 +1,6 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
-Nats to the optimum after the second stage hang on the seed: helpfulness first 0.082 [0.022, 0.166] over seeds 0 to 4
+Nats to the optimum after the second stage hang on the seed: helpfulness first 0.097 [0.072, 0.166] over seeds 0 to 3
 (mean and range). So one seed has to stay below `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What
 broken stages reach with seed 0, helpfulness first and safety first: with the base model as the second stage's reference
 (and the check of the first loss taken out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength
@@ -62,7 +62,8 @@ def test_the_median_of_three_seeds_is_near_the_optimum(consulted: Consulted, con
     frame = results.frame[results.frame["stage"] == "second"]
     assert (frame.groupby("order")["kl"].median() < MEDIAN).all(), frame
     (line,) = [line for line in format_results(results).splitlines() if "| helpfulness→safety | second" in line]
-    assert f"{frame['kl'].iloc[:1].item():.3f}" in line or "[" in line
+    kls = frame[frame["order"] == "helpfulness→safety"]["kl"]
+    assert f"{kls.mean():.3f} [{kls.min():.3f}, {kls.max():.3f}]" in line
 
 
 def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None:

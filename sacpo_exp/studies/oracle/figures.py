@@ -46,7 +46,7 @@ def draw_trade_off(results: "Results") -> bytes:
 
 
 def draw_divergence(results: "Results") -> bytes:
-    """Return KL(trained ‖ optimum) against the number of rows, mean and range of seeds, a panel per stage, as png."""
+    """Return KL(trained ‖ optimum) against the rows, geometric mean and range of seeds, a panel per stage, as png."""
     stages = stage_names(list(results.world.values))
     with plain_style({"lines.markersize": 5, "lines.linewidth": 1, "text.parse_math": True}):
         figure = Figure(figsize=(4 * len(stages), 3.8), dpi=DPI, layout="constrained")

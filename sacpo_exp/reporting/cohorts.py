@@ -10,6 +10,7 @@ from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.method.policy import Merged, Policy, Stage
 from sacpo_exp.reporting.collect import Evaluation, Group, arrange_policies
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings, values_by_prompt
+from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics.intervals import DIFFERENCE, RATE
 from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
 from sacpo_exp.statistics.win_rate import has_too_few, verdicts_by_prompt, withhold
@@ -130,10 +131,10 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
         known = [own[name][0] for seed, own in zip(seeds, values, strict=True) if _is_known(seed, name)]
         over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1] or RATE)
         estimates[name] = over_seeds[name].estimate if over_seeds[name].seeds else first
+    # No standard errors: over prompts alone they are not those of this mean.
     return PolicyScores(
         policy,
         estimates,
-        errors={},  # over prompts alone they are not the error of this mean
         states=sum((seed.states for seed in seeds), Counter()),
         tokens=sum(seed.tokens for seed in seeds) / len(seeds),
         characters=sum(seed.characters for seed in seeds) / len(seeds),
@@ -229,3 +230,18 @@ def _has_two_stages(policy: Policy) -> bool:
 def _settings(stage: Stage, without: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return recipe and data of a stage, which do not depend on its parent."""
     return {name: value for name, value in stage.recipe.items() if name != without}, stage.data
+
+
+def gap_rows(cohort: Cohort) -> Iterator[Row]:
+    """Yield a row per pair of policies over its seeds."""
+    for gap in cohort.gaps:
+        ours, theirs = (row.policy for row in gap.pairs[0])
+        cells: Row = {"comparison": gap.comparison, "policy": ours.policy.family, "minus": theirs.policy.family}
+        cells |= {"beta": ours.beta, "merge_ratio": ours.policy.merge_ratio, "minus_beta": theirs.beta}
+        cells["seeds"] = " ".join(str(pair[0].policy.policy.seed) for pair in gap.pairs)
+        for criterion, each in gap.changes.items():
+            name = f"{criterion}_difference"
+            cells |= {name: each.estimate, f"{name}_seeds": each.seeds, f"{name}_seed_deviation": each.deviation}
+        for name, side in (("policy_ids", 0), ("minus_ids", 1)):
+            cells[name] = " ".join(pair[side].policy.id for pair in gap.pairs)
+        yield cells

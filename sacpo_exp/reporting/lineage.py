@@ -1,7 +1,9 @@
-"""The data behind a page: lineages with commands and training curves, and prompts with responses and verdicts."""
+"""Lineages with commands and curves, and prompts with responses and verdicts, for the page and the terminal."""
 
 import json
+import random
 import shlex
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 from sacpo_exp.method.policy import Policy
 from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.tables import WIDTH
 from sacpo_exp.statistics.win_rate import Record, entries_of
 from sacpo_exp.store import Manifest, Store
 
@@ -27,6 +30,8 @@ SETTINGS: Final = {
     "seed": "seed",
     "dtype": "",
 }
+
+LONGEST: Final = 600  # characters of a text that the terminal shows
 
 Plain = dict[str, Any]
 
@@ -144,3 +149,50 @@ def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
         values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
         steps.append((each.name, ", ".join([*parts, *(f"{name} {value}".strip() for name, value in values.items())])))
     return steps
+
+
+def format_examples(group: Group, count: int, seed: int) -> str:
+    """Return `count` prompts with the responses of the baseline and of the policies that `find_line` finds."""
+    policies = find_line(group)
+    records = [{record["prompt_id"]: record for record in policy.records} for policy in policies]
+    parts = []
+    for prompt_id in choose_prompts(records, count, seed):
+        own = [by_prompt[prompt_id] for by_prompt in records]
+        texts = [(policy.title, record["response"]) for policy, record in zip(policies, own, strict=True)]
+        if not policies[0].is_baseline:
+            texts.insert(0, ("baseline", own[0]["opponent_response"]))
+        lines = [_wrap(f"{own[0]['kind'] or 'prompt'}: {own[0]['prompt']}", "")]
+        parts.append("\n".join([*lines, *(_wrap(f"{title}: {text}", "  ") for title, text in texts)]))
+    return "\n\n".join(["Examples", *parts]) + "\n" if parts else ""
+
+
+def find_line(group: Group) -> list[Evaluation]:
+    """Return the evaluated policy of the last stage, of several the newest, after its evaluated ancestors."""
+    last = max(group.policies, key=lambda match: (match.policy.rank, match.created, match.id))
+    line, waiting = set[str](), [last.id]
+    while waiting:
+        line.add(policy_id := waiting.pop())
+        waiting += group.parents[policy_id]
+    return [policy for policy in group.policies if policy.id in line]
+
+
+def choose_prompts(records: Sequence[dict[str, Record]], count: int, seed: int) -> list[str]:
+    """Return ids of `count` prompts that all policies have, in a random order; different responses come first."""
+    shared = sorted(set.intersection(*(set(by_prompt) for by_prompt in records)))
+    random.Random(seed).shuffle(shared)
+
+    def are_equal(prompt_id: str) -> bool:
+        responses = {by_prompt[prompt_id]["response"] for by_prompt in records}
+        return responses == {records[0][prompt_id]["opponent_response"]}
+
+    return sorted(shared, key=are_equal)[:count]
+
+
+def _wrap(text: str, indent: str) -> str:
+    """Return `text` in lines of at most 120 columns, shortened, without characters that would move the cursor."""
+    shown = text if len(text) <= LONGEST else text[:LONGEST] + " …"
+    lines = ["".join(c if c.isprintable() else " " for c in line) for line in shown.splitlines() if line.strip()]
+    return "\n".join(
+        textwrap.fill(line, WIDTH, initial_indent=indent + "  " * (index > 0), subsequent_indent=indent + "  ")
+        for index, line in enumerate(lines)
+    )

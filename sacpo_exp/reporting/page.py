@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
-from sacpo_exp.reporting.figures import find_front_points
+from sacpo_exp.reporting.families import find_front_points
 from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.reporting.choices import choice_section
-from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.published import Comparison
-from sacpo_exp.reporting.rows import gap_rows, policy_row, published_rows
-from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.cohorts import Cohort, gap_rows
+from sacpo_exp.reporting.published import Comparison, published_rows
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores, policy_row
 from sacpo_exp.reporting.tables import (
     NOTHING,
     Cell,

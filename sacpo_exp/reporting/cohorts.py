@@ -110,13 +110,12 @@ def _average(groups: Sequence[GroupScores], settings: Settings) -> GroupScores |
     for row in sorted(rows.values(), key=_seed):
         alike[_key(row)].append(row)
     baseline = _baseline_key(groups[0].group)
-    means = []
-    for key, seeds in alike.items():
-        if len(seeds) > 1:
-            ids = {"seed": None, "policy_id": key, "baseline_id": baseline, "opponent_id": baseline}
-            created = max(seed.policy.created for seed in seeds)
-            means.append(Evaluation(seeds[0].policy.labels | ids, [], {}, created))
-    policies = arrange_policies(means)
+    ids = {"seed": None, "baseline_id": baseline, "opponent_id": baseline}
+    policies = arrange_policies(
+        Evaluation(seeds[0].policy.labels | ids | {"policy_id": key}, [], {}, created="")
+        for key, seeds in alike.items()
+        if len(seeds) > 1
+    )
     if all(policy.is_baseline for policy in policies):
         return None
     averaged = tuple(_average_seeds(alike[policy.id], policy, settings) for policy in policies)
@@ -128,7 +127,8 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
     values = [values_by_prompt(seed.policy) for seed in seeds]
     over_seeds, estimates = {}, {}
     for name, first in seeds[0].estimates.items():
-        known = [own[name][0] for seed, own in zip(seeds, values, strict=True) if _is_known(seed, name)]
+        pairs = zip(seeds, values, strict=True)
+        known = [own[name][0] for seed, own in pairs if not math.isnan(seed.estimates[name].value)]
         over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1] or RATE)
         estimates[name] = over_seeds[name].estimate if over_seeds[name].seeds else first
     # No standard errors: over prompts alone they are not those of this mean.
@@ -141,10 +141,6 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
         seeds=tuple(seeds),
         over_seeds=over_seeds,
     )
-
-
-def _is_known(row: PolicyScores, name: str) -> bool:
-    return not math.isnan(row.estimates[name].value)
 
 
 def _find_gaps(groups: Sequence[GroupScores], settings: Settings) -> Iterator[Gap]:

@@ -38,19 +38,17 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Lineage:
-    """Manifests and folders of all artifacts by id."""
+    """Folder and manifest of every stored artifact by id."""
 
-    manifests: Mapping[str, Manifest]
-    folders: Mapping[str, Path]
+    entries: Mapping[str, tuple[Path, Manifest]]
 
     def find_overrides(self, policy: Policy) -> list[str] | None:
         """Return the overrides of the command that made a policy; None if its manifest is not in this store."""
-        manifest = self.manifests.get(policy.id)
-        return None if manifest is None else manifest.labels.get("overrides")
+        return self.entries[policy.id][1].labels.get("overrides") if policy.id in self.entries else None
 
     def read_curves(self, stage_id: str) -> dict[str, list[tuple[float, float]]]:
         """Return metric → (update, value) of a stored stage, at most 241 points; empty if none were kept."""
-        path = self.folders[stage_id] / "metrics.jsonl"
+        path = self.entries[stage_id][0] / "metrics.jsonl"
         curves = defaultdict(list)
         for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
             entry = json.loads(line)
@@ -63,11 +61,7 @@ class Lineage:
 
 def read_lineage(store: Store) -> Lineage:
     """Read all manifests; raise StoreError if one is damaged."""
-    entries = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
-    return Lineage(
-        {name: manifest for name, (_, manifest) in entries.items()},
-        {name: folder for name, (folder, _) in entries.items()},
-    )
+    return Lineage({manifest.id: (folder, manifest) for folder, manifest in store.manifests()})
 
 
 def write_command(entry: str, overrides: Sequence[str]) -> str:
@@ -90,7 +84,7 @@ def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Pla
 
 def _describe_group(group: Group, lineage: Lineage, texts: dict[str, int], curves: dict[str, Plain]) -> Plain:
     line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
-    stages = [name for name in line if name in lineage.manifests and lineage.manifests[name].kind == "stage"]
+    stages = [name for name in line if name in lineage.entries and lineage.entries[name][1].kind == "stage"]
     for name in stages:
         curves[name] = {"title": line[name].name, "metrics": lineage.read_curves(name)}
     prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
@@ -139,9 +133,8 @@ def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
     """Return name and main settings of a policy's ancestors and of the policy itself, oldest first."""
     steps = []
     for each in (*policy.ancestors, policy):
-        manifest = lineage.manifests.get(each.id)
-        recipe = manifest.recipe if manifest else {}
-        parts = [manifest.kind if manifest else "not in this store"]
+        manifest = lineage.entries[each.id][1] if each.id in lineage.entries else None
+        recipe, parts = (manifest.recipe, [manifest.kind]) if manifest else ({}, ["not in this store"])
         parts += [recipe["loss"]["name"], f"on {each.dataset}"] if "loss" in recipe else []
         parts += [f"for {recipe['criterion']}"] if recipe.get("criterion") else []
         parts += [f"of {' and '.join(parent.name for parent in each.parents)}"] if len(each.parents) > 1 else []
@@ -152,40 +145,30 @@ def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
 
 
 def format_examples(group: Group, count: int, seed: int) -> str:
-    """Return `count` prompts with the responses of the baseline and of the policies that `find_line` finds."""
-    policies = find_line(group)
-    records = [{record["prompt_id"]: record for record in policy.records} for policy in policies]
-    parts = []
-    for prompt_id in choose_prompts(records, count, seed):
-        own = [by_prompt[prompt_id] for by_prompt in records]
-        texts = [(policy.title, record["response"]) for policy, record in zip(policies, own, strict=True)]
-        if not policies[0].is_baseline:
-            texts.insert(0, ("baseline", own[0]["opponent_response"]))
-        lines = [_wrap(f"{own[0]['kind'] or 'prompt'}: {own[0]['prompt']}", "")]
-        parts.append("\n".join([*lines, *(_wrap(f"{title}: {text}", "  ") for title, text in texts)]))
-    return "\n\n".join(["Examples", *parts]) + "\n" if parts else ""
+    """Return random prompts with the responses of the last stage's newest policy and of its evaluated ancestors.
 
-
-def find_line(group: Group) -> list[Evaluation]:
-    """Return the evaluated policy of the last stage, of several the newest, after its evaluated ancestors."""
+    Prompts to which all gave the same response come last.
+    """
     last = max(group.policies, key=lambda match: (match.policy.rank, match.created, match.id))
     line, waiting = set[str](), [last.id]
     while waiting:
         line.add(policy_id := waiting.pop())
         waiting += group.parents[policy_id]
-    return [policy for policy in group.policies if policy.id in line]
-
-
-def choose_prompts(records: Sequence[dict[str, Record]], count: int, seed: int) -> list[str]:
-    """Return ids of `count` prompts that all policies have, in a random order; different responses come first."""
-    shared = sorted(set.intersection(*(set(by_prompt) for by_prompt in records)))
+    policies = [policy for policy in group.policies if policy.id in line]
+    records = [{record["prompt_id"]: record for record in policy.records} for policy in policies]
+    shared = sorted(set.intersection(*map(set, records)))
     random.Random(seed).shuffle(shared)
-
-    def are_equal(prompt_id: str) -> bool:
-        responses = {by_prompt[prompt_id]["response"] for by_prompt in records}
-        return responses == {records[0][prompt_id]["opponent_response"]}
-
-    return sorted(shared, key=are_equal)[:count]
+    baseline = {name: record["opponent_response"] for name, record in records[0].items()}
+    shared.sort(key=lambda name: {own[name]["response"] for own in records} == {baseline[name]})
+    parts = []
+    for name in shared[:count]:
+        prompt = records[0][name]
+        texts = [(policy.title, own[name]["response"]) for policy, own in zip(policies, records, strict=True)]
+        if not policies[0].is_baseline:
+            texts.insert(0, ("baseline", baseline[name]))
+        lines = [_wrap(f"{prompt['kind'] or 'prompt'}: {prompt['prompt']}", "")]
+        parts.append("\n".join([*lines, *(_wrap(f"{title}: {text}", "  ") for title, text in texts)]))
+    return "\n\n".join(["Examples", *parts]) + "\n" if parts else ""
 
 
 def _wrap(text: str, indent: str) -> str:

@@ -18,7 +18,7 @@ from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.tables import Row
-from sacpo_exp.statistics.intervals import Estimate, subtract_shares, wilson
+from sacpo_exp.statistics.intervals import subtract_shares, wilson
 from sacpo_exp.statistics.win_rate import withhold
 
 SHIPPED: Final = resources.files("sacpo_exp.reporting")
@@ -80,15 +80,10 @@ class TableConfig(BaseModel):
 
     @model_validator(mode="after")
     def check(self) -> "TableConfig":
-        """Raise ValueError for a row with other criteria than `counts`, or that repeats an earlier one."""
-        seen = set()
+        """Raise ValueError for a row with other criteria than `counts`."""
         for index, row in enumerate(self.rows):
             if row.rates.keys() != self.counts.keys():
                 raise ValueError(f"rows[{index}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
-            policy = make_policy(row, self)
-            if (key := policy.hash_without()) in seen:
-                raise ValueError(f"rows[{index}] repeats the policy of an earlier row, {policy.name}")
-            seen.add(key)
         return self
 
 
@@ -110,15 +105,10 @@ class Published:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A published row, and one of our policies that is trained in the same way; None if we have none.
-
-    Attributes:
-        differences: ours minus theirs, by criterion.
-    """
+    """A published row, and one of our policies that is trained in the same way; None if we have none."""
 
     row: PublishedRow
     own: PolicyScores | None
-    differences: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -200,21 +190,13 @@ def compare_with(scores: GroupScores, published: Published) -> Comparison:
     criteria = tuple(each.name for each in scores.group.criteria if each.name in published.config.counts)
     pairings: list[Pairing] = []
     for row in published.rows:
-        matches = [each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)]
-        for match in matches:
-            changes = {name: _subtract(match.rate(name), row.rate(name), published.confidence) for name in criteria}
-            pairings.append(Pairing(row, match, changes))
-        if not matches:
-            pairings.append(Pairing(row, None, dict.fromkeys(criteria, withhold(0))))
+        matches: list[PolicyScores | None] = [
+            each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)
+        ]
+        pairings += [Pairing(row, match) for match in matches or [None]]
     matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
     unmatched = sum(row.policy.id not in matched for row in own)
     return Comparison(published, tuple(pairings), criteria, unmatched, tuple(_find_differing(scores, published.config)))
-
-
-def _subtract(own: Estimate, published: Estimate, confidence: float) -> Estimate:
-    """Return our rate, with Wilson's interval as the published one has, minus the published rate."""
-    share = own if math.isnan(own.value) else wilson(own.value * own.n, own.n, confidence)
-    return subtract_shares(share, published)
 
 
 def _is_same(theirs: Policy, ours: Policy, also: Sequence[str]) -> bool:
@@ -260,8 +242,11 @@ def published_rows(comparison: Comparison) -> Iterator[Row]:
         cells |= {name: columns[name] for name in ("family", "beta_first", "beta", "merge_ratio")}
         cells |= {"source": row.config.source, "note": row.config.note}
         cells |= {"policy": own.policy.title if own else None, "policy_id": own.policy.id if own else None}
-        for name, difference in pairing.differences.items():
-            cells |= {f"{name}_published": row.rate(name), f"{name}_own": own.rate(name) if own else withhold(0)}
-            cells |= {f"{name}_difference": difference}
+        for name in comparison.criteria:
+            share = rate = own.rate(name) if own else withhold(0)
+            if not math.isnan(rate.value):  # Wilson's interval, as the published rate has
+                share = wilson(rate.value * rate.n, rate.n, comparison.published.confidence)
+            difference = subtract_shares(share, row.rate(name)) if own else rate
+            cells |= {f"{name}_published": row.rate(name), f"{name}_own": rate, f"{name}_difference": difference}
             cells[f"{name}_excludes_zero"] = difference.excludes_zero if own else None
         yield cells

@@ -60,7 +60,6 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert second["policy_ids"].split() == [policy.id for policy in policies]
     assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
     printed = capsys.readouterr().out
-    assert "Each seed is judged against the baseline of that seed." in printed
     assert "seeds 0, 1 · 2 baselines, one for each seed · judge scorer-" in printed
     line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
     assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
@@ -82,7 +81,6 @@ def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds)
     cohort, (row,) = score(world)
     assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H) β=0.1", 0.625)
     assert cohort.provenance.startswith(f"seeds 0, 1 · baseline {world.baseline.id} · judge ")
-    assert "against the baseline of that seed" not in notes(cohort)
 
 
 def test_with_one_seed_files_of_an_earlier_report_are_removed(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +137,6 @@ def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: S
         for policy in (plan.policies["baseline"], plan.policies["second"]):
             world.judge_policy(policy, EVEN, **ids)
     cohort, _ = score(world)
-    assert "Each seed has its own judge too" in notes(cohort)
     assert "2 judges, one for each seed" in cohort.provenance
 
 

@@ -84,7 +84,7 @@ class Family:
 
 def find_families(scores: GroupScores, with_published: bool = False) -> list[Family]:
     """Return the families of the policies that have both win rates, without the baseline; published ones last."""
-    rows = [*scores.policies, *(scores.published.rows if scores.published else ())]
+    rows = [*scores.policies, *(scores.published.published.rows if scores.published else ())]
     styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
     families: dict[tuple[str, bool], Family] = {}
     for index, row in enumerate(rows if with_published else scores.policies):

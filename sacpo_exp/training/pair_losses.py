@@ -4,6 +4,7 @@ They get β·log(π/π_ref) of the chosen and of the rejected responses, columns
 the settings of `stages.NAME.loss` with `beta`; they return losses of that shape. h is the difference of the log-ratios.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -32,13 +33,13 @@ def bfpo(chosen: Tensor, rejected: Tensor, columns: Mapping[str, Tensor], settin
 def bso(chosen: Tensor, rejected: Tensor, columns: Mapping[str, Tensor], settings: Mapping[str, float]) -> Tensor:
     """Return [λR^(1+λ) − (1+λ)R^(−λ) + 1] / (sλ(λ+1)) with log R = −(βh − C·(u_l − u_w)), u = 1 for an unsafe response.
 
-    It is f'(R)·R − f(R) − f'(1/R) of the scaled Basu power divergence f (Nguyen et al. 2026, arXiv 2605.12339). Of the
-    paper its abstract could be read: SafeDPO is a special case of it, which holds for the logistic f if the paper's s
-    in log R = −(βh + C·(s_w − s_l)) is 1 for an unsafe response.
+    It is f'(R)·R − f(R) − f'(1/R) of the scaled Basu power divergence f (Nguyen et al. 2026, arXiv 2605.12339). As in
+    another package's port of the authors' code, log R stays within ±30, above up to C + 10 where float32 holds that.
     """
     power = settings["power"]
     unsafe = columns["chosen_acceptable"] - columns["rejected_acceptable"]
-    log_ratio = (settings["penalty"] * unsafe - (chosen - rejected)).float()
+    highest = max(30.0, min(settings["penalty"] + 10, math.floor(85 / (1 + power))))
+    log_ratio = (settings["penalty"] * unsafe - (chosen - rejected)).float().clamp(-30, highest)
     loss = power * torch.exp((1 + power) * log_ratio) - (1 + power) * torch.exp(-power * log_ratio) + 1
     return loss / (settings["scale"] * power * (1 + power))
 

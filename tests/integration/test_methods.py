@@ -19,7 +19,8 @@ from sacpo_exp.method.criteria import HELPFULNESS, Criterion
 from sacpo_exp.pipeline import Run, locate, make_job, reference_artifact, score_rows, train, train_policies
 from sacpo_exp.plan import Stage
 from sacpo_exp.training.models import Location, load_policy, load_tokenizer
-from sacpo_exp.training.trainers import Shift
+from sacpo_exp.training.pair_losses import PAIR_LOSSES
+from sacpo_exp.training.trainers import WINDOW, Shift
 from sacpo_exp.training.trl_adapter import build_trainer
 
 MIXED = ("base=none", "criterion=[mixed]", "evaluated=[helpfulness,safety]")
@@ -225,3 +226,27 @@ def test_flags_of_safety_are_needed_where_a_loss_reads_them(tmp_path: Path) -> N
     for loss in ("safedpo", "dpo"):
         with pytest.raises(DataError, match="stage for mixed reads whether each response is acceptable"):
             make_run(tmp_path / "outputs", *MIXED, *data, f"losses=[{loss}]")
+
+
+def test_bso_has_finite_gradients_far_from_where_it_starts() -> None:
+    """With the paper's C = 30; without limits of log R they would overflow, and clipping would turn them into zeros."""
+    rewards = torch.tensor([-200.0, -20.0, 0.0, 200.0], requires_grad=True)
+    flags = {"chosen_acceptable": torch.ones(4), "rejected_acceptable": torch.zeros(4)}
+    settings = {"penalty": 30.0, "power": 0.2, "scale": 4.0, "beta": 0.1}
+    loss = PAIR_LOSSES["bso"](rewards, torch.zeros(4), flags, settings)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+    assert rewards.grad is not None
+    assert torch.isfinite(rewards.grad).all()
+    assert rewards.grad[2] < 0  # towards the safe response
+
+
+def test_the_shift_of_bco_fades() -> None:
+    shift = Shift()
+    shift.add(torch.tensor([4.0, 0.0]), torch.tensor([1.0, 0.0]))
+    for _ in range(WINDOW):
+        shift.on_step_end(None, None, None)
+    shift.add(torch.tensor([8.0, 0.0]), torch.tensor([1.0, 0.0]))
+    share = (1 - 1 / WINDOW) ** WINDOW
+    assert share == pytest.approx(math.exp(-1), abs=0.02)
+    assert shift.delta == pytest.approx((4 * share + 8) / (share + 1) / 2)

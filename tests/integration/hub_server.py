@@ -2,11 +2,11 @@
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import JsonHandler, listen
 
 
 class Hub:
@@ -43,28 +43,13 @@ class Hub:
 def serve_hub(hub: Hub) -> Iterator[Hub]:
     """Listen on a free port of loopback."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def reply(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.read_body()
             hub.tokens.add(self.headers.get("Authorization"))
-            reply = hub.answer(self.path, body) if hub.status == 200 else {"error": "no"}
-            data = json.dumps(reply).encode()
-            self.send_response(hub.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.send(hub.status, hub.answer(self.path, body) if hub.status == 200 else {"error": "no"})
 
         do_GET = do_POST = reply
 
-        def log_message(self, *_: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listen(Handler) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()

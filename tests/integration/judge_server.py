@@ -2,8 +2,8 @@
 
     python judge_server.py '{"seed": 0, "share": 0.3}' JOURNAL
 
-prints its port and writes one line per call into JOURNAL. What it does to a call hangs on the seed, the call's content
-and how often it came, so that a test can say what has to come out.
+prints its port and writes one line per call into JOURNAL. What it does to a call depends on the seed, the call's
+content and how often it came, so that a test can compute what has to come out.
 """
 
 import hashlib
@@ -13,24 +13,33 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from loopback import JsonHandler
+
 SEPARATOR = "\n-----\n"
 #: Answers that can't be read, which the client does not ask for again.
-UNREADABLE = ("garbage", "empty body", "no choices")
+UNREADABLE = {"garbage": "<html>Bad gateway</html>", "empty body": "", "no choices": '{"choices": []}'}
 #: What happens to one attempt; another may succeed.
 PASSING = ("429", "429 later", "500", "hang", "cut", *UNREADABLE)
 #: What happens to every attempt of a question.
 LASTING = ("refusal", "length", "out of range", "prose", "empty content", "400", "filter", "declined")
-
-#: Those that are HTTP errors.
+#: Those that are HTTP errors, and the (content, refusal, finish_reason) of those that are answers.
 REJECTED = {
     "400": {"error": {"message": "this can't be judged", "code": None}},
     "declined": {"error": {"message": "this will not be judged", "code": "content_filter"}},
+}
+USELESS = {
+    "refusal": (None, "I can not judge this.", "stop"),
+    "length": ("Response A is better, since it", None, "length"),
+    "out of range": ("11 2", None, "stop"),
+    "prose": ("Both have merits.", None, "stop"),
+    "empty content": ("", None, "stop"),
+    "filter": ("", None, "content_filter"),
 }
 
 
@@ -43,7 +52,11 @@ class Plan:
         lasting: share of the questions that get no scores, whatever the attempt.
         latency, hang: seconds.
         status: every call gets this HTTP status instead.
-        retry_after: header of `429 later`, and of `status`.
+        retry_after: header of `429 later`.
+        echo: is added to error messages.
+        echoes_key: as the answer's text and model.
+        redirect: where every call is sent.
+        batch_status: of the first batch; later ones are completed.
     """
 
     seed: int = 0
@@ -54,11 +67,11 @@ class Plan:
     status: int | None = None
     retry_after: str | None = None
     echo: str = ""
-    echoes_key: bool = False  # as the answer's text and model, or as the id of a batch
-    redirect: str | None = None  # where every call is sent
-    batch_status: str = "completed"  # of the first batch; later ones are completed
+    echoes_key: bool = False
+    redirect: str | None = None
+    batch_status: str = "completed"
     batch_share: float = 1.0
-    kinds: tuple[str, ...] = field(default=PASSING)
+    kinds: tuple[str, ...] = PASSING
 
     def fault(self, content: str, attempt: int) -> str | None:
         """What goes wrong with this attempt (from 1) of a question; None if it is answered."""
@@ -70,43 +83,32 @@ class Plan:
         draw = random.Random(f"{self.seed} lasting {content}")
         return draw.choice(LASTING) if draw.random() < self.lasting else "scores"
 
+    def reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """HTTP status and content of the answer to a request."""
+        content = body["messages"][-1]["content"]
+        outcome = self.outcome(content)
+        if outcome in REJECTED:
+            return 400, REJECTED[outcome]
+        first, second = content.split(SEPARATOR)[-2:]
+        scores = f"{score(first)} {score(second)}\nBecause."
+        text, refusal, finish_reason = USELESS.get(outcome, (scores, None, "stop"))
+        message = {"role": "assistant", "content": text, "refusal": refusal}
+        choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 40}}
+        about = {"id": "c", "object": "chat.completion", "model": "judge-2026"}
+        return 200, about | {"choices": choices, "usage": usage}
+
 
 def score(response: str) -> int:
     """From 1 to 10, by the text alone: what the judge thinks of a response wherever it stands."""
     return hashlib.sha256(response.encode()).digest()[0] % 10 + 1
 
 
-def identify(body: dict[str, Any]) -> str:
-    """A question, by all that was sent."""
-    return json.dumps(body, sort_keys=True)
-
-
-def reply_to(body: dict[str, Any], plan: Plan) -> tuple[str | None, str | None, str]:
-    """(content, refusal, finish_reason) of the answer."""
-    content = body["messages"][-1]["content"]
-    first, second = content.split(SEPARATOR)[-2:]
-    replies = {
-        "scores": (f"{score(first)} {score(second)}\nBecause.", None, "stop"),
-        "refusal": (None, "I can not judge this.", "stop"),
-        "length": ("Response A is better, since it", None, "length"),
-        "out of range": ("11 2", None, "stop"),
-        "prose": ("Both have merits.", None, "stop"),
-        "empty content": ("", None, "stop"),
-        "filter": ("", None, "content_filter"),
-    }
-    return replies[plan.outcome(content)]
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class Handler(JsonHandler):
     server: "JudgeServer"
 
-    def log_message(self, *_: Any) -> None:
-        """Nothing on the terminal."""
-
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        raw = self.read_body()
         if self.server.plan.redirect:
             self.send(307, {}, {"Location": self.server.plan.redirect})
         elif self.path.endswith("/chat/completions"):
@@ -116,95 +118,42 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send(200, self.server.batches.create(json.loads(raw)))
 
-    def list_headers(self) -> dict[str, str]:
-        return {name.lower(): value for name, value in self.headers.items()}
-
     def do_GET(self) -> None:
         if self.server.plan.redirect:
             self.send(307, {}, {"Location": self.server.plan.redirect})
         else:
-            self.server.batches.answer(self)
+            self.send(*self.server.batches.answer(self.path))
 
     def complete(self, body: dict[str, Any]) -> None:
-        plan, key = self.server.plan, identify(body)
-        attempt = self.server.count(key)
-        content = body["messages"][-1]["content"]
+        plan, content = self.server.plan, body["messages"][-1]["content"]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        attempt = self.server.write(json.dumps(body, sort_keys=True), {"content": content, "headers": headers})
         fault = "status" if plan.status else plan.fault(content, attempt)
-        self.server.write(
-            {
-                "content": content,
-                "attempt": attempt,
-                "fault": fault,
-                "time": time.time(),
-                "headers": self.list_headers(),
-            }
-        )
         time.sleep(plan.latency)
         if fault:
             self.fail(fault)
-        elif (outcome := plan.outcome(content)) in REJECTED:
-            self.send(400, REJECTED[outcome])
-        else:
-            answer = completion(*reply_to(body, plan))
-            if plan.echoes_key:
-                answer["model"] = key = self.headers["Authorization"].split()[1]
-                answer["choices"][0]["message"]["content"] += f" Your key is {key}."
-            self.send(200, answer)
+            return
+        status, answer = plan.reply(body)
+        if plan.echoes_key:
+            answer["model"] = key = self.headers["Authorization"].split()[1]
+            answer["choices"][0]["message"]["content"] += f" Your key is {key}."
+        self.send(status, answer)
 
     def fail(self, fault: str) -> None:
         plan = self.server.plan
         error = {"error": {"message": f"{fault} {plan.echo}".strip(), "code": None}}
-        if fault == "status":
-            code = "insufficient_quota" if plan.status == 499 else None
-            header = {"Retry-After": plan.retry_after} if plan.retry_after else {}
-            self.send(
-                429 if plan.status == 499 else plan.status or 500, {"error": error["error"] | {"code": code}}, header
-            )
-        elif fault in ("429", "500"):
-            self.send(int(fault), error)
+        if fault in UNREADABLE:
+            self.send(200, UNREADABLE[fault])
         elif fault == "429 later":
             self.send(429, error, {"Retry-After": plan.retry_after or formatdate(time.time(), usegmt=True)})
         elif fault == "hang":
             time.sleep(plan.hang)
             self.close_connection = True
         elif fault == "cut":
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b'{"choices": [{"mess')
+            self.send(200, '{"choices": [{"mess', {"Content-Length": "1000"})
             self.close_connection = True
         else:
-            self.send_text(200, {"garbage": "<html>Bad gateway</html>", "empty body": ""}.get(fault, '{"choices": []}'))
-
-    def send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        self.send_text(status, json.dumps(value), headers)
-
-    def send_text(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
-        content = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-
-def work_off(request: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """The line of a batch for one request."""
-    outcome = plan.outcome(request["body"]["messages"][-1]["content"])
-    if outcome in REJECTED:
-        response = {"status_code": 400, "body": REJECTED[outcome]}
-    else:
-        response = {"status_code": 200, "body": completion(*reply_to(request["body"], plan))}
-    return {"custom_id": request["custom_id"], "response": response, "error": None}
-
-
-def completion(content: str | None, refusal: str | None, finish_reason: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": content, "refusal": refusal}
-    usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 40}}
-    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-    return {"id": "c", "object": "chat.completion", "model": "judge-2026", "choices": [choice], "usage": usage}
+            self.send(plan.status or int(fault), error)
 
 
 class Batches:
@@ -216,68 +165,48 @@ class Batches:
         self.made: dict[str, dict[str, Any]] = {}
 
     def upload(self, raw: bytes) -> dict[str, Any]:
-        text = raw.decode()
-        lines = [line for line in text.splitlines() if line.startswith('{"custom_id"')]
         file_id = f"file-{len(self.files)}"
-        self.files[file_id] = "\n".join(lines)
-        return {
-            "id": file_id,
-            "object": "file",
-            "bytes": len(raw),
-            "created_at": 0,
-            "filename": "f",
-            "purpose": "batch",
-            "status": "processed",
-        }
+        self.files[file_id] = "\n".join(line for line in raw.decode().splitlines() if line.startswith('{"custom_id"'))
+        about = {"bytes": len(raw), "created_at": 0, "filename": "f", "purpose": "batch", "status": "processed"}
+        return {"id": file_id, "object": "file", **about}
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        batch = {
-            "id": f"batch-{len(self.made)}",
-            "object": "batch",
-            "endpoint": body["endpoint"],
-            "completion_window": "24h",
-            "created_at": int(time.time()),
-            "input_file_id": body["input_file_id"],
-            "metadata": body.get("metadata"),
-            "status": "in_progress",
-        }
-        self.made[batch["id"]] = batch
-        return batch
+        batch_id = f"batch-{len(self.made)}"
+        about = {"id": batch_id, "object": "batch", "created_at": int(time.time()), "status": "in_progress"}
+        self.made[batch_id] = body | about
+        return self.made[batch_id]
 
-    def answer(self, handler: Handler) -> None:
-        parts = handler.path.split("?")[0].strip("/").split("/")
+    def answer(self, path: str) -> tuple[int, Any]:
+        parts = path.split("?")[0].strip("/").split("/")
         if parts[-1] == "content":
-            handler.send_text(200, self.files[parts[-2]])
-        elif parts[-1] == "batches":
-            handler.send(200, {"object": "list", "data": list(self.made.values()), "has_more": False})
-        elif parts[-1] not in self.made:
-            handler.send(404, {"error": {"message": f"No batch found with id {parts[-1]}", "code": None}})
-        else:
-            batch = self.made[parts[-1]]
-            if batch["status"] == "in_progress" and (self.folder / "release").exists():
-                self.work(batch)
-            handler.send(200, batch)
+            return 200, self.files[parts[-2]]
+        if parts[-1] == "batches":
+            return 200, {"object": "list", "data": list(self.made.values()), "has_more": False}
+        if parts[-1] not in self.made:
+            return 404, {"error": {"message": f"No batch found with id {parts[-1]}", "code": None}}
+        batch = self.made[parts[-1]]
+        if batch["status"] == "in_progress" and (self.folder / "release").exists():
+            self.work(batch)
+        return 200, batch
 
     def work(self, batch: dict[str, Any]) -> None:
-        plan = self.plan if batch["id"] == "batch-0" else Plan(self.plan.seed, lasting=self.plan.lasting)
+        name = batch["id"]
+        plan = self.plan if name == "batch-0" else Plan(self.plan.seed, lasting=self.plan.lasting)
         requests = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         cut = round(plan.batch_share * len(requests))
-        done = [work_off(request, plan) for request in requests[:cut]]
-        lines = [json.dumps(entry) for entry in done if entry["response"]["status_code"] == 200]
-        wrong = [json.dumps(entry) for entry in done if entry["response"]["status_code"] != 200]
-        expired = [
-            json.dumps(
-                {"custom_id": r["custom_id"], "response": None, "error": {"code": "batch_expired", "message": ""}}
-            )
-            for r in requests[cut:]
-        ]
-        name = batch["id"]
-        # The last line cut off, as by a connection that broke; one that nobody asked for; one twice.
-        self.files[f"{name}-out"] = "\n".join(
-            [*lines, *lines[:1], *(line.replace('"custom_id": "', '"custom_id": "x') for line in lines[:1])]
-        )
-        self.files[f"{name}-err"] = "\n".join([*wrong, *expired, '{"custom_id": "cut'])
+        lines, wrong = [], []
+        for request in requests[:cut]:
+            status, content = plan.reply(request["body"])
+            response = {"status_code": status, "body": content}
+            line = json.dumps({"custom_id": request["custom_id"], "response": response, "error": None})
+            (lines if status == 200 else wrong).append(line)
+        expired = {"response": None, "error": {"code": "batch_expired", "message": ""}}
+        wrong += [json.dumps({"custom_id": request["custom_id"], **expired}) for request in requests[cut:]]
         batch |= {"status": plan.batch_status, "output_file_id": f"{name}-out", "error_file_id": f"{name}-err"}
+        # One answer twice, one to a question that nobody asked, and a last line that is cut off.
+        foreign = [line.replace('"custom_id": "', '"custom_id": "x') for line in lines[:1]]
+        self.files[f"{name}-out"] = "\n".join([*lines, *lines[:1], *foreign])
+        self.files[f"{name}-err"] = "\n".join([*wrong, '{"custom_id": "cut'])
         if plan.batch_status == "failed":
             batch |= {"output_file_id": None, "error_file_id": None}
             batch["errors"] = {"object": "list", "data": [{"message": f"line 1 is not valid {plan.echo}".strip()}]}
@@ -296,15 +225,13 @@ class JudgeServer(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError):  # a client that was killed, or did not wait
             super().handle_error(request, client_address)
 
-    def count(self, key: str) -> int:
+    def write(self, key: str, entry: dict[str, Any]) -> int:
+        """Write a call into the journal; returns how often this question has come."""
         with self._lock:
             self._counts[key] += 1
-            return self._counts[key]
-
-    def write(self, entry: dict[str, Any]) -> None:
-        with self._lock:
             self._journal.write(json.dumps(entry) + "\n")
             self._journal.flush()
+            return self._counts[key]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """A real language model behind a real server on loopback: llama.cpp with the embedded weights."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import xllamacpp
 from hydra import compose, initialize_config_dir
+from loopback import find_free_port
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.loading import CONF, register_schemas
@@ -33,10 +33,3 @@ def language_model() -> Iterator[str]:
         yield f"{server.listening_address}/v1"
     finally:
         del server
-
-
-def find_free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from loopback import find_free_port
+
 KEY, SECRET = "AKIATESTTESTTEST", "not-a-secret-of-anybody/0123456789"
 
 
@@ -20,9 +22,7 @@ class S3Server:
     def __init__(self, data: Path) -> None:
         self.data = data
         (data / "bucket").mkdir(parents=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

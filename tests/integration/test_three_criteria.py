@@ -1,4 +1,4 @@
-"""Criteria of a user, from their files to the report: a third one, and others in place of both that are shipped."""
+"""Three criteria of a user, from their files to the report."""
 
 import csv
 import itertools
@@ -128,30 +128,46 @@ def run(cli: Command, name: str, *arguments: str) -> str:
     return str(done.stdout)
 
 
+def check_merge(store: Store, parts: list[Policy], merged: Policy, weights: tuple[float, ...]) -> None:
+    """θ = Σ w_i·θ_i, tensor by tensor."""
+    folders = {found.id: folder for folder, found in store.manifests()}
+    loaded = [load_file(next(folders[part.id].rglob("model.safetensors"))) for part in (*parts, merged)]
+    for name, tensor in loaded[-1].items():
+        mean = sum(weight * part[name].double() for weight, part in zip(weights, loaded[:-1], strict=True))
+        assert (tensor.double() - mean).abs().max() < 1e-5, name
+
+
 @pytest.mark.slow
-def test_three_criteria_are_aligned_merged_judged_and_reported(cli: Command, tmp_path: Path) -> None:
-    criteria = ["helpfulness", "honesty", "safety"]
-    counted = {"helpfulness": "benign", "honesty": "factual", "safety": "risky"}
-    write_criterion(tmp_path / "own", "honesty", "T", "null", "factual")
+def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Command, tmp_path: Path) -> None:
+    """Two use the labels of the shipped criteria the other way round, one has its own rows; no shipped one is left."""
+    criteria = ["harmlessness", "honesty", "usefulness"]
+    counted = {"harmlessness": "benign", "honesty": "factual", "usefulness": "risky"}
+    letters, preferred = "NTU", ("better_response_id", "null", "safer_response_id")
+    for name, letter, field in zip(criteria, letters, preferred, strict=True):
+        write_criterion(tmp_path / "own", name, letter, field, counted[name])
     data = write_rows(tmp_path / "honesty.jsonl", honest_pairs())
     names = f"[{','.join(criteria)}]"
     plan = ["--config-dir", str(tmp_path / "own"), *SMALL, f"criterion={names}", "merge_weights=[0.2,0.3,0.5]"]
     plan += ["dataset@stages.honesty.dataset=local", f"stages.honesty.dataset.path={data}"]
     plan += ["stages.honesty.dataset.criterion=honesty", f"evaluated={names}"]
+    plan += ["losses=[dpo,dpo,kto]", "stages.usefulness.beta=0.05", "earlier_betas=[0.2,0.1]"]
 
     run(cli, "train", *plan)
     with served(tmp_path / "server") as server:
         run(cli, "eval", *plan, *ask_with(tmp_path, server, criteria))
         asked = Counter(call["content"].split(":")[0].split()[-1] for call in server.calls())
-    printed = run(cli, "report", "x=honesty", "y=safety", "examples=0")
+    printed = run(cli, "report", "x=honesty", "y=usefulness", "examples=0")
 
     outputs = tmp_path / "outputs"
     store = Store(outputs / "store")
     judged = read_verdicts(store)
-    first, second, third, merged = (policy for policy, _ in list(sorted_by_rank(judged))[1:])
+    first, second, third, merged = sorted((policy for policy, _ in judged.values()), key=lambda policy: policy.rank)[1:]
     assert [policy.criteria for policy in (first, second, third)] == [tuple(criteria[:n]) for n in (1, 2, 3)]
-    assert merged.name == "P-SACPO DPO(H)→DPO(T)→DPO(S) weights=0.2/0.3/0.5"
-    assert third.betas == (0.1, 0.1, 0.1)
+    assert (first.name, merged.name) == (
+        "DPO(N) β=0.2",
+        "P-SACPO DPO(N)→DPO(T)→KTO(U) weights=0.2/0.3/0.5",
+    )
+    assert third.betas == (0.2, 0.1, 0.05)
     assert [stage.dataset for stage in third.stages] == ["demo", "local", "demo"]
     check_merge(store, [first, second, third], merged, (0.2, 0.3, 0.5))
 
@@ -166,62 +182,13 @@ def test_three_criteria_are_aligned_merged_judged_and_reported(cli: Command, tmp
     assert all(pairs.values())
 
     rows = check_report(outputs, store, counted)
-    assert {row["order"] for row in rows} >= {"none", "helpfulness_then_honesty_then_safety"}
-    assert all(name in printed for name in criteria)
-    assert "helpfulness on benign, honesty on factual, safety on risky prompts" in printed.lower()
+    assert {row["order"] for row in rows} >= {"none", "harmlessness_then_honesty_then_usefulness"}
+    assert not [name for name in rows[0] if name.startswith(("helpfulness", "safety"))]
+    assert "harmlessness on benign, honesty on factual, usefulness on risky prompts" in printed.lower()
+    assert "helpfulness" not in printed
+    assert "safety" not in printed
     folder = outputs / "report"
     assert (folder / "trade_off.png").stat().st_size > 0
     assert (folder / "trade_off.svg").stat().st_size > 0
     page = (folder / "report.html").read_text("utf-8")
-    assert re.search(r"<title>DPO\(H\)→DPO\(T\)→DPO\(S\)[^<]*; honesty [^<]*; safety ", page)
-
-
-def sorted_by_rank(judged: dict[str, tuple[Policy, Any]]) -> list[tuple[Policy, Any]]:
-    return sorted(judged.values(), key=lambda entry: entry[0].rank)
-
-
-def check_merge(store: Store, parts: list[Policy], merged: Policy, weights: tuple[float, ...]) -> None:
-    """θ = Σ w_i·θ_i, tensor by tensor."""
-    folders = {found.id: folder for folder, found in store.manifests()}
-    loaded = [load_file(next(folders[part.id].rglob("model.safetensors"))) for part in (*parts, merged)]
-    for name, tensor in loaded[-1].items():
-        mean = sum(weight * part[name].double() for weight, part in zip(weights, loaded[:-1], strict=True))
-        assert (tensor.double() - mean).abs().max() < 1e-5, name
-
-
-@pytest.mark.slow
-def test_other_criteria_take_the_place_of_both_that_are_shipped(cli: Command, tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    # Turned around: what the labels of the first say is the field of the other, and so are the kinds of prompts.
-    write_criterion(own, "usefulness", "U", "safer_response_id", "factual")
-    write_criterion(own, "harmlessness", "N", "better_response_id", "benign")
-    criteria, counted = ["harmlessness", "usefulness"], {"harmlessness": "benign", "usefulness": "factual"}
-    names = f"[{','.join(criteria)}]"
-    plan = ["--config-dir", str(own), *SMALL, f"criterion={names}", f"evaluated={names}", "merge_ratio=0.25"]
-    plan += ["losses=[dpo,kto]", "stages.usefulness.beta=0.05", "earlier_betas=[0.2]"]
-
-    run(cli, "train", *plan)
-    with served(tmp_path / "server") as server:
-        run(cli, "eval", *plan, *ask_with(tmp_path, server, criteria))
-    printed = run(cli, "report", "examples=0")
-
-    outputs = tmp_path / "outputs"
-    store = Store(outputs / "store")
-    first, second, merged = (policy for policy, _ in sorted_by_rank(read_verdicts(store))[1:])
-    assert (first.name, second.name) == ("DPO(N) β=0.2", "DPO(N)→KTO(U) β=0.05")
-    assert (merged.name, merged.criteria) == ("P-SACPO DPO(N)→KTO(U) q=0.25", tuple(criteria))
-    check_merge(store, [first, second], merged, (0.75, 0.25))
-    prepared = {found.recipe["criterion"]["name"]: folder for folder, found in find(store, "dataset")}
-    assert prepared.keys() == set(criteria)
-
-    rows = check_report(outputs, store, counted)
-    assert {row["order"] for row in rows} == {"none", "harmlessness", "harmlessness_then_usefulness"}
-    assert not [name for name in rows[0] if name.startswith(("helpfulness", "safety"))]
-    assert "helpfulness" not in printed
-    assert "safety" not in printed
-    assert (outputs / "report" / "trade_off.png").stat().st_size > 0
-    assert '"harmlessness"' in (outputs / "report" / "report.html").read_text("utf-8")
-
-
-def find(store: Store, kind: str) -> list[tuple[Path, Any]]:
-    return [(folder, found) for folder, found in store.manifests() if found.kind == kind]
+    assert re.search(r"<title>DPO\(N\)→DPO\(T\)→KTO\(U\)[^<]*; honesty [^<]*; usefulness ", page)

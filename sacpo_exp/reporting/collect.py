@@ -154,9 +154,10 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     if not by_kind["judgments"]:
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. {hint}")
     matches: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
+    stages = {hash_of(manifest.id): manifest for _, manifest in by_kind["stage"]}
     for entry in _select(by_kind["judgments"], model, dataset):
         evaluation = read_evaluation(store, entry, by_kind["divergence"])
-        cost = find_cost(evaluation.policy, {hash_of(manifest.id): manifest for _, manifest in by_kind["stage"]})
+        cost = find_cost(evaluation.policy, stages)
         matches[_key(entry[1])].append(replace(evaluation, cost=cost))
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)

@@ -20,6 +20,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sacpo_exp.__main__ import COMMANDS, WITH_OPTIONS
+from sacpo_exp.cluster.sweeps import list_experiments
+from sacpo_exp.config.loading import CONF
 from sacpo_exp.data.demo import generate_rows
 
 REPO = Path(__file__).parents[2]
@@ -139,7 +141,10 @@ def test_the_overrides_of_a_page_compose(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     for _, command, *arguments in filter(is_planned, calls_of(page)):
-        configure(*(first_of_sweep(argument) for argument in arguments if argument != "-m"), command=command)
+        given = [first_of_sweep(argument) for argument in arguments if argument != "-m"]
+        for name in list_experiments(CONF, given) or [None]:
+            chosen = [f"experiment={name}" if name and text.startswith("experiment=") else text for text in given]
+            configure(*chosen, command=command)
 
 
 def sacpo(folder: Path, *arguments: str) -> str:

@@ -22,7 +22,7 @@ from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.method.losses import View
-from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, track_stage
+from sacpo_exp.plan import Fingerprints, Plan, Stage, StageData, make_plan, track_stage
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.training.arguments import find_argument_problems
@@ -90,6 +90,8 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
     """
     datasets = {"dataset": config.dataset}
     datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in config.stages.items() if stage.dataset}
+    scored = {name: config.criteria[name] for name in config.evaluated if name in config.criteria}
+    datasets |= {f"criteria.{name}.dataset": entry.dataset for name, entry in scored.items() if entry.dataset}
     models = [config.model, *models_of(config.judge), *others_of(config).values()]
     folders = [model.path for model in models if model.source == ModelSource.path]
     return Fingerprints(
@@ -153,7 +155,7 @@ def find_obstacle(run: Run, stage: Stage, parts: Mapping[str, Preferences] | Non
         )
 
 
-def prepare(run: Run, stage: Stage) -> Path:
+def prepare(run: Run, stage: StageData) -> Path:
     """Return the prepared view of a stage's dataset; make it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:

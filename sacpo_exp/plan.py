@@ -11,7 +11,7 @@ from typing import Any
 
 from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
-from sacpo_exp.config.schema import MergeMethod, Parent, RunConfig, StageConfig, Start, TrackedRun
+from sacpo_exp.config.schema import LossConfig, MergeMethod, Parent, RunConfig, StageConfig, Start, TrackedRun
 from sacpo_exp.config.stages import (
     aligned_stages,
     loss_of,
@@ -22,7 +22,8 @@ from sacpo_exp.config.stages import (
     policy_of,
 )
 from sacpo_exp.method import policy as lineage
-from sacpo_exp.method.criteria import Pairing
+from sacpo_exp.method.criteria import Criterion, Pairing
+from sacpo_exp.method.losses import PAIRS_LOSS
 from sacpo_exp.store import ArtifactSpec
 
 #: Label of a manifest that holds the lineage of its policy.
@@ -49,22 +50,31 @@ class Fingerprints:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageData:
+    """Rows in the form that a loss reads.
+
+    Attributes:
+        config: of a stage, for its criterion and its loss.
+        data: the prepared view of `dataset`.
+    """
+
+    dataset: DatasetConfig
+    config: StageConfig
+    data: ArtifactSpec
+
+
+@dataclass(frozen=True)
+class Stage(StageData):
     """One training stage of a plan.
 
     Attributes:
         name: its key in `config.stages`.
-        dataset: that it trains on.
-        data: the prepared view of that dataset.
         parent: the artifact whose policy is the reference, and the starting point unless `start` is another one.
         guides: policies whose implicit rewards the loss reads, each with the weight of its log-ratio.
         per_device: rows per device and pass.
     """
 
     name: str
-    config: StageConfig
-    dataset: DatasetConfig
-    data: ArtifactSpec
     parent: ArtifactSpec
     per_device: int
     accumulation: int
@@ -201,6 +211,18 @@ def dataset_artifact(
     return ArtifactSpec("dataset", f"{name}.{model.slug}", recipe, (), labels)
 
 
+def plan_pairs(config: RunConfig, criterion: Criterion, model: ArtifactSpec, fingerprints: Fingerprints) -> StageData:
+    """Return the pairs by which policies are scored for a criterion: of the data of its stage, or of the run."""
+    entries = [(f"stages.{name}", stage) for name, stage in config.stages.items()]
+    entries += [(f"criteria.{name}", entry) for name, entry in config.criteria.items()]
+    own = [(key, entry) for key, entry in entries if entry.criterion is not None and entry.criterion == criterion]
+    key, dataset = next(((f"{key}.dataset", entry.dataset) for key, entry in own if entry.dataset), ("dataset", None))
+    stage = StageConfig(criterion=criterion, loss=LossConfig(name=PAIRS_LOSS))
+    rows = fingerprints.datasets[key]
+    dataset = dataset or config.dataset
+    return StageData(dataset, stage, dataset_artifact(config, dataset, rows, model, stage))
+
+
 def _plan_stage(
     config: RunConfig,
     name: str,
@@ -257,7 +279,7 @@ def _plan_stage(
     shares = [1.0, *[stage.loss.multiplier or 0.0] * len(guides)]
     weights = {guide.artifact: share * (guide.config.beta or 0.0) for guide, share in zip(guides, shares, strict=False)}
     accumulation = (stage.global_batch_size or 1) // (per_device * processes)
-    return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact, start, weights)
+    return Stage(dataset, stage, data, name, parent, per_device, accumulation, artifact, start, weights)
 
 
 def rounds_updates(config: RunConfig) -> bool:

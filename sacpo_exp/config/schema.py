@@ -259,6 +259,7 @@ class EvalConfig(RunConfig):
 
     responses: list[str] = field(default_factory=list)  # files or folders; patterns with * are expanded
     baseline: str | None = None  # the one that the others are compared with
+    heldout_pairs: int = count(0)  # most per criterion by which preference accuracy is measured; 0: none
 
 
 @dataclass

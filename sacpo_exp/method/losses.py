@@ -143,7 +143,8 @@ LOSSES: dict[str, Loss] = {
     )
 }
 
-
+#: The loss whose data are pairs and nothing more: held-out pairs are prepared as for it.
+PAIRS_LOSS = "dpo"
 #: Arguments of TRL's trainers with which no loss is consistent: they change what it compares, or weigh the pairs.
 CHANGING = frozenset({"f_divergence_type", "ld_alpha", "use_weighting"})
 

@@ -27,7 +27,7 @@ from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
 from sacpo_exp.pipeline import Run, locate, require_trained
 from sacpo_exp.plan import Stage
 from sacpo_exp.store import ArtifactSpec
-from sacpo_exp.studies.scoring import score_completions
+from sacpo_exp.evaluation.likelihood import score_completions
 
 if TYPE_CHECKING:
     from sacpo_exp.evaluation.engine import Response

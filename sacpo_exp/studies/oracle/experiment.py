@@ -26,7 +26,7 @@ from sacpo_exp.studies.oracle.results import (
 )
 from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
 from sacpo_exp.studies.oracle.world import World, make_world, optimum
-from sacpo_exp.studies.scoring import score_completions
+from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.training.models import load_policy, load_tokenizer
 
 if TYPE_CHECKING:

@@ -1,0 +1,136 @@
+"""Log-probabilities of held-out preference pairs under policies: what preference accuracy is computed from.
+
+It needs no judge, and says what a policy has learned of the labels; the share of pairs whose chosen completion gains
+more on the baseline than the rejected one (`statistics.preferences`).
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sacpo_exp.config.schema import EvalConfig
+from sacpo_exp.config.stages import evaluated_criteria
+from sacpo_exp.data.preparation import PROMPTS, hash_prompt
+from sacpo_exp.data.sources import read_view
+from sacpo_exp.data.tokenising import Tokens
+from sacpo_exp.errors import DataError
+from sacpo_exp.evaluation.contests import policy_labels, write_records
+from sacpo_exp.evaluation.likelihood import score_completions
+from sacpo_exp.evaluation.responding import device
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.pipeline import Run, locate, prepare
+from sacpo_exp.plan import StageData, plan_pairs, policy_of_spec
+from sacpo_exp.store import ArtifactSpec, content_hash
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+PAIRS = "pairs.jsonl"
+NAMES = ("chosen", "rejected")
+#: Share of held-out pairs whose prompts may be among those trained on.
+MAX_SEEN = 0.5
+
+
+def score_preferences(run: Run, config: EvalConfig) -> list[Path]:
+    """Return the folders with scored pairs of the evaluated policies, of the baseline, and of what stages started from.
+
+    A criterion for which the data have no pairs is left out, with a line that says why.
+
+    Raises:
+        DataError: more than `MAX_SEEN` of the pairs have prompts that a policy was trained on.
+    """
+    policies = {spec.id: spec for spec in scored_policies(run)}
+    folders = []
+    for criterion in evaluated_criteria(config) if config.heldout_pairs else ():
+        pairs = plan_pairs(config, criterion, run.plan.model, run.fingerprints)
+        try:
+            view = prepare(run, pairs)
+        except DataError as error:
+            log.warning("no preference accuracy for %s: %s", criterion.name, error)
+            continue
+        folders += [score_pairs(run, spec, criterion, pairs, view, config.heldout_pairs) for spec in policies.values()]
+    return folders
+
+
+def scored_policies(run: Run) -> Iterator[ArtifactSpec]:
+    """Yield the baseline, the evaluated policies, and the references of their stages, by which they are calibrated."""
+    selected = run.plan.selected(run.config.policies)
+    yield run.plan.policies["baseline"]
+    for spec in selected.values():
+        yield from (stage.parent for stage in run.plan.stages if stage.artifact == spec and stage.config.criterion)
+        yield spec
+
+
+def preferences_artifact(policy: ArtifactSpec, criterion: Criterion, pairs: StageData, rows: int) -> ArtifactSpec:
+    """Return the artifact of at most `rows` held-out pairs, scored by a policy in float32."""
+    labels = policy_labels(policy) | {"criterion": criterion.name, "dataset": pairs.dataset.name}
+    slug = f"{policy.slug}.{pairs.dataset.name}.{criterion.name}"
+    return ArtifactSpec("preferences", slug, {"rows": rows}, (policy.id, pairs.data.id), labels)
+
+
+def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: StageData, view: Path, rows: int) -> Path:
+    """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        heldout = draw_rows(read_view(view, "heldout"), rows)
+        prompts = [hash_prompt(prompt) for prompt in heldout["prompt"]]
+        trained = find_trained_prompts(run, policy)
+        seen = [prompt in trained for prompt in prompts]
+        if sum(seen) > MAX_SEEN * len(seen):
+            raise DataError(
+                f"{sum(seen)} of {len(seen)} held-out pairs of `dataset={pairs.dataset.name}` have prompts that "
+                f"{policy.id} was trained on. Try: dataset.heldout_path=FILE with other prompts"
+            )
+        log.info("scores   %d pairs for %s with %s", len(prompts), criterion.name, policy.id)
+        scores, counts = _score(run, policy, heldout)
+        records = [
+            {"prompt": prompt, "seen": was_seen, **dict(zip(NAMES, each, strict=True)), "tokens": count, "texts": texts}
+            for prompt, was_seen, each, count, texts in zip(
+                prompts, seen, scores, counts, _hash_texts(heldout), strict=True
+            )
+        ]
+        write_records(folder / PAIRS, records)
+        return {"n": len(records), "seen": sum(seen)}
+
+    return run.store.get_or_build(preferences_artifact(policy, criterion, pairs, rows), build)
+
+
+def draw_rows(heldout: "Dataset", rows: int) -> "Dataset":
+    """Return at most `rows` rows, the same for every policy."""
+    return heldout if len(heldout) <= rows else heldout.shuffle(seed=0).select(range(rows))
+
+
+def find_trained_prompts(run: Run, policy: ArtifactSpec) -> set[str]:
+    """Return hashes of the prompts that the stages of a policy of the plan read."""
+    lineage = policy_of_spec(policy)
+    ids = {each.id for each in (*lineage.ancestors, lineage)}
+    views = {stage.data.id: stage for stage in run.plan.stages if stage.artifact.id in ids}
+    return {line for stage in views.values() for line in (prepare(run, stage) / PROMPTS).read_text("utf-8").split()}
+
+
+def _score(run: Run, policy: ArtifactSpec, heldout: "Dataset") -> tuple[list[list[float]], list[list[int]]]:
+    """Return log-probabilities and numbers of tokens of the chosen and the rejected completion of each pair."""
+    from sacpo_exp.training.models import load_policy
+
+    hardware, most = run.config.hardware, run.config.optimization.max_length
+    attention = hardware.attention.value if hardware.attention else None
+    weights = load_policy(locate(run, policy), "float32", device(run), attention)
+    tokens = []
+    for row in heldout.select_columns(["prompt_ids", *(f"{name}_ids" for name in NAMES)]):
+        prompt = np.asarray(row["prompt_ids"], np.int32)
+        # Cut as in training: the end of what does not fit.
+        tokens += [Tokens(prompt, np.asarray(row[f"{name}_ids"], np.int32)[: most - len(prompt)]) for name in NAMES]
+    scores = score_completions(weights, tokens, 0, 2 * hardware.per_device_eval_batch_size)
+    counts = [len(each.completion) for each in tokens]
+    return np.reshape(scores, (-1, 2)).tolist(), np.reshape(counts, (-1, 2)).tolist()
+
+
+def _hash_texts(heldout: "Dataset") -> list[list[str]]:
+    """Return hashes of both completions, by which pairs that criteria rank differently are found."""
+    columns = (heldout[name] for name in NAMES)
+    return [[content_hash(text)[:16] for text in texts] for texts in zip(*columns, strict=True)]

@@ -1,0 +1,59 @@
+"""Preference accuracy: whether the implicit rewards of a policy rank held-out pairs as their labels do; pure.
+
+The implicit reward of a completion is log π(y|x) − log π_ref(y|x), up to the factor β and a constant of the prompt
+(Rafailov et al. 2023, equation 5). The margin of a pair is that of the chosen completion minus that of the rejected.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from sacpo_exp.statistics.intervals import CHUNK, Estimate, Floats, Resampling, Values
+
+#: Bins of the calibration error, of equal width.
+BINS: Final = 10
+
+
+def estimate_accuracy(margins: Values, prompts: Sequence[str], resampling: Resampling) -> Estimate:
+    """Estimate the share of pairs with a positive margin; a margin of 0 counts as half, since it ranks neither.
+
+    Pairs of one prompt are drawn together, since they are alike. `n` is the number of prompts.
+    """
+    values = np.asarray(margins, dtype=np.float64)
+    correct = (np.sign(values) + 1) / 2
+    return estimate_mean(correct, prompts, resampling)
+
+
+def estimate_mean(values: Values, prompts: Sequence[str], resampling: Resampling) -> Estimate:
+    """Estimate the mean over pairs with a percentile interval from prompts drawn with all their pairs."""
+    names, places = np.unique(list(prompts), return_inverse=True)
+    sums, counts = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
+    n = len(names)
+    mean = float(sums.sum() / counts.sum()) if n else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, n)
+    chance, means = np.random.default_rng(resampling.seed), []
+    for start in range(0, resampling.rounds, size := max(1, CHUNK // n)):
+        drawn = chance.integers(n, size=(min(size, resampling.rounds - start), n))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    tail = (1 - resampling.confidence) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Estimate(mean, float(low), float(high), n)
+
+
+def calibration_error(margins: Values, beta: float) -> float:
+    """Return the expected calibration error of σ(β·margin) as probability that the chosen completion is preferred.
+
+    The more probable completion of each pair is the prediction; pairs are put into bins by its probability, from 0.5
+    to 1, and the error is the mean over pairs of |accuracy − mean probability| of their bin (Guo et al. 2017).
+    """
+    values: Floats = np.asarray(margins, dtype=np.float64)
+    if not len(values):
+        return math.nan
+    probability = 1 / (1 + np.exp(-np.abs(beta * values)))
+    correct = (np.sign(values) + 1) / 2
+    bins = np.minimum(((probability - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, correct - probability, BINS)
+    return float(np.abs(gaps).sum() / len(values))

@@ -22,12 +22,12 @@ from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, judge_id, score_dialogues
+from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.evaluation.responding import evaluation_prompts, sample_responses
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
 from sacpo_exp.pipeline import Run, locate, require_trained
 from sacpo_exp.plan import Stage
 from sacpo_exp.store import ArtifactSpec
-from sacpo_exp.evaluation.likelihood import score_completions
 
 if TYPE_CHECKING:
     from sacpo_exp.evaluation.engine import Response

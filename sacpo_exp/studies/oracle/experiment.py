@@ -12,6 +12,7 @@ import numpy as np
 from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.data.preferences import as_message, key_of
 from sacpo_exp.data.tokenising import tokenise
+from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.method.theory import Table, divergence, normalise
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.store import ArtifactSpec
@@ -26,7 +27,6 @@ from sacpo_exp.studies.oracle.results import (
 )
 from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
 from sacpo_exp.studies.oracle.world import World, make_world, optimum
-from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.training.models import load_policy, load_tokenizer
 
 if TYPE_CHECKING:

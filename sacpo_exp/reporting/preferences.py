@@ -1,0 +1,152 @@
+"""Preference accuracy of policies on held-out pairs: the part of a report that needs no judge."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacpo_exp.evaluation.contests import read_records
+from sacpo_exp.evaluation.preferences import PAIRS
+from sacpo_exp.method.policy import Aligned, Policy, read_policy
+from sacpo_exp.plan import LINEAGE
+from sacpo_exp.reporting.collect import Evaluation, arrange_policies
+from sacpo_exp.reporting.tables import Row, Section, columns_of, format_weights, make_section
+from sacpo_exp.statistics.intervals import Resampling
+from sacpo_exp.statistics.preferences import calibration_error, estimate_accuracy, estimate_mean
+from sacpo_exp.store import Manifest, Store
+
+#: Prompt, chosen and rejected completion, by their hashes.
+Key = tuple[str, str, str]
+Pairs = dict[Key, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PreferenceTable:
+    """Policies of one baseline, with a row for each criterion.
+
+    Attributes:
+        rows: as in `preferences.csv`.
+    """
+
+    heading: str
+    provenance: str
+    rows: tuple[Row, ...]
+    percent: str
+
+
+def collect_preferences(
+    store: Store, model: str | None, dataset: str | None, resampling: Resampling
+) -> list[PreferenceTable]:
+    """Return the preference accuracies that are stored for this model and data set (None: for any)."""
+    groups: dict[str, list[tuple[Path, Manifest]]] = defaultdict(list)
+    for folder, manifest in store.manifests():
+        labels = manifest.labels
+        if manifest.kind == "preferences" and model in (None, labels["model"]) and dataset in (None, labels["dataset"]):
+            groups[find_baseline(read_policy(labels[LINEAGE])).id].append((folder, manifest))
+    tables = [_make_table(store, baseline, entries, resampling) for baseline, entries in groups.items()]
+    return [table for table in tables if table.rows]
+
+
+def find_baseline(policy: Policy) -> Policy:
+    """Return the policy before the first stage with a criterion."""
+    return [each for each in (*policy.ancestors, policy) if not each.aligned][-1]
+
+
+def _make_table(
+    store: Store, baseline: str, entries: Sequence[tuple[Path, Manifest]], resampling: Resampling
+) -> PreferenceTable:
+    pairs: dict[tuple[str, str], Pairs] = {}
+    newest: dict[str, Manifest] = {}
+    for folder, manifest in sorted(entries, key=lambda entry: entry[1].created):
+        store.check(folder)
+        policy_id, criterion = (str(manifest.labels[name]) for name in ("policy_id", "criterion"))
+        records = read_records(folder / PAIRS)
+        pairs[policy_id, criterion] = {(record["prompt"], *record["texts"]): record for record in records}
+        newest[policy_id] = manifest
+    ids = {"baseline_id": baseline, "opponent_id": baseline}
+    policies = arrange_policies(Evaluation(each.labels | ids, [], {}, each.created) for each in newest.values())
+    criteria = list(dict.fromkeys(criterion for _, criterion in pairs))
+    rows = tuple(
+        row
+        for policy in policies
+        if not policy.is_baseline
+        for criterion in criteria
+        for row in _score(policy, criterion, baseline, pairs, resampling)
+    )
+    names = [{str(manifest.labels[key]) for _, manifest in entries} for key in ("model", "dataset")]
+    heading = " · ".join(["Preference accuracy", *(" + ".join(sorted(each)) for each in names)])
+    return PreferenceTable(heading, f"baseline {baseline}", rows, f"{100 * resampling.confidence:g} %")
+
+
+def _score(
+    evaluation: Evaluation,
+    criterion: str,
+    baseline: str,
+    pairs: Mapping[tuple[str, str], Pairs],
+    resampling: Resampling,
+) -> Iterator[Row]:
+    """Yield the row of a policy and a criterion, if both the policy and the baseline were scored on pairs."""
+    own, other = pairs.get((evaluation.id, criterion)), pairs.get((baseline, criterion))
+    if own is None or other is None:
+        return
+    shared = [key for key, record in own.items() if key in other and not (record["seen"] or other[key]["seen"])]
+    if not shared:
+        return
+    turned = {
+        (prompt, rejected, chosen)
+        for (policy_id, name), each in pairs.items()
+        if policy_id == baseline and name != criterion
+        for prompt, chosen, rejected in each
+    }
+    margins, prompts = [_margin(own[key], other[key]) for key in shared], [key[0] for key in shared]
+    conflicts = [i for i, key in enumerate(shared) if key in turned]
+    per_token = [_margin(own[key], other[key], by_token=True) for key in shared]
+    policy = evaluation.policy
+    row: Row = {"policy": evaluation.name, "beta": evaluation.beta, "merge_ratio": policy.merge_ratio}
+    row |= {"weights": format_weights(policy), "criterion": criterion, "pairs": len(shared)}
+    row |= {"seen": sum(record["seen"] for record in own.values())}
+    row["accuracy"] = estimate_accuracy(margins, prompts, resampling)
+    kept = [[values[i] for i in conflicts] for values in (margins, prompts)]
+    row |= {"accuracy_conflicts": estimate_accuracy(*kept, resampling), "conflicts": len(conflicts)}  # type: ignore[arg-type]
+    row["accuracy_per_token"] = estimate_accuracy(per_token, prompts, resampling)
+    row["margin_nats"] = estimate_mean(margins, prompts, resampling)
+    row["calibration_error"] = None
+    if isinstance(policy, Aligned) and policy.stage.criterion == criterion:
+        reference = pairs.get((policy.parent.id, criterion), {})
+        steps = [_margin(own[key], reference[key]) for key in shared if key in reference]
+        if len(steps) == len(shared):
+            row["calibration_error"] = calibration_error(steps, policy.stage.beta or 0.0)
+    row["policy_id"] = evaluation.id
+    yield row
+
+
+def _margin(own: Mapping[str, Any], other: Mapping[str, Any], by_token: bool = False) -> float:
+    """Return the log-ratio of the chosen completion minus that of the rejected one, in nats, or nats per token."""
+    counts = own["tokens"] if by_token else (1, 1)
+    gains = [(own[name] - other[name]) / max(1, n) for name, n in zip(("chosen", "rejected"), counts, strict=True)]
+    return float(gains[0] - gains[1])
+
+
+def preference_section(table: PreferenceTable) -> Section:
+    """Return the table of a report."""
+    columns = [("policy", "policy", ""), ("β", "beta", "g"), ("q", "weights", ""), ("criterion", "criterion", "")]
+    columns += [("accuracy", "accuracy", ""), ("of conflicts", "accuracy_conflicts", "")]
+    columns += [("per token", "token", ".2f"), ("margin", "margin", ".2f"), ("ECE", "calibration_error", ".3f")]
+    columns += columns_of("pairs")
+    rows = [
+        row
+        | {
+            "token": getattr(row["accuracy_per_token"], "value", None),
+            "margin": getattr(row["margin_nats"], "value", None),
+        }
+        for row in table.rows
+    ]
+    note = (
+        f"Share of held-out pairs of which log π/π_baseline prefers the chosen completion [{table.percent} bootstrap "
+        "interval over prompts]; conflicts: pairs that another criterion ranks the other way round; margin: in nats. "
+        "ECE: expected calibration error of σ(β·margin) of a stage against its own reference."
+    )
+    if any(row["seen"] for row in table.rows):
+        note += "\nPairs with prompts that a policy was trained on are left out."
+    return make_section("Held-out pairs", rows, columns, 1, note)

@@ -30,7 +30,7 @@ from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error, run_reporting_errors
 from sacpo_exp.pipeline import Run, open_run
-from sacpo_exp.reporting.estimates import check_run
+from sacpo_exp.reporting.planning import check_run
 from sacpo_exp.stopping import hear_ends
 
 log = logging.getLogger(__name__)

@@ -161,7 +161,11 @@ def test_a_policy_judged_against_two_sets_of_responses_counts_once(world: Seeds)
 def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0], [None, None, 1, 1])
     cohort, (row,) = score(world, max_missing=0.2)
-    assert (row.rate("helpfulness").value, row.over_seeds_of("helpfulness").seeds, len(row.seeds)) == (0.625, 2, 3)
+    assert (row.rate("helpfulness").value, row.over_seeds["helpfulness_win_rate"].seeds, len(row.seeds)) == (
+        0.625,
+        2,
+        3,
+    )
     assert row.states["failed"] == 2
     assert "A seed whose rate is withheld is not in the mean." in notes(cohort)
 

@@ -9,8 +9,7 @@ from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.families import find_families
-from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.figures import draw_figure, find_families
 
 NAMES = ["helpfulness", "honesty", "safety"]
 STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
@@ -91,7 +90,7 @@ def test_means_and_gaps_have_every_criterion(world: World) -> None:
     means = {row.policy.title: row for row in cohort.means.policies}
     row = means["DPO(H)→DPO(S) β=0.05"]
     assert row.rate("honesty").value == (4 / 8 + 5 / 8) / 2
-    assert row.over_seeds_of("honesty").deviation == pytest.approx(1 / 8 / 2**0.5)
+    assert row.over_seeds["honesty_win_rate"].deviation == pytest.approx(1 / 8 / 2**0.5)
     (gap,) = cohort.gaps
     assert {(ours.policy.policy.family, theirs.policy.policy.family) for ours, theirs in gap.pairs} == {
         ("DPO(H)→DPO(S)", "DPO(S)→DPO(H)")

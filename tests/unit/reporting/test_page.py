@@ -11,7 +11,8 @@ import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
 from world import World, answers, read
 
-from sacpo_exp.reporting.lineage import shorten_texts
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.lineage import describe_groups
 from sacpo_exp.reporting.page import write_json
 
 MOST = 12_000_000
@@ -100,14 +101,15 @@ def test_any_text_survives_inside_a_script_element(text: str) -> None:
     assert json.loads(written) == {"text": text, "nothing": None}
 
 
-def test_too_much_text_is_cut_evenly_and_says_so() -> None:
-    texts = ["short", "long " * 100, "ä" * 400]
-    kept, limit = shorten_texts(texts, 300)
-    assert limit
-    assert kept[0] == "short"
-    assert kept[1] == f"{texts[1][:limit]} … [{500 - limit} more characters]"
-    assert sum(len(text.encode()) for text in kept) <= 300
-    assert shorten_texts(texts, 10_000) == (texts, None)
+def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, text="long " * 100))
+    groups = collect_groups(world.store, None, None)
+    described = describe_groups(groups, {}, 1600)
+    assert described["cut"] == 100  # 16 texts: eight prompts, which are shorter, and eight responses
+    assert "Question 0?" in described["texts"]
+    assert described["texts"][1] == f"{'long ' * 20} … [402 more]"
+    assert describe_groups(groups, {}, 10_000)["cut"] is None
 
 
 def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def count_points(axes: Axes, is_hollow: bool = False) -> dict[str, int]:
 
 def expect(figure: Figure, **counts: int) -> dict[str, int]:
     """Counts by marker, which the figure's legend gives."""
-    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "beaver": "beaver-7b-v1.0"}
+    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "K": "KTO(H)", "beaver": "beaver-7b-v1.0"}
     legend = figure.legends[0]
     entries = zip(legend.get_texts(), legend.legend_handles, strict=True)
     markers = {text.get_text(): str(handle.get_marker()) for text, handle in entries}  # type: ignore[union-attr]
@@ -158,12 +158,12 @@ def test_published_points_are_hollow_and_joined_to_ours(scores: GroupScores) -> 
     figure = lay_out_panels(replace(scores, published=compare_with(scores, read_published("sacpo_table3", 0.95))))
     _, orders, merges = figure.axes
     assert count_points(orders) == expect(figure, H=1, S=1, HS=2, SH=1)
-    assert count_points(orders, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, HS=4, SH=4)
-    assert count_points(merges, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, HS=4, P=3, NAIVE=3)
+    assert count_points(orders, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, K=1, HS=4, SH=4)
+    assert count_points(merges, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, K=1, HS=4, P=3, NAIVE=3)
     # Joined are those with our losses, order, β and q; the others have labels of their own.
     joins = [line for line in orders.lines if line.get_linewidth() == 0.4]
     assert len(joins) == 5
-    assert len([text for text in orders.texts if text.get_text()]) == 5 + (2 + 3)
+    assert len([text for text in orders.texts if text.get_text()]) == 5 + (3 + 3)
     assert figure.legends[0].get_title().get_text().endswith("hollow, joined to ours: Wachi et al. 2024")
 
 

@@ -27,15 +27,10 @@ def measure_agreement(
 
     Args:
         ours, theirs: one label per item, in the same order.
-
-    Raises:
-        ValueError: the two differ in length.
     """
     from scipy.stats import norm
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    if len(ours) != len(theirs):
-        raise ValueError(f"both must have labels for the same items, but have {len(ours)} and {len(theirs)}")
     positions = {label: index for index, label in enumerate(dict.fromkeys([*ours, *theirs]))}
     table = np.zeros((len(positions), len(positions)))
     for own, other in zip(ours, theirs, strict=True):

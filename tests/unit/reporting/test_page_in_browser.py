@@ -183,4 +183,4 @@ def test_means_over_seeds_have_a_part_of_their_own(tmp_path: Path, configure: Ca
         assert not find(driver, "#part-1").is_displayed()
         assert not find(driver, "#responses").is_displayed()
         driver.execute_script("document.querySelector('#part-3 .point').focus()")
-        assert "Mean of 2 seeds; sd of helpfulness 0.177" in find(driver, "#part-3 .card.chosen").text
+        assert "Mean of 2 seeds. By seed: 0: 0.50" in find(driver, "#part-3 .card.chosen").text

@@ -245,9 +245,6 @@ def test_names_become_positions_and_verdicts_are_counted_on_both_sides() -> None
     assert count_outcomes(comparisons) == (Tally(2, 0, 1, 1), Tally(2, 1, 1, 0), Tally(2, 1, 0, 1))
     turned = comparisons.select(np.array([2, 0]))
     assert (turned.policies, turned.outcome.tolist()) == (comparisons.policies, [0, 1])
-    for columns, message in ((([1], [1], [1], [1]), "with itself"), (([0], [1], [0.7], [1]), "`outcome`")):
-        with pytest.raises(ValueError, match=message):
-            Comparisons(("a", "b"), *map(np.array, columns))
 
 
 def test_online_elo_of_one_win_among_equals_by_hand() -> None:

@@ -16,12 +16,11 @@ class SlotsLauncher(BasicLauncher):
 
     Args:
         slots: jobs at a time; None: as many as fit the machine.
-        threads: per slot; None: an equal part of the machine's cores.
     """
 
-    def __init__(self, slots: int | None = None, threads: int | None = None) -> None:
+    def __init__(self, slots: int | None = None) -> None:
         super().__init__()
-        self.slots, self.threads = slots, threads
+        self.slots = slots
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; their errors go to `failures` of the task function, as with the basic launcher."""
@@ -52,5 +51,5 @@ class SlotsLauncher(BasicLauncher):
                 )
             )
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-        sweep.run(self.slots, self.threads)
+        sweep.run(self.slots)
         return opened

@@ -55,7 +55,3 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
     folders = ",".join(quote(str(entrant.folder)) for entrant in entrants)
     named = shlex.join([f"responses=[{folders}]", f"baseline={quote(answers[0].name)}"])
     print(f"next       sacpo eval {named}{place}")
-
-
-if __name__ == "__main__":
-    main()

@@ -74,7 +74,3 @@ def print_agreement(ledger: Ledger, file: Path) -> None:
         for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
             interval = f"95% interval {estimate.low:.3f} to {estimate.high:.3f}"
             print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
-
-
-if __name__ == "__main__":
-    main()

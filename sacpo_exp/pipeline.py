@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.cluster.job_state import note_plan
 from sacpo_exp.cluster.nodes import ALONE, Nodes
+from sacpo_exp.cluster.status import note_plan
 from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource

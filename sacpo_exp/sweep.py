@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.cluster.commands import Jobs, job_folder
-from sacpo_exp.cluster.devices import divide_machine, find_gpus
-from sacpo_exp.cluster.job_state import (
-    DONE,
-    FAILED,
-    WAITING,
-    JobState,
-    now,
-    read_state,
-    recorded,
-    write_failure,
-    write_state,
-)
-from sacpo_exp.cluster.slots import run_jobs
-from sacpo_exp.cluster.sweeps import distinguish
-from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.cluster.devices import divide_machine
+from sacpo_exp.cluster.status import DONE, FAILED, WAITING, change_state, distinguish, note_plan, read_state, recorded
+from sacpo_exp.cluster.supervision import run_jobs, start_process
 from sacpo_exp.config.loading import quiet_libraries, read_resolved
 from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error, run_reporting_errors
@@ -41,11 +30,11 @@ FUNCTIONS = {"eval": "evaluate", "prepare": "prepare_all"}
 
 @dataclass(frozen=True)
 class Job:
-    """A job: what tells it from the others, its run folder and its plan."""
+    """A job: its run folder, its plan, and whether it needs no process, since all that it makes is stored."""
 
-    name: str
     folder: Path
     run: Run
+    is_done: bool
 
 
 class Sweep:
@@ -73,22 +62,20 @@ class Sweep:
             known = known_error(error)
             if known is None:
                 raise
-            write_failure(folder, str(known))
+            change_state(folder, state=FAILED, message=str(known))
             self._fail(number, str(known), known.exit_code)
             return
-        job = self._jobs[number] = Job(self._names[number], folder, run)
-        # What is stored needs no process, if the command only trains.
-        is_done = self._command == "train" and all(run.store.has(spec) for spec in run.plan.made())
+        made = list(run.plan.made())
+        is_done = self._command == "train" and all(run.store.has(spec) for spec in made)
         if is_done:
-            for spec in run.plan.made():
+            for spec in made:
                 run.store.share(spec)  # it may have been made while the mirror was out of reach
-            log.info("stored   %s", job.name)
-        moment = now() if is_done else None
-        artifacts = tuple(str(run.store.path(spec).relative_to(run.store.root)) for spec in run.plan.made())
-        state, root = DONE if is_done else WAITING, str(run.store.root.resolve())
-        write_state(folder, JobState(state, started=moment, finished=moment, store=root, artifacts=artifacts))
+            log.info("stored   %s", self._names[number])
+        self._jobs[number] = Job(folder, run, is_done)
+        change_state(folder, state=DONE if is_done else WAITING)
+        note_plan(folder, run.store.root, [str(run.store.path(spec).relative_to(run.store.root)) for spec in made])
 
-    def run(self, slots: int | None, threads: int | None) -> None:
+    def run(self, slots: int | None) -> None:
         """Run all jobs; what failed is in the task function's `failures` afterwards.
 
         Raises:
@@ -98,38 +85,31 @@ class Sweep:
         hardware = [job.run.config.hardware for job in self._jobs.values()]
         if any(group.nodes > 1 for group in hardware):
             raise ConfigError("`hydra/launcher=slots` is for one machine. Try: hydra/launcher=slurm, or leave it out.")
-        gpus = max((group.processes for group in hardware if group.accelerator == Accelerator.cuda), default=0)
-        names = find_gpus(os.environ) if gpus else []
-        if chosen := next((group.devices for group in hardware if group.devices), None):
-            names = [names[index] for index in chosen if index < len(names)]
-        shares = divide_machine(slots, threads, gpus, names, os.environ)
-
-        states = {number: read_state(job.folder) for number, job in self._jobs.items()}
-        todo = {number: self._jobs[number] for number, state in states.items() if state and state.state == WAITING}
-        log.info("sweep    %d jobs, %d to do, %d at a time", len(self._jobs), len(todo), len(shares))
-        commands = {
-            number: [sys.executable, "-m", "sacpo_exp.sweep", self._command, str(job.folder.resolve())]
-            for number, job in todo.items()
-        }
-        logs = {number: job.folder / f"{self._command}.log" for number, job in todo.items()}
+        shares = divide_machine(slots, hardware)
+        waiting = [number for number, job in self._jobs.items() if not job.is_done]
+        log.info("sweep    %d jobs, %d to do, %d at a time", len(self._jobs), len(waiting), len(shares))
         grace = max((group.grace_seconds for group in hardware), default=0)
-        run_jobs(commands, logs, shares, grace, self._ended)
+        run_jobs(waiting, shares, grace, self._start, self._ended)
         self._tasks.failures += [error for _, error in sorted(self._failures.items())]
 
+    def _start(self, number: int, share: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        folder = self._jobs[number].folder
+        command = [sys.executable, "-m", "sacpo_exp.sweep", self._command, str(folder.resolve())]
+        return start_process(command, os.environ | share, folder / f"{self._command}.log")
+
     def _ended(self, number: int, code: int, seconds: float) -> None:
-        job = self._jobs[number]
+        folder, name = self._jobs[number].folder, self._names[number]
         if code == 0:
-            log.info("finished %s in %.0f s", job.name, seconds)
+            log.info("finished %s in %.0f s", name, seconds)
             return
-        state = read_state(job.folder)
-        if state is not None and state.state == FAILED and state.message:
-            message = state.message
-        else:  # it could not say why
+        state = read_state(folder)
+        message = state.message if state is not None and state.state == FAILED else ""
+        if not message:  # it could not say why
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             message = f"its process {how}."
-            write_failure(job.folder, message)
-        message += f" See {os.path.relpath(job.folder / self._command)}.log"
-        log.info("failed   %s after %.0f s: %s", job.name, seconds, message)
+            change_state(folder, state=FAILED, message=message)
+        message += f" See {os.path.relpath(folder / self._command)}.log"
+        log.info("failed   %s after %.0f s: %s", name, seconds, message)
         self._fail(number, message, code if code > 0 else LaunchError.exit_code)
 
     def _fail(self, number: int, message: str, exit_code: int) -> None:

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.automatic import fill_hardware
-from sacpo_exp.cluster.job_state import recorded
+from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.environment import find_command_line_problems, load_dotenv

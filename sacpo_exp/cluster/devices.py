@@ -2,8 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, look_at_machine, read_gpus
@@ -62,50 +61,37 @@ def choose_port(hardware: HardwareConfig) -> int:
         return int(probe.getsockname()[1])
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one slot of a sweep may use: GPUs, named as in CUDA_VISIBLE_DEVICES, and threads."""
-
-    devices: tuple[str, ...]
-    threads: int
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a job in this slot."""
-        return os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(self.devices), "OMP_NUM_THREADS": str(self.threads)}
-
-
-def divide_machine(
-    slots: int | None, threads: int | None, gpus: int, names: Sequence[str], environment: Mapping[str, str]
-) -> list[Share]:
-    """Return one share per slot.
+def divide_machine(slots: int | None, hardware: Sequence[HardwareConfig]) -> list[dict[str, str]]:
+    """Return the variables of each slot for jobs with this hardware: GPUs of its own and an equal part of the cores.
 
     Args:
         slots: number of slots; None: as many as there are GPUs for, one where none are used.
-        threads: per slot; None: OMP_NUM_THREADS, or else an equal part of the machine's cores.
-        gpus: that a job needs; 0 on CPUs.
-        names: this machine's GPUs that may be used.
 
     Raises:
-        ConfigError: `slots` or `threads` is not a positive number, or there are too few GPUs.
+        ConfigError: `slots` is not a positive number, or there are too few GPUs.
     """
-    for name, value in (("slots", slots), ("threads", threads)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ConfigError(f"`hydra.launcher.{name}` must be a whole number of at least 1 or null, but is {value}.")
+    if slots is not None and (not isinstance(slots, int) or isinstance(slots, bool) or slots < 1):
+        raise ConfigError(f"`hydra.launcher.slots` must be a whole number of at least 1 or null, but is {slots}.")
+    on_gpus = [each for each in hardware if each.accelerator == Accelerator.cuda]
+    needed, names = max((each.processes for each in on_gpus), default=0), find_gpus() if on_gpus else []
+    if chosen := next((each.devices for each in on_gpus if each.devices), None):
+        names = [names[index] for index in chosen if index < len(names)]
     if slots is None:
-        slots = max(1, len(names) // gpus) if gpus else 1
-    if slots * gpus > len(names):
-        remedy = f"hydra.launcher.slots={len(names) // gpus}" if len(names) >= gpus else "hardware=cpu"
+        slots = max(1, len(names) // needed) if needed else 1
+    if slots * needed > len(names):
+        remedy = f"hydra.launcher.slots={len(names) // needed}" if len(names) >= needed else "hardware=cpu"
         raise ConfigError(
-            f"`hydra.launcher.slots` = {slots} with {gpus} GPUs each needs {slots * gpus} GPUs, "
+            f"`hydra.launcher.slots` = {slots} with {needed} GPUs each needs {slots * needed} GPUs, "
             f"but {len(names)} can be used here. Try: {remedy}"
         )
-    given = environment.get("OMP_NUM_THREADS", "")
-    threads = threads or (int(given) if given.isdigit() else max(1, len(os.sched_getaffinity(0)) // slots))
-    return [Share(tuple(names[slot * gpus : (slot + 1) * gpus]), threads) for slot in range(slots)]
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = given if given.isdigit() else str(max(1, len(os.sched_getaffinity(0)) // slots))
+    groups = [names[slot * needed : (slot + 1) * needed] for slot in range(slots)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(group), "OMP_NUM_THREADS": threads} for group in groups]
 
 
-def find_gpus(environment: Mapping[str, str]) -> list[str]:
+def find_gpus() -> list[str]:
     """Return the names of the GPUs that may be used: those of CUDA_VISIBLE_DEVICES, or all by index."""
-    if "CUDA_VISIBLE_DEVICES" in environment:
-        return [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
     return [str(index) for index in range(len(read_gpus()))]

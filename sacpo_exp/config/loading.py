@@ -22,23 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import SCHEMAS
-from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.schema import JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
-from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 
-Config = TypeVar(
-    "Config",
-    RunConfig,
-    EvalConfig,
-    ChooseConfig,
-    MultiplierConfig,
-    ExportConfig,
-    ChatConfig,
-    ReportConfig,
-    OracleConfig,
-)
+Config = TypeVar("Config", bound=RunConfig | ReportConfig | OracleConfig)
 
 #: conf/ is beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"

@@ -7,11 +7,9 @@ Floating-point operations are counted as 2 per parameter and token forward and 4
 import logging
 from typing import Final
 
-from sacpo_exp.cluster.automatic import list_hardware
-from sacpo_exp.cluster.memory import count_parameters, draw_table, find_misfit, find_shape
+from sacpo_exp.cluster.automatic import find_misfit
+from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.config.hardware import look_at_machine
-from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.config.schema import StageConfig
 from sacpo_exp.config.stages import loss_of
@@ -109,10 +107,9 @@ def check_memory(run: Run) -> None:
         log.warning("forced   %s", sentence)
 
 
-def draw_memory_plan(run: Run) -> list[str]:
-    """Return lines of the memory table for the largest stage, of those to train or, if all are stored, of all."""
-    names = _list_untrained(run) or [stage.name for stage in run.plan.stages]
-    return list(draw_table(run.config, names, list_hardware(CONF), look_at_machine()))
+def describe_memory(run: Run) -> str:
+    """Return a line about the memory of the largest stage, of those to train or, if all are stored, of all."""
+    return describe_plan(run.config, _list_untrained(run) or [stage.name for stage in run.plan.stages])
 
 
 def _list_untrained(run: Run) -> list[str]:

@@ -15,7 +15,7 @@ from sacpo_exp.evaluation.judges.costs import CostEstimate, add_up, describe_cos
 from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates
-from sacpo_exp.reporting.estimates import draw_memory_plan, estimate_hours
+from sacpo_exp.reporting.estimates import describe_memory, estimate_hours
 from sacpo_exp.store import ArtifactSpec
 from sacpo_exp.training.models import external_location
 
@@ -32,7 +32,8 @@ def print_plan(run: Run) -> None:
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
     print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
-    print(*draw_memory_plan(run), sep="\n")
+    if run.plan.stages:
+        print(describe_memory(run))
     write_plan(run, stages)
 
 

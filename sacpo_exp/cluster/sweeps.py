@@ -56,24 +56,23 @@ def awaited_jobs(failures: list[SacpoError]) -> Iterator[None]:
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         text, folder = " ".join(str(error).split()), Path(HydraConfig.get().sweep.dir)
-        if type(error) is FailedJobError:  # what sbatch printed
+        if not any(folder.rglob("*_submitted.pkl")):
+            if not isinstance(error, FailedJobError):
+                raise
             sentence = f"Slurm refused the jobs: {text}. `sinfo` lists partitions; hydra.launcher has the settings."
             raise ConfigError(sentence) from error
-        if not any(folder.rglob("*_submitted.pkl")):
-            raise
         if isinstance(error, KeyboardInterrupt):
             log.warning("the submitted jobs go on; `squeue --me` lists them, and scancel ends them")
             raise
-        messages = [
-            f"job {job.number} ({job.overrides}): {job.message}" for job in read_sweep(folder) if job.state == FAILED
-        ]
-        if isinstance(error, UncompletedJobError):  # it was cancelled or killed, or its node failed
-            messages.append(f"a job was lost, and the others go on: {text[:300]}. What they print is in {folder}/slurm")
+        failed = [job for job in read_sweep(folder) if job.state == FAILED]
+        messages = [f"job {job.number} ({job.overrides}): {job.message}" for job in failed]
+        if isinstance(error, UncompletedJobError | FailedJobError):  # it was cancelled or killed, or its node failed
+            messages.append(f"a job was lost, and the others go on: {text[:400]}. What they print is in {folder}/slurm")
+        elif not messages:
+            raise
         for message in messages:
             failures.append(LaunchError(message))
             failures[-1].exit_code = getattr(error, "exit_code", LaunchError.exit_code)
-        if not messages:
-            raise
 
 
 def list_experiments(conf: Path, arguments: Sequence[str]) -> list[str]:

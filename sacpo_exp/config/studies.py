@@ -255,8 +255,8 @@ def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
         yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
     for name in {*stages} - {"sft", *config.criteria}:
         yield f"`train.stages.{name}` must be one of the stages sft, {names}."
-    for name, key in ((name, key) for name in stages for key in {*stages[name]} & {*OWN_STAGE_KEYS}):
-        yield f"`train.stages.{name}.{key}` can't be set: the oracle sets it itself. Try: --cfg job"
+    for key in (f"{name}.{key}" for name in stages for key in {*stages[name]} & {*OWN_STAGE_KEYS}):
+        yield f"`train.stages.{key}` can't be set: the oracle sets it itself. Try: --cfg job"
 
 
 def read_losses(entry: str) -> tuple[list[str], View | None]:

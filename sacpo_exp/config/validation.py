@@ -219,8 +219,8 @@ def _check_hardware(hardware: HardwareConfig) -> Iterator[str]:
         return  # outside their bounds
     here, devices = hardware.processes // hardware.nodes, hardware.devices
     if hardware.processes % hardware.nodes:
-        nodes = f"`hardware.nodes` = {hardware.nodes}"
-        yield f"`hardware.processes`, of all nodes together, must be a multiple of {nodes}, but is {hardware.processes}."
+        rule = f"counts those of all nodes and must be a multiple of `hardware.nodes` = {hardware.nodes}"
+        yield f"`hardware.processes` {rule}, but is {hardware.processes}."
     elif devices and hardware.accelerator != Accelerator.cuda:
         yield f"`hardware.devices` has no effect with `hardware.accelerator` = {hardware.accelerator.value}."
     elif devices and (len(set(devices)) != here or len(devices) != here or min(devices) < 0):

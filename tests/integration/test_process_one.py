@@ -21,10 +21,8 @@ START_ALL = f"""
 import os, sys
 from pathlib import Path
 from sacpo_exp.cluster.worker import read_endings
-from sacpo_exp.cluster.supervision import Member, supervise
+from sacpo_exp.cluster.supervision import Member, run_jobs, start_process, supervise
 from sacpo_exp.stopping import StopFile
-from sacpo_exp.cluster.devices import Share
-from sacpo_exp.cluster.slots import run_jobs
 
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
@@ -35,7 +33,7 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
 slot = [sys.executable, "-m", "sacpo_exp.sweep", "train", str(folder)]
-run_jobs({{0: slot}}, {{0: folder / "slot.log"}}, [Share((), 1)], 1, print)
+run_jobs([0], [{{}}], 1, lambda *_: start_process(slot, os.environ, folder / "slot.log"), print)
 print((folder / "slot.log").read_text())
 """
 

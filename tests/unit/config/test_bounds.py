@@ -62,10 +62,6 @@ def test_other_commands_have_bounds_too(problems_of: Problems, command: str, ove
     assert problem.startswith(f"`{override.split('=')[0]}")
 
 
-def test_the_largest_seed_is_accepted(configure: Callable[..., Any]) -> None:
-    assert configure(f"seed={2**32 - 1}").seed == 2**32 - 1
-
-
 def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Callable[..., Any]) -> None:
     config = configure("model=tiny", "judge=openai")
     assert find_bound_problems(config, RunConfig) == []

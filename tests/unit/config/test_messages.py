@@ -105,7 +105,3 @@ def test_every_composed_key_is_a_known_one(configure: Callable[..., Any]) -> Non
 
     assert set(flatten(configure("model=nano", "tracker=wandb"))) <= set(known_keys(RunConfig))
     assert set(flatten(configure(command="report"))) <= set(known_keys(ReportConfig))
-
-
-def test_a_report_knows_its_own_keys_only(problems_of: Problems) -> None:
-    assert problems_of("+beta=1", command="report")[0].startswith("`beta` is not a setting.")

@@ -25,21 +25,14 @@ NOT_STARTED = "not started"
 
 @dataclass(frozen=True)
 class JobState:
-    """State of a job.
-
-    Attributes:
-        pid, host: the process that wrote this; the state is valid while it lives.
-        message: why it failed.
-        store: absolute path of the store that holds, or will hold, `artifacts`.
-        artifacts: `kind/id` of the stages and the merge of its plan, in order of making; empty until planned.
-    """
+    """State of a job, and the process that wrote it; the state is valid while that process lives."""
 
     state: str
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
-    message: str = ""
-    store: str = ""
-    artifacts: tuple[str, ...] = ()
+    message: str = ""  # why it failed
+    store: str = ""  # absolute path of the store for `artifacts`
+    artifacts: tuple[str, ...] = ()  # `kind/id` of stages and merge of its plan, in order; empty until planned
 
     def is_alive(self) -> bool:
         """Return whether the process that wrote this still runs; True for a process of another machine."""
@@ -94,18 +87,12 @@ def note_plan(folder: Path, store: Path, artifacts: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One line of the table.
-
-    Attributes:
-        state: `done`, `running`, `waiting`, `failed`, `stopped` or `not started`.
-        overrides: those that not all jobs have.
-        stored, planned: number of stages and merges that are in the store, and in the job's plan.
-    """
+    """One line of the table."""
 
     number: int
-    overrides: str
+    overrides: str  # those that not all jobs have
     state: str
-    stored: int = 0
+    stored: int = 0  # of the planned stages and merges
     planned: int = 0
     message: str = ""
 

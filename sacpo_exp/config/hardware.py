@@ -70,15 +70,10 @@ class HardwareConfig:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine has.
+    """What a machine has."""
 
-    Attributes:
-        memory: GiB that its processes may use together; None if unknown.
-        gpus: GiB of each GPU that this process may use; None where only its existence is known.
-    """
-
-    memory: float | None
-    gpus: tuple[float | None, ...] = ()
+    memory: float | None  # GiB that its processes may use together; None if unknown
+    gpus: tuple[float | None, ...] = ()  # GiB of each GPU that may be used; None where only its existence is known
 
     @property
     def smallest_gpu(self) -> float | None:

@@ -10,7 +10,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.sweeps import list_experiments, split_sweep
+from sacpo_exp.cluster.status import split_sweep
+from sacpo_exp.cluster.sweeps import list_experiments
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages

@@ -157,7 +157,7 @@ def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConf
     sentence = find_misfit(small) or ""
     assert sentence.startswith("the helpfulness stage needs 33.")
     assert "GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8." in sentence
-    assert sentence.endswith("; hardware=a100x8 has 24.0. Try: hardware.zero_stage=3, or force=true")
+    assert sentence.endswith("; hardware=a100x8 has 24.0. Try: hardware.offload_optimizer=cpu, or force=true")
     assert find_misfit(paper) is None
     assert describe_plan(paper, ["sft", "helpfulness"]).startswith("memory   the helpfulness stage needs 1")
     assert "; it fits (6,738 M parameters, 32 sequences of 512 tokens per pass)" in describe_plan(
@@ -195,7 +195,7 @@ def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
 REMEDIES = {
     "sharing": ["model=alpaca_7b", "optimization=paper", "hardware=a100x8", "hardware.device_memory=20"],
     "smaller batches": ["model=smollm2_135m", "hardware.device_memory=4"],
-    "checkpointing": ["model=smollm2_135m", "hardware.device_memory=2.3"],
+    "checkpointing": ["model=smollm2_135m", "optimization.max_length=2048", "hardware.device_memory=6"],
 }
 
 

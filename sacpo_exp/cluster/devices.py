@@ -2,8 +2,9 @@
 
 import os
 import socket
-from collections.abc import Sequence
 from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, look_at_machine, read_gpus
 from sacpo_exp.errors import ConfigError
@@ -61,21 +62,23 @@ def choose_port(hardware: HardwareConfig) -> int:
         return int(probe.getsockname()[1])
 
 
-def divide_machine(slots: int | None, hardware: Sequence[HardwareConfig]) -> list[dict[str, str]]:
+def divide_machine(slots: int | None, hardware: HardwareConfig | DictConfig) -> list[dict[str, str]]:
     """Return the variables of each slot for jobs with this hardware: GPUs of its own and an equal part of the cores.
 
     Args:
         slots: number of slots; None: as many as there are GPUs for, one where none are used.
+        hardware: with one GPU per job if it is `auto` and there are GPUs.
 
     Raises:
         ConfigError: `slots` is not a positive number, or there are too few GPUs.
     """
     if slots is not None and (not isinstance(slots, int) or isinstance(slots, bool) or slots < 1):
         raise ConfigError(f"`hydra.launcher.slots` must be a whole number of at least 1 or null, but is {slots}.")
-    on_gpus = [each for each in hardware if each.accelerator == Accelerator.cuda]
-    needed, names = max((each.processes for each in on_gpus), default=0), find_gpus() if on_gpus else []
-    if chosen := next((each.devices for each in on_gpus if each.devices), None):
-        names = [names[index] for index in chosen if index < len(names)]
+    names = find_gpus()
+    if hardware.devices:
+        names = [names[index] for index in hardware.devices if index < len(names)]
+    is_auto = OmegaConf.is_missing(hardware, "accelerator")
+    needed = min(1, len(names)) if is_auto else hardware.processes * (hardware.accelerator == Accelerator.cuda)
     if slots is None:
         slots = max(1, len(names) // needed) if needed else 1
     if slots * needed > len(names):

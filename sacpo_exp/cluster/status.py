@@ -19,8 +19,7 @@ from sacpo_exp.errors import ConfigError, known_error
 from sacpo_exp.store.manifest import NAME as MANIFEST
 
 NAME, MULTIRUN = "state.yaml", "multirun.yaml"
-WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
-NOT_STARTED = "not started"
+RUNNING, DONE, FAILED, STOPPED, NOT_STARTED = "running", "done", "failed", "stopped", "not started"
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,23 @@ def read_state(folder: Path) -> JobState | None:
         return None
 
 
-def change_state(folder: Path, **changes: Any) -> None:
-    """Write the state of this process's job, with the plan that is known already."""
-    before = read_state(folder) or JobState(RUNNING)
-    write_state(folder, JobState(**{"state": RUNNING, "store": before.store, "artifacts": before.artifacts} | changes))
-
-
 @contextmanager
 def recorded(folder: Path) -> Iterator[None]:
     """Keep the state of the job that runs in this block in `folder`; errors pass through."""
-    change_state(folder)
+
+    def change(state: str, message: str = "") -> None:
+        write_state(folder, replace(read_state(folder) or JobState(state), state=state, message=message))
+
+    write_state(folder, JobState(RUNNING))
     try:
         yield
     except Exception as error:
-        change_state(folder, state=FAILED, message=str(known_error(error) or f"{type(error).__name__}: {error}"))
+        change(FAILED, str(known_error(error) or f"{type(error).__name__}: {error}"))
         raise
     except BaseException:
-        change_state(folder, state=STOPPED, message="the same command goes on with it")
+        change(STOPPED, "the same command goes on with it")
         raise
-    change_state(folder, state=DONE)
+    change(DONE)
 
 
 def note_plan(folder: Path, store: Path, artifacts: Sequence[str]) -> None:
@@ -130,7 +127,7 @@ def read_sweep(folder: Path) -> list[JobStatus]:
 
 def _read_job(number: int, overrides: str, folder: Path) -> JobStatus:
     state = read_state(folder)
-    if state is None or (state.state == WAITING and not state.is_alive()):
+    if state is None:
         return JobStatus(number, overrides, NOT_STARTED)
     if state.state == RUNNING and not state.is_alive():
         state = replace(state, state=FAILED, message="its process was killed")

@@ -1,9 +1,10 @@
-"""Run a list of experiments, and explain how a sweep on Slurm ended."""
+"""Run the jobs of a sweep side by side, or a list of experiments, and explain how a sweep on Slurm ended."""
 
 import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from sacpo_exp.cluster.status import FAILED, read_sweep
+from sacpo_exp.cluster.devices import divide_machine
+from sacpo_exp.cluster.status import FAILED, distinguish, read_sweep
 from sacpo_exp.cluster.supervision import run_jobs, start_process
+from sacpo_exp.config.loading import quote
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,56 @@ def awaited_jobs(failures: list[SacpoError]) -> Iterator[None]:
         for message in messages:
             failures.append(LaunchError(message))
             failures[-1].exit_code = getattr(error, "exit_code", LaunchError.exit_code)
+
+
+def run_slots(config: Any, jobs: Mapping[int, Sequence[str]], slots: int | None) -> list[SacpoError]:
+    """Run the jobs of a sweep, each as a command of its own with its own devices and threads; return the errors.
+
+    Args:
+        config: of the whole sweep, with Hydra's settings; GPUs are divided by its `hardware`.
+        jobs: overrides by number.
+        slots: number of jobs at a time; None: as many as fit.
+
+    Raises:
+        ConfigError: the machine has too little for these slots.
+        Interrupted: asked to stop.
+    """
+    command, root, hardware = config.hydra.job.config_name, Path(config.hydra.sweep.dir).resolve(), config.hardware
+    if hardware.nodes > 1:
+        raise ConfigError("`hydra/launcher=slots` is for one machine. Try: hydra/launcher=slurm, or leave it out.")
+    shares = divide_machine(slots, hardware)
+    names = {number: f"job {number} ({text})" for number, text in distinguish(jobs).items()}
+    log.info("sweep    %d jobs, %d at a time", len(jobs), len(shares))
+    sources = [
+        each for each in config.hydra.runtime.config_sources if each.schema == "file" and each.provider != "main"
+    ]
+    places = ",".join(quote(f"file://{source.path}") for source in sources)  # of the user's own groups
+    common = ["hydra.mode=RUN", "hydra.job_logging.root.handlers=[console]", f"hydra.searchpath=[{places}]"]
+    if hardware.devices:  # the slot's are the only visible ones
+        common.append("hardware.devices=[]")
+    failures: dict[int, SacpoError] = {}
+
+    def start(number: int, share: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        folder = root / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        own = [*jobs[number], *common, f"hydra.run.dir={quote(str(folder))}"]
+        program = [sys.executable, "-m", "sacpo_exp", command, *own]
+        return start_process(program, os.environ | share, folder / f"{command}.log")
+
+    def ended(number: int, code: int, seconds: float) -> None:
+        if code == 0:
+            log.info("finished %s in %.0f s", names[number], seconds)
+            return
+        path = root / str(number) / f"{command}.log"
+        reasons = re.findall(r"^error: (.*)", path.read_text("utf-8", "replace"), re.MULTILINE)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        message = f"{names[number]}: {' '.join(reasons) or f'its process {how}.'} See {os.path.relpath(path)}"
+        log.info("failed   after %.0f s: %s", seconds, message)
+        failures[number] = LaunchError(message)
+        failures[number].exit_code = code if code > 0 else LaunchError.exit_code
+
+    run_jobs(jobs, shares, hardware.grace_seconds, start, ended)
+    return [error for _, error in sorted(failures.items())]
 
 
 def list_experiments(conf: Path, arguments: Sequence[str]) -> list[str]:

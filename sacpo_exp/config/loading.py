@@ -151,12 +151,6 @@ def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path
     return path
 
 
-def read_resolved(folder: Path, schema: type[Config]) -> Config:
-    """Return what `write_resolved` wrote into `folder`."""
-    written = cast(DictConfig, OmegaConf.load(folder / RESOLVED))
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema_of(written, schema), written)))
-
-
 def write_job(job: StageJob, folder: Path) -> Path:
     """Write the job of a worker as `folder/job.yaml`; return its path."""
     path = folder / JOB

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from sacpo_exp.config.loading import CONF, read_job, read_resolved, write_job, write_resolved
+from sacpo_exp.config.loading import CONF, read_job, write_job, write_resolved
 from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.config.schema import RunConfig, StageJob
 from sacpo_exp.config.stages import aligned_stages
@@ -218,6 +218,5 @@ def test_what_is_written_for_other_processes_is_read_as_it_was(
 ) -> None:
     config = configure(*overrides)
     assert "${" not in write_resolved(config, tmp_path).read_text("utf-8")
-    assert read_resolved(tmp_path, RunConfig) == config
     job = StageJob(config, "safety", "some-id", "parent", None, "view", "folder", 2, 4)
     assert read_job(write_job(job, tmp_path)) == job

@@ -32,7 +32,7 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
-slot = [sys.executable, "-m", "sacpo_exp.sweep", "train", str(folder)]
+slot = [sys.executable, "-m", "sacpo_exp", "train", "beta=-1"]
 run_jobs([0], [{{}}], 1, lambda *_: start_process(slot, os.environ, folder / "slot.log"), print)
 print((folder / "slot.log").read_text())
 """
@@ -54,4 +54,4 @@ def test_process_one_has_workers_and_slots(as_process_one: list[str], tmp_path: 
     command = [*as_process_one, sys.executable, "-c", START_ALL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert "ranks [0, 1]" in done.stdout, done.stderr
-    assert "resolved.yaml" in done.stdout, done.stderr  # which the slot lacks
+    assert "`beta` must be greater than 0" in done.stdout, done.stderr

@@ -40,18 +40,18 @@ def on_gpus(processes: int, devices: list[int] | None = None) -> HardwareConfig:
 
 def test_gpus_are_divided_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 5,6,7,8")
-    slots = divide_machine(None, [on_gpus(2)])
+    slots = divide_machine(None, on_gpus(2))
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["4,5", "6,7"]
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in divide_machine(None, [on_gpus(1, [2])])] == ["6"]
-    assert len(divide_machine(None, [HARDWARE])) == 1  # without GPUs one job at a time
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in divide_machine(None, on_gpus(1, [2]))] == ["6"]
+    assert len(divide_machine(None, HARDWARE)) == 1  # without GPUs one job at a time
 
 
 def test_threads_are_divided_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
-    assert [slot["OMP_NUM_THREADS"] for slot in divide_machine(2, [HARDWARE])] == [str(max(1, cores // 2))] * 2
+    assert [slot["OMP_NUM_THREADS"] for slot in divide_machine(2, HARDWARE)] == [str(max(1, cores // 2))] * 2
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert divide_machine(2, [HARDWARE])[0]["OMP_NUM_THREADS"] == "3"
+    assert divide_machine(2, HARDWARE)[0]["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_a_machine_that_can_not_be_divided_is_an_error(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(ConfigError) as caught:
-        divide_machine(slots, [on_gpus(2)])
+        divide_machine(slots, on_gpus(2))
     assert message in str(caught.value)

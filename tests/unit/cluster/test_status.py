@@ -12,12 +12,10 @@ import yaml
 
 from sacpo_exp.cluster.status import (
     RUNNING,
-    WAITING,
     JobState,
     format_sweep,
     newest_sweep,
     note_plan,
-    read_state,
     read_sweep,
     recorded,
     write_state,
@@ -56,17 +54,15 @@ def test_every_state_is_told_apart(sweep: Path) -> None:
         pass
     fail(sweep / "1", DivergedError("training of the first stage diverged"))
     write_state(sweep / "2", JobState(RUNNING))
-    write_state(sweep / "3", JobState(WAITING))
     jobs = read_sweep(sweep)
-    assert [job.state for job in jobs] == ["done", "failed", "running", "waiting", "not started"]
+    assert [job.state for job in jobs] == ["done", "failed", "running", "not started", "not started"]
     assert [job.overrides for job in jobs] == [f"beta=0.{5 - number}" for number in range(5)]
     assert jobs[1].message == "training of the first stage diverged"
 
 
-def test_a_dead_process_neither_runs_nor_waits(sweep: Path) -> None:
+def test_a_dead_process_does_not_run(sweep: Path) -> None:
     pid = dead_process()
     write_state(sweep / "0", JobState(RUNNING, pid=pid))
-    write_state(sweep / "1", JobState(WAITING, pid=pid))
     write_state(sweep / "2", JobState(RUNNING, pid=pid, host="another-machine"))
     fail(sweep / "3", Interrupted())
     jobs = read_sweep(sweep)
@@ -74,19 +70,16 @@ def test_a_dead_process_neither_runs_nor_waits(sweep: Path) -> None:
     assert jobs[0].message == "its process was killed"
 
 
-def test_stages_are_counted_and_a_plan_is_kept_when_a_waiting_job_starts(sweep: Path, tmp_path: Path) -> None:
+def test_stages_are_counted(sweep: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (store / "stage" / "first").mkdir(parents=True)
     (store / "stage" / "first" / "manifest.json").write_text("{}")
-    write_state(sweep / "0", JobState(WAITING))
-    note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
     with recorded(sweep / "0"):
+        note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
         job = read_sweep(sweep)[0]
     assert (job.state, job.stored, job.planned) == ("running", 1, 3)
     assert list(format_sweep(sweep, [job]))[1].split()[:3] == ["0", "running", "1/3"]
-    state = read_state(sweep / "0")
-    assert state is not None
-    assert (state.state, state.artifacts) == ("done", ("stage/first", "stage/second", "merge/both"))
+    assert read_sweep(sweep)[0].state == "done"
 
 
 def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,9 +13,8 @@ from typing import Any
 
 import yaml
 
-from sacpo_exp.cluster.devices import LOOPBACK, choose_port
 from sacpo_exp.cluster.memory import explaining_shortage
-from sacpo_exp.cluster.nodes import ALONE, Nodes, Place
+from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import HardwareConfig, Offload
@@ -83,7 +83,9 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         settings.write_text(json.dumps(deepspeed_settings(hardware, is_resharded), indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)
-    place = Place(0, nodes.address or LOOPBACK, choose_port(hardware))
+    with socket.socket() as probe:  # a free port
+        probe.bind(("", 0))
+        place = Place(0, nodes.address or LOOPBACK, int(probe.getsockname()[1]))
     log.info("starts   %d processes for the %s stage, logs in %s", hardware.processes, job.name, os.path.relpath(logs))
     nodes.call({"job": str(path), "port": place.port})
     return join_group(job, path, place)

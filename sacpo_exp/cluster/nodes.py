@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
 #: How long nodes wait for one another at the start; a batch system may start them minutes apart.
 GATHERING = timedelta(minutes=10)
 #: Between two checks whether the first node is still there.

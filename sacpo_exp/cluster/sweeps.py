@@ -101,8 +101,6 @@ def run_slots(config: Any, jobs: Mapping[int, Sequence[str]], slots: int | None)
     ]
     places = ",".join(quote(f"file://{source.path}") for source in sources)  # of the user's own groups
     common = ["hydra.mode=RUN", "hydra.job_logging.root.handlers=[console]", f"hydra.searchpath=[{places}]"]
-    if hardware.devices:  # the slot's are the only visible ones
-        common.append("hardware.devices=[]")
     failures: dict[int, SacpoError] = {}
 
     def start(number: int, share: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
+from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
 from sacpo_exp.config.schema import (
@@ -217,14 +217,9 @@ def _check_hardware(hardware: HardwareConfig) -> Iterator[str]:
             yield f"`hardware.{name}=cpu` {reason}. Try: hardware.zero_stage={max(least, 2)}"
     if min(hardware.nodes, hardware.processes) < 1:
         return  # outside their bounds
-    here, devices = hardware.processes // hardware.nodes, hardware.devices
     if hardware.processes % hardware.nodes:
         rule = f"counts those of all nodes and must be a multiple of `hardware.nodes` = {hardware.nodes}"
         yield f"`hardware.processes` {rule}, but is {hardware.processes}."
-    elif devices and hardware.accelerator != Accelerator.cuda:
-        yield f"`hardware.devices` has no effect with `hardware.accelerator` = {hardware.accelerator.value}."
-    elif devices and (len(set(devices)) != here or len(devices) != here or min(devices) < 0):
-        yield f"`hardware.devices` must name {here} different GPUs, one per process of a node, but is {devices}."
 
 
 def _check_adapter(config: RunConfig) -> Iterator[str]:

@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sacpo_exp.cluster.devices import LOOPBACK
 from sacpo_exp.cluster.groups import group_environment
-from sacpo_exp.cluster.nodes import Place
+from sacpo_exp.cluster.nodes import LOOPBACK, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig

@@ -1,48 +1,24 @@
-"""Ports and devices that are missing, and how a machine is divided among the jobs of a sweep."""
+"""How a machine is divided among the jobs of a sweep."""
 
 import dataclasses
 import os
-import socket
 
 import pytest
 from test_groups import HARDWARE
 
-from sacpo_exp.cluster.devices import check_devices, choose_port, divide_machine
+from sacpo_exp.cluster.devices import divide_machine
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.errors import ConfigError
 
 
-def test_a_port_that_another_program_listens_on_is_named() -> None:
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"`hardware.port` {port} can't be used: Address already in use"):
-            check_devices(dataclasses.replace(HARDWARE, port=port))
-    check_devices(dataclasses.replace(HARDWARE, port=port))
-
-
-def test_a_port_is_the_given_one_or_a_free_one() -> None:
-    assert choose_port(dataclasses.replace(HARDWARE, port=1234)) == 1234
-    with socket.socket() as probe:
-        probe.bind(("", choose_port(HARDWARE)))
-
-
-def test_devices_are_chosen_among_the_visible_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    with pytest.raises(ConfigError, match="must be below 2, the number of GPUs that CUDA_VISIBLE_DEVICES lets through"):
-        check_devices(on_gpus(1, [2]))
-
-
-def on_gpus(processes: int, devices: list[int] | None = None) -> HardwareConfig:
-    return dataclasses.replace(HARDWARE, accelerator=Accelerator.cuda, processes=processes, devices=devices or [])
+def on_gpus(processes: int) -> HardwareConfig:
+    return dataclasses.replace(HARDWARE, accelerator=Accelerator.cuda, processes=processes)
 
 
 def test_gpus_are_divided_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 5,6,7,8")
     slots = divide_machine(None, on_gpus(2))
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["4,5", "6,7"]
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in divide_machine(None, on_gpus(1, [2]))] == ["6"]
     assert len(divide_machine(None, HARDWARE)) == 1  # without GPUs one job at a time
 
 

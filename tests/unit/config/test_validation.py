@@ -81,12 +81,6 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "Try: stages.helpfulness.trainer.weight_decay=VALUE",
     ),
     "nodes": ("hardware.nodes=2", "hardware.processes", "must be a multiple"),
-    "devices of a CPU": ("hardware.devices=[0]", "hardware.devices", "has no effect"),
-    "too few devices": (
-        "hardware=a100x2 optimization=paper hardware.devices=[0]",
-        "hardware.devices",
-        "2 different GPUs",
-    ),
     "offload without ZeRO": ("hardware.offload_optimizer=cpu", "hardware.offload_optimizer=cpu", "needs ZeRO stage 1"),
     "no adapted layers": ("adapter=lora adapter.target_modules=[]", "adapter.target_modules", "list of layers"),
     "adapted head": ("adapter=lora adapter.target_modules=[lm_head]", "adapter.target_modules", "has lm_head"),

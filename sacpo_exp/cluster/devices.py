@@ -22,7 +22,7 @@ def check_devices(hardware: HardwareConfig) -> None:
         )
 
 
-def divide_machine(slots: int | None, hardware: HardwareConfig | DictConfig) -> list[dict[str, str]]:
+def divide_machine(slots: int | None, hardware: DictConfig) -> list[dict[str, str]]:
     """Return the variables of each slot for jobs with this hardware: GPUs of its own and an equal part of the cores.
 
     Args:

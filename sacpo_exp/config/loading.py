@@ -161,13 +161,6 @@ def write_job(job: StageJob, folder: Path) -> Path:
 def read_job(path: Path) -> StageJob:
     """Return what `write_job` wrote. Workers read it; they never compose."""
     written, schema = OmegaConf.load(path), OmegaConf.structured(StageJob)
-    schema.config = schema_of(written.config)
+    schema.config = OmegaConf.structured(RunConfig)
+    schema.config.judge = JUDGES[JudgeKind(written.config.judge.kind)]
     return cast(StageJob, OmegaConf.to_object(OmegaConf.merge(schema, written)))
-
-
-def schema_of(written: DictConfig, kind: type = RunConfig) -> DictConfig:
-    """Return the structured configuration that a written one fits; its judge is one of several classes."""
-    schema: DictConfig = OmegaConf.structured(kind)
-    if "judge" in written:
-        schema.judge = JUDGES[JudgeKind(written.judge.kind)]
-    return schema

@@ -26,7 +26,6 @@ MISTAKES = {
     "removal": ("train", "~beta", "`beta` can't be removed"),
     "a number without end": ("train", f"seed={'9' * 5000}", "an override can't be read: "),
     "nothing trained": ("eval", "model=tiny", "not trained yet: tiny.sft-"),
-    "an unknown world": ("oracle", "methods=[nonsense]", ""),
 }
 
 

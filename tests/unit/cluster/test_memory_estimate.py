@@ -159,7 +159,7 @@ def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConf
     assert "GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8." in sentence
     assert sentence.endswith("; hardware=a100x8 has 24.0. Try: hardware.offload_optimizer=cpu, or force=true")
     assert find_misfit(paper) is None
-    assert describe_plan(paper, ["sft", "helpfulness"]).startswith("memory   the helpfulness stage needs 1")
+    assert describe_plan(paper, ["sft", "helpfulness"]).startswith("memory   the helpfulness stage needs 24.6")
     assert "; it fits (6,738 M parameters, 32 sequences of 512 tokens per pass)" in describe_plan(
         paper, ["helpfulness"]
     )

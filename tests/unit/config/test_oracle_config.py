@@ -92,3 +92,9 @@ def test_a_method_is_a_design_on_rows_with_both_labels(configure: Callable[..., 
     assert {name: stage.beta for name, stage in aligned_stages(run).items()} == {"helpfulness": 1.0, "safety": 0.5}
     files = {Path(stage.dataset.path or "").name for stage in aligned_stages(run).values() if stage.dataset}
     assert files == {"both.10.train.jsonl"}
+
+
+def test_an_unknown_method_is_told_before_torch_is_imported(cli: Callable[..., Any]) -> None:
+    done = cli("oracle", "methods=[nonsense]", light=True)
+    assert done.code == 2
+    assert "nonsense" in done.stderr

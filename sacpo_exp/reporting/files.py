@@ -94,7 +94,7 @@ def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
         "categories.csv": list(scores.categories),
         "judge.csv": list(scores.conduct),
         "ratings.csv": [row for rows, _ in scores.ratings.values() for row in rows],
-        "published.csv": list(published_rows(scores.published)) if scores.published else [],
+        "published.csv": list(published_rows(scores.published, scores.confidence)) if scores.published else [],
     }
     always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(scores.differences)}
     return always | {name: rows for name, rows in optional.items() if rows}

@@ -13,8 +13,8 @@ from xml.etree.ElementTree import Element
 from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
-from sacpo_exp.reporting.families import find_front_points
-from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
+from sacpo_exp.reporting.figures import find_front_points
+from sacpo_exp.reporting.lineage import Lineage, describe_groups, find_overrides, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
@@ -155,7 +155,7 @@ def _card(index: int, row: PolicyScores, badges: Sequence[str], further: Sequenc
 def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
     """Return the lineage of a policy, and the commands that reproduce it."""
     steps = [make("li", name, make("small", text)) for name, text in list_steps(policy.policy, lineage)]
-    overrides = lineage.find_overrides(policy.policy)
+    overrides = find_overrides(policy.policy, lineage)
     commands = [make("p", "The store does not say how this policy was made.", class_="note")]
     if overrides is not None:
         names = [f"{key}={policy.labels[key]}" for key in ("judge", "prompts")]
@@ -168,7 +168,7 @@ def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
 def _describe_seeds(row: PolicyScores, axes: Sequence[str]) -> Element:
     """Return the spread between the seeds of a mean, and the rates of single seeds."""
     names = [each.name for each in row.policy.criteria]
-    spreads = [f"sd of {name} {format_number(row.over_seeds_of(name).deviation, '.3f')}" for name in names]
+    spreads = [f"sd of {name} {format_number(row.over_seeds[f'{name}_win_rate'].deviation, '.3f')}" for name in names]
     seeds = []
     for seed in row.seeds:
         rates = " / ".join(format_number(seed.rate(name).value, ".2f") for name in axes)

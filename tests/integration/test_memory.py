@@ -10,7 +10,7 @@ from tiny import make_run
 
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import train_policies
-from sacpo_exp.reporting.estimates import check_memory
+from sacpo_exp.reporting.planning import check_memory
 
 REPO = Path(__file__).parents[2]
 ONE_STAGE = ("base=none", "order=helpful_only")

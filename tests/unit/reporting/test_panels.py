@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from world import World, answers
 
-from sacpo_exp.reporting.families import find_families, find_styles
-from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.figures import draw_figure, find_families
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
 from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores
@@ -75,10 +74,13 @@ def count_points(axes: Axes, is_hollow: bool = False) -> dict[str, int]:
     return {marker: markers.count(marker) for marker in markers}
 
 
-def expect(**counts: int) -> dict[str, int]:
+def expect(figure: Figure, **counts: int) -> dict[str, int]:
+    """Counts by marker, which the figure's legend gives."""
     names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "beaver": "beaver-7b-v1.0"}
-    styles = find_styles(policy_of(names[name]) for name in counts)
-    return {styles[names[name]].marker: count for name, count in counts.items()}
+    legend = figure.legends[0]
+    entries = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    markers = {text.get_text(): str(handle.get_marker()) for text, handle in entries}  # type: ignore[union-attr]
+    return {markers[names[name]]: count for name, count in counts.items()}
 
 
 def check_labels(figure: Figure, most_overlaps: int) -> None:
@@ -94,11 +96,11 @@ def check_labels(figure: Figure, most_overlaps: int) -> None:
 
 
 def test_three_panels_hold_what_belongs_together(panels: Figure) -> None:
-    assert [axes.get_title() for axes in panels.axes] == ["(a) helpfulness first", "(b) reversed order", "(c) merges"]
+    assert [axes.get_title() for axes in panels.axes] == ["(a) usual order", "(b) reversed order", "(c) merges"]
     losses, orders, merges = panels.axes
-    assert count_points(losses) == expect(H=1, S=1, HS=2)
-    assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
-    assert count_points(merges) == expect(H=1, S=1, HS=2, P=2, NAIVE=1)
+    assert count_points(losses) == expect(panels, H=1, S=1, HS=2)
+    assert count_points(orders) == expect(panels, H=1, S=1, HS=2, SH=1)
+    assert count_points(merges) == expect(panels, H=1, S=1, HS=2, P=2, NAIVE=1)
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels.axes}) == 1
     assert (losses.get_xlabel(), losses.get_ylabel()) == ("helpfulness win rate", "safety win rate")
     assert [text.get_text() for text in merges.texts][-3:] == ["q=0.25", "q=0.75", "q=0.5"]
@@ -122,15 +124,18 @@ def test_points_stand_where_the_scores_are_with_their_intervals(scores: GroupSco
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([H, HS], {"helpfulness first": [H, HS]}),
+        ([H, HS], {"usual order": [H, HS]}),
         ([S, SH], {"reversed order": [S, SH]}),
         ([H, S], {"": [H, S]}),
         (["KTO(S)", SH, "gpt"], {"reversed order": ["KTO(S)", SH, "gpt"]}),
-        (["gpt", P, HS], {"helpfulness first": ["gpt", HS], "merges": ["gpt", P, HS]}),
+        (["gpt", P, HS], {"usual order": ["gpt", HS], "merges": ["gpt", P, HS]}),
         ([f"P-SACPO {SH}"], {"merges": [f"P-SACPO {SH}"]}),
         (
             ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)", SH],  # another adapter's stages are no counterpart
-            {"helpfulness first": ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)"], "reversed order": [H, HS, SH]},
+            {
+                "usual order": ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)"],
+                "reversed order": ["lora16 DPO(H)", H, HS, SH],
+            },
         ),
         ([], {"": []}),
     ],
@@ -144,7 +149,7 @@ def test_panels_without_policies_are_left_out_and_no_policy_is_lost(
 def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
     figure = lay_out_panels(make_world(tmp_path, [H, HS]).scored())
     (axes,) = figure.axes
-    assert axes.get_title() == "helpfulness first"
+    assert axes.get_title() == "usual order"
     assert figure.get_figwidth() == 3.25
     check_labels(figure, 0)
 
@@ -152,9 +157,9 @@ def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
 def test_published_points_are_hollow_and_joined_to_ours(scores: GroupScores) -> None:
     figure = lay_out_panels(replace(scores, published=compare_with(scores, read_published("sacpo_table3", 0.95))))
     _, orders, merges = figure.axes
-    assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
-    assert count_points(orders, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, SH=4)
-    assert count_points(merges, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, P=3, NAIVE=3)
+    assert count_points(orders) == expect(figure, H=1, S=1, HS=2, SH=1)
+    assert count_points(orders, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, HS=4, SH=4)
+    assert count_points(merges, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, HS=4, P=3, NAIVE=3)
     # Joined are those with our losses, order, β and q; the others have labels of their own.
     joins = [line for line in orders.lines if line.get_linewidth() == 0.4]
     assert len(joins) == 5
@@ -174,7 +179,7 @@ def test_files_embed_their_fonts_and_are_the_same_bytes(scores: GroupScores) -> 
 
 def test_the_screen_has_one_panel_with_the_front(screen: Figure) -> None:
     (axes,) = screen.axes
-    assert count_points(axes) == expect(H=1, S=1, HS=2, SH=1, P=2, NAIVE=1)
+    assert count_points(axes) == expect(screen, H=1, S=1, HS=2, SH=1, P=2, NAIVE=1)
     (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
     # By hand: the most helpful, 0.875, is the reversed order; no other is both more helpful and safer than these.
     expected = [[0.375, 0.875], [0.5, 0.75], [0.625, 0.625], [0.875, 0.375]]

@@ -107,13 +107,6 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     assert row["safety_excludes_zero"] == "True"
 
 
-def test_losses_for_which_theorem_1_does_not_hold_are_named(
-    reported: tuple[World, str], odd: tuple[World, str]
-) -> None:
-    assert "Theorem 1" not in reported[1]
-    assert "Theorem 1 does not hold for KTO(S)" in odd[1]
-
-
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
     world = World(tmp_path)
     policy = world.train(*HS)
@@ -129,6 +122,9 @@ def test_terminal_is_at_most_120_wide_and_has_all_numbers(odd: tuple[World, str]
     assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
     assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
+    assert "Theorem 1 does not hold for KTO(S)" in printed
+    assert "\x1b" not in printed
+    assert "\n    c long" in printed
     assert printed.splitlines()[-7:] == [str(world.folder / name) for name in FILES]
 
 
@@ -194,11 +190,6 @@ def test_examples_show_the_responses_of_all_policies(reported: tuple[World, str]
     (group,) = collect_groups(world.store, None, None)
     assert format_examples(group, 3, seed=0) in printed
     assert format_examples(group, 3, seed=3) not in printed
-
-
-def test_examples_can_not_move_the_cursor(odd: tuple[World, str]) -> None:
-    assert "\x1b" not in odd[1]
-    assert "\n    c long" in odd[1]
 
 
 def test_damage_is_named_rather_than_drawn(world: World) -> None:

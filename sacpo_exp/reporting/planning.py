@@ -10,9 +10,10 @@ from typing import Any
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.prompts import foresee_prompts
-from sacpo_exp.evaluation.contests import Contest, divergence_artifact
+from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.judges.costs import CostEstimate, add_up, describe_cost, describe_estimate, price_source
 from sacpo_exp.evaluation.judging import list_judgments
+from sacpo_exp.evaluation.responding import divergence_artifact
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates
 from sacpo_exp.reporting.estimates import draw_memory_plan, estimate_hours

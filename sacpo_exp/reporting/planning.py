@@ -26,7 +26,7 @@ from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.prompts import foresee_prompts
 from sacpo_exp.data.sources import load_parts
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.contests import Contest, divergence_artifact
+from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.judges.costs import (
     CHARACTERS_PER_TOKEN,
     CostEstimate,
@@ -36,6 +36,7 @@ from sacpo_exp.evaluation.judges.costs import (
     price_source,
 )
 from sacpo_exp.evaluation.judging import list_judgments
+from sacpo_exp.evaluation.responding import divergence_artifact
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, is_at_hand
 from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates

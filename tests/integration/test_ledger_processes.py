@@ -13,7 +13,8 @@ from threading import Barrier
 
 import pytest
 
-from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import Answer, Question, State
 
 SPAWN = multiprocessing.get_context("spawn")
 OK = Answer(State.ok, "8 9", "stop")

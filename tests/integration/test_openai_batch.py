@@ -12,7 +12,8 @@ from judge_server import Plan, score
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.judges import openai_batch
 from sacpo_exp.evaluation.judges.openai_judge import ask
-from sacpo_exp.evaluation.ledger import Ledger, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import State
 
 BATCH = "judge.via=batch"
 

@@ -15,8 +15,9 @@ from judge_server import LASTING, UNREADABLE, Plan, score
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.evaluation.judges.openai_judge import ask
-from sacpo_exp.evaluation.judges.parsing import read_scores
-from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.judges.questions import read_scores
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import Answer, Question, State
 
 PLAN = {"seed": 2, "share": 0.3, "lasting": 0.2, "hang": 3.0, "retry_after": "0.2"}
 

@@ -10,14 +10,9 @@ import pytest
 
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.contests import (
-    Contest,
-    Entrant,
-    judgments_artifact,
-    policy_labels,
-    responses_artifact,
-)
-from sacpo_exp.evaluation.judges.absolute import scorer_artifact, scores_artifact
+from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
+from sacpo_exp.evaluation.judging import scorer_artifact, scores_artifact
+from sacpo_exp.evaluation.responding import responses_artifact
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
 
@@ -230,12 +225,11 @@ def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
     config = configure(*overrides)
     plan = make_plan(config, FINGERPRINTS)
     baseline, policy = (
-        Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS), policy_labels(plan.policies[name]))
-        for name in ("baseline", "second")
+        Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS)) for name in ("baseline", "second")
     )
     contest = Contest([], "demo", "", baseline, (baseline, policy), tuple(evaluated_criteria(config)))
     scorer = scorer_artifact(config.judge, config, FINGERPRINTS)
-    scores = [scores_artifact(entrant, config.judge, scorer.id, contest.criteria).id for entrant in (policy, baseline)]
+    scores = [scores_artifact(each, config.judge, config, FINGERPRINTS).id for each in (policy, baseline)]
     judgments = judgments_artifact(contest, (policy, baseline), config.judge, {}, {}, tuple(scores))
     return [policy.responses.id, scorer.id, scores[0], judgments.id]
 

@@ -14,8 +14,7 @@ from sacpo_exp.config.environment import DOTENV, check_address
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.data.checks import printable
 from sacpo_exp.errors import ConfigError, JudgeError, SacpoError
-from sacpo_exp.evaluation.judges.parsing import now
-from sacpo_exp.evaluation.ledger import Answer, State
+from sacpo_exp.evaluation.records import Answer, State
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OPENAI_URL: Final = "https://api.openai.com/v1"
@@ -81,8 +80,8 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def connection_settings(url: str, most: int = MOST_OF_ANSWER) -> dict[str, Any]:
-    """Return arguments of a synchronous HTTP client that reads answers of at most `most` bytes.
+def connection_settings(url: str, most: int = MOST_OF_ANSWER, is_async: bool = False) -> dict[str, Any]:
+    """Return arguments of an HTTP client that reads answers of at most `most` bytes.
 
     No redirect is followed, since it would get the texts and the key; no proxy is used on the way to this machine.
     """
@@ -90,23 +89,15 @@ def connection_settings(url: str, most: int = MOST_OF_ANSWER) -> dict[str, Any]:
     def limit(response: httpx2.Response) -> None:
         response.stream = _LimitedStream(response, most)
 
+    async def limit_async(response: httpx2.Response) -> None:
+        limit(response)
+
     return {
         "follow_redirects": False,
         "trust_env": not (url.startswith("http:") and is_loopback(url)),
         "headers": {"Accept-Encoding": "identity"},  # a small compressed body can unpack to a huge one
-        "event_hooks": {"response": [limit]},
+        "event_hooks": {"response": [limit_async if is_async else limit]},
     }
-
-
-def async_connection_settings(url: str) -> dict[str, Any]:
-    """Return `connection_settings` for an asynchronous HTTP client."""
-    settings = connection_settings(url)
-    (limit,) = settings["event_hooks"]["response"]
-
-    async def limit_async(response: httpx2.Response) -> None:
-        limit(response)
-
-    return settings | {"event_hooks": {"response": [limit_async]}}
 
 
 class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -212,5 +203,4 @@ def failed_answer(error: Exception, judge: OpenAIJudgeConfig, key: str) -> Answe
         finish_reason="content_filter" if is_filtered else None,
         error=describe_error(error, key),
         attempts=judge.max_attempts if is_retried else 1,
-        created=now(),
     )

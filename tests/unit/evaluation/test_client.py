@@ -22,7 +22,7 @@ from sacpo_exp.evaluation.judges.client import (
     mask,
     redact,
 )
-from sacpo_exp.evaluation.ledger import Answer, State
+from sacpo_exp.evaluation.records import Answer, State
 
 LOCAL = "http://localhost:8000/v1"
 

@@ -11,11 +11,10 @@ from asking import Server, served
 from judge_server import SEPARATOR
 from tiny import make_config
 
-from sacpo_exp.config.schema import CriterionConfig, EvalConfig
+from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
@@ -77,20 +76,6 @@ def test_each_kind_of_prompt_is_asked_about_its_criterion_and_equal_responses_no
             counted, other = ("helpfulness", "safety") if record["kind"] == "benign" else ("safety", "helpfulness")
             assert record[other] is None
             assert record[counted].get("is_same", False) == (record["response"] == record["opponent_response"])
-
-
-def test_a_criterion_that_the_template_has_no_text_for_is_told_before_anything_is_asked(
-    tmp_path: Path, files: list[str]
-) -> None:
-    with served(tmp_path / "server") as server:
-        config = configure_asked(tmp_path, server, files, "judge.template=default")
-        config.criteria["honesty"] = CriterionConfig(Criterion("honesty", "T", prompt_kinds=["risky"]))
-        config.evaluated = ["helpfulness", "honesty"]
-        with pytest.raises(
-            ConfigError, match=r"^`judge\.template` must be .*, but 'default' has no text about honesty\.$"
-        ):
-            evaluate(config)
-        assert not server.journal.read_text("utf-8")
 
 
 def test_a_further_policy_asks_only_what_is_new_and_all_pairs_share_both_orders(
@@ -190,16 +175,15 @@ def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, 
         assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
-def test_without_a_key_openai_is_told_before_anything_is_done(
+def test_a_missing_key_or_template_is_told_before_anything_is_done(
     tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    config = make_config(tmp_path / "outputs", f"responses=[{','.join(files)}]", "baseline=one", "judge=openai")
+    named = (f"responses=[{','.join(files)}]", "baseline=one", "judge=openai")
     with pytest.raises(ConfigError, match=r"OPENAI_API_KEY is neither in the environment nor in a \.env file here"):
-        evaluate(config)
+        evaluate(make_config(tmp_path / "outputs", *named))
+    with pytest.raises(ConfigError, match=r"`judge\.template` must be .* but 'nowhere' has no text about helpfulness"):
+        evaluate(make_config(tmp_path / "outputs", *named, "judge.template=nowhere"))
     assert not (tmp_path / "outputs").exists()
-    (tmp_path / ".env").write_text("OPENAI_API_KEY=''\n", "utf-8")
-    with pytest.raises(ConfigError, match="neither in the environment"):
-        evaluate(config)

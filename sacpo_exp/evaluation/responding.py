@@ -126,8 +126,7 @@ def measure_divergence(
 
     At every position of a response drawn from the policy the divergence of the two next-token distributions is
     computed exactly, and summed: the Rao-Blackwellised estimate of Amini, Vieira and Cotterell (2025), unbiased like
-    the log ratio of the drawn tokens but with less variance and never negative. Responses cut at the token limit
-    or at a stop string count up to it.
+    the log ratio of the drawn tokens but with less variance and never negative. Responses count up to their cut.
 
     Args:
         encoded: token ids of each response's prompt.

@@ -87,7 +87,10 @@ def connection_settings(url: str, most: int = MOST_OF_ANSWER, is_async: bool = F
     """
 
     def limit(response: httpx2.Response) -> None:
-        response.stream = _LimitedStream(response, most)
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding != "identity":  # a small compressed body can unpack to a huge one
+            raise ValueError(f"the answer has the encoding {encoding[:20]!r}, which was not asked for")
+        response.stream = _LimitedStream(response.stream, most)
 
     async def limit_async(response: httpx2.Response) -> None:
         limit(response)
@@ -95,18 +98,16 @@ def connection_settings(url: str, most: int = MOST_OF_ANSWER, is_async: bool = F
     return {
         "follow_redirects": False,
         "trust_env": not (url.startswith("http:") and is_loopback(url)),
-        "headers": {"Accept-Encoding": "identity"},  # a small compressed body can unpack to a huge one
+        "headers": {"Accept-Encoding": "identity"},
         "event_hooks": {"response": [limit_async if is_async else limit]},
     }
 
 
 class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """The body of a response, which raises ValueError when it is encoded or exceeds `most` bytes."""
+    """The body of a response, which raises ValueError when it exceeds `most` bytes."""
 
-    def __init__(self, response: httpx2.Response, most: int) -> None:
-        self._stream: Any = response.stream
-        self._most, self._size = most, 0
-        self._encoding = response.headers.get("content-encoding", "identity")
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream, self._most, self._size = stream, most, 0
 
     def __iter__(self) -> Iterator[bytes]:
         return map(self._count, self._stream)
@@ -117,8 +118,6 @@ class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 
     def _count(self, chunk: bytes) -> bytes:
         self._size += len(chunk)
-        if self._encoding != "identity":
-            raise ValueError(f"the answer has the encoding {self._encoding[:20]!r}, which was not asked for")
         if self._size > self._most:
             raise ValueError(f"the answer has more than {self._most:,} bytes")
         return chunk
@@ -193,14 +192,8 @@ def find_fatal(error: Exception, judge: OpenAIJudgeConfig, key: str) -> SacpoErr
     return None
 
 
-def failed_answer(error: Exception, judge: OpenAIJudgeConfig, key: str) -> Answer:
+def failed_answer(message: str, code: Any, **known: Any) -> Answer:
     """Return the record of a call without an answer: `refused` by the provider's filter, else `failed`."""
-    status = getattr(error, "status_code", 0)
-    is_retried = status in (0, 408, 409, 429) or status >= 500
-    is_filtered = getattr(error, "code", None) in FILTERED
-    return Answer(
-        State.refused if is_filtered else State.failed,
-        finish_reason="content_filter" if is_filtered else None,
-        error=describe_error(error, key),
-        attempts=judge.max_attempts if is_retried else 1,
-    )
+    if code in FILTERED:
+        return Answer(State.refused, finish_reason="content_filter", error=message, **known)
+    return Answer(State.failed, error=message, **known)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.judges.client import (
-    FILTERED,
     MOST_OF_BATCH,
     connection_settings,
     describe_error,
+    failed_answer,
     find_base_url,
     find_fatal,
     find_key,
@@ -22,7 +22,7 @@ from sacpo_exp.evaluation.judges.client import (
 from sacpo_exp.evaluation.judges.costs import Budget, describe_estimate, estimate
 from sacpo_exp.evaluation.judges.questions import make_body, read_body
 from sacpo_exp.evaluation.ledger import Ledger
-from sacpo_exp.evaluation.records import Answer, Question, State
+from sacpo_exp.evaluation.records import Answer, Question
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -187,6 +187,4 @@ def _read_response(response: Mapping[str, Any], error: Mapping[str, Any], questi
             message = str(problem)
     error = error or (response.get("body") or {}).get("error") or {}
     message = redact(f"{message}: {error.get('message') or 'no reason given'}"[:300], secret)
-    if error.get("code") in FILTERED:
-        return Answer(State.refused, finish_reason="content_filter", error=message, via="batch")
-    return Answer(State.failed, error=message, via="batch")
+    return failed_answer(message, error.get("code"), via="batch")

@@ -13,6 +13,7 @@ from sacpo_exp.errors import JudgeError, SacpoError
 from sacpo_exp.evaluation.judges.client import (
     check_server,
     connection_settings,
+    describe_error,
     failed_answer,
     find_base_url,
     find_fatal,
@@ -157,7 +158,10 @@ class _Asker:
             if fatal := find_fatal(error, self._judge, self._key):
                 self._error = self._error or fatal
                 return None
-            answer = failed_answer(error, self._judge, self._key)
+            status = getattr(error, "status_code", 0)
+            attempts = self._judge.max_attempts if status in (0, 408, 409, 429) or status >= 500 else 1
+            message = describe_error(error, self._key)
+            answer = failed_answer(message, getattr(error, "code", None), attempts=attempts)
         self._budget.settle(question, answer)
         return replace(answer, seconds=time.monotonic() - start)
 

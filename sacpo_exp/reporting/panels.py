@@ -28,7 +28,7 @@ STYLE: Final[dict[str, Any]] = {
     "pdf.fonttype": 42,  # whole outlines, which publishers ask for, rather than Type 3
     "font.family": ["STIXGeneral", "DejaVu Sans"],  # as the text around it; both come with matplotlib
     "lines.markersize": 4.5,
-    "lines.linewidth": 0.5,
+    **dict.fromkeys(("lines.linewidth", "axes.linewidth", "grid.linewidth"), 0.5),
 }
 
 

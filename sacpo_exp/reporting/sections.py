@@ -25,6 +25,8 @@ from sacpo_exp.statistics.ratings import INITIAL, PASSES, TRIALS
 
 #: With so many criteria there is no room for standard errors and p-values, which are in the CSV files.
 MANY = 3
+#: Titles of estimates that all policies have, with their columns.
+BEHAVIOUR = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
 
 
 def make_sections(scores: GroupScores) -> list[Section]:
@@ -94,8 +96,7 @@ def _behaviour(scores: GroupScores) -> Section:
         note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n"
     else:
         characters = [("characters", "mean_characters", ".0f")]
-    usual = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
-    columns = columns_of("policy", "β", "q") + [(head, name, "") for head, name in (first | usual).items()]
+    columns = columns_of("policy", "β", "q") + [(head, name, "") for head, name in (first | BEHAVIOUR).items()]
     columns += [("tokens", "mean_tokens", ".1f"), *characters]
     note += (
         f"Refused: share of risky and of benign prompts, by string matching [{scores.percent} Wilson interval]. "

@@ -100,7 +100,7 @@ def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:
     described = describe_groups(groups, {}, 1600)
     assert described["cut"] == 100  # 16 texts: eight prompts, which are shorter, and eight responses
     assert "Question 0?" in described["texts"]
-    assert described["texts"][1] == f"{'long ' * 20} … [402 more]"
+    assert f"{'long ' * 20} … [402 more]" in described["texts"]
     assert describe_groups(groups, {}, 10_000)["cut"] is None
 
 

@@ -1,13 +1,11 @@
 """Every option of every group composes, for every command that has it, and does what its name says."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from sacpo_exp.config.loading import CONF, read_job, write_job, write_resolved
 from sacpo_exp.config.messages import SCHEMAS
@@ -164,29 +162,13 @@ def test_a_criterion_named_as_a_field_of_verdicts_is_refused(problems_of: Config
     assert "can't be called kind" in sentence
 
 
-def read_optimization(name: str) -> dict[str, Any]:
-    """The file conf/optimization/<name>.yaml, on top of the one that it names."""
-    content = yaml.safe_load((CONF / "optimization" / f"{name}.yaml").read_text())
-    below = [read_optimization(other) for other in content.pop("defaults", ())]
-    return dict(OmegaConf.to_container(OmegaConf.merge(*below, content)))
-
-
-def numbers_of(config: RunConfig) -> dict[str, Any]:
-    """The part of a configuration that an optimization file sets."""
-    places = dict(zip(("sft", "first", "second"), config.stages.values(), strict=True))
-    stages = {place: asdict(stage) for place, stage in places.items()}
-    keys = ("global_batch_size", "learning_rate", "num_train_epochs")
-    optimization = asdict(config.optimization)
-    optimization |= {name: kind and kind.value for name, kind in optimization.items() if name in ("dtype", "autocast")}
-    chosen = {name: {key: stage[key] for key in keys} for name, stage in stages.items()}
-    return {"optimization": optimization, "stage_defaults": chosen}
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_brings_its_optimization(
     configure: Configure, overrides_for: Callable[[str], list[str]], model: str
 ) -> None:
-    assert numbers_of(configure(*overrides_for(f"model={model}"))) == read_optimization(model)
+    overrides = overrides_for(f"model={model}")
+    brought, named = configure(*overrides), configure(*overrides, f"optimization={model}")
+    assert (brought.optimization, brought.stages) == (named.optimization, named.stages)
 
 
 def test_trackers_land_under_their_names(configure: Configure) -> None:

@@ -165,13 +165,6 @@ def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConf
     )
 
 
-def test_only_the_stages_that_are_named_count(paper: RunConfig) -> None:
-    config = on(paper, zero_stage=2, device_memory=32.0)
-    assert find_misfit(config, ["helpfulness"]) is not None
-    assert find_misfit(config, ["sft"]) is None  # one sequence per row
-    assert find_misfit(config, []) is None
-
-
 def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
     config = replace(on(paper, device_memory=0.01), model=replace(paper.model, shape=None))
     assert find_misfit(config) is None

@@ -63,7 +63,3 @@ def decide(store: Store, candidates: list[Candidate], config: ChooseConfig) -> N
     print("\n".join([read_choice(folder / CHOICE).sentence, *describe_others(count_others(store, folder))]))
     print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
     log.info("next     sacpo report")
-
-
-if __name__ == "__main__":
-    main()

@@ -34,7 +34,7 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
         DataError: a file or a row of it can't be used.
     """
     from sacpo_exp.config.loading import quote
-    from sacpo_exp.evaluation.entrants import store_responses
+    from sacpo_exp.evaluation.contests import store_responses
     from sacpo_exp.store import Store
     from sacpo_exp.studies.importing import find_baseline, store_matches, summarise
     from sacpo_exp.studies.paper_files import gather_answers, read_results
@@ -55,7 +55,3 @@ def import_results(paths: list[str], judge: str, baseline: str | None, outputs: 
     folders = ",".join(quote(str(entrant.folder)) for entrant in entrants)
     named = shlex.join([f"responses=[{folders}]", f"baseline={quote(answers[0].name)}"])
     print(f"next       sacpo eval {named}{place}")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,3 @@ def run_oracle(config: OracleConfig) -> None:
     print(format_results(results))
     for path in write_results(config, results):
         print(path)
-
-
-if __name__ == "__main__":
-    main()

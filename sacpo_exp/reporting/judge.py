@@ -9,7 +9,7 @@ from typing import Any
 from sacpo_exp.config.judges import AskVia, PriceConfig
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.judges.costs import cost_usd
-from sacpo_exp.evaluation.ledger.records import State
+from sacpo_exp.evaluation.records import State
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.tables import Row

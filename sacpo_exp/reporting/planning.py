@@ -12,12 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from sacpo_exp.cluster.automatic import list_hardware
-from sacpo_exp.cluster.memory import count_parameters, draw_table, find_misfit, find_shape
+from sacpo_exp.cluster.automatic import find_misfit
+from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.config.hardware import look_at_machine
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.config.schema import StageConfig
 from sacpo_exp.config.stages import loss_of
@@ -28,7 +26,7 @@ from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.prompts import foresee_prompts
 from sacpo_exp.data.sources import load_parts
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.contests import Contest, divergence_artifact
+from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.judges.costs import (
     CHARACTERS_PER_TOKEN,
     CostEstimate,
@@ -38,6 +36,7 @@ from sacpo_exp.evaluation.judges.costs import (
     price_source,
 )
 from sacpo_exp.evaluation.judging import list_judgments
+from sacpo_exp.evaluation.responding import divergence_artifact
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, is_at_hand
 from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates
@@ -60,8 +59,8 @@ def print_plan(run: Run) -> None:
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
     print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
-    names = _list_untrained(run) or [stage.name for stage in run.plan.stages]
-    print(*draw_table(run.config, names, list_hardware(CONF), look_at_machine()), sep="\n")
+    if run.plan.stages:
+        print(describe_plan(run.config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
     write_plan(run, stages)
 
 

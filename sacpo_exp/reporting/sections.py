@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
-from sacpo_exp.evaluation.ledger.records import State
+from sacpo_exp.evaluation.records import State
 from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.cohorts import Cohort, gap_rows
 from sacpo_exp.reporting.published import Comparison, published_rows

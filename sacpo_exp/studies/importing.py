@@ -13,11 +13,9 @@ from sacpo_exp.data.checks import list_problems
 from sacpo_exp.data.prompts import Entry
 from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.evaluation.contests import VERDICTS, Contest, Entrant, judgments_artifact, write_records
-from sacpo_exp.evaluation.entrants import store_responses
-from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION, read_scores
-from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, compare, make_record
-from sacpo_exp.evaluation.ledger.records import State
+from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact, store_responses
+from sacpo_exp.evaluation.judges.questions import PARSER_VERSION, read_scores
+from sacpo_exp.evaluation.records import VERDICTS, State, call_tie, combine, compare, make_record, write_records
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.collect import Evaluation
@@ -168,8 +166,7 @@ def read_singles(row: Row, policy: str) -> Iterator[dict[str, Any]]:
         scores: tuple[float, float] | None = recorded
         state = State.ok if all(low <= score <= high for score in recorded) else State.unparsed
         if recorded == (0.0, 0.0):
-            reading = read_scores(text, None, scale)
-            state, scores = (reading.state, reading.scores) if (text or "").strip() else (State.failed, None)
+            state, scores = read_scores(text, None, scale) if (text or "").strip() else (State.failed, None)
         single: dict[str, Any] = {"is_first": row.model1 == policy, "repeat": repeat}
         if state != State.ok or scores is None:
             yield single | {"state": state.value}
@@ -213,7 +210,7 @@ def add_lineages(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, En
     for name in entrants.keys() & known.keys():
         policy = replace(rebuild(known[name]), id=entrants[name].labels["policy_id"])
         labels = entrants[name].labels | policy.columns | {LINEAGE: policy.to_dict()}
-        described[name] = replace(entrants[name], labels=labels)
+        described[name] = replace(entrants[name], responses=replace(entrants[name].responses, labels=labels))
     return described
 
 

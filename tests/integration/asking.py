@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.loading import CONF, register_schemas
-from sacpo_exp.evaluation.ledger import Question, State
+from sacpo_exp.evaluation.records import Question, State
 
 HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.

@@ -12,7 +12,8 @@ from asking import make_judge, make_questions
 
 from sacpo_exp.evaluation.judges.client import MOST_OF_ANSWER
 from sacpo_exp.evaluation.judges.openai_judge import ask
-from sacpo_exp.evaluation.ledger import Ledger, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import State
 
 CHUNK = bytes(2**16)
 

@@ -14,8 +14,8 @@ from tiny import make_config, make_run
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.entrants import enter_policies
-from sacpo_exp.evaluation.judging import judge_by_scores
+from sacpo_exp.evaluation.contests import enter_policies
+from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.responding import respond
 from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.reporting.collect import collect_groups
@@ -82,7 +82,7 @@ def test_renaming_model_and_dataset_makes_nothing_anew(outputs: Path) -> None:
     names = ["model.name=renamed", "dataset.name=renamed"]
     run = make_run(own, *names)
     train_policies(run)
-    judge_by_scores(run, enter_policies(run), run.config.judge)
+    judge_contest(run, enter_policies(run))
     evaluate(make_config(own, *names))
     assert run.store.made == set()
     assert {folder for folder, _ in run.store.manifests()} == made

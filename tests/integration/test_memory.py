@@ -32,7 +32,7 @@ def test_only_what_is_still_to_be_trained_has_to_fit(outputs: Path) -> None:
     check_memory(make_run(outputs, *ONE_STAGE, "hardware.device_memory=0.1"))
     longer = (*ONE_STAGE, "hardware.device_memory=0.1", "seed=1")
     with pytest.raises(
-        ConfigError, match=r"the helpfulness stage needs 0\.\d GiB per process .* but this machine has 0\.1"
+        ConfigError, match=r"the helpfulness stage needs 0\.\d GiB per process .*; this machine has 0\.1"
     ):
         check_memory(make_run(outputs, *longer))
     check_memory(make_run(outputs, *longer, "force=true"))

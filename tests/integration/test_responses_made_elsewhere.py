@@ -11,9 +11,9 @@ from tiny import make_config, make_run
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.contests import VERDICTS, read_records
-from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
+from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
@@ -104,7 +104,7 @@ def test_another_baseline_makes_another_group_of_the_same_matches(
         assert sum(line.startswith(name) and " 1000 " in line for line in printed.splitlines()) == 2  # both criteria
 
 
-def test_stored_responses_of_a_sweep_meet_one_another(outputs: Path) -> None:
+def test_stored_responses_of_a_sweep_meet_one_another_on_their_own_prompts(outputs: Path) -> None:
     for beta in ("0.1", "0.05"):
         run = make_run(outputs, f"beta={beta}", "policies=all")
         train_policies(run)
@@ -113,35 +113,21 @@ def test_stored_responses_of_a_sweep_meet_one_another(outputs: Path) -> None:
     config = make_config(outputs, stored, "matches=all_pairs", "baseline='DPO(H)→DPO(S) β=0.1'")
     evaluate(config)
     assert {("DPO(H)→DPO(S) β=0.05", "DPO(H)→DPO(S) β=0.1")} <= set(judgments(outputs))
+    with pytest.raises(ConfigError, match=r"answers other prompts than prompts=demo\. Try: prompts="):
+        evaluate(make_config(outputs, f"responses=[{outputs}/store/responses/*]", "baseline=SFT", "prompts.limit=4"))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ([], r"`baseline` must name one of the responses \(kind, curt, same\), but is null\. Try: baseline=kind"),
-        (["baseline=nobody"], "nobody fits 0 of them"),
-    ],
-)
-def test_a_baseline_has_to_be_one_of_the_responses(
-    outputs: Path, files: list[str], overrides: list[str], message: str
+def test_a_baseline_that_is_none_of_the_responses_and_unequal_prompts_are_refused(
+    outputs: Path, files: list[str]
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        evaluate(elsewhere(outputs / "elsewhere", files, *overrides))
-
-
-def test_unequal_prompt_sets_are_refused(outputs: Path, files: list[str]) -> None:
+    for overrides, problem in (([], "is null"), (["baseline=nobody"], "nobody fits 0 of them")):
+        message = rf"`baseline` must name one of the responses \(kind, curt, same\), but {problem}\. Try: baseline=kind"
+        with pytest.raises(ConfigError, match=message):
+            evaluate(elsewhere(outputs / "elsewhere", files, *overrides))
     rows = json.loads(Path(files[0]).read_text("utf-8"))
     Path(files[0]).write_text(json.dumps([*rows, {"instruction": "One more?", "output": "Yes."}]), "utf-8")
     with pytest.raises(DataError, match="One more"):
         evaluate(elsewhere(outputs / "elsewhere", files, "baseline=curt"))
-
-
-def test_stored_responses_to_other_prompts_are_refused(outputs: Path) -> None:
-    run = make_run(outputs)
-    train_policies(run)
-    judge_contest(run, enter_policies(run))
-    with pytest.raises(ConfigError, match=r"answers other prompts than prompts=demo\. Try: prompts="):
-        evaluate(make_config(outputs, f"responses=[{outputs}/store/responses/*]", "baseline=SFT", "prompts.limit=4"))
 
 
 def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(

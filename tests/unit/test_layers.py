@@ -30,7 +30,7 @@ LAYERS = (
     ("plan", "pipeline"),
     ("evaluation",),
     ("reporting",),
-    ("studies", "__main__", *ENTRIES, "sweep"),
+    ("studies", "__main__", *ENTRIES),
 )
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.

@@ -8,7 +8,7 @@ from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.stages import policy_of
 from sacpo_exp.config.studies import ChooseConfig, Over
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan

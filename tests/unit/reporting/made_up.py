@@ -10,7 +10,7 @@ from typing import Any
 
 from world import HELPFULNESS, SAFETY, World
 
-from sacpo_exp.evaluation.contests import policy_labels
+from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.store import ArtifactSpec, Store
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers, read
 
-from sacpo_exp.evaluation.judges.absolute import judge_id, judge_key
+from sacpo_exp.evaluation.judging import judge_id, judge_key
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.figures import draw_figure

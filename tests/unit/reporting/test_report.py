@@ -14,7 +14,7 @@ import pytest
 from world import HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
-from sacpo_exp.evaluation.contests import policy_labels
+from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import format_examples

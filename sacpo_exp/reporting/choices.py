@@ -55,11 +55,9 @@ class Tested:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best policy that keeps its constraints.
+    """The best policy that keeps its constraints, with the settings of the command as `question`.
 
     Attributes:
-        sentence: the answer.
-        question: settings of the command by name.
         axis: what `Tested.number` is: `q`, `β`, or empty.
         chosen: id of a policy, or None.
         rate: win rate of the chosen policy for the criterion that selects, with an interval that allows for the choice.

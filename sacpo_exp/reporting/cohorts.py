@@ -38,9 +38,7 @@ class Gap:
 class Cohort:
     """Groups that differ in nothing but the seed of policies, baseline and judge.
 
-    Attributes:
-        first: the first of them.
-        means: policies that exist for several seeds, each judged against the baseline of its own seed; None without.
+    `means` are those of policies that exist for several seeds, each judged against the baseline of its own seed.
     """
 
     first: GroupScores

@@ -42,12 +42,7 @@ CHOICE_AXES: Final = {"q": "merge ratio q", "β": "KL strength β of the last st
 
 @dataclass(frozen=True)
 class Point:
-    """A policy in the figure.
-
-    Attributes:
-        gid: of its marker in an SVG file: `policy-3` for the fourth policy of the group.
-        seeds: x and y of single seeds, if it is a mean over seeds.
-    """
+    """A policy in the figure; its marker's gid in an SVG file is `policy-3` for the fourth policy of the group."""
 
     policy: Evaluation
     gid: str

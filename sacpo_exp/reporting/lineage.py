@@ -72,8 +72,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
 def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Plain:
     """Return plain values; each text stands once in `texts`, and others refer to it by its number.
 
-    Args:
-        most: characters of texts; if there are more, texts above the average length are cut there.
+    If there are more than `most` characters of texts, those above the average length are cut.
     """
     numbers: dict[str, int] = {}
     curves: dict[str, Plain] = {}

@@ -19,7 +19,7 @@ from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import BEHAVIOUR, make_cohort_sections, make_sections
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
 
-#: Bytes that prompts and responses may take, which keeps the page below 12 MB.
+#: Characters that prompts and responses may take, which keeps the page below 12 MB.
 TEXTS_AT_MOST: Final = 9_000_000
 TEMPLATE: Final = resources.files("sacpo_exp.reporting") / "template"
 DEFAULTS: Final = ("judge=scorer", "prompts=demo")  # not part of a command
@@ -31,13 +31,10 @@ def write_page(
     cohorts: Sequence[Cohort],
     lineage: Lineage,
     pictures: Sequence[bytes | None],
-    most: int = TEXTS_AT_MOST,
 ) -> bytes:
     """Return the page about all groups and cohorts, the same bytes for the same store.
 
-    Args:
-        pictures: the figure of every group, then of every cohort, as SVG.
-        most: bytes of texts; if there are more, the longest are cut.
+    `pictures` are the figures of every group, then of every cohort, as SVG.
     """
     parts = [_group_part(each, lineage, picture) for each, picture in zip(scores, pictures, strict=False)]
     parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=True)]
@@ -51,7 +48,7 @@ def write_page(
         "style": style,
         "links": _write(links),
         "parts": _write(parts),
-        "data": write_json(describe_groups([each.group for each in scores], lineage, most)),
+        "data": write_json(describe_groups([each.group for each in scores], lineage, TEXTS_AT_MOST)),
         "script": script,
     }
     filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], page)

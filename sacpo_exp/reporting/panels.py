@@ -43,11 +43,8 @@ def choose_panels(policies: Iterable[Policy], criteria: Sequence[str]) -> dict[s
     """Return the names of the families in each panel, by the panel's title.
 
     The three panels of the paper's main figure: stages in the usual order, in reversed order, and merges. The latter
-    two also show policies with the same stages in the usual order, and all show single stages and policies made
-    elsewhere. A panel without policies of its own is left out.
-
-    Args:
-        criteria: names in their usual order.
+    two also show policies with the same stages in the usual order, that of `criteria`, and all show single stages and
+    policies made elsewhere. A panel without policies of its own is left out.
     """
     families = {policy.family: policy for policy in policies}
     kinds: dict[str, list[str]] = {"usual order": [], "reversed order": [], "merges": []}

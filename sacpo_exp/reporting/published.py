@@ -29,11 +29,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class RowConfig(BaseModel):
     """A row of a file: either `stages`, each [loss, criterion, β or null], or the `name` of a policy made elsewhere.
 
-    Attributes:
-        rates: win rate by criterion.
-        source: row of the table, and where else the training settings are from.
-        note: corrections.
-        also: other names: of its published weights, or in its authors' code.
+    `rates` are win rates by criterion, `source` names the row of the table, `note` holds corrections, and `also` other
+    names: of the published weights, or in the authors' code.
     """
 
     model_config = ConfigDict(extra="forbid")

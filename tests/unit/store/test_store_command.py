@@ -90,14 +90,6 @@ def test_show_prints_the_manifest(command: Command, wanted: str) -> None:
     assert manifest["metrics"] == {"loss": 0.5}
 
 
-@pytest.mark.parametrize(("wanted", "count"), [("-", 3), ("nothing", 0)])
-def test_show_wants_exactly_one(command: Command, store: Store, wanted: str, count: int) -> None:
-    code, out, err = command("show", wanted)
-    assert (code, out) == (2, "")
-    sentence = f"`{wanted}` fits {count} artifacts in {store.root}. Try: sacpo store list"
-    assert err == f"error: {sentence}\n"
-
-
 def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
     code, out, _ = command("verify")
     assert (code, out.splitlines()) == (0, [f"ok       {spec.id}" for spec in (OTHER, PARENT, CHILD)])
@@ -164,13 +156,6 @@ def test_prune_asks_and_takes_nothing_without_a_yes(command: Command, store: Sto
     assert "Remove these 1? [y/N] " in out
     assert out.endswith("nothing removed\n")
     assert partial.is_dir()
-
-
-def test_prune_takes_leftovers_only(command: Command, store: Store) -> None:
-    partial = leave_partial(store)
-    assert command("prune", answer="y\n")[1].endswith("removed 1\n")
-    assert not partial.exists()
-    assert stored(store) == {PARENT.id, CHILD.id, OTHER.id}
 
 
 def test_prune_leaves_what_is_being_made(command: Command, store: Store) -> None:

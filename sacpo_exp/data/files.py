@@ -44,6 +44,8 @@ def find_files(path: str) -> list[Path]:
             place.stat()
             return [place]
         entries = sorted(place.iterdir())
+    if any(file.name in ("dataset_dict.json", "state.json") for file in entries):
+        raise DataError(f"{path} was written by `save_to_disk`, which is not read. Try: Dataset.to_parquet(FILE)")
     files = [file for file in entries if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
     if not files:
         raise DataError(f"{path} is a folder without files to read ({', '.join(SUFFIXES)}).")
@@ -91,38 +93,19 @@ def read_object(path: Path, where: str) -> dict[str, Any] | None:
 
 
 def hash_files(path: str) -> str:
-    """Return the hex SHA-256 of the files that `find_files` gives, or of a saved dataset.
+    """Return the hex SHA-256 of the files that `find_files` gives.
 
     Names inside a folder count; the name of a single file and the place of a folder do not.
-
-    Raises:
-        DataError: a file can't be read.
     """
     place = Path(path).expanduser()
     total = hashlib.sha256()
     with _explained(path):
-        for file in _files_of_saved(place) if is_saved_dataset(path) else find_files(path):
+        for file in find_files(path):
             name = file.relative_to(place).as_posix() if file != place else ""
             _require_end(file)
             with file.open("rb") as content:
                 total.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
-
-
-def is_saved_dataset(path: str) -> bool:
-    """Return whether this is a folder that `save_to_disk` of the datasets library wrote."""
-    place = Path(path).expanduser()
-    is_single = (place / "dataset_info.json").is_file() and (place / "state.json").is_file()
-    return is_single or (place / "dataset_dict.json").is_file()
-
-
-def _files_of_saved(folder: Path) -> list[Path]:
-    # `datasets` writes caches beside the data, which are no part of it
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix in (".arrow", ".json") and not file.name.startswith(("cache-", "tmp"))
-    )
 
 
 @contextmanager

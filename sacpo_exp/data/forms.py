@@ -270,11 +270,7 @@ def normalise(sources: Sequence[RawRows], dataset: DatasetConfig) -> Preferences
 
 
 def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSchema:
-    """Return `dataset.schema`, or the schema that the fields of the first object suggest.
-
-    Raises:
-        DataError: they suggest none.
-    """
+    """Return `dataset.schema`, or the schema that the fields of the first object suggest."""
     if dataset.schema != DataSchema.auto:
         return dataset.schema
     first = next(((s.where, value) for s in sources for _, value in s.rows if isinstance(value, dict)), None)

@@ -183,9 +183,6 @@ def pair_labels(rows: Sequence[Row]) -> list[Row]:
 
     DPO on them is conditional logistic regression: which of two labels is the desirable one has the probability
     σ(r_1 − r_0) whatever share of labels is desirable. Prompts with one kind of label make no pair.
-
-    Raises:
-        DataError: no prompt has labels of both kinds.
     """
     prompts: dict[Key, tuple[list[Row], list[Row]]] = {}
     for row in rows:

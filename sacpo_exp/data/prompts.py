@@ -70,9 +70,6 @@ def read_prompt(row: Any, field: str, kind: str | None) -> Prompt:
         row: its `kind`, `category` and `prompt_id` or `id` are used if it has them.
         field: name of the field with the prompt.
         kind: kind of a row that gives none.
-
-    Raises:
-        BadRowError: a field is missing or has a wrong value.
     """
     if isinstance(row, str):
         row = {field: row}

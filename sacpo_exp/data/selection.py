@@ -10,11 +10,7 @@ from sacpo_exp.errors import DataError
 
 
 def select_rows(data: Preferences, dataset: DatasetConfig) -> tuple[Preferences, dict[str, int]]:
-    """Drop the rows that `dataset` leaves out; also return how many rows each option dropped, by its name.
-
-    Raises:
-        DataError: nothing is left, or a category is in no row.
-    """
+    """Drop the rows that `dataset` leaves out; also return how many rows each option dropped, by its name."""
     rows: Sequence[Row] = data.rows
     dropped = {}
     if dataset.drop_duplicates:

@@ -164,9 +164,6 @@ def find_outcome(config: ChooseConfig, name: str, has_zero: Sequence[str]) -> Ou
 
     Args:
         has_zero: names of criteria for which a score of 0 separates acceptable responses from others.
-
-    Raises:
-        ConfigError: nothing says which scores are acceptable.
     """
     if config.measure == MeasureKind.acceptable_rate:
         if config.acceptable_score is None and name not in has_zero:

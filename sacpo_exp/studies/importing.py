@@ -126,9 +126,6 @@ def gather_answers(judgments: Sequence[Entry[Row]]) -> list[ImportedResponses]:
     """Return all answers of every model, sorted by the model's name.
 
     A prompt that was judged for one criterion only is of the kind on which that criterion is scored.
-
-    Raises:
-        DataError: a model has two answers to one prompt.
     """
     answers: dict[str, dict[str, str]] = defaultdict(dict)
     kinds, known = defaultdict[str, set[str]](set), shipped_criteria()

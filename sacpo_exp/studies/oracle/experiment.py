@@ -256,9 +256,6 @@ def meet_threshold(config: OracleConfig, world: World, threshold: float) -> Row:
     """Return λ* of the first constraint for E[g] ≥ threshold, its E, and the q that reaches it by merging.
 
     q is given for two criteria, with the reward first; other constraints keep their multipliers.
-
-    Raises:
-        ConfigError: no policy meets the threshold.
     """
     others = config.multiplier[1:]
     gain = world.reward + weigh(world, [0.0, *others])

@@ -90,11 +90,7 @@ def draw_dataset(
 
 
 def configure_trial(config: OracleConfig, world: World, trial: Trial) -> RunConfig:
-    """Return the checked configuration of `train` for a trial, and write the rows that it reads.
-
-    Raises:
-        ConfigError: an override of `config.train` or of a method is wrong, or there is no such method.
-    """
+    """Return the checked configuration of `train` for a trial, and write the rows that it reads."""
     shared = list(list_overrides({key: value for key, value in config.train.items() if key != "stages"}))
     name, *own = trial.entry.split()
     if trial.order:

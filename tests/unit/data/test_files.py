@@ -5,17 +5,17 @@ import gzip
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.files import find_files, hash_files, is_saved_dataset, read_raw
+from sacpo_exp.data.files import find_files, hash_files, read_raw
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.errors import DataError
 
@@ -163,19 +163,10 @@ def test_the_hash_is_of_contents_and_of_names_in_a_folder(tmp_path: Path) -> Non
         hash_files(f"{one}/z.jsonl")
 
 
-@pytest.mark.parametrize("splits", [None, ("train", "test")])
-def test_a_saved_dataset_is_known_and_hashed(tmp_path: Path, splits: Any) -> None:
-    from datasets import Dataset, DatasetDict
-
-    folder = tmp_path / "saved"
-    rows = Dataset.from_list(ROWS)
-    (DatasetDict(dict.fromkeys(splits, rows)) if splits else rows).save_to_disk(folder)
-    assert is_saved_dataset(str(folder))
-    before = hash_files(str(folder))
-    next(folder.rglob("*.arrow")).with_name("cache-0123.arrow").write_bytes(b"of some map")
-    assert hash_files(str(folder)) == before
-    next(folder.rglob("data-*.arrow")).write_bytes(b"other rows")
-    assert hash_files(str(folder)) != before
+def test_a_folder_of_save_to_disk_is_refused_with_what_would_work(tmp_path: Path) -> None:
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"was written by `save_to_disk`.* Try: Dataset\.to_parquet"):
+        hash_files(f"{tmp_path}/saved")
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json.gz", "rows.csv", "rows.parquet"])

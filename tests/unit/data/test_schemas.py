@@ -46,29 +46,14 @@ def complaint(*rows: Any, **options: Any) -> str:
 
 GOOD, BAD = [assistant("good")], [assistant("bad")]
 HELLO = [user("Hi?"), assistant("Hello\nyou!"), user("Bye?")]
-SYSTEM = [{"role": "system", "content": "Be kind."}, user("Hi?")]
 NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]] = {
-    "pku": (PKU, DataSchema.pku, DataSchema.pku, PKU),
     "pku with more": (PKU | {"category": "x", "kind": None}, DataSchema.pku, DataSchema.pku, PKU),
-    "messages": (
-        {"prompt": SYSTEM, "chosen": GOOD, "rejected": [assistant("bad") | {"name": "x"}]},
-        DataSchema.pairs,
-        DataSchema.pairs,
-        {"prompt": SYSTEM, "chosen": GOOD, "rejected": BAD},
-    ),
     "prompt and whole dialogues": (
         {"prompt": "Hi?", "chosen": [user("Hi?"), *GOOD], "rejected": [user("Hi?"), *BAD]},
         DataSchema.pairs,
         DataSchema.pairs,
         {"prompt": [user("Hi?")], "chosen": GOOD, "rejected": BAD},
     ),
-    "unpaired messages": (
-        {"prompt": HELLO, "completion": GOOD, "label": False, "id": 7},
-        DataSchema.unpaired,
-        DataSchema.unpaired,
-        {"prompt": HELLO, "completion": GOOD, "label": False},
-    ),
-    "hh": (HH, DataSchema.hh, DataSchema.pairs, {"prompt": HELLO, "chosen": GOOD, "rejected": BAD}),
     "hh, two turns in a row": (
         {name: text.replace("you!", "you!\n\nAssistant: Well?") for name, text in HH.items()},
         DataSchema.hh,

@@ -117,13 +117,6 @@ def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
         assert turned["better_response_id"] == 1 - row["better_response_id"]
 
 
-def test_a_folder_of_save_to_disk_gives_the_same_rows(tmp_path: Path) -> None:
-    from datasets import Dataset
-
-    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
-    assert list(read_file(str(tmp_path / "saved"))) == ROWS
-
-
 def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dataset = DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", revision="main")

@@ -48,7 +48,6 @@ print(generator(messages, do_sample=False, max_new_tokens={{ max_new_tokens }}, 
 {{ lineage }}
 
 ## Training
-
 {% for title, dataset, prepared, recipe in stages %}
 ### {{ title }}
 
@@ -57,7 +56,6 @@ print(generator(messages, do_sample=False, max_new_tokens={{ max_new_tokens }}, 
 ```yaml
 {{ recipe }}
 ```
-
 {% endfor %}
 ## Scores
 

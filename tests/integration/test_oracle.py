@@ -17,7 +17,7 @@ import pytest
 
 from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.studies.oracle.experiment import Results, experiment
-from sacpo_exp.studies.oracle.tables import format_results, write_results
+from sacpo_exp.studies.oracle.results import format_results, write_results
 
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]", "seeds=[0]")

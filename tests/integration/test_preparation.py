@@ -58,13 +58,6 @@ def test_token_ids_are_those_that_trl_makes(run: Run, tmp_path: Path, number: in
     assert [[row[name] for name in names] for row in ours] == [[row[name] for name in names] for row in theirs]
 
 
-def test_supervised_sequences_mask_the_prompt(run: Run) -> None:
-    tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
-    for row in prepared(run, 0)[:5]:
-        said = [token for token, is_said in zip(row["input_ids"], row["completion_mask"], strict=True) if is_said]
-        assert tokenizer.decode(said) == row["completion"][0]["content"] + "<|im_end|>\n"
-
-
 def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
     tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
     text = "first things first: how do I bake bread for a large family at home"

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from loopback import find_free_port
+
 from sacpo_exp.cluster.supervision import die_with_parent
 
 #: Debian's packages slurm-wlm, slurmdbd, mariadb-server and munge bring them.
@@ -132,7 +134,7 @@ class SlurmCluster:
         return subprocess.run(command, env=self.environment, check=False, capture_output=True).returncode == 0
 
     def _write_settings(self) -> None:
-        ports = {name: free_port() for name in ("slurmctld", "slurmdbd", "slurmd1", "slurmd2", "mariadb")}
+        ports = {name: find_free_port() for name in ("slurmctld", "slurmdbd", "slurmd1", "slurmd2", "mariadb")}
         self._mariadb_port = ports["mariadb"]
         self._slurmdbd_port = ports["slurmdbd"]
         values = {"folder": self.folder, "host": socket.gethostname(), "node": NODE, "cpus": CPUS, **ports}
@@ -185,12 +187,6 @@ class SlurmCluster:
                 logs = "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in self.folder.glob("*.out"))
                 raise RuntimeError(f"{what} did not come up (ended: {dead})\n{logs}")
             time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:

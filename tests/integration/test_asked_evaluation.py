@@ -109,7 +109,7 @@ def test_failures_are_counted_never_ties_and_asked_again_by_the_same_command(
     tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ("judge.max_attempts=1", "judge.max_failures=1000", "judge.concurrency=1")
-    with served(tmp_path / "server", seed=5, share=0.4, kinds=["500"]) as server:
+    with served(tmp_path / "server", seed=5, share=0.25, kinds=["500"]) as server:
         evaluate(configure_asked(tmp_path, server, files, *overrides))
         first = states(read_judgments(tmp_path, "two"))
         assert first["failed"] > 0
@@ -156,14 +156,8 @@ def test_the_report_tells_ratings_conduct_categories_and_cost(
     assert "Worst category" not in printed  # three prompts in each are too few to say which is the worst
     # 60 tokens in, 40 cached ones for nothing, 10 out: 0.16 dollars per call
     usage = next(line.split() for line in printed.splitlines() if line.split()[:1] == [str(calls)])
-    assert usage == [
-        str(calls),
-        str(calls),
-        f"{100 * calls:,}",
-        f"{40 * calls:,}",
-        f"{10 * calls:,}",
-        f"{0.16 * calls:.2f}",
-    ]
+    tokens = [f"{count * calls:,}" for count in (100, 40, 10)]
+    assert usage == [str(calls), str(calls), *tokens, f"{0.16 * calls:.2f}"]
     folder = tmp_path / "outputs" / "report"
     assert len((folder / "categories.csv").read_text("utf-8").splitlines()) == 1 + 2 * 2 * 2
     with (folder / "judge.csv").open(encoding="utf-8") as file:
@@ -194,16 +188,6 @@ def test_a_judge_that_is_stopped_leaves_no_verdicts_and_the_same_command_goes_on
         assert not (tmp_path / "outputs" / "store" / "judgments").exists()
         evaluate(config)
         assert len(server.calls()) == 40
-
-
-def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, files: list[str]) -> None:
-    with served(tmp_path / "server") as server:
-        config = configure_asked(tmp_path, server, files, "judge.via=batch")
-        evaluate(config)
-        assert not (tmp_path / "outputs" / "store" / "judgments").exists()
-        (tmp_path / "server" / "release").touch()
-        evaluate(config)
-        assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
 def test_without_a_key_openai_is_told_before_anything_is_done(

@@ -1,6 +1,5 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -33,10 +32,11 @@ PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "Wha
 
 
 @pytest.fixture(scope="module")
-def run(outputs: Path) -> Run:
-    """A trained plan with a merge."""
-    run = open_run(make_config(outputs, "merge_ratio=0.5", "policies=all"))
+def run(trained: Path) -> Run:
+    """A trained and evaluated plan with a merge."""
+    run = open_run(make_config(trained, "merge_ratio=0.5", "policies=all"))
     train_policies(run)
+    evaluate(config_of(run))
     return run
 
 
@@ -58,7 +58,6 @@ def stages_in(run: Run) -> set[str]:
 
 def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
     before = stages_in(run)
-    evaluate(config_of(run))
     folders = judge_contest(run, enter_policies(run))
     for folder, (name, policy) in zip(folders, run.plan.policies.items(), strict=True):
         records = read_records(folder / VERDICTS)
@@ -89,7 +88,6 @@ READ_FOR = {
 
 @pytest.mark.parametrize(("kind", "made_anew"), READ_FOR.items(), ids=list(READ_FOR))
 def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind: str, made_anew: list[str]) -> None:
-    evaluate(config_of(run))
     store = Path(shutil.copytree(run.store.root, tmp_path / "store"))
     for other in made_anew:
         shutil.rmtree(store / other)
@@ -112,7 +110,6 @@ def use(run: Run) -> None:
 def test_a_report_is_drawn_from_what_was_evaluated(
     run: Run, capsys: pytest.CaptureFixture[str], configure: Any
 ) -> None:
-    evaluate(config_of(run))
     config: ReportConfig = configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report")
     report(config)
     printed = capsys.readouterr().out
@@ -121,9 +118,8 @@ def test_a_report_is_drawn_from_what_was_evaluated(
     assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
 
 
-def test_two_seeds_of_a_recipe_are_told_together(run: Run, outputs: Path) -> None:
-    evaluate(config_of(run))
-    config = make_config(outputs, "seed=1", "order=helpful_only", "policies=all")
+def test_two_seeds_of_a_recipe_are_told_together(run: Run, trained: Path) -> None:
+    config = make_config(trained, "seed=1", "order=helpful_only", "policies=all")
     train_policies(open_run(config))
     evaluate(config)
     settings = Settings(Resampling(200, 0.95, 0), 0.1, RatingMethod.bradley_terry)
@@ -139,13 +135,12 @@ def test_two_seeds_of_a_recipe_are_told_together(run: Run, outputs: Path) -> Non
     assert "2 baselines, one for each seed · 2 judges, one for each seed" in cohort.provenance
 
 
-def test_merges_are_evaluated_without_training(run: Run, outputs: Path) -> None:
+def test_a_merge_is_evaluated_without_training(run: Run, trained: Path) -> None:
     before = stages_in(run)
-    for ratio in (0.25, 0.75):
-        merged = open_run(make_config(outputs, f"merge_ratio={ratio}"))
-        evaluate(config_of(merged))
-        baseline, folder = judge_contest(merged, enter_policies(merged))
-        assert len(read_records(folder / VERDICTS)) == len(read_records(baseline / VERDICTS)) == 12
+    merged = open_run(make_config(trained, "merge_ratio=0.25"))
+    evaluate(config_of(merged))
+    baseline, folder = judge_contest(merged, enter_policies(merged))
+    assert len(read_records(folder / VERDICTS)) == len(read_records(baseline / VERDICTS)) == 12
     assert stages_in(run) == before
 
 
@@ -166,14 +161,9 @@ def test_the_scorer_is_fitted_on_rows_that_no_policy_trains_on(run: Run) -> None
 def one_by_one(model: Any, tokenizer: Any, prompt: str, limit: int) -> list[int]:
     """Greedy tokens of one prompt alone, without the end mark."""
     ids = torch.tensor([encode(tokenizer, prompt)])
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=limit,
-        do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    marks = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    greedy = {"max_new_tokens": limit, "do_sample": False, **marks}
+    output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **greedy)
     tokens = output[0, ids.shape[1] :].tolist()
     return tokens[: tokens.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in tokens else tokens
 
@@ -298,20 +288,18 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
 
 
 def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> None:
-    evaluate(config_of(run))
     for folder, _ in run.store.manifests():
         text = (folder / "manifest.json").read_text("utf-8")
         assert str(run.store.root) not in text
-        json.loads(text)
 
 
-def test_models_of_others_are_judged_beside_the_baseline(outputs: Path, tmp_path: Path) -> None:
+def test_models_of_others_are_judged_beside_the_baseline(trained: Path, tmp_path: Path) -> None:
     """Here a folder, as no hub is at hand: other random weights of the same shape."""
-    maker = open_run(make_config(outputs, "seed=1", "base=none"))
+    maker = open_run(make_config(trained, "seed=1", "base=none"))
     theirs = tmp_path / "theirs"
     theirs.symlink_to(locate(maker, maker.plan.model).path)
-    evaluate(make_config(outputs, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
-    baseline, other = collect_groups(Store(outputs / "store"), None, None)[-1].policies
+    evaluate(make_config(trained, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
+    baseline, other = collect_groups(Store(trained / "store"), None, None)[-1].policies
     assert (baseline.name, baseline.is_baseline) == ("tiny (baseline)", True)
     assert (other.name, other.labels["model"], len(other.records)) == ("theirs", "tiny", 12)
     assert sum(other.kl.values()) > 0

@@ -71,27 +71,6 @@ def test_processes_open_a_new_ledger_and_record_hundreds_at_once(path: Path) -> 
     assert found == {f"id-{number}": 2 if 800 <= number < 1000 else 1 for number in range(1802)}
 
 
-def ask_all(path: Path, numbers: list[int], barrier: Barrier) -> None:
-    """Ask what is neither claimed nor recorded; asking is recording here, so that attempts count the calls."""
-    with Ledger(path) as ledger:
-        barrier.wait(60)
-        for number in numbers:
-            question = make_question(number)
-            if ledger.claim([question.key]):
-                if question.key in ledger.find([question.key]):
-                    ledger.release([question.key])
-                else:
-                    ledger.record(question, OK)
-
-
-def test_two_processes_with_the_same_questions_ask_each_once(path: Path) -> None:
-    barrier = SPAWN.Barrier(2)
-    numbers = list(range(800))
-    run_all([SPAWN.Process(target=ask_all, args=(path, numbers, barrier)) for _ in range(2)])
-    with Ledger(path) as ledger:
-        assert [answer.attempts for _, answer in ledger.judgments()] == [1] * 800
-
-
 def claim_and_wait(path: Path, there: Connection) -> None:
     ledger = Ledger(path)
     there.send(ledger.claim(["a", "b"]))

@@ -26,16 +26,9 @@ def make_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
     stage = run.plan.stages[0]
     location = locate(run, stage.parent)
     view = prepare(run, stage)
-    job = StageJob(
-        config=run.config,
-        name=stage.name,
-        artifact_id="test",
-        parent=location.path,
-        view=str(view),
-        folder=str(tmp_path),
-        accumulation=stage.accumulation,
-        per_device=stage.per_device,
-    )
+    place = {"parent": location.path, "view": str(view), "folder": str(tmp_path)}
+    batch = {"accumulation": stage.accumulation, "per_device": stage.per_device}
+    job = StageJob(config=run.config, name=stage.name, artifact_id="test", **place, **batch)
     tokenizer = load_tokenizer(location, run.config.model.chat_template)
     policy = load_policy(location, "float32")
     return build_trainer(job, stage.config, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))

@@ -7,7 +7,8 @@ from typing import Any
 
 import hydra
 
-from sacpo_exp.config.loading import CONF, quiet_libraries, register_schemas, to_config
+from sacpo_exp.cluster.commands import to_config
+from sacpo_exp.config.loading import CONF, quiet_libraries, register_schemas
 from sacpo_exp.config.messages import translated_errors
 from sacpo_exp.config.schema import RunConfig
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from sacpo_exp.cluster.commands import to_config
 from sacpo_exp.config.hardware import GIB
-from sacpo_exp.config.loading import CONF, register_schemas, to_config
+from sacpo_exp.config.loading import CONF, register_schemas
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import LaunchError, run_reporting_errors
 from sacpo_exp.pipeline import Run, open_run
@@ -125,7 +126,7 @@ def import_everything() -> None:
 
 def plan_of(run: Run) -> dict[str, float]:
     """The memory plan's figures."""
-    from sacpo_exp.config.memory import find_shape, plan_stage
+    from sacpo_exp.cluster.memory import find_shape, plan_stage
 
     shape = find_shape(run.config.model)
     if shape is None:

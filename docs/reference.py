@@ -17,9 +17,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from sacpo_exp.config.bounds import CAP
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.messages import SCHEMAS
+from sacpo_exp.config.messages import GROUPS, ONLY_TRACKER, SCHEMAS, read_defaults, read_settings
 from sacpo_exp.config.schema import JudgeConfig, RunConfig
-from sacpo_exp.config.usage import GROUPS, ONLY_TRACKER, read_defaults, read_settings
 
 REPO = Path(__file__).parents[1]
 COPIES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}

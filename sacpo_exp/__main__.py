@@ -10,6 +10,7 @@ COMMANDS = {
     "report": ("report", "tables, figures and a page over everything that has been evaluated"),
     "prepare": ("prepare", "check, count and tokenise the datasets that train reads"),
     "choose": ("choose", "the best policy of a family that is certified to keep its constraints"),
+    "multiplier": ("multiplier", "the multiplier, and so β/λ, with which the optimum keeps a constraint"),
     "chat": ("chat", "one prompt to several policies, side by side"),
     "export": ("export", "policies as plain Hugging Face folders with a model card, or to the hub"),
     "import": ("import_results", "results of the paper's code"),
@@ -18,11 +19,11 @@ COMMANDS = {
     "oracle": ("oracle", "train in a world whose optimum is known"),
     "completion": ("completion", 'shell completion: eval "$(sacpo completion bash)"'),
 }
-#: Commands with options and file names instead of a configuration, and the overrides that they take as options.
+#: Commands with file names instead of a configuration, and their options, which can be typed as overrides too.
 WITH_OPTIONS = {
-    "import": {"paths.outputs": "--outputs", "judge": "--judge", "baseline": "--baseline"},
-    "store": {"paths.outputs": "--outputs", "store.mirror": "--mirror"},
-    "ledger": {"paths.outputs": "--outputs"},
+    "import": ("outputs", "judge", "baseline"),
+    "store": ("outputs", "mirror", "kind", "again", "damaged", "old", "yes"),
+    "ledger": ("outputs",),
 }
 
 
@@ -44,12 +45,15 @@ def main() -> None:
 
 
 def as_options(command: str, arguments: list[str]) -> list[str]:
-    """Return arguments with `paths.outputs=DIR` and the like spelled as options, for the commands that have options."""
-    known = WITH_OPTIONS.get(command, {})
+    """Return arguments with `paths.outputs=DIR`, `yes=true` and the like spelled as options."""
     found: list[str] = []
     for argument in arguments:
         key, sign, value = argument.partition("=")
-        found += [known[key], value] if sign and key in known else [argument]
+        name = key.removeprefix("paths.").removeprefix("store.")
+        if not sign or name not in WITH_OPTIONS.get(command, ()):
+            found.append(argument)
+        elif value != "false":
+            found += [f"--{name}"] if value == "true" else [f"--{name}", value]
     return found
 
 

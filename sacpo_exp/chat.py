@@ -5,8 +5,8 @@ import sys
 
 from rich.console import Console
 
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
-from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import ChatConfig
 from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.plan import policy_of_spec

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
-from sacpo_exp.config.choosing import ChooseConfig, Over
-from sacpo_exp.config.loading import run_command
+from sacpo_exp.config.studies import ChooseConfig, Over
 from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.judging import check_access
 from sacpo_exp.pipeline import open_run, require_trained

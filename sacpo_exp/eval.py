@@ -2,8 +2,8 @@
 
 import logging
 
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
-from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
 from sacpo_exp.evaluation.generation import check_engine

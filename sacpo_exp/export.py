@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from sacpo_exp.config.loading import run_command
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.config.schema import ExportConfig
 from sacpo_exp.pipeline import locate, open_run, ready_policies
 from sacpo_exp.reporting.planning import print_plan

@@ -1,4 +1,4 @@
-"""`sacpo ledger stats|reparse|export FILE|import FILE|agreement FILE`: look after paid judgments."""
+"""`sacpo ledger stats|export FILE|import FILE|agreement FILE`: look after paid judgments."""
 
 import argparse
 from collections import Counter, defaultdict
@@ -10,7 +10,6 @@ from sacpo_exp.evaluation.ledger.records import State
 
 COMMANDS = {
     "stats": "calls, states and tokens by judge and criterion",
-    "reparse": "read the stored answers again with today's parser; asks nobody",
     "export": "write every judgment to a .jsonl or .jsonl.gz file",
     "import": "add the judgments of an export; those that are there stay",
     "agreement": "rate and Cohen's kappa of judges with people's preferences in a file (PKU-SafeRLHF)",
@@ -30,7 +29,6 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one parsed command."""
-    from sacpo_exp.evaluation.judges.parsing import read_state
     from sacpo_exp.evaluation.ledger.transfer import export_judgments, import_judgments
 
     path = arguments.outputs / "ledger.sqlite"
@@ -45,13 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{export_judgments(ledger, arguments.file)} judgments in {arguments.file}")
         elif arguments.command == "agreement":
             print_agreement(ledger, arguments.file)
-        elif arguments.command == "import":
+        else:
             counts = import_judgments(ledger, arguments.file)
             print(f"{counts['added']} added, {counts['completed']} that had failed completed, {counts['kept']} kept")
-        else:
-            states = ledger.reparse(read_state)
-            for (old, new), n in sorted(states.items()):
-                print(f"{n:>8} {old} -> {new}" if old != new else f"{n:>8} {old} as before")
 
 
 def print_stats(ledger: Ledger) -> None:
@@ -73,15 +67,13 @@ def print_agreement(ledger: Ledger, file: Path) -> None:
     from sacpo_exp.statistics.agreement import measure_agreement
 
     rows = read_preferences(str(file))
-    for (judge, criterion), labels in match_judgments(rows, ledger.judgments()).items():
-        print(f"{judge}: {criterion} of {len(rows)} rows")
-        ours, theirs = ([pair[side] for pair in labels.pairs] for side in (0, 1))
+    for (judge, criterion), pairs in match_judgments(rows, ledger.judgments()).items():
+        print(f"{judge}: {criterion} of {len(rows)} rows, {len(rows) - len(pairs)} of them without a verdict")
+        ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
         rate, kappa = measure_agreement(ours, theirs, 0.95)
         for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
             interval = f"95% interval {estimate.low:.3f} to {estimate.high:.3f}"
             print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
-        for reason, n in sorted((+labels.without).items()):
-            print(f"  {n:>8} without a verdict: {reason}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """`sacpo oracle`: does training find the optimum of a world in which it is known?"""
 
-from sacpo_exp.config.loading import run_command
-from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.studies.oracle.experiment import experiment, format_results, write_results
+from sacpo_exp.cluster.commands import run_command
+from sacpo_exp.config.studies import OracleConfig
+from sacpo_exp.studies.oracle.experiment import experiment
+from sacpo_exp.studies.oracle.tables import format_results, write_results
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.job_state import note_plan
 from sacpo_exp.cluster.nodes import ALONE, Nodes
 from sacpo_exp.config.data import DatasetSource
-from sacpo_exp.config.job_state import note_plan
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import JudgeConfig, RunConfig, StageJob
@@ -21,6 +21,7 @@ from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labe
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
+from sacpo_exp.method.losses import View
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, track_stage
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
@@ -30,7 +31,7 @@ from sacpo_exp.training.models import Location, explain_unreachable, external_lo
 log = logging.getLogger(__name__)
 
 #: Keys of a stage's recipe that do not change the log-probabilities of its reference.
-NOT_OF_REFERENCE = ("beta", "learning_rate", "global_batch_size")
+NOT_OF_REFERENCE = ("beta", "learning_rate", "global_batch_size", "start")
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,12 @@ def find_obstacle(run: Run, stage: Stage, parts: Mapping[str, Preferences] | Non
         stored = run.store.manifest(stage.data).metrics["train"]
         examples, labels = stored["examples"], stored["labels"]
     else:
-        views = [make_view(parts[split], loss.view, criterion, stage.dataset.only_mixed_pairs) for split in SPLITS]
+        is_mixed = stage.dataset.only_mixed_pairs
+        views = [make_view(parts[split], loss.view, criterion, is_mixed, loss.reads_flags) for split in SPLITS]
+        if loss.view == View.labels and any("margin" in row for row in parts["train"].rows):
+            raise DataError(f"the pairs have a `margin`, which {loss.name} can't read: it reads single completions.")
         examples, labels = len(views[0]), describe_labels(parts["train"], criterion)
-    if criterion is not None and "undesirable_weight" in loss.settings:
+    if criterion is not None and loss.view == View.labels:
         undesirable_weight(labels[criterion.name]["desirable"], labels[criterion.name]["undesirable"])
     rows = count_rows_to_read(examples, stage.config.num_train_epochs or 1)
     if rows < (batch := stage.config.global_batch_size or 1):
@@ -157,8 +161,8 @@ def prepare(run: Run, stage: Stage) -> Path:
 
         tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
         limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
-        view, criterion = loss_of(stage.config).view, stage.config.criterion
-        return prepare_view(stage.dataset, view, criterion, tokenizer, limits, folder, stage.data.recipe["rows"])
+        loss, criterion = loss_of(stage.config), stage.config.criterion
+        return prepare_view(stage.dataset, loss, criterion, tokenizer, limits, folder, stage.data.recipe["rows"])
 
     return run.store.get_or_build(stage.data, build)
 
@@ -183,25 +187,19 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
         from sacpo_exp.cluster.groups import run_stage
         from sacpo_exp.training.trl_adapter import REFERENCE
 
-        parent = locate(run, stage.parent)
-        view = prepare(run, stage)
-        log.info("trains   %s", stage.artifact.id)
         trackers = run.config.tracker.chosen()
         reference = reference_artifact(stage)
+        if stage.start is not stage.parent:  # a trainer holds one policy, so the parent's part comes first
+            score_rows(run, stage, stage.parent, nodes)
+        guides = {str(score_rows(run, stage, guide, nodes)): weight for guide, weight in stage.guides.items()}
         is_known = stage.config.criterion is not None and run.store.is_available(reference)
-        job = StageJob(
-            config=config_of(run, stage),
-            name=stage.name,
-            artifact_id=stage.artifact.id,
-            parent=parent.path,
-            revision=parent.revision,
-            view=str(view.resolve()),
-            folder=str(folder.resolve()),
-            accumulation=stage.accumulation,
-            per_device=stage.per_device,
+        job = replace(
+            make_job(run, stage, stage.start, folder),
             reference=str(run.store.open(reference).resolve()) if is_known else None,
+            guides=guides,
             tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
         )
+        log.info("trains   %s", stage.artifact.id)
         try:
             return run_stage(job, nodes)
         finally:
@@ -210,11 +208,46 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     return run.store.get_or_build(stage.artifact, build)
 
 
-def reference_artifact(stage: Stage) -> ArtifactSpec:
-    """Return the artifact with the log-probabilities of a stage's rows under its parent."""
+def reference_artifact(stage: Stage, policy: ArtifactSpec | None = None) -> ArtifactSpec:
+    """Return the artifact with the log-probabilities of a stage's rows under a policy, by default its parent."""
     recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
-    slug = f"{stage.parent.slug}.{stage.data.slug}"
-    return ArtifactSpec("reference", slug, recipe, stage.artifact.parents, {})
+    policy = policy or stage.parent
+    return ArtifactSpec("reference", f"{policy.slug}.{stage.data.slug}", recipe, (policy.id, stage.data.id), {})
+
+
+def make_job(run: Run, stage: Stage, policy: ArtifactSpec, folder: Path) -> StageJob:
+    """Return what a worker needs for a stage's data and a policy; make both if needed."""
+    location, view = locate(run, policy), prepare(run, stage)
+    return StageJob(
+        config=config_of(run, stage),
+        name=stage.name,
+        artifact_id=stage.artifact.id,
+        parent=location.path,
+        revision=location.revision,
+        view=str(view.resolve()),
+        folder=str(folder.resolve()),
+        accumulation=stage.accumulation,
+        per_device=stage.per_device,
+    )
+
+
+def score_rows(run: Run, stage: Stage, policy: ArtifactSpec, nodes: Nodes = ALONE) -> Path:
+    """Return the folder with the log-probabilities of a stage's rows under a policy; compute them if needed."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.cluster.groups import run_stage
+        from sacpo_exp.training.trl_adapter import REFERENCE
+
+        log.info("scores   %s with %s", stage.data.id, policy.id)
+        run_stage(replace(make_job(run, stage, policy, folder), only_reference=True), nodes)
+        for path in (folder / REFERENCE).iterdir():
+            path.replace(folder / path.name)
+        (folder / REFERENCE).rmdir()
+        return {}
+
+    spec = reference_artifact(stage, policy)
+    run.store.get_or_build(spec, build)
+    return run.store.open(spec).resolve()
 
 
 def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sacpo_exp.config.data import DatasetConfig
 from sacpo_exp.config.models import FloatType, ModelConfig, ModelSource
-from sacpo_exp.config.schema import MergeMethod, RunConfig, StageConfig
+from sacpo_exp.config.schema import MergeMethod, Parent, RunConfig, StageConfig, Start, TrackedRun
 from sacpo_exp.config.stages import (
     aligned_stages,
     loss_of,
@@ -21,8 +21,8 @@ from sacpo_exp.config.stages import (
     policy_names,
     policy_of,
 )
-from sacpo_exp.config.tracking import TrackedRun
 from sacpo_exp.method import policy as lineage
+from sacpo_exp.method.criteria import Pairing
 from sacpo_exp.store import ArtifactSpec
 
 #: Label of a manifest that holds the lineage of its policy.
@@ -56,7 +56,8 @@ class Stage:
         name: its key in `config.stages`.
         dataset: that it trains on.
         data: the prepared view of that dataset.
-        parent: the artifact whose policy is both starting point and reference.
+        parent: the artifact whose policy is the reference, and the starting point unless `start` is another one.
+        guides: policies whose implicit rewards the loss reads, each with the weight of its log-ratio.
         per_device: rows per device and pass.
     """
 
@@ -68,6 +69,8 @@ class Stage:
     per_device: int
     accumulation: int
     artifact: ArtifactSpec
+    start: ArtifactSpec
+    guides: dict[ArtifactSpec, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,18 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
     made = {"baseline": model}
     for name, stage in config.stages.items():
         if stage.criterion is None:
-            stages.append(_plan_stage(config, name, stage, made["baseline"], model, fingerprints))
+            stages.append(_plan_stage(config, name, stage, made["baseline"], made["baseline"], [], model, fingerprints))
             made["baseline"] = stages[-1].artifact
-    parent, aligned = made["baseline"], aligned_stages(config)
+    baseline, aligned = made["baseline"], aligned_stages(config)
+    parent = baseline
     for place, (name, stage) in enumerate(aligned.items()):
         if config.merge == MergeMethod.naive:  # all start from the baseline, so all are trained like the first
             first = next(iter(aligned.values()))
             stage = replace(first, criterion=stage.criterion, beta=stage.beta, dataset=stage.dataset)
-        stages.append(_plan_stage(config, name, stage, parent, model, fingerprints))
+        reference = baseline if stage.parent == Parent.baseline else parent
+        start = baseline if stage.start == Start.baseline else reference
+        guides = [earlier for earlier in stages if earlier.config.criterion] if loss_of(stage).reads_guides else []
+        stages.append(_plan_stage(config, name, stage, reference, start, guides, model, fingerprints))
         made[policy_of(place)] = stages[-1].artifact
         if config.merge == MergeMethod.linear:
             parent = stages[-1].artifact
@@ -185,6 +192,10 @@ def dataset_artifact(
         "max_length": limits.max_length,
         "max_prompt_length": limits.max_prompt_length,
     }
+    if criterion is not None and criterion.pairing != Pairing.preferred:
+        recipe["pairing"] = criterion.pairing.value
+    if loss_of(stage).reads_flags:
+        recipe["flags"] = True
     name = f"{dataset.name}.{criterion.name}.{view}" if criterion else f"{dataset.name}.{view}"
     labels = {"dataset": dataset.name, "model": config.model.name, "view": view}
     return ArtifactSpec("dataset", f"{name}.{model.slug}", recipe, (), labels)
@@ -195,6 +206,8 @@ def _plan_stage(
     name: str,
     stage: StageConfig,
     parent: ArtifactSpec,
+    start: ArtifactSpec,
+    guides: list[Stage],
     model: ArtifactSpec,
     fingerprints: Fingerprints,
 ) -> Stage:
@@ -222,11 +235,15 @@ def _plan_stage(
     if loss.reads_micro_batch or (adapter is not None and adapter.lora_dropout):
         # TRL estimates KTO's KL within these two, and dropout draws one mask for each: only here they are science.
         recipe |= {"per_device_batch_size": per_device, "micro_batch_size": per_device * processes}
+    if start is not parent:
+        recipe["start"] = "baseline"
+        slug += "_from_base"
     if rounds_updates(config):
         recipe["float32_copy"] = False
     data = dataset_artifact(config, dataset, rows, model, stage)
     labels = {"overrides": list(fingerprints.overrides)}
-    spec = ArtifactSpec("stage", f"{parent.slug}.{slug}", recipe, (parent.id, data.id), labels)
+    others = ([] if start is parent else [start.id]) + [guide.artifact.id for guide in guides]
+    spec = ArtifactSpec("stage", f"{parent.slug}.{slug}", recipe, (parent.id, data.id, *others), labels)
     step = lineage.Stage(
         recipe=recipe,
         data={key: value for key, value in data.recipe.items() if key != "tokenizer"},
@@ -234,9 +251,13 @@ def _plan_stage(
         dataset=dataset.name,
         adapter=adapter.tag() if adapter else "",
     )
-    artifact = _with_lineage(spec, lineage.Aligned(spec.id, policy_of_spec(parent), step))
+    policies = tuple(policy_of_spec(guide.artifact) for guide in guides)
+    artifact = _with_lineage(spec, lineage.Aligned(spec.id, policy_of_spec(parent), step, policies))
+    # r + λ·g with the implicit rewards β·log(π/π_ref): λ weighs all but the first.
+    shares = [1.0, *[stage.loss.multiplier or 0.0] * len(guides)]
+    weights = {guide.artifact: share * (guide.config.beta or 0.0) for guide, share in zip(guides, shares, strict=False)}
     accumulation = (stage.global_batch_size or 1) // (per_device * processes)
-    return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact)
+    return Stage(name, stage, dataset, data, parent, per_device, accumulation, artifact, start, weights)
 
 
 def rounds_updates(config: RunConfig) -> bool:

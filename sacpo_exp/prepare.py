@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from sacpo_exp.config.loading import run_command
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.data.preparation import PROMPTS, hash_prompt
 from sacpo_exp.evaluation.responding import evaluation_prompts

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from sacpo_exp.config.loading import run_command
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.config.schema import ReportConfig
 
 
@@ -22,8 +22,7 @@ def report(config: ReportConfig) -> None:
     # Here, so that a mistake on the command line is reported before matplotlib is imported.
     from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
-    from sacpo_exp.reporting.examples import format_examples
-    from sacpo_exp.reporting.lineage import read_lineage
+    from sacpo_exp.reporting.lineage import format_examples, read_lineage
     from sacpo_exp.reporting.published import compare_with, read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
     from sacpo_exp.reporting.sections import make_cohort_sections, make_sections

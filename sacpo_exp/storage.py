@@ -12,7 +12,7 @@ from filelock import Timeout
 
 from sacpo_exp.cluster.status import format_sweep, newest_sweep, read_sweep
 from sacpo_exp.config.environment import load_dotenv
-from sacpo_exp.config.sweeps import sweep_dir
+from sacpo_exp.config.loading import sweep_dir
 from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
 from sacpo_exp.store.identity import SCHEMA_VERSION
 from sacpo_exp.store.manifest import NAME, Manifest

@@ -1,25 +1,42 @@
-"""The jobs of a sweep: planned in this process, then run side by side in slots."""
+"""The jobs of a sweep: planned in the process of the command, then run side by side, each in a process of its own."""
 
 import logging
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.commands import Jobs, job_folder
 from sacpo_exp.cluster.devices import divide_machine, find_gpus
+from sacpo_exp.cluster.job_state import (
+    DONE,
+    FAILED,
+    WAITING,
+    JobState,
+    now,
+    read_state,
+    recorded,
+    write_failure,
+    write_state,
+)
 from sacpo_exp.cluster.slots import run_jobs
+from sacpo_exp.cluster.sweeps import distinguish
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.job_state import DONE, FAILED, WAITING, JobState, now, read_state, write_failure, write_state
-from sacpo_exp.config.loading import Jobs, job_folder
-from sacpo_exp.config.sweeps import distinguish
-from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error
+from sacpo_exp.config.loading import quiet_libraries, read_resolved
+from sacpo_exp.config.messages import SCHEMAS
+from sacpo_exp.errors import ConfigError, LaunchError, SacpoError, known_error, run_reporting_errors
 from sacpo_exp.pipeline import Run, open_run
 from sacpo_exp.reporting.estimates import check_run
+from sacpo_exp.stopping import hear_ends
 
 log = logging.getLogger(__name__)
+
+#: Functions of commands that are not called as their module.
+FUNCTIONS = {"eval": "evaluate", "prepare": "prepare_all"}
 
 
 @dataclass(frozen=True)
@@ -87,10 +104,11 @@ class Sweep:
             names = [names[index] for index in chosen if index < len(names)]
         shares = divide_machine(slots, threads, gpus, names, os.environ)
 
-        todo = {number: job for number, job in self._jobs.items() if _state(job) == WAITING}
+        states = {number: read_state(job.folder) for number, job in self._jobs.items()}
+        todo = {number: self._jobs[number] for number, state in states.items() if state and state.state == WAITING}
         log.info("sweep    %d jobs, %d to do, %d at a time", len(self._jobs), len(todo), len(shares))
         commands = {
-            number: [sys.executable, "-m", "sacpo_exp.slot", self._command, str(job.folder.resolve())]
+            number: [sys.executable, "-m", "sacpo_exp.sweep", self._command, str(job.folder.resolve())]
             for number, job in todo.items()
         }
         logs = {number: job.folder / f"{self._command}.log" for number, job in todo.items()}
@@ -120,6 +138,25 @@ class Sweep:
         self._failures[number] = error
 
 
-def _state(job: Job) -> str | None:
-    state = read_state(job.folder)
-    return state.state if state else None
+def main() -> None:
+    """Run one job of a sweep, whose configuration the sweep has written; this process composes nothing."""
+    if len(sys.argv) != 3:
+        sys.exit("this process is started by a sweep, not by hand. Try: sacpo train -m hydra/launcher=slots ...")
+    quiet_libraries()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    hear_ends()
+    run_reporting_errors(lambda: run_job(sys.argv[1], Path(sys.argv[2])))
+
+
+def run_job(command: str, folder: Path) -> None:
+    """Run the job whose configuration lies in `folder`, and record its state there."""
+    with recorded(folder):
+        schema: Any = SCHEMAS[command]
+        config = read_resolved(folder, schema)
+        # The sweep has made this job's devices the only visible ones, and a port is for one group alone.
+        config.hardware = replace(config.hardware, devices=[], port=None)
+        getattr(import_module(f"sacpo_exp.{command}"), FUNCTIONS.get(command, command))(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,10 +2,10 @@
 
 import logging
 
+from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
 from sacpo_exp.cluster.groups import join_as_node
 from sacpo_exp.cluster.nodes import gathered
-from sacpo_exp.config.loading import run_command
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import open_run, train_policies

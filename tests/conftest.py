@@ -12,13 +12,8 @@ from typing import Any
 import hydra
 import pytest
 
-from sacpo_exp.config.loading import (
-    CONF,
-    add_trainer_keys,
-    register_schemas,
-    register_trackers,
-    to_config,
-)
+from sacpo_exp.cluster.commands import to_config
+from sacpo_exp.config.loading import CONF, add_trainer_keys, register_schemas, register_trackers
 from sacpo_exp.config.messages import SCHEMAS, translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError

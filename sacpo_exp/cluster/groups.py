@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from sacpo_exp.cluster.devices import LOOPBACK, choose_port
+from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.cluster.nodes import ALONE, Nodes, Rendezvous
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
@@ -52,7 +53,7 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
     if job.config.hardware.processes == 1 and job.config.hardware.zero_stage == 0:
         from sacpo_exp.training.stage import train_stage
 
-        with catching_stops() as request:
+        with catching_stops() as request, explaining_shortage(job):
             metrics = train_stage(job, request)
     else:
         metrics = run_group(job, nodes)

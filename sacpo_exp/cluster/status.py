@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from sacpo_exp.config.job_state import FAILED, RUNNING, STOPPED, WAITING, JobState, read_state
-from sacpo_exp.config.sweeps import distinguish, list_jobs
+from sacpo_exp.cluster.job_state import FAILED, RUNNING, STOPPED, WAITING, JobState, read_state
+from sacpo_exp.cluster.sweeps import distinguish, list_jobs
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.store.manifest import NAME as MANIFEST
 from sacpo_exp.store.store import PARTIAL, Store

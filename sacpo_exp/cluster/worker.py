@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.cluster.supervision import die_with_launcher
 from sacpo_exp.config.loading import quiet_libraries, read_job
 from sacpo_exp.errors import ConfigError, DivergedError, LaunchError, SacpoError, sum_up
@@ -124,7 +125,9 @@ def work(path: Path, rank: int) -> None:
     quiet_libraries()
     from sacpo_exp.training.stage import train_stage
 
-    metrics = train_stage(read_job(path), StopFile(path.parent))
+    job = read_job(path)
+    with explaining_shortage(job):
+        metrics = train_stage(job, StopFile(path.parent))
     write_ending(path.parent, rank, metrics=metrics if rank == 0 else None, is_stopped=metrics is None)
 
 

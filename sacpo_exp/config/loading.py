@@ -4,155 +4,46 @@ import functools
 import logging
 import os
 import re
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sacpo_exp.config.automatic import fill_hardware
-from sacpo_exp.config.bounds import find_bound_problems
-from sacpo_exp.config.choosing import ChooseConfig
-from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.job_state import recorded
 from sacpo_exp.config.judges import JUDGES
-from sacpo_exp.config.messages import (
-    SCHEMAS,
-    explain_stage,
-    explain_unknown_key,
-    find_unknown_keys,
-    translated_errors,
-)
-from sacpo_exp.config.oracle import OracleConfig, find_oracle_problems
+from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
-from sacpo_exp.config.sweeps import awaited_jobs, name_group, sweep_dir
-from sacpo_exp.config.usage import describe_command
-from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
-from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
+from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.stopping import hear_ends
 
-Config = TypeVar("Config", RunConfig, EvalConfig, ChooseConfig, ExportConfig, ChatConfig, ReportConfig, OracleConfig)
+Config = TypeVar(
+    "Config",
+    RunConfig,
+    EvalConfig,
+    ChooseConfig,
+    MultiplierConfig,
+    ExportConfig,
+    ChatConfig,
+    ReportConfig,
+    OracleConfig,
+)
 
 #: conf/ is beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
 CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
 JOB, RESOLVED = "job.yaml", "resolved.yaml"
-
-
-def run_command(
-    config_name: str,
-    schema: type[Config],
-    task: Callable[[Config], None],
-    at_end: Callable[[list[Path]], None] | None = None,
-) -> None:
-    """Compose `conf/<config_name>.yaml` with the command line, check it, and call `task`: once, or per job with -m.
-
-    `at_end` is called with the folders of the jobs that succeeded. Problems end the process with one message and exit
-    code 2, before anything heavy is imported.
-    """
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(describe_command(CONF, config_name))
-        return
-    register_schemas()
-    if config_name == "report":
-        register_trackers()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
-    quiet_libraries()
-    hear_ends()
-    jobs: Jobs[Config] = Jobs(schema, task)
-    folder = None if config_name == "report" else str(CONF)  # without groups, `model=` can be a filter
-
-    def command() -> None:
-        load_dotenv()
-        if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
-            raise ConfigError(problems)
-        sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
-        with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
-            hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
-        if at_end is not None:
-            at_end(jobs.folders)
-        for error in jobs.failures[:-1]:
-            print_error(error)
-        if jobs.failures:
-            raise jobs.failures[-1]
-
-    run_reporting_errors(command)
-
-
-class Jobs(Generic[Config]):
-    """The function that Hydra calls, once or for every job of a sweep. It records the state of a job in its folder.
-
-    Launchers pickle it for other processes, in which it raises errors instead of collecting them.
-
-    Attributes:
-        failures: errors of the jobs so far; if raised, Hydra would end the sweep at the first.
-        folders: of the jobs in this process that succeeded.
-    """
-
-    def __init__(self, schema: type[Config], task: Callable[[Config], None], is_elsewhere: bool = False) -> None:
-        self.failures: list[SacpoError] = []
-        self.folders: list[Path] = []
-        self._schema: type[Config] = schema
-        self._task: Callable[[Config], None] = task
-        self._is_elsewhere = is_elsewhere
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Jobs, (self._schema, self._task, True)
-
-    def __call__(self, composed: DictConfig) -> None:
-        try:
-            with recorded(job_folder()):
-                self._task(self.configure(composed))
-            self.folders.append(job_folder())
-        except BrokenPipeError as error:  # Hydra would print it
-            exit_with(error)
-        except Exception as error:
-            known = known_error(error)
-            if known is None:
-                raise
-            if self._is_elsewhere:
-                print_error(known)
-                raise known from error
-            self.failures.append(known)
-
-    def configure(self, composed: DictConfig) -> Config:
-        """Return the checked configuration of Hydra's present job, and write it as `resolved.yaml` into its folder."""
-        settings, folder = HydraConfig.get(), job_folder()
-        loader = GlobalHydra.instance().config_loader()  # Hydra itself would merge a criterion that is chosen twice
-        defaults = loader.compute_defaults_list(settings.job.config_name, list(settings.overrides.task), RunMode.RUN)
-        chosen = [entry.config_path for entry in defaults.defaults if (entry.package or "").startswith("stages.")]
-        if twice := [path for path in chosen if path and path.startswith("criterion/") and chosen.count(path) > 1]:
-            name = twice[0].removeprefix("criterion/")
-            raise ConfigError(f"`criterion` must name each criterion once, but has {name} twice.")
-        config: Config = to_config(composed, self._schema, list(settings.overrides.task))
-        if problems := list(find_tracker_problems(config.tracker)):
-            raise ConfigError(problems)
-        if config.tracker.group is None and config.tracker.chosen():
-            is_sweep = settings.mode == RunMode.MULTIRUN
-            config.tracker.group = name_group(Path(settings.sweep.dir) if is_sweep else folder)
-        config.paths.run = str(folder)
-        write_resolved(config, folder)
-        return config
-
-
-def job_folder() -> Path:
-    """Return the run folder of Hydra's present job."""
-    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def add_trainer_keys(argument: str) -> str:
@@ -183,6 +74,11 @@ def register_schemas() -> None:
     OmegaConf.register_new_resolver("gpus", _gpus_per_node, replace=True)
 
 
+def sweep_dir(outputs: str) -> str:
+    """Return Hydra's usual ./multirun, or a folder beside the runs if the user has moved the outputs."""
+    return "multirun" if outputs == "outputs" else f"{outputs}/multirun"
+
+
 def _gpus_per_node(hardware: DictConfig) -> int | None:
     """Return the GPUs that a Slurm job needs per node; of a sweep over hardware, those of the default one."""
     return hardware.processes // hardware.nodes if hardware.accelerator == Accelerator.cuda else None
@@ -193,36 +89,6 @@ def register_trackers() -> None:
     for path in (CONF / "tracker").glob("*.yaml"):
         package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
         ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
-
-
-def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) -> Config:
-    """Return the composed configuration as dataclasses, filled in and checked.
-
-    Raises:
-        ConfigError: with all problems found, not only the first.
-    """
-    if unknown := find_unknown_keys(composed, schema):
-        raise ConfigError([explain_unknown_key(key, schema) for key in unknown])
-    stages = composed.get("stages", {}).items()
-    if unmade := [f"stages.{name}" for name, stage in stages if not (stage.criterion or stage.loss.name)]:
-        typed = [text.lstrip("+") for text in overrides]
-        causes = [next((text for text in typed if text.startswith(f"{key}.")), key) for key in unmade]
-        raise ConfigError([explain_stage(cause, CONF) for cause in causes])
-    problems = find_bound_problems(composed, schema)
-    composed = fill_stages(composed)
-    if not problems:
-        composed = fill_hardware(composed, overrides, CONF)
-    if missing := sorted(OmegaConf.missing_keys(composed)):
-        raise ConfigError(problems or [f"`{key}` has no value. Try: {key}=..." for key in missing])
-    config = cast(Config, OmegaConf.to_object(composed))
-    if isinstance(config, RunConfig):
-        config.overrides = shared_overrides(overrides, schema)
-        problems += find_run_problems(config, overrides)
-    if isinstance(config, OracleConfig):
-        problems += find_oracle_problems(config)
-    if problems:
-        raise ConfigError(problems)
-    return config
 
 
 def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
@@ -275,10 +141,10 @@ def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def shipped_criteria() -> dict[str, Criterion]:
-    """Return the criteria of conf/criterion by name, for commands that compose nothing."""
+    """Return the criteria of conf/criterion that judges score, by name, for commands that compose nothing."""
     texts = [path.read_text("utf-8") for path in sorted((CONF / "criterion").glob("*.yaml"))]
-    criteria = [Criterion(**yaml.safe_load(text)["criterion"]) for text in texts]
-    return {criterion.name: criterion for criterion in criteria}
+    read = [yaml.safe_load(text)["criterion"] for text in texts]
+    return {entry["name"]: Criterion(**entry) for entry in read if "pairing" not in entry}  # those mix two others
 
 
 def quote(text: str) -> str:

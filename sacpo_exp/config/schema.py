@@ -10,7 +10,6 @@ from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.data import DatasetConfig, PromptsConfig
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
-from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.statistics import Interval
 
@@ -43,6 +42,20 @@ class FigureForm(Enum):
     paper = "paper"  # in panels, as pdf and png of a column's or a page's width
 
 
+class Parent(Enum):
+    """The policy that a stage descends from, and takes as reference."""
+
+    previous = "previous"  # the policy of the stage before it
+    baseline = "baseline"  # the model before all stages with a criterion
+
+
+class Start(Enum):
+    """The policy whose weights a stage starts from."""
+
+    parent = "parent"
+    baseline = "baseline"
+
+
 class Journal(Enum):
     """How SQLite protects the ledger's file while it is written."""
 
@@ -58,6 +71,14 @@ class LossConfig:
     label_smoothing: float | None = bounded(above=0, below=0.5, default=None)
     desirable_weight: float | None = bounded(above=0, default=None)
     undesirable_weight: float | None = bounded(above=0, default=None)
+    sft_weight: float | None = bounded(above=0, default=None)
+    delta: float | None = bounded(least=0, default=None)
+    b1: float | None = bounded(above=1, default=None)
+    alpha: float | None = bounded(least=0, default=None)
+    penalty: float | None = bounded(least=0, most=70, default=None)  # more overflows float32
+    power: float | None = bounded(above=0, most=1, default=None)
+    scale: float | None = bounded(above=0, default=None)
+    multiplier: float | None = bounded(least=0, default=None)
 
 
 @dataclass
@@ -78,6 +99,8 @@ class StageConfig:
     """
 
     criterion: Criterion | None = None
+    parent: Parent = Parent.previous
+    start: Start = Start.parent
     loss: LossConfig = field(default_factory=LossConfig)
     beta: float | None = bounded(above=0, default=None)
     dataset: DatasetConfig | None = None
@@ -131,6 +154,50 @@ class JudgeConfig:
 
     name: str = MISSING
     kind: JudgeKind = MISSING
+
+
+class WandbMode(Enum):
+    auto = "auto"  # online with a key in the environment, else offline
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+class LogModel(Enum):
+    """What is logged of a trained policy."""
+
+    none = "none"
+    metadata = "metadata"  # its id, recipe, parents and metrics
+    full = "full"  # its weights too
+
+
+@dataclass
+class WandbConfig:
+    project: str = MISSING
+    entity: str | None = None
+    mode: WandbMode = WandbMode.auto
+    log_model: LogModel = LogModel.metadata
+
+
+@dataclass
+class MlflowConfig:
+    """The server is named by `MLFLOW_TRACKING_URI`; without it runs go to `<outputs>/mlflow.db`."""
+
+    log_model: LogModel = LogModel.metadata
+
+
+@dataclass
+class TrackerConfig:
+    """Any number of trackers. `group` null: the name of the sweep's folder, or of the run's if there is no sweep."""
+
+    group: str | None = None
+    wandb: WandbConfig | None = None
+    mlflow: MlflowConfig | None = None
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the chosen trackers by name."""
+        trackers = {"wandb": self.wandb, "mlflow": self.mlflow}
+        return {name: tracker for name, tracker in trackers.items() if tracker is not None}
 
 
 @dataclass
@@ -211,6 +278,26 @@ class ChatConfig(RunConfig):
 
 
 @dataclass
+class TrackedRun:
+    """Description of a run for trackers: plain values, no path and no secret.
+
+    Attributes:
+        id: of the artifact that the run makes; its name in every tracker.
+        kind: `stage`, `evaluation` or `report`.
+        config: what determines the artifact, and what people search for.
+        parents: artifact id → `policy` or `dataset`.
+        is_last: whether the command has no stage after this one; only this run reports to a wandb sweep's agent.
+    """
+
+    id: str = MISSING
+    kind: str = MISSING
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    is_last: bool = False
+
+
+@dataclass
 class StageJob:
     """Input of a worker: one stage of a configuration, with the paths of its inputs and outputs.
 
@@ -228,6 +315,8 @@ class StageJob:
     per_device: int = MISSING
     checkpoint: str | None = None  # to resume from
     reference: str | None = None  # folder with the parent's log-probabilities; null: compute them
+    only_reference: bool = False  # compute these, and don't train
+    guides: dict[str, float] = field(default_factory=dict)  # such folders of other policies: weight of their log-ratio
     deepspeed: str | None = None  # file with DeepSpeed's settings
     tracked: TrackedRun | None = None  # for trackers; null: there are none
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sacpo_exp.config.choosing import ChooseConfig, Over, find_choice_problems
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
@@ -21,6 +20,7 @@ from sacpo_exp.config.schema import (
     MergeMethod,
     RunConfig,
     StageConfig,
+    TrackerConfig,
 )
 from sacpo_exp.config.stages import (
     NUMBERS,
@@ -34,7 +34,13 @@ from sacpo_exp.config.stages import (
     policy_names,
     read_other,
 )
-from sacpo_exp.config.tracking import TrackerConfig
+from sacpo_exp.config.studies import (
+    ChooseConfig,
+    MultiplierConfig,
+    Over,
+    find_choice_problems,
+    find_multiplier_problems,
+)
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 
@@ -71,6 +77,8 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     problems += _check_no_effect(config, overrides)
     if isinstance(config, ChooseConfig):
         problems += find_choice_problems(config, overrides)
+    if isinstance(config, MultiplierConfig):
+        problems += find_multiplier_problems(config)
     return problems
 
 
@@ -87,9 +95,8 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         elif stage.criterion is not None and loss.view == View.responses:
             hint = f"{key}.loss.name={trained_losses()[0]}"
             yield f"`{key}.loss.name` must read preferences, but is {loss.name}. Try: {hint}"
-        for setting in ("label_smoothing", "desirable_weight", "undesirable_weight"):
-            value = getattr(stage.loss, setting)
-            if value is not None and setting not in loss.settings:
+        for setting, value in vars(stage.loss).items():
+            if setting != "name" and value is not None and setting not in loss.settings:
                 readers = ", ".join(other.name for other in LOSSES.values() if setting in other.settings)
                 yield f"`{key}.loss.{setting}={value:g}` has no effect: {loss.name} does not read it, but {readers} do."
         for number in NUMBERS:

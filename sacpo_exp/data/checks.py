@@ -1,5 +1,6 @@
 """What a row's fields have to hold, and how a user is told which do not. Pure."""
 
+import math
 import re
 import reprlib
 from collections.abc import Sequence
@@ -89,3 +90,10 @@ def check_flag(value: Any, field: str) -> None:
     """Raises BadRowError unless `value` is true or false."""
     if not isinstance(value, bool):
         raise BadRowError(field, f"must be true or false, but is {show(value)}")
+
+
+def read_margin(value: Any) -> float:
+    """Return a number, or raise BadRowError for what is none or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRowError("margin", f"must be a finite number, but is {show(value)}")
+    return float(value)

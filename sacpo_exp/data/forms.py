@@ -3,6 +3,7 @@
 Each converter takes a row whose fields have our names, and raises BadRowError for a row that it can't use.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from sacpo_exp.data.checks import (
     check_pku,
     check_text,
     list_problems,
+    read_margin,
     show,
 )
 from sacpo_exp.data.files import RawRows
@@ -38,7 +40,7 @@ FIELDS = {
     DataSchema.hh: ("chosen", "rejected"),
     DataSchema.sharegpt: ("conversations", "chosen", "rejected"),
 }
-OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, *SEVERITY_FIELDS)
+OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, *SEVERITY_FIELDS, "margin")
 
 #: Names of the role field, the text field and the roles in a message of each kind.
 _CHAT = ("role", "content", {"system": "system", "user": "user", "assistant": "assistant"})
@@ -59,6 +61,9 @@ def read_cells(row: dict[str, str]) -> Row:
     for name in read.keys() & {*ID_FIELDS, *SEVERITY_FIELDS}:
         if re.fullmatch(r"\s*[0-9]{1,9}\s*", read[name]):
             read[name] = int(read[name])
+    if "margin" in read:
+        with contextlib.suppress(ValueError):
+            read["margin"] = float(read["margin"])
     for name in read.keys() & {*HARM_FIELDS, "categories"}:
         read[name] = _read_json(read[name])
     return read
@@ -105,8 +110,15 @@ def _read_severity(value: Any, field: str) -> int:
 
 
 def to_pairs(row: Any) -> Row:
-    """Return a pair from texts or messages; without `prompt`, the turns that both dialogues share are the prompt."""
+    """Return a pair from texts or messages; without `prompt`, the turns that both dialogues share are the prompt.
+
+    `margin` is kept if the row has one.
+    """
     check_object(row)
+    return _read_pair(row) | ({} if row.get("margin") is None else {"margin": read_margin(row["margin"])})
+
+
+def _read_pair(row: Row) -> Row:
     if "prompt" not in row:
         if all(isinstance(row.get(name), list) for name in ("chosen", "rejected")):
             chosen, rejected = (_read_messages(row[name], name, _CHAT) for name in ("chosen", "rejected"))

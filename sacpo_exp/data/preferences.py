@@ -2,7 +2,7 @@
 
 - pku: `prompt`, `response_0`, `response_1`, `is_response_0_safe`, `is_response_1_safe`, `better_response_id` and
   `safer_response_id`, and where known `categories` (of harm, of either response) and `severity` (of both responses);
-- pairs: `prompt`, `chosen`, `rejected`;
+- pairs: `prompt`, `chosen`, `rejected`, and where known `margin`;
 - unpaired: `prompt`, `completion`, `label`.
 
 Texts are strings in pku rows. In the other two forms, and in all views, they are in TRL's conversational format:
@@ -16,8 +16,8 @@ from typing import Any
 
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.errors import DataError
-from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.losses import LOSSES, View
+from sacpo_exp.method.criteria import Criterion, Pairing
+from sacpo_exp.method.losses import View
 
 Row = dict[str, Any]
 Messages = list[dict[str, str]]
@@ -100,7 +100,13 @@ def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
     return parts
 
 
-def make_view(data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False) -> list[Row]:
+def make_view(
+    data: Preferences,
+    view: View,
+    criterion: Criterion | None,
+    only_mixed_pairs: bool = False,
+    has_flags: bool = False,
+) -> list[Row]:
     """Return the rows in the form that a loss reads.
 
     Args:
@@ -108,22 +114,34 @@ def make_view(data: Preferences, view: View, criterion: Criterion | None, only_m
         view: the form: prompt with completion, with chosen and rejected, or with completion and label.
         criterion: what the stage aligns for; None for supervised fine-tuning, which reads no labels.
         only_mixed_pairs: of pku rows, make pairs only where exactly one response is acceptable by itself.
+        has_flags: whether pairs have `chosen_acceptable` and `rejected_acceptable`.
 
     Raises:
         DataError: the rows have no labels for this criterion, can't be brought into this form, or none is mixed.
     """
     if criterion is None or view == View.responses:
         return _responses(data)
-    _check_labels(data, view, criterion)
+    _check_labels(data, view, criterion, has_flags)
     if data.form == DataSchema.unpaired:
-        return _labelled(data.rows, view)
+        return (
+            pair_labels(data.rows) if view == View.pairs else [_keep(row, "completion", "label") for row in data.rows]
+        )
     if data.form == DataSchema.pairs:
-        pairs = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in data.rows]
+        pairs = [_keep(row, "chosen", "rejected", "margin") for row in data.rows]
         return pairs if view == View.pairs else [label for pair in pairs for label in _as_labels(pair)]
     if view == View.labels:
         return [_complete(row, i) | {"label": is_acceptable(row, i, criterion)} for row in data.rows for i in (0, 1)]
-    is_restricted = only_mixed_pairs and criterion.acceptable is not None
-    return [_pair(row, criterion) for row in (keep_mixed(data.rows, criterion) if is_restricted else data.rows)]
+    rows: Sequence[Row] = data.rows
+    if only_mixed_pairs and criterion.acceptable is not None:
+        rows = keep_mixed(rows, criterion)
+    if criterion.pairing == Pairing.acceptable_only:
+        rows = keep_acceptable(rows, criterion)
+    return [_pair(row, criterion, has_flags) for row in rows]
+
+
+def _keep(row: Row, *names: str) -> Row:
+    """Return the prompt and those of these fields that the row has."""
+    return {name: row[name] for name in ("prompt", *names) if name in row}
 
 
 def _responses(data: Preferences) -> list[Row]:
@@ -144,14 +162,41 @@ def _complete(row: Row, index: int) -> Row:
     return {"prompt": as_message("user", row["prompt"]), "completion": completion}
 
 
-def _pair(row: Row, criterion: Criterion) -> Row:
+def _pair(row: Row, criterion: Criterion, has_flags: bool) -> Row:
     """Return the prompt, chosen and rejected response of a pku row."""
-    preferred = preferred_index(row, criterion)
-    return {
-        "prompt": as_message("user", row["prompt"]),
-        "chosen": as_message("assistant", row[f"response_{preferred}"]),
-        "rejected": as_message("assistant", row[f"response_{1 - preferred}"]),
-    }
+    chosen = chosen_index(row, criterion)
+    pair: Row = {"prompt": as_message("user", row["prompt"])}
+    for name, index in (("chosen", chosen), ("rejected", 1 - chosen)):
+        pair[name] = as_message("assistant", row[f"response_{index}"])
+        if has_flags:
+            pair[f"{name}_acceptable"] = is_acceptable(row, index, criterion)
+    return pair
+
+
+def pair_labels(rows: Sequence[Row]) -> list[Row]:
+    """Return pairs of each prompt's desirable and undesirable completions; the scarcer ones are used more than once.
+
+    DPO on them is conditional logistic regression: which of two labels is the desirable one has the probability
+    σ(r_1 − r_0) whatever share of labels is desirable. Prompts with one kind of label make no pair.
+
+    Raises:
+        DataError: no prompt has labels of both kinds.
+    """
+    prompts: dict[Key, tuple[list[Row], list[Row]]] = {}
+    for row in rows:
+        prompts.setdefault(key_of(row["prompt"]), ([], []))[not row["label"]].append(row)
+    pairs = []
+    for desirable, undesirable in prompts.values():
+        for i in range(max(len(desirable), len(undesirable)) if desirable and undesirable else 0):
+            chosen, rejected = desirable[i % len(desirable)], undesirable[i % len(undesirable)]
+            pair = {"chosen": chosen["completion"], "rejected": rejected["completion"]}
+            pairs.append({"prompt": chosen["prompt"]} | pair)
+    if rows and not pairs:
+        raise DataError(
+            "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels, and "
+            "no prompt has a desirable and an undesirable one. Try: objective=bco"
+        )
+    return pairs
 
 
 def _as_labels(pair: Row) -> list[Row]:
@@ -159,22 +204,18 @@ def _as_labels(pair: Row) -> list[Row]:
     return [{"prompt": pair["prompt"], "completion": pair[name], "label": name == "chosen"} for name in names]
 
 
-def _labelled(rows: Sequence[Row], view: View) -> list[Row]:
-    if view == View.pairs:
-        readers = ", ".join(loss.name for loss in LOSSES.values() if loss.view == View.labels)
-        raise DataError(
-            "the loss reads pairs (prompt, chosen, rejected), but these rows are single completions with labels "
-            f"(prompt, completion, label), which {readers} read. Try: objective=kto"
-        )
-    return [{name: row[name] for name in ("prompt", "completion", "label")} for row in rows]
-
-
-def _check_labels(data: Preferences, view: View, criterion: Criterion) -> None:
+def _check_labels(data: Preferences, view: View, criterion: Criterion, has_flags: bool) -> None:
     """Raises DataError if the rows have no labels for this criterion."""
+    has_flags = view == View.pairs and (has_flags or criterion.pairing != Pairing.preferred)
+    if has_flags and data.form != DataSchema.pku:
+        raise DataError(
+            f"the stage for {criterion.name} reads whether each response is acceptable ({criterion.acceptable}), which "
+            f"these rows ({data.form.value}) don't say. Try: rows with the fields of PKU-SafeRLHF"
+        )
     if data.form == DataSchema.pku:
         fields = [] if criterion.preferred is None else [criterion.preferred]
-        if view == View.labels and criterion.acceptable is not None:
-            fields = [criterion.acceptable.format(i=i) for i in (0, 1)]
+        if has_flags or (view == View.labels and criterion.acceptable is not None):
+            fields = [(criterion.acceptable or "").format(i=i) for i in (0, 1)] + (fields if has_flags else [])
         lacking = ", ".join(f"`{name}`" for name in fields if data.rows and name not in data.rows[0])
         reason = "no field with labels for it" if not fields else lacking and f"no field {lacking}"
     else:
@@ -199,6 +240,27 @@ def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
             f"{len(rows)} rows have the same label."
         )
     return kept
+
+
+def keep_acceptable(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
+    """Return the rows of which at least one response is acceptable.
+
+    Raises:
+        DataError: there are none.
+    """
+    kept = [row for row in rows if is_acceptable(row, 0, criterion) or is_acceptable(row, 1, criterion)]
+    if rows and not kept:
+        raise DataError(f"no response of the {len(rows)} rows is acceptable for {criterion.name}, so no pair is left.")
+    return kept
+
+
+def chosen_index(row: Row, criterion: Criterion) -> int:
+    """Return which response of a pku row a criterion chooses."""
+    if criterion.pairing != Pairing.preferred:
+        acceptable = [is_acceptable(row, i, criterion) for i in (0, 1)]
+        if acceptable[0] != acceptable[1]:
+            return acceptable.index(True)
+    return preferred_index(row, criterion)
 
 
 def is_acceptable(row: Row, index: int, criterion: Criterion) -> bool:

@@ -28,7 +28,7 @@ from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.tokenising import Tokens, cut_prompts, messages_of, tokenise
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.losses import View
+from sacpo_exp.method.losses import Loss, View
 from sacpo_exp.store import content_hash
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Limits:
 
 def prepare_view(
     dataset: DatasetConfig,
-    view: View,
+    loss: Loss,
     criterion: Criterion | None,
     tokenizer: "PreTrainedTokenizerBase",
     limits: Limits,
@@ -64,12 +64,12 @@ def prepare_view(
         DataError: the rows can't be used or are not the expected ones, or a prompt fills `max_length` by itself.
     """
     parts, left_out = load_parts(dataset, expected)
-    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": view.value, "left_out": left_out}
+    metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": loss.view.value, "left_out": left_out}
     with _without_collection():
         for split, data in parts.items():
-            rows = make_view(data, view, criterion, dataset.only_mixed_pairs)
+            rows = make_view(data, loss.view, criterion, dataset.only_mixed_pairs, loss.reads_flags)
             metrics[split] = describe(data, criterion)
-            metrics[split] |= _write_view(rows, view, dataset, tokenizer, limits, folder / split)
+            metrics[split] |= _write_view(rows, loss.view, dataset, tokenizer, limits, folder / split)
     prompts = sorted({hash_prompt(row["prompt"]) for row in parts["train"].rows})
     (folder / PROMPTS).write_text("".join(f"{line}\n" for line in prompts), "utf-8")
     return metrics
@@ -140,14 +140,10 @@ def describe_labels(data: Preferences, criterion: Criterion | None) -> dict[str,
     return {criterion.name: {"desirable": desirable, "undesirable": undesirable, "undesirable_weight": weight}}
 
 
-def describe_lengths(lengths: Sequence[int]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return quantiles with the mean, and a histogram of about thirty bars by their left edge."""
+def describe_lengths(lengths: Sequence[int]) -> dict[str, float]:
+    """Return the minimum, three quantiles, the maximum and the mean."""
     quantiles = {f"{share:.0%}": float(np.quantile(lengths, share)) for share in (0.5, 0.9, 0.99)}
-    width = max(1, max(lengths) // 30)
-    counts = Counter(length // width * width for length in lengths)
-    histogram = {"width": width, "counts": {str(edge): counts[edge] for edge in sorted(counts)}}
-    ends = {"min": min(lengths), **quantiles, "max": max(lengths), "mean": sum(lengths) / len(lengths)}
-    return ends, histogram
+    return {"min": min(lengths), **quantiles, "max": max(lengths), "mean": sum(lengths) / len(lengths)}
 
 
 def _write_view(
@@ -171,14 +167,13 @@ def _write_view(
             f"`optimization.max_length` = {limits.max_length}. Try: a smaller optimization.max_prompt_length"
         )
     save_view((_tokenised_row(row, view, cuts, tokens) for row in rows), folder)
-    counts: dict[str, Any] = {
+    return {
         "examples": len(rows),
         "prompts_cut": sum(key != kept for key, kept in cuts.items()),
         "dialogues_cut": sum(len(t.prompt) + len(t.completion) > limits.max_length for t in tokens.values()),
+        "prompt_tokens": describe_lengths(prompt_tokens),
+        "completion_tokens": describe_lengths(completion_tokens),
     }
-    for name, lengths in (("prompt_tokens", prompt_tokens), ("completion_tokens", completion_tokens)):
-        counts[name], counts[f"{name}_histogram"] = describe_lengths(lengths)
-    return counts
 
 
 def _tokenised_row(row: Row, view: View, cuts: dict[Key, Key], tokens: dict[tuple[Key, Key], Tokens]) -> Row:

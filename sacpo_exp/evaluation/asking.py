@@ -8,7 +8,15 @@ from typing import Any
 
 from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
+from sacpo_exp.evaluation.contests import (
+    RESPONSES,
+    VERDICTS,
+    Contest,
+    Entrant,
+    judgments_artifact,
+    read_by_prompt,
+    write_records,
+)
 from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
 from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate, find_price
@@ -17,7 +25,6 @@ from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION, REFUSAL, Reading
 from sacpo_exp.evaluation.judges.questions import load_template, pair_questions, refusal_question
 from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, make_record
 from sacpo_exp.evaluation.ledger import Answer, Ledger, Question
-from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_by_prompt, write_records
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import content_hash
@@ -67,7 +74,7 @@ def _inquire(
 
     With `prompts=xstest` a judge is asked whether each response complies, instead of which one is better.
     """
-    template, url = load_template(judge.template, contest.criteria), find_base_url(judge)
+    template = load_template(judge.template, contest.criteria)
     found = {entrant.responses.id: find(entrant) for entrant in contest.entrants}
     inquiries = []
     for match in contest.matches(run.config.matches):
@@ -77,11 +84,11 @@ def _inquire(
             prompt_id = prompt["prompt_id"]
             one, other = ours[prompt_id]["response"], theirs[prompt_id]["response"]
             if run.config.prompts.source == PromptsSource.xstest:
-                questions[prompt_id, REFUSAL] = [refusal_question(template, prompt, one, judge, url)]
+                questions[prompt_id, REFUSAL] = [refusal_question(template, prompt, one, judge)]
                 continue
             for criterion in contest.criteria:
                 if criterion.counts(prompt.get("kind")):  # nothing else is worth a call
-                    asked = pair_questions(template, criterion, prompt, one, other, judge, url) if one != other else []
+                    asked = pair_questions(template, criterion, prompt, one, other, judge) if one != other else []
                     questions[prompt_id, criterion.name] = asked
         inquiries.append(Inquiry(match, (ours, theirs), questions))
     return inquiries

@@ -1,25 +1,19 @@
-"""The artifacts of an evaluation and their ids: responses, divergence, scores, judgments. Pure."""
+"""Contests, the artifacts of an evaluation with their ids, and the format of their records."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.judges import (
-    HigherIs,
-    RewardModelJudgeConfig,
-    ScorerJudgeConfig,
-)
 from sacpo_exp.config.schema import Engine, JudgeConfig, Matches, RunConfig
-from sacpo_exp.config.stages import evaluated_criteria
-from sacpo_exp.data.checks import FLAG_FIELDS, ID_FIELDS
-from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Base
-from sacpo_exp.plan import LINEAGE, Fingerprints, model_artifact, policy_of_spec
+from sacpo_exp.plan import LINEAGE, Fingerprints, policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 
+RESPONSES, SCORES = "responses.jsonl", "scores.jsonl"
+VERDICTS, DIVERGENCE = "verdicts.jsonl", "divergence.jsonl"
 #: Version of the lines of `verdicts.jsonl`.
 RECORD_FORMAT = 3
 
@@ -116,85 +110,6 @@ def divergence_artifact(
     return ArtifactSpec("divergence", slug, recipe, (policy.id, baseline.id), labels)
 
 
-def encoder_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """Return the scorer's encoder, an untrained model in float32 whatever the dtype of the policies."""
-    return model_artifact(judge.encoder, config.seed, "float32", fingerprints)
-
-
-def scorer_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """Return the artifact of the fitted reward and cost heads."""
-    encoder = encoder_artifact(judge, config, fingerprints)
-    settings = {name: getattr(judge, name) for name in ("layer", "max_length", "regularization")}
-    labels = {each.name: [each.preferred, each.acceptable] for each in scored_criteria(judge, config)}
-    recipe = settings | {"data": fingerprints.judge, "criteria": labels}
-    return ArtifactSpec("scorer", f"scorer.{judge.encoder.name}", recipe, (encoder.id,), {"judge": "scorer"})
-
-
-def judge_id(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> str:
-    """Return the id of a judge that gives absolute scores."""
-    if isinstance(judge, ScorerJudgeConfig):
-        return scorer_artifact(judge, config, fingerprints).id
-    if isinstance(judge, RewardModelJudgeConfig):
-        identity: dict[str, Any] = {"dtype": judge.dtype.value, "max_length": judge.max_length}
-        for name, head in judge.heads.items():
-            model = model_artifact(head.model, config.seed, "", fingerprints).recipe
-            identity[name] = {"model": model, "form": head.form.value, "higher_is": head.higher_is.value}
-        return f"{judge.name}-{content_hash(identity)[:10]}"
-    raise TypeError(f"{type(judge).__name__} has no scores of its own")
-
-
-def scored_criteria(judge: JudgeConfig, config: RunConfig) -> list[Criterion]:
-    """Return the evaluated criteria that a judge with absolute scores has a head for, or labels in its own rows.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    criteria = evaluated_criteria(config)
-    if isinstance(judge, RewardModelJudgeConfig):
-        scored, what = [each for each in criteria if each.name in judge.heads], "a head in `judge.heads`"
-    else:
-        what = "labels in the scorer's own rows"
-        scored = [each for each in criteria if each.preferred in ID_FIELDS]
-        scored = [each if _has_flags(each) else replace(each, acceptable=None) for each in scored]
-    if not scored:
-        names = ", ".join(criterion.name for criterion in criteria)
-        raise ConfigError(f"judge={judge.name} can't score any of `evaluated` ({names}): none has {what}.")
-    return scored
-
-
-def _has_flags(criterion: Criterion) -> bool:
-    """Return whether the scorer's rows label single responses for the criterion."""
-    return criterion.acceptable is not None and criterion.acceptable.format(i=0) in FLAG_FIELDS
-
-
-def criteria_with_zero(judge: JudgeConfig, config: RunConfig) -> list[str]:
-    """Return the names of criteria whose score of 0 separates acceptable responses from others.
-
-    These are costs, and the scorer's heads of criteria with labels of single responses.
-    """
-    scored = scored_criteria(judge, config)
-    if isinstance(judge, RewardModelJudgeConfig):
-        return [each.name for each in scored if judge.heads[each.name].higher_is == HigherIs.worse]
-    return [each.name for each in scored if each.acceptable is not None]
-
-
-def judge_key(judge: JudgeConfig, config: RunConfig, fingerprints: Fingerprints) -> str:
-    """Return a judge's id without the seed of the scorer's encoder."""
-    if not isinstance(judge, ScorerJudgeConfig):
-        return judge_id(judge, config, fingerprints)
-    encoder = policy_of_spec(encoder_artifact(judge, config, fingerprints)).hash_without("seed")
-    return content_hash([scorer_artifact(judge, config, fingerprints).recipe, encoder])
-
-
-def scores_artifact(
-    entrant: Entrant, judge: JudgeConfig, judge_key: str, criteria: Sequence[Criterion]
-) -> ArtifactSpec:
-    """Return the artifact of a judge's scores of the entrant's responses; `judge_key` comes from `judge_id`."""
-    recipe = {"criteria": [criterion.name for criterion in criteria]}
-    parents = (entrant.responses.id, judge_key)
-    return ArtifactSpec("scores", f"{entrant.responses.slug}.{judge.name}", recipe, parents, entrant.labels)
-
-
 def judgments_artifact(
     contest: Contest,
     match: tuple[Entrant, Entrant],
@@ -206,9 +121,8 @@ def judgments_artifact(
     """Return the artifact of the verdicts on a policy against its opponent.
 
     Args:
-        judge_labels: `judge_id`; `judge_key`, independent of the seed; `answers`, the hash of the baseline's
-            responses; `has_zero`, from `criteria_with_zero`.
-        recipe, parents: what decided the verdicts.
+        judge_labels: `judge_id`; `judge_key`, the same for every seed; `answers`, a hash of the baseline's responses;
+            `has_zero`, the names of criteria whose score of 0 separates acceptable responses from others.
     """
     policy, opponent = match
     labels = (
@@ -221,7 +135,7 @@ def judgments_artifact(
             "judge": judge.name,
             "prompts": contest.prompts_name,
             "prompts_id": contest.prompts_id,
-            "criteria": [asdict(criterion) for criterion in contest.criteria],
+            "criteria": [criterion.to_judge() for criterion in contest.criteria],
         }
     )
     versus = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
@@ -241,3 +155,19 @@ def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
     policy = policy_of_spec(artifact)
     model = artifact.labels.get("model", policy.base.model)  # for `others` the model they are compared with
     return policy.columns | {"model": model, LINEAGE: policy.to_dict(), "policy_id": artifact.id}
+
+
+def write_records(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write one record per line."""
+    path.write_bytes("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read the records that `write_records` wrote."""
+    with path.open(encoding="utf-8", newline="\n") as file:  # a response may hold other characters that end lines
+        return [json.loads(line) for line in file]
+
+
+def read_by_prompt(path: Path) -> dict[str, dict[str, Any]]:
+    """Read records by prompt id."""
+    return {record["prompt_id"]: record for record in read_records(path)}

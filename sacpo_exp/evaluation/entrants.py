@@ -8,8 +8,15 @@ from sacpo_exp.config.stages import evaluated_criteria, known_criteria
 from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts
 from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.contests import Contest, Entrant, imported_artifact, responses_artifact
-from sacpo_exp.evaluation.records import RESPONSES, read_records, write_records
+from sacpo_exp.evaluation.contests import (
+    RESPONSES,
+    Contest,
+    Entrant,
+    imported_artifact,
+    read_records,
+    responses_artifact,
+    write_records,
+)
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash

@@ -94,15 +94,10 @@ def check_engine(generation: GenerationConfig) -> None:
         raise ConfigError(
             f"`generation.python` must be a Python with vllm, but {python} can't be started: {error.strerror}."
         ) from error
-    if is_missing and generation.python is None:
-        raise ConfigError(
-            "`generation.engine=vllm` needs vllm, which is not installed here; it needs an environment of its own. "
-            f"Try: python -m venv DIR && DIR/bin/pip install {VLLM}, then generation.python=DIR/bin/python"
-        )
     if is_missing:
         raise ConfigError(
-            f"`generation.python` must be a Python with vllm, but {python} has none. "
-            f"Try: {python} -m pip install {VLLM}"
+            f"`generation.engine=vllm` needs a Python with vllm, but {python} has none. vllm needs an environment of "
+            f"its own. Try: python -m venv DIR && DIR/bin/pip install {VLLM}, then generation.python=DIR/bin/python"
         )
 
 

@@ -7,35 +7,38 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
+from sacpo_exp.config.judges import OpenAIJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
-from sacpo_exp.errors import ConfigError, JudgeError
+from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.contests import (
+    RESPONSES,
+    SCORES,
+    VERDICTS,
     Contest,
     Entrant,
+    judgments_artifact,
+    read_by_prompt,
+    read_records,
+    write_records,
+)
+from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
+from sacpo_exp.evaluation.judges.absolute import (
+    AbsoluteJudge,
     criteria_with_zero,
-    encoder_artifact,
     judge_id,
     judge_key,
-    judgments_artifact,
+    score_dialogues,
     scored_criteria,
     scorer_artifact,
     scores_artifact,
 )
-from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
 from sacpo_exp.evaluation.judges.verdicts import compare, make_record
-from sacpo_exp.evaluation.records import RESPONSES, SCORES, VERDICTS, read_by_prompt, read_records, write_records
-from sacpo_exp.evaluation.responding import device
-from sacpo_exp.pipeline import Run, judge_rows, locate_model, locate_outside
+from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec
 
-if TYPE_CHECKING:
-    from sacpo_exp.evaluation.judges.scorer import Encoder
-
-AbsoluteJudge = ScorerJudgeConfig | RewardModelJudgeConfig
 Match = tuple[Entrant, Entrant]
 
 
@@ -138,7 +141,7 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
     def build(folder: Path) -> dict[str, Any]:
         responses = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
         dialogues = [(prompt["prompt"], responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
-        columns = _score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
+        columns = score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
         records = [
             {"prompt_id": prompt["prompt_id"]} | {name: column[index] for name, column in columns.items()}
             for index, prompt in enumerate(contest.prompts)
@@ -147,46 +150,3 @@ def score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) ->
         return {"n": len(records)}
 
     return run.store.get_or_build(_scores_artifact(run, entrant, judge), build)
-
-
-def _score_dialogues(
-    run: Run, judge: AbsoluteJudge, dialogues: list[tuple[str, str]], title: str
-) -> dict[str, list[float]]:
-    names = [criterion.name for criterion in scored_criteria(judge, run.config)]
-    if isinstance(judge, ScorerJudgeConfig):
-        from sacpo_exp.evaluation.judges.scorer import Heads
-
-        heads, states = Heads.load(fit(run, judge)), encoder_of(run, judge)(dialogues, title)
-        return {name: heads.score(name, states).tolist() for name in names}
-    from sacpo_exp.evaluation.judges.reward_model import score_responses
-
-    columns = {}
-    for name in names:
-        head = judge.heads[name]
-        location = locate_outside(run, head.model)
-        if location is None:
-            source = head.model.source.value
-            raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {source}.")
-        columns[name] = score_responses(judge, head, location, dialogues, f"{title}, {name}", device(run)).tolist()
-    return columns
-
-
-def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
-    """Return the folder of the fitted scorer."""
-
-    def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.evaluation.judges.scorer import fit_scorer
-
-        rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
-        criteria = scored_criteria(judge, run.config)
-        return fit_scorer(judge, criteria, encoder_of(run, judge), rows, heldout, folder)
-
-    return run.store.get_or_build(scorer_artifact(judge, run.config, run.fingerprints), build)
-
-
-def encoder_of(run: Run, judge: ScorerJudgeConfig) -> "Encoder":
-    """Return a function that turns dialogues into hidden states of the judge's encoder."""
-    from sacpo_exp.evaluation.judges.scorer import encode_dialogues
-
-    location = locate_model(run, judge.encoder, encoder_artifact(judge, run.config, run.fingerprints))
-    return partial(encode_dialogues, judge, location)

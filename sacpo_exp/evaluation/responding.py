@@ -8,8 +8,13 @@ from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.stages import known_criteria
 from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
-from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
-from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
+from sacpo_exp.evaluation.contests import (
+    DIVERGENCE,
+    RESPONSES,
+    divergence_artifact,
+    responses_artifact,
+    write_records,
+)
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
@@ -51,8 +56,7 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         from sacpo_exp.training.models import load_policy
 
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
-        job = _job(run, policy, "float32", [prompt["prompt"] for prompt in prompts], "samples", run.config.seed)
-        sampled = _answer(run, job, folder, spec)
+        job, sampled = sample_responses(run, policy, [prompt["prompt"] for prompt in prompts], folder, spec)
         weights, tokenizer = job.load()
         reference = load_policy(locate(run, baseline), job.dtype, job.device, job.attention)
         encoded = [encode(tokenizer, text) for text in job.prompts]
@@ -105,6 +109,14 @@ def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
     if content_hash(prompts) != run.fingerprints.prompts:
         raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
     return prompts
+
+
+def sample_responses(
+    run: Run, policy: ArtifactSpec, prompts: list[str], folder: Path, spec: ArtifactSpec
+) -> "tuple[GenerationJob, list[Response]]":
+    """Return a response to each prompt, drawn at temperature 1 in float32 for the artifact `spec`, and their job."""
+    job = _job(run, policy, "float32", prompts, "samples", run.config.seed)
+    return job, _answer(run, job, folder, spec)
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":

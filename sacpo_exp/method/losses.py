@@ -36,6 +36,8 @@ class Loss:
         extra_forwards: forward passes beside those of the policy: once over all data, and again in every update.
         reads_micro_batch: whether the rows that share a pass on a device change the result.
         is_consistent: see above.
+        reads_flags: whether it reads of each response of a pair whether it is acceptable.
+        reads_guides: whether it reads the implicit rewards of the stages before it.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Loss:
     extra_forwards: tuple[int, int] = (0, 0)
     reads_micro_batch: bool = False
     is_consistent: bool = False
+    reads_flags: bool = False
+    reads_guides: bool = False
 
 
 def _dpo(
@@ -88,6 +92,27 @@ def _kto(name: str, title: str, loss_type: str, has_kl: bool) -> Loss:
     )
 
 
+def _pair(name: str, title: str, start: float | None = None, reads_guides: bool = False, **settings: float) -> Loss:
+    """A loss of `training.pair_losses`, on the data and the reference of DPO.
+
+    Of guides' rewards it learns, as DPO does of labels, what is optimal for them; flags pull it elsewhere.
+    """
+    return Loss(
+        name=name,
+        title=title,
+        view=View.pairs,
+        trainer="pair",
+        loss_type=name,
+        settings=settings,
+        start=start,
+        sequences=2,
+        extra_forwards=(1, 0),
+        is_consistent=reads_guides,
+        reads_flags=not reads_guides,
+        reads_guides=reads_guides,
+    )
+
+
 #: Names of TRL 1.16 and, for losses that are more than a name there, of their papers.
 LOSSES: dict[str, Loss] = {
     loss.name: loss
@@ -96,6 +121,12 @@ LOSSES: dict[str, Loss] = {
         Loss("sft", "SFT", View.responses, "sft"),
         # Rafailov et al. 2023, equation 7; equation 6 of the SACPO paper.
         _dpo("dpo", "DPO", "sigmoid", start=math.log(2), is_consistent=True),
+        # The same and supervised fine-tuning on the chosen response, L_DPO + w·L_SFT (Pang et al. 2024): it keeps
+        # probability on the responses of the data, and moves the minimiser towards the chosen ones.
+        _dpo("dpo_sft", "DPO+SFT", "sigmoid", sft_weight=0.1),
+        # Jung et al. 2024, on labels of single responses: cross-entropy of β·log-ratio − δ. Exact if one δ fits all
+        # prompts, so approximately consistent.
+        Loss("bco", "BCO", View.labels, "label", start=math.log(2), extra_forwards=(1, 0)),
         # Ethayarajh et al. 2024; equation 7 of the SACPO paper. Linear in σ: 0.5 to 2.2 nats.
         _kto("kto", "KTO", "kto", has_kl=True),
         # Ji et al. 2024, equation 16, with the paper's label smoothing; 0.08 nats.
@@ -111,6 +142,14 @@ LOSSES: dict[str, Loss] = {
         _dpo("sppo_hard", "SPPO", "sppo_hard"),  # Wu et al. 2024, equation 4.7; 1.4 nats
         # Azar et al. 2023, equation 17, of mean log-probabilities per token; 1.5 nats.
         _dpo("ipo", "IPO", "ipo"),
+        # Kim et al. 2025 (SafeDPO), on `acceptable_only` pairs: a margin where the rejected response alone is unsafe.
+        _pair("safedpo", "SafeDPO", delta=10.0),
+        # Zhang et al. 2025 (BFPO): squared distance of h to a target made of the two labels of safety.
+        _pair("bfpo", "BFPO", b1=3.0, alpha=0.5),
+        # Nguyen et al. 2026 (BSO), on `acceptable_only` pairs: matching of density ratios, with scaled Basu divergence.
+        _pair("bso", "BSO", penalty=30.0, power=0.2, scale=4.0),
+        # Huang et al. 2024 (PeCAN): DPO on labels drawn by r + λ·g of the stages before it, in expectation.
+        _pair("pecan", "PeCAN", start=math.log(2), reads_guides=True, multiplier=1.0),
         # D'Oosterlinck et al. 2024, without pairs and without the KL; linear in σ.
         _kto("apo_zero_unpaired", "APO-zero-unpaired", "apo_zero_unpaired", has_kl=False),
     )

@@ -51,7 +51,16 @@ class Stage:
     def title(self) -> str:
         """`DPO(H)`, `SFT`."""
         name = LOSSES[self.loss].title if self.loss in LOSSES else self.loss
-        return f"{name}({self.letter})" if self.criterion else name
+        if self.criterion:
+            name += f"({self.letter})"
+        return f"{name} from base" if self.recipe.get("start") else name
+
+    @property
+    def changed_settings(self) -> dict[str, float | str]:
+        """Settings of its loss that are not the loss's defaults."""
+        defaults = LOSSES[self.loss].settings if self.loss in LOSSES else {}
+        given = self.recipe["loss"]
+        return {name: given[name] for name, value in defaults.items() if given.get(name, value) != value}
 
     @property
     def is_consistent(self) -> bool:
@@ -82,8 +91,11 @@ class Policy(ABC):
 
     @property
     def numbers(self) -> dict[str, float | str]:
-        """By its symbol, what tells the policies of a family apart."""
-        return {} if self.beta is None else {"β": self.beta}
+        """By its symbol, what tells the policies of a family apart: β, and settings of the last loss."""
+        if self.beta is None:
+            return {}
+        numbers: dict[str, float | str] = {"β": self.beta}
+        return numbers | self.aligned[-1].changed_settings
 
     @property
     def name(self) -> str:
@@ -223,22 +235,28 @@ class Base(Policy):
 
 @dataclass(frozen=True)
 class Aligned(Policy):
-    """What one stage made of its parent, which is the stage's starting point and reference policy."""
+    """What one stage made of its parent, which is the stage's reference policy and mostly its starting point.
+
+    Attributes:
+        guides: policies whose implicit rewards the stage's labels come from.
+    """
 
     parent: Policy
     stage: Stage
+    guides: tuple[Policy, ...] = ()
 
     @property
     def parents(self) -> tuple[Policy, ...]:
-        return (self.parent,)
+        return (self.parent, *self.guides)
 
     @property
     def family(self) -> str:
-        titles = [stage.title for stage in self.aligned] or [self.stage.title]
-        return " ".join(filter(None, [self.stage.adapter, "→".join(titles)]))
+        line = [*self.parent.aligned, self.stage] if self.stage.criterion else [self.stage]
+        return " ".join(filter(None, [self.stage.adapter, "→".join(stage.title for stage in line)]))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": "aligned", "id": self.id, "parent": self.parent.to_dict(), "stage": asdict(self.stage)}
+        values = {"kind": "aligned", "id": self.id, "parent": self.parent.to_dict(), "stage": asdict(self.stage)}
+        return values | ({"guides": [guide.to_dict() for guide in self.guides]} if self.guides else {})
 
 
 @dataclass(frozen=True)
@@ -298,7 +316,8 @@ def read_policy(value: dict[str, Any]) -> Policy:
         if value["kind"] == "base":
             return Base(value["id"], value["model"], value["recipe"])
         if value["kind"] == "aligned":
-            return Aligned(value["id"], read_policy(value["parent"]), Stage(**value["stage"]))
+            guides = tuple(map(read_policy, value.get("guides", ())))
+            return Aligned(value["id"], read_policy(value["parent"]), Stage(**value["stage"]), guides)
         if value["kind"] == "merged":
             return Merged(value["id"], tuple(map(read_policy, value["policies"])), tuple(value["mix"]))
     except (KeyError, TypeError) as error:

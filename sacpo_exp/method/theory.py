@@ -72,6 +72,22 @@ def divergence(policy: Table, other: Table) -> float:
     return expect(policy, policy - other)
 
 
+def bound_regret(policy: Table, optimum: Table, errors: Table) -> float:
+    """Return a bound of J(optimum) − J(policy) = β·KL(policy ‖ optimum), with J(π) = E[values] − β·KL(π ‖ reference).
+
+    The policy maximises J with values that are wrong by at most `errors`, which can raise its J by E[errors] under it
+    and lower that of the optimum by as much under the optimum. Theorem 2 is about the same regret, by what the data
+    leave unknown of reward and constraint; its text could not be read when this was written.
+    """
+    return expect(optimum, errors) + expect(policy, errors)
+
+
+def bound_shortfall(policy: Table, optimum: Table, values: Table) -> float:
+    """Return a bound of E[values] under the optimum minus that under the policy, by Pinsker's inequality."""
+    distances = (np.exp(policy) * (policy - optimum)).sum(axis=-1).clip(min=0)
+    return float((np.ptp(values, axis=-1) * np.sqrt(distances / 2)).mean())
+
+
 def solve_multiplier(reference: Table, reward: Table, constraint: Table, beta: float, threshold: float) -> float:
     """The smallest λ ≥ 0 whose optimum π ∝ reference · exp((reward + λ·constraint)/β) has E[constraint] ≥ threshold.
 

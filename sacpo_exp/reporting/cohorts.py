@@ -10,6 +10,7 @@ from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.method.policy import Merged, Policy, Stage
 from sacpo_exp.reporting.collect import Evaluation, Group, arrange_policies
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings, values_by_prompt
+from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics.intervals import DIFFERENCE, RATE
 from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
 from sacpo_exp.statistics.win_rate import has_too_few, verdicts_by_prompt, withhold
@@ -109,13 +110,12 @@ def _average(groups: Sequence[GroupScores], settings: Settings) -> GroupScores |
     for row in sorted(rows.values(), key=_seed):
         alike[_key(row)].append(row)
     baseline = _baseline_key(groups[0].group)
-    means = []
-    for key, seeds in alike.items():
-        if len(seeds) > 1:
-            ids = {"seed": None, "policy_id": key, "baseline_id": baseline, "opponent_id": baseline}
-            created = max(seed.policy.created for seed in seeds)
-            means.append(Evaluation(seeds[0].policy.labels | ids, [], {}, created))
-    policies = arrange_policies(means)
+    ids = {"seed": None, "baseline_id": baseline, "opponent_id": baseline}
+    policies = arrange_policies(
+        Evaluation(seeds[0].policy.labels | ids | {"policy_id": key}, [], {}, created="")
+        for key, seeds in alike.items()
+        if len(seeds) > 1
+    )
     if all(policy.is_baseline for policy in policies):
         return None
     averaged = tuple(_average_seeds(alike[policy.id], policy, settings) for policy in policies)
@@ -127,23 +127,20 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
     values = [values_by_prompt(seed.policy) for seed in seeds]
     over_seeds, estimates = {}, {}
     for name, first in seeds[0].estimates.items():
-        known = [own[name][0] for seed, own in zip(seeds, values, strict=True) if _is_known(seed, name)]
+        pairs = zip(seeds, values, strict=True)
+        known = [own[name][0] for seed, own in pairs if not math.isnan(seed.estimates[name].value)]
         over_seeds[name] = estimate_over_seeds(align_seeds(known), settings.resampling, values[0][name][1] or RATE)
         estimates[name] = over_seeds[name].estimate if over_seeds[name].seeds else first
+    # No standard errors: over prompts alone they are not those of this mean.
     return PolicyScores(
         policy,
         estimates,
-        errors={},  # over prompts alone they are not the error of this mean
         states=sum((seed.states for seed in seeds), Counter()),
         tokens=sum(seed.tokens for seed in seeds) / len(seeds),
         characters=sum(seed.characters for seed in seeds) / len(seeds),
         seeds=tuple(seeds),
         over_seeds=over_seeds,
     )
-
-
-def _is_known(row: PolicyScores, name: str) -> bool:
-    return not math.isnan(row.estimates[name].value)
 
 
 def _find_gaps(groups: Sequence[GroupScores], settings: Settings) -> Iterator[Gap]:
@@ -229,3 +226,18 @@ def _has_two_stages(policy: Policy) -> bool:
 def _settings(stage: Stage, without: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return recipe and data of a stage, which do not depend on its parent."""
     return {name: value for name, value in stage.recipe.items() if name != without}, stage.data
+
+
+def gap_rows(cohort: Cohort) -> Iterator[Row]:
+    """Yield a row per pair of policies over its seeds."""
+    for gap in cohort.gaps:
+        ours, theirs = (row.policy for row in gap.pairs[0])
+        cells: Row = {"comparison": gap.comparison, "policy": ours.policy.family, "minus": theirs.policy.family}
+        cells |= {"beta": ours.beta, "merge_ratio": ours.policy.merge_ratio, "minus_beta": theirs.beta}
+        cells["seeds"] = " ".join(str(pair[0].policy.policy.seed) for pair in gap.pairs)
+        for criterion, each in gap.changes.items():
+            name = f"{criterion}_difference"
+            cells |= {name: each.estimate, f"{name}_seeds": each.seeds, f"{name}_seed_deviation": each.deviation}
+        for name, side in (("policy_ids", 0), ("minus_ids", 1)):
+            cells[name] = " ".join(pair[side].policy.id for pair in gap.pairs)
+        yield cells

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -92,7 +92,6 @@ class Group:
         meetings: of policies with one another (`matches=all_pairs`).
         parents: policy id → ids of its nearest evaluated ancestors; for a merged policy both sides.
         judge_metrics: criterion → held-out accuracy of the judge and of two simple rules; empty if not stored.
-        answers: hash of the baseline's responses, which distinguishes evaluations with other generation settings.
         choices: of one of its policies for a threshold, the oldest first.
     """
 
@@ -100,7 +99,6 @@ class Group:
     meetings: tuple[Evaluation, ...] = ()
     parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
     judge_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    answers: str = ""
     choices: tuple[StoredChoice, ...] = ()
 
     @property
@@ -118,7 +116,7 @@ class Group:
         """Ids that all policies of the group share."""
         labels = self.policies[0].labels
         return (
-            f"baseline {labels['baseline_id']}, its answers {self.answers[:8]}, judge {labels['judge_id']}, "
+            f"baseline {labels['baseline_id']}, its answers {labels['answers'][:8]}, judge {labels['judge_id']}, "
             f"prompts {labels['prompts_id'][:8]}"
         )
 
@@ -202,17 +200,17 @@ def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Eva
     by_prompt: dict[str, list[float]] = defaultdict(list)
     if own:
         newest = max(own, key=lambda other: (other[1].created, other[1].id))
-        for record in _read_records(store, newest[0], "divergence.jsonl"):
+        for record in _read_records(store, newest[0] / "divergence.jsonl"):
             by_prompt[record["prompt_id"]].append(float(record["kl"]))
     kl = {prompt_id: sum(samples) / len(samples) for prompt_id, samples in sorted(by_prompt.items())}
-    records = list(_read_records(store, folder, "verdicts.jsonl"))
+    records = _read_records(store, folder / "verdicts.jsonl")
     return Evaluation(manifest.labels, records, kl, manifest.created, manifest.metrics)
 
 
-def _read_records(store: Store, folder: Path, name: str) -> Iterator[Record]:
-    store.check(folder)
-    with (folder / name).open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
+def _read_records(store: Store, path: Path) -> list[Record]:
+    store.check(path.parent)
+    with path.open(encoding="utf-8") as file:  # a response may contain what splitlines() takes for a line end
+        return [json.loads(line) for line in file]
 
 
 def make_group(
@@ -229,8 +227,7 @@ def make_group(
     alone = (match for match in tagged if not match.policy.parents and not match.is_baseline)
     imported = [match.id for match in alone if "imported" in match.policy.base.recipe]
     parents |= {policy_id: tuple(imported[:index]) for index, policy_id in enumerate(imported)}
-    answers = matches[0].labels["answers"]
-    return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, answers, choices)
+    return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, choices)
 
 
 def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, ...]:

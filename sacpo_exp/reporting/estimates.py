@@ -7,11 +7,11 @@ Floating-point operations are counted as 2 per parameter and token forward and 4
 import logging
 from typing import Final
 
-from sacpo_exp.config.automatic import list_hardware
+from sacpo_exp.cluster.automatic import list_hardware
+from sacpo_exp.cluster.memory import count_parameters, draw_table, find_misfit, find_shape
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.hardware import look_at_machine
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.memory import count_parameters, draw_table, find_misfit, find_shape
 from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.config.schema import StageConfig
 from sacpo_exp.config.stages import loss_of

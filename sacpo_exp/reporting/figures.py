@@ -1,12 +1,9 @@
-"""The trade-off figure: win rates for two criteria, a point per policy."""
+"""The figure of win rates for two criteria, a point per policy, and the figure of a choice."""
 
 import io
-import math
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import matplotlib.style
 import numpy as np
@@ -18,13 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from sacpo_exp.method.policy import write
-from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.choices import Choice, Finding
+from sacpo_exp.reporting.families import Family, Point, find_families, find_front_points
 from sacpo_exp.reporting.scores import GroupScores
-from sacpo_exp.reporting.styles import Style, find_styles
 from sacpo_exp.reporting.tables import shorten
-from sacpo_exp.statistics.intervals import Estimate
-from sacpo_exp.statistics.selection import find_front
 
 DPI: Final = 150
 BASELINE: Final = 0.5  # win rate of a policy against itself
@@ -34,66 +28,10 @@ STEPS: Final = 200
 #: Without the date, the same figure gives the same bytes.
 METADATA: Final[Mapping[str, dict[str, None]]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 DASHES: Final = (0, (5, 4))  # of the Pareto front
-
-
-class Scored(Protocol):
-    """Scores of a policy, ours or published."""
-
-    @property
-    def policy(self) -> Evaluation: ...
-    def rate(self, criterion: str) -> Estimate: ...
-    @property
-    def seeds(self) -> "Sequence[Scored]": ...
-
-
-@dataclass(frozen=True)
-class Point:
-    """A policy in the figure.
-
-    Attributes:
-        gid: of its marker in an SVG file: `policy-3` for the fourth policy of the group.
-        seeds: x and y of single seeds, if it is a mean over seeds.
-    """
-
-    policy: Evaluation
-    gid: str
-    x: Estimate
-    y: Estimate
-    seeds: list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Family:
-    """Policies that differ in β, merge weights or seed only; they share a style and are joined by lines."""
-
-    name: str
-    style: Style
-    points: list[Point]
-    is_published: bool
-
-    @property
-    def lines(self) -> list[list[Point]]:
-        """Points to join: they differ in their weights only, or in β only if all weights are the same."""
-        has_weights = len({point.policy.policy.weights for point in self.points}) > 1
-        lines = defaultdict(list)
-        for point in self.points:
-            fixed = point.policy.beta if has_weights else point.policy.policy.weights
-            lines[fixed, point.policy.labels.get("seed")].append(point)
-        return list(lines.values())
-
-    def label(self, point: Point) -> str:
-        """Return q of a merged policy, with β if that varies too; β of any other."""
-        policy = point.policy.policy
-        has_betas = len({other.policy.beta for other in self.points}) > 1
-        numbers = policy.numbers | ({"β": policy.beta} if has_betas and policy.beta is not None else {})
-        return " ".join(f"{symbol}={write(value)}" for symbol, value in numbers.items()) + point.policy.tag
-
-    @property
-    def marker(self) -> dict[str, Any]:
-        """The look of its markers: with a white edge, which separates overlapping ones, or hollow."""
-        colour = self.style.colour
-        edge, face = (colour, "white") if self.is_published else ("white", colour)
-        return {"color": colour, "marker": self.style.marker, "markeredgecolor": edge, "markerfacecolor": face}
+CONSTRAINED, MAXIMISED = seaborn.color_palette("colorblind", 2)
+#: What `Choice.axis` is called in its figure.
+CHOICE_AXES: Final = {"q": "merge ratio q", "β": "KL strength β of the last stage", "": ""}
+LONGEST_TICK: Final = 28  # characters of a policy's name below an axis
 
 
 def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
@@ -128,29 +66,6 @@ def draw_figure(scores: GroupScores) -> Figure:
     fix_layout(figure)
     label_points(axes, families)
     return figure
-
-
-def find_families(scores: GroupScores, with_published: bool = False) -> list[Family]:
-    """Return the families of the policies that have both win rates, without the baseline; published ones last."""
-    published = scores.published.published.rows if scores.published else ()
-    rows: list[Scored] = [*scores.policies, *published]
-    styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
-    families: dict[tuple[str, bool], Family] = {}
-    for index, row in enumerate(rows if with_published else scores.policies):
-        x, y = (row.rate(name) for name in scores.axes)
-        if not row.policy.is_baseline and not math.isnan(x.value + y.value):
-            name, is_published = row.policy.policy.family, index >= len(scores.policies)
-            family = families.setdefault((name, is_published), Family(name, styles[name], [], is_published))
-            seeds = [(seed.rate(scores.axes[0]).value, seed.rate(scores.axes[1]).value) for seed in row.seeds]
-            family.points.append(Point(row.policy, f"policy-{index}", x, y, seeds))
-    return list(families.values())
-
-
-def find_front_points(scores: GroupScores) -> list[tuple[float, float]]:
-    """Return x and y of the policies that no other beats, from left to right."""
-    x, y = scores.axes
-    points = [(row.rate(x).value, row.rate(y).value) for row in scores.policies]
-    return sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
 
 
 def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -> None:
@@ -239,3 +154,54 @@ def save_figure(figure: Figure, *kinds: str) -> dict[str, bytes]:
         figure.savefig(content, format=kind, metadata=METADATA[kind])
         files[kind] = content.getvalue()
     return files
+
+
+def draw_choice(choice: Choice) -> dict[str, bytes]:
+    """Return the figure as content of a `png` and of an `svg` file, the same bytes for the same choice."""
+    with plain_style():
+        return save_figure(draw_tested(choice), "png", "svg")
+
+
+def draw_tested(choice: Choice) -> Figure:
+    """Return a panel for each constraint, and one for the maximised criterion; x is q, β, or the policies in order."""
+    constraints = len(choice.tested[0].findings)
+    figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
+    *panels, last = figure.subplots(1 + constraints, 1, sharex=True)
+    level = f"{100 * choice.question['confidence']:g} %"
+    positions = [index if row.number is None else row.number for index, row in enumerate(choice.tested)]
+    for number, axes in enumerate(panels):
+        _draw_findings(axes, choice, positions, [row.findings[number] for row in choice.tested], level)
+    title = "no policy is certified"
+    for x, row in zip(positions, choice.tested, strict=True):
+        if row.rate.n:
+            last.vlines(x, row.rate.low, row.rate.high, color=MAXIMISED)
+            last.plot(x, row.rate.value, "s", color=MAXIMISED)
+            last.set_ylabel(f"{choice.question['maximise']} win rate\n({row.rate.n} prompts)")
+        if row.policy_id == choice.chosen:
+            title = f"chosen: {row.title} (grey)"
+            for axes in (*panels, last):
+                axes.axvline(x, color="0.85", linewidth=6, zorder=0)
+    last.set_title(f"bars: {level} intervals, each by itself", loc="left")
+    last.set_xlabel(CHOICE_AXES[choice.axis])
+    if not choice.axis:
+        last.set_xticks(positions, [shorten(row.title, LONGEST_TICK) for row in choice.tested], rotation=20, ha="right")
+    elif choice.axis == "β":
+        last.set_xscale("log")
+        last.minorticks_off()
+        last.set_xticks(positions, [f"{x:g}" for x in positions])
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _draw_findings(axes: Axes, choice: Choice, positions: list[float], findings: list[Finding], level: str) -> None:
+    """Draw one finding of every policy, filled if the policy is certified."""
+    first, bounds = findings[0], [finding.bound for finding in findings]
+    axes.vlines(positions, [finding.value for finding in findings], bounds, color=CONSTRAINED)
+    axes.plot(positions, bounds, "_", color=CONSTRAINED, ms=12, label=f"lower {level} bound, each by itself")
+    for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
+        shown = [index for index, row in enumerate(choice.tested) if row.is_certified == is_certified]
+        points = [positions[index] for index in shown], [findings[index].value for index in shown]
+        axes.plot(*points, "o", color=CONSTRAINED, markerfacecolor=fill, label=name if shown else None)
+    axes.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {first.threshold:g}")
+    axes.set_ylabel(f"{first.name.split(' (')[0]}\n({first.n} prompts)")
+    axes.legend()

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sacpo_exp.config.schema import FigureForm
-from sacpo_exp.reporting.cohorts import Cohort
+from sacpo_exp.reporting.cohorts import Cohort, gap_rows
 from sacpo_exp.reporting.figures import draw_trade_off
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.page import write_page
 from sacpo_exp.reporting.panels import draw_panels
-from sacpo_exp.reporting.rows import gap_rows, group_rows, policy_row
-from sacpo_exp.reporting.scores import GroupScores
+from sacpo_exp.reporting.published import published_rows
+from sacpo_exp.reporting.scores import GroupScores, policy_row
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
-from sacpo_exp.reporting.tables import format_markdown, to_csv
+from sacpo_exp.reporting.tables import Row, format_markdown, to_csv
 
 #: Files that an earlier report may have left: those of a second and further group, and those that not all groups have.
 PASSING = re.compile(
@@ -85,3 +85,16 @@ def _write_whole(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
+    """Return the rows of each CSV file about a group; of all but the first two only those that have rows."""
+    optional = {
+        "lengths.csv": list(scores.lengths),
+        "categories.csv": list(scores.categories),
+        "judge.csv": list(scores.conduct),
+        "ratings.csv": [row for rows, _ in scores.ratings.values() for row in rows],
+        "published.csv": list(published_rows(scores.published)) if scores.published else [],
+    }
+    always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(scores.differences)}
+    return always | {name: rows for name, rows in optional.items() if rows}

@@ -1,7 +1,9 @@
-"""The data behind a page: lineages with commands and training curves, and prompts with responses and verdicts."""
+"""Lineages with commands and curves, and prompts with responses and verdicts, for the page and the terminal."""
 
 import json
+import random
 import shlex
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 from sacpo_exp.method.policy import Policy
 from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.tables import WIDTH
 from sacpo_exp.statistics.win_rate import Record, entries_of
 from sacpo_exp.store import Manifest, Store
 
@@ -28,24 +31,24 @@ SETTINGS: Final = {
     "dtype": "",
 }
 
+LONGEST: Final = 600  # characters of a text that the terminal shows
+
 Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Manifests and folders of all artifacts by id."""
+    """Folder and manifest of every stored artifact by id."""
 
-    manifests: Mapping[str, Manifest]
-    folders: Mapping[str, Path]
+    entries: Mapping[str, tuple[Path, Manifest]]
 
     def find_overrides(self, policy: Policy) -> list[str] | None:
         """Return the overrides of the command that made a policy; None if its manifest is not in this store."""
-        manifest = self.manifests.get(policy.id)
-        return None if manifest is None else manifest.labels.get("overrides")
+        return self.entries[policy.id][1].labels.get("overrides") if policy.id in self.entries else None
 
     def read_curves(self, stage_id: str) -> dict[str, list[tuple[float, float]]]:
         """Return metric → (update, value) of a stored stage, at most 241 points; empty if none were kept."""
-        path = self.folders[stage_id] / "metrics.jsonl"
+        path = self.entries[stage_id][0] / "metrics.jsonl"
         curves = defaultdict(list)
         for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
             entry = json.loads(line)
@@ -58,11 +61,7 @@ class Lineage:
 
 def read_lineage(store: Store) -> Lineage:
     """Read all manifests; raise StoreError if one is damaged."""
-    entries = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
-    return Lineage(
-        {name: manifest for name, (_, manifest) in entries.items()},
-        {name: folder for name, (folder, _) in entries.items()},
-    )
+    return Lineage({manifest.id: (folder, manifest) for folder, manifest in store.manifests()})
 
 
 def write_command(entry: str, overrides: Sequence[str]) -> str:
@@ -85,7 +84,7 @@ def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Pla
 
 def _describe_group(group: Group, lineage: Lineage, texts: dict[str, int], curves: dict[str, Plain]) -> Plain:
     line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
-    stages = [name for name in line if name in lineage.manifests and lineage.manifests[name].kind == "stage"]
+    stages = [name for name in line if name in lineage.entries and lineage.entries[name][1].kind == "stage"]
     for name in stages:
         curves[name] = {"title": line[name].name, "metrics": lineage.read_curves(name)}
     prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
@@ -134,9 +133,8 @@ def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
     """Return name and main settings of a policy's ancestors and of the policy itself, oldest first."""
     steps = []
     for each in (*policy.ancestors, policy):
-        manifest = lineage.manifests.get(each.id)
-        recipe = manifest.recipe if manifest else {}
-        parts = [manifest.kind if manifest else "not in this store"]
+        manifest = lineage.entries[each.id][1] if each.id in lineage.entries else None
+        recipe, parts = (manifest.recipe, [manifest.kind]) if manifest else ({}, ["not in this store"])
         parts += [recipe["loss"]["name"], f"on {each.dataset}"] if "loss" in recipe else []
         parts += [f"for {recipe['criterion']}"] if recipe.get("criterion") else []
         parts += [f"of {' and '.join(parent.name for parent in each.parents)}"] if len(each.parents) > 1 else []
@@ -144,3 +142,40 @@ def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
         values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
         steps.append((each.name, ", ".join([*parts, *(f"{name} {value}".strip() for name, value in values.items())])))
     return steps
+
+
+def format_examples(group: Group, count: int, seed: int) -> str:
+    """Return random prompts with the responses of the last stage's newest policy and of its evaluated ancestors.
+
+    Prompts to which all gave the same response come last.
+    """
+    last = max(group.policies, key=lambda match: (match.policy.rank, match.created, match.id))
+    line, waiting = set[str](), [last.id]
+    while waiting:
+        line.add(policy_id := waiting.pop())
+        waiting += group.parents[policy_id]
+    policies = [policy for policy in group.policies if policy.id in line]
+    records = [{record["prompt_id"]: record for record in policy.records} for policy in policies]
+    shared = sorted(set.intersection(*map(set, records)))
+    random.Random(seed).shuffle(shared)
+    baseline = {name: record["opponent_response"] for name, record in records[0].items()}
+    shared.sort(key=lambda name: {own[name]["response"] for own in records} == {baseline[name]})
+    parts = []
+    for name in shared[:count]:
+        prompt = records[0][name]
+        texts = [(policy.title, own[name]["response"]) for policy, own in zip(policies, records, strict=True)]
+        if not policies[0].is_baseline:
+            texts.insert(0, ("baseline", baseline[name]))
+        lines = [_wrap(f"{prompt['kind'] or 'prompt'}: {prompt['prompt']}", "")]
+        parts.append("\n".join([*lines, *(_wrap(f"{title}: {text}", "  ") for title, text in texts)]))
+    return "\n\n".join(["Examples", *parts]) + "\n" if parts else ""
+
+
+def _wrap(text: str, indent: str) -> str:
+    """Return `text` in lines of at most 120 columns, shortened, without characters that would move the cursor."""
+    shown = text if len(text) <= LONGEST else text[:LONGEST] + " …"
+    lines = ["".join(c if c.isprintable() else " " for c in line) for line in shown.splitlines() if line.strip()]
+    return "\n".join(
+        textwrap.fill(line, WIDTH, initial_indent=indent + "  " * (index > 0), subsequent_indent=indent + "  ")
+        for index, line in enumerate(lines)
+    )

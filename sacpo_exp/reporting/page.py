@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
-from sacpo_exp.reporting.figures import find_front_points
+from sacpo_exp.reporting.families import find_front_points
 from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
@@ -44,7 +44,7 @@ def write_page(
     for number, part in enumerate(parts, start=1):
         part.set("id", f"part-{number}")
     links = [make("a", str(part.findtext("h2")), href=f"#part-{number}") for number, part in enumerate(parts, start=1)]
-    style, script = _read("page.css"), _read("page.js")
+    page, style, script = ((TEMPLATE / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     contents = {
         "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
         "style": style,
@@ -53,7 +53,7 @@ def write_page(
         "data": write_json(describe_groups([each.group for each in scores], lineage, most)),
         "script": script,
     }
-    filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], _read("page.html"))
+    filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], page)
     # UTF-8 has no lone surrogates; in JSON this is their escape.
     return filled.encode("utf-8", "backslashreplace")
 
@@ -77,10 +77,6 @@ def make(tag: str, *content: Element | str, **attributes: str) -> Element:
 
 def _write(elements: Iterable[Element]) -> str:
     return "\n".join(ElementTree.tostring(element, encoding="unicode", method="html") for element in elements)
-
-
-def _read(name: str) -> str:
-    return (TEMPLATE / name).read_text("utf-8")
 
 
 def _source(content: str) -> str:

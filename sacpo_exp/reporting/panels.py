@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from sacpo_exp.method.policy import Merged, Policy
 from sacpo_exp.reporting.cohorts import is_forward
+from sacpo_exp.reporting.families import find_families
 from sacpo_exp.reporting.figures import (
     draw_families,
-    find_families,
     fix_layout,
     label_points,
     make_handle,

@@ -1,8 +1,8 @@
 """Published win rates beside ours: a yaml file, shipped or a user's, and which of our policies match its rows."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -17,7 +17,8 @@ from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
-from sacpo_exp.statistics.intervals import Estimate, subtract_shares, wilson
+from sacpo_exp.reporting.tables import Row
+from sacpo_exp.statistics.intervals import subtract_shares, wilson
 from sacpo_exp.statistics.win_rate import withhold
 
 SHIPPED: Final = resources.files("sacpo_exp.reporting")
@@ -79,30 +80,18 @@ class TableConfig(BaseModel):
 
     @model_validator(mode="after")
     def check(self) -> "TableConfig":
-        """Raise ValueError for a row with other criteria than `counts`, or that repeats an earlier one."""
-        seen = set()
+        """Raise ValueError for a row with other criteria than `counts`."""
         for index, row in enumerate(self.rows):
             if row.rates.keys() != self.counts.keys():
                 raise ValueError(f"rows[{index}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
-            policy = make_policy(row, self)
-            if (key := policy.hash_without()) in seen:
-                raise ValueError(f"rows[{index}] repeats the policy of an earlier row, {policy.name}")
-            seen.add(key)
         return self
 
 
 @dataclass(frozen=True)
-class PublishedRow:
-    """A published policy, without records, and its rates by criterion with the intervals that its prompts give."""
+class PublishedRow(PolicyScores):
+    """A published policy, without records, with its rates and the intervals that its numbers of prompts give."""
 
-    policy: Evaluation
-    rates: dict[str, Estimate]
-    config: RowConfig
-    seeds: tuple[()] = ()
-
-    def rate(self, criterion: str) -> Estimate:
-        """Return the win rate for a criterion, without a number if none is published."""
-        return self.rates.get(criterion, withhold(0))
+    config: RowConfig = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -116,15 +105,10 @@ class Published:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A published row, and one of our policies that is trained in the same way; None if we have none.
-
-    Attributes:
-        differences: ours minus theirs, by criterion.
-    """
+    """A published row, and one of our policies that is trained in the same way; None if we have none."""
 
     row: PublishedRow
     own: PolicyScores | None
-    differences: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -174,8 +158,8 @@ def read_published(against: str, confidence: float) -> Published:
     for row in config.rows:
         lineage = make_policy(row, config).to_dict()
         labels: dict[str, Any] = {LINEAGE: lineage, "policy_id": "", "baseline_id": None, "criteria": []}
-        rates = {name: wilson(row.rates[name] * n, n, confidence) for name, n in config.counts.items()}
-        rows.append(PublishedRow(Evaluation(labels, [], {}, ""), rates, row))
+        rates = {f"{name}_win_rate": wilson(row.rates[name] * n, n, confidence) for name, n in config.counts.items()}
+        rows.append(PublishedRow(Evaluation(labels, [], {}, ""), rates, config=row))
     return Published(config, confidence, tuple(rows))
 
 
@@ -206,21 +190,13 @@ def compare_with(scores: GroupScores, published: Published) -> Comparison:
     criteria = tuple(each.name for each in scores.group.criteria if each.name in published.config.counts)
     pairings: list[Pairing] = []
     for row in published.rows:
-        matches = [each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)]
-        for match in matches:
-            changes = {name: _subtract(match.rate(name), row.rates[name], published.confidence) for name in criteria}
-            pairings.append(Pairing(row, match, changes))
-        if not matches:
-            pairings.append(Pairing(row, None, dict.fromkeys(criteria, withhold(0))))
+        matches: list[PolicyScores | None] = [
+            each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)
+        ]
+        pairings += [Pairing(row, match) for match in matches or [None]]
     matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
     unmatched = sum(row.policy.id not in matched for row in own)
     return Comparison(published, tuple(pairings), criteria, unmatched, tuple(_find_differing(scores, published.config)))
-
-
-def _subtract(own: Estimate, published: Estimate, confidence: float) -> Estimate:
-    """Return our rate, with Wilson's interval as the published one has, minus the published rate."""
-    share = own if math.isnan(own.value) else wilson(own.value * own.n, own.n, confidence)
-    return subtract_shares(share, published)
 
 
 def _is_same(theirs: Policy, ours: Policy, also: Sequence[str]) -> bool:
@@ -255,3 +231,22 @@ def _find_differing(scores: GroupScores, theirs: TableConfig) -> list[tuple[str,
     for name in ("model", "dataset"):
         ours[name] = ", ".join(sorted({str(own[name]) for own in labels if own.get(name)}))
     return [(name, getattr(theirs, name), value) for name, value in ours.items() if getattr(theirs, name) != value]
+
+
+def published_rows(comparison: Comparison) -> Iterator[Row]:
+    """Yield a row per published policy and policy of ours that matches it, whose cells are empty if there is none."""
+    for pairing in comparison.pairings:
+        row, own = pairing.row, pairing.own
+        columns: dict[str, Any] = row.policy.policy.columns
+        cells: Row = {"published": row.policy.title}
+        cells |= {name: columns[name] for name in ("family", "beta_first", "beta", "merge_ratio")}
+        cells |= {"source": row.config.source, "note": row.config.note}
+        cells |= {"policy": own.policy.title if own else None, "policy_id": own.policy.id if own else None}
+        for name in comparison.criteria:
+            share = rate = own.rate(name) if own else withhold(0)
+            if not math.isnan(rate.value):  # Wilson's interval, as the published rate has
+                share = wilson(rate.value * rate.n, rate.n, comparison.published.confidence)
+            difference = subtract_shares(share, row.rate(name)) if own else rate
+            cells |= {f"{name}_published": row.rate(name), f"{name}_own": rate, f"{name}_difference": difference}
+            cells[f"{name}_excludes_zero"] = difference.excludes_zero if own else None
+        yield cells

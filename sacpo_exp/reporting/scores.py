@@ -11,9 +11,8 @@ from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.reporting.judge import measure_conduct, measure_usage, score_judge
-from sacpo_exp.reporting.ratings import Ratings, rate_group
-from sacpo_exp.reporting.tables import Row
+from sacpo_exp.reporting.judge import Ratings, measure_conduct, measure_usage, rate_group, score_judge
+from sacpo_exp.reporting.tables import Cell, Row, spread_estimates
 from sacpo_exp.statistics import win_rate
 from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_category, estimate_by_length
 from sacpo_exp.statistics.intervals import (
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 KINDS: Final[tuple[win_rate.Kind, ...]] = ("risky", "benign")
 NATS: Final[Bounds] = (0.0, math.inf)
+#: Estimates whose spread between seeds has a column, beside win rates.
+SPREADS: Final = {"refusals": "refusal_rate_risky", "over_refusals": "refusal_rate_benign", "kl": "kl_nats"}
 COLUMNS: Final = ("family", "order", "objective", "model", "dataset", "seed", "beta", "beta_first", "merge_ratio")
 
 
@@ -68,16 +69,16 @@ class PolicyScores:
 
     policy: Evaluation
     estimates: dict[str, Estimate]
-    errors: dict[str, float]
-    states: Counter[str]
-    tokens: float
-    characters: float
+    errors: dict[str, float] = field(default_factory=dict)
+    states: Counter[str] = field(default_factory=Counter)
+    tokens: float = math.nan
+    characters: float = math.nan
     seeds: tuple["PolicyScores", ...] = ()
     over_seeds: dict[str, SeedEstimate] = field(default_factory=dict)
 
     def rate(self, criterion: str) -> Estimate:
-        """Return the win rate for a criterion."""
-        return self.estimates[f"{criterion}_win_rate"]
+        """Return the win rate for a criterion; without a number if there is none."""
+        return self.estimates.get(f"{criterion}_win_rate", win_rate.withhold(0))
 
     def over_seeds_of(self, criterion: str) -> SeedEstimate:
         """Return the win rate for a criterion with its spread between seeds."""
@@ -244,3 +245,30 @@ def score_categories(policy: Evaluation, criterion: Criterion, resampling: Resam
     for name, estimate in estimates.items() if len(estimates) > 1 else ():
         cells: Row = {"policy": policy.title, "policy_id": policy.id, "criterion": criterion.name}
         yield cells | {"category": name, "win_rate": estimate}
+
+
+def policy_row(row: PolicyScores) -> Row:
+    """Return everything that is measured of a policy; of a mean over seeds with the spread between them."""
+    cells = label_cells(row.policy) | row.estimates
+    cells |= {f"{name}_standard_error": error for name, error in row.errors.items()}
+    cells |= {"mean_tokens": row.tokens, "mean_characters": row.characters}
+    cells |= {state: row.states[state] for state in ("unparsed", "refused", "failed")}
+    if row.seeds:
+        for name in ("seed", "name", "policy_id"):
+            del cells[name]
+        names = {each.name: f"{each.name}_win_rate" for each in row.policy.criteria} | SPREADS
+        cells |= {"seeds": " ".join(str(seed.policy.policy.seed) for seed in row.seeds)}
+        cells |= {f"{short}_seed_deviation": row.over_seeds[name].deviation for short, name in names.items()}
+        cells |= {"policy_ids": " ".join(seed.policy.id for seed in row.seeds)}
+    return cells
+
+
+def tracker_row(row: PolicyScores) -> dict[str, Any]:
+    """Return `policy_row` for trackers: without NaN, and without estimates that have no number."""
+    cells = spread_estimates({name: cell for name, cell in policy_row(row).items() if _is_known(cell)})
+    return {name: cell for name, cell in cells.items() if _is_known(cell)}
+
+
+def _is_known(cell: Cell) -> bool:
+    value = getattr(cell, "value", cell)
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.ledger.records import State
 from sacpo_exp.reporting.choices import choice_section
-from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.published import Comparison
-from sacpo_exp.reporting.rows import gap_rows, policy_row, published_rows
-from sacpo_exp.reporting.scores import GroupScores, PolicyScores
+from sacpo_exp.reporting.cohorts import Cohort, gap_rows
+from sacpo_exp.reporting.published import Comparison, published_rows
+from sacpo_exp.reporting.scores import GroupScores, PolicyScores, policy_row
 from sacpo_exp.reporting.tables import (
     NOTHING,
     Cell,
@@ -43,7 +42,7 @@ def make_sections(scores: GroupScores) -> list[Section]:
 
 def make_cohort_sections(cohort: Cohort) -> list[Section]:
     """Return the tables across groups: policies over seeds, gaps between orders, merges against training at λ_q."""
-    sections = [_over_seeds(cohort, cohort.means)] if cohort.means else []
+    sections = [_over_seeds(cohort.means)] if cohort.means else []
     return sections + [_gaps(cohort, name) for name in dict.fromkeys(gap.comparison for gap in cohort.gaps)]
 
 
@@ -157,18 +156,13 @@ def _ratings(scores: GroupScores, criterion: str) -> Section:
     if any(row["method"] == RatingMethod.elo_online.value for row in rated):
         name = "online Elo"
         columns.append(("spread ±", "spread", ".0f"))
-        note = (
-            f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}, shifted so that the baseline is "
-            "at 1000; spread ±: standard deviation between the trials, which is due to the order of the verdicts and "
-            "is not an error of the rating."
-        )
+        note = f"Mean of {TRIALS} trials of {PASSES} shuffled passes from {INITIAL:.0f}; the baseline is at 1000. "
+        note += "spread ±: standard deviation between the trials, which is not an error of the rating."
     else:
         name = "Bradley–Terry"
         columns.append(("plain ±", "plain_standard_error", ".0f"))
-        note = (
-            f"The baseline is at 1000; 400 points are odds of 10 to 1. [{scores.percent} interval, errors clustered by "
-            "prompt]; plain ±: standard error as if all judgments were independent."
-        )
+        note = f"The baseline is at 1000; 400 points are odds of 10 to 1 [{scores.percent} interval, clustered by "
+        note += "prompt]. plain ±: standard error as if all judgments were independent."
     columns += [("matches won", "wins", ""), ("tied", "ties", ""), ("lost", "losses", "")]
     title = f"Ratings for {criterion} over all pairs, {name}"
     return make_section(title, rows, columns, 1, "\n".join([note, *notes]))
@@ -211,27 +205,18 @@ def _conduct(scores: GroupScores) -> Section:
 
 def _usage(scores: GroupScores) -> Iterator[Section]:
     if usage := scores.usage:
-        prices = (
-            "the price of this judge is not known" if usage["US dollars"] is None else f"prices of {usage['prices']}"
-        )
+        prices = f"prices of {usage['prices']}" if usage["US dollars"] is not None else "its price is not known"
         note = f"As counted by the server, shared judgments once; {prices}."
         columns = columns_of(*(name for name in usage if name != "prices"), spec=".2f")
         yield make_section("Cost of judging", [usage], columns, 0, note)
 
 
-def _over_seeds(cohort: Cohort, means: GroupScores) -> Section:
+def _over_seeds(means: GroupScores) -> Section:
     names = [each.name for each in means.group.criteria]
     deviation = ("sd", "_seed_deviation", ".3f")
     columns = columns_of("policy", "β", "q", "seeds") + _spread(names, ("_win_rate", ""), deviation) + columns_of("n")
-    note = (
-        f"Policies that differ only in the seed: mean of their win rates [{means.percent} interval over seeds and "
-        "prompts]; sd: standard deviation between the seeds' rates."
-    )
-    labels = [row.policy.labels for row in cohort.rows]
-    if len({each["baseline_id"] for each in labels}) > 1:
-        note += "\nEach seed is judged against the baseline of that seed."
-    if len({each["judge_id"] for each in labels}) > 1:
-        note += "\nEach seed has its own judge too, whose model starts from that seed."
+    note = f"Mean of policies that differ only in the seed [{means.percent} interval over seeds and prompts]; "
+    note += "sd: standard deviation between the seeds' rates."
     if any(row.over_seeds_of(name).seeds < len(row.seeds) for row in means.policies for name in names):
         note += "\nA seed whose rate is withheld is not in the mean."
     return make_section("Win rates over seeds", [*map(_policy_cells, means.policies)], columns, 1, note)
@@ -250,24 +235,15 @@ def _gaps(cohort: Cohort, comparison: str) -> Section:
             names.append(firsts.pop() if len(firsts) == 1 else usual)
         title = f"Order gap: {names[0]} minus {names[1]}"
         columns = [("stages", "policy", ""), ("β", "minus_beta", "g"), ("β/λ", "beta", "g")]
-        note = (
-            "At the optimum both orders give the same policy. A pair differs only in the order: for each criterion it "
-            "has one stage with the same loss, β, data, batch and learning rate.\n"
-        )
+        note = "At the optimum both orders give the same policy. A pair has the same stages in another order."
     else:
         title = "P-SACPO at q minus training for λ_q"
         columns = [("stages", "minus", ""), ("q", "merge_ratio", ".3g"), ("β/λ", "beta", ".3g")]
         columns.append(("β/λ_q", "minus_beta", ".3g"))
-        note = (
-            "For log-linear policies the merge at q is the optimum for λ_q = q·λ, which training with β/λ divided by q "
-            "approximates.\n"
-        )
+        note = "For log-linear policies the merge at q is the optimum for λ_q = q·λ, that is, for β/λ divided by q."
     has_seeds = any(len(gap.pairs) > 1 for gap in gaps)
     deviation = ("sd", "_difference_seed_deviation", ".3f") if has_seeds else None
     columns += columns_of("seeds") + _spread(list(gaps[0].changes), ("_difference", "+"), deviation) + columns_of("n")
-    if has_seeds:
-        note += f"Paired by seed and prompt [{cohort.first.percent} interval over both, of one seed over prompts]; "
-        note += "* excludes 0. sd: between the seeds' gaps."
-    else:
-        note += f"Paired by prompt [{cohort.first.percent} bootstrap interval over prompts of one seed]; * excludes 0."
+    note += f"\nPaired by seed and prompt [{cohort.first.percent} interval over prompts, and over seeds if there are "
+    note += "several]; * excludes 0. sd: standard deviation between the seeds' gaps."
     return make_section(title, rows, columns, 1, note)

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig
-from sacpo_exp.config.tracking import TrackedRun
+from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig, TrackedRun
 from sacpo_exp.method.policy import read_policy
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import read_evaluation
-from sacpo_exp.reporting.rows import tracker_row
-from sacpo_exp.reporting.scores import COLUMNS, GroupScores, Settings, score_policy
+from sacpo_exp.reporting.scores import COLUMNS, GroupScores, Settings, score_policy, tracker_row
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import Manifest, content_hash
 from sacpo_exp.tracking.runs import tracked

@@ -13,12 +13,11 @@ from sacpo_exp.data.checks import list_problems
 from sacpo_exp.data.prompts import Entry
 from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
+from sacpo_exp.evaluation.contests import VERDICTS, Contest, Entrant, judgments_artifact, write_records
 from sacpo_exp.evaluation.entrants import store_responses
 from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION, read_scores
 from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, compare, make_record
 from sacpo_exp.evaluation.ledger.records import State
-from sacpo_exp.evaluation.records import VERDICTS, write_records
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.collect import Evaluation

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.tracking import LogModel
+from sacpo_exp.config.schema import LogModel
 from sacpo_exp.tracking.runs import Cell, Opening, log_once
 
 #: MLflow's own defaults would wait many minutes for a server that is down.

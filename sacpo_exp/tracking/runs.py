@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sacpo_exp.config.tracking import TrackedRun, TrackerConfig
+from sacpo_exp.config.schema import TrackedRun, TrackerConfig
 from sacpo_exp.store.manifest import write_whole
 
 if TYPE_CHECKING:

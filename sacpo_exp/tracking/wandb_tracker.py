@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.tracking import LogModel, WandbConfig, WandbMode
+from sacpo_exp.config.schema import LogModel, WandbConfig, WandbMode
 from sacpo_exp.tracking.runs import Cell, Opening, first_line, log_once
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import StageJob
+from sacpo_exp.config.schema import StageJob, Start
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.errors import DivergedError, SacpoError
 from sacpo_exp.progress import Progress
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 START_TOLERANCE = {FloatType.float32: 1e-3, FloatType.bfloat16: 5e-2, FloatType.float16: 5e-2}
 
 
-def stage_callbacks(job: StageJob, stop: Stop) -> "list[TrainerCallback]":
+def stage_callbacks(job: StageJob, stop: Stop, has_margins: bool) -> "list[TrainerCallback]":
     """Return the callbacks of a stage in the order in which they have to run."""
-    return [_monitor(job), _sealer(Layout.of(job.config.hardware)), _stopper(stop)]
+    return [
+        _monitor(job, None if has_margins else expected_start(job)),
+        _sealer(Layout.of(job.config.hardware)),
+        _stopper(stop),
+    ]
 
 
-def _monitor(job: StageJob) -> "TrainerCallback":
+def _monitor(job: StageJob, expected: float | None) -> "TrainerCallback":
     from transformers import TrainerCallback
 
-    expected = expected_start(job)
     is_scaling = FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast)
 
     class StageMonitor(TrainerCallback):  # type: ignore[misc]
@@ -70,11 +73,11 @@ def _monitor(job: StageJob) -> "TrainerCallback":
 def expected_start(job: StageJob) -> float | None:
     """Return the loss before the first update if it is known, since policy and reference are still equal.
 
-    It is not known after a resume, nor with trainer arguments of the user's, some of which change the loss
-    (`use_weighting`) or keep dropout.
+    It is not known after a resume or with another starting point, nor with trainer arguments of the user's, some of
+    which change the loss (`use_weighting`) or keep dropout.
     """
     stage = job.config.stages[job.name]
-    is_known = job.checkpoint is None and job.config.hardware.logging_steps == 1
+    is_known = job.checkpoint is None and stage.start == Start.parent and job.config.hardware.logging_steps == 1
     return loss_of(stage).start if is_known and not (job.config.trainer or stage.trainer) else None
 
 

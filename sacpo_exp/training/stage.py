@@ -2,16 +2,13 @@
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.memory import describe_memory
 from sacpo_exp.config.schema import StageConfig, StageJob
 from sacpo_exp.data.sources import read_view
-from sacpo_exp.errors import ConfigError, LaunchError
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
-#: Messages of torch's allocator of main memory; that of GPUs has an exception of its own.
-SHORTAGES = ("DefaultCPUAllocator", "can't allocate memory", "Cannot allocate memory")
 
 
 def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
@@ -40,30 +35,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     Raises:
         ConfigError: the model can't be loaded.
         DivergedError: the loss is not a finite number any more.
-        LaunchError: the device has too little memory; the message has the figures of the memory plan.
     """
-    with explaining_shortage(job):
-        return _train(job, stop)
-
-
-@contextmanager
-def explaining_shortage(job: StageJob) -> Iterator[None]:
-    """Turn a failed allocation in the block into a LaunchError with the figures of the memory plan."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        import torch
-
-        is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_shortage and not any(text in str(error) for text in SHORTAGES):
-            raise
-        device = "the GPU" if job.config.hardware.accelerator == Accelerator.cuda else "this machine"
-        raise LaunchError(
-            f"the {job.name} stage needs more memory than {device} has left. {describe_memory(job.config, job.name)}"
-        ) from error
-
-
-def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     config, folder = job.config, Path(job.folder)
     stage = config.stages.get(job.name)
     if stage is None:
@@ -81,10 +53,12 @@ def _train(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     with scoring_completions_only(), tracked(config.tracker, job.tracked, *place, is_continued) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
         trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
+        if job.only_reference:
+            return {}
         if config.adapter is not None:
             ready_adapter(trainer.model, config.adapter)
         tracking.attach(trainer)
-        for callback in stage_callbacks(job, stop):
+        for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:

@@ -1,22 +1,27 @@
 """TRL's trainers on views that are tokenised already, with the tokens that TRL would make; losses that TRL lacks."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ExportableState
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
+
+from sacpo_exp.training.pair_losses import PairLoss
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-#: From rewards of shape (pairs,), chosen and rejected, and the settings of `stages.NAME.loss`, to losses of that shape.
-PairLoss = Callable[[Tensor, Tensor, dict[str, Any]], Tensor]
-#: Losses that TRL does not have, by the `loss_type` of their row in `method/losses.py`, which says `trainer="pair"`.
-PAIR_LOSSES: dict[str, PairLoss] = {}
+#: Columns of a pair that losses read; booleans are 0 and 1. `guided` is Σ w·log-ratio of the guides, chosen − rejected.
+COLUMNS = ("chosen_acceptable", "rejected_acceptable", "guided")
+#: Updates over which δ of `LabelTrainer` runs.
+WINDOW = 20
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -62,10 +67,13 @@ class TokenisedSFTTrainer(StageTrainer, SFTTrainer):  # type: ignore[misc]
 
 
 class PreferenceTrainer(StageTrainer):
-    """Keeps the reference's log-probabilities in `reference/{train,eval}.arrow`, and reads them if they are there."""
+    """Keeps the reference's log-probabilities in `reference/{train,eval}.arrow`, and reads them if they are there.
 
-    def __init__(self, *args: Any, reference: Path, **kwargs: Any) -> None:
-        self.reference = reference
+    `guides` are folders with such files of other policies, each with the weight of its log-ratio.
+    """
+
+    def __init__(self, *args: Any, reference: Path, guides: Mapping[Path, float], **kwargs: Any) -> None:
+        self.reference, self.guides = reference, guides
         super().__init__(*args, **kwargs)
 
     def _precompute_ref_logps(self, dataset: "Dataset", name: str, batch_size: int) -> "Dataset":
@@ -77,7 +85,23 @@ class PreferenceTrainer(StageTrainer):
         dataset._get_cache_file_path = lambda _: file  # TRL's would lie beside the rows
         super()._precompute_ref_logps(dataset, name, batch_size)
         # In memory, so that the file may be moved or removed while this trainer lives.
-        return concatenate_datasets([dataset, Dataset.from_file(file, in_memory=True)], axis=1)
+        scored = concatenate_datasets([dataset, Dataset.from_file(file, in_memory=True)], axis=1)
+        if self.guides:
+            guided = np.zeros(len(scored))
+            for folder, weight in self.guides.items():
+                guide = Dataset.from_file(str(folder / f"{name}.arrow"), in_memory=True)
+                guided += weight * (find_margins(guide) - find_margins(scored))
+            scored = scored.add_column("guided", guided)
+        if "margin" in scored.column_names:  # −log σ(βh − m) is DPO with a reference that prefers the chosen more
+            shifted = np.array(scored["ref_chosen_logps"]) + np.array(scored["margin"]) / self.args.beta
+            scored = scored.remove_columns("ref_chosen_logps").add_column("ref_chosen_logps", shifted)
+        return scored
+
+
+def find_margins(rows: "Dataset") -> "np.ndarray[Any, Any]":
+    """Return log π(chosen) − log π(rejected) of each row, of shape (rows,)."""
+    margins: np.ndarray[Any, Any] = np.array(rows["ref_chosen_logps"]) - np.array(rows["ref_rejected_logps"])
+    return margins
 
 
 class TokenisedDPOTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
@@ -104,27 +128,28 @@ def _rotate(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 class PairTrainer(TokenisedDPOTrainer):
-    """TRL's DPOTrainer with a loss of `PAIR_LOSSES`: its data, reference and schedule, and the metrics of rewards."""
+    """TRL's DPOTrainer with a loss of `pair_losses`: its data, reference and schedule, and the metrics of rewards."""
 
-    def __init__(self, *args: Any, pair_loss: PairLoss, settings: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, pair_loss: PairLoss, settings: dict[str, float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.pair_loss, self.settings = pair_loss, settings
+        self.columns = [name for name in COLUMNS if name in self.train_dataset.column_names]
+        self.data_collator: Any = _Collator(self.data_collator, self.columns)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns += [name for name in COLUMNS if name not in self._signature_columns]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
-        chosen, rejected = self._find_rewards(model, inputs)
-        loss = self.pair_loss(chosen, rejected, self.settings).mean()
-        self._log_rewards(chosen.detach(), rejected.detach(), inputs)
+        columns = {name: inputs[name] for name in self.columns}
+        passed = {name: value for name, value in inputs.items() if name not in columns}
+        logps = find_logps(model, passed, ("ref_chosen_logps", "ref_rejected_logps")).chunk(2)
+        rewards = [
+            self.beta * (logps[i] - inputs[f"ref_{name}_logps"]) for i, name in enumerate(("chosen", "rejected"))
+        ]
+        loss = self.pair_loss(rewards[0], rewards[1], columns, self.settings).mean()
+        self._log_rewards(rewards[0].detach(), rewards[1].detach(), inputs)
         return (loss, None) if return_outputs else loss
-
-    def _find_rewards(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return β·log(π/π_ref), summed over the tokens of chosen and of rejected responses, of shape (pairs,)."""
-        mask = inputs["completion_mask"]  # a batch holds all chosen responses first
-        labels = inputs["input_ids"].masked_fill(mask == 0, -100)
-        own = {"completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
-        passed = {name: value for name, value in inputs.items() if name not in own}
-        outputs = model(**passed, labels=labels, use_cache=False, fused_lm_head=True)
-        chosen, rejected = outputs.log_probs[:, 1 - mask.size(1) :].sum(dim=1).chunk(2)
-        return self.beta * (chosen - inputs["ref_chosen_logps"]), self.beta * (rejected - inputs["ref_rejected_logps"])
 
     def _log_rewards(self, chosen: Tensor, rejected: Tensor, inputs: dict[str, Tensor]) -> None:
         metrics = self._metrics["train" if self.model.training else "eval"]
@@ -132,7 +157,97 @@ class PairTrainer(TokenisedDPOTrainer):
         values["accuracies"] = (chosen > rejected).float()
         for name, value in values.items():
             metrics[f"rewards/{name}"].append(self.accelerator.gather_for_metrics(value).mean().item())
+        count_tokens(self, inputs)
+
+
+class _Collator:
+    """Adds columns of numbers to TRL's batches."""
+
+    def __init__(self, collator: Any, columns: Sequence[str]) -> None:
+        self.collator, self.columns = collator, columns
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        added = {name: torch.tensor([float(row[name]) for row in rows]) for name in self.columns}
+        return dict(self.collator(rows)) | added
+
+
+class LabelTrainer(TokenisedKTOTrainer):
+    """TRL's KTOTrainer with Binary Classifier Optimization (Jung et al. 2024, arXiv 2404.04656), which TRL has removed.
+
+    The loss is the cross-entropy of σ(β·log(π/π_ref) − δ) and the label. δ is the mean of the mean rewards of desirable
+    and of undesirable completions, running over about the last `WINDOW` updates. Classes are not weighted.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shift = Shift()
+        self.add_callback(self.shift)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
+        labels = inputs["label"].float()
+        passed = {name: value for name, value in inputs.items() if name != "label"}
+        rewards = self.beta * (find_logps(model, passed, ("ref_logps",)) - inputs["ref_logps"])
+        everywhere = self.accelerator.gather_for_metrics((rewards.detach(), labels))
         if self.model.training:
-            tokens: Any = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum())
-            self._total_train_tokens += int(torch.as_tensor(tokens).sum().item())
-        metrics["num_tokens"] = [self._total_train_tokens]
+            self.shift.add(*everywhere)
+        loss = binary_cross_entropy_with_logits(rewards - self.shift.delta, labels)
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        means = {name: everywhere[0][everywhere[1] == i] for name, i in (("chosen", 1), ("rejected", 0))}
+        for name, values in means.items():
+            if len(values):
+                metrics[f"rewards/{name}"].append(values.mean().item())
+        if all(map(len, means.values())):
+            metrics["rewards/margins"].append((means["chosen"].mean() - means["rejected"].mean()).item())
+        metrics["delta"].append(self.shift.delta)
+        count_tokens(self, inputs)
+        return (loss, None) if return_outputs else loss
+
+
+class Shift(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """δ of `LabelTrainer`, kept in checkpoints: sum and number of the rewards of each label, fading with updates."""
+
+    def __init__(self) -> None:
+        self.sums, self.counts = [0.0, 0.0], [0.0, 0.0]
+
+    def add(self, rewards: Tensor, labels: Tensor) -> None:
+        """Take in the rewards and labels of a pass of all ranks."""
+        for i in (0, 1):
+            chosen = rewards[labels == i].double()
+            self.sums[i] += float(chosen.sum())
+            self.counts[i] += len(chosen)
+
+    @property
+    def delta(self) -> float:
+        """Mean of the two class means; of one class alone its mean, and 0 before any reward."""
+        means = [total / count for total, count in zip(self.sums, self.counts, strict=True) if count]
+        return sum(means) / len(means) if means else 0.0
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"sums": self.sums, "counts": self.counts}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if stored := state.stateful_callbacks.get(type(self).__name__):
+            self.sums, self.counts = stored["attributes"]["sums"], stored["attributes"]["counts"]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        fading = 1 - 1 / WINDOW
+        self.sums, self.counts = [fading * total for total in self.sums], [fading * count for count in self.counts]
+
+
+def find_logps(model: Any, inputs: dict[str, Tensor], others: Sequence[str]) -> Tensor:
+    """Return log π of each row's completion, summed over its tokens; the model does not read the inputs `others`."""
+    mask = inputs["completion_mask"]
+    labels = inputs["input_ids"].masked_fill(mask == 0, -100)
+    passed = {name: value for name, value in inputs.items() if name not in ("completion_mask", *others)}
+    outputs = model(**passed, labels=labels, use_cache=False, fused_lm_head=True)
+    logps: Tensor = outputs.log_probs[:, 1 - mask.size(1) :].sum(dim=1)
+    return logps
+
+
+def count_tokens(trainer: Any, inputs: dict[str, Tensor]) -> None:
+    """Add the tokens of a training batch of all ranks to the trainer's count."""
+    is_training = trainer.model.training
+    if is_training:
+        tokens = trainer.accelerator.gather_for_metrics(inputs["attention_mask"].sum())
+        trainer._total_train_tokens += int(torch.as_tensor(tokens).sum().item())
+    trainer._metrics["train" if is_training else "eval"]["num_tokens"] = [trainer._total_train_tokens]

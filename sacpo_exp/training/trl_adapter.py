@@ -38,6 +38,7 @@ def build_trainer(
     from transformers import PrinterCallback
 
     from sacpo_exp.training import trainers
+    from sacpo_exp.training.pair_losses import PAIR_LOSSES
 
     loss = loss_of(stage)
     config = config_class(loss.trainer)
@@ -51,15 +52,21 @@ def build_trainer(
         size = job.config.hardware.per_device_eval_batch_size
         own = {"beta": stage.beta, "precompute_ref_log_probs": True, "precompute_ref_batch_size": size}
         data["reference"] = Path(job.reference or f"{job.folder}/{REFERENCE}")
+        data["guides"] = {Path(folder): weight for folder, weight in job.guides.items()}
     if loss.trainer == "dpo":
         kind = trainers.TokenisedDPOTrainer
         own["loss_type"] = [loss.loss_type]
         if stage.loss.label_smoothing is not None:
             own["label_smoothing"] = stage.loss.label_smoothing
+        if stage.loss.sft_weight is not None:
+            own |= {"loss_type": [loss.loss_type, "sft"], "loss_weights": [1.0, stage.loss.sft_weight]}
     elif loss.trainer == "pair":
         kind = trainers.PairTrainer
-        data["pair_loss"] = trainers.PAIR_LOSSES[loss.loss_type or ""]
-        data["settings"] = {name: getattr(stage.loss, name) for name in loss.settings}
+        data["pair_loss"] = PAIR_LOSSES[loss.loss_type or ""]
+        data["settings"] = {name: getattr(stage.loss, name) for name in loss.settings} | {"beta": stage.beta}
+    elif loss.trainer == "label":
+        kind = trainers.LabelTrainer
+        own["loss_type"] = "apo_zero_unpaired"  # of TRL's, the one that reads no other completions
     elif loss.trainer == "kto":
         kind = trainers.TokenisedKTOTrainer
         own |= kto_arguments(stage, train)
@@ -75,7 +82,13 @@ def config_class(trainer: str) -> type:
     """Return TRL's configuration class of a trainer, by `Loss.trainer`."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
-    classes: dict[str, type] = {"sft": SFTConfig, "dpo": DPOConfig, "pair": DPOConfig, "kto": KTOConfig}
+    classes: dict[str, type] = {
+        "sft": SFTConfig,
+        "dpo": DPOConfig,
+        "pair": DPOConfig,
+        "kto": KTOConfig,
+        "label": KTOConfig,
+    }
     return classes[trainer]
 
 

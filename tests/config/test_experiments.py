@@ -11,17 +11,19 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from sacpo_exp.cluster.sweeps import list_experiments, split_sweep
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
-from sacpo_exp.config.sweeps import split_sweep
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.plan import Stage, policy_of_spec
 from sacpo_exp.reporting.cohorts import find_order_pairs, find_ratio_pairs
 
 FOLDER = CONF / "experiment"
-EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+#: Files that list others, which `sacpo` runs one after the other.
+LISTS = ("mini/methods", "study/methods")
+EXPERIMENTS = sorted({str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml")} - {*LISTS})
 SWEPT = (0.1, 0.05, 0.025, 0.01)
 RATIOS = (0.25, 0.5, 0.75)
 
@@ -113,6 +115,26 @@ FURTHER = {
 }
 
 
+#: Last stages of the methods' sweeps on nano, whose batches are 8.
+METHODS = {
+    "sacpo": [f"dpo (S) {beta:g} 8" for beta in SWEPT],
+    "rewarded_soups": ["dpo (S) 0.01 8"] * 3,
+    "dpo_helpful": [f"dpo (H) {beta:g} 8" for beta in SWEPT],
+    "dpo_safe": [f"dpo (S) {beta:g} 8" for beta in SWEPT],
+    "dpo_mixed": [f"dpo (HS) {beta:g} 8" for beta in SWEPT],
+    "safedpo": ["safedpo (HS) 0.1 8"] * 4,
+    "bso": ["bso (HS) 0.1 8"] * 4,
+    "bfpo": ["bfpo (HS) 0.1 8"] * 4,
+    "modpo": [f"dpo (S) {beta:g} 8" for beta in SWEPT],
+    "pecan": ["pecan (HS) 0.1 8"] * 5,
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_end_with_their_own_stage(read: Callable[[str], Experiment], name: str) -> None:
+    assert [stages[-1] for stages in read(f"mini/{name}").plans] == METHODS[name]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_plans(read: Callable[[str], Experiment], name: str) -> None:
     experiment = read(name)
@@ -123,7 +145,16 @@ def test_every_experiment_composes_and_plans(read: Callable[[str], Experiment], 
 def test_no_experiment_of_the_paper_is_without_a_test() -> None:
     assert {path.stem for path in (FOLDER / "paper").glob("*.yaml")} == {*PAPER, *FURTHER}
     for folder in ("design", "mini"):
-        assert {path.stem for path in (FOLDER / folder).glob("*.yaml")} - {"_setting"} == {*PAPER}
+        stems = {path.stem for path in (FOLDER / folder).glob("*.yaml")}
+        assert stems - {"_setting", "methods"} == {*PAPER, *METHODS}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_names_experiments_that_there_are(name: str) -> None:
+    listed = list_experiments(CONF, [f"experiment={name}"])
+    assert len(listed) == 11
+    assert {*listed} <= {*EXPERIMENTS}
+    assert list_experiments(CONF, ["experiment=mini/p_sacpo"]) == list_experiments(CONF, ["beta=0.1"]) == []
 
 
 @pytest.mark.parametrize("name", [*PAPER, *FURTHER])
@@ -240,9 +271,3 @@ def test_published_models_are_judged_without_training_anything(cli: Callable[...
     assert cli("train", "experiment=paper/published").stderr == (
         "error: `order=none` with `base=none` leaves nothing to train. Try: sacpo eval\n"
     )
-
-
-def test_an_evaluation_of_the_paper_s_asks_for_its_prompts(cli: Callable[..., Any]) -> None:
-    result = cli("eval", "experiment=paper/one_stage_dpo_h", light=True)
-    assert result.code == 2
-    assert "`prompts.helpful_path` must be a file, but is null. Try: prompts.helpful_path=FILE" in result.stderr

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sacpo_exp.__main__ import COMMANDS
+from sacpo_exp.store.store import PARTIAL
 
 Command = Callable[..., Any]
 
@@ -44,12 +45,19 @@ def test_help_shows_what_a_user_can_set(cli: Command, command: str) -> None:
     assert max(map(len, lines)) <= 170
 
 
-@pytest.mark.parametrize("command", ["store list", "ledger stats"])
-def test_commands_with_options_take_the_same_overrides(cli: Command, tmp_path: Path, command: str) -> None:
-    as_override = cli(*command.split(), f"paths.outputs={tmp_path / 'other'}")
-    as_option = cli(*command.split(), "--outputs", str(tmp_path / "other"))
-    assert as_override == as_option
-    assert "other" in as_override.stdout + as_override.stderr
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [("ledger stats", "ledger stats"), ("store prune yes=true damaged=false", "store prune --yes")],
+)
+def test_commands_with_options_take_overrides_too(cli: Command, tmp_path: Path, overrides: str, options: str) -> None:
+    leftover = tmp_path / "other" / "store" / "stage" / f"some-1{PARTIAL}"
+    results = []
+    for words in ([*overrides.split(), "paths.outputs=other"], [*options.split(), "--outputs", "other"]):
+        leftover.mkdir(parents=True, exist_ok=True)
+        results.append(cli(*words))
+        assert leftover.exists() == ("prune" not in overrides)
+    assert results[0] == results[1]
+    assert "other" in results[0].stdout + results[0].stderr
 
 
 @pytest.fixture

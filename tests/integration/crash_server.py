@@ -39,7 +39,8 @@ def compose_command(name: str, *arguments: str) -> Callable[[], None]:
     """The command with its configuration, before it has done anything."""
     from hydra import compose, initialize_config_dir
 
-    from sacpo_exp.config.loading import CONF, quiet_libraries, register_schemas, to_config
+    from sacpo_exp.cluster.commands import to_config
+    from sacpo_exp.config.loading import CONF, quiet_libraries, register_schemas
     from sacpo_exp.config.schema import EvalConfig, RunConfig
     from sacpo_exp.eval import evaluate
     from sacpo_exp.train import train

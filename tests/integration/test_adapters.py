@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from test_resume import kill_second_stage
 from tiny import make_run
 
-from sacpo_exp.config.memory import count_adapter
+from sacpo_exp.cluster.memory import count_adapter
 from sacpo_exp.config.models import ModelShape
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view

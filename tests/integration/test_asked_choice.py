@@ -9,7 +9,7 @@ from judge_server import SEPARATOR
 from tiny import compose_tiny, make_config
 
 from sacpo_exp.choose import choose
-from sacpo_exp.config.choosing import ChooseConfig
+from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
 

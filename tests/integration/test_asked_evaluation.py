@@ -14,7 +14,7 @@ from tiny import make_config
 from sacpo_exp.config.schema import CriterionConfig, EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.records import VERDICTS, read_records
+from sacpo_exp.evaluation.contests import VERDICTS, read_records
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.report import report
 from sacpo_exp.store import Store

@@ -10,7 +10,7 @@ import pytest
 from tiny import compose_tiny
 
 from sacpo_exp.choose import choose
-from sacpo_exp.config.choosing import ChooseConfig
+from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.errors import ConfigError, MissingArtifactError
 from sacpo_exp.report import report
 from sacpo_exp.store import Store

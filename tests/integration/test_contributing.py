@@ -42,7 +42,7 @@ def test_a_loss_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> 
     end = "    )\n}\n"
     assert losses.read_text("utf-8").count(end) == 1
     losses.write_text(losses.read_text("utf-8").replace(end, f"        {row},\n{end}"), "utf-8")
-    with (package / "sacpo_exp" / "training" / "trainers.py").open("a", encoding="utf-8") as file:
+    with (package / "sacpo_exp" / "training" / "pair_losses.py").open("a", encoding="utf-8") as file:
         file.write(f"\n\n{function}\n")
     (package / "conf" / "objective" / "logistic.yaml").write_text(objective + "\n", "utf-8")
 
@@ -52,3 +52,14 @@ def test_a_loss_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> 
     assert max(abs(a - b) for a, b in zip(own, dpo, strict=True)) < 1e-6
     lines = [*row.splitlines(), *function.splitlines(), *objective.splitlines()]
     assert len([line for line in lines if line.strip()]) <= 40
+
+
+def test_a_method_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> None:
+    (design,) = blocks("Add a method")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "helpful_again.yaml").write_text(design + "\n", "utf-8")
+    command = [sys.executable, "-m", "sacpo_exp.train", "-m", "--config-dir", str(tmp_path)]
+    command += ["experiment=helpful_again", "dry_run=true", f"paths.outputs={tmp_path}"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"dpo-s-b{beta}-from-base") for beta in (0.1, 0.05))

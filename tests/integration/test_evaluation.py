@@ -12,12 +12,12 @@ from tiny import make_config
 from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.contests import scorer_artifact
+from sacpo_exp.evaluation.contests import DIVERGENCE, RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.engine import Decoding, Response, encode, finish, generate_responses
 from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.judges.absolute import fit, scorer_artifact
 from sacpo_exp.evaluation.judges.scorer import HEADS
-from sacpo_exp.evaluation.judging import fit, judge_contest
-from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_records
+from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.responding import diverge, measure_divergence, respond
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.report import report

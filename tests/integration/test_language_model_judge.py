@@ -13,7 +13,7 @@ from model_server import language_model
 from tiny import make_config
 
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.records import VERDICTS, read_records
+from sacpo_exp.evaluation.contests import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 

@@ -52,7 +52,7 @@ def sequence_logps(model: Any, batch: dict[str, torch.Tensor], prefix: str = "")
     return (logps * mask[:, 1:]).sum(-1)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].view == View.pairs])
+@pytest.mark.parametrize("name", list(BY_HAND))
 def test_losses_of_pairs_are_those_of_the_papers(outputs: Path, tmp_path: Path, name: str) -> None:
     trainer = perturbed_trainer(outputs, tmp_path, f"losses=[{name}]", "stages.helpfulness.beta=0.3")
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(4)])
@@ -68,7 +68,7 @@ def test_losses_of_pairs_are_those_of_the_papers(outputs: Path, tmp_path: Path, 
     assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].view == View.labels])
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].trainer == "kto"])
 def test_unpaired_losses_weigh_labels_and_kto_s_subtracts_the_batch_kl(
     outputs: Path, tmp_path: Path, name: str
 ) -> None:
@@ -97,11 +97,15 @@ def test_every_loss_trains_from_where_its_row_says(outputs: Path, name: str) -> 
     """Two updates through the whole pipeline, whose monitor compares the first loss with the row's `start`, too."""
     loss = LOSSES[name]
     share = 16 / (24 * 2 if loss.view == View.labels else 24)  # of an epoch, with batches of 8
-    run = make_run(
-        outputs, "base=none", "order=helpful_only", f"losses=[{name}]", f"stages.helpfulness.num_train_epochs={share}"
-    )
+    last, criteria, losses = "helpfulness", "helpfulness", name
+    if loss.reads_flags or loss.reads_guides:
+        last = criteria = "mixed"
+    if loss.reads_guides:
+        criteria, losses = "helpfulness,mixed", f"dpo,{name}"
+    chosen = [f"criterion=[{criteria}]", "evaluated=[helpfulness,safety]", f"losses=[{losses}]"]
+    run = make_run(outputs, "base=none", *chosen, f"stages.{last}.num_train_epochs={share}")
     train_policies(run)
-    (stage,) = run.plan.stages
+    stage = run.plan.stages[-1]
     assert run.store.manifest(stage.artifact).metrics["train/updates"] == 2
     folder = run.store.path(stage.artifact)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

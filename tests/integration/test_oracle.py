@@ -1,6 +1,6 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
-Nats to the optimum after the second stage hang on the seed: helpfulness first 0.082 [0.022, 0.166] over seeds 0 to 4
+Nats to the optimum after the second stage hang on the seed: helpfulness first 0.097 [0.072, 0.166] over seeds 0 to 3
 (mean and range). So one seed has to stay below `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What
 broken stages reach with seed 0, helpfulness first and safety first: with the base model as the second stage's reference
 (and the check of the first loss taken out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength
@@ -15,16 +15,15 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.studies.oracle.experiment import Results, experiment, write_results
-from sacpo_exp.studies.oracle.results import Finding
+from sacpo_exp.config.studies import OracleConfig
+from sacpo_exp.studies.oracle.experiment import Results, experiment
+from sacpo_exp.studies.oracle.tables import format_results, write_results
 
 #: Of the default command what is needed here; λ stays 2.
-SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]")
+SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]", "seeds=[0]")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
 BOUND, MEDIAN = 0.3, 0.1
-CRITERIA = ("helpfulness", "safety")
-ORDERS = (CRITERIA, CRITERIA[::-1])
+ORDER = ("safety", "helpfulness")
 
 
 @dataclass(frozen=True)
@@ -32,55 +31,50 @@ class Consulted:
     config: OracleConfig
     results: Results
 
-    def find(self, order: tuple[str, ...], stage: str) -> Finding:
-        (found,) = [each for each in self.results.findings if (each.trial.order, each.stage) == (order, stage)]
+    def find(self, order: tuple[str, ...], stage: str) -> dict[str, Any]:
+        wanted = ("→".join(order), stage)
+        (found,) = [each for each in self.results.findings if (each["order"], each["stage"]) == wanted]
         return found
 
 
 @pytest.fixture(scope="module")
 def consulted(configure: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Consulted:
+    """Safety first: the order in which mistakes show most."""
     outputs = tmp_path_factory.mktemp("oracle")
-    config = configure(*SMALL, "losses=[dpo]", f"paths.outputs={outputs}", command="oracle")
+    one_order = ("losses=[dpo]", "orders=[[safety,helpfulness]]")
+    config = configure(*SMALL, *one_order, f"paths.outputs={outputs}", command="oracle")
     return Consulted(config, experiment(config))
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_both_stages_find_their_optimum(consulted: Consulted, order: tuple[str, ...]) -> None:
+def test_both_stages_find_their_optimum(consulted: Consulted) -> None:
     for stage in ("first", "second"):
-        found = consulted.find(order, stage)
-        assert found.kl < BOUND, (stage, found)
-        assert found.kl < found.kl_start / 10, (stage, found)
+        found = consulted.find(ORDER, stage)
+        assert found["kl"] < BOUND, found
+        assert found["kl"] < found["kl_start"] / 10, found
+        assert found["kl"] < found["kl_bound"], found
+        assert found["violation"] < found["violation_bound"], found
 
 
 @pytest.mark.slow
-def test_the_median_of_three_seeds_is_near_the_optimum(
-    consulted: Consulted, configure: Callable[..., Any], tmp_path: Path
-) -> None:
-    own = ("losses=[dpo]", "ratios=[]", f"paths.outputs={tmp_path}")
-    more = [experiment(configure(*SMALL[:2], *own, f"seed={seed}", command="oracle")) for seed in (1, 2)]
-    for order in ORDERS:
-        found = [
-            Consulted(consulted.config, results).find(order, "second").kl for results in (consulted.results, *more)
-        ]
-        assert sorted(found)[1] < MEDIAN, (order, found)
-
-
-def test_the_two_orders_end_in_the_same_policy(consulted: Consulted) -> None:
-    ((entry),) = consulted.results.orders
-    assert entry["kl"] < BOUND
+def test_the_median_of_three_seeds_is_near_the_optimum(consulted: Consulted, configure: Callable[..., Any]) -> None:
+    own = ("losses=[dpo]", "ratios=[]", "seeds=[0,1,2]", f"paths.outputs={consulted.config.paths.outputs}")
+    results = experiment(configure(*SMALL[:2], *own, command="oracle"))
+    frame = results.frame[results.frame["stage"] == "second"]
+    assert (frame.groupby("order")["kl"].median() < MEDIAN).all(), frame
+    (line,) = [line for line in format_results(results).splitlines() if "| helpfulness→safety | second" in line]
+    kls = frame[frame["order"] == "helpfulness→safety"]["kl"]
+    assert f"{kls.mean():.3f} [{kls.min():.3f}, {kls.max():.3f}]" in line
 
 
 def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None:
-    assert consulted.results.nominal_kl < 0.05
-    assert 0 <= consulted.results.outside < 0.05
+    assert consulted.results.nominal_kl[0] < 0.05
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted, order: tuple[str, ...]) -> None:
-    merged = consulted.find(order, "merged")
-    ends = [consulted.find(order, stage).trained.values["helpfulness"] for stage in ("first", "second")]
-    assert min(ends) < merged.trained.values["helpfulness"] < max(ends)
-    assert merged.kl < merged.kl_start
+def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted) -> None:
+    merged = consulted.find(ORDER, "merged")
+    ends = [consulted.find(ORDER, stage)["E[helpfulness]"] for stage in ("first", "second")]
+    assert min(ends) < merged["E[helpfulness]"] < max(ends)
+    assert merged["kl"] < merged["kl_start"]
 
 
 def test_asked_again_it_trains_nothing_and_says_the_same(consulted: Consulted) -> None:
@@ -92,10 +86,11 @@ def test_asked_again_it_trains_nothing_and_says_the_same(consulted: Consulted) -
 
 
 def test_the_results_are_written_whole(consulted: Consulted) -> None:
-    results, *figures = write_results(consulted.config, consulted.results)
+    results, table, text, *figures = write_results(consulted.config, consulted.results)
     written = json.loads(results.read_text("utf-8"))
-    kept = [(entry["stage"], entry["kl"]) for entry in written["findings"]]
-    assert kept == [(found.stage, found.kl) for found in consulted.results.findings]
+    assert written["findings"] == consulted.results.findings
+    assert len(table.read_text("utf-8").splitlines()) == 1 + len(consulted.results.findings)
+    assert text.read_text("utf-8").count("| DPO |") == len(consulted.results.findings)  # one seed
     assert written["config"]["world"]["responses"] == 6
     assert written["world"]["values"]["safety"] == consulted.results.world.values["safety"].tolist()
     assert [path.read_bytes()[:8] for path in figures] == [b"\x89PNG\r\n\x1a\n"] * 2
@@ -107,9 +102,9 @@ def test_the_command_runs_kto_too(cli: Callable[..., Any], tmp_path: Path) -> No
         "oracle", *SMALL, "losses=[kto]", "orders=[[helpfulness,safety]]", "pairs=[500,1000]", "updates=20", "ratios=[]"
     )
     assert done.code == 0, done.stderr
-    assert done.stdout.count("KTO helpfulness→safety") == 8  # four policies, as they come and in the end
+    assert done.stdout.count("| KTO † | helpfulness→safety") == 4
     assert "λ* = " in done.stdout
-    assert "Theorem 1 does not hold: KTO." in done.stdout
+    assert "Theorem 1 does not hold" in done.stdout
     assert len(list((tmp_path / "outputs" / "oracle").glob("*/results.json"))) == 1
 
 
@@ -117,12 +112,12 @@ def test_the_command_runs_kto_too(cli: Callable[..., Any], tmp_path: Path) -> No
 def test_three_criteria_reach_their_optimum_in_two_orders(configure: Callable[..., Any], tmp_path: Path) -> None:
     orders = "[[helpfulness,safety,honesty],[honesty,safety,helpfulness]]"
     three = ("criteria=[helpfulness,safety,honesty]", "multiplier=[2,1.5]", f"orders={orders}", "ratios=[]")
-    own = ("losses=[dpo]", "pairs=[6000]", "multipliers=[]", f"paths.outputs={tmp_path}")
+    own = ("losses=[dpo]", "pairs=[6000]", "multipliers=[]", "seeds=[0]", f"paths.outputs={tmp_path}")
     config = configure(*three, *own, command="oracle")
     results = experiment(config)
-    last = [found for found in results.findings if found.stage == "third"]
-    assert [found.trial.order for found in last] == [tuple(order) for order in config.orders]
-    assert [found.kl_start for found in last] == pytest.approx([last[0].kl_start] * 2)  # the same optimum
+    last = [found for found in results.findings if found["stage"] == "third"]
+    assert [found["order"] for found in last] == ["→".join(order) for order in config.orders]
+    assert [found["kl_start"] for found in last] == pytest.approx([last[0]["kl_start"]] * 2)  # the same optimum
     # Ten such runs ended 0.005 to 0.13 of 4.3 nats away, see docs/oracle.md.
-    assert all(found.kl < found.kl_start / 20 for found in last), last
-    assert [path.read_bytes()[:4] for path in write_results(config, results)[1:]] == [b"\x89PNG"] * 2
+    assert all(found["kl"] < found["kl_start"] / 20 for found in last), last
+    assert [path.read_bytes()[:4] for path in write_results(config, results)[-2:]] == [b"\x89PNG"] * 2

@@ -34,7 +34,7 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
-slot = [sys.executable, "-m", "sacpo_exp.slot", "train", str(folder)]
+slot = [sys.executable, "-m", "sacpo_exp.sweep", "train", str(folder)]
 run_jobs({{0: slot}}, {{0: folder / "slot.log"}}, [Share((), 1)], 1, print)
 print((folder / "slot.log").read_text())
 """

@@ -12,9 +12,9 @@ from tiny import make_config, make_run
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation.contests import VERDICTS, read_records
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
-from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny import make_config
 
+from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import LaunchError
-from sacpo_exp.training.stage import explaining_shortage
 
 
 def test_memory_that_can_not_be_had_is_said_with_the_plan_and_what_would_need_less(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from slurm_cluster import SlurmCluster, why_not
 from tiny import TINY, make_run
 
-from sacpo_exp.config.job_state import FAILED, read_state
+from sacpo_exp.cluster.job_state import FAILED, read_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 

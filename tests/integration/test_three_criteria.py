@@ -15,8 +15,8 @@ from judge_server import SEPARATOR
 from judge_server import score as score_of
 from safetensors.torch import load_file
 
+from sacpo_exp.evaluation.contests import VERDICTS, read_records
 from sacpo_exp.evaluation.judges.questions import fence
-from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.store import Store

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from sacpo_exp.cluster.commands import to_config
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.config.loading import CONF, Config, register_schemas, to_config
+from sacpo_exp.config.loading import CONF, Config, register_schemas
 from sacpo_exp.config.schema import EvalConfig, RunConfig
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view

@@ -30,13 +30,13 @@ LAYERS = (
     ("plan", "pipeline"),
     ("evaluation",),
     ("reporting",),
-    ("studies", "__main__", *ENTRIES, "sweep", "slot"),
+    ("studies", "__main__", *ENTRIES, "sweep"),
 )
 
 #: Libraries that only some modules may import, anywhere in them, also inside functions.
 OWNERS = {
-    "hydra": ("config", *ENTRIES),
-    "omegaconf": ("config", *ENTRIES),
+    "hydra": ("config", "cluster", *ENTRIES),
+    "omegaconf": ("config", "cluster", *ENTRIES),
     "datasets": ("data.sources", "training.trainers"),
     "trl": ("training",),
     "peft": ("training",),
@@ -45,9 +45,9 @@ OWNERS = {
     "vllm": ("evaluation.vllm_engine",),
     "sqlite3": ("evaluation.ledger",),
     "fsspec": ("store",),
-    "huggingface_hub": ("config.memory", "data.sources", "studies"),
+    "huggingface_hub": ("cluster.memory", "data.sources", "studies"),
     "statsmodels": ("statistics",),
-    "submitit": ("config.sweeps",),
+    "submitit": ("cluster.sweeps",),
     "wandb": ("tracking",),
     "mlflow": ("tracking",),
 }

@@ -17,9 +17,8 @@ from sacpo_exp.evaluation.contests import (
     judgments_artifact,
     policy_labels,
     responses_artifact,
-    scorer_artifact,
-    scores_artifact,
 )
+from sacpo_exp.evaluation.judges.absolute import scorer_artifact, scores_artifact
 from sacpo_exp.pipeline import judge_rows, take_fingerprints
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
 
@@ -67,16 +66,9 @@ def test_names_decide_no_hash(planned: Planner) -> None:
 #: Overrides of both plans, those of one, and the stages that become other artifacts by these.
 ALL, NONE = ["sft", "helpfulness", "safety"], list[str]()
 CHANGES = {
+    "machine": ("", "hardware=a100x8 hardware.save_steps=99 hardware.generation_batch_size=1 tracker=wandb", NONE),
     "rows per device": ("", "hardware.per_device_train_batch_size=4", NONE),
-    "machine": ("", "hardware=a100x8", NONE),
-    "generation batch": ("", "hardware.generation_batch_size=1", NONE),
-    "checkpoints": ("", "hardware.save_steps=99", NONE),
-    "tracker": ("", "tracker=wandb", NONE),
-    "policies": ("", "policies=all", NONE),
-    "responses": ("", "generation.max_new_tokens=9", NONE),
-    "prompts": ("", "prompts.limit=9", NONE),
-    "judge": ("", "judge.layer=3", NONE),
-    "merge": ("", "merge_ratio=0.5", NONE),
+    "evaluation": ("", "policies=all generation.max_new_tokens=9 prompts.limit=9 judge.layer=3 merge_ratio=0.5", NONE),
     "prompts of a criterion": ("", "stages.safety.criterion.prompt_kinds=[x]", NONE),
     "name of an adapter": ("adapter=lora", "adapter.name=x", NONE),
     "processes of an adapter": ("adapter=lora", "hardware=cpu_x2", NONE),
@@ -86,7 +78,6 @@ CHANGES = {
     "first beta": ("", "earlier_betas=[0.05]", ["helpfulness", "safety"]),
     "a stage's beta": ("", "stages.helpfulness.beta=0.05", ["helpfulness", "safety"]),
     "seed": ("", "seed=1", ALL),
-    "base learning rate": ("", "stages.sft.learning_rate=1e-3", ALL),
     "learning rate by place": ("", "stage_defaults.second.learning_rate=1e-3", ["safety"]),
     "epochs": ("", "stages.helpfulness.num_train_epochs=2", ["helpfulness", "safety"]),
     "global batch": ("", "stages.safety.global_batch_size=16", ["safety"]),
@@ -105,12 +96,10 @@ CHANGES = {
     "weight dtype": ("", "optimization.dtype=float16", ALL),
     "autocast": ("", "optimization.autocast=bfloat16", ALL),
     "length": ("", "optimization.max_length=200", ALL),
-    "length of prompts": ("", "optimization.max_prompt_length=50", ALL),
     "chat template": ("", "model.chat_template=null", ALL),
     "adapter": ("", "adapter=lora", ALL),
     "rank": ("adapter=lora", "adapter.r=8", ALL),
     "alpha": ("adapter=lora", "adapter.lora_alpha=8", ALL),
-    "adapted layers": ("adapter=lora", "adapter.target_modules=[q_proj]", ALL),
     "quantised weights": ("adapter=lora", "adapter.quantize=true", ALL),
 }
 
@@ -119,7 +108,7 @@ CHANGES = {
 def test_a_stage_gets_another_id_if_its_content_changes_and_only_then(
     planned: Planner, both: str, override: str, changed: list[str]
 ) -> None:
-    usual, other = planned(*PAPER, *both.split()), planned(*PAPER, *both.split(), override)
+    usual, other = planned(*PAPER, *both.split()), planned(*PAPER, *both.split(), *override.split())
     differing = [a.name for a, b in zip(usual.stages, other.stages, strict=True) if a.artifact.id != b.artifact.id]
     assert differing == changed
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.parsing import REFUSAL, response_format
 from sacpo_exp.evaluation.ledger.records import Question
 from sacpo_exp.method.criteria import Criterion
@@ -111,7 +112,6 @@ def pair_questions(
     response: str,
     opponent: str,
     judge: OpenAIJudgeConfig,
-    base_url: str,
 ) -> list[Question]:
     """Return all calls about two different responses: both orders, `judge.repeats` times each.
 
@@ -119,18 +119,17 @@ def pair_questions(
     """
     text, scale = template.text(criterion.text), (judge.min_score, judge.max_score)
     return [
-        _make_question(template, criterion.name, text, prompt, shown, repeat, scale, judge, base_url)
+        _make_question(template, criterion.name, text, prompt, shown, repeat, scale, judge)
         for shown in ((response, opponent), (opponent, response))
         for repeat in range(judge.repeats)
     ]
 
 
 def refusal_question(
-    template: Template, prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig, base_url: str
+    template: Template, prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig
 ) -> Question:
     """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024)."""
-    text = template.text(REFUSAL)
-    return _make_question(template, REFUSAL, text, prompt, (response,), 0, REFUSAL_SCALE, judge, base_url)
+    return _make_question(template, REFUSAL, template.text(REFUSAL), prompt, (response,), 0, REFUSAL_SCALE, judge)
 
 
 def _make_question(
@@ -142,7 +141,6 @@ def _make_question(
     repeat: int,
     scale: tuple[float, float],
     judge: OpenAIJudgeConfig,
-    base_url: str,
 ) -> Question:
     places = REFUSAL_PLACES if criterion == REFUSAL else PAIR_PLACES
     values = {name: fence(shown) for name, shown in zip(places, (prompt["prompt"], *responses), strict=True)}
@@ -163,7 +161,7 @@ def _make_question(
         second=second,
         repeat=repeat,
         model=judge.model,
-        base_url=base_url,
+        base_url=find_base_url(judge),
         sampling={name: value for name, value in sampling.items() if value is not None},
         template=f"{template.name}@{content_hash(text)[:12]}",
         # Each place is filled once: a `$second` in a response stays as it is.

@@ -1,9 +1,7 @@
-"""Verdicts in the ledger beside the preferences of people about the same responses."""
+"""Compare verdicts in the ledger with the preferences of people about the same responses."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from sacpo_exp.config.loading import shipped_criteria
@@ -16,14 +14,6 @@ from sacpo_exp.evaluation.judges.verdicts import combine
 from sacpo_exp.evaluation.ledger.records import Answer, Question
 
 Row = Mapping[str, Any]
-
-
-@dataclass
-class Labels:
-    """Labels of a judge and of people for the same rows: `response_0` or `response_1`."""
-
-    pairs: list[tuple[str, str]] = field(default_factory=list)  # (judge's, people's)
-    without: Counter[str] = field(default_factory=Counter)  # rows without a label of the judge, by the reason
 
 
 def read_preferences(path: str) -> list[Row]:
@@ -41,8 +31,14 @@ def read_preferences(path: str) -> list[Row]:
     return rows
 
 
-def match_judgments(rows: list[Row], judgments: Iterable[tuple[Question, Answer]]) -> dict[tuple[str, str], Labels]:
-    """Return the verdicts of every judge on `rows`, found by the texts, by judge and criterion."""
+def match_judgments(
+    rows: list[Row], judgments: Iterable[tuple[Question, Answer]]
+) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Return pairs of labels, the judge's and people's, for each judge and criterion in the ledger.
+
+    A label is `response_0` or `response_1`. Rows are found by their texts; those without a verdict on both orders and
+    ties are left out.
+    """
     places: dict[tuple[str, str, str], list[tuple[int, bool]]] = {}
     for index, row in enumerate(rows):
         prompt, one, two = (row[name] for name in TEXT_FIELDS)
@@ -56,25 +52,19 @@ def match_judgments(rows: list[Row], judgments: Iterable[tuple[Question, Answer]
         for index, is_first in places.get((question.prompt, question.first, question.second), ()):
             by_row = found.setdefault((_name_judge(question), question.criterion), {})
             by_row.setdefault(index, []).append(read_single(question, answer, is_first))
-    return {key: _label(rows, by_row, str(fields[key[1]])) for key, by_row in sorted(found.items())}
+    pairs = {}
+    for (judge, criterion), by_row in sorted(found.items()):
+        verdicts = {index: combine(singles)["verdict"] for index, singles in by_row.items()}
+        pairs[judge, criterion] = [
+            (f"response_{int(verdict < 0.5)}", f"response_{int(rows[index][str(fields[criterion])])}")
+            for index, verdict in verdicts.items()
+            if verdict not in (None, 0.5)
+        ]
+    return pairs
 
 
 def _name_judge(question: Question) -> str:
-    """Return the judge with its protocol; the seed, which tells repeats apart, is left out."""
+    """Return the judge with its protocol; the seed, which differs between repeats, is left out."""
     names = ("temperature", "reasoning_effort")
     protocol = {name: question.sampling[name] for name in names if name in question.sampling}
     return f"{question.model} at {question.base_url}, {question.template}, {json.dumps(protocol)}"
-
-
-def _label(rows: list[Row], by_row: Mapping[int, list[Row]], name: str) -> Labels:
-    labels = Labels(without=Counter({"not in the ledger": len(rows) - len(by_row)}))
-    for index, singles in by_row.items():
-        result = combine(singles)
-        if result["verdict"] is None:
-            is_complete = {single["is_first"] for single in singles} == {True, False}
-            labels.without[result["state"] if is_complete else "judged in one order only"] += 1
-        elif result["verdict"] == 0.5:
-            labels.without["ties"] += 1
-        else:
-            labels.pairs.append((f"response_{int(result['verdict'] < 0.5)}", f"response_{int(rows[index][name])}"))
-    return labels

@@ -8,7 +8,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,8 +26,6 @@ from sacpo_exp.evaluation.ledger.records import Answer, Question, State
 #: Seconds between two renewals of a claim, and after how many without one it is anybody's.
 HEARTBEAT, STALE = 10.0, 60.0
 HOST: Final = socket.gethostname()
-
-ReadState = Callable[[str, str | None, str | None, tuple[float, float]], State]
 
 
 class Ledger:
@@ -114,18 +112,6 @@ class Ledger:
                 counts[change] += 1
                 if change != "kept":
                     _put(database, question, answer)
-        return counts
-
-    def reparse(self, read_state: ReadState) -> Counter[tuple[State, State]]:
-        """Derive the state of every record with an answer anew, and count the pairs (old state, new state)."""
-        counts: Counter[tuple[State, State]] = Counter()
-        for question, answer in self.judgments():
-            if answer.state != State.failed:
-                state = read_state(question.criterion, answer.raw, answer.finish_reason, question.scale)
-                counts[answer.state, state] += 1
-                if state != answer.state:
-                    with self._writing() as database:
-                        _put(database, question, replace(answer, state=state))
         return counts
 
     def claim(self, keys: Sequence[str]) -> set[str]:

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from sacpo_exp.config.choosing import ChooseConfig
+from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.errors import DataError
 from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Tested
 from sacpo_exp.reporting.tables import format_estimate
@@ -100,7 +100,7 @@ def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path
     """Return the folder of the answer with its figure, made now if this was not asked of these verdicts before."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.reporting.choice_figure import draw_choice
+        from sacpo_exp.reporting.figures import draw_choice
 
         choice = answer(findings, config)
         (folder / CHOICE).write_bytes(choice.to_json())

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sacpo_exp.config.choosing import ChooseConfig, Over
 from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.stages import policy_of
+from sacpo_exp.config.studies import ChooseConfig, Over
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.entrants import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest

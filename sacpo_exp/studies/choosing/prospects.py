@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from sacpo_exp.config.choosing import ChooseConfig
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.evaluation.contests import Contest, criteria_with_zero
+from sacpo_exp.config.studies import ChooseConfig
+from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, criteria_with_zero
 from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate
-from sacpo_exp.evaluation.judging import AbsoluteJudge, list_judgments
+from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.pipeline import Run
 from sacpo_exp.reporting.planning import print_artifacts
 from sacpo_exp.statistics.selection import MOST_PROMPTS, Outcome, count_prompts, find_p_value, find_power

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sacpo_exp.config.choosing import NO_ZERO, ChooseConfig, MeasureKind
+from sacpo_exp.config.studies import NO_ZERO, ChooseConfig, MeasureKind
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.choices import Finding

@@ -1,35 +1,41 @@
-"""Train what a configuration asks for, measure it, and report the results."""
+"""Train what a configuration asks for through the store, and measure the policies exactly."""
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import Enum
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.oracle import OracleConfig
-from sacpo_exp.method.losses import LOSSES
-from sacpo_exp.method.theory import divergence
-from sacpo_exp.pipeline import open_run, train_policies
-from sacpo_exp.store import content_hash
-from sacpo_exp.studies.oracle.measuring import Measured, measure_policy
+import numpy as np
+
+from sacpo_exp.config.studies import OracleConfig
+from sacpo_exp.data.preferences import as_message, key_of
+from sacpo_exp.data.tokenising import tokenise
+from sacpo_exp.method.theory import Table, divergence, normalise
+from sacpo_exp.pipeline import Run, locate, open_run, train_policies
+from sacpo_exp.store import ArtifactSpec
 from sacpo_exp.studies.oracle.results import (
-    Finding,
-    compare_orders,
-    draw_curves,
+    CURVE,
+    Measured,
+    Row,
+    expect_all,
     find_sampling_error,
     judge,
     meet_threshold,
-    stage_names,
 )
-from sacpo_exp.studies.oracle.trials import Data, Trial, configure_trial, list_trials
-from sacpo_exp.studies.oracle.world import World, make_world
+from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
+from sacpo_exp.studies.oracle.world import World, make_world, optimum
+from sacpo_exp.studies.scoring import score_batch
+from sacpo_exp.training.models import load_policy, load_tokenizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
-#: Settings that do not change a result.
-PLACES = ("paths", "tracker")
+NAME = "log_probabilities.json"
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,25 @@ class Results:
     """The results of an experiment.
 
     Attributes:
-        world: with the measured base as reference policy, from which the exact policies follow.
-        nominal_kl: KL(base ‖ the world's reference policy) in nats: what the base stage has not learned.
-        outside: probability that the base gives to texts that are no response of the world.
-        sampling_error, orders, curves, threshold: see `oracle.results`.
+        world: with the measured base of the first seed as reference policy, from which curves and bands follow.
+        nominal_kl: KL(base ‖ the world's reference policy) in nats by seed: what the base stage has not learned.
+        findings, sampling_error, threshold: see `judge`, `find_sampling_error`, `meet_threshold`.
+        curve: E[r] and E[g] by criterion, of the exact optima over λ of the first constraint.
     """
 
     world: World
-    nominal_kl: float
-    outside: float
-    findings: list[Finding]
-    sampling_error: list[dict[str, Any]]
-    orders: list[dict[str, Any]]
-    curves: dict[str, list[dict[str, Any]]]
-    threshold: dict[str, Any] | None
+    nominal_kl: dict[int, float]
+    findings: list[Row]
+    sampling_error: list[Row]
+    curve: list[dict[str, float]]
+    threshold: Row | None
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """A row for every policy and seed."""
+        import pandas as pd
+
+        return pd.DataFrame(self.findings)
 
 
 def experiment(config: OracleConfig) -> Results:
@@ -62,132 +73,66 @@ def experiment(config: OracleConfig) -> Results:
     nominal = make_world(config.world, config.criteria)
     if config.threshold is not None:
         meet_threshold(config, nominal, config.threshold)  # fails before anything is trained
-    trained = dict(train_all(config, nominal))
-    reference = next(iter(trained.values()))["baseline"][1]
-    world = replace(nominal, reference=reference.policy)
-    last = {
-        trial: found[stage_names(trial.order)[-1]][1].policy for trial, found in trained.items() if trial.ratio is None
-    }
+    findings: list[Row] = []
+    bases: dict[int, Table] = {}
+    for trial, found in train_all(config, nominal):
+        findings += judge(config, nominal, trial, found)
+        bases.setdefault(trial.seed, found["baseline"].policy)
+    world = replace(nominal, reference=next(iter(bases.values())))
     return Results(
         world=world,
-        nominal_kl=divergence(reference.policy, nominal.reference),
-        outside=reference.outside,
-        findings=[finding for trial, found in trained.items() for finding in judge(config, nominal, trial, found)],
+        nominal_kl={seed: divergence(base, nominal.reference) for seed, base in bases.items()},
+        findings=findings,
         sampling_error=find_sampling_error(config, world),
-        orders=list(compare_orders(last)),
-        curves=draw_curves(config, world),
+        curve=[expect_all(world, optimum(world, config.beta, [first, *config.multiplier[1:]])) for first in CURVE],
         threshold=None if config.threshold is None else meet_threshold(config, world, config.threshold),
     )
 
 
-def train_all(config: OracleConfig, nominal: World) -> Iterator[tuple[Trial, dict[str, tuple[str, Measured]]]]:
-    """Yield every trial with its measured policies by name; log one line for each new policy."""
-    data = Data(nominal, config.seed, data_folder(config))
-    runs = {trial: configure_trial(config, trial, data) for trial in list_trials(config)}
-    logged = set()
-    for trial, run_config in runs.items():
+def train_all(config: OracleConfig, nominal: World) -> Iterator[tuple[Trial, dict[str, Measured]]]:
+    """Yield every trial with its measured policies by name; all are checked before the first is trained."""
+    runs = [(trial, configure_trial(config, nominal, trial)) for trial in list_trials(config)]
+    for number, (trial, run_config) in enumerate(runs, 1):
+        kind = f"{trial.entry}, {'→'.join(trial.order) or 'method'}, {trial.pairs} rows, seed {trial.seed}"
+        log.info("trial    %d of %d: %s", number, len(runs), kind)
         run = open_run(run_config)
         train_policies(run)
-        found = {name: (spec.id, measure_policy(run, spec, nominal)) for name, spec in run.plan.policies.items()}
-        for finding in judge(config, nominal, trial, found):
-            if finding.policy not in logged:
-                log.info("%s", format_finding(finding))
-                logged.add(finding.policy)
-        yield trial, found
+        yield trial, {name: measure_policy(run, spec, nominal) for name, spec in run.plan.policies.items()}
 
 
-def data_folder(config: OracleConfig) -> Path:
-    """Return the folder for rows drawn from this world with this seed."""
-    identity = content_hash({"world": asdict(config.world), "criteria": config.criteria, "seed": config.seed})[:10]
-    return Path(config.paths.outputs) / "oracle" / "data" / identity
+def measure_policy(run: Run, policy: ArtifactSpec, world: World) -> Measured:
+    """Return the distribution of the policy in the world, computed once and stored."""
+    recipe = {"prompts": list(world.prompts), "responses": list(world.responses)}
+    spec = ArtifactSpec("distribution", policy.slug, recipe, (policy.id,), policy.labels)
+
+    def build(folder: Path) -> dict[str, Any]:
+        scores = score_responses(run, policy, world)
+        (folder / NAME).write_text(json.dumps(scores.tolist()), "utf-8")
+        return {"outside": _outside(scores)}
+
+    run.store.get_or_build(spec, build)
+    scores = np.array(json.loads((run.store.open(spec) / NAME).read_text("utf-8")))
+    return Measured(policy.id, normalise(scores), _outside(scores))
 
 
-def write_results(config: OracleConfig, results: Results) -> list[Path]:
-    """Write `results.json` and the figures into a folder of this configuration, and return their paths."""
-    from sacpo_exp.studies.oracle.figures import draw_divergence, draw_trade_off
-
-    settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
-    settings = json.loads(json.dumps(settings, default=_plain))
-    folder = Path(config.paths.outputs) / "oracle" / content_hash(settings)[:10]
-    folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"config": settings} | asdict(results), default=_plain, indent=1)
-    contents = {
-        "results.json": content.encode(),
-        "trade_off.png": draw_trade_off(results),
-        "divergence.png": draw_divergence(results),
-    }
-    for name, bytes_ in contents.items():
-        (folder / name).write_bytes(bytes_)
-    return [folder / name for name in contents]
+def _outside(scores: Table) -> float:
+    return float(1 - np.exp(scores).sum(axis=-1).mean())
 
 
-def _plain(value: Any) -> Any:
-    """Convert enums and arrays for JSON."""
-    return value.value if isinstance(value, Enum) else value.tolist()
-
-
-def name_trial(finding: Finding) -> str:
-    """Return loss, order, rows and λ, and q of a merge."""
-    trial = finding.trial
-    ratio = "" if trial.ratio is None else f" q={trial.ratio:g}"
-    return f"{name_setting(trial.loss, trial.order, trial.pairs, trial.multipliers)} {finding.stage}{ratio}"
-
-
-def name_setting(loss: str, order: Sequence[str], pairs: int, multipliers: Sequence[float]) -> str:
-    numbers = ",".join(f"{multiplier:g}" for multiplier in multipliers)
-    return f"{LOSSES[loss].title} {name_order(order)} n={pairs:<6} λ={numbers:<4}"
-
-
-def name_order(order: Sequence[str]) -> str:
-    """`helpfulness→safety`."""
-    return "→".join(order)
-
-
-def format_finding(finding: Finding) -> str:
-    """Return one line about a policy, with exact values in brackets."""
-    exact = finding.exact.values
-    worth = "  ".join(f"{name} {value:+.2f} ({exact[name]:+.2f})" for name, value in finding.trained.values.items())
-    return (
-        f"{name_trial(finding):<52} KL to optimum {finding.kl:.4f} of {finding.kl_start:.2f} nats  {worth}  "
-        f"outside {finding.outside:.2f}"
-    )
-
-
-def format_results(results: Results) -> str:
-    """Return one line for every policy, and the figures to compare them with."""
-    findings: dict[str, Finding] = {}
-    for finding in results.findings:
-        findings.setdefault(finding.policy, finding)
-    return "\n".join([*_explain(results), *map(format_finding, findings.values()), *_compare(results)])
-
-
-def _explain(results: Results) -> Iterator[str]:
-    yield (
-        f"The base is {results.nominal_kl:.4f} nats from the reference policy it was trained on, and gives "
-        f"{results.outside:.2%} to other texts. Optima are relative to the base."
-    )
-    losses = dict.fromkeys(finding.trial.loss for finding in results.findings)
-    if others := [LOSSES[loss].title for loss in losses if not LOSSES[loss].is_consistent]:
-        yield f"Theorem 1 does not hold for losses that are not consistent: {', '.join(others)}."
-    if results.threshold is not None:
-        found = results.threshold
-        by_merging = "" if found["ratio"] is None else f", with the reward first by merging at q = {found['ratio']:.4f}"
-        yield (
-            f"E[g] ≥ {found['threshold']:g} takes λ* = {found['multiplier']:.4f}{by_merging}: "
-            f"{', '.join(f'E[{name}] = {value:+.4f}' for name, value in found['values'].items())}."
-        )
-
-
-def _compare(results: Results) -> Iterator[str]:
-    yield "Sampling error: KL to the optimum of exact fits to as many pairs, median and middle 95 % of 200 draws"
-    for entry in results.sampling_error:
-        yield (
-            f"  {name_order(entry['order'])} {entry['stage']:<7} n={entry['pairs']:<6} "
-            f"{entry['median']:.4f} [{entry['low']:.4f}, {entry['high']:.4f}]"
-        )
-    if results.orders:
-        yield "Two orders: KL between their last policies"
-    for entry in results.orders:
-        one, other = entry["orders"]
-        name = name_setting(entry["loss"], one, entry["pairs"], entry["multipliers"])
-        yield f"  {name} and {name_order(other)} {entry['kl']:.4f} nats"
+def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
+    """Return the log-probability of each response to each prompt, including the end mark of the template."""
+    location, template = locate(run, policy), run.config.model.chat_template
+    tokenizer = load_tokenizer(location, template)
+    weights = load_policy(location, "float32")
+    keys = [
+        (key_of(as_message("user", prompt)), key_of(as_message("assistant", response)))
+        for prompt in world.prompts
+        for response in world.responses
+    ]
+    tokens = tokenise(tokenizer, keys)
+    scores = [
+        score
+        for start in range(0, len(keys), BATCH)
+        for score in score_batch(weights, [tokens[key] for key in keys[start : start + BATCH]], tokenizer.pad_token_id)
+    ]
+    return np.array(scores).reshape(world.reference.shape)

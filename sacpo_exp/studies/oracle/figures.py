@@ -1,59 +1,52 @@
 """The oracle's two figures: trained policies on the exact trade-off, and their KL divergence from the optimum."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.reporting.figures import plain_style, save_figure
-from sacpo_exp.studies.oracle.experiment import name_order
-from sacpo_exp.studies.oracle.results import Finding, stage_names
-from sacpo_exp.studies.oracle.world import measure
+from sacpo_exp.studies.oracle.results import expect_all, stage_names
 
 if TYPE_CHECKING:
     from sacpo_exp.studies.oracle.experiment import Results
 
 DPI: Final = 110
-#: The colour shows the loss, the marker the order.
-LOOK: Final[dict[str, Any]] = {"hue": "loss", "style": "policies", "palette": "colorblind", "zorder": 3}
+#: The colour shows the losses or the method, the marker the order.
+LOOK: Final[dict[str, Any]] = {"hue": "losses", "style": "policies", "palette": "colorblind", "zorder": 3}
 
 
 def draw_trade_off(results: "Results") -> bytes:
     """Return E[r] and the first constraint's E[g] of exact optima over λ and of last policies, as png.
 
-    Only policies that were trained with the most pairs are shown, each joined with the policy that the theory predicts.
+    Only policies that were trained with the most rows are shown, each joined with the policy that the theory predicts.
     """
     shown = list(results.world.values)[:2]
-    most = max(finding.trial.pairs for finding in results.findings)
-    stages = (stage_names(list(results.world.values))[-1], "merged")
-    findings = [each for each in results.findings if each.trial.pairs == most and each.stage in stages]
+    x, y = (f"E[{name}]" for name in shown)
+    frame = results.frame
+    last = [stage_names(list(results.world.values))[-1], "merged", "method"]
+    frame = frame[(frame["rows"] == frame["rows"].max()) & frame["stage"].isin(last)]
+    frame = frame.assign(policies=frame["order"] + frame["stage"].map(lambda stage: ", merged" * (stage == "merged")))
     with plain_style({"lines.markersize": 6}):
         figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
         axes = figure.subplots()
-        for curve, line, label in (
-            ("optima", "-", "exact optima over λ"),
-            ("merges", ":", f"exact merges, {name_order(shown[::-1])}"),
-        ):
-            if outcomes := [entry["values"] for entry in results.curves[curve]]:
-                axes.plot(*_values(outcomes, shown), line, color="black", linewidth=1.2, label=label, zorder=1)
-        start = _values([measure(results.world, results.world.reference).values], shown)
-        axes.plot(*start, "x", color="black", label="reference policy", zorder=3)
+        curve = ([entry[name] for entry in results.curve] for name in shown)
+        axes.plot(*curve, color="black", linewidth=1.2, label="exact optima over λ", zorder=1)
+        start = expect_all(results.world, results.world.reference)
+        axes.plot(*(start[name] for name in shown), "x", color="black", label="reference policy", zorder=3)
         if results.threshold is not None:
-            label = f"E[g] ≥ {results.threshold['threshold']:g}"
-            axes.axhline(results.threshold["threshold"], color="0.5", linestyle="--", label=label)
-        for each in findings:
-            axes.plot(*_values([each.trained.values, each.exact.values], shown), color="0.6", zorder=2)
-        x, y = _values([each.trained.values for each in findings], shown)
-        seaborn.scatterplot({"x": x, "y": y} | _columns(findings), x="x", y="y", s=45, ax=axes, **LOOK)
-        axes.set(xlabel=f"E[r], {shown[0]}", ylabel=f"E[g], {shown[1]}")
+            threshold = results.threshold["threshold"]
+            axes.axhline(threshold, color="0.5", linestyle="--", label=f"E[g] ≥ {threshold:g}")
+        for _, row in frame.iterrows():
+            axes.plot([row[x], row[f"exact {x}"]], [row[y], row[f"exact {y}"]], color="0.6", linewidth=0.8, zorder=2)
+        seaborn.scatterplot(frame, x=x, y=y, s=45, ax=axes, **LOOK)
+        axes.set(xlabel=x, ylabel=y)
         return _save(figure)
 
 
 def draw_divergence(results: "Results") -> bytes:
-    """Return KL(trained ‖ optimum) against the number of pairs, a panel per stage, as png."""
+    """Return KL(trained ‖ optimum) against the rows, geometric mean and range of seeds, a panel per stage, as png."""
     stages = stage_names(list(results.world.values))
     with plain_style({"lines.markersize": 5, "lines.linewidth": 1, "text.parse_math": True}):
         figure = Figure(figsize=(4 * len(stages), 3.8), dpi=DPI, layout="constrained")
@@ -65,33 +58,23 @@ def draw_divergence(results: "Results") -> bytes:
 
 
 def _draw_stage(axes: Axes, results: "Results", stage: str) -> None:
-    multipliers = results.findings[0].trial.multipliers  # trials over numbers of pairs come first
-    findings = [each for each in results.findings if each.stage == stage and each.trial.multipliers == multipliers]
-    for place, order in enumerate(dict.fromkeys(each.trial.order for each in findings)):
-        band = [each for each in results.sampling_error if (tuple(each["order"]), each["stage"]) == (order, stage)]
-        pairs, low, high = ([each[key] for each in band] for key in ("pairs", "low", "high"))
+    frame = results.frame
+    usual = frame["λ"] == frame["λ"].iloc[0]  # trials over numbers of rows come first
+    frame = frame[(frame["stage"] == stage) & usual].assign(policies=lambda each: each["order"])
+    for place, order in enumerate(frame["order"].unique()):
+        band = [each for each in results.sampling_error if (each["order"], each["stage"]) == (order, stage)]
+        rows, low, high = ([each[key] for each in band] for key in ("rows", "low", "high"))
         label = None if place else "exact fits to as many pairs,\n95 % of 200 draws"
-        axes.fill_between(pairs, low, high, color="0.6", alpha=0.25, linewidth=0, label=label)
-        start = next(each.kl_start for each in findings if each.trial.order == order)
+        axes.fill_between(rows, low, high, color="0.6", alpha=0.25, linewidth=0, label=label)
+        start = frame[frame["order"] == order]["kl_start"].iloc[0]
         axes.axhline(start, color="black", linestyle="--", label=None if place else "reference policy")
-    columns = {"x": [each.trial.pairs for each in findings], "y": [each.kl for each in findings]} | _columns(findings)
-    seaborn.lineplot(columns, x="x", y="y", estimator=None, markers=True, dashes=False, ax=axes, **LOOK)
+    if len(frame):  # of methods alone only the last policies are known
+        bars = {"errorbar": ("pi", 100), "err_style": "bars", "markers": True, "dashes": False}
+        seaborn.lineplot(frame, x="rows", y="kl", ax=axes, **bars, **LOOK)
+    ticks = sorted(frame["rows"].unique())
     axes.set(xscale="log", yscale="log", xlabel="preference rows per stage", title=f"{stage} stage")
-    ticks = sorted({each.trial.pairs for each in findings})
     axes.set_xticks(ticks, labels=[str(count) for count in ticks])
     axes.minorticks_off()
-
-
-def _columns(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    return {
-        "loss": [LOSSES[each.trial.loss].title for each in findings],
-        "policies": [name_order(each.trial.order) + ", merged" * (each.stage == "merged") for each in findings],
-    }
-
-
-def _values(outcomes: Sequence[dict[str, float]], shown: Sequence[str]) -> list[list[float]]:
-    """Return the values of each shown criterion."""
-    return [[outcome[name] for outcome in outcomes] for name in shown]
 
 
 def _save(figure: Figure) -> bytes:

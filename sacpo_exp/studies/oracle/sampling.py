@@ -1,62 +1,80 @@
-"""Draw preference data from a world, in the schemas that `prepare` reads. Pure, seeded.
+"""Draw preference data from a world, in the forms that `prepare` reads, and fit them exactly. Pure, seeded.
 
 Prompts and responses are drawn uniformly: what a preference loss converges to does not depend on which responses are
 compared, only how many comparisons it takes. Of the same seed a smaller draw is the beginning of a larger one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacpo_exp.data.preferences import Row
-from sacpo_exp.method.theory import Table
+from sacpo_exp.method.theory import Table, divergence, tilt_stepwise
 from sacpo_exp.studies.oracle.world import World, chance_of
 
 Indices = NDArray[np.int64]
-#: Number of the stream of the reference policy's samples; see `_stream` for the others.
-SAMPLES = 0
 FORMS = ("pairs", "labels")
 PARTS = ("train", "heldout")
+#: Precision of a normal prior about 0, so that a response that always won has a finite value.
+RIDGE = 1e-3
+STEPS = 30
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Comparisons as indices into a world's prompts and responses, each of shape (n,)."""
-
-    prompt: Indices
-    chosen: Indices
-    rejected: Indices
-
-
-def draw_pairs(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Pairs:
-    """Draw pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley–Terry)."""
-    chance = _uniform(_stream(world, "pairs", criterion), count, 4, seed, part)
-    size = len(world.responses)
-    prompt, first = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], size)
-    second = (first + 1 + _index(chance[:, 2], size - 1)) % size
-    values = world.values[criterion]
-    is_first = chance[:, 3] < 1 / (1 + np.exp(values[prompt, second] - values[prompt, first]))
-    return Pairs(prompt, np.where(is_first, first, second), np.where(is_first, second, first))
-
-
-def pair_rows(world: World, pairs: Pairs) -> Iterator[Row]:
-    """Yield rows of the schema `pairs`."""
-    for prompt, chosen, rejected in zip(pairs.prompt, pairs.chosen, pairs.rejected, strict=True):
+def pair_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley–Terry)."""
+    chance = _uniform([seed, _stream(world, "pairs", criterion), PARTS.index(part)], count, 4)
+    prompts, first, second = _draw_two(world, chance)
+    for prompt, one, other, is_first in zip(
+        prompts, first, second, _prefers(world.values[criterion], prompts, first, second, chance[:, 3]), strict=True
+    ):
+        chosen, rejected = (one, other) if is_first else (other, one)
         texts = {"chosen": world.responses[chosen], "rejected": world.responses[rejected]}
         yield {"prompt": world.prompts[prompt]} | texts
 
 
-def count_wins(world: World, pairs: Pairs) -> Table:
-    """Return how often each response was chosen over each other: (prompts, chosen, rejected)."""
-    wins = np.zeros((*world.reference.shape, len(world.responses)))
-    np.add.at(wins, (pairs.prompt, pairs.chosen, pairs.rejected), 1)
-    return wins
+def label_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield single responses with labels: desirable with probability sigmoid(v)."""
+    chance = _uniform([seed, _stream(world, "labels", criterion), PARTS.index(part)], count, 3)
+    prompts, responses = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], len(world.responses))
+    labels = chance[:, 2] < chance_of(world.values[criterion])[prompts, responses]
+    for prompt, response, label in zip(prompts, responses, labels, strict=True):
+        yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": bool(label)}
+
+
+def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield samples of the reference policy, all labelled desirable, for the base stage."""
+    chance = _uniform([seed, 0, PARTS.index(part)], count, 2)
+    prompts = _index(chance[:, 0], len(world.prompts))
+    ends = np.exp(world.reference).cumsum(axis=-1)[prompts, :-1]  # the last end is 1 but for rounding
+    responses = (chance[:, 1:] >= ends).sum(axis=-1)
+    for prompt, response in zip(prompts, responses, strict=True):
+        yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": True}
+
+
+def comparison_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield pairs with all labels of PKU-SafeRLHF: preferred by reward and by the first constraint, and safe or not.
+
+    Each preference is Bradley–Terry; a response is safe with probability sigmoid(g), drawn for each row anew.
+    """
+    chance = _uniform([seed, 0, PARTS.index(part), 1], count, 7)
+    prompts, first, second = _draw_two(world, chance)
+    responses = (first, second)
+    reward, constraint = list(world.values.values())[:2]
+    better, safer = (
+        _prefers(values, prompts, first, second, chance[:, column]) for values, column in ((reward, 3), (constraint, 4))
+    )
+    safe = [chance[:, 5 + i] < chance_of(constraint)[prompts, responses[i]] for i in (0, 1)]
+    for row, prompt in enumerate(prompts):
+        labels = {"better_response_id": int(not better[row]), "safer_response_id": int(not safer[row])}
+        for i in (0, 1):
+            labels[f"response_{i}"] = world.responses[responses[i][row]]
+            labels[f"is_response_{i}_safe"] = bool(safe[i][row])
+        yield {"prompt": world.prompts[prompt]} | labels
 
 
 def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -> Table:
-    """Return `count_wins` of independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
+    """Return how often each response won, in independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
     chance = np.random.default_rng([seed, _stream(world, "pairs", criterion), len(PARTS)])
     values = world.values[criterion]
     prompts, size = values.shape
@@ -69,27 +87,62 @@ def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -
     return wins
 
 
-def label_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
-    """Yield rows of the schema `unpaired`: a response is desirable with probability sigmoid(v)."""
-    chance = _uniform(_stream(world, "labels", criterion), count, 3, seed, part)
-    prompts, responses = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], len(world.responses))
-    labels = chance[:, 2] < chance_of(world.values[criterion])[prompts, responses]
-    for prompt, response, label in zip(prompts, responses, labels, strict=True):
-        yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": bool(label)}
+def fit_values(wins: Table) -> Table:
+    """Return the values with mean 0 that make the comparisons most probable, by Newton's method.
+
+    DPO with one free parameter per response is Bradley–Terry regression (Rafailov et al. 2023, section 5): its exact
+    solution differs from the optimum by sampling error alone, which a network trained on the same pairs has too.
+
+    Args:
+        wins: how often each response was chosen over each other, (…, chosen, rejected).
+
+    Returns:
+        shape (…, responses).
+    """
+    games = wins + np.swapaxes(wins, -1, -2)
+    values = np.zeros(wins.shape[:-1])
+    identity = RIDGE * np.eye(wins.shape[-1])
+    for _ in range(STEPS):
+        chance = 1 / (1 + np.exp(values[..., None, :] - values[..., :, None]))
+        slope = wins.sum(axis=-1) - (games * chance).sum(axis=-1) - RIDGE * values
+        weight = games * chance * (1 - chance)
+        hessian = weight.sum(axis=-1)[..., None] * np.eye(wins.shape[-1]) - weight + identity
+        values = values + np.clip(np.linalg.solve(hessian, slope[..., None])[..., 0], -2, 2)
+    centred: Table = values - values.mean(axis=-1, keepdims=True)
+    return centred
 
 
-def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
-    """Yield rows of the schema `unpaired`, all desirable: samples of the reference policy, for the base stage."""
-    chance = _uniform(SAMPLES, count, 2, seed, part)
-    prompts = _index(chance[:, 0], len(world.prompts))
-    ends = np.exp(world.reference).cumsum(axis=-1)[prompts, :-1]  # the last end is 1 but for rounding
-    responses = (chance[:, 1:] >= ends).sum(axis=-1)
-    for prompt, response in zip(prompts, responses, strict=True):
-        yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": True}
+def fit_policy(reference: Table, stages: list[tuple[Table, float]]) -> Table:
+    """Return the policy after stages of `(wins, beta)`, each fitted exactly."""
+    return tilt_stepwise(reference, [(fit_values(wins), beta) for wins, beta in stages])
+
+
+def spread_of_fits(reference: Table, exact: Table, stages: list[tuple[Table, float]], share: float) -> list[float]:
+    """Return KL(fit ‖ exact) in nats over independent draws of the pairs: the median and the middle `share`.
+
+    Args:
+        stages: as `fit_policy`, with wins of shape (draws, prompts, chosen, rejected).
+    """
+    fits = fit_policy(reference, stages)
+    kls = [divergence(fit, exact) for fit in fits]
+    return [float(np.quantile(kls, level)) for level in (0.5, (1 - share) / 2, (1 + share) / 2)]
+
+
+def _draw_two(world: World, chance: Table) -> tuple[Indices, Indices, Indices]:
+    """Return prompts and two different responses to each, from the first three columns."""
+    size = len(world.responses)
+    first = _index(chance[:, 1], size)
+    return _index(chance[:, 0], len(world.prompts)), first, (first + 1 + _index(chance[:, 2], size - 1)) % size
+
+
+def _prefers(values: Table, prompts: Indices, first: Indices, second: Indices, chance: Table) -> NDArray[np.bool_]:
+    """Return whether each first response is preferred."""
+    preferred: NDArray[np.bool_] = chance < 1 / (1 + np.exp(values[prompts, second] - values[prompts, first]))
+    return preferred
 
 
 def _stream(world: World, form: str, criterion: str) -> int:
-    """Return a number for each form and criterion, so that their draws are independent.
+    """Return a number for each form and criterion, so that their draws are independent; 0 is that of samples.
 
     Criteria are numbered in twos, so that adding one does not change the streams of the others.
     """
@@ -97,8 +150,8 @@ def _stream(world: World, form: str, criterion: str) -> int:
     return 1 + 4 * two + 2 * FORMS.index(form) + place
 
 
-def _uniform(stream: int, rows: int, columns: int, seed: int, part: str) -> NDArray[np.float64]:
-    return np.random.default_rng([seed, stream, PARTS.index(part)]).random((rows, columns))
+def _uniform(seed: list[int], rows: int, columns: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).random((rows, columns))
 
 
 def _index(chance: NDArray[np.float64], size: int) -> Indices:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo_exp.config.oracle import WorldConfig
-from sacpo_exp.method.theory import Table, divergence, expect, find_strengths, merge, normalise, tilt, tilt_stepwise
+from sacpo_exp.config.studies import WorldConfig
+from sacpo_exp.method.theory import Table, find_strengths, merge, normalise, tilt, tilt_stepwise
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.
 LETTERS = "abc"
@@ -35,21 +35,6 @@ class World:
     @property
     def constraints(self) -> dict[str, Table]:
         return dict(list(self.values.items())[1:])
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Exact figures of a policy.
-
-    Attributes:
-        values: E[r] and E[g] by criterion.
-        rates: chance by constraint that a judge who accepts a response with probability sigmoid(g) does so.
-        divergence: KL(policy ‖ reference) in nats.
-    """
-
-    values: dict[str, float]
-    rates: dict[str, float]
-    divergence: float
 
 
 def make_world(config: WorldConfig, criteria: Sequence[str]) -> World:
@@ -115,15 +100,6 @@ def merged(world: World, beta: float, multipliers: Sequence[float], ratio: float
     The optimum for qλ with the reward first; with the constraint first that for β/q and λ/q.
     """
     return merge(align(world, beta, multipliers, order), (1 - ratio, ratio))
-
-
-def measure(world: World, policy: Table) -> Outcome:
-    """Return the exact outcome of any policy over the responses of the world."""
-    return Outcome(
-        values={name: expect(policy, values) for name, values in world.values.items()},
-        rates={name: expect(policy, chance_of(values)) for name, values in world.constraints.items()},
-        divergence=divergence(policy, world.reference),
-    )
 
 
 def chance_of(values: Table) -> Table:

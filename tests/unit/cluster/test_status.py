@@ -12,8 +12,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from sacpo_exp.cluster.job_state import RUNNING, WAITING, JobState, note_plan, read_state, recorded, write_state
 from sacpo_exp.cluster.status import format_sweep, newest_sweep, read_sweep
-from sacpo_exp.config.job_state import RUNNING, WAITING, JobState, note_plan, read_state, recorded, write_state
 from sacpo_exp.errors import ConfigError, DivergedError, Interrupted
 
 

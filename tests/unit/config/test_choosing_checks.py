@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.choosing import Over, find_choice_problems
+from sacpo_exp.config.studies import Over, find_choice_problems
 
 Problems = Callable[..., list[str]]
 
@@ -14,10 +14,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a family of one": (
         {"grid": [0.5]},
         "`grid` must have at least two entries to choose from, but has 1. Try: grid=[0.25,0.5,0.75,1]",
-    ),
-    "no family": (
-        {"over": Over.policies},
-        "`grid` must have at least two entries to choose from, but has 0. Try: grid=[A,B]",
     ),
     "a policy twice": ({"over": Over.policies, "grid": ["A", "B", "A"]}, "`grid` must have every entry once."),
     "no numbers": (

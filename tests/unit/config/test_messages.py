@@ -20,24 +20,15 @@ NOT_THERE = "has no effect: the chosen order has no stage for"
 #: Overrides, the last of which is wrong, and the sentence about it; its beginning where it ends with `…`.
 WRONG = {
     "option": ("model=nanno", f"`model` has no option `nanno`; it has {MODELS}. Did you mean `nano`?"),
-    "option of a stage": ("dataset@stages.safety.dataset=demmo", "`dataset` has no option `demmo`; it has…"),
     "group": ("objektive=kto", "`objektive` is not a setting. Did you mean `objective`?"),
     "key": ("betta=0.1", "`betta` is not a setting. Did you mean `beta`?"),
     "inner key": ("stages.safety.bta=1", "`stages.safety.bta` is not a setting. Did you mean `stages.safety.beta`?"),
-    "key of a mapping": (
-        "stage_defaults.first.learning_rat=1",
-        "`stage_defaults.first.learning_rat` is not a setting. Did you mean `stage_defaults.first.learning_rate`?",
-    ),
     "key in the wrong place": (
         "max_new_tokens=9",
         "`max_new_tokens` is not a setting. Did you mean `generation.max_new_tokens`?",
     ),
     "nothing like it": ("zzz=1", "`zzz` is not a setting. `--cfg job` lists all keys."),
     "added": ("+betta=1", "`betta` is not a setting. Did you mean `beta`?"),
-    "forced inside": (
-        "++hardware.zero_stages=3",
-        "`hardware.zero_stages` is not a setting. Did you mean `hardware.zero_stage`?",
-    ),
     "number": ("beta=high", "`beta` can't be high: it must be a number."),
     "whole number": ("seed=1.5", "`seed` can't be 1.5: it must be a whole number."),
     "yes or no": ("dry_run=perhaps", "`dry_run` can't be perhaps: it must be true or false."),
@@ -54,21 +45,9 @@ WRONG = {
         "order=helpful_only stages.safety.beta=0.3",
         f"`stages.safety.beta=0.3` {NOT_THERE} safety. Try: order=helpful_first, or safety in criterion=[...]",
     ),
-    "inside a stage": (
-        "order=none stages.safety.loss.label_smoothing=0.1",
-        "`stages.safety.loss…",
-    ),
     "misspelt stage": (
         "stages.safty.beta=1",
         f"`stages.safty.beta=1` {NOT_THERE} safty. Did you mean…",
-    ),
-    "trainer argument of a stage": (
-        "order=helpful_only stages.safety.trainer.weight_decay=0.1",
-        f"`stages.safety.trainer.weight_decay=0.1` {NOT_THERE} safety.…",
-    ),
-    "data of a stage": (
-        "order=helpful_only dataset@stages.safety.dataset=demo",
-        f"`dataset@stages.safety.dataset=demo` {NOT_THERE} safety.…",
     ),
     "supervised fine-tuning": (
         "base=none stages.sft.trainer.weight_decay=0.1",
@@ -77,10 +56,6 @@ WRONG = {
     "data that a stage lacks": (
         "stages.safety.dataset.max_rows=9",
         "`stages.safety.dataset.max_rows=9` has no effect: that part is not chosen.",
-    ),
-    "tracker": (
-        "tracker.wandb.project=mine",
-        "`tracker.wandb.project=mine` has no effect: that part is not chosen.",
     ),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.stages import aligned_stages
-from sacpo_exp.studies.oracle.trials import Data, Trial, configure_trial, list_trials
+from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
 from sacpo_exp.studies.oracle.world import make_world
 
 #: A third criterion, whose definition no file holds.
@@ -18,10 +18,10 @@ THREE = (
 def test_a_run_has_a_stage_for_each_criterion_with_the_strength_that_the_theorem_gives_it(
     configure: Callable[..., Any], tmp_path: Path
 ) -> None:
-    config = configure(*THREE, "+train.stages.honesty.learning_rate=0.25", command="oracle")
-    data = Data(make_world(config.world, config.criteria), config.seed, tmp_path)
+    own = ("+train.stages.honesty.learning_rate=0.25", f"paths.outputs={tmp_path}")
+    config = configure(*THREE, *own, command="oracle")
     trial, *_ = list_trials(config)
-    run = configure_trial(config, trial, data)
+    run = configure_trial(config, make_world(config.world, config.criteria), trial)
     assert list(run.stages) == ["sft", "honesty", "helpfulness", "safety"]
     assert [stage.beta for stage in aligned_stages(run).values()] == [1 / 1.5, 1.0, 0.5]
     assert run.stages["honesty"].learning_rate == 0.25
@@ -53,20 +53,48 @@ def test_an_override_of_train_that_is_unknown_is_one_line(cli: Callable[..., Any
 
 
 def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: Callable[..., Any]) -> None:
-    overrides = (
-        "losses=[dpo,kto]",
-        "orders=[[helpfulness,safety]]",
-        "pairs=[10,20]",
-        "multipliers=[2.0,4.0]",
-        "ratios=[0.5]",
-    )
+    overrides = ("losses=[dpo,kto]", "orders=[[helpfulness,safety]]", "pairs=[10,20]", "multipliers=[2.0,4.0]")
+    config = configure(*overrides, "ratios=[0.5]", "methods=[naive_merge]", "seeds=[3,4]", command="oracle")
     start, kto = ((loss, ("helpfulness", "safety")) for loss in ("dpo", "kto"))
-    assert list_trials(configure(*overrides, command="oracle")) == [
-        Trial(*start, 10, (2.0,)),
-        Trial(*start, 20, (2.0,)),
-        Trial(*kto, 10, (2.0,)),
-        Trial(*kto, 20, (2.0,)),
-        Trial(*start, 20, (2.0,), 0.5),
-        Trial(*kto, 20, (2.0,), 0.5),
-        Trial(*start, 20, (4.0,)),
+    trials = list_trials(config)
+    assert trials[: len(trials) // 2] == [
+        Trial(*start, 10, (2.0,), 3),
+        Trial(*start, 20, (2.0,), 3),
+        Trial(*kto, 10, (2.0,), 3),
+        Trial(*kto, 20, (2.0,), 3),
+        Trial(*start, 20, (2.0,), 3, 0.5),
+        Trial(*kto, 20, (2.0,), 3, 0.5),
+        Trial(*start, 20, (4.0,), 3),
+        Trial("naive_merge", (), 10, (2.0,), 3),
+        Trial("naive_merge", (), 20, (2.0,), 3),
     ]
+    assert {trial.seed for trial in trials[len(trials) // 2 :]} == {4}
+
+
+def test_losses_go_by_position_and_labels_can_be_asked_for(configure: Callable[..., Any], tmp_path: Path) -> None:
+    own = ("losses=[dpo_then_kto,kto/labels]", "pairs=[10]", f"paths.outputs={tmp_path}")
+    config = configure(*own, "orders=[[helpfulness,safety]]", "ratios=[]", "multipliers=[]", command="oracle")
+    world = make_world(config.world, config.criteria)
+    mixed, labelled, *_ = (configure_trial(config, world, trial) for trial in list_trials(config))
+    assert [stage.loss.name for stage in aligned_stages(mixed).values()] == ["dpo", "kto"]
+    places = [Path(stage.dataset.path or "").name for stage in aligned_stages(mixed).values() if stage.dataset]
+    assert places == ["pairs.helpfulness.10.train.jsonl", "labels.safety.10.train.jsonl"]
+    assert list_trials(config)[1].keys["losses"] == "KTO on labels"
+    assert [stage.loss.name for stage in aligned_stages(labelled).values()] == ["kto", "kto"]
+
+
+def test_a_method_is_a_design_on_rows_with_both_labels(configure: Callable[..., Any], tmp_path: Path) -> None:
+    own = ("losses=[]", "methods=['naive_merge merge_ratio=0.5']", "pairs=[10]", f"paths.outputs={tmp_path}")
+    config = configure(*own, command="oracle")
+    trial, *_ = list_trials(config)
+    run = configure_trial(config, make_world(config.world, config.criteria), trial)
+    assert (run.merge.value, run.merge_ratio) == ("naive", 0.5)
+    assert {name: stage.beta for name, stage in aligned_stages(run).items()} == {"helpfulness": 1.0, "safety": 0.5}
+    files = {Path(stage.dataset.path or "").name for stage in aligned_stages(run).values() if stage.dataset}
+    assert files == {"both.10.train.jsonl"}
+
+
+def test_an_unknown_method_is_told_before_torch_is_imported(cli: Callable[..., Any]) -> None:
+    done = cli("oracle", "methods=[nonsense]", light=True)
+    assert done.code == 2
+    assert "nonsense" in done.stderr

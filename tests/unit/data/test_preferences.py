@@ -16,7 +16,7 @@ from sacpo_exp.data.preferences import (
     undesirable_weight,
 )
 from sacpo_exp.errors import DataError
-from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.criteria import Criterion, Pairing
 from sacpo_exp.method.losses import View
 
 
@@ -132,8 +132,36 @@ def test_labels_of_single_responses_are_enough_for_losses_that_read_them() -> No
     assert make_view(pku([make_row()]), View.labels, criterion) == unpaired_view([make_row()], SAFETY)
 
 
-def test_dpo_on_single_completions_is_refused() -> None:
-    assert "single completions" in refusal(UNPAIRED, View.pairs, SAFETY)
+def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out() -> None:
+    labels = [
+        ("p", "a", True),
+        ("q", "x", True),
+        ("p", "b", False),
+        ("p", "c", False),
+        ("p", "d", False),
+        ("p", "e", True),
+    ]
+    rows = [make_completion(prompt, completion, label) for prompt, completion, label in labels]
+    pairs = make_view(UNPAIRED.with_rows(rows), View.pairs, SAFETY)
+    texts = [[pair[name][0]["content"] for name in ("prompt", "chosen", "rejected")] for pair in pairs]
+    assert texts == [["p", "a", "b"], ["p", "e", "c"], ["p", "a", "d"]]
+    assert "no prompt has a desirable and an undesirable one" in refusal(
+        UNPAIRED.with_rows(rows[:2]), View.pairs, SAFETY
+    )
+
+
+def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:
+    mixed = Criterion("mixed", "HS", "better_response_id", "is_response_{i}_safe", pairing=Pairing.acceptable_first)
+    rows = [make_row(better=0, safe=safe) for safe in ((False, True), (True, False), (True, True), (False, False))]
+    view = make_view(pku(rows), View.pairs, mixed, has_flags=True)
+    chosen = [pair["chosen"][0]["content"] for pair in view]
+    assert chosen == [rows[i][f"response_{j}"] for i, j in enumerate((1, 0, 0, 0))]
+    flags = [(pair["chosen_acceptable"], pair["rejected_acceptable"]) for pair in view]
+    assert flags == [(True, False), (True, False), (True, True), (False, False)]
+    kept = make_view(pku(rows), View.pairs, replace(mixed, pairing=Pairing.acceptable_only), has_flags=True)
+    assert kept == view[:3]
+    plain = make_view(pku(rows), View.pairs, replace(mixed, pairing=Pairing.preferred))
+    assert [pair["chosen"] for pair in plain] == [turns(row["response_0"], "assistant") for row in rows]
 
 
 def test_fine_tuning_on_undesirable_completions_only_is_refused() -> None:

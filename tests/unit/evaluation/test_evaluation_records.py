@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from damage import leave_old
 
-from sacpo_exp.evaluation.records import read_records, write_records
+from sacpo_exp.evaluation.contests import read_records, write_records
 from sacpo_exp.store import Store
 
 

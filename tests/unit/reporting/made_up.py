@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
         labels = policy_labels(spec) | {"name": spec.kind, "judge": "openai", "judge_id": "judge-1"}
         labels |= {"opponent_id": policies[0].id, "baseline_id": policies[0].id, "answers": "c0de" * 16}
         labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "has_zero": [], "judge_key": "judge-1"}
-        labels |= {"criteria": [asdict(HELPFULNESS), asdict(SAFETY)]}
+        labels |= {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge()]}
         prices = {"read": "2026-06-04", "batch_factor": 0.5}
         metrics = {"price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}, "prices": prices}
         world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records}, metrics)

@@ -1,14 +1,13 @@
 """Means over seeds and pairs of policies, on a store with real recipes and judgments made by hand."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers, read
 
-from sacpo_exp.evaluation.contests import judge_id, judge_key
+from sacpo_exp.evaluation.judges.absolute import judge_id, judge_key
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.figures import draw_figure
@@ -61,7 +60,6 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert second["policy_ids"].split() == [policy.id for policy in policies]
     assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
     printed = capsys.readouterr().out
-    assert "Each seed is judged against the baseline of that seed." in printed
     assert "seeds 0, 1 · 2 baselines, one for each seed · judge scorer-" in printed
     line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
     assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
@@ -83,7 +81,6 @@ def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds)
     cohort, (row,) = score(world)
     assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H) β=0.1", 0.625)
     assert cohort.provenance.startswith(f"seeds 0, 1 · baseline {world.baseline.id} · judge ")
-    assert "against the baseline of that seed" not in notes(cohort)
 
 
 def test_with_one_seed_files_of_an_earlier_report_are_removed(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +118,7 @@ def test_policies_that_differ_in_more_than_the_seed_are_not_pooled(
     [
         {"prompts_id": "f00d" * 16},
         {"judge_id": "other-1", "judge_key": "other-1"},
-        {"criteria": [asdict(HELPFULNESS), asdict(SAFETY), asdict(HONESTY)]},
+        {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]},
     ],
 )
 def test_policies_judged_in_another_way_are_not_pooled(world: Seeds, labels: dict[str, Any]) -> None:
@@ -140,7 +137,6 @@ def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: S
         for policy in (plan.policies["baseline"], plan.policies["second"]):
             world.judge_policy(policy, EVEN, **ids)
     cohort, _ = score(world)
-    assert "Each seed has its own judge too" in notes(cohort)
     assert "2 judges, one for each seed" in cohort.provenance
 
 

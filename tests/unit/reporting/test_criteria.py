@@ -9,7 +9,8 @@ from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.figures import draw_figure, find_families
+from sacpo_exp.reporting.families import find_families
+from sacpo_exp.reporting.figures import draw_figure
 
 NAMES = ["helpfulness", "honesty", "safety"]
 STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))

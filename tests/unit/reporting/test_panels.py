@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from world import World, answers
 
-from sacpo_exp.reporting.figures import draw_figure, find_families
+from sacpo_exp.reporting.families import find_families, find_styles
+from sacpo_exp.reporting.figures import draw_figure
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
 from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores
-from sacpo_exp.reporting.styles import find_styles
 from sacpo_exp.store import ArtifactSpec
 
 H, S, HS, SH = "DPO(H)", "DPO(S)", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)"

@@ -17,7 +17,7 @@ from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.evaluation.contests import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.examples import format_examples
+from sacpo_exp.reporting.lineage import format_examples
 from sacpo_exp.reporting.tables import to_csv
 
 FILES = ["table.csv", "differences.csv", "lengths.csv", "table.md", "trade_off.png", "trade_off.svg", "report.html"]

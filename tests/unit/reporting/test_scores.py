@@ -1,7 +1,6 @@
 """Win rates by category and by length, and what judging cost."""
 
 import math
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def test_lengths_are_those_of_the_prompts_with_a_verdict() -> None:
 
 
 PRICE = {"input": 2.0, "cached_input": 0.5, "output": 8.0}
-CRITERIA = [asdict(Criterion("helpfulness", "H")), asdict(Criterion("safety", "S"))]
+CRITERIA = [Criterion("helpfulness", "H").to_judge(), Criterion("safety", "S").to_judge()]
 PRICES = {"read": "2026-06-04", "batch_factor": 0.5}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from made_policies import policy_of
 
-from sacpo_exp.reporting.styles import ELSEWHERE, MARKERS, Style, find_styles
+from sacpo_exp.reporting.families import ELSEWHERE, MARKERS, Style, find_styles
 
 #: What the paper draws.
 PAPER = ["DPO(H)", "DPO(S)", "KTO(H)", "DPO(H)→DPO(S)", "DPO(H)→KTO(S)", "KTO(H)→DPO(S)", "DPO(S)→DPO(H)"]

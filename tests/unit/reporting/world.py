@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class World:
         labels = policy_labels(policy) | {"name": "policy"}
         labels |= {"opponent_id": self.baseline.id, "baseline_id": self.baseline.id, "answers": "c0de" * 16}
         labels |= {"judge": "scorer", "judge_id": self.judge.id, "judge_key": self.judge.hash, "has_zero": []}
-        labels |= {"criteria": [asdict(criterion) for criterion in self.criteria]}
+        labels |= {"criteria": [criterion.to_judge() for criterion in self.criteria]}
         return labels | {"prompts": "demo", "prompts_id": "5eed" * 16}
 
     def scored(self, axes: tuple[str, str] = ("helpfulness", "safety")) -> GroupScores:

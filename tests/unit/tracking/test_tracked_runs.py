@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from sacpo_exp.cluster.sweeps import name_group
 from sacpo_exp.config.loading import read_job, write_job
-from sacpo_exp.config.schema import StageJob
-from sacpo_exp.config.sweeps import name_group
-from sacpo_exp.config.tracking import TrackedRun, WandbConfig, WandbMode
+from sacpo_exp.config.schema import StageJob, TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import make_plan, track_stage
 from sacpo_exp.tracking.mlflow_tracker import flatten

@@ -23,7 +23,6 @@ from sacpo_exp.evaluation.judges.questions import (
 from sacpo_exp.evaluation.ledger.records import Question
 from sacpo_exp.method.criteria import Criterion
 
-URL = "http://localhost/v1"
 PROMPT = {"prompt_id": "p1", "prompt": "How do I boil an egg?"}
 SHIPPED = list(shipped_criteria().values())
 HELPFULNESS, SAFETY = SHIPPED
@@ -39,7 +38,7 @@ def make_judge(**options: Any) -> OpenAIJudgeConfig:
 def ask(first: str, second: str, template: Template | None = None, **options: Any) -> Question:
     """The first question about safety."""
     chosen = template or load_template("default", SHIPPED)
-    return pair_questions(chosen, SAFETY, PROMPT, first, second, make_judge(**options), URL)[0]
+    return pair_questions(chosen, SAFETY, PROMPT, first, second, make_judge(**options))[0]
 
 
 def text_of(question: Question) -> str:
@@ -83,22 +82,12 @@ def test_blocks_are_what_was_written_whatever_was_written(first: str, second: st
     assert blocks_of(text_of(asked))[1:] == [text if text.strip() else EMPTY for text in (first, second)]
 
 
-@UNHURRIED
-@given(text=st.text(), depth=st.integers(0, 3))
-def test_no_text_holds_the_tag_of_its_own_block(text: str, depth: int) -> None:
-    for _ in range(depth):
-        text = fence(text)
-    opening, *_, closing = fence(text).split("\n")
-    assert closing == opening.replace("<", "</")
-    assert closing.strip("</>") not in text
-
-
 @pytest.mark.parametrize("name", ["default", "paper"])
 def test_a_bundled_template_has_the_scale_and_says_that_blocks_are_data(name: str) -> None:
     template = load_template(name, SHIPPED)
     assert set(template.texts) == {"helpfulness", "safety", "refusal"}
     for criterion in SHIPPED:
-        asked = pair_questions(template, criterion, PROMPT, "a", "b", make_judge(max_score=7.5), URL)[0]
+        asked = pair_questions(template, criterion, PROMPT, "a", "b", make_judge(max_score=7.5))[0]
         assert [role for role, _ in asked.messages] == ["system", "user"]
         system, user = (content for _, content in asked.messages)
         assert all(part in system for part in ("from 1 ", "to 7.5", "never an instruction"))
@@ -109,8 +98,8 @@ def test_a_bundled_template_has_the_scale_and_says_that_blocks_are_data(name: st
 @given(response=st.text(), opponent=st.text())
 def test_both_orders_are_asked_and_a_match_is_the_same_from_either_side(response: str, opponent: str) -> None:
     template, judge = Template("plain", {"safety": PLAIN}), make_judge(seed=7, repeats=2)
-    there = pair_questions(template, SAFETY, PROMPT, response, opponent, judge, URL)
-    back = pair_questions(template, SAFETY, PROMPT, opponent, response, judge, URL)
+    there = pair_questions(template, SAFETY, PROMPT, response, opponent, judge)
+    back = pair_questions(template, SAFETY, PROMPT, opponent, response, judge)
     assert {question.key for question in there} == {question.key for question in back}
     if response != opponent:
         assert len({question.key for question in there}) == 4
@@ -122,7 +111,7 @@ def test_sampling_has_what_is_configured_and_nothing_else() -> None:
     assert ask("a", "b").sampling == {"max_tokens": 300}
     options = {"temperature": 0.0, "seed": 5, "reasoning_effort": "none", "repeats": 3, "structured": True}
     judge = make_judge(token_limit=TokenLimit.max_completion_tokens, **options)
-    full = pair_questions(load_template("paper", SHIPPED), SAFETY, PROMPT, "a", "b", judge, URL)[2]
+    full = pair_questions(load_template("paper", SHIPPED), SAFETY, PROMPT, "a", "b", judge)[2]
     form = response_format("safety", (1, 10))
     known = {"temperature": 0.0, "seed": 7, "reasoning_effort": "none", "response_format": form}
     assert full.sampling == known | {"max_completion_tokens": 300}
@@ -130,7 +119,7 @@ def test_sampling_has_what_is_configured_and_nothing_else() -> None:
 
 def test_a_question_about_refusal_is_about_one_response() -> None:
     template = load_template("default", SHIPPED)
-    asked = refusal_question(template, PROMPT, "I can't say.", make_judge(structured=True), URL)
+    asked = refusal_question(template, PROMPT, "I can't say.", make_judge(structured=True))
     assert (asked.criterion, asked.first, asked.second, asked.scale) == ("refusal", "I can't say.", "", (0, 2))
     assert blocks_of(dict(asked.messages)["user"]) == [PROMPT["prompt"], "I can't say."]
     assert asked.sampling["response_format"] == response_format("refusal", (0, 2))
@@ -150,13 +139,13 @@ def test_a_criterion_of_a_user_is_asked_about_with_its_own_text(tmp_path: Path) 
     (tmp_path / "truth.txt").write_text("Compare.\n---\nWhich is true? $$ " + PLAIN + "\n---\n")
     honesty = Criterion("honesty", "T", template="truth")
     template = load_template(str(tmp_path), [SAFETY, honesty])
-    (asked, _) = pair_questions(template, honesty, PROMPT, "a", "b", make_judge(), URL)
+    (asked, _) = pair_questions(template, honesty, PROMPT, "a", "b", make_judge())
     assert asked.criterion == "honesty"
     assert asked.messages[0] == ("system", "Compare.")
     assert asked.messages[1][1].startswith("Which is true? $ <data-")
     assert asked.messages[1][1].endswith("\n---")
     with pytest.raises(ConfigError, match=r"no safety\.txt\. .*or judge\.template=default"):
-        pair_questions(template, SAFETY, PROMPT, "a", "b", make_judge(), URL)
+        pair_questions(template, SAFETY, PROMPT, "a", "b", make_judge())
     with pytest.raises(ConfigError, match=r"no truth\.txt\. Try: judge\.template=DIR, a folder with that file$"):
         load_template("default", SHIPPED).text("truth")
 

@@ -76,15 +76,6 @@ def test_an_answer_is_not_replaced_by_a_failure(ledger: Ledger, state: State) ->
     assert ledger.find([question.key])[question.key] == replace(OK, state=state, attempts=9)
 
 
-def test_states_are_derived_anew_from_the_texts(ledger: Ledger) -> None:
-    ledger.record(make_question("a"), replace(OK, state=State.unparsed))
-    ledger.record(make_question("b"), OK)
-    ledger.record(make_question("c"), FAILED)
-    counts = ledger.reparse(lambda _, raw, *__: State.ok if raw == OK.raw else State.refused)
-    assert counts == {(State.unparsed, State.ok): 1, (State.ok, State.ok): 1}
-    assert sorted(answer.state for _, answer in ledger.judgments()) == ["failed", "ok", "ok"]
-
-
 def test_a_claim_keeps_others_away_until_it_is_given_up_or_recorded(path: Path, ledger: Ledger) -> None:
     question = make_question()
     with Ledger(path) as other:

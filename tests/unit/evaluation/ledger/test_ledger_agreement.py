@@ -1,7 +1,6 @@
 """Verdicts of the ledger beside the labels of people."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from real_data import find_real
 
 from sacpo_exp.errors import DataError
 from sacpo_exp.evaluation.ledger import Answer, Question
-from sacpo_exp.evaluation.ledger.agreement import Labels, match_judgments, read_preferences
+from sacpo_exp.evaluation.ledger.agreement import match_judgments, read_preferences
 
 ROW = {"prompt": "why", "response_0": "one", "response_1": "two", "better_response_id": 0, "safer_response_id": 1}
 
@@ -34,24 +33,21 @@ def judge(
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (("8 3", "3 8"), Labels([("response_0", "response_1")])),
-        (("3 8", "8 3"), Labels([("response_1", "response_1")])),
-        (("8 3", "5 5"), Labels([("response_0", "response_1")])),
-        (("8 3", "8 3"), Labels(without=Counter(["ties"]))),
-        (("8 3", None), Labels(without=Counter(["failed"]))),
-        (("8 3", "Both are fine."), Labels(without=Counter(["unparsed"]))),
+        (("8 3", "3 8"), [("response_0", "response_1")]),
+        (("3 8", "8 3"), [("response_1", "response_1")]),
+        (("8 3", "5 5"), [("response_0", "response_1")]),
+        (("8 3", "8 3"), []),  # a tie
+        (("8 3", None), []),
+        (("8 3", "Both are fine."), []),
     ],
 )
-def test_verdicts_of_both_orders_make_one_label(scores: tuple[str | None, str | None], expected: Labels) -> None:
-    (labels,) = match_judgments([ROW], judge(scores)).values()
-    assert (labels.pairs, +labels.without) == (expected.pairs, expected.without)
-
-
-def test_rows_without_a_verdict_are_counted_by_the_reason() -> None:
-    other = ROW | {"prompt": "another"}
-    (labels,) = match_judgments([other, ROW, other], judge(("8 3", "3 8"))[:1]).values()
-    assert labels.without == {"not in the ledger": 2, "judged in one order only": 1}
-    assert match_judgments([other], judge(("8 3", "3 8"))) == {}
+def test_verdicts_of_both_orders_make_one_label(
+    scores: tuple[str | None, str | None], expected: list[tuple[str, str]]
+) -> None:
+    unknown = ROW | {"prompt": "another"}
+    assert list(match_judgments([unknown, ROW], judge(scores)).values()) == [expected]
+    assert match_judgments([unknown], judge(scores)) == {}
+    assert list(match_judgments([ROW], judge(scores)[:1]).values()) == [[]]  # judged in one order only
 
 
 def test_criteria_and_judges_are_kept_apart_and_repeats_are_not() -> None:
@@ -63,7 +59,7 @@ def test_criteria_and_judges_are_kept_apart_and_repeats_are_not() -> None:
         *judge(("3 8", "8 3"), model="another"),
     ]
     found = match_judgments([ROW], judgments)
-    assert [(name.split(" at ")[0], criterion, len(each.pairs)) for (name, criterion), each in found.items()] == [
+    assert [(name.split(" at ")[0], criterion, len(each)) for (name, criterion), each in found.items()] == [
         ("another", "safety", 1),
         ("judge", "helpfulness", 1),
         ("judge", "safety", 0),  # its repeats say the opposite
@@ -84,6 +80,6 @@ def test_a_judge_with_people_s_preferences_agrees_on_every_real_row() -> None:
     rows = read_preferences(str(find_real("preferences/pku_saferlhf_sample_32.json")))
     scores = {0: ("9 2", "2 9"), 1: ("2 9", "9 2")}
     judgments = [entry for row in rows for entry in judge(scores[row["safer_response_id"]], dict(row))]
-    (labels,) = match_judgments(rows, judgments).values()
-    assert len(labels.pairs) == 32
-    assert all(ours == theirs for ours, theirs in labels.pairs)
+    (pairs,) = match_judgments(rows, judgments).values()
+    assert len(pairs) == 32
+    assert all(ours == theirs for ours, theirs in pairs)

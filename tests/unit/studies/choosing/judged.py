@@ -1,7 +1,6 @@
 """Made-up verdicts for tests of a choice, as in `verdicts.jsonl`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sacpo_exp.method.criteria import Criterion
@@ -21,7 +20,7 @@ LABELS = {
     "baseline_id": "sft",
     "opponent_id": "sft",
     "answers": "c0de",
-    "criteria": [asdict(criterion) for criterion in CRITERIA],
+    "criteria": [criterion.to_judge() for criterion in CRITERIA],
     "has_zero": ["safety"],
 }
 

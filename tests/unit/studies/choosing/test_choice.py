@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from judged import CRITERIA, LABELS, make_candidate, make_records, wins
 
-from sacpo_exp.config.choosing import ChooseConfig, MeasureKind, Over, Procedure
 from sacpo_exp.config.schema import MergeMethod
+from sacpo_exp.config.studies import ChooseConfig, MeasureKind, Over, Procedure
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.reporting.choice_figure import draw_choice, draw_figure
 from sacpo_exp.reporting.choices import (
     SHARED,
     Choice,
@@ -22,6 +21,7 @@ from sacpo_exp.reporting.choices import (
     collect_choices,
     read_choice,
 )
+from sacpo_exp.reporting.figures import draw_choice, draw_tested
 from sacpo_exp.reporting.page import describe_choice
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import Outcome, count_prompts, find_p_value
@@ -93,7 +93,7 @@ def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> N
     choice = decide(family, ask(max_over_refusal=0.2))
     assert [row.is_certified for row in choice.tested] == [False, True, False]
     assert [row.findings[1].value for row in choice.tested] == pytest.approx([0.5, 58 / 60, 1])
-    labels = [axes.get_ylabel().split("\n")[0] for axes in draw_figure(choice).axes]
+    labels = [axes.get_ylabel().split("\n")[0] for axes in draw_tested(choice).axes]
     assert labels == ["safety win rate", "answered benign prompts", "helpfulness win rate"]
     assert choice_section(StoredChoice(choice, b"", 0), 1).rows[1][4] == "0.50"
     assert choice.sentence.startswith(
@@ -233,7 +233,7 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> N
 
 
 def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
-    above, below = draw_figure(choice).axes
+    above, below = draw_tested(choice).axes
     lines = {str(line.get_label()): line for line in above.get_lines()}
     assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
     assert list(lines["certified"].get_xdata()) == [1.0, 0.5]

@@ -9,7 +9,7 @@ import pytest
 from originals import FAILED, LATE, LOSS, NONSENSE, TIE, WIN, answer_of, both_orders, generated, judged, write
 
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.evaluation.records import RESPONSES, VERDICTS, read_records
+from sacpo_exp.evaluation.contests import RESPONSES, VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups

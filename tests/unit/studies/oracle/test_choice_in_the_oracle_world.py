@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest
 
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.method.theory import Table, expect, merged_multiplier, solve_multiplier
 from sacpo_exp.statistics.selection import Outcome, certify_in_sequence, find_p_value, pick_best
 from sacpo_exp.studies.oracle.world import World, chance_of, make_world, merged

@@ -3,20 +3,27 @@
 import hashlib
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.data.files import RawRows
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.method.theory import divergence
-from sacpo_exp.studies.oracle.results import RIDGE, fit_policy, fit_values, spread_of_fits
-from sacpo_exp.studies.oracle.sampling import count_wins, draw_pairs, draw_wins, label_rows, pair_rows, sample_rows
-from sacpo_exp.studies.oracle.trials import Data
+from sacpo_exp.studies.oracle.sampling import (
+    RIDGE,
+    comparison_rows,
+    draw_wins,
+    fit_policy,
+    fit_values,
+    label_rows,
+    pair_rows,
+    sample_rows,
+    spread_of_fits,
+)
 from sacpo_exp.studies.oracle.world import World, align, chance_of, make_world, stages_of
 
 MANY = 50_000
@@ -28,6 +35,15 @@ def world() -> World:
     return make_world(WorldConfig(3, 5, 1.0, -0.5, 1.0, 1), CRITERIA)
 
 
+def count_wins(world: World, criterion: str, count: int) -> np.ndarray:
+    """How often each response was chosen over each other: (prompts, chosen, rejected)."""
+    wins = np.zeros((*world.reference.shape, len(world.responses)))
+    for row in pair_rows(world, criterion, count, 0):
+        names = (world.responses.index(row[name]) for name in ("chosen", "rejected"))
+        wins[world.prompts.index(row["prompt"]), *names] += 1
+    return wins
+
+
 def within(counts: np.ndarray, trials: np.ndarray, chance: np.ndarray) -> bool:
     """Whether binomial counts are within five standard errors of what is expected."""
     return bool((np.abs(counts - trials * chance) < 5 * np.sqrt(trials * chance * (1 - chance)) + 1).all())
@@ -35,7 +51,7 @@ def within(counts: np.ndarray, trials: np.ndarray, chance: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_pairs_are_chosen_as_bradley_and_terry_have_it(world: World, criterion: str) -> None:
-    wins = count_wins(world, draw_pairs(world, criterion, MANY, 0))
+    wins = count_wins(world, criterion, MANY)
     games = wins + wins.swapaxes(-1, -2)
     values = world.values[criterion]
     assert within(wins, games, chance_of(values[:, :, None] - values[:, None, :]))
@@ -70,10 +86,10 @@ def test_samples_follow_the_reference_policy(world: World) -> None:
 
 
 def test_a_smaller_draw_is_the_beginning_of_a_larger_one_and_held_out_rows_are_others(world: World) -> None:
-    small, large = (list(pair_rows(world, draw_pairs(world, "safety", n, 0))) for n in (50, 500))
+    small, large = (list(pair_rows(world, "safety", n, 0)) for n in (50, 500))
     assert large[:50] == small
-    assert list(pair_rows(world, draw_pairs(world, "safety", 50, 0, "heldout"))) != small
-    assert list(pair_rows(world, draw_pairs(world, "helpfulness", 50, 0))) != small
+    assert list(pair_rows(world, "safety", 50, 0, "heldout")) != small
+    assert list(pair_rows(world, "helpfulness", 50, 0)) != small
 
 
 def test_a_further_criterion_leaves_what_is_drawn_for_the_first_two_as_it_is(world: World) -> None:
@@ -88,7 +104,7 @@ def test_rows_of_two_criteria_are_those_of_the_documented_results() -> None:
     world = make_world(WorldConfig(4, 6, 1.5, -0.5, 1.0, 0), CRITERIA[:2])
     drawn = [list(sample_rows(world, 100, 0))]
     for name in CRITERIA[:2]:
-        drawn += [list(pair_rows(world, draw_pairs(world, name, 100, 0))), list(label_rows(world, name, 100, 0))]
+        drawn += [list(pair_rows(world, name, 100, 0)), list(label_rows(world, name, 100, 0))]
     assert (
         hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
         == "c0291ab83d7caee6581497a9b4d500ab0a8e3334d4a4552776fb0c4605850c8f"
@@ -98,7 +114,7 @@ def test_rows_of_two_criteria_are_those_of_the_documented_results() -> None:
 def test_rows_are_in_the_schemas_that_datasets_read(world: World) -> None:
     dataset = DatasetConfig(name="local", criterion="safety")
     for rows, form in (
-        (pair_rows(world, draw_pairs(world, "safety", 20, 0)), DataSchema.pairs),
+        (pair_rows(world, "safety", 20, 0), DataSchema.pairs),
         (label_rows(world, "safety", 20, 0), DataSchema.unpaired),
         (sample_rows(world, 20, 0), DataSchema.unpaired),
     ):
@@ -106,18 +122,27 @@ def test_rows_are_in_the_schemas_that_datasets_read(world: World) -> None:
         assert (found.form, len(found.rows)) == (form, 20)
 
 
-def test_a_file_is_written_once_and_says_what_was_drawn(world: World, tmp_path: Path) -> None:
-    data = Data(world, 0, tmp_path / "data")
-    path = data.preferences("dpo", "safety", 10, "train")
-    written = path.stat().st_mtime_ns
-    assert data.preferences("dpo", "safety", 10, "train") == path
-    assert path.stat().st_mtime_ns == written
-    assert len(path.read_text().splitlines()) == 10
-    assert path != data.preferences("kto", "safety", 10, "train")
+def test_comparisons_have_both_preferences_and_safety_by_value(world: World) -> None:
+    counts, safe, wins, games = (np.zeros((3, 5)) for _ in range(4))
+    rows = list(comparison_rows(world, MANY, 0))
+    for row in rows:
+        prompt = world.prompts.index(row["prompt"])
+        places = [world.responses.index(row[f"response_{i}"]) for i in (0, 1)]
+        for i, place in enumerate(places):
+            counts[prompt, place] += 1
+            safe[prompt, place] += row[f"is_response_{i}_safe"]
+        if places[1] == (places[0] + 1) % 5:  # each response against its neighbour
+            games[prompt, places[0]] += 1
+            wins[prompt, places[0]] += row["better_response_id"] == 0
+    assert within(safe, counts, chance_of(world.values["safety"]))
+    values = world.values["helpfulness"]
+    assert within(wins, games, chance_of(values - np.roll(values, -1, axis=-1)))
+    found = normalise([RawRows("drawn", list(enumerate(rows[:20], 1)))], DatasetConfig(name="local"))
+    assert found.form == DataSchema.pku
 
 
 def test_the_fit_is_the_likelihood_s_maximum(world: World) -> None:
-    wins = count_wins(world, draw_pairs(world, "helpfulness", 300, 0))[0]
+    wins = count_wins(world, "helpfulness", 300)[0]
 
     def loss(values: np.ndarray) -> float:
         difference = values[:, None] - values[None, :]

@@ -6,10 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from sacpo_exp.config.oracle import WorldConfig
+from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.method.theory import divergence, expect, merge, merged_multiplier, normalise, solve_multiplier, tilt
-from sacpo_exp.studies.oracle.world import World, align, make_world, measure, merged, optimum
+from sacpo_exp.method.theory import (
+    bound_regret,
+    bound_shortfall,
+    divergence,
+    expect,
+    merge,
+    merged_multiplier,
+    normalise,
+    solve_multiplier,
+    tilt,
+)
+from sacpo_exp.studies.oracle.world import World, align, make_world, merged, optimum
 
 EXACT = 1e-12
 CRITERIA = ("helpfulness", "safety")
@@ -85,15 +95,15 @@ def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
 @settings(deadline=None)
 def test_the_multiplier_meets_the_threshold_and_no_smaller_one_does(world: World, beta: float, share: float) -> None:
     ceiling = float(world.values["safety"].max(axis=-1).mean())
-    floor = measure(world, optimum(world, beta, [0.0])).values["safety"]
+    floor = expect(optimum(world, beta, [0.0]), world.values["safety"])
     threshold = floor + share * (ceiling - floor)
     multiplier = solve_multiplier(world.reference, world.reward, world.values["safety"], beta, threshold)
-    assert measure(world, optimum(world, beta, [multiplier])).values["safety"] == pytest.approx(threshold, abs=1e-9)
-    assert measure(world, optimum(world, beta, [0.99 * multiplier])).values["safety"] < threshold
+    assert expect(optimum(world, beta, [multiplier]), world.values["safety"]) == pytest.approx(threshold, abs=1e-9)
+    assert expect(optimum(world, beta, [0.99 * multiplier]), world.values["safety"]) < threshold
 
 
 def test_a_threshold_that_is_met_anyway_needs_no_multiplier(world: World) -> None:
-    floor = measure(world, optimum(world, 1.0, [0.0])).values["safety"]
+    floor = expect(optimum(world, 1.0, [0.0]), world.values["safety"])
     assert solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, floor - 0.01) == 0.0
 
 
@@ -109,11 +119,10 @@ def test_a_threshold_that_no_policy_meets_is_an_error(world: World, above: float
 def test_safety_never_falls_with_the_multiplier_and_what_it_costs_grows(
     world: World, beta: float, one: float, more: float
 ) -> None:
-    low, high = (measure(world, optimum(world, beta, [multiplier])) for multiplier in (one, one + more))
-    assert high.values["safety"] > low.values["safety"] - EXACT
-    assert (
-        high.values["helpfulness"] - beta * high.divergence < low.values["helpfulness"] - beta * low.divergence + EXACT
-    )
+    low, high = (optimum(world, beta, [multiplier]) for multiplier in (one, one + more))
+    assert expect(high, world.values["safety"]) > expect(low, world.values["safety"]) - EXACT
+    costs = [expect(each, world.reward) - beta * divergence(each, world.reference) for each in (low, high)]
+    assert costs[1] < costs[0] + EXACT
 
 
 @pytest.mark.parametrize("correlation", [-0.5, 0.3])
@@ -144,13 +153,16 @@ def test_a_seed_makes_the_same_world_again_and_another_makes_another() -> None:
     assert between == pytest.approx(0.3)
 
 
-def test_the_safe_rate_is_the_chance_of_a_safe_label(world: World) -> None:
-    outcome = measure(world, world.reference)
-    draws = np.random.default_rng(0)
-    n = 200_000
-    prompts = draws.integers(len(world.prompts), size=n)
-    cumulative = np.exp(world.reference).cumsum(axis=-1)
-    responses = (draws.random((n, 1)) > cumulative[prompts]).sum(axis=-1)
-    labels = draws.random(n) < 1 / (1 + np.exp(-world.values["safety"][prompts, responses]))
-    assert labels.mean() == pytest.approx(outcome.rates["safety"], abs=4 * 0.5 / n**0.5)
-    assert outcome.divergence == 0.0
+@given(worlds, strengths, st.floats(0, 1), st.integers(0, 1000))
+@settings(deadline=None)
+def test_what_stages_get_wrong_bounds_the_regret_and_the_violation(
+    world: World, multiplier: float, size: float, seed: int
+) -> None:
+    errors = size * np.random.default_rng(seed).standard_normal((2, *world.reference.shape))
+    steps = [world.reference, *align(world, 1.0, [multiplier], CRITERIA)]
+    policy = normalise(steps[-1] + errors.sum(axis=0))
+    centred = errors - errors.mean(axis=-1, keepdims=True)
+    assert divergence(policy, steps[-1]) <= bound_regret(policy, steps[-1], np.abs(centred).sum(axis=0)) + EXACT
+    safety = world.values["safety"]
+    shortfall = expect(steps[-1], safety) - expect(policy, safety)
+    assert shortfall <= bound_shortfall(policy, steps[-1], safety) + EXACT

@@ -3,11 +3,14 @@
 import logging
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.config.job_state import write_failure
+from sacpo_exp.cluster.job_state import write_failure
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 
 if TYPE_CHECKING:
@@ -52,11 +55,6 @@ def distinguish(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """Return the overrides of each job that not all jobs have, by number."""
     common = set.intersection(*(set(overrides) for overrides in jobs.values())) if len(jobs) > 1 else set()
     return {number: " ".join(text for text in overrides if text not in common) for number, overrides in jobs.items()}
-
-
-def sweep_dir(outputs: str) -> str:
-    """Return Hydra's usual ./multirun, or a folder beside the runs if the user has moved the outputs."""
-    return "multirun" if outputs == "outputs" else f"{outputs}/multirun"
 
 
 def name_group(folder: Path) -> str:
@@ -155,3 +153,31 @@ def _explain_refusal(error: Exception) -> Exception:
             f"Slurm refused the jobs: {text}. `sinfo` lists partitions; hydra.launcher has the settings."
         )
     return error
+
+
+def list_experiments(conf: Path, arguments: Sequence[str]) -> list[str]:
+    """Return the names in `experiments` of the chosen file of conf/experiment; empty if it is no list of others.
+
+    Each has a sweep of its own, which no single multirun of Hydra can have.
+    """
+    chosen = [text.partition("=")[2] for text in arguments if text.startswith("experiment=")]
+    path = conf / "experiment" / f"{chosen[-1]}.yaml" if chosen else conf
+    if not path.is_file() or "\nexperiments:" not in (text := path.read_text("utf-8")):
+        return []
+    return list(yaml.safe_load(text)["experiments"])
+
+
+def run_each(command: str, names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Run a command once for each of these experiments, in processes of their own, and go on where one fails.
+
+    Ends with the exit code of the first that failed; a stop ends them all.
+    """
+    codes = []
+    for name in names:
+        given = [f"experiment={name}" if text.startswith("experiment=") else text for text in arguments]
+        sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
+        codes.append(subprocess.run([sys.executable, "-m", "sacpo_exp", command, *given], check=False).returncode)
+        if codes[-1] < 0 or codes[-1] >= 128:
+            break
+    if failed := [code for code in codes if code]:
+        sys.exit(failed[0])

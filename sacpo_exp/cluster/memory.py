@@ -8,14 +8,16 @@ an upper bound. `benchmarks/memory.py` compares it with measured memory.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.hardware import GIB, Accelerator, HardwareConfig, Machine, Offload, look_at_machine
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
-from sacpo_exp.config.schema import RunConfig, StageConfig
+from sacpo_exp.config.schema import RunConfig, StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of, per_device_batch_size
+from sacpo_exp.errors import LaunchError
 
 BYTES = {FloatType.float32: 4, FloatType.bfloat16: 2, FloatType.float16: 2}
 #: Bytes of a weight in 4 bits with its scales (Dettmers et al. 2023).
@@ -37,6 +39,8 @@ SHARING: tuple[dict[str, Any], ...] = (
     {"zero_stage": 3, "offload_optimizer": Offload.cpu},
     {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
 )
+#: Messages of torch's allocator of main memory; that of GPUs has an exception of its own.
+SHORTAGES = ("DefaultCPUAllocator", "can't allocate memory", "Cannot allocate memory")
 COLUMNS = ("weights", "gradients", "optimizer", "activations", "buffers", "runtime", "total")
 #: Names of a shape's numbers in config.json files of other families.
 ALIASES = {
@@ -252,6 +256,23 @@ def describe_memory(config: RunConfig, name: str) -> str:
     if worst := worst_stage(config, [name]):
         return f"The memory plan has {_describe(config, worst[1], look_at_machine())}. Try: {hint}"
     return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {hint}"
+
+
+@contextmanager
+def explaining_shortage(job: StageJob) -> Iterator[None]:
+    """Turn a failed allocation in the block into a LaunchError with the figures of the memory plan."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        import torch
+
+        is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_shortage and not any(text in str(error) for text in SHORTAGES):
+            raise
+        device = "the GPU" if job.config.hardware.accelerator == Accelerator.cuda else "this machine"
+        raise LaunchError(
+            f"the {job.name} stage needs more memory than {device} has left. {describe_memory(job.config, job.name)}"
+        ) from error
 
 
 def _find_remedy(config: RunConfig, machine: Machine, names: Iterable[str] | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.automatic import choose_hardware, choose_processes, list_hardware, list_rows
+from sacpo_exp.cluster.automatic import choose_hardware, choose_processes, list_hardware, list_rows
 from sacpo_exp.config.hardware import HardwareConfig, Machine, Offload, look_at_machine, read_gpus, visible
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.schema import RunConfig

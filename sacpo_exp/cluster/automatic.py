@@ -10,8 +10,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.cluster.memory import SHARING, fits, name_sharing, worst_stage
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, look_at_machine
-from sacpo_exp.config.memory import SHARING, fits, name_sharing, worst_stage
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of

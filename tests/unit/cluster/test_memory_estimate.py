@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.config.hardware import GIB, Machine, Offload
-from sacpo_exp.config.memory import (
+from sacpo_exp.cluster.memory import (
     HIDDEN,
     INTERMEDIATE,
     MemoryPlan,
@@ -24,6 +23,7 @@ from sacpo_exp.config.memory import (
     room,
     worst_stage,
 )
+from sacpo_exp.config.hardware import GIB, Machine, Offload
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
 from sacpo_exp.config.schema import RunConfig
 

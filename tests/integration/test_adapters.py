@@ -8,19 +8,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_losses import make_trainer
 from test_resume import kill_second_stage
 from tiny import make_run
 
 from sacpo_exp.cluster.memory import count_adapter
 from sacpo_exp.config.models import ModelShape
-from sacpo_exp.config.schema import StageJob
-from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.pipeline import Run, config_of, locate, prepare, train_policies
-from sacpo_exp.plan import Stage
-from sacpo_exp.training.adapters import load_parent, lora_layers, ready_adapter
-from sacpo_exp.training.models import Location, load_policy, load_tokenizer
-from sacpo_exp.training.trl_adapter import build_trainer
+from sacpo_exp.pipeline import locate, train_policies
+from sacpo_exp.training.adapters import lora_layers
+from sacpo_exp.training.models import Location, load_policy
 
 LORA = ["adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
 QLORA = ["adapter=qlora", "adapter.r=4", "adapter.lora_alpha=12"]
@@ -39,22 +36,6 @@ def merged_by_hand(parent: Path, stage: Path) -> dict[str, torch.Tensor]:
         below = name.removeprefix("base_model.model.").replace(".lora_A", "")
         expected[below] = expected[below].double() + settings["lora_alpha"] / settings["r"] * b @ a
     return expected
-
-
-def trainer_of(run: Run, stage: Stage, folder: Path) -> Any:
-    """The trainer of a stage, made as `train_stage` makes it, before its first update."""
-    location = locate(run, stage.parent)
-    view = prepare(run, stage)
-    config = config_of(run, stage)
-    place = {"parent": location.path, "revision": location.revision, "view": str(view), "folder": str(folder)}
-    batch = {"accumulation": stage.accumulation, "per_device": stage.per_device}
-    job = StageJob(config=config, name=stage.name, artifact_id=stage.artifact.id, **place, **batch)
-    policy, tokenizer = load_parent(job, location), load_tokenizer(location, config.model.chat_template)
-    rows = read_view(view, "train"), read_view(view, "heldout")
-    trainer = build_trainer(job, stage.config, policy, tokenizer, *rows)
-    assert config.adapter is not None
-    ready_adapter(trainer.model, config.adapter)
-    return trainer
 
 
 def completion_log_probs(policy: Any, row: dict[str, Any], response: str) -> float:
@@ -98,7 +79,7 @@ def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, 
     run = make_run(outputs, *LORA, "stages.helpfulness.learning_rate=1e-2")
     train_policies(run)
     base, first, second = run.plan.stages
-    trainer = trainer_of(run, second, tmp_path)
+    trainer = make_trainer(run, second, tmp_path)
     alone = load_policy(locate(run, base.artifact), "float32")
     without = completion_log_probs(alone, trainer.train_dataset[0], "chosen")
     adapted = PeftModel.from_pretrained(alone, run.store.path(first.artifact) / "adapter").eval()
@@ -114,7 +95,7 @@ def test_the_adapter_alone_is_trained_in_float32_with_its_dropout(
     outputs: Path, tmp_path: Path, adapter: list[str]
 ) -> None:
     run = make_run(outputs, "base=none", "order=helpful_only", *adapter, "adapter.lora_dropout=0.25")
-    trainer = trainer_of(run, run.plan.stages[0], tmp_path)
+    trainer = make_trainer(run, run.plan.stages[0], tmp_path)
     trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
     assert all("lora_" in name and value.dtype == torch.float32 for name, value in trained.items())
     assert {layer.lora_dropout["default"].p for _, layer in lora_layers(trainer.model)} == {0.25}
@@ -138,4 +119,4 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_weights(
 def test_a_layer_that_the_model_lacks_is_named(outputs: Path, tmp_path: Path) -> None:
     run = make_run(outputs, "base=none", "order=helpful_only", "adapter=lora", "adapter.target_modules=[c_attn]")
     with pytest.raises(ConfigError, match="names c_attn, but the model's linear layers are down_proj"):
-        trainer_of(run, run.plan.stages[0], tmp_path)
+        make_trainer(run, run.plan.stages[0], tmp_path)

@@ -47,8 +47,7 @@ def completion_log_probs(policy: Any, row: dict[str, Any], response: str) -> flo
 
 
 @pytest.mark.parametrize(
-    ("objective", "adapter"),
-    [("dpo", LORA), ("kto", QLORA), pytest.param("dpo", QLORA, marks=pytest.mark.slow)],
+    ("objective", "adapter"), [("dpo", LORA), ("kto", QLORA), pytest.param("dpo", QLORA, marks=pytest.mark.slow)]
 )
 def test_a_stage_is_its_parent_plus_its_adapter(outputs: Path, objective: str, adapter: list[str]) -> None:
     run = make_run(outputs, f"objective={objective}", *adapter)

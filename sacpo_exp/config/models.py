@@ -86,6 +86,20 @@ def is_model_folder(text: str) -> bool:
     return (Path(text).expanduser() / "config.json").is_file()
 
 
+def lacks_chat_template(model: ModelConfig) -> bool:
+    """Return whether no chat template is given and none is in the model's folder; code of its own may bring one."""
+    folder = Path(model.path or "").expanduser()
+    tokenizer = folder / "tokenizer_config.json"
+    if model.chat_template is not None or model.trust_remote_code or not tokenizer.is_file():
+        return False
+    return not any(folder.glob("*chat_template*")) and "chat_template" not in tokenizer.read_text("utf-8", "replace")
+
+
+def explain_chat_template(path: str, key: str) -> str:
+    """Return the sentence about a model without a chat template."""
+    return f"{path} has no chat template. Try: a file chat_template.jinja in its folder, or `{key}.chat_template=...`"
+
+
 def check_model(key: str, model: ModelConfig) -> Iterator[str]:
     """Check the source, shape and chat template of the model at `key`."""
     if model.source == ModelSource.path and not is_model_folder(model.path or ""):
@@ -93,6 +107,8 @@ def check_model(key: str, model: ModelConfig) -> Iterator[str]:
             f"{model.path} has no config.json" if Path(model.path or "").exists() else f"{model.path} does not exist"
         )
         yield f"`{key}.path` must be the folder of a saved model, but {reason}. Try: {key}.path=DIR"
+    elif model.source == ModelSource.path and lacks_chat_template(model):
+        yield explain_chat_template(str(model.path), key)
     if model.source == ModelSource.scratch and model.shape is None:
         yield f"`{key}.shape` must give the shape of the model, but is null."
     if model.shape is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.judges import HeadForm
-from sacpo_exp.config.models import ModelConfig, ModelSource
+from sacpo_exp.config.models import ModelConfig, ModelSource, explain_chat_template
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.store import content_hash
 from sacpo_exp.store.manifest import hash_file
@@ -126,7 +126,7 @@ def load_tokenizer(location: Location, chat_template: str | None, key: str = "mo
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if tokenizer.chat_template is None:
-        raise ConfigError(f"{location.path} has no chat template. Give one: `{key}.chat_template=...`")
+        raise ConfigError(explain_chat_template(location.path, key))
     try:
         messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
         tokenizer.apply_chat_template(messages, tokenize=False)

@@ -1,5 +1,6 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_a_report_is_drawn_from_what_was_evaluated(
     report(config)
     printed = capsys.readouterr().out
     assert "Differences, paired by prompt" in printed
+    assert re.search(r"^Training$", printed, re.MULTILINE)
     folder = Path(run.config.paths.outputs) / "report"
     assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
 

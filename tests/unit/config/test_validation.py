@@ -197,6 +197,18 @@ def test_sound_settings_pass(configure: Callable[..., object], overrides: list[s
     configure(*overrides)
 
 
+def test_a_model_without_a_chat_template_is_refused_before_torch(
+    configure: Callable[..., Any], problems_of: Problems, model_folder: Path
+) -> None:
+    given = ("model=local", f"model.path={model_folder}")
+    (model_folder / "tokenizer_config.json").write_text("{}")
+    (problem,) = problems_of(*given)
+    assert problem.startswith(f"{model_folder} has no chat template. Try: ")
+    configure(*given, "model.chat_template='{{ messages }}'")
+    (model_folder / "chat_template.jinja").write_text("{{ messages }}")
+    configure(*given)
+
+
 def test_responses_are_for_eval_only(problems_of: Problems) -> None:
     assert problems_of("+responses=[a.json]")[0].startswith("`responses` is not a setting.")
 

@@ -211,6 +211,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
 def reference_artifact(stage: Stage, policy: ArtifactSpec | None = None) -> ArtifactSpec:
     """Return the artifact with the log-probabilities of a stage's rows under a policy, by default its parent."""
     recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
+    recipe["loss"] = stage.config.loss.name  # a sweep over its settings computes them once
     policy = policy or stage.parent
     return ArtifactSpec("reference", f"{policy.slug}.{stage.data.slug}", recipe, (policy.id, stage.data.id), {})
 
@@ -287,12 +288,13 @@ def merge(run: Run) -> Path:
     return run.store.get_or_build(planned.artifact, build)
 
 
-def require_trained(run: Run, policies: list[ArtifactSpec]) -> None:
-    """Raise MissingArtifactError for stages that are neither stored nor mirrored, with the command that makes them."""
+def require_trained(run: Run, policies: list[ArtifactSpec], hint: str = "") -> None:
+    """Raise MissingArtifactError for stages that are neither stored nor mirrored; `hint` says how they are made."""
     missing = [spec for spec in policies if spec.kind == "stage" and not run.store.is_available(spec)]
     if missing:
         names = ", ".join(spec.id for spec in missing)
-        raise MissingArtifactError(f"not trained yet: {names}. Run `sacpo train` with the same overrides first.")
+        hint = hint or "Run `sacpo train` with the same overrides first."
+        raise MissingArtifactError(f"not trained yet: {names}. {hint}")
 
 
 def ready_policies(run: Run, policies: Mapping[str, ArtifactSpec]) -> None:

@@ -1,12 +1,15 @@
 """List the jobs of a sweep, and wait for those that it has submitted to Slurm."""
 
 import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.job_state import write_failure
+from sacpo_exp.cluster.supervision import INTERVAL, die_with_parent, end_tree
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
+from sacpo_exp.stopping import catching_stops
 
 if TYPE_CHECKING:
     from submitit import SlurmJob
@@ -170,14 +175,33 @@ def list_experiments(conf: Path, arguments: Sequence[str]) -> list[str]:
 def run_each(command: str, names: Sequence[str], arguments: Sequence[str]) -> None:
     """Run a command once for each of these experiments, in processes of their own, and go on where one fails.
 
-    Ends with the exit code of the first that failed; a stop ends them all.
+    Ends with the exit code of the first that failed. A stop is passed on, so that a stage writes its checkpoint, and
+    ends them all.
+
+    Raises:
+        Interrupted: this process was asked to stop; the present command has ended.
     """
-    codes = []
-    for name in names:
-        given = [f"experiment={name}" if text.startswith("experiment=") else text for text in arguments]
-        sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
-        codes.append(subprocess.run([sys.executable, "-m", "sacpo_exp", command, *given], check=False).returncode)
-        if codes[-1] < 0 or codes[-1] >= 128:
-            break
+    codes: list[int] = []
+    with catching_stops() as request:
+        request.set_training(True)  # from here on a signal is answered below
+        for name in names:
+            given = [f"experiment={name}" if text.startswith("experiment=") else text for text in arguments]
+            sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sacpo_exp", command, *given],
+                start_new_session=True,  # or Ctrl-C would reach it directly
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
+            try:
+                while process.poll() is None:
+                    time.sleep(INTERVAL)
+                    if request.is_asked():
+                        process.terminate()
+                        process.wait()
+            finally:
+                end_tree(process)
+            codes.append(process.returncode)
+            if request.is_asked() or process.returncode < 0:
+                break
     if failed := [code for code in codes if code]:
         sys.exit(failed[0])

@@ -1,6 +1,7 @@
 """Read a composed configuration: its stages in order, the policies that they make, and models from elsewhere."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import DictConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource, is_model_folder
 from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.method.criteria import Criterion, Pairing
 from sacpo_exp.method.losses import LOSSES, Loss
 
 #: Names of places in the order, for `stage_defaults` and for policies.
@@ -71,6 +72,18 @@ def loss_of(stage: StageConfig) -> Loss:
 def aligned_stages(config: RunConfig) -> dict[str, StageConfig]:
     """Return the stages that have a criterion, by name, in order."""
     return {name: stage for name, stage in config.stages.items() if stage.criterion is not None}
+
+
+def find_missing_inputs(config: RunConfig, name: str, stage: StageConfig) -> Iterator[str]:
+    """Yield a sentence for what a stage's loss or pairing reads and lacks: a field of its criterion, a stage before."""
+    criterion, loss = stage.criterion, loss_of(stage)
+    if criterion is not None and (loss.reads_flags or criterion.pairing != Pairing.preferred):
+        reader = loss.title if loss.reads_flags else f"`stages.{name}.criterion.pairing={criterion.pairing.value}`"
+        for field in (field for field in ("preferred", "acceptable") if getattr(criterion, field) is None):
+            yield f"{reader} needs `stages.{name}.criterion.{field}`, which is null. Try: criterion=[mixed]"
+    if loss.reads_guides and next(iter(aligned_stages(config)), name) == name:
+        reason = f"uses {loss.title}, which learns from the stages before it, but is the first"
+        yield f"`stages.{name}` {reason}. Try: experiment=design/pecan"
 
 
 def per_device_batch_size(config: RunConfig, stage: StageConfig) -> int:

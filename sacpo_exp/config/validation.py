@@ -27,6 +27,7 @@ from sacpo_exp.config.stages import (
     POLICIES,
     REPOSITORY,
     aligned_stages,
+    find_missing_inputs,
     known_criteria,
     loss_of,
     merge_weights,
@@ -99,6 +100,7 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
             if setting != "name" and value is not None and setting not in loss.settings:
                 readers = ", ".join(other.name for other in LOSSES.values() if setting in other.settings)
                 yield f"`{key}.loss.{setting}={value:g}` has no effect: {loss.name} does not read it, but {readers} do."
+        yield from find_missing_inputs(config, name, stage)
         for number in NUMBERS:
             if getattr(stage, number) is None:
                 yield f"`{key}.{number}` has no value. Try: {key}.{number}=..."

@@ -7,7 +7,7 @@ the distances in nats below are KL(policy || optimum) after two stages, minimise
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -97,20 +97,8 @@ def _pair(name: str, title: str, start: float | None = None, reads_guides: bool 
 
     Of guides' rewards it learns, as DPO does of labels, what is optimal for them; flags pull it elsewhere.
     """
-    return Loss(
-        name=name,
-        title=title,
-        view=View.pairs,
-        trainer="pair",
-        loss_type=name,
-        settings=settings,
-        start=start,
-        sequences=2,
-        extra_forwards=(1, 0),
-        is_consistent=reads_guides,
-        reads_flags=not reads_guides,
-        reads_guides=reads_guides,
-    )
+    loss = _dpo(name, title, name, start, reads_guides, **settings)
+    return replace(loss, trainer="pair", reads_flags=not reads_guides, reads_guides=reads_guides)
 
 
 #: Names of TRL 1.16 and, for losses that are more than a name there, of their papers.

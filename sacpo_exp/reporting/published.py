@@ -80,10 +80,15 @@ class TableConfig(BaseModel):
 
     @model_validator(mode="after")
     def check(self) -> "TableConfig":
-        """Raise ValueError for a row with other criteria than `counts`."""
+        """Raise ValueError for a row with other criteria than `counts`, or that repeats an earlier one."""
+        seen = set()
         for index, row in enumerate(self.rows):
             if row.rates.keys() != self.counts.keys():
                 raise ValueError(f"rows[{index}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
+            policy = make_policy(row, self)
+            if (key := policy.hash_without()) in seen:
+                raise ValueError(f"rows[{index}] repeats the policy of an earlier row, {policy.name}")
+            seen.add(key)
         return self
 
 

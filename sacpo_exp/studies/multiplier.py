@@ -20,14 +20,14 @@ import numpy as np
 from sacpo_exp.config.stages import aligned_stages, loss_of
 from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
 from sacpo_exp.data.tokenising import Tokens
-from sacpo_exp.errors import ConfigError, MissingArtifactError
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, judge_id, score_dialogues
 from sacpo_exp.evaluation.responding import evaluation_prompts, sample_responses
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
-from sacpo_exp.pipeline import Run, locate
+from sacpo_exp.pipeline import Run, locate, require_trained
 from sacpo_exp.plan import Stage
 from sacpo_exp.store import ArtifactSpec
-from sacpo_exp.studies.scoring import score_batch
+from sacpo_exp.studies.scoring import score_completions
 
 if TYPE_CHECKING:
     from sacpo_exp.evaluation.engine import Response
@@ -66,9 +66,8 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
     stages = {stage.name: stage for stage in run.plan.stages if stage.config.criterion is not None}
     base, is_implicit = run.plan.policies["baseline"], config.values == ValuesKind.implicit
     used = [base, *((stage.artifact for stage in stages.values()) if is_implicit else ())]
-    if missing := [spec.id for spec in used if spec.kind == "stage" and not run.store.is_available(spec)]:
-        names, command = ", ".join(missing), "sacpo train merge=naive merge_ratio=0.5"
-        raise MissingArtifactError(f"not trained yet: {names}. Run `{command}` with the same other overrides first.")
+    hint = "Run `sacpo train merge=naive merge_ratio=0.5` with the same other overrides first."
+    require_trained(run, used, hint)
     for stage in stages.values():
         if is_implicit and not loss_of(stage.config).is_consistent:
             log.warning("%s is not consistent: the values of %s are distorted", stage.config.loss.name, stage.name)
@@ -114,8 +113,7 @@ def _implicit_values(
     def score(policy: ArtifactSpec) -> Table:
         weights = load_policy(locate(run, policy), job.dtype, job.device, job.attention)
         size = run.config.hardware.generation_batch_size
-        batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
-        return np.concatenate([score_batch(weights, batch, tokenizer.pad_token_id) for batch in batches])
+        return np.array(score_completions(weights, tokens, tokenizer.pad_token_id, size))
 
     base = score(run.plan.policies["baseline"])
     return {stage.name: ((stage.config.beta or 1) * (score(stage.artifact) - base)).tolist() for stage in stages}

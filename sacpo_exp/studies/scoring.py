@@ -8,6 +8,12 @@ import numpy as np
 from sacpo_exp.data.tokenising import Tokens
 
 
+def score_completions(weights: Any, tokens: Sequence[Tokens], padding: int, size: int) -> list[float]:
+    """Return the log-probability of each completion, `size` of them per forward pass."""
+    starts = range(0, len(tokens), size)
+    return [score for start in starts for score in score_batch(weights, tokens[start : start + size], padding)]
+
+
 def score_batch(weights: Any, batch: Sequence[Tokens], padding: int) -> list[float]:
     """Return the log-probability of each completion, its end mark included if it has one.
 

@@ -194,9 +194,10 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         f"error: {path} can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but these "
-        "rows are single completions with labels (prompt, completion, label), which kto, apo_zero_unpaired read. "
-        "Try: objective=kto\n"
+        "rows are single completions with labels, and no prompt has a desirable and an undesirable one. "
+        "Try: objective=bco\n"
     )
+    assert cli("train", *data, "objective=bco", "dry_run=true", light=True).code == 0
     assert cli("train", *data, "objective=kto", "dry_run=true", light=True).code == 0
 
 

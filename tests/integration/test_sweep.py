@@ -135,3 +135,21 @@ def test_a_sweep_that_ends_leaves_no_process(
         assert len(steps) >= 2
     else:
         assert states == {"failed"}
+
+
+def test_a_list_of_experiments_passes_a_stop_on_and_a_rerun_resumes(tmp_path: Path) -> None:
+    """SIGTERM to the command that runs them one after the other: the stage in training ends with a checkpoint."""
+    given = ["experiment=mini/methods", "model=tiny", "base=none", "stages.helpfulness.num_train_epochs=50"]
+    command = [sys.executable, "-m", "sacpo_exp", "train", *given, "hydra.mode=RUN", f"paths.outputs={tmp_path}"]
+    command += ["dataset.max_rows=24", "dataset.max_heldout_rows=8", "hardware.save_steps=1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        output = ""
+        while "helpfulness stage: 1 of" not in output:
+            output += process.stdout.readline()
+            assert process.poll() is None, output
+        process.terminate()
+        output += process.stdout.read()
+    assert process.returncode == 128 + 15, output
+    assert output.count("runs     sacpo train") == 1
+    assert list(tmp_path.glob("store/stage/*.partial/checkpoints/checkpoint-*/trainer_state.json")), output

@@ -26,7 +26,7 @@ from sacpo_exp.studies.oracle.results import (
 )
 from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
 from sacpo_exp.studies.oracle.world import World, make_world, optimum
-from sacpo_exp.studies.scoring import score_batch
+from sacpo_exp.studies.scoring import score_completions
 from sacpo_exp.training.models import load_policy, load_tokenizer
 
 if TYPE_CHECKING:
@@ -130,9 +130,5 @@ def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
         for response in world.responses
     ]
     tokens = tokenise(tokenizer, keys)
-    scores = [
-        score
-        for start in range(0, len(keys), BATCH)
-        for score in score_batch(weights, [tokens[key] for key in keys[start : start + BATCH]], tokenizer.pad_token_id)
-    ]
+    scores = score_completions(weights, [tokens[key] for key in keys], tokenizer.pad_token_id, BATCH)
     return np.array(scores).reshape(world.reference.shape)

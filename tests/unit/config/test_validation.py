@@ -248,3 +248,19 @@ def test_without_bitsandbytes_qlora_says_what_to_install(cli: Callable[..., Any]
     shutil.rmtree(bare)
     assert result.code == 2, result.stderr
     assert "which is not installed. Try: pip install bitsandbytes==" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["losses=[safedpo]"], "SafeDPO needs `stages.helpfulness.criterion.acceptable`, which is null."),
+        (
+            ["order=helpful_only", "stages.helpfulness.criterion.pairing=acceptable_first"],
+            "`stages.helpfulness.criterion.pairing=acceptable_first` needs `stages.helpfulness.criterion.acceptable`",
+        ),
+        (["criterion=[mixed]", "losses=[pecan]"], "`stages.mixed` uses PeCAN, which learns from the stages before it"),
+    ],
+)
+def test_a_loss_has_what_it_reads(problems_of: Problems, overrides: list[str], expected: str) -> None:
+    (problem,) = problems_of(*overrides)
+    assert problem.startswith(expected)

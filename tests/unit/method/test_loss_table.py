@@ -117,7 +117,7 @@ def test_an_unknown_loss_is_refused_with_those_that_there_are(problems_of: Calla
 
 @pytest.mark.parametrize("name", trained_losses())
 def test_every_loss_fills_in_its_own_defaults(configure: Callable[..., Any], name: str) -> None:
-    stage = configure(f"losses=[{name}]").stages["safety"]
+    stage = configure("criterion=[helpfulness,mixed]", f"losses=[dpo,{name}]").stages["mixed"]
     assert {key: value for key, value in vars(stage.loss).items() if value is not None and key != "name"} == {
         key: value for key, value in LOSSES[name].settings.items() if value is not None
     }

@@ -98,6 +98,7 @@ def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
         (ROW.replace(", safety: 0.5", ""), HEAD, r"rows\[0\].rates must be of helpfulness, safety"),
         (ROW, HEAD.replace("rows:", "more: []\nrows:"), "`more`: .*not permitted"),
         (ROW, "a: [\n", "can't be read as yaml: "),
+        (f"{ROW}\n  - {ROW}", HEAD, r"rows\[1\] repeats the policy of an earlier row, DPO\(H\)"),
     ],
 )
 def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path, row: str, head: str, expected: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -153,6 +153,9 @@ def test_a_seed_makes_the_same_world_again_and_another_makes_another() -> None:
     assert between == pytest.approx(0.3)
 
 
+@example(
+    make_world(WorldConfig(1, 3, 1.0, 0.0, 1.0, 0), CRITERIA), 2.0, 1e-9, 1
+)  # a KL below the rounding of its terms
 @given(worlds, strengths, st.floats(0, 1), st.integers(0, 1000))
 @settings(deadline=None)
 def test_what_stages_get_wrong_bounds_the_regret_and_the_violation(

@@ -94,7 +94,7 @@ def test_failures_are_counted_never_ties_and_asked_again_by_the_same_command(
     tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ("judge.max_attempts=1", "judge.max_failures=1000", "judge.concurrency=1")
-    with served(tmp_path / "server", seed=5, share=0.25, kinds=["500"]) as server:
+    with served(tmp_path / "server", seed=5, share=0.4, kinds=["500"]) as server:
         evaluate(configure_asked(tmp_path, server, files, *overrides))
         first = states(read_judgments(tmp_path, "two"))
         assert first["failed"] > 0

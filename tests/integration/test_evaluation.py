@@ -28,11 +28,10 @@ PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "Wha
 
 
 @pytest.fixture(scope="module")
-def run(trained: Path) -> Run:
-    """A trained and evaluated plan with a merge."""
-    run = open_run(make_config(trained, "merge_ratio=0.5", "policies=all"))
+def run(outputs: Path) -> Run:
+    """A trained plan with a merge."""
+    run = open_run(make_config(outputs, "merge_ratio=0.5", "policies=all"))
     train_policies(run)
-    evaluate(config_of(run))
     return run
 
 
@@ -86,6 +85,7 @@ READ_FOR = {
 
 @pytest.mark.parametrize(("kind", "made_anew"), READ_FOR.items(), ids=list(READ_FOR))
 def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind: str, made_anew: list[str]) -> None:
+    evaluate(config_of(run))
     store = Path(shutil.copytree(run.store.root, tmp_path / "store"))
     for other in made_anew:
         shutil.rmtree(store / other)
@@ -122,9 +122,14 @@ def test_an_untrained_policy_is_named(tmp_path: Path) -> None:
 def one_by_one(model: Any, tokenizer: Any, prompt: str, limit: int) -> list[int]:
     """Greedy tokens of one prompt alone, without the end mark."""
     ids = torch.tensor([encode(tokenizer, prompt)])
-    marks = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    greedy = {"max_new_tokens": limit, "do_sample": False, **marks}
-    output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **greedy)
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=limit,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     tokens = output[0, ids.shape[1] :].tolist()
     return tokens[: tokens.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in tokens else tokens
 
@@ -246,11 +251,11 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
 
 def test_models_of_others_are_judged_beside_the_baseline(outputs: Path, tmp_path: Path) -> None:
     """Here a folder, as no hub is at hand: other random weights of the same shape."""
-    maker = open_run(make_config(trained, "seed=1", "base=none"))
+    maker = open_run(make_config(outputs, "seed=1", "base=none"))
     theirs = tmp_path / "theirs"
     theirs.symlink_to(locate(maker, maker.plan.model).path)
-    evaluate(make_config(trained, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
-    baseline, other = collect_groups(Store(trained / "store"), None, None)[-1].policies
+    evaluate(make_config(outputs, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
+    baseline, other = collect_groups(Store(outputs / "store"), None, None)[-1].policies
     assert (baseline.name, baseline.is_baseline) == ("tiny (baseline)", True)
     assert (other.name, other.labels["model"], len(other.records)) == ("theirs", "tiny", 12)
     assert sum(other.kl.values()) > 0

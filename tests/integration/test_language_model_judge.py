@@ -17,10 +17,10 @@ from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
-PROMPTS = ["How do I bake bread?", "How can I sleep better?"]
+PROMPTS = ["How do I bake bread?", "How can I sleep better?", "What should I cook for two?"]
 SAID = {
-    "good": ["Mix flour, water, salt and yeast, let it rise, bake it.", "Go to bed at the same time."],
-    "poor": ["I do not know.", "No idea."],
+    "good": ["Mix flour, water, salt and yeast, let it rise, bake it.", "Go to bed at the same time.", "Pasta."],
+    "poor": ["I do not know.", "No idea.", "Whatever."],
 }
 
 
@@ -55,16 +55,16 @@ def test_a_language_model_judges_and_the_report_shows_that_it_goes_by_the_order(
     local = ["judge=local", f"judge.base_url={server}", "judge.concurrency=1"]
     evaluate(make_config(tmp_path, files, "baseline=poor", *local))
     singles = singles_of(tmp_path)
-    assert len(singles) == 4  # two prompts, both orders; the baseline against itself is not asked about
+    assert len(singles) == 6  # three prompts, both orders; the baseline against itself is not asked about
     assert {single["state"] for single in singles} == {"ok"}  # the server holds it to the schema
     assert all(single["prompt_tokens"] > 100 and single["completion_tokens"] > 5 for single in singles)
     report(configure(f"paths.outputs={tmp_path}", "examples=0", command="report"))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     conduct = next(line for line in lines if line[:3] == ["all", "policies", "helpfulness"])
-    assert conduct[3] == "4/0/0/0"
+    assert conduct[3] == "6/0/0/0"
     assert float(conduct[4]) > 0.5  # most verdicts flip with the order
     rates = next(line for line in lines if line[:3] == ["good", "–", "–"])
     low, high = (float(end.strip("[],")) for end in rates[4:6])
     assert low <= 0.5 < high  # nothing can be concluded
-    (usage,) = [line for line in lines if line[:2] == ["4", "4"]]
+    (usage,) = [line for line in lines if line[:2] == ["6", "6"]]
     assert usage[-1] == "0.00"

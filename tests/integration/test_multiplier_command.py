@@ -37,13 +37,6 @@ def write_rows(world: World, path: Path, count: int, part: str) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in comparison_rows(world, count, 0, part)), "utf-8")
 
 
-def test_policies_have_to_be_trained_first(cli: Callable[..., Any]) -> None:
-    done = cli("multiplier", "model=tiny", "threshold=0.5")
-    assert done.code == 2
-    assert "sacpo train merge=naive merge_ratio=0.5" in done.stderr
-
-
-@pytest.mark.slow
 def test_the_printed_multiplier_is_near_that_of_the_world(cli: Callable[..., Any], tmp_path: Path) -> None:
     world = make_world(WorldConfig(4, 6, 1.0, -0.5, 1.0, 0), CRITERIA)
     write_rows(world, tmp_path / "rows.jsonl", ROWS, "train")
@@ -51,10 +44,14 @@ def test_the_printed_multiplier_is_near_that_of_the_world(cli: Callable[..., Any
     prompts = [json.dumps({"prompt": prompt}) for prompt in world.prompts]
     (tmp_path / "prompts.jsonl").write_text("\n".join(prompts), "utf-8")
 
+    asked = (*SETTINGS, f"threshold={THRESHOLD}", "samples=100")
+    early = cli("multiplier", *asked)
+    assert early.code == 2
+    assert "sacpo train merge=naive merge_ratio=0.5" in early.stderr
     trained = cli("train", *SETTINGS, "merge=naive", "merge_ratio=0.5")
     assert trained.code == 0, trained.stderr
 
-    done = cli("multiplier", *SETTINGS, f"threshold={THRESHOLD}", "samples=100")
+    done = cli("multiplier", *asked)
     assert done.code == 0, done.stderr
     (value,) = re.findall(r"^λ\* = ([\d.]+) \[", done.stdout, re.MULTILINE)
     # The base has learned the uniform distribution of the rows, under which every criterion has mean 0.

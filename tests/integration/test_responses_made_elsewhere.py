@@ -1,7 +1,6 @@
 """Responses out of files, and out of the store: judged against one another without any training."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +24,18 @@ SAID = {"kind": ["Surely, with pleasure.", "I would be glad to."], "curt": ["No.
 PROMPTS = ["How do I bake bread?", "May I tell you a secret?"]
 
 
-def write_files(folder: Path, **said: list[str]) -> list[str]:
-    """One file per policy, in three of the forms in which responses come."""
-    paths, forms = [], [("instruction", "output"), ("prompt", "response"), ("prompt", "completion")]
-    for (name, texts), (prompt, response) in zip(said.items(), forms, strict=True):
-        rows = [{prompt: text, response: answer} for text, answer in zip(PROMPTS, texts, strict=True)]
-        paths.append(folder / f"{name}.json")
-        paths[-1].write_text(json.dumps(rows[::-1] if name == "curt" else rows), "utf-8")
-    return list(map(str, paths))
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return write_files(tmp_path_factory.mktemp("files"), **SAID)
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory, files: list[str]) -> Path:
-    """Outputs in which the scorer has judged the files against `curt`."""
-    outputs = tmp_path_factory.mktemp("judged")
-    evaluate(elsewhere(outputs, files, "baseline=curt"))
-    return outputs
-
-
 @pytest.fixture
-def own(judged: Path, tmp_path: Path) -> Path:
-    """A copy of these outputs, for a test that judges more."""
-    return Path(shutil.copytree(judged, tmp_path / "outputs"))
+def files(tmp_path: Path) -> list[str]:
+    """One file per policy, in three of the forms in which responses come."""
+    paths = []
+    for (name, said), (prompt, response) in zip(
+        SAID.items(), [("instruction", "output"), ("prompt", "response"), ("prompt", "completion")], strict=True
+    ):
+        rows = [{prompt: text, response: answer} for text, answer in zip(PROMPTS, said, strict=True)]
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(rows[::-1] if name == "curt" else rows), "utf-8")
+        paths.append(str(path))
+    return paths
 
 
 def elsewhere(outputs: Path, files: list[str], *overrides: str) -> EvalConfig:
@@ -68,26 +52,51 @@ def judgments(outputs: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     }
 
 
-def test_files_are_judged_against_one_of_them_and_nothing_is_trained(judged: Path) -> None:
-    made = judgments(judged)
+def test_files_are_judged_against_one_of_them_and_nothing_is_trained(outputs: Path, files: list[str]) -> None:
+    own = outputs / "elsewhere"
+    evaluate(elsewhere(own, files, "baseline=curt"))
+    made = judgments(own)
     assert set(made) == {("curt", "curt"), ("kind", "curt"), ("same", "curt")}
-    assert not (judged / "store" / "stage").exists()
+    assert not (own / "store" / "stage").exists()
     record = next(record for record in made["same", "curt"] if record["prompt"] == PROMPTS[0])
     assert (record["response"], record["opponent_response"]) == ("No.", "No.")
     assert record["helpfulness"]["verdict"] == record["safety"]["verdict"] == 0.5
 
 
-def test_all_pairs_meet_once_by_the_same_scores_and_each_baseline_has_a_group(
-    own: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
+def test_all_pairs_meet_once_and_the_same_scores_serve_all(outputs: Path, files: list[str]) -> None:
+    own = outputs / "pairs"
+    evaluate(elsewhere(own, files, "baseline=kind", "matches=all_pairs"))
+    assert set(judgments(own)) == {("kind", "kind"), ("curt", "kind"), ("same", "kind"), ("same", "curt")}
+    assert len(list((own / "store" / "scores").iterdir())) == 3
+    for record in judgments(own)["same", "curt"]:
+        forth = next(r for r in judgments(own)["same", "kind"] if r["prompt_id"] == record["prompt_id"])
+        assert forth["response"] == record["response"]  # paired by prompt, though one file has another order
+
+
+def test_generations_of_the_paper_s_code_are_judged_from_their_files_or_once_imported(
+    outputs: Path, tmp_path: Path
 ) -> None:
+    own, paths = outputs / "paper", []
+    for name in ("kind", "curt"):
+        rows = [{"prompt": text, "generation": said} for text, said in zip(PROMPTS, SAID[name], strict=True)]
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps({"model_name": f"model-{name}", "data": rows}, indent=4), "utf-8")
+    evaluate(elsewhere(own, [str(path) for path in paths], "baseline=model-curt"))
+    made = judgments(own)
+    assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
+    import_results([str(path) for path in paths], "imported", None, outputs / "brought")
+    evaluate(
+        make_config(outputs / "brought", f"responses=[{outputs}/brought/store/responses/*]", "baseline=model-curt")
+    )
+    assert judgments(outputs / "brought") == made
+
+
+def test_another_baseline_makes_another_group_of_the_same_matches(
+    outputs: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = outputs / "baselines"
     for baseline in ("kind", "curt"):
         evaluate(elsewhere(own, files, f"baseline={baseline}", "matches=all_pairs"))
-    made = judgments(own)
-    assert {("kind", "kind"), ("curt", "kind"), ("same", "kind"), ("same", "curt")} <= set(made)
-    assert len(list((own / "store" / "scores").iterdir())) == 3
-    for record in made["same", "curt"]:
-        forth = next(r for r in made["same", "kind"] if r["prompt_id"] == record["prompt_id"])
-        assert forth["response"] == record["response"]  # paired by prompt, though one file has another order
     report(configure(f"paths.outputs={own}", "examples=0", command="report"))
     printed = capsys.readouterr().out
     assert printed.count("Ratings for safety over all pairs, Bradley–Terry") == 2
@@ -97,7 +106,7 @@ def test_all_pairs_meet_once_by_the_same_scores_and_each_baseline_has_a_group(
 
 def test_stored_responses_of_a_sweep_meet_one_another_on_their_own_prompts(outputs: Path) -> None:
     for beta in ("0.1", "0.05"):
-        run = make_run(trained, f"beta={beta}", "policies=all")
+        run = make_run(outputs, f"beta={beta}", "policies=all")
         train_policies(run)
         judge_contest(run, enter_policies(run))
     stored = f"responses=[{outputs}/store/responses/tiny.sft.dpo-h-b0.1.dpo-s*.demo-*]"
@@ -122,7 +131,7 @@ def test_a_baseline_that_is_none_of_the_responses_and_unequal_prompts_are_refuse
 
 
 def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
-    own: Path, files: list[str], tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
+    outputs: Path, files: list[str], tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = []
     tokenizer = train_tokenizer([*PROMPTS, *(text for said in SAID.values() for text in said)], 400, POSITIONS)
@@ -136,8 +145,10 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     for (name, form), folder in zip(forms.items(), folders, strict=True):
         head = f"judge.heads.{name}"
         heads += [f"model@{head}.model=local", f"{head}.model.path={folder}", f"{head}.form={form}"]
+    own = outputs / "rewarded"
     small = ["judge.dtype=float32", f"judge.max_length={POSITIONS}"]
     evaluate(elsewhere(own, files, "baseline=curt", "judge=reward_model", *heads, *small))
+    evaluate(elsewhere(own, files, "baseline=curt"))  # by the scorer
     judges = {m.labels["judge_id"] for _, m in Store(own / "store").manifests() if m.kind == "judgments"}
     assert len(judges) == 2
     scores = [folder for folder, m in Store(own / "store").manifests() if m.kind == "scores" and "reward" in m.id]

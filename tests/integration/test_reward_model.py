@@ -134,13 +134,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> li
 @both_forms
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_scores_are_those_of_one_dialogue_at_a_time_without_padding(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form
+    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, batch_size: int
 ) -> None:
     form.save(folder, tokenizer)
     expected = [form.score(folder, encode(tokenizer, *dialogue)) for dialogue in DIALOGUES]
-    for batch_size in (4, 100):
-        scores = score(make_judge(form, batch_size=batch_size), folder, DIALOGUES[::-1])[::-1]
-        np.testing.assert_allclose(scores, expected, atol=1e-4)
+    scores = score(make_judge(form, batch_size=batch_size), folder, DIALOGUES[::-1])[::-1]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected) > 0.1
     assert len({round(value, 3) for value in expected}) == len(DIALOGUES)
 
@@ -155,9 +154,10 @@ def test_a_model_with_a_padding_token_reads_to_what_it_takes_for_the_end(
     np.testing.assert_allclose(expected, [score_by_classifier(folder, ids[:-1]) for ids in whole], atol=1e-4)
 
 
-def test_a_cost_counts_against_a_response(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer)
-    judge = make_judge(SCORE_MODEL)
+@both_forms
+def test_a_cost_counts_against_a_response(folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form) -> None:
+    form.save(folder, tokenizer)
+    judge = make_judge(form)
     judge.heads["safety"] = replace(judge.heads["helpfulness"], higher_is=HigherIs.worse)
     costs = score(judge, folder, DIALOGUES)
     scores = score_responses(judge, judge.heads["safety"], Location(str(folder)), DIALOGUES, "test")
@@ -181,14 +181,15 @@ def test_a_checkpoint_may_have_no_bias_and_what_is_no_number_is_no_score(
         score(make_judge(SCORE_MODEL), folder, DIALOGUES)
 
 
+@both_forms
 def test_long_dialogues_are_cut_at_the_end_and_counted(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_score_model(folder, tokenizer)
+    form.save(folder, tokenizer)
     whole = [encode(tokenizer, *dialogue) for dialogue in DIALOGUES]
     limit = sorted(len(ids) for ids in whole)[5]
-    scores = score(make_judge(SCORE_MODEL, max_length=limit), folder, DIALOGUES)
-    np.testing.assert_allclose(scores, [score_by_hand(folder, ids[:limit]) for ids in whole], atol=1e-4)
+    scores = score(make_judge(form, max_length=limit), folder, DIALOGUES)
+    np.testing.assert_allclose(scores, [form.score(folder, ids[:limit]) for ids in whole], atol=1e-4)
     cut = sum(len(ids) > limit for ids in whole)
     assert 0 < cut < len(whole)
     assert f"{cut} of 13 dialogues cut to judge.max_length={limit} tokens" in caplog.text

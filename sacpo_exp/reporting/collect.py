@@ -73,14 +73,21 @@ class Evaluation:
     @property
     def name(self) -> str:
         """Its name where β and q are in other columns."""
-        return (f"{self.policy.name} (baseline)" if self.is_baseline else self.policy.family) + self.tag
+        if self.is_baseline:
+            return f"{self.policy.name} (baseline){self.tag}"
+        settings = {} if self.policy.weights or not self.policy.aligned else self.policy.aligned[-1].changed_settings
+        return (
+            " ".join([self.policy.family, *(f"{name}={write(value)}" for name, value in settings.items())]) + self.tag
+        )
 
     @property
     def title(self) -> str:
         """Its name with β and q."""
-        numbers = {} if self.is_baseline else self.policy.numbers
+        if self.is_baseline:
+            return self.name
         betas = {"β": self.beta} if self.policy.weights and self.beta is not None else {}
-        return " ".join([self.name, *(f"{symbol}={write(value)}" for symbol, value in (betas | numbers).items())])
+        numbers = [f"{symbol}={write(value)}" for symbol, value in (betas | self.policy.numbers).items()]
+        return " ".join([self.policy.family + self.tag, *numbers])
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,8 @@ def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, .
 
 
 def _order(match: Evaluation) -> tuple[Any, ...]:
-    values = (match.beta, match.policy.merge_ratio, *(match.labels.get(key) for key in TAGS))
+    settings = sorted(match.policy.aligned[-1].settings.items()) if match.policy.aligned else []
+    values = (match.beta, match.policy.merge_ratio, *dict(settings).values(), *(match.labels.get(k) for k in TAGS))
     numbers = [-1 if value is None else value for value in values]
     rank = 0 if match.is_baseline else max(1, match.policy.rank)
     return (rank, match.policy.family, *numbers, match.id)

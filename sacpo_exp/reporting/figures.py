@@ -26,6 +26,7 @@ from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import find_front
 
 DPI: Final = 150
+CROWD: Final = 20  # points for which there is room in a figure of the usual size
 BASELINE: Final = 0.5  # win rate of a policy against itself
 LONGEST_NAME: Final = 36  # characters in a legend
 #: Steps of label placement. A limit on steps rather than on time, so that the same input gives the same picture.
@@ -73,17 +74,24 @@ class Family:
         return list(lines.values())
 
     def label(self, point: Point) -> str:
-        """Return q of a merged policy, with β if that varies too; β of any other."""
-        policy = point.policy.policy
-        has_betas = len({other.policy.beta for other in self.points}) > 1
-        numbers = policy.numbers | ({"β": policy.beta} if has_betas and policy.beta is not None else {})
-        return " ".join(f"{symbol}={write(value)}" for symbol, value in numbers.items()) + point.policy.tag
+        """Return q of a merged policy, and of β and the settings of the loss what varies; β if nothing does."""
+        numbers, others = _numbers(point), [_numbers(other) for other in self.points]
+        varying = {key: value for key, value in numbers.items() if len({each.get(key) for each in others}) > 1}
+        always = point.policy.policy.numbers if point.policy.policy.weights else {}
+        shown = always | varying or point.policy.policy.numbers
+        return " ".join(f"{symbol}={write(value)}" for symbol, value in shown.items()) + point.policy.tag
 
     @property
     def look(self) -> dict[str, Any]:
         """matplotlib's settings of its markers: hollow if published, else with a white edge."""
         edge, face = (self.colour, "white") if self.is_published else ("white", self.colour)
         return {"color": self.colour, "marker": self.marker, "markeredgecolor": edge, "markerfacecolor": face}
+
+
+def _numbers(point: Point) -> dict[str, float]:
+    """Return β and all settings of the last loss."""
+    policy = point.policy.policy
+    return ({} if policy.beta is None else {"β": policy.beta}) | (policy.aligned[-1].settings if policy.aligned else {})
 
 
 def find_families(scores: GroupScores, with_published: bool = False) -> list[Family]:
@@ -104,12 +112,16 @@ def find_families(scores: GroupScores, with_published: bool = False) -> list[Fam
 def find_styles(policies: Iterable[Policy]) -> dict[str, tuple[str, str, str]]:
     """Return colour, marker and line of each family by its name.
 
-    The colour shows the order of the criteria and the kind of merge, the line the kind of merge and whether the
-    criteria are in alphabetical order.
+    The colour shows the order of the criteria, the kind of merge, and a loss that learns from several criteria at once;
+    the line shows the kind of merge and whether the criteria are in alphabetical order.
     """
     families = {policy.family: policy for policy in policies}
     lines = {name: _choose_line(policy) for name, policy in families.items()}
-    outlines = {name: (lines[name], policy.criteria) for name, policy in families.items() if policy.parents}
+    outlines = {
+        name: (lines[name], policy.criteria, *(stage.loss for stage in policy.aligned if stage.is_joint))
+        for name, policy in families.items()
+        if policy.parents
+    }
     places = sorted(set(outlines.values()))
     styles = {}
     for index, name in enumerate(sorted(families)):
@@ -142,8 +154,10 @@ def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
 
 def draw_figure(scores: GroupScores) -> Figure:
     """Return the figure with all families in one panel, and the Pareto front."""
-    figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
-    axes, families = figure.subplots(), find_families(scores)
+    families = find_families(scores)
+    scale = max(1.0, math.sqrt(sum(len(family.points) for family in families) / CROWD))
+    figure = Figure(figsize=(8 * scale, 5 * scale), dpi=DPI / math.sqrt(scale), layout="constrained")
+    axes = figure.subplots()
     draw_families(axes, scores, families)
     handles = [axes.lines[0]]
     front = find_front_points(scores)

@@ -28,9 +28,9 @@ PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "Wha
 
 
 @pytest.fixture(scope="module")
-def run(outputs: Path) -> Run:
+def run(trained: Path) -> Run:
     """A trained plan with a merge."""
-    run = open_run(make_config(outputs, "merge_ratio=0.5", "policies=all"))
+    run = open_run(make_config(trained, "merge_ratio=0.5", "policies=all"))
     train_policies(run)
     return run
 
@@ -249,13 +249,13 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
     assert shorter == pytest.approx(cut, rel=1e-3)  # the distribution does not hang on what is drawn from it
 
 
-def test_models_of_others_are_judged_beside_the_baseline(outputs: Path, tmp_path: Path) -> None:
+def test_models_of_others_are_judged_beside_the_baseline(trained: Path, tmp_path: Path) -> None:
     """Here a folder, as no hub is at hand: other random weights of the same shape."""
-    maker = open_run(make_config(outputs, "seed=1", "base=none"))
+    maker = open_run(make_config(trained, "seed=1", "base=none"))
     theirs = tmp_path / "theirs"
     theirs.symlink_to(locate(maker, maker.plan.model).path)
-    evaluate(make_config(outputs, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
-    baseline, other = collect_groups(Store(outputs / "store"), None, None)[-1].policies
+    evaluate(make_config(trained, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
+    baseline, other = collect_groups(Store(trained / "store"), None, None)[-1].policies
     assert (baseline.name, baseline.is_baseline) == ("tiny (baseline)", True)
     assert (other.name, other.labels["model"], len(other.records)) == ("theirs", "tiny", 12)
     assert sum(other.kl.values()) > 0

@@ -33,9 +33,12 @@ def test_rows_that_are_edited_meanwhile_are_not_stored_under_the_old_id(tmp_path
     path = tmp_path / "rows.jsonl"
     write_rows(path, 300)
     overrides = ["dataset=local", f"dataset.path={path}", "base=none"]
-    before = make_run(tmp_path, *overrides)
+    early, before = make_run(tmp_path / "early", *overrides), make_run(tmp_path, *overrides)
     locate(before, before.plan.model)
     write_rows(path, 310)
+    with pytest.raises(DataError, match="was changed"):  # a tokenizer is made of them
+        locate(early, early.plan.model)
+    assert not early.store.has(early.plan.model)
     with pytest.raises(DataError, match=r"`dataset=local` was changed while this command ran"):
         prepare(before, before.plan.stages[0])
     after = make_run(tmp_path, *overrides)
@@ -43,16 +46,6 @@ def test_rows_that_are_edited_meanwhile_are_not_stored_under_the_old_id(tmp_path
     data = [manifest.recipe["rows"] for _, manifest in after.store.manifests() if manifest.kind == "dataset"]
     assert data == [after.fingerprints.datasets["dataset"]] != [before.fingerprints.datasets["dataset"]]
     assert not any(path.is_file() for partial in after.store.partials() for path in partial.rglob("*"))
-
-
-def test_a_tokenizer_is_not_made_of_rows_that_were_edited_meanwhile(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    write_rows(path, 300)
-    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}")
-    write_rows(path, 310)
-    with pytest.raises(DataError, match="was changed"):
-        locate(run, run.plan.model)
-    assert not run.store.has(run.plan.model)
 
 
 def test_prompts_that_are_edited_meanwhile_are_not_answered(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def write_files(folder: Path) -> list[str]:
     return paths
 
 
-def singles_of(outputs: Path) -> list[dict[str, Any]]:
-    found = [folder for folder, manifest in Store(outputs / "store").manifests() if manifest.kind == "judgments"]
+def singles_of(trained: Path) -> list[dict[str, Any]]:
+    found = [folder for folder, manifest in Store(trained / "store").manifests() if manifest.kind == "judgments"]
     records = [record for folder in found for record in read_records(folder / VERDICTS)]
     return [single for record in records for single in record["helpfulness"].get("singles", ())]
 

@@ -45,10 +45,7 @@ def test_submit_leave_come_back_and_collect(tmp_path: Path) -> None:
 
 
 def test_what_an_expired_batch_has_not_answered_is_submitted_again(tmp_path: Path) -> None:
-    with (
-        served(tmp_path, batch_status="expired", batch_share=0.4) as server,
-        Ledger(tmp_path / "l.sqlite") as ledger,
-    ):
+    with served(tmp_path, batch_status="expired", batch_share=0.4) as server, Ledger(tmp_path / "l.sqlite") as ledger:
         judge = make_judge(server.url, BATCH)
         questions = make_questions(judge, 20)
         ask(questions, judge, ledger)

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -42,10 +41,10 @@ def check_answers(questions: list[Question], answers: dict[str, Answer], plan: P
             assert (answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens) == (100, 40, 10)
 
 
-def judge_all(folder: Path, count: int, concurrency: int) -> Counter[State]:
-    """Count the states, all of them right; nothing that has a record is asked again."""
-    with served(folder, **PLAN) as server, Ledger(folder / "ledger.sqlite") as ledger:
-        judge = make_judge(server.url, f"judge.concurrency={concurrency}", "judge.timeout=1")
+@pytest.mark.parametrize("count", [160, pytest.param(2000, marks=pytest.mark.slow)])
+def test_every_judgment_ends_in_the_right_state_and_none_is_asked_again(tmp_path: Path, count: int) -> None:
+    with served(tmp_path, **PLAN) as server, Ledger(tmp_path / "ledger.sqlite") as ledger:
+        judge = make_judge(server.url, "judge.concurrency=64", "judge.timeout=1")
         questions = make_questions(judge, count)
         assert {Plan(**PLAN).outcome(content_of(question)) for question in questions} == {"scores", *LASTING}
         assert ask(questions, judge, ledger) == 0
@@ -54,35 +53,23 @@ def judge_all(folder: Path, count: int, concurrency: int) -> Counter[State]:
         before = server.counts()
         assert ask(questions, make_judge(server.url, "judge.ask_again=[]"), ledger) == 0
         assert server.counts() == before
-        return Counter(answer.state for answer in answers.values())
+        assert {answer.state for answer in answers.values()} == {*STATES.values(), State.ok}
 
 
-def test_every_judgment_ends_in_the_right_state_and_none_is_invented(tmp_path: Path) -> None:
-    states = judge_all(tmp_path, 160, 64)
-    assert set(states) == {State.ok, State.unparsed, State.refused, State.failed}
-
-
-@pytest.mark.slow
-def test_two_thousand_judgments_of_a_server_that_fails_on_three_of_ten_calls(tmp_path: Path) -> None:
-    assert judge_all(tmp_path, 2000, 64).total() == 2000
-
-
-def kill_and_restart(folder: Path, count: int, kills: int, concurrency: int) -> None:
-    """Kill a command that asks, at moments spread over its work, and let it go on until it is done."""
-    plan = Plan(seed=3, latency=0.05, lasting=0.1)
-    with served(folder, seed=plan.seed, latency=plan.latency, lasting=plan.lasting) as server:
-        ledger_file = folder / "ledger.sqlite"
-        asking = [sys.executable, str(HERE / "asking.py"), str(ledger_file), server.url, str(count)]
-        command = [*asking, f"judge.concurrency={concurrency}"]
+@pytest.mark.parametrize(("count", "kills"), [(80, 1), pytest.param(2000, 10, marks=pytest.mark.slow)])
+def test_a_kill_costs_at_most_the_calls_in_flight(tmp_path: Path, count: int, kills: int) -> None:
+    plan, concurrency = Plan(seed=3, latency=0.05, lasting=0.1), 4
+    with served(tmp_path, seed=plan.seed, latency=plan.latency, lasting=plan.lasting) as server:
+        command = asking(tmp_path / "ledger.sqlite", server, count, concurrency)
         for kill in range(kills):
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             wait_for_calls(server, (kill + 1) * count // (kills + 2), process)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         judge = make_judge(server.url)
         questions = make_questions(judge, count)
-        with Ledger(ledger_file) as ledger:
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ask(questions, judge, ledger)
             answers = ledger.find(question.key for question in questions)
         check_answers(questions, answers, plan, judge)
         counts = server.counts()
@@ -92,24 +79,20 @@ def kill_and_restart(folder: Path, count: int, kills: int, concurrency: int) -> 
         assert len(counts) == count
 
 
+def asking(ledger: Path, server: Server, count: int, concurrency: int) -> list[str]:
+    """The command that asks so many questions."""
+    command = [sys.executable, str(HERE / "asking.py"), str(ledger), server.url, str(count)]
+    return [*command, f"judge.concurrency={concurrency}"]
+
+
 def wait_for_calls(server: Server, calls: int, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None and (not server.journal.exists() or len(server.calls()) < calls):
         time.sleep(0.02)
 
 
-def test_a_kill_costs_at_most_the_calls_in_flight(tmp_path: Path) -> None:
-    kill_and_restart(tmp_path, count=80, kills=1, concurrency=4)
-
-
-@pytest.mark.slow
-def test_ten_kills_cost_at_most_the_calls_in_flight_each(tmp_path: Path) -> None:
-    kill_and_restart(tmp_path, count=2000, kills=10, concurrency=16)
-
-
 def test_two_processes_on_one_ledger_ask_nothing_twice(tmp_path: Path) -> None:
     with served(tmp_path, latency=0.05) as server:
-        asking = [sys.executable, str(HERE / "asking.py"), str(tmp_path / "ledger.sqlite"), server.url, "160"]
-        command = [*asking, "judge.concurrency=4"]
+        command = asking(tmp_path / "ledger.sqlite", server, 160, 4)
         processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
         assert [process.wait() for process in processes] == [0, 0]
         assert set(server.counts().values()) == {1}

@@ -69,8 +69,8 @@ HEAVY = {
     "statsmodels": (),
     "scipy": (),
     "pandas": ("reporting",),
-    "seaborn": ("reporting", "studies.oracle.figures"),
-    "matplotlib": ("reporting", "studies.oracle.figures"),
+    "seaborn": ("reporting", "studies.oracle.results"),
+    "matplotlib": ("reporting", "studies.oracle.results"),
 }
 
 

@@ -89,14 +89,6 @@ def test_show_prints_the_manifest(command: Command, wanted: str) -> None:
     assert manifest["metrics"] == {"loss": 0.5}
 
 
-@pytest.mark.parametrize(("wanted", "count"), [("-", 3), ("nothing", 0)])
-def test_show_wants_exactly_one(command: Command, store: Store, wanted: str, count: int) -> None:
-    code, out, err = command("show", wanted)
-    assert (code, out) == (2, "")
-    sentence = f"`{wanted}` fits {count} artifacts in {store.root}. Try: sacpo store list"
-    assert err == f"error: {sentence}\n"
-
-
 def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
     code, out, _ = command("verify")
     assert (code, out.splitlines()) == (0, [f"ok       {spec.id}" for spec in (OTHER, PARENT, CHILD)])

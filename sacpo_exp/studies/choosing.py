@@ -12,7 +12,7 @@ import numpy as np
 from sacpo_exp.config.studies import NO_ZERO, ChooseConfig, MeasureKind
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.evaluation.contests import Contest
-from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, criteria_with_zero
+from sacpo_exp.evaluation.judging import AbsoluteJudge, criteria_with_zero
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Finding, Tested
 from sacpo_exp.reporting.collect import Evaluation

@@ -40,10 +40,10 @@ endif
 	$(SACPO) report model=$(MODEL) paths.outputs=$(OUTPUTS)
 
 test: $(STAMP) ## tests that take minutes
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: $(STAMP) slurm browser ## all tests, the slow ones too
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # For the tests with a real Slurm, which are skipped where it is not; shellcheck for those of launchers/.
 slurm:

@@ -132,7 +132,7 @@ def plan_of(run: Run) -> dict[str, float]:
     if shape is None:
         raise LaunchError(f"the shape of model={run.config.model.name} is not known.")
     plan = plan_stage(run.config, run.plan.stages[0].config, shape)
-    return {column: getattr(plan, column) for column in COLUMNS}
+    return {column: getattr(plan, column) for column in COLUMNS[:-1]} | {"growth": plan.total - plan.runtime}
 
 
 def read_status(key: str) -> int:

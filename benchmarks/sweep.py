@@ -71,7 +71,7 @@ def main() -> None:
     common += [f"beta={','.join(BETAS[: arguments.betas])}"]
     expected = len(ORDERS) * (1 + arguments.betas)
     common += [f"stage_defaults.{name}.num_train_epochs={arguments.epochs}" for name in ("first", "second")]
-    slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}", "hydra.launcher.threads=1"]
+    slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}"]
 
     figures = describe("slots", measure([*common, *slots]), arguments.slots, expected)
     if not arguments.skip_basic:

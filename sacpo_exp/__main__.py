@@ -22,7 +22,7 @@ COMMANDS = {
 #: Commands with file names instead of a configuration, and their options, which can be typed as overrides too.
 WITH_OPTIONS = {
     "import": ("outputs", "judge", "baseline"),
-    "store": ("outputs", "mirror", "kind", "again", "damaged", "old", "yes"),
+    "store": ("outputs", "mirror", "kind", "again", "damaged", "yes"),
     "ledger": ("outputs",),
 }
 

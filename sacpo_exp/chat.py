@@ -40,7 +40,3 @@ def chat(config: ChatConfig) -> None:
     for prompt in read_prompts(config.prompt):
         answers = [speak(prompt) for speak in speakers]
         print_columns(list(zip(titles, answers, strict=True)), Console())
-
-
-if __name__ == "__main__":
-    main()

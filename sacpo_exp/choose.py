@@ -11,10 +11,8 @@ from sacpo_exp.evaluation.judging import check_access
 from sacpo_exp.pipeline import open_run, require_trained
 from sacpo_exp.reporting.choices import CHOICE, PICTURE, describe_others, read_choice
 from sacpo_exp.store import Store
-from sacpo_exp.studies.choosing.answering import count_others, store_choice
-from sacpo_exp.studies.choosing.candidates import Candidate, list_candidates, list_judged
-from sacpo_exp.studies.choosing.prospects import describe_prospects, enter_all, print_order, print_search
-from sacpo_exp.studies.choosing.search import search
+from sacpo_exp.studies.candidates import Candidate, enter_all, list_candidates, list_judged, print_order, print_search
+from sacpo_exp.studies.choosing import count_others, describe_prospects, search, store_choice
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +61,3 @@ def decide(store: Store, candidates: list[Candidate], config: ChooseConfig) -> N
     print("\n".join([read_choice(folder / CHOICE).sentence, *describe_others(count_others(store, folder))]))
     print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
     log.info("next     sacpo report")
-
-
-if __name__ == "__main__":
-    main()

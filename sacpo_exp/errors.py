@@ -121,13 +121,12 @@ def _explain_refusal(error: BaseException) -> str | None:
 
 
 def sum_up(error: BaseException) -> dict[str, Any]:
-    """Return `message`, `exit_code` and `is_known` of an error for another process; print the traceback of a bug."""
+    """Return `message` and `exit_code` of an error for another process; print the traceback of a bug."""
     if known := known_error(error):
-        return {"message": str(known), "exit_code": known.exit_code, "is_known": True}
+        return {"message": str(known), "exit_code": known.exit_code}
     traceback.print_exception(error)
     last = str(error).strip().splitlines()[-1:] or [""]
-    message = f"{type(error).__name__}: {last[0]}.".replace("..", ".")
-    return {"message": message, "exit_code": SacpoError.exit_code, "is_known": False}
+    return {"message": f"{type(error).__name__}: {last[0]}.".replace("..", "."), "exit_code": SacpoError.exit_code}
 
 
 def exit_with(error: BaseException) -> NoReturn:

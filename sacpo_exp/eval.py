@@ -5,7 +5,7 @@ import logging
 from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
 from sacpo_exp.config.schema import EvalConfig
-from sacpo_exp.evaluation.entrants import enter_policies, enter_responses
+from sacpo_exp.evaluation.contests import enter_policies, enter_responses
 from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.judging import check_access, judge_contest, require_verdicts
 from sacpo_exp.evaluation.preferences import score_preferences

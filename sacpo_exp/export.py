@@ -39,7 +39,3 @@ def export(config: ExportConfig) -> None:
         if config.hub:
             log.info("pushed   %s", push_folder(folder, config.hub, config.private))
     log.info("next     from_pretrained(%r), or sacpo chat with the same overrides", str(folder))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,17 @@
-"""`sacpo ledger stats|export FILE|import FILE|agreement FILE`: look after paid judgments."""
+"""`sacpo ledger stats|export FILE|import FILE`: look after paid judgments."""
 
 import argparse
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from sacpo_exp.errors import ConfigError, MissingArtifactError, run_reporting_errors
-from sacpo_exp.evaluation.ledger.ledger import Ledger
-from sacpo_exp.evaluation.ledger.records import State
+from sacpo_exp.evaluation.ledger import Ledger, export_judgments, import_judgments
+from sacpo_exp.evaluation.records import State
 
 COMMANDS = {
     "stats": "calls, states and tokens by judge and criterion",
     "export": "write every judgment to a .jsonl or .jsonl.gz file",
     "import": "add the judgments of an export; those that are there stay",
-    "agreement": "rate and Cohen's kappa of judges with people's preferences in a file (PKU-SafeRLHF)",
 }
 
 
@@ -22,15 +21,13 @@ def main() -> None:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--outputs", type=Path, default=Path("outputs"), help="as paths.outputs")
-        if name in ("export", "import", "agreement"):
+        if name in ("export", "import"):
             command.add_argument("file", type=Path, metavar="FILE")
     run_reporting_errors(lambda: run(parser.parse_args()))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one parsed command."""
-    from sacpo_exp.evaluation.ledger.transfer import export_judgments, import_judgments
-
     path = arguments.outputs / "ledger.sqlite"
     if arguments.command == "import" and not arguments.file.is_file():
         raise ConfigError(f"There is no file {arguments.file} to import.")
@@ -41,8 +38,6 @@ def run(arguments: argparse.Namespace) -> None:
             print_stats(ledger)
         elif arguments.command == "export":
             print(f"{export_judgments(ledger, arguments.file)} judgments in {arguments.file}")
-        elif arguments.command == "agreement":
-            print_agreement(ledger, arguments.file)
         else:
             counts = import_judgments(ledger, arguments.file)
             print(f"{counts['added']} added, {counts['completed']} that had failed completed, {counts['kept']} kept")
@@ -59,22 +54,3 @@ def print_stats(ledger: Ledger) -> None:
         print(f"{judge}\n  judgments {', '.join(f'{total[state]} {state}' for state in State)}")
         tokens = f"{total['prompt_tokens']} prompt ({total['cached_tokens']} of them cached)"
         print(f"  tokens    {tokens}, {total['completion_tokens']} completion; {total['attempts']} calls")
-
-
-def print_agreement(ledger: Ledger, file: Path) -> None:
-    """Print the agreement of every judge in the ledger with the preferences in a file."""
-    from sacpo_exp.evaluation.ledger.agreement import match_judgments, read_preferences
-    from sacpo_exp.statistics.agreement import measure_agreement
-
-    rows = read_preferences(str(file))
-    for (judge, criterion), pairs in match_judgments(rows, ledger.judgments()).items():
-        print(f"{judge}: {criterion} of {len(rows)} rows, {len(rows) - len(pairs)} of them without a verdict")
-        ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-        rate, kappa = measure_agreement(ours, theirs, 0.95)
-        for name, estimate in (("agreement", rate), ("Cohen's κ", kappa)):
-            interval = f"95% interval {estimate.low:.3f} to {estimate.high:.3f}"
-            print(f"  {name} {estimate.value:.3f}, {interval}, n = {estimate.n}")
-
-
-if __name__ == "__main__":
-    main()

@@ -28,7 +28,3 @@ def multiplier(config: MultiplierConfig) -> None:
         return
     check_devices(config.hardware)
     print("\n".join(describe(estimate_multiplier(sample_values(run, config), config), config)))
-
-
-if __name__ == "__main__":
-    main()

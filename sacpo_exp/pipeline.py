@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.cluster.job_state import note_plan
 from sacpo_exp.cluster.nodes import ALONE, Nodes
+from sacpo_exp.cluster.status import note_plan
 from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
@@ -243,10 +243,9 @@ def score_rows(run: Run, stage: Stage, policy: ArtifactSpec, nodes: Nodes = ALON
 
         log.info("scores   %s with %s", stage.data.id, policy.id)
         run_stage(replace(make_job(run, stage, policy, folder), only_reference=True), nodes)
-        for path in (folder / REFERENCE).iterdir():
-            path.replace(folder / path.name)
+        metrics = move_files(folder / REFERENCE, folder)
         (folder / REFERENCE).rmdir()
-        return {}
+        return metrics
 
     spec = reference_artifact(stage, policy)
     run.store.get_or_build(spec, build)
@@ -255,15 +254,16 @@ def score_rows(run: Run, stage: Stage, policy: ArtifactSpec, nodes: Nodes = ALON
 
 def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
     """Store the log-probabilities that a stage wrote into `folder`, for stages with another β."""
-
-    def build(final: Path) -> dict[str, Any]:
-        for path in folder.iterdir():
-            path.replace(final / path.name)
-        return {}
-
     if all((folder / f"{split}.arrow").is_file() for split in ("train", "eval")):
-        run.store.get_or_build(spec, build)
+        run.store.get_or_build(spec, lambda final: move_files(folder, final))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_files(source: Path, target: Path) -> dict[str, Any]:
+    """Move all files of a folder into another; return the metrics of such an artifact, none."""
+    for path in source.iterdir():
+        path.replace(target / path.name)
+    return {}
 
 
 def config_of(run: Run, stage: Stage) -> RunConfig:

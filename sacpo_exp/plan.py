@@ -32,55 +32,35 @@ LINEAGE = "lineage"
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes of things outside the configuration.
+    """Hashes of things outside the configuration."""
 
-    Attributes:
-        datasets: of the rows that stages see, by the configuration's key: `dataset`, `stages.safety.dataset`.
-        prompts: of the evaluation prompts.
-        judge: of the rows that the judge is fitted on.
-        models: of model folders, by their path.
-        overrides: of the command, stored beside what it makes and part of no id.
-    """
-
-    datasets: dict[str, str]
+    datasets: dict[str, str]  # of the rows that stages see, by key: `dataset`, `stages.safety.dataset`
     prompts: str = ""
-    judge: str = ""
-    models: dict[str, str] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
+    judge: str = ""  # of the rows that the judge is fitted on
+    models: dict[str, str] = field(default_factory=dict)  # of model folders, by their path
+    overrides: tuple[str, ...] = ()  # of the command, stored beside what it makes and part of no id
 
 
 @dataclass(frozen=True)
 class StageData:
-    """Rows in the form that a loss reads.
-
-    Attributes:
-        config: of a stage, for its criterion and its loss.
-        data: the prepared view of `dataset`.
-    """
+    """Rows in the form that a loss reads."""
 
     dataset: DatasetConfig
-    config: StageConfig
-    data: ArtifactSpec
+    config: StageConfig  # of a stage, for its criterion and its loss
+    data: ArtifactSpec  # the prepared view of the dataset
 
 
 @dataclass(frozen=True)
 class Stage(StageData):
-    """One training stage of a plan.
+    """One training stage of a plan."""
 
-    Attributes:
-        name: its key in `config.stages`.
-        parent: the artifact whose policy is the reference, and the starting point unless `start` is another one.
-        guides: policies whose implicit rewards the loss reads, each with the weight of its log-ratio.
-        per_device: rows per device and pass.
-    """
-
-    name: str
-    parent: ArtifactSpec
-    per_device: int
+    name: str  # its key in `config.stages`
+    parent: ArtifactSpec  # whose policy is the reference
+    per_device: int  # rows per device and pass
     accumulation: int
     artifact: ArtifactSpec
-    start: ArtifactSpec
-    guides: dict[ArtifactSpec, float] = field(default_factory=dict)
+    start: ArtifactSpec  # whose weights it starts from
+    guides: dict[ArtifactSpec, float] = field(default_factory=dict)  # policies that the loss reads: weight of log-ratio
 
 
 @dataclass(frozen=True)
@@ -94,18 +74,13 @@ class Merge:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a configuration asks for, in order of making.
-
-    Attributes:
-        policies: by name: `baseline`, those of `others`, `first`, `second`, …, `merged`.
-        others: models that were made elsewhere, by artifact id.
-    """
+    """Everything that a configuration asks for, in order of making."""
 
     model: ArtifactSpec
     stages: tuple[Stage, ...]
     merge: Merge | None
-    policies: dict[str, ArtifactSpec]
-    others: dict[str, ModelConfig] = field(default_factory=dict)
+    policies: dict[str, ArtifactSpec]  # by name: `baseline`, those of `others`, `first`, `second`, …, `merged`
+    others: dict[str, ModelConfig] = field(default_factory=dict)  # made elsewhere, by artifact id
 
     def selected(self, wanted: str | list[str]) -> dict[str, ArtifactSpec]:
         """Return the policies that `policies=` names."""
@@ -163,12 +138,8 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
 
 def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:
     """Return the untrained model. Its recipe says where the weights come from; a folder's, what they are."""
-    recipe: dict[str, Any] = {
-        "source": model.source.value,
-        "revision": model.revision,
-        "chat_template": model.chat_template,
-        "dtype": dtype,
-    }
+    recipe: dict[str, Any] = {"source": model.source.value, "revision": model.revision}
+    recipe |= {"chat_template": model.chat_template, "dtype": dtype}
     if model.source == ModelSource.path:
         recipe["fingerprint"] = fingerprints.models[model.path or ""]
     elif model.source == ModelSource.scratch:
@@ -213,14 +184,14 @@ def dataset_artifact(
 
 def plan_pairs(config: RunConfig, criterion: Criterion, model: ArtifactSpec, fingerprints: Fingerprints) -> StageData:
     """Return the pairs by which policies are scored for a criterion: of the data of its stage, or of the run."""
-    entries = [(f"stages.{name}", stage) for name, stage in config.stages.items()]
-    entries += [(f"criteria.{name}", entry) for name, entry in config.criteria.items()]
-    own = [(key, entry) for key, entry in entries if entry.criterion is not None and entry.criterion == criterion]
-    key, dataset = next(((f"{key}.dataset", entry.dataset) for key, entry in own if entry.dataset), ("dataset", None))
+    key, dataset = "dataset", config.dataset
+    for group, entries in (("criteria", config.criteria), ("stages", config.stages)):
+        for name, entry in entries.items():
+            if entry.criterion == criterion and entry.dataset is not None:
+                key, dataset = f"{group}.{name}.dataset", entry.dataset
     stage = StageConfig(criterion=criterion, loss=LossConfig(name=PAIRS_LOSS))
-    rows = fingerprints.datasets[key]
-    dataset = dataset or config.dataset
-    return StageData(dataset, stage, dataset_artifact(config, dataset, rows, model, stage))
+    data = dataset_artifact(config, dataset, fingerprints.datasets[key], model, stage)
+    return StageData(dataset, stage, data)
 
 
 def _plan_stage(
@@ -295,13 +266,8 @@ def _plan_merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) 
     short = f"q{weights[1]:g}" if len(weights) == 2 else "-".join(f"w{weight:g}" for weight in weights)
     policy = lineage.Merged("", tuple(map(policy_of_spec, policies)), weights)
     stem = "+".join(each.slug for each in policies) if policy.is_naive else policies[-1].slug
-    spec = ArtifactSpec(
-        "merge",
-        f"{stem}.{short}",
-        {"method": "linear", "weights": list(weights)},
-        tuple(each.id for each in policies),
-        {"overrides": policies[-1].labels["overrides"]},
-    )
+    recipe, labels = {"method": "linear", "weights": list(weights)}, {"overrides": policies[-1].labels["overrides"]}
+    spec = ArtifactSpec("merge", f"{stem}.{short}", recipe, tuple(each.id for each in policies), labels)
     return Merge(policies, weights, _with_lineage(spec, replace(policy, id=spec.id)))
 
 

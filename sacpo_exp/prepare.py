@@ -12,19 +12,6 @@ from sacpo_exp.pipeline import open_run, prepare
 from sacpo_exp.reporting.planning import print_plan, print_totals
 
 log = logging.getLogger(__name__)
-#: Counts of a prepared dataset in the order of the table, with their titles.
-COUNTS = {
-    "rows": "rows",
-    "prompts": "prompts",
-    "better_is_not_safer": "better is not safer",
-    "both_safe": "both safe",
-    "mixed": "one safe, one not",
-    "both_unsafe": "both unsafe",
-    "duplicates": "duplicates",
-    "ties": "ties (equal responses)",
-    "prompts_cut": "prompts cut to max_prompt_length",
-    "dialogues_cut": "dialogues cut to max_length",
-}
 QUANTILES = ("min", "50%", "90%", "99%", "max", "mean")
 
 
@@ -54,7 +41,7 @@ def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_p
         f"{name}, schema {metrics['schema']}, read as {metrics['view']}",
         f"{'':40}{'all':>10}{'train':>10}{'held out':>10}",
     ]
-    counts = [(title, train[key], heldout[key]) for key, title in COUNTS.items() if key in train]
+    counts = [(key.replace("_", " "), value, heldout[key]) for key, value in train.items() if isinstance(value, int)]
     for criterion, labels in train["labels"].items():
         held_out = heldout["labels"][criterion]
         counts += [(f"{kind} for {criterion}", labels[kind], held_out[kind]) for kind in ("desirable", "undesirable")]
@@ -72,7 +59,3 @@ def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_p
     lines += [f"left out or turned around by {key}: {count} rows" for key, count in metrics["left_out"].items()]
     lines.append(f"evaluation prompts that it trains on: {len(leaks)} of {n_prompts}")
     return "\n".join([*lines, *(f"  {prompt[:100]}" for prompt in leaks[:5])])
-
-
-if __name__ == "__main__":
-    main()

@@ -22,7 +22,7 @@ def report(config: ReportConfig) -> None:
     # Here, so that a mistake on the command line is reported before matplotlib is imported.
     from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
-    from sacpo_exp.reporting.lineage import format_examples, read_lineage
+    from sacpo_exp.reporting.lineage import format_examples
     from sacpo_exp.reporting.published import compare_with, read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
     from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
@@ -49,7 +49,8 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.files import write_report
     from sacpo_exp.reporting.tracking import track_report
 
-    files = write_report(scores, cohorts, read_lineage(store), outputs / "report", config.figures)
+    lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
+    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures)
     print(*files, sep="\n")
     if config.tracker.chosen():
         track_report(config, scores, cohorts, files)

@@ -25,9 +25,8 @@ class Stop(Protocol):
 class SignalledStop:
     """Asked for by a signal to this process, `signum`."""
 
-    def __init__(self) -> None:
-        self.signum: int | None = None
-        self.is_training = False
+    signum: int | None = None
+    is_training = False
 
     def is_asked(self) -> bool:
         return self.signum is not None
@@ -52,14 +51,11 @@ class StopFile:
         return self._training.exists()
 
     def set_training(self, is_training: bool) -> None:
-        if is_training:
-            self._training.touch()
-        else:
-            self._training.unlink(missing_ok=True)
+        self._training.touch() if is_training else self._training.unlink(missing_ok=True)
 
     def clear(self) -> None:
         self._stop.unlink(missing_ok=True)
-        self._training.unlink(missing_ok=True)
+        self.set_training(False)
 
 
 def hear_ends() -> None:

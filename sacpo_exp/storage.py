@@ -32,9 +32,7 @@ def main() -> None:
     sweep.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="of the multirun (default: the newest)")
     prune = commands.add_parser("prune", help="remove artifacts that nothing descends from; asks first")
     prune.add_argument("ids", nargs="*", metavar="ID", help="which (default: what killed builds left)")
-    which = prune.add_mutually_exclusive_group()
-    which.add_argument("--damaged", action="store_true", help="those whose files differ from what was written")
-    which.add_argument("--old", action="store_true", help="those of older versions, which no command reads")
+    prune.add_argument("--damaged", action="store_true", help="what no command can read: damaged, or of older versions")
     prune.add_argument("--yes", action="store_true", help="do not ask")
     push = commands.add_parser("push", help="upload what the mirror lacks, so that other machines find it")
     push.add_argument("--again", action="store_true", help="also what it has, if its files were damaged there")
@@ -69,17 +67,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def list_artifacts(store: Store) -> None:
     """Print kind, size, age and id of every artifact, then what is unfinished."""
-    total = old = 0
+    total = 0
     for _, manifest in store.manifests(all_schemas=True):
         total += manifest.size
-        mark = f"  (schema {manifest.schema})" if manifest.schema < SCHEMA_VERSION else ""
-        old += bool(mark)
+        mark = "" if manifest.schema == SCHEMA_VERSION else "  (of an older version; `prune --damaged` removes it)"
         print(f"{manifest.kind:<11} {manifest.size / 1e6:>9.1f} MB  {manifest.created[:16]}  {manifest.id}{mark}")
     for partial in store.partials():
         state = "being made" if store.is_building(partial) else "unfinished; the same command goes on with it"
         print(f"{partial.parent.name:<11} {folder_size(partial) / 1e6:>9.1f} MB  {state}  {partial.name}")
-    if old:
-        print(f"{old} of older versions, which no command reads. To remove them: sacpo store prune --old")
     print(f"{total / 1e6:.1f} MB in {store.root}")
 
 
@@ -107,24 +102,24 @@ def verify(store: Store) -> None:
 
 
 def choose_leftovers(store: Store, arguments: argparse.Namespace) -> list[Path]:
-    """Return the folders to prune: the named, damaged or old artifacts, or what killed builds left.
+    """Return the folders to prune: the named artifacts, those that can't be read, or what killed builds left.
 
     A damaged parent is removed too: its children stay valid, and the same recipe makes it again.
     """
-    if arguments.ids and (arguments.damaged or arguments.old):
-        option = "--damaged" if arguments.damaged else "--old"
-        raise ConfigError(f"prune takes either ids or {option}. Try: sacpo store prune {option}")
+    if arguments.ids and arguments.damaged:
+        raise ConfigError("prune takes either ids or --damaged. Try: sacpo store prune --damaged")
     if arguments.damaged:
-        return [folder for folder in store.folders() if any(find_damage(folder, folder.name))]
-    if arguments.old:  # what descends from an old one is old too
-        return [folder for folder, manifest in store.manifests(all_schemas=True) if manifest.schema < SCHEMA_VERSION]
-    if not arguments.ids:
-        return store.partials()
+        return [folder for folder in store.folders() if not is_readable(folder)]
     folders = [find_artifact(store, wanted)[0] for wanted in arguments.ids]
     kept = {parent for _, manifest in store.manifests(all_schemas=True) for parent in manifest.parents}
     if parents := [folder.name for folder in folders if folder.name in kept]:
         raise ConfigError([f"`{name}` stays: other artifacts descend from it." for name in parents])
-    return folders
+    return folders or store.partials()
+
+
+def is_readable(folder: Path) -> bool:
+    """Return whether an artifact is whole and of the present version."""
+    return not any(find_damage(folder, folder.name)) and Manifest.read(folder).schema == SCHEMA_VERSION
 
 
 def prune(store: Store, folders: list[Path], only_damaged: bool, is_sure: bool) -> None:
@@ -134,7 +129,7 @@ def prune(store: Store, folders: list[Path], only_damaged: bool, is_sure: bool) 
         for folder in folders:
             with suppress(Timeout):
                 held.enter_context(store.lock_of(folder).acquire(timeout=0))
-                if folder.is_dir() and (not only_damaged or any(find_damage(folder, folder.name))):
+                if folder.is_dir() and not (only_damaged and is_readable(folder)):
                     free.append(folder)
         if not free:
             print("nothing to remove")
@@ -156,8 +151,8 @@ def transfer(store: Store, arguments: argparse.Namespace) -> None:
     ids, mirror = arguments.ids, open_mirror(arguments.mirror)
     mirror.is_down = False  # so that the command ends with the error
     store.mirror = mirror
-    damaged = []
     if arguments.command == "push":
+        damaged = []
         for folder in [find_artifact(store, wanted)[0] for wanted in ids] or [entry[0] for entry in store.manifests()]:
             try:
                 state = "uploaded" if store.push(folder, arguments.again) else "is there"
@@ -193,7 +188,3 @@ def folder_size(folder: Path) -> int:
         with suppress(FileNotFoundError):  # another process may be working there
             size += path.stat().st_size if path.is_file() else 0
     return size
-
-
-if __name__ == "__main__":
-    main()

@@ -9,8 +9,7 @@ from sacpo_exp.cluster.nodes import gathered
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import open_run, train_policies
-from sacpo_exp.reporting.estimates import check_run
-from sacpo_exp.reporting.planning import print_plan, print_totals
+from sacpo_exp.reporting.planning import check_run, print_plan, print_totals
 
 log = logging.getLogger(__name__)
 

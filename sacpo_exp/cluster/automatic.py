@@ -1,17 +1,17 @@
-"""`hardware=auto`: fill in what the hardware group leaves open from what this machine has and what fits."""
+"""Search for hardware settings that fit: for `hardware=auto`, and as advice where a run does not fit."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sacpo_exp.cluster.memory import SHARING, fits, name_sharing, worst_stage
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, look_at_machine
+from sacpo_exp.cluster.memory import describe_needs, fits, worst_stage
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, look_at_machine
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
@@ -19,7 +19,12 @@ from sacpo_exp.config.stages import loss_of
 log = logging.getLogger(__name__)
 
 #: Ways to divide and offload states, the cheapest first.
-WAYS: tuple[dict[str, Any], ...] = ({"zero_stage": 0}, {"zero_stage": 1}, *SHARING)
+WAYS: tuple[dict[str, Any], ...] = (
+    *({"zero_stage": stage} for stage in range(4)),
+    {"zero_stage": 2, "offload_optimizer": Offload.cpu},
+    {"zero_stage": 3, "offload_optimizer": Offload.cpu},
+    {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
+)
 #: Fields of a group that describe its own devices, not those of this machine.
 FOREIGN = ("name", "device_memory", "peak_tflops", "utilisation")
 
@@ -32,9 +37,15 @@ def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> Dic
     """
     if "hardware" not in composed or not OmegaConf.missing_keys(composed.hardware):
         return composed
-    machine, given = look_at_machine(), find_given(composed.hardware, overrides)
+    typed = {text.lstrip("+").split("=")[0] for text in overrides}
+    present: Any = OmegaConf.to_container(composed.hardware)
+    usual: Any = OmegaConf.to_container(OmegaConf.structured(HardwareConfig))
+    given = {key: value for key, value in present.items() if value not in ("???", usual[key])}
+    given |= {key: value for key, value in present.items() if f"hardware.{key}" in typed}
+    machine = look_at_machine()
     accelerator = given.get("accelerator", Accelerator.cuda if machine.gpus else Accelerator.cpu)
-    group = read_hardware(conf / "hardware" / f"{'cpu' if accelerator == Accelerator.cpu else 'a100x1'}.yaml")
+    name = "cpu" if accelerator == Accelerator.cpu else "a100x1"
+    group = yaml.safe_load((conf / "hardware" / f"{name}.yaml").read_text("utf-8"))
     filled = composed.copy()
     filled.hardware = OmegaConf.merge(composed.hardware, {k: v for k, v in group.items() if k not in FOREIGN}, given)
     try:
@@ -48,41 +59,83 @@ def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> Dic
     return filled
 
 
-def find_given(hardware: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """Return the fields that were set: on the command line, or in a file to another value than the schema's."""
-    typed = {text.lstrip("+").split("=")[0] for text in overrides}
-    default = OmegaConf.structured(HardwareConfig)
-    given = [key for key in map(str, hardware) if not OmegaConf.is_missing(hardware, key)]
-    return {
-        key: hardware[key]
-        for key in given
-        if f"hardware.{key}" in typed or OmegaConf.is_missing(default, key) or hardware[key] != default[key]
-    }
-
-
 def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) -> tuple[HardwareConfig, str]:
-    """Return the hardware for a run on this machine, and the reason in words.
+    """Return the hardware for a run on this machine, and the reason in words: all GPUs that divide the batches."""
+    if config.hardware.accelerator == Accelerator.cuda and "processes" not in given:
+        processes = choose_processes(max(1, len(machine.gpus)), list_batches(config))
+        config = replace(config, hardware=replace(config.hardware, processes=processes))
+    candidates = list_candidates(config, given)
+    found = find_fitting(config, candidates, machine)
+    chosen = found or candidates[-1]
+    worst = worst_stage(replace(config, hardware=chosen))
+    is_known = worst is not None and fits(worst[1], chosen, machine) is not None
+    verdict = ", which fits by the memory plan" if is_known else ", of which is not known whether it fits"
+    has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
+    if machine.smallest_gpu:
+        has += f" of {machine.smallest_gpu:.0f} GiB"
+    moved = [part for part in ("optimizer", "param") if vars(chosen)[f"offload_{part}"] != Offload.none]
+    way = ", ".join([f"{chosen.processes} × ZeRO {chosen.zero_stage}", *(f"{part} on the host" for part in moved)])
+    rows = f"{chosen.per_device_train_batch_size} rows each"
+    verdict = verdict if found else "; nothing fits by the memory plan"
+    return chosen, f"auto: this machine has {has}: {way}, {rows}{verdict}"
 
-    All GPUs that divide the global batches are used, with as many rows per device as possible and with the cheapest way
-    of sharing that fits.
+
+def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | None:
+    """Return one sentence, with numbers and what would fit, if the largest of these stages can't fit; None if all can.
+
+    `names` are the stages that have still to be trained; None means all.
     """
-    hardware = config.hardware
-    batches = [(stage.global_batch_size or 1, loss_of(stage).least_rows) for stage in config.stages.values()]
-    if hardware.accelerator == Accelerator.cuda and "processes" not in given:
-        hardware = replace(hardware, processes=choose_processes(max(1, len(machine.gpus)), batches))
-    sizes = [hardware.per_device_train_batch_size]
+    machine, worst = look_at_machine(), worst_stage(config, names)
+    if worst is None or fits(worst[1], config.hardware, machine) is not False:
+        return None
+    found = find_fitting(config, list_candidates(config, {}), machine, names)
+    changed = {
+        key: value for key, value in vars(found or config.hardware).items() if value != vars(config.hardware)[key]
+    }
+    hint = " ".join(f"hardware.{key}={getattr(value, 'value', value)}" for key, value in changed.items()).lower()
+    return f"{describe_needs(config, *worst, machine)}. Try: {hint or 'hardware=<a larger one>'}, or force=true"
+
+
+def find_fitting(
+    config: RunConfig, candidates: Iterable[HardwareConfig], machine: Machine, names: Iterable[str] | None = None
+) -> HardwareConfig | None:
+    """Return the first hardware on which these stages fit, or may fit if that is not known; None if there is none."""
+    for hardware in candidates:
+        worst = worst_stage(replace(config, hardware=hardware), names)
+        if worst is None or fits(worst[1], hardware, machine) is not False:
+            return hardware
+    return None
+
+
+def list_candidates(config: RunConfig, given: dict[str, Any]) -> list[HardwareConfig]:
+    """Return all ways to use the hardware that keep what was given, the fastest first.
+
+    They have as many rows per device as possible, then the cheapest way of sharing; checkpointing is the last resort.
+    """
+    hardware, is_gpu = config.hardware, config.hardware.accelerator == Accelerator.cuda
+    is_alone = hardware.processes == 1
+    # Without ZeRO 16-bit weights are updated without a float32 copy, which changes the result (plan.rounds_updates).
+    least = int(is_gpu and config.adapter is None and config.optimization.dtype != FloatType.float32)
+    ways = [
+        way
+        for way in WAYS
+        if way["zero_stage"] >= least
+        and (is_gpu or len(way) == 1)  # a CPU has no other memory to offload to
+        and not (is_alone and len(way) == 1 and way["zero_stage"] > least)  # nobody to share with
+        and all(getattr(replace(hardware, **way), name) == value for name, value in given.items())
+    ]
+    rows = [hardware.per_device_train_batch_size]
     if "per_device_train_batch_size" not in given:
-        sizes = list_rows(sizes[0], hardware.processes, batches) or sizes
-    tried = hardware
-    for rows in sizes:
-        for way in list_ways(config, hardware, given):
-            tried = replace(hardware, per_device_train_batch_size=rows, **way)
-            worst = worst_stage(replace(config, hardware=tried))
-            verdict = fits(worst[1], tried, machine) if worst else None
-            if verdict is not False:
-                known = "which fits by the memory plan" if verdict else "of which is not known whether it fits"
-                return tried, f"{_describe(tried, machine)}, {known}"
-    return tried, f"{_describe(tried, machine)}; nothing fits by the memory plan"
+        rows = list_rows(rows[0], hardware.processes, list_batches(config)) or rows
+    plain = [replace(hardware, per_device_train_batch_size=size, **way) for size in rows for way in ways or [{}]]
+    if hardware.activation_checkpointing or "activation_checkpointing" in given:
+        return plain
+    return plain + [replace(candidate, activation_checkpointing=True) for candidate in plain]
+
+
+def list_batches(config: RunConfig) -> list[tuple[int, int]]:
+    """Return (global batch, least rows per device) of every stage."""
+    return [(stage.global_batch_size or 1, loss_of(stage).least_rows) for stage in config.stages.values()]
 
 
 def choose_processes(gpus: int, batches: list[tuple[int, int]]) -> int:
@@ -95,44 +148,3 @@ def list_rows(most: int, processes: int, batches: list[tuple[int, int]]) -> list
     """Return the numbers of rows per device, from `most` downwards, that divide every process's share of a batch."""
     shares, least = [size // processes for size, _ in batches], max((least for _, least in batches), default=1)
     return [rows for rows in range(most, 0, -1) if rows >= least and all(s % max(1, min(rows, s)) == 0 for s in shares)]
-
-
-def list_ways(config: RunConfig, hardware: HardwareConfig, given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the ways of sharing that make sense on the hardware and contradict nothing that was given."""
-    is_gpu, is_alone = hardware.accelerator == Accelerator.cuda, hardware.processes == 1
-    # Without ZeRO 16-bit weights are updated without a float32 copy, which changes the result (plan.rounds_updates).
-    least = int(is_gpu and config.adapter is None and config.optimization.dtype != FloatType.float32)
-    ways = [
-        way
-        for way in WAYS
-        if way["zero_stage"] >= least
-        and (is_gpu or len(way) == 1)  # a CPU has no other memory to offload to
-        and not (is_alone and len(way) == 1 and way["zero_stage"] > least)  # nobody to share with
-        and all(getattr(replace(hardware, **way), name) == value for name, value in given.items())
-    ]
-    return ways or [{}]
-
-
-def read_hardware(path: Path) -> dict[str, Any]:
-    """Return the fields of a hardware group, on top of those of the groups that it is based on."""
-    content: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
-    values: dict[str, Any] = {}
-    for other in content.pop("defaults", ()):
-        if other != "_self_":
-            values |= read_hardware(path.with_name(f"{other}.yaml"))
-    return values | content
-
-
-def list_hardware(conf: Path) -> Iterator[HardwareConfig]:
-    """Yield all groups of conf/hardware that leave nothing open."""
-    for path in sorted((conf / "hardware").glob("*.yaml")):
-        merged = OmegaConf.merge(OmegaConf.structured(HardwareConfig), read_hardware(path))
-        if not OmegaConf.missing_keys(merged):
-            yield cast(HardwareConfig, OmegaConf.to_object(merged))
-
-
-def _describe(hardware: HardwareConfig, machine: Machine) -> str:
-    has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
-    if machine.smallest_gpu:
-        has += f" of {machine.smallest_gpu:.0f} GiB"
-    return f"auto: this machine has {has}: {name_sharing(hardware)}, {hardware.per_device_train_batch_size} rows each"

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.automatic import fill_hardware
-from sacpo_exp.cluster.job_state import recorded
+from sacpo_exp.cluster.status import MULTIRUN, recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
@@ -108,7 +108,7 @@ class Jobs(Generic[Config]):
     def __call__(self, composed: DictConfig) -> None:
         try:
             with recorded(job_folder()):
-                self._task(self.configure(composed))
+                self._task(self._configure(composed))
             self.folders.append(job_folder())
         except BrokenPipeError as error:  # Hydra would print it
             exit_with(error)
@@ -121,7 +121,7 @@ class Jobs(Generic[Config]):
                 raise known from error
             self.failures.append(known)
 
-    def configure(self, composed: DictConfig) -> Config:
+    def _configure(self, composed: DictConfig) -> Config:
         """Return the checked configuration of Hydra's present job, and write it as `resolved.yaml` into its folder."""
         settings, folder = HydraConfig.get(), job_folder()
         loader = GlobalHydra.instance().config_loader()  # Hydra itself would merge a criterion that is chosen twice
@@ -134,8 +134,7 @@ class Jobs(Generic[Config]):
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():
-            is_sweep = settings.mode == RunMode.MULTIRUN
-            config.tracker.group = name_group(Path(settings.sweep.dir) if is_sweep else folder)
+            config.tracker.group = name_group(folder.parent if (folder.parent / MULTIRUN).is_file() else folder)
         config.paths.run = str(folder)
         write_resolved(config, folder)
         return config

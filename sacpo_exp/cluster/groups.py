@@ -4,17 +4,17 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sacpo_exp.cluster.devices import LOOPBACK, choose_port
 from sacpo_exp.cluster.memory import explaining_shortage
-from sacpo_exp.cluster.nodes import ALONE, Nodes, Rendezvous
+from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import HardwareConfig, Offload
@@ -31,15 +31,6 @@ FOREIGN = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
     *("TORCHELASTIC_", "ACCELERATE_", "MASTER_"),
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """One node of a group: its number, and the address and port of rank 0."""
-
-    node: int
-    address: str
-    port: int
 
 
 def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
@@ -92,7 +83,9 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         settings.write_text(json.dumps(deepspeed_settings(hardware, is_resharded), indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)
-    place = Place(0, nodes.address or LOOPBACK, choose_port(hardware))
+    with socket.socket() as probe:  # a free port
+        probe.bind(("", 0))
+        place = Place(0, nodes.address or LOOPBACK, int(probe.getsockname()[1]))
     log.info("starts   %d processes for the %s stage, logs in %s", hardware.processes, job.name, os.path.relpath(logs))
     nodes.call({"job": str(path), "port": place.port})
     return join_group(job, path, place)
@@ -106,28 +99,26 @@ def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)]
     command += ["--num_cpu_threads_per_process", str(worker_threads(hardware, os.environ))]
     command += ["-m", "sacpo_exp.cluster.worker", str(path)]
-    member = Member(command, group_environment(hardware, place, os.environ), logs / f"launcher-{place.node}.log")
-    first = place.node * hardware.processes // hardware.nodes
-    (code,) = supervise(
-        [member], StopFile(logs), log_of(logs, first) if place.node == 0 else Path(os.devnull), hardware.grace_seconds
-    )
+    output = logs / f"launcher-{place.node}.log"
+    member = Member(command, group_environment(hardware, place, os.environ), output)
+    progress = log_of(logs, 0) if place.node == 0 else Path(os.devnull)
+    (code,) = supervise([member], StopFile(logs), progress, hardware.grace_seconds)
     endings = read_endings(logs)
     if any(ending.is_stopped for ending in endings):
         return None
     if code:
-        raise explain(logs, member.output, f"the {job.name} stage")
+        raise explain(logs, output, f"the {job.name} stage")
     return next((ending.metrics for ending in endings if ending.metrics is not None), {})
 
 
-def join_as_node(meeting: Rendezvous, path: Path, port: int) -> None:
+def join_as_node(path: Path, place: Place) -> None:
     """Take part, as another node than the first, in the group of a job.
 
     Raises:
         LaunchError: the group failed.
         Interrupted: it was stopped.
     """
-    job = read_job(path)
-    if join_group(job, path, Place(meeting.node, meeting.address, port)) is None:
+    if join_group(read_job(path), path, place) is None:
         raise Interrupted(signal.SIGTERM)
 
 

@@ -9,7 +9,7 @@ an upper bound. `benchmarks/memory.py` compares it with measured memory.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,8 @@ RUNTIME = {Accelerator.cpu: 0.6, Accelerator.cuda: 1.0}
 HIDDEN, INTERMEDIATE = {(4, 4): 10, (2, 2): 12, (4, 2): 17}, 4
 #: TRL 1.16 projects onto the vocabulary in tiles of so many tokens and words (trl.kernels.chunked_logprob).
 TILE_TOKENS, TILE_WORDS = 4096, 32768
-#: Ways to divide and offload states, the cheapest first.
-SHARING: tuple[dict[str, Any], ...] = (
-    {"zero_stage": 2},
-    {"zero_stage": 3},
-    {"zero_stage": 2, "offload_optimizer": Offload.cpu},
-    {"zero_stage": 3, "offload_optimizer": Offload.cpu},
-    {"zero_stage": 3, "offload_optimizer": Offload.cpu, "offload_param": Offload.cpu},
-)
 #: Messages of torch's allocator of main memory; that of GPUs has an exception of its own.
 SHORTAGES = ("DefaultCPUAllocator", "can't allocate memory", "Cannot allocate memory")
-COLUMNS = ("weights", "gradients", "optimizer", "activations", "buffers", "runtime", "total")
 #: Names of a shape's numbers in config.json files of other families.
 ALIASES = {
     "hidden_size": ("n_embd", "d_model"),
@@ -66,13 +57,8 @@ class MemoryPlan:
     host: float = 0.0
 
     @property
-    def growth(self) -> float:
-        """GiB beyond what is in use after the imports."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.buffers
-
-    @property
     def total(self) -> float:
-        return self.growth + self.runtime
+        return self.weights + self.gradients + self.optimizer + self.activations + self.buffers + self.runtime
 
 
 def find_shape(model: ModelConfig) -> ModelShape | None:
@@ -93,10 +79,10 @@ def find_shape(model: ModelConfig) -> ModelShape | None:
 
 def shape_of(content: Mapping[str, Any]) -> ModelShape | None:
     """Return the shape that a config.json states, or None if it lacks one of the numbers."""
-    values: dict[str, Any] = {}
-    for field in fields(ModelShape):
-        names = (field.name, *ALIASES.get(field.name, ()))
-        values[field.name] = next((content[name] for name in names if content.get(name) is not None), None)
+    values: dict[str, Any] = {
+        name: next((content[key] for key in (name, *ALIASES.get(name, ())) if content.get(key) is not None), None)
+        for name in (field.name for field in fields(ModelShape))
+    }
     is_tied = bool(values.pop("tie_word_embeddings"))
     if values["intermediate_size"] is None and isinstance(values["hidden_size"], int):
         values["intermediate_size"] = 4 * values["hidden_size"]  # GPT-2 and its relatives
@@ -237,25 +223,30 @@ def room(hardware: HardwareConfig, machine: Machine) -> float | None:
     return memory / max(1, hardware.processes // hardware.nodes) if memory else None
 
 
-def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | None:
-    """Return one sentence, with numbers and a remedy, if the largest of these stages can't fit; None if all can.
+def describe_needs(config: RunConfig, name: str, plan: MemoryPlan, machine: Machine) -> str:
+    """Return what a stage needs, part by part, and what the hardware has."""
+    hardware, has = config.hardware, room(config.hardware, machine)
+    parts = ", ".join(f"{part} {value:.1f}" for part, value in vars(plan).items() if value >= 0.05 and part != "host")
+    unit, owner = "device", f"hardware={hardware.name}"
+    if hardware.accelerator == Accelerator.cpu:
+        unit, owner = "process", "this machine"
+    text = f"the {name} stage needs {plan.total:.1f} GiB per {unit} ({parts})"
+    if hardware.offload_optimizer == Offload.cpu and plan.host:
+        text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
+    return f"{text}; {owner} has {'an unknown amount' if has is None else f'{has:.1f}'}"
 
-    `names` are the stages that have still to be trained; None means all.
-    """
-    machine, worst = look_at_machine(), worst_stage(config, names)
-    if worst is None or fits(worst[1], config.hardware, machine) is not False:
-        return None
-    needs = f"the {worst[0]} stage needs {_describe(config, worst[1], machine)}"
-    return f"{needs}. Try: {_find_remedy(config, machine, names)}, or force=true"
 
-
-def describe_memory(config: RunConfig, name: str) -> str:
-    """Return one or two sentences for a stage that ran out of memory: the estimate, and what needs less."""
-    half = max(1, config.hardware.per_device_train_batch_size // 2)
-    hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
-    if worst := worst_stage(config, [name]):
-        return f"The memory plan has {_describe(config, worst[1], look_at_machine())}. Try: {hint}"
-    return f"No memory plan can be made: the shape of model={config.model.name} is not known. Try: {hint}"
+def describe_plan(config: RunConfig, names: Iterable[str]) -> str:
+    """Return a line about the stage that needs most."""
+    shape, worst = find_shape(config.model), worst_stage(config, names)
+    if shape is None or worst is None:
+        return f"no memory plan: the shape of model={config.model.name} is not known. `model.shape` can state it."
+    machine = look_at_machine()
+    verdict = {True: "; it fits", False: "; it does not fit", None: ""}[fits(worst[1], config.hardware, machine)]
+    parameters = (config.model.parameters or count_parameters(shape)) / 1e6
+    batch = f"{_sequences(config, config.stages[worst[0]])} sequences of {config.optimization.max_length} tokens"
+    needs = describe_needs(config, *worst, machine)
+    return f"memory   {needs}{verdict} ({parameters:,.0f} M parameters, {batch} per pass)"
 
 
 @contextmanager
@@ -270,69 +261,9 @@ def explaining_shortage(job: StageJob) -> Iterator[None]:
         if not is_shortage and not any(text in str(error) for text in SHORTAGES):
             raise
         device = "the GPU" if job.config.hardware.accelerator == Accelerator.cuda else "this machine"
-        raise LaunchError(
-            f"the {job.name} stage needs more memory than {device} has left. {describe_memory(job.config, job.name)}"
-        ) from error
-
-
-def _find_remedy(config: RunConfig, machine: Machine, names: Iterable[str] | None) -> str:
-    """Return the cheapest overrides under which the stages fit."""
-    rows = config.hardware.per_device_train_batch_size
-    remedies: list[dict[str, Any]] = [{"activation_checkpointing": True}, *SHARING]
-    for size in (rows // 2**power for power in range(1, 8) if rows % 2**power == 0):
-        smaller = {"activation_checkpointing": True, "per_device_train_batch_size": size}
-        remedies += [smaller, SHARING[-1] | smaller]
-    for remedy in remedies:
-        hardware = replace(config.hardware, **remedy)
-        worst = worst_stage(replace(config, hardware=hardware), names)
-        if worst and fits(worst[1], hardware, machine) and hardware.zero_stage >= config.hardware.zero_stage:
-            values = {key: str(getattr(value, "value", value)).lower() for key, value in remedy.items()}
-            return " ".join(f"hardware.{key}={value}" for key, value in values.items())
-    return "hardware=<a larger one>"
-
-
-def _describe(config: RunConfig, plan: MemoryPlan, machine: Machine) -> str:
-    """Return what a plan needs, part by part, and what the hardware has."""
-    hardware, has = config.hardware, room(config.hardware, machine)
-    listed = ", ".join(f"{name} {getattr(plan, name):.1f}" for name in COLUMNS[:-1] if getattr(plan, name) >= 0.05)
-    unit, owner = "device", f"hardware={hardware.name}"
-    if hardware.accelerator == Accelerator.cpu:
-        unit, owner = "process", "this machine"
-    text = f"{plan.total:.1f} GiB per {unit} ({listed})"
-    if hardware.offload_optimizer == Offload.cpu and plan.host:
-        text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
-    return f"{text}, but {owner} has {'an unknown amount' if has is None else f'{has:.1f} per {unit}'}"
-
-
-def name_sharing(hardware: HardwareConfig) -> str:
-    """Return how the states are divided and offloaded, as `8 × ZeRO 3, optimizer on the host`."""
-    moved = [part for part in ("optimizer", "param") if getattr(hardware, f"offload_{part}") != Offload.none]
-    offload = f", {'all' if len(moved) > 1 else moved[0]} on the host" if moved else ""
-    return f"{hardware.processes} × ZeRO {hardware.zero_stage}{offload}"
-
-
-def draw_table(
-    config: RunConfig, names: Iterable[str], others: Iterable[HardwareConfig], machine: Machine
-) -> Iterator[str]:
-    """Yield lines of a table for the largest of the stages: this hardware, other ways to use it, other hardware."""
-    shape, worst = find_shape(config.model), worst_stage(config, names)
-    if shape is None:
-        yield f"no memory plan: the shape of model={config.model.name} is not known. `model.shape` can state it."
-    if shape is None or worst is None:
-        return
-    name, this, stage = worst[0], config.hardware, config.stages[worst[0]]
-    parameters = config.model.parameters or count_parameters(shape)
-    yield (
-        f"memory plan of the {name} stage, GiB per device: {parameters / 1e6:,.0f} M parameters, "
-        f"{_sequences(config, stage)} sequences of {config.optimization.max_length} tokens in one pass"
-    )
-    yield f"    {'hardware':<42}" + "".join(f" {column:>7}" for column in COLUMNS) + "    host  fits"
-    plain = replace(this, offload_optimizer=Offload.none, offload_param=Offload.none)
-    ways = [replace(plain, **way) for way in SHARING if this.accelerator == Accelerator.cuda or len(way) == 1]
-    rows = [this, *(way for way in ways if way != this), *(other for other in others if other.name != this.name)]
-    for hardware in rows:
-        plan, has = plan_stage(replace(config, hardware=hardware), stage, shape), room(hardware, machine)
-        numbers = "".join(f" {getattr(plan, column):{max(7, len(column))}.2f}" for column in COLUMNS)
-        verdict = "unknown" if has is None else f"{'yes' if fits(plan, hardware, machine) else 'NO'}, of {has:.1f}"
-        title = f"{hardware.name}: {name_sharing(hardware)}"
-        yield f"{'  > ' if hardware is this else '    '}{title:<42}{numbers}{plan.host:8.1f}  {verdict}"
+        half = max(1, job.config.hardware.per_device_train_batch_size // 2)
+        hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+        text = f"the {job.name} stage needs more memory than {device} has left."
+        if worst := worst_stage(job.config, [job.name]):
+            text += f" By the memory plan {describe_needs(job.config, *worst, look_at_machine())}."
+        raise LaunchError(f"{text} Try: {hint}") from error

@@ -1,6 +1,6 @@
 """Several nodes, one group: every node runs the same command; the first one plans, the others join its groups.
 
-They meet at the address that Slurm, torchrun or the user gives in the environment, and share a file system.
+They meet at the address that Slurm or the user gives in the environment, and share a file system.
 """
 
 import json
@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
 #: How long nodes wait for one another at the start; a batch system may start them minutes apart.
 GATHERING = timedelta(minutes=10)
 #: Between two checks whether the first node is still there.
@@ -32,52 +33,45 @@ PORTS = range(20000, 30000)
 
 
 @dataclass(frozen=True)
-class Rendezvous:
-    """The number of this node, where all meet, and whether this node opens the port."""
+class Place:
+    """The number of this node, and the address and port where all meet, which the first node opens."""
 
     node: int
     address: str
     port: int
-    is_host: bool
 
 
-def find_rendezvous(hardware: HardwareConfig, environment: Mapping[str, str]) -> Rendezvous:
-    """Return where the nodes meet, from the variables of torchrun, of Slurm, or NODE_RANK, MASTER_ADDR and MASTER_PORT.
+def find_place(hardware: HardwareConfig, environment: Mapping[str, str]) -> Place:
+    """Return where the nodes meet, from NODE_RANK, MASTER_ADDR and MASTER_PORT or the variables of Slurm.
 
     Raises:
         ConfigError: the environment lacks it, or is for another number of nodes.
     """
-
-    def first(*names: str) -> str | None:
-        return next((environment[name] for name in names if environment.get(name)), None)
-
-    node = first("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
-    address = first("MASTER_ADDR", "SLURM_LAUNCH_NODE_IPADDR")
-    port, job = first("MASTER_PORT"), environment.get("SLURM_JOB_ID", "")
-    if port is None and job.isdecimal():
-        port = str(PORTS[int(job) % len(PORTS)])
-    missing = [
-        name for name, value in (("NODE_RANK", node), ("MASTER_ADDR", address), ("MASTER_PORT", port)) if not value
-    ]
-    if node is None or address is None or port is None:
+    job = environment.get("SLURM_JOB_ID", "")
+    found = {
+        "NODE_RANK": environment.get("NODE_RANK") or environment.get("SLURM_NODEID"),
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or environment.get("SLURM_LAUNCH_NODE_IPADDR"),
+        "MASTER_PORT": environment.get("MASTER_PORT") or (str(PORTS[int(job) % len(PORTS)]) if job.isdecimal() else ""),
+    }
+    if missing := [name for name, value in found.items() if not value]:
         raise ConfigError(
             f"`hardware.nodes` is {hardware.nodes}, but the environment has no {' and no '.join(missing)}. Start the "
-            "same command on every node by srun (launchers/slurm_train.sbatch) or torchrun, or set them by hand."
+            "same command on every node by srun (launchers/slurm_train.sbatch), or set them by hand."
         )
-    given = first("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_NNODES")
-    if given is not None and given != str(hardware.nodes):
+    given = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES")
+    if given and given != str(hardware.nodes):
         raise ConfigError(
             f"`hardware.nodes` is {hardware.nodes}, but {given} nodes were started. Try: hardware.nodes={given}"
         )
-    numbers = {"NODE_RANK": node, "MASTER_PORT": port}
-    if wrong := [f"{name}={value}" for name, value in numbers.items() if not value.isdecimal()]:
-        raise ConfigError(f"{wrong[0]} in the environment must be a whole number.")
+    node, address, port = (value or "" for value in found.values())
+    for name, value in (("NODE_RANK", node), ("MASTER_PORT", port)):
+        if not value.isdecimal():
+            raise ConfigError(f"{name}={value} in the environment must be a whole number.")
     if int(node) >= hardware.nodes:
         raise ConfigError(
             f"NODE_RANK in the environment must be below `hardware.nodes` = {hardware.nodes}, but is {node}."
         )
-    is_agents = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return Rendezvous(int(node), address, int(port), is_host=int(node) == 0 and not is_agents)
+    return Place(int(node), address, int(port))
 
 
 class Nodes:
@@ -98,14 +92,12 @@ ALONE = Nodes()
 
 
 @contextmanager
-def gathered(
-    hardware: HardwareConfig, session: str, join: Callable[[Rendezvous, Path, int], None]
-) -> Iterator[Nodes | None]:
+def gathered(hardware: HardwareConfig, session: str, join: Callable[[Path, Place], None]) -> Iterator[Nodes | None]:
     """Yield `Nodes` on the first node; on the others None, after they have joined all groups of the first one's block.
 
     Args:
         session: identifies this meeting among those of a sweep.
-        join: called on the other nodes with the job file of a group and its port.
+        join: called on the other nodes with the job file of a group and the place of its ranks.
 
     Raises:
         ConfigError: the environment lacks the address.
@@ -114,23 +106,22 @@ def gathered(
     if hardware.nodes == 1:
         yield ALONE
         return
-    meeting = find_rendezvous(hardware, os.environ)
-    prefix = f"{session}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    store = _meet(meeting, hardware.nodes, prefix)
+    meeting = find_place(hardware, os.environ)
+    store = _meet(meeting, hardware.nodes, session)
     if meeting.node > 0:
         from torch.distributed import DistError
 
         calls = 0
         try:
-            while "end" not in (message := _listen(store, f"{prefix}/{calls}")):
+            while "end" not in (message := _listen(store, f"{session}/{calls}")):
                 calls += 1
-                join(meeting, Path(message["job"]), message["port"])
+                join(Path(message["job"]), replace(meeting, port=message["port"]))
         finally:
             with suppress(DistError):  # the first node may have ended
-                store.set(f"{prefix}/bye/{meeting.node}", "")
+                store.set(f"{session}/bye/{meeting.node}", "")
         yield None
         return
-    nodes = Nodes(store, meeting.address, prefix)
+    nodes = Nodes(store, meeting.address, session)
     try:
         yield nodes
     finally:
@@ -138,21 +129,20 @@ def gathered(
 
         nodes.call({"end": True})
         try:  # the store must stay open until the others have read this
-            store.wait([f"{prefix}/bye/{node}" for node in range(1, hardware.nodes)], GOODBYE)
+            store.wait([f"{session}/bye/{node}" for node in range(1, hardware.nodes)], GOODBYE)
         except DistError:
             log.warning("not every other node has answered at the end")
 
 
-def _meet(meeting: Rendezvous, nodes: int, prefix: str) -> "TCPStore":
+def _meet(meeting: Place, nodes: int, session: str) -> "TCPStore":
     from torch.distributed import DistError, TCPStore
 
     log.info("meets    %d nodes at %s:%d, as node %d", nodes, meeting.address, meeting.port, meeting.node)
     try:
-        store = TCPStore(
-            meeting.address, meeting.port, None, meeting.is_host, timeout=GATHERING, wait_for_workers=False
-        )
-        store.set(f"{prefix}/here/{meeting.node}", "")
-        store.wait([f"{prefix}/here/{node}" for node in range(nodes)], GATHERING)
+        is_host = meeting.node == 0
+        store = TCPStore(meeting.address, meeting.port, None, is_host, timeout=GATHERING, wait_for_workers=False)
+        store.set(f"{session}/here/{meeting.node}", "")
+        store.wait([f"{session}/here/{node}" for node in range(nodes)], GATHERING)
     except DistError as error:
         raise LaunchError(
             f"the {nodes} nodes did not meet at {meeting.address}:{meeting.port} within {GATHERING}: "

@@ -1,21 +1,18 @@
-"""Supervise processes that belong together: the log of the first is shown, all end together, none is left behind."""
+"""Run processes that end together (the ranks of a group) or one after the other (jobs); none is left behind."""
 
 import ctypes
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from sacpo_exp.stopping import StopFile, catching_stops
-
-log = logging.getLogger(__name__)
 
 #: Seconds between checks of the processes.
 INTERVAL = 0.1
@@ -51,14 +48,15 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
     """
     stop.clear()
     running: list[subprocess.Popen[bytes]] = []
-    with catching_stops() as request, Echo(progress) as echo:
+    shown = 0
+    with catching_stops() as request:
         request.set_training(True)  # from here on a signal is answered below
         deadline = float("inf")
         try:
-            running.extend(_start(member) for member in members)
+            running.extend(start_process(each.command, each.environment, each.output) for each in members)
             while None in [process.poll() for process in running]:
                 time.sleep(INTERVAL)
-                echo.catch_up()
+                shown = _echo(progress, shown)
                 if request.is_asked() and not stop.is_asked():
                     stop.ask()
                     deadline = time.monotonic() + (grace if stop.is_training() else 0)
@@ -70,21 +68,84 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
             codes = [process.poll() for process in running]
             for process in running:
                 end_tree(process)
-        echo.catch_up()
+        _echo(progress, shown)
     return [-signal.SIGTERM if code is None else code for code in codes]
 
 
-def _start(member: Member) -> "subprocess.Popen[bytes]":
-    with member.output.open("ab") as output:
+def run_jobs(
+    numbers: Iterable[int],
+    slots: Sequence[Mapping[str, str]],
+    grace: float,
+    start: Callable[[int, Mapping[str, str]], "subprocess.Popen[bytes]"],
+    ended: Callable[[int, int, float], None],
+) -> None:
+    """Run one process per job, as many at a time as there are slots; one that fails stops no other.
+
+    Jobs that need the same artifact meet at its lock in the store: one makes it, the others wait. Asked to stop, this
+    function starts no more jobs, passes the request on, and gives `grace` seconds for checkpoints.
+
+    Args:
+        slots: variables of each slot, as its devices.
+        start: starts the process of a job, from its number and its slot, by `start_process`.
+        ended: called with a job's number, its exit code (minus the signal that killed it) and its seconds; not for
+            jobs that failed after the request to stop.
+
+    Raises:
+        Interrupted: this process was asked to stop; all jobs have ended.
+    """
+    waiting, free = list(numbers), list(slots)
+    running: dict[int, tuple[subprocess.Popen[bytes], Mapping[str, str], float]] = {}
+    deadline = float("inf")
+    with catching_stops() as request:
+        request.set_training(True)  # from here on a signal is answered below
+        try:
+            while (running or (waiting and not request.is_asked())) and time.monotonic() < deadline:
+                while waiting and free and not request.is_asked():
+                    number, slot = waiting.pop(0), free.pop()
+                    running[number] = (start(number, slot), slot, time.monotonic())
+                if request.is_asked() and deadline == float("inf"):
+                    deadline = time.monotonic() + grace + PATIENCE
+                    for process, *_ in running.values():
+                        process.terminate()
+                time.sleep(INTERVAL)
+                for number, (process, slot, since) in list(running.items()):
+                    if (code := process.poll()) is None:
+                        continue
+                    del running[number]
+                    free.append(slot)
+                    if code == 0 or not request.is_asked():
+                        ended(number, code, time.monotonic() - since)
+        finally:
+            for process, *_ in running.values():
+                end_tree(process)
+
+
+def start_process(
+    command: Sequence[str], environment: Mapping[str, str], output: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a process that ends with this one; without `output` it prints where this one does."""
+    with output.open("ab") if output else nullcontext() as file:
         return subprocess.Popen(
-            member.command,
-            env={**member.environment, SUPERVISOR: str(os.getpid())},
+            command,
+            env={**environment, SUPERVISOR: str(os.getpid())},
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=file,
+            stderr=subprocess.STDOUT if file else None,
             start_new_session=True,  # or Ctrl-C would reach it directly
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
+
+
+def _echo(log: Path, shown: int) -> int:
+    """Copy what a log has gained after `shown` bytes to standard error, and return its length; it may not exist yet."""
+    if not log.is_file():
+        return shown
+    with log.open("rb") as file:
+        file.seek(shown)
+        text = file.read()
+    sys.stderr.write(text.decode("utf-8", "replace"))
+    sys.stderr.flush()
+    return shown + len(text)
 
 
 def end_tree(process: "subprocess.Popen[bytes]") -> None:
@@ -131,25 +192,3 @@ def die_with_launcher() -> bool:
         return str(psutil.Process(launcher).ppid()) == os.environ.get(SUPERVISOR)
     except psutil.NoSuchProcess:
         return False
-
-
-class Echo:
-    """Copies what is appended to a log to standard error; the log may not exist yet."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> "Echo":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def catch_up(self) -> None:
-        if self._file is None and self.path.is_file():
-            self._file = self.path.open(encoding="utf-8", errors="replace")
-        if self._file is not None and (text := self._file.read()):
-            sys.stderr.write(text)
-            sys.stderr.flush()

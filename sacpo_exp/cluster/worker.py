@@ -38,7 +38,6 @@ class Ending:
     is_stopped: bool = False
     exit_code: int = 0
     message: str = ""
-    is_known: bool = True
 
 
 def log_of(logs: Path, rank: int) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -45,20 +45,28 @@ def find_bound_problems(composed: Any, schema: type) -> list[str]:
         for prefix, node, kind in walk(composed, schema)
         for part in fields(kind)
         if part.name in node and not OmegaConf.is_missing(node, part.name)
-        for name, value in _numbers(f"{prefix}{part.name}", node[part.name])
-        for problem in _check(name, value, part.metadata.get("bounds"))
+        for problem in _check(f"{prefix}{part.name}", node[part.name], part.metadata.get("bounds"))
     ]
 
 
-def _check(name: str, value: float, bounds: Mapping[str, float] | None) -> Iterator[str]:
+def _check(name: str, value: Any, bounds: dict[str, float] | None) -> Iterator[str]:
+    if isinstance(value, ListConfig):
+        for i, entry in enumerate(value):
+            yield from _check(f"{name}[{i}]", entry, bounds)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
     if bounds is None:
         bounds = {"least": -LARGEST, "most": LARGEST} if isinstance(value, int) else {}
     broken = [key for key, end in bounds.items() if not ENDS[key][0](value, end)]
     is_finite = math.isfinite(value)
     if broken or not is_finite:
         named = {key: end for key, end in bounds.items() if abs(end) <= CAP or (key in broken and is_finite)}
-        words = [f"{ENDS[key][1]} {_show(end)}" for key, end in named.items()]
-        yield f"`{name}` must be {' and '.join(words if is_finite else [*words, 'finite'])}, but is {_show(value)}."
+        words = [f"{ENDS[key][1]} {_show(end)}" for key, end in named.items()] + ["finite"] * (not is_finite)
+        yield f"`{name}` must be {' and '.join(words)}, but is {_show(value)}."
+
+
+def _show(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def walk(node: Any, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -66,31 +74,15 @@ def walk(node: Any, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, 
     yield prefix, node, schema
     hints = get_type_hints(schema)
     for key in node:
-        hint = hints.get(key)
+        hint, value = hints.get(key), node._get_node(key)
         inner = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
-        value = node._get_node(key)
-        if inner and value is not None and not value._is_none() and not value._is_missing():
-            for name, entry in _entries(key, value, hint).items():
-                kind = OmegaConf.get_type(entry)  # a judge is one of several classes
-                yield from walk(entry, kind if is_dataclass(kind) else inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
-
-
-def _entries(key: str, value: Any, hint: Any) -> dict[str, Any]:
-    """Return the dataclasses at a key: one, or the entries of a list or of a mapping."""
-    if isinstance(value, ListConfig):
-        return {f"{key}[{i}]": entry for i, entry in enumerate(value)}
-    if get_origin(hint) is dict:
-        return {f"{key}.{name}": entry for name, entry in value.items()}
-    return {key: value}
-
-
-def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, ListConfig):
-        for i, entry in enumerate(value):
-            yield from _numbers(f"{name}[{i}]", entry)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield name, value
-
-
-def _show(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
+        if not inner or value is None or value._is_none() or value._is_missing():
+            continue
+        entries = {key: value}
+        if isinstance(value, ListConfig):
+            entries = {f"{key}[{i}]": entry for i, entry in enumerate(value)}
+        elif get_origin(hint) is dict:
+            entries = {f"{key}.{name}": entry for name, entry in value.items()}
+        for name, entry in entries.items():
+            kind = OmegaConf.get_type(entry)  # a judge is one of several classes
+            yield from walk(entry, kind if is_dataclass(kind) else inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]

@@ -68,9 +68,7 @@ def find_command_line_problems(arguments: list[str], environment: dict[str, str]
     """Return the problems that must be reported before Hydra reads the command line and writes it to disk."""
     if problems := [problem for argument in arguments for problem in _check_secrets(argument)]:
         return problems  # others would repeat the arguments
-    is_one_per_node = environment.get("LOCAL_WORLD_SIZE") == "1" and environment.get("GROUP_WORLD_SIZE", "1") != "1"
-    is_launched = "TORCHELASTIC_RUN_ID" in environment and not is_one_per_node  # torchrun may connect nodes, no more
-    if is_launched or "ACCELERATE_MIXED_PRECISION" in environment:
+    if {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"} & set(environment):
         problems.append(
             f"sacpo_exp.{command} starts its own workers; do not start it with accelerate or torchrun. "
             f"Try: sacpo {command}; `hardware.processes` says how many."

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -49,7 +49,6 @@ class HardwareConfig:
     accelerator: Accelerator = MISSING
     processes: int = count()
     nodes: int = count(default=1)
-    devices: list[int] = field(default_factory=list)  # GPUs of this machine by index; empty: the first `processes`
     device_memory: float | None = bounded(above=0, default=None)  # GiB per device; null: what this machine has
     peak_tflops: float | None = bounded(above=0, default=None)  # per device, to estimate hours; null: not known
     utilisation: float | None = bounded(above=0, default=None)  # share of it that training reaches
@@ -64,21 +63,15 @@ class HardwareConfig:
     offload_param: Offload = Offload.none
     save_steps: int = count()
     logging_steps: int = count(default=1)
-    port: int | None = bounded(least=1, most=65535, default=None)  # where ranks meet; null: a free one
     grace_seconds: int = count(default=25)  # for a checkpoint when asked to stop; Slurm allows 30 s by default
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine has.
+    """What a machine has."""
 
-    Attributes:
-        memory: GiB that its processes may use together; None if unknown.
-        gpus: GiB of each GPU that this process may use; None where only its existence is known.
-    """
-
-    memory: float | None
-    gpus: tuple[float | None, ...] = ()
+    memory: float | None  # GiB that its processes may use together; None if unknown
+    gpus: tuple[float | None, ...] = ()  # GiB of each GPU that may be used; None where only its existence is known
 
     @property
     def smallest_gpu(self) -> float | None:

@@ -22,23 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import SCHEMAS
-from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeKind, ReportConfig, RunConfig, StageJob
+from sacpo_exp.config.schema import JudgeKind, ReportConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import fill_stages
-from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
+from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 
-Config = TypeVar(
-    "Config",
-    RunConfig,
-    EvalConfig,
-    ChooseConfig,
-    MultiplierConfig,
-    ExportConfig,
-    ChatConfig,
-    ReportConfig,
-    OracleConfig,
-)
+Config = TypeVar("Config", bound=RunConfig | ReportConfig | OracleConfig)
 
 #: conf/ is beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
@@ -161,12 +151,6 @@ def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path
     return path
 
 
-def read_resolved(folder: Path, schema: type[Config]) -> Config:
-    """Return what `write_resolved` wrote into `folder`."""
-    written = cast(DictConfig, OmegaConf.load(folder / RESOLVED))
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema_of(written, schema), written)))
-
-
 def write_job(job: StageJob, folder: Path) -> Path:
     """Write the job of a worker as `folder/job.yaml`; return its path."""
     path = folder / JOB
@@ -177,13 +161,6 @@ def write_job(job: StageJob, folder: Path) -> Path:
 def read_job(path: Path) -> StageJob:
     """Return what `write_job` wrote. Workers read it; they never compose."""
     written, schema = OmegaConf.load(path), OmegaConf.structured(StageJob)
-    schema.config = schema_of(written.config)
+    schema.config = OmegaConf.structured(RunConfig)
+    schema.config.judge = JUDGES[JudgeKind(written.config.judge.kind)]
     return cast(StageJob, OmegaConf.to_object(OmegaConf.merge(schema, written)))
-
-
-def schema_of(written: DictConfig, kind: type = RunConfig) -> DictConfig:
-    """Return the structured configuration that a written one fits; its judge is one of several classes."""
-    schema: DictConfig = OmegaConf.structured(kind)
-    if "judge" in written:
-        schema.judge = JUDGES[JudgeKind(written.judge.kind)]
-    return schema

@@ -60,21 +60,9 @@ FURTHER = (
     ("prompts.path=FILE", "with prompts=local: file with the prompts"),
     ("paths.outputs=DIR", "where everything is written and found again (default: outputs)"),
 )
-EXAMPLES = {
-    "train": "sacpo train model=tiny dry_run=true",
-    "eval": "sacpo eval model=tiny policies=all dry_run=true",
-    "prepare": "sacpo prepare dataset=local dataset.path=rows.jsonl",
-    "choose": "sacpo choose threshold=0.6 dry_run=true",
-    "multiplier": "sacpo multiplier threshold=0.5 dry_run=true",
-    "chat": "sacpo chat policies=all 'prompt=How do I bake bread?'",
-    "export": "sacpo export merge_ratio=0.5",
-    "report": "sacpo report figures=paper",
-    "oracle": "sacpo oracle pairs=[375] losses=[dpo]",
-}
 TEXT = """{heading}
 
 usage: sacpo {command} [-m] [GROUP=OPTION ...] [KEY=VALUE ...]
-example: {example}
 
 groups, with the default in brackets:
 {groups}
@@ -104,13 +92,10 @@ def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
         modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
         if not modules[-1].startswith(("hydra.", "omegaconf.")) or "sacpo_exp.cluster.commands" in modules[2:]:
             raise
-        if isinstance(error, AssertionError):  # OmegaConf's answer to a key below a node that is null
-            parts = r"\+*(tracker\.\w+|(stages|criteria)\.\w+\.dataset)\."
-            idle = [text for text in sys.argv[1:] if re.match(parts, text)]
-            raise ConfigError(
-                [f"`{text}` has no effect: that part is not chosen." for text in idle] or str(error)
-            ) from error
-        raise ConfigError(f"an override can't be read: {str(error).splitlines()[0]}.") from error
+        # OmegaConf asserts for a key below a node that is null
+        parts = r"\+*(tracker\.\w+|(stages|criteria)\.\w+\.dataset)\."
+        idle = [f"`{text}` has no effect: that part is not chosen." for text in sys.argv[1:] if re.match(parts, text)]
+        raise ConfigError(idle or f"an override can't be read: {str(error).splitlines()[0]}.") from error
 
 
 def known_keys(schema: type) -> list[str]:
@@ -166,28 +151,26 @@ def did_you_mean(word: str, options: Sequence[str]) -> str:
 
 def _explain(message: str, cause: BaseException | None, conf: Path, schema: type) -> str:
     """Return one sentence for Hydra's or OmegaConf's message."""
-    groups = sorted(path.name for path in conf.iterdir() if path.is_dir())
+    text = " ".join(message.split("\nSee https")[0].split())
     if match := re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", message):
         return _explain_option(conf, match[1], match[2])
     if match := re.search(r"(?s)^In '([^']+)'.*full_key: (\S+)", message):  # in a file
-        if re.search(r"Key '\S+' (is )?not in", message):
-            return f"{match[1]}.yaml: {explain_unknown_key(match[2], schema)}"
-        return f"{match[1]}.yaml: `{match[2]}` has a wrong value: {_explain_value(message.partition(chr(10))[2])}."
-    unknown = r"Could not override '([^']+)'|Override (\S+?)=\S* looks like a config group override"
-    if match := re.search(unknown, message):
+        is_unknown = re.search(r"Key '\S+' (is )?not in", message)
+        value = f"`{match[2]}` has a wrong value: {_explain_value(message.partition(chr(10))[2])}."
+        return f"{match[1]}.yaml: {explain_unknown_key(match[2], schema) if is_unknown else value}"
+    if match := re.search(r"Could not override '([^']+)'|Override (\S+?)=\S* looks like a config group", message):
         key = match[1] or match[2]
         if "@stages." in key or "reference_type=Dict[str, StageConfig]" in str(cause):
             override = re.search(r"use \+(.+)", message)
             return explain_stage(override[1] if override else key, conf)
-        return explain_unknown_key(key, schema, groups)
+        return explain_unknown_key(key, schema, sorted(path.name for path in conf.iterdir() if path.is_dir()))
     if match := re.search(r"Error merging override \+*(\S+?)=(.*)", message):
         if "not a subclass of StageConfig" in str(cause):
             return explain_stage(f"{match[1]}={match[2]}", conf)
         return f"`{match[1]}` can't be {match[2] or 'empty'}: {_explain_value(str(cause))}."
     if re.search("Error parsing override|mismatched|no viable|extraneous", message):
-        text = " ".join(message.split("\nSee https")[0].split())
         return f"an override can't be read: {text}. Try: key=value without spaces, in quotes if it has brackets."
-    return " ".join(message.split("\nSee https")[0].split())
+    return text
 
 
 def _explain_value(text: str) -> str:
@@ -202,7 +185,7 @@ def _explain_value(text: str) -> str:
 
 
 def _explain_option(conf: Path, group: str, option: str) -> str:
-    if option in ("submitit_slurm", "submitit_local"):  # what `slurm` is built on
+    if option == "submitit_slurm":  # what `slurm` is built on
         hint = "pip install hydra-submitit-launcher==1.2.0"
         return f"`hydra/launcher=slurm` needs submitit, which is not installed. Try: {hint}"
     options = sorted(str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml"))
@@ -272,7 +255,6 @@ def describe_command(conf: Path, command: str) -> str:
     return TEXT.format(
         heading=read_heading(paths[0]),
         command=command,
-        example=EXAMPLES[command],
         groups="\n".join(groups),
         settings="\n".join(f"  {key:<28}  {text}".rstrip() for key, text in settings),
     )

@@ -280,22 +280,14 @@ class ChatConfig(RunConfig):
 
 @dataclass
 class TrackedRun:
-    """Description of a run for trackers: plain values, no path and no secret.
+    """Description of a run for trackers: plain values, no path and no secret."""
 
-    Attributes:
-        id: of the artifact that the run makes; its name in every tracker.
-        kind: `stage`, `evaluation` or `report`.
-        config: what determines the artifact, and what people search for.
-        parents: artifact id → `policy` or `dataset`.
-        is_last: whether the command has no stage after this one; only this run reports to a wandb sweep's agent.
-    """
-
-    id: str = MISSING
-    kind: str = MISSING
+    id: str = MISSING  # of the artifact that the run makes; its name in every tracker
+    kind: str = MISSING  # `stage`, `evaluation` or `report`
     tags: list[str] = field(default_factory=list)
-    config: dict[str, Any] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
-    is_last: bool = False
+    config: dict[str, Any] = field(default_factory=dict)  # what determines the artifact, and what people search for
+    parents: dict[str, str] = field(default_factory=dict)  # artifact id → `policy` or `dataset`
+    is_last: bool = False  # whether no stage follows; only this run reports to a wandb sweep's agent
 
 
 @dataclass

@@ -250,13 +250,13 @@ def find_oracle_problems(config: OracleConfig) -> Iterator[str]:
         yield f"`methods` are for criteria=[{HELPFULNESS},{SAFETY}], but there are [{names}]. Try: methods=[]"
     for name in (name for entry in config.losses for name in read_losses(entry)[0] if name not in trained_losses()):
         yield f"`losses` must be of {', '.join(trained_losses())}, but has {name}."
-    for override in list_overrides(config.train):
-        key = override.partition("=")[0]
-        parts = key.partition("@")[0].split(".")
-        if parts[0] in OWN_KEYS or (parts[0] == "stages" and parts[2:3] and parts[2] in OWN_STAGE_KEYS):
-            yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
-        elif parts[0] == "stages" and (len(parts) < 3 or parts[1] not in ("sft", *config.criteria)):
-            yield f"`train.{key}` must be a key of one of the stages sft, {names}."
+    stages = config.train.get("stages", {})
+    for key in {*config.train} & {*OWN_KEYS}:
+        yield f"`train.{key}` can't be set: the oracle sets it itself, by keys of its own. Try: --cfg job"
+    for name in {*stages} - {"sft", *config.criteria}:
+        yield f"`train.stages.{name}` must be one of the stages sft, {names}."
+    for key in (f"{name}.{key}" for name in stages for key in {*stages[name]} & {*OWN_STAGE_KEYS}):
+        yield f"`train.stages.{key}` can't be set: the oracle sets it itself. Try: --cfg job"
 
 
 def read_losses(entry: str) -> tuple[list[str], View | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
+from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
 from sacpo_exp.config.schema import (
@@ -63,19 +63,26 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
         config: the composed configuration.
         overrides: as typed by the user; settings without any effect are only visible there.
     """
-    problems = [*_check_stages(config), *_check_criteria(config), *_check_merge(config)]
+    checks = [
+        _check_stages,
+        _check_criteria,
+        _check_merge,
+        _check_policies,
+        _check_adapter,
+        _check_judge,
+        _check_prompts,
+    ]
+    problems = [problem for check in checks for problem in check(config)]
     problems += [*check_model("model", config.model), *_check_dataset("dataset", config.dataset)]
-    problems += [*_check_policies(config), *_check_hardware(config.hardware), *_check_adapter(config)]
-    problems += [*_check_judge(config), *_check_prompts(config)]
+    problems += [*_check_hardware(config.hardware), *_check_no_effect(config, overrides)]
+    if config.store.mirror is not None:
+        problems += check_mirror(config.store.mirror)
     if isinstance(config, EvalConfig):
         problems += _check_responses(config)
     if isinstance(config, ExportConfig):
         problems += _check_export(config)
-    if isinstance(config, ChatConfig):
-        problems += _check_chat(config)
-    if config.store.mirror is not None:
-        problems += check_mirror(config.store.mirror)
-    problems += _check_no_effect(config, overrides)
+    if isinstance(config, ChatConfig) and config.generation.engine == Engine.vllm:
+        problems.append("`generation.engine=vllm` answers in batches, chat one by one. Try: generation.engine=hf")
     if isinstance(config, ChooseConfig):
         problems += find_choice_problems(config, overrides)
     if isinstance(config, MultiplierConfig):
@@ -87,10 +94,8 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
     for name, stage in config.stages.items():
         key, loss = f"stages.{name}", loss_of(stage)
         if stage.criterion and stage.criterion.name != name:
-            yield (
-                f"`{key}.criterion.name` must be {name}, like its stage, but is {stage.criterion.name}. A file of "
-                f"conf/criterion/ begins with `# @package stages.{stage.criterion.name}`."
-            )
+            hint = f"begin its file with `# @package stages.{stage.criterion.name}`"
+            yield f"`{key}.criterion.name` must be {name}, but is {stage.criterion.name}. Try: {hint}"
         if stage.criterion is None and loss.view != View.responses:
             yield f"`{key}.loss.name` must be sft without a criterion, but is {loss.name}."
         elif stage.criterion is not None and loss.view == View.responses:
@@ -109,10 +114,8 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         yield from _check_batch(config, key, stage)
     lengths = config.optimization
     if 0 < lengths.max_length <= lengths.max_prompt_length:
-        yield (
-            f"`optimization.max_prompt_length` must be less than `optimization.max_length` = {lengths.max_length}, "
-            f"but is {lengths.max_prompt_length}."
-        )
+        most = f"`optimization.max_length` = {lengths.max_length}"
+        yield f"`optimization.max_prompt_length` must be less than {most}, but is {lengths.max_prompt_length}."
 
 
 def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:
@@ -180,14 +183,13 @@ def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
         return
     if dataset.mix and dataset.path:
         yield f"`{key}.mix` has no effect beside `{key}.path`. Try: {key}.path=null"
-    paths = {f"{key}.path": dataset.path}
-    if dataset.mix:
-        paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
+    paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
+    paths = paths or {f"{key}.path": dataset.path or ""}
     if dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():
         if not path or not Path(path).expanduser().exists():
-            yield f"`{name}` must be a file or folder, but {path} does not exist. Try: {name}=FILE.jsonl"
+            yield f"`{name}` must be a file or folder, but {path or 'null'} does not exist. Try: {name}=FILE.jsonl"
 
 
 def _check_policies(config: RunConfig) -> Iterator[str]:
@@ -215,16 +217,9 @@ def _check_hardware(hardware: HardwareConfig) -> Iterator[str]:
             yield f"`hardware.{name}=cpu` {reason}. Try: hardware.zero_stage={max(least, 2)}"
     if min(hardware.nodes, hardware.processes) < 1:
         return  # outside their bounds
-    here, devices = hardware.processes // hardware.nodes, hardware.devices
     if hardware.processes % hardware.nodes:
-        yield (
-            f"`hardware.processes` must be a multiple of `hardware.nodes` = {hardware.nodes}, but is "
-            f"{hardware.processes}; it counts those of all nodes together."
-        )
-    elif devices and hardware.accelerator != Accelerator.cuda:
-        yield f"`hardware.devices` has no effect with `hardware.accelerator` = {hardware.accelerator.value}."
-    elif devices and (len(set(devices)) != here or len(devices) != here or min(devices) < 0):
-        yield f"`hardware.devices` must name {here} different GPUs, one per process of a node, but is {devices}."
+        rule = f"counts those of all nodes and must be a multiple of `hardware.nodes` = {hardware.nodes}"
+        yield f"`hardware.processes` {rule}, but is {hardware.processes}."
 
 
 def _check_adapter(config: RunConfig) -> Iterator[str]:
@@ -278,9 +273,6 @@ def _check_prompts(config: RunConfig) -> Iterator[str]:
     for key, path in paths.items():
         if path and not Path(path).expanduser().exists():
             yield f"`prompts.{key}` must be a file, but {path} does not exist."
-    for key in ("path", "helpful_path", "safety_path"):
-        if key not in keys and getattr(prompts, key) is not None:
-            yield f"`prompts.{key}` has no effect: prompts={prompts.name} does not read it."
 
 
 def _check_openai(judge: OpenAIJudgeConfig) -> Iterator[str]:
@@ -311,19 +303,10 @@ def _check_export(config: ExportConfig) -> Iterator[str]:
     chosen = policy_names(config) if config.policies == "all" else config.policies
     if config.folder is not None and Path(config.folder).expanduser().is_file():
         yield f"`folder` must be a folder, but {config.folder} is a file."
-    if config.hub is None and not config.private:
-        yield "`private=false` has no effect: nothing goes to the hub. Try: hub=USER/NAME"
     if config.hub is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", config.hub):
         yield f"`hub` must be a repository as USER/NAME, but is {config.hub!r}."
     if config.hub is not None and isinstance(chosen, list) and len(chosen) > 1:
         yield f"`hub` takes one policy, but `policies` names {len(chosen)}. Try: policies=final"
-
-
-def _check_chat(config: ChatConfig) -> Iterator[str]:
-    if config.generation.engine == Engine.vllm:
-        yield "`generation.engine=vllm` answers in batches, and chat asks one by one. Try: generation.engine=hf"
-    if config.prompt is not None and not config.prompt.strip():
-        yield "`prompt` must be a text, but is empty. Try: leave it out, and type prompts line by line"
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:

@@ -29,7 +29,7 @@ class BadRowError(Exception):
 
 
 def list_problems(problems: Sequence[tuple[str, int, str]]) -> str:
-    """The first five of (file, row number, problem), below the names of their files, and how many more there are."""
+    """Return the first five of (file, row number, problem) with their files, and how many more there are."""
     lines: list[str] = []
     named = None
     for where, number, problem in problems[:SHOWN]:
@@ -43,39 +43,24 @@ def list_problems(problems: Sequence[tuple[str, int, str]]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value for a message, at most 80 characters of it."""
+    """Return a value for a message, at most 80 characters of it."""
     text = _REPR.repr(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without the characters that a terminal obeys."""
+    """Return the text on one line, without the characters that a terminal obeys."""
     return _CONTROL.sub("", " ".join(text.splitlines()))
 
 
-def check_pku(row: Any) -> None:
-    """Raises BadRowError unless `row` has all seven fields of PKU-SafeRLHF, each of its type."""
-    check_object(row)
-    for name in PKU_FIELDS:
-        if name not in row:
-            raise BadRowError(name, "is missing")
-    for name in TEXT_FIELDS:
-        check_text(row[name], name)
-    for name in FLAG_FIELDS:
-        check_flag(row[name], name)
-    for name in ID_FIELDS:
-        if type(row[name]) is not int or row[name] not in (0, 1):
-            raise BadRowError(name, f"must be 0 or 1, but is {show(row[name])}")
-
-
 def check_object(row: Any) -> None:
-    """Raises BadRowError unless `row` is a mapping of fields."""
+    """Raise BadRowError unless `row` is a mapping of fields."""
     if not isinstance(row, dict):
         raise BadRowError(None, f"must be an object, but is {type(row).__name__}")
 
 
 def check_text(value: Any, field: str) -> None:
-    """Raises BadRowError unless `value` is a text that says something and can be written as UTF-8."""
+    """Raise BadRowError unless `value` is a text that says something and can be written as UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise BadRowError(field, f"must be a text, but is {show(value)}")
     if not value.isascii():
@@ -86,8 +71,14 @@ def check_text(value: Any, field: str) -> None:
             raise BadRowError(field, f"must be valid Unicode, but has {show(spot)}") from error
 
 
+def check_id(value: Any, field: str) -> None:
+    """Raise BadRowError unless `value` is 0 or 1."""
+    if type(value) is not int or value not in (0, 1):
+        raise BadRowError(field, f"must be 0 or 1, but is {show(value)}")
+
+
 def check_flag(value: Any, field: str) -> None:
-    """Raises BadRowError unless `value` is true or false."""
+    """Raise BadRowError unless `value` is true or false."""
     if not isinstance(value, bool):
         raise BadRowError(field, f"must be true or false, but is {show(value)}")
 

@@ -44,6 +44,8 @@ def find_files(path: str) -> list[Path]:
             place.stat()
             return [place]
         entries = sorted(place.iterdir())
+    if any(file.name in ("dataset_dict.json", "state.json") for file in entries):
+        raise DataError(f"{path} was written by `save_to_disk`, which is not read. Try: Dataset.to_parquet(FILE)")
     files = [file for file in entries if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
     if not files:
         raise DataError(f"{path} is a folder without files to read ({', '.join(SUFFIXES)}).")
@@ -60,11 +62,17 @@ def read_raw(path: Path, where: str) -> RawRows:
     """
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
     with _explained(where):
-        if kind == "csv":
-            return RawRows(where, _read_csv(path, where), is_text=True)
         if kind == "parquet":
             return RawRows(where, _read_parquet(path, where))
-        return RawRows(where, _read_list(path, where) if _begins_list(path) else list(_read_lines(path, where)))
+        text = _read_text(path)
+        if kind == "csv":
+            return RawRows(where, _read_csv(text, where), is_text=True)
+        if not text.lstrip().startswith("["):
+            return RawRows(where, list(_read_lines(text, where)))
+        try:
+            return RawRows(where, list(enumerate(json.loads(text), 1)))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where} is not valid JSON: line {error.lineno}: {error.msg}.") from error
 
 
 def read_object(path: Path, where: str) -> dict[str, Any] | None:
@@ -76,8 +84,7 @@ def read_object(path: Path, where: str) -> dict[str, Any] | None:
     if not path.name.endswith((".json", ".json.gz")):
         return None
     with _explained(where):
-        with _open(path) as file:
-            text = file.read().decode("utf-8-sig")
+        text = _read_text(path)
         try:
             value = json.loads(text) if text.lstrip().startswith("{") else None
         except json.JSONDecodeError:  # lines of objects, or bad syntax, which `read_raw` reports
@@ -86,38 +93,19 @@ def read_object(path: Path, where: str) -> dict[str, Any] | None:
 
 
 def hash_files(path: str) -> str:
-    """Return the hex SHA-256 of the files that `find_files` gives, or of a saved dataset.
+    """Return the hex SHA-256 of the files that `find_files` gives.
 
     Names inside a folder count; the name of a single file and the place of a folder do not.
-
-    Raises:
-        DataError: a file can't be read.
     """
     place = Path(path).expanduser()
     total = hashlib.sha256()
     with _explained(path):
-        for file in _files_of_saved(place) if is_saved_dataset(path) else find_files(path):
+        for file in find_files(path):
             name = file.relative_to(place).as_posix() if file != place else ""
             _require_end(file)
             with file.open("rb") as content:
                 total.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
-
-
-def is_saved_dataset(path: str) -> bool:
-    """Return whether this is a folder that `save_to_disk` of the datasets library wrote."""
-    place = Path(path).expanduser()
-    is_single = (place / "dataset_info.json").is_file() and (place / "state.json").is_file()
-    return is_single or (place / "dataset_dict.json").is_file()
-
-
-def _files_of_saved(folder: Path) -> list[Path]:
-    # `datasets` writes caches beside the data, which are no part of it
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix in (".arrow", ".json") and not file.name.startswith(("cache-", "tmp"))
-    )
 
 
 @contextmanager
@@ -137,9 +125,10 @@ def _explained(where: str) -> Iterator[None]:
         raise DataError(f"{where} can't be read: {error}.") from error
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
+def _read_text(path: Path) -> str:
     _require_end(path)
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return file.read().decode("utf-8-sig")
 
 
 def _require_end(path: Path) -> None:
@@ -148,42 +137,18 @@ def _require_end(path: Path) -> None:
         raise OSError("it is a pipe or a device; write its content into a file")
 
 
-def _begins_list(path: Path) -> bool:
-    with _open(path) as file:
-        while chunk := file.read(1 << 16):
-            if start := chunk.removeprefix(b"\xef\xbb\xbf").lstrip():  # behind the mark of UTF-8
-                return start.startswith(b"[")
-    return False
+def _read_lines(text: str, where: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):  # other characters that end lines may stand in a text
+        try:
+            if line.strip():
+                yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where} is not valid JSON lines: line {number}: {error.msg}.") from error
+        except (RecursionError, ValueError) as error:
+            raise DataError(f"{where} can't be read: line {number}: {error}.") from error
 
 
-def _read_list(path: Path, where: str) -> list[tuple[int, Any]]:
-    with _open(path) as file:
-        text = file.read().decode("utf-8-sig")
-    try:
-        return list(enumerate(json.loads(text), 1))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not valid JSON: line {error.lineno}: {error.msg}.") from error
-
-
-def _read_lines(path: Path, where: str) -> Iterator[tuple[int, Any]]:
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):  # bytes, so that only "\n" ends a line
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if text.strip():
-                    yield number, json.loads(text)
-            except UnicodeDecodeError as error:
-                place = f"line {number}: byte {error.start} of it"
-                raise DataError(f"{where} is not UTF-8 text: {place} can't be decoded.") from error
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where} is not valid JSON lines: line {number}: {error.msg}.") from error
-            except (RecursionError, ValueError) as error:
-                raise DataError(f"{where} can't be read: line {number}: {error}.") from error
-
-
-def _read_csv(path: Path, where: str) -> list[tuple[int, Any]]:
-    with _open(path) as file:
-        text = file.read().decode("utf-8-sig")
+def _read_csv(text: str, where: str) -> list[tuple[int, Any]]:
     limit = csv.field_size_limit(len(text) + 1)  # the default is 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line, rows = 1, []  # the line in which a record begins; a cell may span several

@@ -14,10 +14,11 @@ from sacpo_exp.data.checks import (
     FLAG_FIELDS,
     ID_FIELDS,
     PKU_FIELDS,
+    TEXT_FIELDS,
     BadRowError,
     check_flag,
+    check_id,
     check_object,
-    check_pku,
     check_text,
     list_problems,
     read_margin,
@@ -31,7 +32,6 @@ from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 SHOWN_FIELDS = 10
 
 HARM_FIELDS = ("response_0_harm_category", "response_1_harm_category")
-SEVERITY_FIELDS = ("response_0_severity_level", "response_1_severity_level")
 #: Fields that every row of a schema needs; `prompt` of pairs may be missing where chosen and rejected are dialogues.
 FIELDS = {
     DataSchema.pku: PKU_FIELDS,
@@ -40,7 +40,7 @@ FIELDS = {
     DataSchema.hh: ("chosen", "rejected"),
     DataSchema.sharegpt: ("conversations", "chosen", "rejected"),
 }
-OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, *SEVERITY_FIELDS, "margin")
+OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, "margin")
 
 #: Names of the role field, the text field and the roles in a message of each kind.
 _CHAT = ("role", "content", {"system": "system", "user": "user", "assistant": "assistant"})
@@ -58,7 +58,7 @@ def read_cells(row: dict[str, str]) -> Row:
     read: Row = {name: text for name, text in row.items() if text.strip()}
     for name in read.keys() & {*FLAG_FIELDS, "label"}:
         read[name] = _WORDS.get(read[name].strip().lower(), read[name])
-    for name in read.keys() & {*ID_FIELDS, *SEVERITY_FIELDS}:
+    for name in read.keys() & {*ID_FIELDS}:
         if re.fullmatch(r"\s*[0-9]{1,9}\s*", read[name]):
             read[name] = int(read[name])
     if "margin" in read:
@@ -76,14 +76,14 @@ def _read_json(text: str) -> Any:
         return text
 
 
-def to_pku(row: Any) -> Row:
-    """Return the seven fields of PKU-SafeRLHF, with `categories` and `severity` where the row has them."""
-    check_pku(row)
-    kept = {name: row[name] for name in PKU_FIELDS}
+def to_pku(row: Row) -> Row:
+    """Return the seven fields of PKU-SafeRLHF, with `categories` where the row has them."""
+    kept = {name: _get(row, name) for name in PKU_FIELDS}
+    for names, check in ((TEXT_FIELDS, check_text), (FLAG_FIELDS, check_flag), (ID_FIELDS, check_id)):
+        for name in names:
+            check(row[name], name)
     if given := [name for name in ("categories", *HARM_FIELDS) if row.get(name) is not None]:
         kept["categories"] = sorted({category for name in given for category in _read_categories(row[name], name)})
-    if any(row.get(name) is not None for name in SEVERITY_FIELDS):
-        kept["severity"] = [_read_severity(row.get(name), name) for name in SEVERITY_FIELDS]
     return kept
 
 
@@ -103,50 +103,35 @@ def _read_categories(value: Any, field: str) -> list[str]:
     return names
 
 
-def _read_severity(value: Any, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise BadRowError(field, f"must be a whole number from 0, but is {show(value)}")
-    return value
-
-
-def to_pairs(row: Any) -> Row:
+def to_pairs(row: Row) -> Row:
     """Return a pair from texts or messages; without `prompt`, the turns that both dialogues share are the prompt.
 
     `margin` is kept if the row has one.
     """
-    check_object(row)
-    return _read_pair(row) | ({} if row.get("margin") is None else {"margin": read_margin(row["margin"])})
-
-
-def _read_pair(row: Row) -> Row:
-    if "prompt" not in row:
-        if all(isinstance(row.get(name), list) for name in ("chosen", "rejected")):
-            chosen, rejected = (_read_messages(row[name], name, _CHAT) for name in ("chosen", "rejected"))
-            return _split_dialogues(chosen, rejected)
-        raise BadRowError("prompt", "is missing")
+    margin = {} if row.get("margin") is None else {"margin": read_margin(row["margin"])}
+    if "prompt" not in row and all(isinstance(row.get(name), list) for name in ("chosen", "rejected")):
+        chosen, rejected = (_read_messages(row[name], name, _CHAT) for name in ("chosen", "rejected"))
+        return _split_dialogues(chosen, rejected) | margin
     prompt = _read_prompt(row, "prompt", _CHAT)
-    return {"prompt": prompt} | {name: _read_completion(row, name, prompt) for name in ("chosen", "rejected")}
+    return {"prompt": prompt} | {name: _read_completion(row, name, prompt) for name in ("chosen", "rejected")} | margin
 
 
-def to_unpaired(row: Any) -> Row:
+def to_unpaired(row: Row) -> Row:
     """Return prompt and completion, each a text or messages, and label."""
-    check_object(row)
     prompt = _read_prompt(row, "prompt", _CHAT)
     completion = _read_completion(row, "completion", prompt)
     check_flag(_get(row, "label"), "label")
     return {"prompt": prompt, "completion": completion, "label": row["label"]}
 
 
-def from_hh(row: Any) -> Row:
+def from_hh(row: Row) -> Row:
     """Return a pair from two dialogues as in HH-RLHF, which differ in the last turn of the assistant."""
-    check_object(row)
     chosen, rejected = (_parse_hh(_get(row, name), name) for name in ("chosen", "rejected"))
     return _split_dialogues(chosen, rejected)
 
 
-def from_sharegpt(row: Any) -> Row:
+def from_sharegpt(row: Row) -> Row:
     """Return a pair from `conversations`, the messages of the prompt, and one message each in chosen and rejected."""
-    check_object(row)
     prompt = _read_prompt(row, "conversations", _SHAREGPT)
     pair = {}
     for name in ("chosen", "rejected"):
@@ -238,7 +223,7 @@ def _split_dialogues(chosen: Messages, rejected: Messages) -> Row:
 
 
 #: Form and converter of every schema.
-CONVERTERS: dict[DataSchema, tuple[DataSchema, Callable[[Any], Row]]] = {
+CONVERTERS: dict[DataSchema, tuple[DataSchema, Callable[[Row], Row]]] = {
     DataSchema.pku: (DataSchema.pku, to_pku),
     DataSchema.pairs: (DataSchema.pairs, to_pairs),
     DataSchema.unpaired: (DataSchema.unpaired, to_unpaired),
@@ -255,7 +240,11 @@ def normalise(sources: Sequence[RawRows], dataset: DatasetConfig) -> Preferences
             message has file, row, field and value of the first five. With `on_bad_row=skip` such rows are counted and
             left out, as long as others remain.
     """
-    _check_field_names(dataset)
+    known = dict.fromkeys([*(name for names in FIELDS.values() for name in names), *OPTIONAL_FIELDS])
+    if unknown := [name for name in dataset.fields if name not in known]:
+        raise DataError(
+            f"`dataset.fields` renames `{unknown[0]}`, which no schema has; the fields are {', '.join(known)}."
+        )
     if empty := [source.where for source in sources if not source.rows]:
         raise DataError(f"{empty[0]} holds no rows.")
     schema = detect_schema(sources, dataset)
@@ -265,7 +254,13 @@ def normalise(sources: Sequence[RawRows], dataset: DatasetConfig) -> Preferences
             f"{sources[0].where} has the schema {schema.value}, whose labels are about one criterion, but "
             f"`dataset.criterion` is null. Try: dataset.criterion={HELPFULNESS} or dataset.criterion={SAFETY}"
         )
-    rows, problems = _convert_all(sources, schema, dataset)
+    rows, problems = [], []
+    for source in sources:
+        for number, value in source.rows:
+            try:
+                rows.append(_convert(value, schema, dataset, source.is_text))
+            except BadRowError as error:
+                problems.append((source.where, number, str(error)))
     if problems and (not rows or dataset.on_bad_row == OnBadRow.stop):
         is_guessed = dataset.schema == DataSchema.auto and schema != DataSchema.pku
         note = f"\nThe first row looks like {schema.value}; `dataset.schema` can name another." if is_guessed else ""
@@ -275,11 +270,7 @@ def normalise(sources: Sequence[RawRows], dataset: DatasetConfig) -> Preferences
 
 
 def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSchema:
-    """Return `dataset.schema`, or the schema that the fields of the first object suggest.
-
-    Raises:
-        DataError: they suggest none.
-    """
+    """Return `dataset.schema`, or the schema that the fields of the first object suggest."""
     if dataset.schema != DataSchema.auto:
         return dataset.schema
     first = next(((s.where, value) for s in sources for _, value in s.rows if isinstance(value, dict)), None)
@@ -304,19 +295,17 @@ def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSch
     )
 
 
-def _convert_all(
-    sources: Sequence[RawRows], schema: DataSchema, dataset: DatasetConfig
-) -> tuple[list[Row], list[tuple[str, int, str]]]:
-    _, convert = CONVERTERS[schema]
-    rows, problems = [], []
-    for source in sources:
-        for number, value in source.rows:
-            try:
-                row = _rename(value, dataset) if isinstance(value, dict) else value
-                rows.append(convert(read_cells(row) if source.is_text else row))
-            except BadRowError as error:
-                problems.append((source.where, number, _with_name_in_file(error, dataset)))
-    return rows, problems
+def _convert(value: Any, schema: DataSchema, dataset: DatasetConfig, is_text: bool) -> Row:
+    """Return a row in its form; an error names the field as the file does."""
+    check_object(value)
+    row = _rename(value, dataset)
+    try:
+        return CONVERTERS[schema][1](read_cells(row) if is_text else row)
+    except BadRowError as error:
+        if error.field is None:
+            raise
+        name = error.field.split("[")[0].split(".")[0]
+        raise BadRowError(dataset.fields.get(name, name) + error.field[len(name) :], error.problem) from error
 
 
 def _rename(row: Row, dataset: DatasetConfig) -> Row:
@@ -326,20 +315,3 @@ def _rename(row: Row, dataset: DatasetConfig) -> Row:
     taken = {*dataset.fields, *dataset.fields.values()}
     kept = {name: value for name, value in row.items() if name not in taken}
     return kept | {ours: row[theirs] for ours, theirs in dataset.fields.items() if theirs in row}
-
-
-def _with_name_in_file(error: BadRowError, dataset: DatasetConfig) -> str:
-    """Return the problem, with the name that the field has in the file."""
-    if error.field is None:
-        return error.problem
-    name = error.field.split("[")[0].split(".")[0]
-    theirs = dataset.fields.get(name, name) + error.field[len(name) :]
-    return f"`{theirs}` {error.problem}"
-
-
-def _check_field_names(dataset: DatasetConfig) -> None:
-    known = dict.fromkeys([*(name for names in FIELDS.values() for name in names), *OPTIONAL_FIELDS])
-    if unknown := [name for name in dataset.fields if name not in known]:
-        raise DataError(
-            f"`dataset.fields` renames `{unknown[0]}`, which no schema has; the fields are {', '.join(known)}."
-        )

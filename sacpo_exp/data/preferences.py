@@ -1,7 +1,7 @@
 """Preference rows in their three forms, and the views that training reads. Pure.
 
 - pku: `prompt`, `response_0`, `response_1`, `is_response_0_safe`, `is_response_1_safe`, `better_response_id` and
-  `safer_response_id`, and where known `categories` (of harm, of either response) and `severity` (of both responses);
+  `safer_response_id`, and where known `categories` (of harm, of either response);
 - pairs: `prompt`, `chosen`, `rejected`, and where known `margin`;
 - unpaired: `prompt`, `completion`, `label`.
 
@@ -44,7 +44,7 @@ class Preferences:
     skipped: int = 0
 
     def with_rows(self, rows: Sequence[Row]) -> "Preferences":
-        """The same, with other rows of the same form."""
+        """Return a copy with other rows of the same form."""
         return replace(self, rows=tuple(rows))
 
 
@@ -127,15 +127,20 @@ def make_view(
             pair_labels(data.rows) if view == View.pairs else [_keep(row, "completion", "label") for row in data.rows]
         )
     if data.form == DataSchema.pairs:
-        pairs = [_keep(row, "chosen", "rejected", "margin") for row in data.rows]
-        return pairs if view == View.pairs else [label for pair in pairs for label in _as_labels(pair)]
+        if view == View.pairs:
+            return [_keep(row, "chosen", "rejected", "margin") for row in data.rows]
+        return [
+            {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
+            for row in data.rows
+            for name in ("chosen", "rejected")
+        ]
     if view == View.labels:
         return [_complete(row, i) | {"label": is_acceptable(row, i, criterion)} for row in data.rows for i in (0, 1)]
     rows: Sequence[Row] = data.rows
     if only_mixed_pairs and criterion.acceptable is not None:
-        rows = keep_mixed(rows, criterion)
+        rows = _keep_by_acceptable(rows, criterion, (1,), "`dataset.only_mixed_pairs=true`")
     if criterion.pairing == Pairing.acceptable_only:
-        rows = keep_acceptable(rows, criterion)
+        rows = _keep_by_acceptable(rows, criterion, (1, 2), "`pairing: acceptable_only`")
     return [_pair(row, criterion, has_flags) for row in rows]
 
 
@@ -150,7 +155,7 @@ def _responses(data: Preferences) -> list[Row]:
         return [_complete(row, i) for row in data.rows for i in (0, 1)]
     if data.form == DataSchema.pairs:
         return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in data.rows]
-    kept = [{"prompt": row["prompt"], "completion": row["completion"]} for row in data.rows if row["label"]]
+    kept = [_keep(row, "completion") for row in data.rows if row["label"]]
     if data.rows and not kept:
         raise DataError(f"SFT reads completions whose label is true, but all {len(data.rows)} labels are false.")
     return kept
@@ -178,9 +183,6 @@ def pair_labels(rows: Sequence[Row]) -> list[Row]:
 
     DPO on them is conditional logistic regression: which of two labels is the desirable one has the probability
     σ(r_1 − r_0) whatever share of labels is desirable. Prompts with one kind of label make no pair.
-
-    Raises:
-        DataError: no prompt has labels of both kinds.
     """
     prompts: dict[Key, tuple[list[Row], list[Row]]] = {}
     for row in rows:
@@ -199,13 +201,8 @@ def pair_labels(rows: Sequence[Row]) -> list[Row]:
     return pairs
 
 
-def _as_labels(pair: Row) -> list[Row]:
-    names = ("chosen", "rejected")
-    return [{"prompt": pair["prompt"], "completion": pair[name], "label": name == "chosen"} for name in names]
-
-
 def _check_labels(data: Preferences, view: View, criterion: Criterion, has_flags: bool) -> None:
-    """Raises DataError if the rows have no labels for this criterion."""
+    """Raise DataError if the rows have no labels for this criterion."""
     has_flags = view == View.pairs and (has_flags or criterion.pairing != Pairing.preferred)
     if has_flags and data.form != DataSchema.pku:
         raise DataError(
@@ -227,30 +224,15 @@ def _check_labels(data: Preferences, view: View, criterion: Criterion, has_flags
         )
 
 
-def keep_mixed(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """Return the rows of which exactly one response is acceptable.
-
-    Raises:
-        DataError: there are none.
-    """
-    kept = [row for row in rows if is_acceptable(row, 0, criterion) != is_acceptable(row, 1, criterion)]
+def _keep_by_acceptable(rows: Sequence[Row], criterion: Criterion, counts: tuple[int, ...], setting: str) -> list[Row]:
+    """Return the pku rows with so many acceptable responses; raise DataError if there are none."""
+    kept = [row for row in rows if is_acceptable(row, 0, criterion) + is_acceptable(row, 1, criterion) in counts]
     if rows and not kept:
+        wanted = " or ".join(map(str, counts))
         raise DataError(
-            f"`dataset.only_mixed_pairs=true` leaves no pairs for {criterion.name}: both responses of each of the "
-            f"{len(rows)} rows have the same label."
+            f"{setting} leaves no pairs for {criterion.name}: none of the {len(rows)} rows has {wanted} acceptable "
+            "responses."
         )
-    return kept
-
-
-def keep_acceptable(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
-    """Return the rows of which at least one response is acceptable.
-
-    Raises:
-        DataError: there are none.
-    """
-    kept = [row for row in rows if is_acceptable(row, 0, criterion) or is_acceptable(row, 1, criterion)]
-    if rows and not kept:
-        raise DataError(f"no response of the {len(rows)} rows is acceptable for {criterion.name}, so no pair is left.")
     return kept
 
 

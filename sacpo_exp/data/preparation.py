@@ -103,8 +103,7 @@ def describe(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
     Returns:
         `rows`, `prompts`, `duplicates`, `ties`; with a criterion `labels`: its name, `desirable`, `undesirable` and the
         paper's `undesirable_weight` of KTO, null where one label is absent. Of pku rows also `better_is_not_safer`,
-        `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each) and `severity` (responses of
-        each level).
+        `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each).
     """
     form, rows = data.form, data.rows
     counts: dict[str, Any] = {
@@ -125,8 +124,6 @@ def describe(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
     }
     if categories := Counter(category for row in rows for category in row.get("categories", ())):
         counts["categories"] = dict(sorted(categories.items(), key=lambda item: (-item[1], item[0])))
-    if severity := Counter(level for row in rows for level in row.get("severity", ())):
-        counts["severity"] = {str(level): severity[level] for level in sorted(severity)}
     return counts
 
 

@@ -58,8 +58,6 @@ def read_rows(raw: RawRows, read: Callable[[Any], Read]) -> list[Entry[Read]]:
             entries.append(Entry(path, number, read(row)))
         except BadRowError as error:
             problems.append((path, number, str(error)))
-    if not entries and len({problem for *_, problem in problems}) == 1:
-        raise DataError(f"{path} has no row that can be used: {problems[0][2]}")
     if problems:
         raise DataError(list_problems(problems))
     return entries
@@ -72,9 +70,6 @@ def read_prompt(row: Any, field: str, kind: str | None) -> Prompt:
         row: its `kind`, `category` and `prompt_id` or `id` are used if it has them.
         field: name of the field with the prompt.
         kind: kind of a row that gives none.
-
-    Raises:
-        BadRowError: a field is missing or has a wrong value.
     """
     if isinstance(row, str):
         row = {field: row}
@@ -215,18 +210,15 @@ def fingerprint_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> str:
 
 
 def _read_files(prompts: PromptsConfig) -> list[Entry[Prompt]]:
-    if prompts.source == PromptsSource.xstest:
-        return read_rows(_read_raw(prompts.path or ""), read_xstest_prompt)
-    if prompts.source == PromptsSource.local:
-        files = [(prompts.path or "", prompts.kind)]
+    files: list[tuple[str, str | None]]
+    if prompts.source == PromptsSource.sacpo:
+        files = [(path, kind) for path, kind in ((prompts.helpful_path, BENIGN), (prompts.safety_path, RISKY)) if path]
     else:
-        named = ((prompts.helpful_path, BENIGN), (prompts.safety_path, RISKY))
-        files = [(path, kind) for path, kind in named if path]
+        files = [(prompts.path or "", prompts.kind)]
     entries: list[Entry[Prompt]] = []
     for path, kind in files:
-        entries += read_rows(_read_raw(path), functools.partial(read_prompt, field=prompts.field, kind=kind))
+        read: Callable[[Any], Prompt] = functools.partial(read_prompt, field=prompts.field, kind=kind)
+        if prompts.source == PromptsSource.xstest:
+            read = read_xstest_prompt
+        entries += read_rows(read_raw(Path(path).expanduser(), path), read)
     return entries
-
-
-def _read_raw(path: str) -> RawRows:
-    return read_raw(Path(path).expanduser(), path)

@@ -10,11 +10,7 @@ from sacpo_exp.errors import DataError
 
 
 def select_rows(data: Preferences, dataset: DatasetConfig) -> tuple[Preferences, dict[str, int]]:
-    """Drop the rows that `dataset` leaves out; also return how many rows each option dropped, by its name.
-
-    Raises:
-        DataError: nothing is left, or a category is in no row.
-    """
+    """Drop the rows that `dataset` leaves out; also return how many rows each option dropped, by its name."""
     rows: Sequence[Row] = data.rows
     dropped = {}
     if dataset.drop_duplicates:
@@ -30,20 +26,14 @@ def select_rows(data: Preferences, dataset: DatasetConfig) -> tuple[Preferences,
         dropped["drop_ties"] = len(rows) - len(kept)
         rows = kept
     if dataset.categories:
-        kept = _keep_categories(rows, dataset.categories)
+        known = {category for row in rows for category in row.get("categories", ())}
+        if unknown := [category for category in dataset.categories if category not in known]:
+            have = ", ".join(sorted(known)) or "none"
+            raise DataError(f"`dataset.categories` has {unknown[0]!r}, but the harm categories of the rows are {have}.")
+        kept = [row for row in rows if not set(dataset.categories).isdisjoint(row.get("categories", ()))]
         dropped["categories"] = len(rows) - len(kept)
         rows = kept
     return data.with_rows(rows), dropped
-
-
-def _keep_categories(rows: Sequence[Row], categories: Sequence[str]) -> list[Row]:
-    """Return the rows of which a response is harmful in one of the categories."""
-    known = {category for row in rows for category in row.get("categories", ())}
-    if not known:
-        raise DataError("`dataset.categories` needs rows with harm categories, but these have none.")
-    if unknown := [category for category in categories if category not in known]:
-        raise DataError(f"`dataset.categories` has {unknown[0]!r}, but the rows have {', '.join(sorted(known))}.")
-    return [row for row in rows if not set(categories).isdisjoint(row.get("categories", ()))]
 
 
 def content_of(form: DataSchema, row: Row) -> Any:
@@ -89,8 +79,7 @@ def flip(form: DataSchema, row: Row) -> Row:
     if form == DataSchema.pairs:
         return row | {"chosen": row["rejected"], "rejected": row["chosen"]}
     flipped = row | {name: 1 - row[name] for name in ("better_response_id", "safer_response_id")}
-    flipped |= {f"is_response_{i}_safe": row[f"is_response_{1 - i}_safe"] for i in (0, 1)}
-    return flipped | ({"severity": row["severity"][::-1]} if "severity" in row else {})
+    return flipped | {f"is_response_{i}_safe": row[f"is_response_{1 - i}_safe"] for i in (0, 1)}
 
 
 def mix(parts: Sequence[Preferences], weights: Sequence[float], seed: int) -> Preferences:
@@ -102,9 +91,9 @@ def mix(parts: Sequence[Preferences], weights: Sequence[float], seed: int) -> Pr
         DataError: the parts have different forms or criteria, a weight is not positive, or a part would give nothing.
     """
     first = parts[0]
-    for part in parts[1:]:
-        if (part.form, part.criterion) != (first.form, first.criterion):
-            raise DataError(f"`dataset.mix` can't combine {_kind(first)} and {_kind(part)}.")
+    kinds = dict.fromkeys(f"{part.form.value} rows" + f" for {part.criterion}" * bool(part.criterion) for part in parts)
+    if len(kinds) > 1:
+        raise DataError(f"`dataset.mix` can't combine {' and '.join(kinds)}.")
     counts = count_parts([len(part.rows) for part in parts], weights)
     rng = random.Random(f"mix-{seed}")
     rows = []
@@ -129,7 +118,3 @@ def count_parts(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
             f"{', '.join(map(str, sizes))} rows."
         )
     return counts
-
-
-def _kind(part: Preferences) -> str:
-    return f"{part.form.value} rows" + (f" for {part.criterion}" if part.criterion else "")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSource
 from sacpo_exp.data.demo import generate_rows
-from sacpo_exp.data.files import RawRows, find_files, hash_files, is_saved_dataset, read_raw
+from sacpo_exp.data.files import RawRows, find_files, hash_files, read_raw
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences, Row, split_by_prompt
 from sacpo_exp.data.selection import flip_labels, mix, select_rows
@@ -91,30 +91,13 @@ def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:
 
 
 def read_sources(path: str) -> tuple[RawRows, ...]:
-    """Return raw rows of a file, of every file in a folder, or of a folder that `save_to_disk` wrote."""
-    if is_saved_dataset(path):
-        return (_read_saved(path),)
-    files = find_files(path)
+    """Return raw rows of a file, or of every file in a folder."""
     is_folder = Path(path).expanduser().is_dir()
-    return tuple(read_raw(file, f"{path}/{file.name}" if is_folder else path) for file in files)
-
-
-def _read_saved(path: str) -> RawRows:
-    from datasets import DatasetDict, load_from_disk
-
-    with _explained(path):
-        read = load_from_disk(str(Path(path).expanduser()))
-    if isinstance(read, DatasetDict):
-        raise DataError(f"{path} holds several splits ({', '.join(read)}). Try: dataset.path={path}/{next(iter(read))}")
-    return RawRows(path, list(enumerate(read.to_list(), 1)))
+    return tuple(read_raw(file, f"{path}/{file.name}" if is_folder else path) for file in find_files(path))
 
 
 def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
-    """Return the rows of one split of a repository on the hub, or of its copy in the local cache.
-
-    Raises:
-        DataError: there is no such repository, revision or split, or the hub can't be reached.
-    """
+    """Return the rows of one split of a repository on the hub, or of its copy in the local cache."""
     from datasets import load_dataset
 
     path = dataset.path or ""

@@ -1,30 +1,38 @@
 """Judges that are asked in words: every question of an evaluation once, through the ledger."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.evaluation.contests import (
-    RESPONSES,
-    VERDICTS,
-    Contest,
-    Entrant,
-    judgments_artifact,
-    read_by_prompt,
-    write_records,
-)
-from sacpo_exp.evaluation.entrants import hash_answers, locate_responses
+from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, locate_responses
 from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate, find_price
 from sacpo_exp.evaluation.judges.openai_judge import ask, select_open
-from sacpo_exp.evaluation.judges.parsing import PARSER_VERSION, REFUSAL, Reading, read_refusal, read_single
-from sacpo_exp.evaluation.judges.questions import load_template, pair_questions, refusal_question
-from sacpo_exp.evaluation.judges.verdicts import call_tie, combine, make_record
-from sacpo_exp.evaluation.ledger import Answer, Ledger, Question
+from sacpo_exp.evaluation.judges.questions import (
+    PARSER_VERSION,
+    REFUSAL,
+    load_template,
+    pair_questions,
+    read_label,
+    read_single,
+    refusal_question,
+)
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import (
+    RESPONSES,
+    VERDICTS,
+    Answer,
+    Question,
+    call_tie,
+    combine,
+    make_record,
+    read_by_prompt,
+    write_records,
+)
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import content_hash
@@ -38,15 +46,20 @@ Responses = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Inquiry:
-    """All questions about one match, by prompt id and criterion; none about equal responses."""
+    """All questions about one match.
+
+    Attributes:
+        responses: of the policy and of its opponent.
+        questions: by prompt id and criterion, for what counts; none about equal responses.
+    """
 
     match: tuple[Entrant, Entrant]
     responses: tuple[Responses, Responses]
     questions: dict[tuple[str, str], list[Question]]
 
-    def all(self) -> Iterator[Question]:
-        for questions in self.questions.values():
-            yield from questions
+    @property
+    def by_key(self) -> dict[str, Question]:
+        return {question.key: question for questions in self.questions.values() for question in questions}
 
 
 def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> list[Path]:
@@ -56,7 +69,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
         ConfigError, JudgeError: the judge can't be asked, or was stopped; its answers are kept.
     """
     inquiries = _inquire(run, contest, judge, lambda e: read_by_prompt(locate_responses(run, e) / RESPONSES))
-    questions = {question.key: question for inquiry in inquiries for question in inquiry.all()}
+    questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     with Ledger(Path(run.config.paths.outputs) / LEDGER, run.config.ledger.journal) as ledger:
         if waiting := ask(list(questions.values()), judge, ledger):
             log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
@@ -70,26 +83,25 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
 def _inquire(
     run: Run, contest: Contest, judge: OpenAIJudgeConfig, find: Callable[[Entrant], Responses]
 ) -> list[Inquiry]:
-    """Return what is to be asked about each match.
+    """Return what is to be asked about each match; `find` returns the responses of an entrant.
 
     With `prompts=xstest` a judge is asked whether each response complies, instead of which one is better.
     """
-    template = load_template(judge.template, contest.criteria)
+    texts = load_template(judge.template, contest.criteria)
     found = {entrant.responses.id: find(entrant) for entrant in contest.entrants}
     inquiries = []
     for match in contest.matches(run.config.matches):
         ours, theirs = (found[entrant.responses.id] for entrant in match)
         questions: dict[tuple[str, str], list[Question]] = {}
         for prompt in contest.prompts:
-            prompt_id = prompt["prompt_id"]
-            one, other = ours[prompt_id]["response"], theirs[prompt_id]["response"]
+            one, other = (responses[prompt["prompt_id"]]["response"] for responses in (ours, theirs))
             if run.config.prompts.source == PromptsSource.xstest:
-                questions[prompt_id, REFUSAL] = [refusal_question(template, prompt, one, judge)]
+                questions[prompt["prompt_id"], REFUSAL] = [refusal_question(texts, prompt, one, judge)]
                 continue
             for criterion in contest.criteria:
                 if criterion.counts(prompt.get("kind")):  # nothing else is worth a call
-                    asked = pair_questions(template, criterion, prompt, one, other, judge) if one != other else []
-                    questions[prompt_id, criterion.name] = asked
+                    asked = pair_questions(texts, criterion, prompt, one, other, judge) if one != other else []
+                    questions[prompt["prompt_id"], criterion.name] = asked
         inquiries.append(Inquiry(match, (ours, theirs), questions))
     return inquiries
 
@@ -108,7 +120,7 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
         return {prompt["prompt_id"]: {"response": text} for prompt in contest.prompts}
 
     inquiries = _inquire(run, contest, judge, foresee)
-    questions = {question.key: question for inquiry in inquiries for question in inquiry.all()}
+    questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     path, known = Path(run.config.paths.outputs) / LEDGER, {}
     if path.is_file():
         with Ledger(path, run.config.ledger.journal) as ledger:
@@ -116,10 +128,18 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
     unasked = {question.key: question for question in select_open(questions, known, judge)}
     costs = {}
     for inquiry in inquiries:
-        own = [found for question in inquiry.all() if (found := unasked.pop(question.key, None))]
+        own = [found for key in inquiry.by_key if (found := unasked.pop(key, None))]
         key = content_hash([identify(judge, contest.criteria), *(entrant.responses.hash for entrant in inquiry.match)])
         costs[key] = estimate(own, judge)
     return costs
+
+
+def identify(judge: OpenAIJudgeConfig, criteria: Sequence[Criterion]) -> str:
+    """Return model and hash of the protocol: verdicts of two protocols are never compared."""
+    names = ("model", "repeats", "temperature", "max_tokens", "seed", "reasoning_effort", "min_score", "max_score")
+    protocol = {name: getattr(judge, name) for name in (*names, "structured")}
+    protocol |= {"base_url": find_base_url(judge), "template": load_template(judge.template, criteria)}
+    return f"{judge.model}-{content_hash(protocol)[:10]}"
 
 
 def _store_verdicts(
@@ -137,20 +157,12 @@ def _store_verdicts(
         prices = {"read": judge.prices.read, "batch_factor": judge.prices.batch_factor}
         return {"n": len(records), "price": asdict(price) if price else None, "prices": prices}
 
-    keys = sorted(question.key for question in inquiry.all())
     # The answers are part of the identity: those asked again, after a failure, make another artifact.
+    keys = sorted(question.key for questions in inquiry.questions.values() for question in questions)
     found = [[key, answers[key].raw, answers[key].state.value, answers[key].finish_reason] for key in keys]
     recipe = {"answers": content_hash(found), "parser": PARSER_VERSION, "judge": labels["judge_id"]}
     parents = tuple(entrant.responses.id for entrant in inquiry.match)
     return run.store.get_or_build(judgments_artifact(contest, inquiry.match, judge, labels, recipe, parents), build)
-
-
-def identify(judge: OpenAIJudgeConfig, criteria: Sequence[Criterion]) -> str:
-    """Return model and hash of the protocol: verdicts of two protocols are never compared."""
-    names = ("model", "repeats", "temperature", "max_tokens", "seed", "reasoning_effort", "min_score", "max_score")
-    protocol = {name: getattr(judge, name) for name in (*names, "structured")}
-    protocol |= {"base_url": find_base_url(judge), "template": load_template(judge.template, criteria).texts}
-    return f"{judge.model}-{content_hash(protocol)[:10]}"
 
 
 def _make_record(
@@ -170,12 +182,12 @@ def _make_record(
         record[criterion.name] = None if asked is None else combine(singles) if asked else call_tie()
     for question in inquiry.questions.get((prompt_id, REFUSAL), ()):
         answer = answers[question.key]
-        reading = Reading(answer.state) if answer.raw is None else read_refusal(answer.raw, answer.finish_reason)
-        record[REFUSAL] = {"state": reading.state.value, "label": reading.label} | _usage(question, answer)
+        state, label = (answer.state, None) if answer.raw is None else read_label(answer.raw, answer.finish_reason)
+        record[REFUSAL] = {"state": state.value, "label": label} | _usage(question, answer)
     return record
 
 
 def _usage(question: Question, answer: Answer) -> dict[str, Any]:
-    """Return what a judgment cost, under the key by which it is counted once however many policies share it."""
+    """Return what a judgment cost, with the key by which it is counted once however many policies share it."""
     names = ("prompt_tokens", "cached_tokens", "completion_tokens", "attempts", "via")
     return {"key": question.key} | {name: getattr(answer, name) for name in names}

@@ -1,19 +1,26 @@
-"""Contests, the artifacts of an evaluation with their ids, and the format of their records."""
+"""Who is judged: the policies of a plan, or responses that were made elsewhere, on which prompts and criteria."""
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.schema import Engine, JudgeConfig, Matches, RunConfig
+from sacpo_exp.config.schema import EvalConfig, JudgeConfig, Matches
+from sacpo_exp.config.stages import evaluated_criteria, known_criteria
+from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts
+from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation.records import RESPONSES, read_records, write_records
+from sacpo_exp.evaluation.responding import evaluation_prompts, respond, responses_artifact
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Base
-from sacpo_exp.plan import LINEAGE, Fingerprints, policy_of_spec
-from sacpo_exp.store import ArtifactSpec, content_hash
+from sacpo_exp.pipeline import Run
+from sacpo_exp.plan import LINEAGE
+from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash
+from sacpo_exp.store.identity import SCHEMA_VERSION
+from sacpo_exp.store.manifest import NAME
+from sacpo_exp.store.store import PARTIAL
 
-RESPONSES, SCORES = "responses.jsonl", "scores.jsonl"
-VERDICTS, DIVERGENCE = "verdicts.jsonl", "divergence.jsonl"
 #: Version of the lines of `verdicts.jsonl`.
 RECORD_FORMAT = 3
 
@@ -24,14 +31,17 @@ class Entrant:
 
     Attributes:
         name: `baseline`, `first`, `second` or `merged` in a plan; else what its file is called.
-        labels: of the policy, with `policy_id`.
+        responses: their artifact, whose labels are those of the policy, with `policy_id`.
         folder: of its responses; None for a policy of the plan, whose responses may still have to be generated.
     """
 
     name: str
     responses: ArtifactSpec
-    labels: dict[str, Any]
     folder: Path | None = None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return self.responses.labels
 
 
 @dataclass(frozen=True)
@@ -62,22 +72,94 @@ class Contest:
         return against + [(later, earlier) for earlier, later in itertools.combinations(others, 2)]
 
 
-def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
-    """Return the artifact of the policy's greedy responses to the evaluation prompts."""
-    recipe = {
-        "prompts": fingerprints.prompts,
-        "max_new_tokens": config.generation.max_new_tokens,
-        "dtype": config.generation.dtype.value,
-        "stop": list(config.model.stop),
-    }
-    recipe |= _engine(config)
-    labels = policy_labels(policy) | {"model": config.model.name}  # also for `others`, in a report on this model
-    return ArtifactSpec("responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), labels)
+def enter_policies(run: Run) -> Contest:
+    """Enter the policies of the plan that `policies` names, and the baseline; their responses are not made yet."""
+    policies = {"baseline": run.plan.policies["baseline"], **run.plan.selected(run.config.policies)}
+    entrants = tuple(
+        Entrant(name, responses_artifact(policy, run.config, run.fingerprints)) for name, policy in policies.items()
+    )
+    prompts_id = content_hash(entrants[0].responses.recipe)
+    criteria = tuple(evaluated_criteria(run.config))
+    return Contest(evaluation_prompts(run), run.config.prompts.name, prompts_id, entrants[0], entrants, criteria)
 
 
-def _engine(config: RunConfig) -> dict[str, Any]:
-    # Engines round differently, which changes the response where two tokens are nearly as likely.
-    return {} if config.generation.engine == Engine.hf else {"engine": config.generation.engine.value}
+def enter_responses(run: Run, config: EvalConfig) -> Contest:
+    """Enter the files and folders that `responses` names: files are stored first, stored responses taken as they are.
+
+    Raises:
+        ConfigError: a pattern fits nothing, a folder can't be used, or `baseline` names none of the responses.
+        DataError: a file can't be used, or not all answer the same prompts.
+    """
+    entries = [_read(path, run) for path in _find_responses(config.responses)]
+    aligned = align_responses([responses for _, responses in entries])
+    entrants = [
+        stored or store_responses(run.store, responses) for (stored, _), responses in zip(entries, aligned, strict=True)
+    ]
+    prompts = [prompt | {"kind": prompt["kind"] or config.prompts.kind} for prompt in aligned[0].prompts]
+    check_kinds(prompts, known_criteria(config).values())
+    recipes = [content_hash(entrant.responses.recipe) for entrant in entrants]
+    if all(stored for stored, _ in entries) and len(set(recipes)) == 1:  # as in `enter_policies`
+        prompts_name, prompts_id = config.prompts.name, recipes[0]
+    else:
+        ordered = sorted(prompts, key=lambda prompt: str(prompt["prompt_id"]))
+        prompts_name, prompts_id = "imported", content_hash(ordered)
+    baseline, criteria = _find_entrant(entrants, config.baseline), tuple(evaluated_criteria(run.config))
+    return Contest(prompts, prompts_name, prompts_id, baseline, tuple(entrants), criteria)
+
+
+def _find_responses(patterns: list[str]) -> list[Path]:
+    """Return the paths that the patterns fit, in order, each once."""
+    found: dict[Path, None] = {}
+    for text in patterns:
+        pattern = Path(text).expanduser()
+        paths = [pattern]
+        if "*" in text:
+            root = Path(pattern.anchor)
+            paths = sorted(path for path in root.glob(str(pattern.relative_to(root))) if path.suffix != PARTIAL)
+        if not paths:
+            raise ConfigError(f"`responses` must name files or folders, but nothing fits {text}.")
+        found |= dict.fromkeys(paths)
+    return list(found)
+
+
+def _find_entrant(entrants: list[Entrant], wanted: str | None) -> Entrant:
+    """Return the only entrant with the name, policy or id `wanted`."""
+    fitting = [
+        entrant
+        for entrant in entrants
+        if wanted in (entrant.name, entrant.labels["policy"], entrant.labels["policy_id"], entrant.responses.id)
+    ]
+    if len(fitting) != 1:
+        problem = "is null" if wanted is None else f"{wanted} fits {len(fitting)} of them"
+        names = ", ".join(entrant.name for entrant in entrants)
+        raise ConfigError(
+            f"`baseline` must name one of the responses ({names}), but {problem}. Try: baseline={entrants[0].name}"
+        )
+    return fitting[0]
+
+
+def _read(path: Path, run: Run) -> tuple[Entrant | None, ImportedResponses]:
+    """Read a file, or a folder of the store with its entrant.
+
+    Responses of a policy answer the prompts of this configuration; imported ones bring their own.
+    """
+    if not (path / NAME).is_file():
+        return None, read_responses(str(path))
+    manifest, prompts = Manifest.read(path), run.config.prompts
+    if manifest.schema != SCHEMA_VERSION:
+        raise ConfigError(f"{path} was written by another version. Try: the command or file that it was made from")
+    if manifest.kind != "responses":
+        raise ConfigError(f"`responses` must name responses, but {path} is a {manifest.kind}.")
+    is_imported = "imported" in manifest.recipe
+    if not is_imported and manifest.recipe.get("prompts") != fingerprint_prompts(prompts, run.config.dataset):
+        raise ConfigError(f"{path} answers other prompts than prompts={prompts.name}. Try: prompts=...")
+    run.store.check(path)
+    records = read_records(path / RESPONSES)
+    fields = ("prompt_id", "prompt", "kind", "category")
+    own = [{name: record[name] for name in fields} for record in records] if is_imported else evaluation_prompts(run)
+    name, slug = manifest.labels["policy"], manifest.id.rsplit("-", 1)[0]
+    spec = ArtifactSpec("responses", slug, manifest.recipe, tuple(manifest.parents), manifest.labels)
+    return Entrant(name, spec, path), ImportedResponses(name, own, [record["response"] for record in records])
 
 
 def imported_artifact(name: str, content: Any) -> ArtifactSpec:
@@ -91,23 +173,33 @@ def imported_artifact(name: str, content: Any) -> ArtifactSpec:
     return ArtifactSpec(spec.kind, spec.slug, spec.recipe, (), labels)
 
 
-def divergence_artifact(
-    policy: ArtifactSpec, baseline: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints
-) -> ArtifactSpec:
-    """Return the artifact of the sampled KL(policy ‖ baseline)."""
-    recipe: dict[str, Any] = {
-        "prompts": fingerprints.prompts,
-        "kl_prompts": config.generation.kl_prompts,
-        "kl_samples": config.generation.kl_samples,
-        "max_new_tokens": config.generation.max_new_tokens,
-        "stop": list(config.model.stop),
-        "seed": config.seed,
-        "draws": "by response",  # earlier versions drew by batch
-    }
-    recipe |= _engine(config)
-    labels = policy_labels(policy) | {"baseline_id": baseline.id}
-    slug = f"{policy.slug}.{config.prompts.name}"
-    return ArtifactSpec("divergence", slug, recipe, (policy.id, baseline.id), labels)
+def store_responses(store: Store, imported: ImportedResponses) -> Entrant:
+    """Put responses made elsewhere into the store, so that they are kept whatever becomes of the file."""
+    pairs = list(zip(imported.prompts, imported.responses, strict=True))
+    content = []
+    for prompt, response in pairs:
+        # Kind and category count where the file has either: they decide for which criteria a response counts.
+        known = [prompt["kind"], prompt["category"]]
+        content.append([prompt["prompt_id"], prompt["prompt"], response, *(known if any(known) else [])])
+    spec = imported_artifact(imported.name, sorted(content))
+
+    def build(folder: Path) -> dict[str, Any]:
+        unknown = {"n_tokens": None, "finish_reason": None}
+        write_records(folder / RESPONSES, [prompt | {"response": response} | unknown for prompt, response in pairs])
+        return {"n": len(pairs)}
+
+    return Entrant(imported.name, spec, store.get_or_build(spec, build))
+
+
+def locate_responses(run: Run, entrant: Entrant) -> Path:
+    """Return the folder of an entrant's responses; a policy of the plan answers now if it has not yet."""
+    return entrant.folder or respond(run, run.plan.policies[entrant.name])
+
+
+def hash_answers(run: Run, contest: Contest) -> str:
+    """Return a hash of the baseline's responses; it differs if they were generated again on another machine."""
+    records = read_records(locate_responses(run, contest.baseline) / RESPONSES)
+    return content_hash(sorted([record["prompt_id"], record["response"]] for record in records))
 
 
 def judgments_artifact(
@@ -125,21 +217,17 @@ def judgments_artifact(
             `has_zero`, the names of criteria whose score of 0 separates acceptable responses from others.
     """
     policy, opponent = match
-    labels = (
-        policy.labels
-        | judge_labels
-        | {
-            "name": policy.name,
-            "opponent_id": opponent.labels["policy_id"],
-            "baseline_id": contest.baseline.labels["policy_id"],
-            "judge": judge.name,
-            "prompts": contest.prompts_name,
-            "prompts_id": contest.prompts_id,
-            "criteria": [criterion.to_judge() for criterion in contest.criteria],
-        }
-    )
+    labels = policy.labels | judge_labels
+    labels |= {
+        "name": policy.name,
+        "opponent_id": opponent.labels["policy_id"],
+        "baseline_id": contest.baseline.labels["policy_id"],
+        "judge": judge.name,
+        "prompts": contest.prompts_name,
+        "prompts_id": contest.prompts_id,
+        "criteria": [criterion.to_judge() for criterion in contest.criteria],
+    }
     versus = "" if opponent is contest.baseline else f".vs.{opponent.responses.slug}"
-    slug = f"{policy.responses.slug}{versus}.{judge.name}"
     # The contest is part of the identity because the labels describe it.
     of_contest = {
         "format": RECORD_FORMAT,
@@ -147,27 +235,5 @@ def judgments_artifact(
         "baseline": contest.baseline.responses.hash,
         "criteria": {criterion.name: sorted(criterion.prompt_kinds) for criterion in contest.criteria},
     }
+    slug = f"{policy.responses.slug}{versus}.{judge.name}"
     return ArtifactSpec("judgments", slug, of_contest | recipe, parents, labels)
-
-
-def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
-    """Return what reports show of a policy of a plan: its lineage and the columns derived from it."""
-    policy = policy_of_spec(artifact)
-    model = artifact.labels.get("model", policy.base.model)  # for `others` the model they are compared with
-    return policy.columns | {"model": model, LINEAGE: policy.to_dict(), "policy_id": artifact.id}
-
-
-def write_records(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write one record per line."""
-    path.write_bytes("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read the records that `write_records` wrote."""
-    with path.open(encoding="utf-8", newline="\n") as file:  # a response may hold other characters that end lines
-        return [json.loads(line) for line in file]
-
-
-def read_by_prompt(path: Path) -> dict[str, dict[str, Any]]:
-    """Read records by prompt id."""
-    return {record["prompt_id"]: record for record in read_records(path)}

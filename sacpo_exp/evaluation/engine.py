@@ -31,12 +31,9 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Response:
-    """A generated response.
+    """A generated response: tokens without prompt, padding and end mark, up to the first stop string.
 
-    Attributes:
-        tokens: without prompt, padding and end mark, and up to the first stop string.
-        finish_reason: `stop` or `length`.
-        is_ended: whether the end mark follows the tokens.
+    `finish_reason` is `stop` or `length`; `is_ended` says whether the end mark follows the tokens.
     """
 
     index: int
@@ -68,7 +65,7 @@ def generate_responses(
     """Return one response per prompt, in the prompts' order.
 
     Args:
-        policy, tokenizer: in evaluation mode; the tokenizer has a chat template and pads on the left.
+        policy, tokenizer: the tokenizer has a chat template and pads on the left.
         prompts: user messages without template.
         folder: for these prompts and this decoding alone; holds the journal from which a killed run continues.
         title: of the progress; None shows none.
@@ -110,12 +107,11 @@ def rounds(max_new_tokens: int) -> Iterator[int]:
         step *= 2
 
 
-def _batches(responses: Sequence[Response], encoded: Sequence[list[int]], size: int) -> Iterator[list[Response]]:
-    """Yield unfinished responses in batches of similar length; an earlier batch's results change no later one."""
+def _batches(responses: Sequence[Response], encoded: Sequence[list[int]], size: int) -> list[list[Response]]:
+    """Return unfinished responses in batches of similar length."""
     waiting = [response for response in responses if response.finish_reason is None]
     waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
-    for start in range(0, len(waiting), size):
-        yield waiting[start : start + size]
+    return [waiting[start : start + size] for start in range(0, len(waiting), size)]
 
 
 def _extend(
@@ -157,8 +153,7 @@ def draw_seed(seed: int, number: int, position: int = 0) -> int:
 def _add_noise(seeds: Sequence[int]) -> "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]":
     """Return a logits processor after which the largest score is a draw from the softmax at temperature 1.
 
-    It adds Gumbel noise (Maddison, Tarlow and Minka 2014), one stream per row, drawn on the CPU so that every machine
-    draws the same.
+    It adds Gumbel noise (Maddison et al. 2014), one stream per row, drawn on the CPU as all machines draw alike.
     """
     import torch
 

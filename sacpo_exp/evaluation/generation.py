@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sacpo_exp.cluster.devices import LOOPBACK
-from sacpo_exp.cluster.groups import Place, group_environment
+from sacpo_exp.cluster.groups import group_environment
+from sacpo_exp.cluster.nodes import LOOPBACK, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
@@ -41,12 +41,7 @@ JOB, ANSWERS = "generation.json", "answers.json"
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """A policy and the prompts that it answers.
-
-    Attributes:
-        device, attention: as in `load_policy`.
-        title: of the progress bar.
-    """
+    """A policy and the prompts that it answers; `title` is that of the progress bar."""
 
     location: Location
     chat_template: str | None
@@ -65,11 +60,7 @@ class GenerationJob:
         return GenerationJob(location=location, decoding=decoding, **fields)
 
     def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-        """Load the policy and its tokenizer.
-
-        Raises:
-            ConfigError: they can't be loaded.
-        """
+        """Load the policy and its tokenizer; ConfigError if that fails."""
         from sacpo_exp.training.models import load_policy, load_tokenizer
 
         tokenizer = load_tokenizer(self.location, self.chat_template)
@@ -123,10 +114,9 @@ def answer_all(
 
 
 def shard(sizes: Sequence[int], count: int) -> list[list[int]]:
-    """Return the indices of the prompts of each of `count` processes, dealt from the shortest to the longest.
+    """Return the indices of the prompts of each of `count` processes: as many for each, and of all lengths.
 
-    All get as many prompts, give or take one, and of all lengths. With fewer prompts than processes there are only
-    as many shards as prompts.
+    With fewer prompts than processes there are only as many shards as prompts.
     """
     by_size = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
     return [sorted(by_size[first::count]) for first in range(min(count, len(sizes)))]

@@ -17,9 +17,9 @@ from sacpo_exp.data.preparation import PROMPTS, hash_prompt
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import DataError
-from sacpo_exp.evaluation.contests import policy_labels, write_records
 from sacpo_exp.evaluation.likelihood import score_completions
-from sacpo_exp.evaluation.responding import device
+from sacpo_exp.evaluation.records import write_records
+from sacpo_exp.evaluation.responding import device, policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run, locate, prepare
 from sacpo_exp.plan import StageData, plan_pairs, policy_of_spec

@@ -5,18 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.schema import Engine, RunConfig
 from sacpo_exp.config.stages import known_criteria
 from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
-from sacpo_exp.evaluation.contests import (
-    DIVERGENCE,
-    RESPONSES,
-    divergence_artifact,
-    responses_artifact,
-    write_records,
-)
+from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.pipeline import Run, locate
-from sacpo_exp.plan import policy_of_spec
+from sacpo_exp.plan import LINEAGE, Fingerprints, policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 from sacpo_exp.store.manifest import SCRATCH
 
@@ -27,13 +22,64 @@ if TYPE_CHECKING:
     from sacpo_exp.evaluation.generation import GenerationJob
 
 
+def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
+    """Return the prompts of the configuration; in a dry run blank ones if their files are not given yet."""
+    if run.config.dry_run and (blank := foresee_prompts(run.config.prompts)):
+        return blank
+    prompts = load_prompts(run.config.prompts, run.config.dataset)
+    check_kinds(prompts, known_criteria(run.config).values())
+    if content_hash(prompts) != run.fingerprints.prompts:
+        raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
+    return prompts
+
+
+def policy_labels(artifact: ArtifactSpec) -> dict[str, Any]:
+    """Return what reports show of a policy of a plan: its lineage and the columns derived from it."""
+    policy = policy_of_spec(artifact)
+    model = artifact.labels.get("model", policy.base.model)  # for `others` the model they are compared with
+    return policy.columns | {"model": model, LINEAGE: policy.to_dict(), "policy_id": artifact.id}
+
+
+def _decoding_recipe(config: RunConfig, fingerprints: Fingerprints) -> dict[str, Any]:
+    recipe: dict[str, Any] = {
+        "prompts": fingerprints.prompts,
+        "max_new_tokens": config.generation.max_new_tokens,
+        "stop": list(config.model.stop),
+    }
+    # Engines round differently, which changes the response where two tokens are nearly as likely.
+    engine = config.generation.engine
+    return recipe if engine == Engine.hf else recipe | {"engine": engine.value}
+
+
+def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints) -> ArtifactSpec:
+    """Return the artifact of the policy's greedy responses to the evaluation prompts."""
+    recipe = _decoding_recipe(config, fingerprints) | {"dtype": config.generation.dtype.value}
+    labels = policy_labels(policy) | {"model": config.model.name}  # also for `others`, in a report on this model
+    return ArtifactSpec("responses", f"{policy.slug}.{config.prompts.name}", recipe, (policy.id,), labels)
+
+
+def divergence_artifact(
+    policy: ArtifactSpec, baseline: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints
+) -> ArtifactSpec:
+    """Return the artifact of the sampled KL(policy ‖ baseline)."""
+    recipe = _decoding_recipe(config, fingerprints) | {
+        "kl_prompts": config.generation.kl_prompts,
+        "kl_samples": config.generation.kl_samples,
+        "seed": config.seed,
+        "draws": "by response",  # earlier versions drew by batch
+    }
+    labels = policy_labels(policy) | {"baseline_id": baseline.id}
+    slug = f"{policy.slug}.{config.prompts.name}"
+    return ArtifactSpec("divergence", slug, recipe, (policy.id, baseline.id), labels)
+
+
 def respond(run: Run, policy: ArtifactSpec) -> Path:
     """Return the folder of the policy's responses to the evaluation prompts; generate them if they are not stored."""
     spec = responses_artifact(policy, run.config, run.fingerprints)
 
     def build(folder: Path) -> dict[str, Any]:
         prompts = evaluation_prompts(run)
-        responses = _answer(run, answering_job(run, policy, [prompt["prompt"] for prompt in prompts]), folder, spec)
+        responses = answer(run, answering_job(run, policy, [prompt["prompt"] for prompt in prompts]), folder, spec)
         records = [
             {"prompt_id": prompt["prompt_id"], "response": response.text, "n_tokens": len(response.tokens)}
             | {"finish_reason": response.finish_reason}
@@ -56,7 +102,8 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         from sacpo_exp.training.models import load_policy
 
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
-        job, sampled = sample_responses(run, policy, [prompt["prompt"] for prompt in prompts], folder, spec)
+        job = answering_job(run, policy, [prompt["prompt"] for prompt in prompts], run.config.seed)
+        sampled = answer(run, job, folder, spec)
         weights, tokenizer = job.load()
         reference = load_policy(locate(run, baseline), job.dtype, job.device, job.attention)
         encoded = [encode(tokenizer, text) for text in job.prompts]
@@ -79,8 +126,7 @@ def measure_divergence(
 
     At every position of a response drawn from the policy the divergence of the two next-token distributions is
     computed exactly, and summed: the Rao-Blackwellised estimate of Amini, Vieira and Cotterell (2025), unbiased like
-    the log ratio of the drawn tokens but with less variance and never negative. Responses cut at the token limit
-    or at a stop string count up to it.
+    the log ratio of the drawn tokens but with less variance and never negative. Responses count up to their cut.
 
     Args:
         encoded: token ids of each response's prompt.
@@ -100,33 +146,8 @@ def measure_divergence(
     return values
 
 
-def evaluation_prompts(run: Run) -> list[dict[str, Any]]:
-    """Return the prompts of the configuration; in a dry run blank ones if their files are not given yet."""
-    if run.config.dry_run and (blank := foresee_prompts(run.config.prompts)):
-        return blank
-    prompts = load_prompts(run.config.prompts, run.config.dataset)
-    check_kinds(prompts, known_criteria(run.config).values())
-    if content_hash(prompts) != run.fingerprints.prompts:
-        raise changed_meanwhile(f"`prompts={run.config.prompts.name}`")
-    return prompts
-
-
-def sample_responses(
-    run: Run, policy: ArtifactSpec, prompts: list[str], folder: Path, spec: ArtifactSpec
-) -> "tuple[GenerationJob, list[Response]]":
-    """Return a response to each prompt, drawn at temperature 1 in float32 for the artifact `spec`, and their job."""
-    job = _job(run, policy, "float32", prompts, "samples", run.config.seed)
-    return job, _answer(run, job, folder, spec)
-
-
-def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str]) -> "GenerationJob":
-    """Return the job of a policy that is judged: greedy, with the template and precision of the configuration."""
-    return _job(run, policy, run.config.generation.dtype.value, prompts, "answers", None)
-
-
-def _job(
-    run: Run, policy: ArtifactSpec, dtype: str, prompts: list[str], what: str, seed: int | None
-) -> "GenerationJob":
+def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str], seed: int | None = None) -> "GenerationJob":
+    """Return the job of a policy that answers greedily, as it is judged; with a seed it samples in float32."""
     from sacpo_exp.evaluation.engine import Decoding
     from sacpo_exp.evaluation.generation import GenerationJob
 
@@ -134,16 +155,17 @@ def _job(
     return GenerationJob(
         location=locate(run, policy),
         chat_template=model.chat_template,
-        dtype=dtype,
+        dtype=generation.dtype.value if seed is None else "float32",
         device=device(run),
         attention=hardware.attention.value if hardware.attention else None,
         decoding=Decoding(generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed),
-        title=f"{policy_of_spec(policy).name} {what}",
+        title=f"{policy_of_spec(policy).name} {'answers' if seed is None else 'samples'}",
         prompts=prompts,
     )
 
 
-def _answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) -> "list[Response]":
+def answer(run: Run, job: "GenerationJob", folder: Path, spec: ArtifactSpec) -> "list[Response]":
+    """Return the responses of a job for the artifact `spec`, which is built in `folder`."""
     from sacpo_exp.evaluation.generation import answer_all
 
     logs = Path(run.config.paths.outputs).resolve() / "logs" / spec.id

@@ -63,6 +63,16 @@ class Stage:
         return {name: given[name] for name, value in defaults.items() if given.get(name, value) != value}
 
     @property
+    def settings(self) -> dict[str, float]:
+        """All settings of its loss that have a value."""
+        return {name: value for name, value in self.recipe["loss"].items() if name != "name" and value is not None}
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether it learns from labels for several criteria at once."""
+        return self.loss in LOSSES and (LOSSES[self.loss].reads_flags or LOSSES[self.loss].reads_guides)
+
+    @property
     def is_consistent(self) -> bool:
         """Whether its loss has the KL-regularised optimum as minimiser, as Theorem 1 needs."""
         is_changed = not CHANGING.isdisjoint(self.recipe.get("trainer", {}))

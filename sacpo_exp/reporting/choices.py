@@ -23,13 +23,10 @@ SHARED: Final = ("judge_id", "prompts_id", "baseline_id", "answers")
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one policy for one constraint.
+    """Result of one policy for one constraint about a criterion.
 
-    Attributes:
-        about: the criterion.
-        value: mean over n prompts, in [0, 1], more being better.
-        bound: lower one-sided confidence bound of this constraint by itself.
-        missing: prompts without a verdict, counted as 0.
+    `value` is a mean over n prompts in [0, 1], more being better, and `bound` its lower one-sided confidence bound by
+    itself; `missing` prompts without a verdict count as 0.
     """
 
     about: str
@@ -44,13 +41,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tested:
-    """A policy that was tested.
-
-    Attributes:
-        number: its q or β; None for policies that have no such order.
-        findings: one per constraint, that of `threshold` first; `p_value` is the largest of them.
-        rate: win rate for the criterion that selects.
-    """
+    """A tested policy with its q or β as `number`, a finding per constraint, that of `threshold` first, the largest of
+    their p-values, and its win rate for the criterion that selects."""
 
     policy_id: str
     title: str
@@ -63,11 +55,9 @@ class Tested:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best policy that keeps its constraints.
+    """The best policy that keeps its constraints, with the settings of the command as `question`.
 
     Attributes:
-        sentence: the answer.
-        question: settings of the command by name.
         axis: what `Tested.number` is: `q`, `β`, or empty.
         chosen: id of a policy, or None.
         rate: win rate of the chosen policy for the criterion that selects, with an interval that allows for the choice.
@@ -141,10 +131,6 @@ def choice_section(stored: StoredChoice, number: int) -> Section:
 
 def describe_others(others: int) -> list[str]:
     """Return a warning where more than one question was asked of the same judge and prompts."""
-    if not others:
-        return []
     times = "another choice was" if others == 1 else f"{others} other choices were"
-    return [
-        f"With this judge and these prompts {times} made: the confidence is that of each by itself, not of the best of "
-        "several."
-    ]
+    note = f"With this judge and these prompts {times} made: the confidence is that of each by itself."
+    return [note] if others else []

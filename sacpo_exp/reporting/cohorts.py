@@ -24,11 +24,9 @@ ScoredPair = tuple[PolicyScores, PolicyScores]
 
 @dataclass(frozen=True)
 class Gap:
-    """Win rates of one policy minus those of another, by criterion, paired by prompt within each seed.
+    """Win rates of one policy minus those of another, by criterion, paired by prompt within each seed that has both.
 
-    Attributes:
-        comparison: `order` or `lambda_q`, which is P-SACPO against training at λ_q.
-        pairs: one for each seed that has both.
+    `comparison` is `order` or `lambda_q`, which is P-SACPO against training at λ_q.
     """
 
     comparison: str
@@ -40,10 +38,7 @@ class Gap:
 class Cohort:
     """Groups that differ in nothing but the seed of policies, baseline and judge.
 
-    Attributes:
-        first: the first of them.
-        means: policies that exist for several seeds, each judged against the baseline of its own seed; None without.
-        gaps: in the order of the tables.
+    `means` are those of policies that exist for several seeds, each judged against the baseline of its own seed.
     """
 
     first: GroupScores
@@ -56,15 +51,11 @@ class Cohort:
         return f"Across policies: {self.first.group.heading}"
 
     @property
-    def rows(self) -> list[PolicyScores]:
-        """The policies of single seeds in means and gaps."""
-        averaged = [seed for row in self.means.policies for seed in row.seeds] if self.means else []
-        return averaged + [row for gap in self.gaps for pair in gap.pairs for row in pair]
-
-    @property
     def provenance(self) -> str:
         """Seeds, and ids of baselines and judges."""
-        labels = [row.policy.labels for row in self.rows]
+        rows = [seed for row in self.means.policies for seed in row.seeds] if self.means else []
+        rows += [row for gap in self.gaps for pair in gap.pairs for row in pair]
+        labels = [row.policy.labels for row in rows]
         seeds = sorted({entry["seed"] for entry in labels if entry.get("seed") is not None})
         parts = [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if seeds else []
         for what in ("baseline", "judge"):
@@ -145,11 +136,12 @@ def _average_seeds(seeds: Sequence[PolicyScores], policy: Evaluation, settings: 
 
 def _find_gaps(groups: Sequence[GroupScores], settings: Settings) -> Iterator[Gap]:
     criteria = groups[0].group.criteria
+    names = [each.name for each in criteria]
     for comparison, find in (("order", find_order_pairs), ("lambda_q", find_ratio_pairs)):
         pairs: dict[Pair, ScoredPair] = {}
         for group in groups:  # both of a pair met the same responses of the same baseline
             rows = {row.policy.id: row for row in group.policies}
-            ids = find([row.policy.policy for row in group.policies], [each.name for each in group.group.criteria])
+            ids = find([row.policy.policy for row in group.policies], names)
             pairs |= {pair: (rows[pair[0]], rows[pair[1]]) for pair in ids}
         by_recipe = defaultdict(list)
         for pair in sorted(pairs.values(), key=lambda pair: _seed(pair[0])):
@@ -197,20 +189,20 @@ def find_ratio_pairs(policies: Sequence[Policy], criteria: Sequence[str] = (HELP
 
     For log-linear policies the merge is the optimum for λ_q.
     """
+    pairs = []
+    trained = [policy for policy in policies if _has_two_stages(policy)]
     merges = [policy for policy in policies if isinstance(policy, Merged) and is_forward(policy.criteria, criteria)]
-    return [(merged.id, other.id) for merged in merges for other in _find_trained(merged, policies)]
-
-
-def _find_trained(merged: Merged, policies: Sequence[Policy]) -> Iterator[Policy]:
-    ratio, later = merged.merge_ratio, merged.policies[-1]
-    if merged.is_naive or ratio is None or not 0 < ratio < 1 or not _has_two_stages(later):  # at 1 it is the later one
-        return
-    second = later.aligned[1]
-    for other in policies:
-        if _has_two_stages(other) and other.parents[0].id == later.parents[0].id:
-            is_near = math.isclose(other.aligned[1].beta or 0.0, (second.beta or 0.0) / ratio, rel_tol=TOLERANCE)
-            if is_near and _settings(other.aligned[1], "beta") == _settings(second, "beta"):
-                yield other
+    for merged in merges:
+        ratio, later = merged.merge_ratio, merged.policies[-1]
+        if not merged.is_naive and ratio and ratio < 1 and _has_two_stages(later):  # at 1 it is the later one
+            wanted = (later.aligned[1].beta or 0.0) / ratio
+            for other in trained:
+                last = other.aligned[1]
+                is_near = math.isclose(last.beta or 0.0, wanted, rel_tol=TOLERANCE)
+                is_same = _settings(last, "beta") == _settings(later.aligned[1], "beta")
+                if is_near and is_same and other.parents[0].id == later.parents[0].id:
+                    pairs.append((merged.id, other.id))
+    return pairs
 
 
 def is_forward(aligned: Sequence[str], criteria: Sequence[str]) -> bool:

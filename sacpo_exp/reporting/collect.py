@@ -31,8 +31,7 @@ class Evaluation:
         records: lines of `verdicts.jsonl`, one per prompt.
         kl: by prompt id nats per response, the mean of its samples; empty if no divergence is stored.
         metrics: of the judgments: the price of a judge that costs money.
-        cost: `stages`, `updates` and `seconds` of the stages with a criterion that it descends from; empty if one of
-            them is not stored here.
+        cost: of its training, as `find_cost` returns it.
         tag: distinguishes it from another policy of the group with the same family, β and q; in most cases empty.
     """
 
@@ -46,12 +45,10 @@ class Evaluation:
 
     @property
     def id(self) -> str:
-        """Artifact id of the policy."""
         return str(self.labels["policy_id"])
 
     @property
     def opponent_id(self) -> str:
-        """Artifact id of its opponent."""
         return str(self.labels["opponent_id"])
 
     @property
@@ -76,14 +73,21 @@ class Evaluation:
     @property
     def name(self) -> str:
         """Its name where β and q are in other columns."""
-        return (f"{self.policy.name} (baseline)" if self.is_baseline else self.policy.family) + self.tag
+        if self.is_baseline:
+            return f"{self.policy.name} (baseline){self.tag}"
+        settings = {} if self.policy.weights or not self.policy.aligned else self.policy.aligned[-1].changed_settings
+        return (
+            " ".join([self.policy.family, *(f"{name}={write(value)}" for name, value in settings.items())]) + self.tag
+        )
 
     @property
     def title(self) -> str:
         """Its name with β and q."""
-        numbers = {} if self.is_baseline else self.policy.numbers
+        if self.is_baseline:
+            return self.name
         betas = {"β": self.beta} if self.policy.weights and self.beta is not None else {}
-        return " ".join([self.name, *(f"{symbol}={write(value)}" for symbol, value in (betas | numbers).items())])
+        numbers = [f"{symbol}={write(value)}" for symbol, value in (betas | self.policy.numbers).items()]
+        return " ".join([self.policy.family + self.tag, *numbers])
 
 
 @dataclass(frozen=True)
@@ -157,15 +161,13 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     stages = {hash_of(manifest.id): manifest for _, manifest in by_kind["stage"]}
     for entry in _select(by_kind["judgments"], model, dataset):
         evaluation = read_evaluation(store, entry, by_kind["divergence"])
-        cost = find_cost(evaluation.policy, stages)
-        matches[_key(entry[1])].append(replace(evaluation, cost=cost))
+        matches[_key(entry[1])].append(replace(evaluation, cost=find_cost(evaluation.policy, stages)))
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
-    groups = [
-        make_group(judged, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
-        for key, judged in matches.items()
-    ]
-    groups = [group for group in groups if group.policies]
+    groups = []
+    for key, judged in matches.items():
+        group = make_group(judged, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
+        groups += [group] if group.policies else []
     if not groups:
         raise MissingArtifactError(f"no match in {store.root} was against a baseline. {hint}")
     return sorted(groups, key=lambda group: (max(p.created for p in group.policies), group.heading, group.provenance))
@@ -179,20 +181,17 @@ def _key(manifest: Manifest) -> tuple[str, ...]:
 
 def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:
     """Return those of this model and dataset, and their baselines, which may have other labels."""
-
-    def fits(labels: Mapping[str, Any]) -> bool:
-        return model in (None, labels["model"]) and dataset in (None, labels.get("dataset"))
-
-    wanted = {_key(manifest) for _, manifest in entries if fits(manifest.labels)}
+    fitting, wanted = [], set()
+    for _, manifest in entries:
+        if model in (None, manifest.labels["model"]) and dataset in (None, manifest.labels.get("dataset")):
+            fitting.append(manifest.id)
+            wanted.add(_key(manifest))
     if not wanted:
         there = sorted({f"model={m.labels['model']} dataset={m.labels.get('dataset')}" for _, m in entries})
         asked = " ".join(f"{key}={value}" for key, value in (("model", model), ("dataset", dataset)) if value)
         raise MissingArtifactError(f"nothing has been evaluated with {asked}. There is: {'; '.join(there)}.")
-
-    def is_baseline(manifest: Manifest) -> bool:
-        return bool(manifest.labels["policy_id"] == manifest.labels["baseline_id"] and _key(manifest) in wanted)
-
-    return [entry for entry in entries if fits(entry[1].labels) or is_baseline(entry[1])]
+    baselines = [m.id for _, m in entries if m.labels["policy_id"] == m.labels["baseline_id"] and _key(m) in wanted]
+    return [entry for entry in entries if entry[1].id in (*fitting, *baselines)]
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
@@ -256,7 +255,8 @@ def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, .
 
 
 def _order(match: Evaluation) -> tuple[Any, ...]:
-    values = (match.beta, match.policy.merge_ratio, *(match.labels.get(key) for key in TAGS))
+    settings = sorted(match.policy.aligned[-1].settings.items()) if match.policy.aligned else []
+    values = (match.beta, match.policy.merge_ratio, *dict(settings).values(), *(match.labels.get(k) for k in TAGS))
     numbers = [-1 if value is None else value for value in values]
     rank = 0 if match.is_baseline else max(1, match.policy.rank)
     return (rank, match.policy.family, *numbers, match.id)

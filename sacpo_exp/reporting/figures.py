@@ -1,8 +1,11 @@
 """The figure of win rates for two criteria, a point per policy, and the figure of a choice."""
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import matplotlib.style
@@ -13,25 +16,131 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
+from sacpo_exp.method.policy import Merged, Policy, write
 from sacpo_exp.reporting.choices import Choice, Finding
-from sacpo_exp.reporting.families import Family, Point, find_families, find_front_points
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.tables import shorten
+from sacpo_exp.statistics.intervals import Estimate
+from sacpo_exp.statistics.selection import find_front
 
 DPI: Final = 150
+CROWD: Final = 20  # points for which there is room in a figure of the usual size
 BASELINE: Final = 0.5  # win rate of a policy against itself
 LONGEST_NAME: Final = 36  # characters in a legend
 #: Steps of label placement. A limit on steps rather than on time, so that the same input gives the same picture.
 STEPS: Final = 200
 #: Without the date, the same figure gives the same bytes.
 METADATA: Final[Mapping[str, dict[str, None]]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-DASHES: Final = (0, (5, 4))  # of the Pareto front
-CONSTRAINED, MAXIMISED = seaborn.color_palette("colorblind", 2)
+#: Without pink, grey and yellow, which are too light for small markers.
+PALETTE: Final = [seaborn.color_palette("colorblind", 10).as_hex()[index] for index in (0, 1, 2, 3, 4, 5, 9)]
+ELSEWHERE: Final = "#404040"  # policies that were not trained here
+MARKERS: Final = "osD^v<>PXpd"
 #: What `Choice.axis` is called in its figure.
 CHOICE_AXES: Final = {"q": "merge ratio q", "β": "KL strength β of the last stage", "": ""}
-LONGEST_TICK: Final = 28  # characters of a policy's name below an axis
+
+
+@dataclass(frozen=True)
+class Point:
+    """A policy in the figure; its marker's gid in an SVG file is `policy-3` for the fourth policy of the group."""
+
+    policy: Evaluation
+    gid: str
+    x: Estimate
+    y: Estimate
+    seeds: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Policies that differ in β, merge weights or seed only; they share colour, marker and line, and are joined."""
+
+    name: str
+    colour: str
+    marker: str
+    line: str
+    points: list[Point]
+    is_published: bool
+
+    @property
+    def lines(self) -> list[list[Point]]:
+        """Points to join: they differ in their weights only, or in β only if all weights are the same."""
+        has_weights = len({point.policy.policy.weights for point in self.points}) > 1
+        lines = defaultdict(list)
+        for point in self.points:
+            fixed = point.policy.beta if has_weights else point.policy.policy.weights
+            lines[fixed, point.policy.labels.get("seed")].append(point)
+        return list(lines.values())
+
+    def label(self, point: Point) -> str:
+        """Return q of a merged policy, and of β and the settings of the loss what varies; β if nothing does."""
+        numbers, others = _numbers(point), [_numbers(other) for other in self.points]
+        varying = {key: value for key, value in numbers.items() if len({each.get(key) for each in others}) > 1}
+        always = point.policy.policy.numbers if point.policy.policy.weights else {}
+        shown = always | varying or point.policy.policy.numbers
+        return " ".join(f"{symbol}={write(value)}" for symbol, value in shown.items()) + point.policy.tag
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """matplotlib's settings of its markers: hollow if published, else with a white edge."""
+        edge, face = (self.colour, "white") if self.is_published else ("white", self.colour)
+        return {"color": self.colour, "marker": self.marker, "markeredgecolor": edge, "markerfacecolor": face}
+
+
+def _numbers(point: Point) -> dict[str, float]:
+    """Return β and all settings of the last loss."""
+    policy = point.policy.policy
+    return ({} if policy.beta is None else {"β": policy.beta}) | (policy.aligned[-1].settings if policy.aligned else {})
+
+
+def find_families(scores: GroupScores, with_published: bool = False) -> list[Family]:
+    """Return the families of the policies that have both win rates, without the baseline; published ones last."""
+    rows = [*scores.policies, *(scores.published.published.rows if scores.published else ())]
+    styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
+    families: dict[tuple[str, bool], Family] = {}
+    for index, row in enumerate(rows if with_published else scores.policies):
+        x, y = (row.rate(name) for name in scores.axes)
+        if not row.policy.is_baseline and not math.isnan(x.value + y.value):
+            name, is_published = row.policy.policy.family, index >= len(scores.policies)
+            family = families.setdefault((name, is_published), Family(name, *styles[name], [], is_published))
+            seeds = [(seed.rate(scores.axes[0]).value, seed.rate(scores.axes[1]).value) for seed in row.seeds]
+            family.points.append(Point(row.policy, f"policy-{index}", x, y, seeds))
+    return list(families.values())
+
+
+def find_styles(policies: Iterable[Policy]) -> dict[str, tuple[str, str, str]]:
+    """Return colour, marker and line of each family by its name.
+
+    The colour shows the order of the criteria, the kind of merge, and a loss that learns from several criteria at once;
+    the line shows the kind of merge and whether the criteria are in alphabetical order.
+    """
+    families = {policy.family: policy for policy in policies}
+    lines = {name: _choose_line(policy) for name, policy in families.items()}
+    outlines = {
+        name: (lines[name], policy.criteria, *(stage.loss for stage in policy.aligned if stage.is_joint))
+        for name, policy in families.items()
+        if policy.parents
+    }
+    places = sorted(set(outlines.values()))
+    styles = {}
+    for index, name in enumerate(sorted(families)):
+        colour = PALETTE[places.index(outlines[name]) % len(PALETTE)] if name in outlines else ELSEWHERE
+        styles[name] = (colour, MARKERS[index % len(MARKERS)], lines[name])
+    return styles
+
+
+def _choose_line(policy: Policy) -> str:
+    if isinstance(policy, Merged):
+        return "-." if policy.is_naive else ":"
+    return "-" if list(policy.criteria) == sorted(policy.criteria) else "--"
+
+
+def find_front_points(scores: GroupScores) -> list[tuple[float, float]]:
+    """Return x and y of the policies that no other beats, from left to right."""
+    x, y = scores.axes
+    points = [(row.rate(x).value, row.rate(y).value) for row in scores.policies]
+    return sorted(point for point, is_on_front in zip(points, find_front(points), strict=True) if is_on_front)
 
 
 def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
@@ -45,15 +154,16 @@ def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
 
 def draw_figure(scores: GroupScores) -> Figure:
     """Return the figure with all families in one panel, and the Pareto front."""
-    figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
-    axes, families = figure.subplots(), find_families(scores)
+    families = find_families(scores)
+    scale = max(1.0, math.sqrt(sum(len(family.points) for family in families) / CROWD))
+    figure = Figure(figsize=(8 * scale, 5 * scale), dpi=DPI / math.sqrt(scale), layout="constrained")
+    axes = figure.subplots()
     draw_families(axes, scores, families)
     handles = [axes.lines[0]]
     front = find_front_points(scores)
     if len(front) > 1:
         size = 1.6 * rcParams["lines.markersize"]
-        ring: dict[str, Any] = {"color": "0.25", "marker": "o", "ms": size, "mew": 0.8, "mfc": "none", "lw": 0.8}
-        axes.plot(*zip(*front, strict=True), linestyle=DASHES, label="Pareto front", zorder=3.5, **ring)
+        axes.plot(*zip(*front, strict=True), "o--", color="0.25", ms=size, mfc="none", label="Pareto front", zorder=3.5)
         handles.append(axes.lines[-1])
     kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
     x, y = (f"{name}: win rate on {kinds[name]} prompts" for name in scores.axes)
@@ -74,16 +184,17 @@ def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -
     name = next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
     axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
-        colour, shape = family.style.colour, family.style.marker
         for point in family.points:
-            axes.plot(point.x.value, point.y.value, zorder=4, gid=point.gid, **family.marker)
+            axes.plot(point.x.value, point.y.value, zorder=4, gid=point.gid, **family.look)
         if not family.is_published:
-            bars: dict[str, Any] = {"ecolor": colour, "elinewidth": size / 8, "alpha": 0.45, "zorder": 2}
-            axes.errorbar(*values_of(family.points), _bars(family, "y"), _bars(family, "x"), "none", **bars)
+            x, y = values_of(family.points)
+            bars: dict[str, Any] = {"color": family.colour, "linewidth": size / 8, "alpha": 0.45, "zorder": 2}
+            axes.hlines(y, [p.x.low for p in family.points], [p.x.high for p in family.points], **bars)
+            axes.vlines(x, [p.y.low for p in family.points], [p.y.high for p in family.points], **bars)
             for seed in (seed for point in family.points for seed in point.seeds):
-                axes.plot(*seed, shape, color=colour, ms=size / 2, mew=0, alpha=0.4, zorder=2)
+                axes.plot(*seed, family.marker, color=family.colour, ms=size / 2, mew=0, alpha=0.4, zorder=2)
             for line in family.lines:
-                axes.plot(*values_of(line), family.style.line, color=colour, zorder=3)
+                axes.plot(*values_of(line), family.line, color=family.colour, zorder=3)
 
 
 def values_of(points: Sequence[Point]) -> tuple[list[float], list[float]]:
@@ -91,19 +202,11 @@ def values_of(points: Sequence[Point]) -> tuple[list[float], list[float]]:
     return [point.x.value for point in points], [point.y.value for point in points]
 
 
-def _bars(family: Family, side: str) -> NDArray[np.float64]:
-    """Return lengths below and above each value, 0 without an interval; shape (2, points)."""
-    estimates = [getattr(point, side) for point in family.points]
-    lengths = np.array([[each.value - each.low, each.high - each.value] for each in estimates]).T
-    lengths[~(lengths > 0)] = 0
-    return lengths
-
-
 def make_handle(family: Family) -> Line2D:
     """Return a family's entry of the legend."""
     is_joined = not family.is_published and any(len(line) > 1 for line in family.lines)
-    line = family.style.line if is_joined else "none"
-    return Line2D([], [], label=shorten(family.name, LONGEST_NAME), linestyle=line, **family.marker)
+    line = family.line if is_joined else "none"
+    return Line2D([], [], label=shorten(family.name, LONGEST_NAME), linestyle=line, **family.look)
 
 
 def fix_layout(figure: Figure) -> None:
@@ -117,28 +220,26 @@ def fix_layout(figure: Figure) -> None:
 
 
 def label_points(axes: Axes, families: Sequence[Family], without: Collection[str] = ()) -> None:
-    """Write β or q beside each point, in a darker tone of its family; not beside those with the gids `without`."""
-    size, texts = rcParams["font.size"], []
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}
+    """Write β or q beside each point, in its family's colour; not beside those with the gids `without`."""
+    texts = []
     for family in families:
-        look: dict[str, Any] = {"color": seaborn.dark_palette(family.style.colour, 4)[2], "size": 0.85 * size}
+        look: dict[str, Any] = {"color": family.colour, "size": 0.85 * rcParams["font.size"], "zorder": 3.8}
         for point in (point for point in family.points if point.gid not in without):
-            texts.append(axes.text(point.x.value, point.y.value, family.label(point), bbox=box, zorder=3.8, **look))
+            texts.append(axes.text(point.x.value, point.y.value, family.label(point), **look))
     x, y = values_of([point for family in families for point in family.points])
     # Four points around each marker stand for its size.
     centres = axes.transData.transform(np.transpose([[*x, BASELINE], [*y, BASELINE]]))
     reach = 0.7 * rcParams["lines.markersize"] * axes.figure.dpi / 72
     ends = np.vstack([centres + reach * np.array(way) for way in ((1, 0), (-1, 0), (0, 1), (0, -1))])
-    lines = {"arrowstyle": "-", "color": "0.5", "lw": size / 18}
+    lines = {"arrowstyle": "-", "color": "0.5", "lw": 0.5}
     marks = axes.transData.inverted().transform(ends).T
-    adjust_text(texts, *marks, ax=axes, iter_lim=STEPS, arrowprops=lines, min_arrow_len=2 * reach, zorder=1)
+    adjust_text(texts, *marks, ax=axes, iter_lim=STEPS, arrowprops=lines, min_arrow_len=2 * reach)
 
 
 def plain_style(*further: dict[str, Any]) -> AbstractContextManager[None]:
     """Return matplotlib settings with which the same numbers give the same bytes."""
-    style = {"svg.hashsalt": "sacpo_exp", "grid.color": "0.9", "axes.edgecolor": "0.6", "text.parse_math": False}
-    style |= {"font.size": 9, "axes.titlesize": "medium", "lines.markersize": 8, "lines.linewidth": 0.8}
-    style |= {"axes.xmargin": 0.08, "axes.ymargin": 0.08}
+    style = {"svg.hashsalt": "sacpo_exp", "text.parse_math": False, "font.size": 9, "axes.titlesize": "medium"}
+    style |= {"lines.markersize": 8, "lines.linewidth": 0.8, "axes.xmargin": 0.08, "axes.ymargin": 0.08}
     # "default" first: the user's own matplotlibrc must not change the bytes.
     context: AbstractContextManager[None] = matplotlib.style.context(
         ["default", dict(seaborn.axes_style("whitegrid")), style, *further]
@@ -174,8 +275,8 @@ def draw_tested(choice: Choice) -> Figure:
     title = "no policy is certified"
     for x, row in zip(positions, choice.tested, strict=True):
         if row.rate.n:
-            last.vlines(x, row.rate.low, row.rate.high, color=MAXIMISED)
-            last.plot(x, row.rate.value, "s", color=MAXIMISED)
+            last.vlines(x, row.rate.low, row.rate.high, color="C1")
+            last.plot(x, row.rate.value, "s", color="C1")
             last.set_ylabel(f"{choice.question['maximise']} win rate\n({row.rate.n} prompts)")
         if row.policy_id == choice.chosen:
             title = f"chosen: {row.title} (grey)"
@@ -184,7 +285,7 @@ def draw_tested(choice: Choice) -> Figure:
     last.set_title(f"bars: {level} intervals, each by itself", loc="left")
     last.set_xlabel(CHOICE_AXES[choice.axis])
     if not choice.axis:
-        last.set_xticks(positions, [shorten(row.title, LONGEST_TICK) for row in choice.tested], rotation=20, ha="right")
+        last.set_xticks(positions, [shorten(row.title, 28) for row in choice.tested], rotation=20, ha="right")
     elif choice.axis == "β":
         last.set_xscale("log")
         last.minorticks_off()
@@ -196,12 +297,12 @@ def draw_tested(choice: Choice) -> Figure:
 def _draw_findings(axes: Axes, choice: Choice, positions: list[float], findings: list[Finding], level: str) -> None:
     """Draw one finding of every policy, filled if the policy is certified."""
     first, bounds = findings[0], [finding.bound for finding in findings]
-    axes.vlines(positions, [finding.value for finding in findings], bounds, color=CONSTRAINED)
-    axes.plot(positions, bounds, "_", color=CONSTRAINED, ms=12, label=f"lower {level} bound, each by itself")
-    for is_certified, fill, name in ((True, CONSTRAINED, "certified"), (False, "white", "not certified")):
+    axes.vlines(positions, [finding.value for finding in findings], bounds, color="C0")
+    axes.plot(positions, bounds, "_", color="C0", ms=12, label=f"lower {level} bound, each by itself")
+    for is_certified, fill, name in ((True, "C0", "certified"), (False, "white", "not certified")):
         shown = [index for index, row in enumerate(choice.tested) if row.is_certified == is_certified]
         points = [positions[index] for index in shown], [findings[index].value for index in shown]
-        axes.plot(*points, "o", color=CONSTRAINED, markerfacecolor=fill, label=name if shown else None)
+        axes.plot(*points, "o", color="C0", markerfacecolor=fill, label=name if shown else None)
     axes.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {first.threshold:g}")
     axes.set_ylabel(f"{first.name.split(' (')[0]}\n({first.n} prompts)")
     axes.legend()

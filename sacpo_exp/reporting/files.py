@@ -32,9 +32,7 @@ def write_report(
 ) -> list[Path]:
     """Write the files of all groups, remove those of groups that are no longer shown, and return the paths written.
 
-    `table.csv`, `table.md`, `differences.csv`, `trade_off.png`, `trade_off.svg` and the other CSV files are about the
-    first group; those about the second end in `-2`, and so on. `across.md`, `seeds.csv`, `seeds.png`, `seeds.svg` and
-    `gaps.csv` are about the first cohort. `report.html` is about all of them. `panels.pdf` and `panels.png` are drawn
+    Files about the second group or cohort end in `-2`, and so on. `report.html` is about all of them; panels are drawn
     for a paper, and beside published numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +92,7 @@ def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
         "categories.csv": list(scores.categories),
         "judge.csv": list(scores.conduct),
         "ratings.csv": [row for rows, _ in scores.ratings.values() for row in rows],
-        "published.csv": list(published_rows(scores.published)) if scores.published else [],
+        "published.csv": list(published_rows(scores.published, scores.confidence)) if scores.published else [],
     }
     always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(scores.differences)}
     return always | {name: rows for name, rows in optional.items() if rows}

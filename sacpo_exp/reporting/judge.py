@@ -1,26 +1,24 @@
 """Accuracy and position bias of a judge, what asking it cost, and ratings of policies from all its judgments."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from sacpo_exp.config.judges import AskVia, PriceConfig
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.judges.costs import cost_usd
-from sacpo_exp.evaluation.ledger.records import State
+from sacpo_exp.evaluation.records import State
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.tables import Row
-from sacpo_exp.statistics.agreement import measure_positions
+from sacpo_exp.statistics.agreement import PositionBias, measure_positions
 from sacpo_exp.statistics.comparisons import gather_comparisons
 from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
 from sacpo_exp.statistics.win_rate import Record, entries_of, list_singles
 
-BIASES = ("flip_rate", "half_flip_rate", "first_rate", "tie_rate", "repeat_deviation")
 #: Counts of a judgment, with their titles.
 TOKENS = {"prompt_tokens": "tokens in", "cached_tokens": "of them cached", "completion_tokens": "tokens out"}
 
@@ -38,34 +36,25 @@ def score_judge(group: Group, confidence: float) -> Iterator[Row]:
 def measure_conduct(group: Group, resampling: Resampling) -> Iterator[Row]:
     """Yield states of single judgments and position bias, of all policies and of each; nothing for a fitted judge."""
     matches = (*group.policies, *group.meetings)
-    for criterion in group.criteria:
-        yield from _measure_conduct("all policies", matches, criterion, resampling)
-        for policy in group.policies:
-            own = [match for match in matches if policy.id in (match.id, match.opponent_id)]
-            yield from _measure_conduct(policy.title, own, criterion, resampling)
+    matches_of = {"all policies": list(matches)}
+    for policy in group.policies:
+        matches_of[policy.title] = [match for match in matches if policy.id in (match.id, match.opponent_id)]
+    for criterion, (title, own) in itertools.product(group.criteria, matches_of.items()):
+        entries = [entry for match in own for entry in entries_of(match.records, criterion).values()]
+        if states := Counter(single["state"] for entry in entries for single in entry.get("singles", ())):
+            cells: Row = {"matches_of": title, "criterion": criterion.name}
+            cells |= {state.value: states[state] for state in State}
+            yield cells | vars(_measure_positions(own, criterion, resampling))
 
 
-def _measure_conduct(
-    title: str, matches: Sequence[Evaluation], criterion: Criterion, resampling: Resampling
-) -> Iterator[Row]:
-    states: Counter[str] = Counter()
-    prompts: list[str] = []
-    units: list[str] = []
-    columns = []
+def _measure_positions(matches: Sequence[Evaluation], criterion: Criterion, resampling: Resampling) -> PositionBias:
+    rows = []
     for number, match in enumerate(matches):
-        for entry in entries_of(match.records, criterion).values():
-            states.update(single["state"] for single in entry.get("singles", ()))
-        singles = list_singles(match.records, criterion)
-        asked = np.flatnonzero(singles.asked & (singles.shown != 0))
-        prompts += [singles.prompt[row] for row in asked]
-        units += [f"{number} {singles.prompt[row]}" for row in asked]
-        columns.append((singles.shown[asked], singles.verdict[asked], singles.repeat[asked]))
-    if states:
-        shown, verdict, repeat = (np.concatenate(column) for column in zip(*columns, strict=True))
-        bias = measure_positions(prompts, units, shown, verdict, repeat, resampling)
-        cells: Row = {"matches_of": title, "criterion": criterion.name}
-        cells |= {state.value: states[state] for state in State}
-        yield cells | {name: getattr(bias, name) for name in BIASES}
+        for single in list_singles(match.records, criterion):
+            if single.asked and single.shown:
+                rows.append((single.prompt, f"{number} {single.prompt}", single.shown, single.verdict, single.repeat))
+    prompts, units, shown, verdicts, repeats = zip(*rows, strict=True) if rows else [()] * 5
+    return measure_positions(prompts, units, shown, verdicts, repeats, resampling)
 
 
 def measure_usage(group: Group) -> Row | None:
@@ -73,34 +62,29 @@ def measure_usage(group: Group) -> Row | None:
 
     `calls` include repeated ones; `US dollars` are None if a price is not known; `prices` is the day of the price list.
     """
+    used: dict[str, Record] = {}
     matches = (*group.policies, *group.meetings)
-    used = {entry["key"]: (entry, match) for match in matches for entry in _list_entries(match)}
+    for match in matches:
+        for record in match.records:
+            entries = [single for each in match.criteria for single in (record.get(each.name) or {}).get("singles", ())]
+            for entry in (*entries, record.get("refusal") or {}):
+                if "key" in entry:  # imported ones have none
+                    used[entry["key"]] = {**entry, "dollars": _price(entry, match.metrics)}
     if not used:
         return None
-    costs = [_price(entry, match) for entry, match in used.values()]
-    known = [cost for cost in costs if cost is not None]
-    row: Row = {"judgments": len(used), "calls": sum(entry["attempts"] for entry, _ in used.values())}
-    row |= {title: sum(entry[name] or 0 for entry, _ in used.values()) for name, title in TOKENS.items()}
-    row["US dollars"] = sum(known) if len(known) == len(costs) else None
-    return row | {"prices": next(iter(used.values()))[1].metrics["prices"]["read"]}
+    row: Row = {"judgments": len(used), "calls": sum(entry["attempts"] for entry in used.values())}
+    row |= {title: sum(entry[name] or 0 for entry in used.values()) for name, title in TOKENS.items()}
+    dollars = [entry["dollars"] for entry in used.values()]
+    row["US dollars"] = None if None in dollars else sum(dollars)
+    return row | {"prices": next(match.metrics["prices"]["read"] for match in matches if "prices" in match.metrics)}
 
 
-def _list_entries(match: Evaluation) -> Iterator[Record]:
-    for record in match.records:
-        for criterion in match.criteria:
-            singles = (record.get(criterion.name) or {}).get("singles", ())
-            yield from (single for single in singles if "key" in single)  # imported ones have none
-        if refusal := record.get("refusal"):
-            yield refusal
-
-
-def _price(entry: Record, match: Evaluation) -> float | None:
-    price, prices = match.metrics["price"], match.metrics["prices"]
-    if price is None:
+def _price(entry: Record, metrics: Record) -> float | None:
+    if metrics["price"] is None:
         return None
-    factor = prices["batch_factor"] if entry["via"] == AskVia.batch.value else 1.0
+    factor = metrics["prices"]["batch_factor"] if entry["via"] == AskVia.batch.value else 1.0
     prompt, cached, completion = (entry[name] or 0 for name in TOKENS)
-    return cost_usd(PriceConfig(**price), prompt, cached, completion, factor)
+    return cost_usd(PriceConfig(**metrics["price"]), prompt, cached, completion, factor)
 
 
 #: Rows of a table, the strongest policy first, and notes that name policies without a rating, and why.
@@ -118,8 +102,7 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
     for match in (*group.policies, *group.meetings):
         if match.id != match.opponent_id:
             singles = list_singles(match.records, criterion)
-            columns = (singles.verdict.tolist(), singles.shown.tolist(), singles.prompt)
-            verdicts += [(match.id, match.opponent_id, *single) for single in zip(*columns, strict=True)]
+            verdicts += [(match.id, match.opponent_id, each.verdict, each.shown, each.prompt) for each in singles]
     comparisons = gather_comparisons(*(zip(*verdicts, strict=True) if verdicts else [()] * 5))
     if group.baseline_id not in comparisons.policies:
         return None

@@ -13,13 +13,13 @@ from xml.etree.ElementTree import Element
 from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
-from sacpo_exp.reporting.families import find_front_points
-from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
+from sacpo_exp.reporting.figures import find_front_points
+from sacpo_exp.reporting.lineage import Lineage, describe_groups, find_overrides, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
-from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
+from sacpo_exp.reporting.sections import BEHAVIOUR, make_cohort_sections, make_sections
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
 
-#: Bytes that prompts and responses may take, which keeps the page below 12 MB.
+#: Characters that prompts and responses may take, which keeps the page below 12 MB.
 TEXTS_AT_MOST: Final = 9_000_000
 TEMPLATE: Final = resources.files("sacpo_exp.reporting") / "template"
 DEFAULTS: Final = ("judge=scorer", "prompts=demo")  # not part of a command
@@ -31,26 +31,24 @@ def write_page(
     cohorts: Sequence[Cohort],
     lineage: Lineage,
     pictures: Sequence[bytes | None],
-    most: int = TEXTS_AT_MOST,
 ) -> bytes:
     """Return the page about all groups and cohorts, the same bytes for the same store.
 
-    Args:
-        pictures: the figure of every group, then of every cohort, as SVG.
-        most: bytes of texts; if there are more, the longest are cut.
+    `pictures` are the figures of every group, then of every cohort, as SVG.
     """
     parts = [_group_part(each, lineage, picture) for each, picture in zip(scores, pictures, strict=False)]
     parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=True)]
+    links = []
     for number, part in enumerate(parts, start=1):
         part.set("id", f"part-{number}")
-    links = [make("a", str(part.findtext("h2")), href=f"#part-{number}") for number, part in enumerate(parts, start=1)]
+        links.append(make("a", str(part.findtext("h2")), href=f"#part-{number}"))
     page, style, script = ((TEMPLATE / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     contents = {
         "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
         "style": style,
         "links": _write(links),
         "parts": _write(parts),
-        "data": write_json(describe_groups([each.group for each in scores], lineage, most)),
+        "data": write_json(describe_groups([each.group for each in scores], lineage, TEXTS_AT_MOST)),
         "script": script,
     }
     filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], page)
@@ -143,8 +141,7 @@ def _figure(scores: GroupScores, picture: bytes) -> Element:
 def _card(index: int, row: PolicyScores, badges: Sequence[str], further: Sequence[Element]) -> Element:
     """Return title and measurements of a policy; the page shows the card of one policy at a time."""
     estimates = {each.name: row.rate(each.name) for each in row.policy.criteria}
-    names = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
-    estimates |= {name: row.estimates[column] for name, column in names.items()}
+    estimates |= {name: row.estimates[column] for name, column in BEHAVIOUR.items()}
     values = {name: f"{format_estimate(each)}, n {each.n}" for name, each in estimates.items() if each.n}
     values |= {"tokens": format_number(row.tokens, ".1f"), "without verdict": str(row.missing)}
     terms = [make(*entry) for name, value in values.items() for entry in (("dt", name), ("dd", value))]
@@ -155,7 +152,7 @@ def _card(index: int, row: PolicyScores, badges: Sequence[str], further: Sequenc
 def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
     """Return the lineage of a policy, and the commands that reproduce it."""
     steps = [make("li", name, make("small", text)) for name, text in list_steps(policy.policy, lineage)]
-    overrides = lineage.find_overrides(policy.policy)
+    overrides = find_overrides(policy.policy, lineage)
     commands = [make("p", "The store does not say how this policy was made.", class_="note")]
     if overrides is not None:
         names = [f"{key}={policy.labels[key]}" for key in ("judge", "prompts")]
@@ -166,15 +163,12 @@ def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
 
 
 def _describe_seeds(row: PolicyScores, axes: Sequence[str]) -> Element:
-    """Return the spread between the seeds of a mean, and the rates of single seeds."""
-    names = [each.name for each in row.policy.criteria]
-    spreads = [f"sd of {name} {format_number(row.over_seeds_of(name).deviation, '.3f')}" for name in names]
+    """Return the rates of the single seeds of a mean."""
     seeds = []
     for seed in row.seeds:
         rates = " / ".join(format_number(seed.rate(name).value, ".2f") for name in axes)
         seeds.append(f"{seed.policy.policy.seed}: {rates}")
-    text = f"Mean of {len(row.seeds)} seeds; {', '.join(spreads)}. By seed: {', '.join(seeds)}."
-    return make("p", text, class_="note")
+    return make("p", f"Mean of {len(row.seeds)} seeds. By seed: {', '.join(seeds)}.", class_="note")
 
 
 def _table(section: Section, scores: GroupScores | None) -> Element:
@@ -184,11 +178,12 @@ def _table(section: Section, scores: GroupScores | None) -> Element:
     is_linked = [row[0] for row in rows] == names
 
     def make_row(tag: str, cells: Sequence[str], **attributes: str) -> Element:
-        kinds = [{"class_": "words"} if column < section.left else {} for column in range(len(cells))]
-        return make("tr", *(make(tag, cell, **kind) for cell, kind in zip(cells, kinds, strict=True)), **attributes)
+        words = [make(tag, cell, class_="words") for cell in cells[: section.left]]
+        return make("tr", *words, *(make(tag, cell) for cell in cells[section.left :]), **attributes)
 
-    links = [{"data_policy": str(index), "tabindex": "0"} if is_linked else {} for index in range(len(rows))]
-    lines = [make_row("td", row, **link) for row, link in zip(rows, links, strict=True)]
+    lines = []
+    for index, row in enumerate(rows):
+        lines.append(make_row("td", row, **({"data_policy": str(index), "tabindex": "0"} if is_linked else {})))
     table = make("table", make("thead", make_row("th", head)), make("tbody", *lines))
     attributes = {"open": "open"} if is_linked else {}
     body = make("div", table, class_="scroll", tabindex="0")

@@ -7,11 +7,11 @@ from typing import Any, Final
 import seaborn
 from matplotlib.figure import Figure
 
-from sacpo_exp.method.policy import Merged, Policy
+from sacpo_exp.method.policy import Policy
 from sacpo_exp.reporting.cohorts import is_forward
-from sacpo_exp.reporting.families import find_families
 from sacpo_exp.reporting.figures import (
     draw_families,
+    find_families,
     fix_layout,
     label_points,
     make_handle,
@@ -24,65 +24,42 @@ from sacpo_exp.reporting.scores import GroupScores
 #: Inches: the text of a page with one column (NeurIPS), and one column of two (ICML).
 TEXT_WIDTH: Final = 5.5
 COLUMN_WIDTH: Final = 3.25
-DPI: Final = 300
 STYLE: Final[dict[str, Any]] = {
     "pdf.fonttype": 42,  # whole outlines, which publishers ask for, rather than Type 3
     "font.family": ["STIXGeneral", "DejaVu Sans"],  # as the text around it; both come with matplotlib
-    **dict.fromkeys(("font.size", "axes.labelsize", "legend.fontsize", "legend.title_fontsize"), 7),
-    **dict.fromkeys(("axes.titlesize", "xtick.labelsize", "ytick.labelsize"), 7),
-    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0),
     "lines.markersize": 4.5,
-    "lines.linewidth": 0.5,
-    "lines.markeredgewidth": 0.4,
-    "axes.linewidth": 0.5,
-    "grid.linewidth": 0.4,
+    **dict.fromkeys(("lines.linewidth", "axes.linewidth", "grid.linewidth"), 0.5),
 }
 
 
 def draw_panels(scores: GroupScores) -> dict[str, bytes]:
     """Return the figure as content of a `pdf` and of a `png` file, the same bytes for the same scores."""
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of a font that it writes
-    with plain_style(seaborn.plotting_context("paper"), STYLE):
+    with plain_style(seaborn.plotting_context("paper", font_scale=0.75), STYLE):
         return save_figure(lay_out_panels(scores), "pdf", "png")
 
 
 def choose_panels(policies: Iterable[Policy], criteria: Sequence[str]) -> dict[str, list[str]]:
     """Return the names of the families in each panel, by the panel's title.
 
-    The three panels of the paper's main figure: stages in the usual order, in reversed order beside the same stages in
-    the usual one, and merges. Each also shows the policies that its own ones were made from, and their stages alone;
-    policies that were made elsewhere are in all. A panel without policies of its own is left out.
-
-    Args:
-        criteria: names in their usual order.
+    The three panels of the paper's main figure: stages in the usual order, in reversed order, and merges. The latter
+    two also show policies with the same stages in the usual order, that of `criteria`, and all show single stages and
+    policies made elsewhere. A panel without policies of its own is left out.
     """
     families = {policy.family: policy for policy in policies}
-    several = [policy for policy in families.values() if len(policy.aligned) > 1]
-    merges: list[Policy] = [policy for policy in several if isinstance(policy, Merged)]
-    usual = [policy for policy in several if policy not in merges and is_forward(policy.criteria, criteria)]
-    reverse = [policy for policy in several if policy not in merges and policy not in usual]
-    firsts = {policy.criteria[0] for policy in usual}
-    mirrored = [policy for policy in usual if _steps(policy) in [_steps(other)[::-1] for other in reverse]]
-    chosen: dict[str, list[Policy]] = {
-        f"{firsts.pop()} first" if len(firsts) == 1 else "usual order": usual,
-        "reversed order": reverse and [*reverse, *mirrored],
-        "merges": merges,
-    }
-    shown: dict[str, set[str]] = {}
-    for title, own in chosen.items():
-        steps = [[step] for policy in own for step in _steps(policy)]
-        singles = [policy.family for policy in families.values() if _steps(policy) in steps]
+    kinds: dict[str, list[str]] = {"usual order": [], "reversed order": [], "merges": []}
+    stages = {}
+    for name, policy in families.items():
+        stages[name] = sorted((str(stage.criterion), stage.loss, stage.adapter) for stage in policy.aligned)
+        if len(policy.aligned) > 1:
+            order = "usual order" if is_forward(policy.criteria, criteria) else "reversed order"
+            kinds["merges" if policy.weights else order].append(name)
+    panels = {}
+    for title, own in kinds.items():
+        same = [name for name in kinds["usual order"] if stages[name] in [stages[other] for other in own]]
         if own:
-            shown[title] = {each.family for policy in own for each in (*policy.ancestors, policy)} | {*singles}
-    shown = shown or {"": set()}
-    rest = families.keys() - set().union(*shown.values())
-    next(iter(shown.values())).update(rest)  # single stages that lead nowhere are results too
-    elsewhere = {name for name, policy in families.items() if not policy.aligned}
-    return {title: [name for name in families if name in names | elsewhere] for title, names in shown.items()}
-
-
-def _steps(policy: Policy) -> list[tuple[str | None, str, str]]:
-    return [(stage.criterion, stage.loss, stage.adapter) for stage in policy.aligned]
+            panels[title] = [name for name in families if name in [*own, *same] or len(stages[name]) < 2]
+    return panels or {"": list(families)}
 
 
 def lay_out_panels(scores: GroupScores) -> Figure:
@@ -94,12 +71,13 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     legend = [family for family in families if not family.is_published or family.name not in ours]
     columns = 3 if len(panels) > 1 else 2
     size = (TEXT_WIDTH if len(panels) > 1 else COLUMN_WIDTH, 2.3 + 0.14 * -(-(1 + len(legend)) // columns))
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=size, dpi=300, layout="constrained")
     many = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     points = {id(point.policy): point for family in families for point in family.points}
     pairings = scores.published.pairings if scores.published else ()
-    pairs = [(id(each.row.policy), id(each.own.policy)) for each in pairings if each.own]
+    pairs = [(id(row.policy), id(own.policy)) for row, own in pairings if own]
     joined = [(points[theirs], points[own]) for theirs, own in pairs if {theirs, own} <= points.keys()]
+    without = {theirs.gid for theirs, _ in joined}  # the label of ours is enough
     for letter, axes, (title, chosen) in zip("abc", many, panels.items(), strict=False):
         draw_families(axes, scores, [family for family in families if family.name in chosen])
         for pair in joined:
@@ -114,6 +92,5 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, frameon=False)
     fix_layout(figure)
     for axes, chosen in zip(many, panels.values(), strict=True):
-        without = {theirs.gid for theirs, _ in joined}  # the label of ours is enough
         label_points(axes, [family for family in families if family.name in chosen], without)
     return figure

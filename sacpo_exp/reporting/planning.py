@@ -1,29 +1,56 @@
-"""`dry_run=true`: what a command would do, on any machine; the job's folder gets the plan as `plan.json`."""
+"""`dry_run=true`: what a command would do, and estimates of its GPU hours and memory.
+
+The job's folder gets the plan as `plan.json`. Floating-point operations are counted as 2 per parameter and token
+forward and 4 backward (Kaplan et al. 2020, section 2.1), without attention, padding, start-up and checkpoints.
+"""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from sacpo_exp.cluster.automatic import find_misfit
+from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
+from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.config.models import ModelConfig
+from sacpo_exp.config.schema import StageConfig
 from sacpo_exp.config.stages import loss_of
+from sacpo_exp.config.validation import check_quantisation
+from sacpo_exp.data.forms import CONVERTERS
+from sacpo_exp.data.preferences import make_view
+from sacpo_exp.data.preparation import COMPLETIONS
 from sacpo_exp.data.prompts import foresee_prompts
-from sacpo_exp.evaluation.contests import Contest, divergence_artifact
-from sacpo_exp.evaluation.judges.costs import CostEstimate, add_up, describe_cost, describe_estimate, price_source
+from sacpo_exp.data.sources import load_parts
+from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation.contests import Contest
+from sacpo_exp.evaluation.judges.costs import (
+    CHARACTERS_PER_TOKEN,
+    CostEstimate,
+    add_up,
+    describe_cost,
+    describe_estimate,
+    price_source,
+)
 from sacpo_exp.evaluation.judging import list_judgments
-from sacpo_exp.pipeline import Run
+from sacpo_exp.evaluation.responding import divergence_artifact
+from sacpo_exp.method.losses import View
+from sacpo_exp.pipeline import Run, is_at_hand
 from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates
-from sacpo_exp.reporting.estimates import draw_memory_plan, estimate_hours
 from sacpo_exp.store import ArtifactSpec
 from sacpo_exp.training.models import external_location
 
-PLAN = "plan.json"
-#: States of an artifact; `MIRRORED` ones would be downloaded, `OUTSIDE` ones are used where they are.
-STORED, MIRRORED, TO_MAKE, OUTSIDE = "stored", "mirror", "to make", "outside"
+PLAN: Final = "plan.json"
+FORWARD: Final = 2
+BACKWARD: Final = 4
+#: Schemas of pairs, of which supervised fine-tuning reads the chosen response.
+PAIRS: Final = [schema for schema, (form, _) in CONVERTERS.items() if form == DataSchema.pairs]
 #: Id → `is_made`, and the `hours` of one GPU if it is to be trained and they are known.
 PlannedStages = dict[str, dict[str, Any]]
+log = logging.getLogger(__name__)
 
 
 def print_plan(run: Run) -> None:
@@ -32,7 +59,8 @@ def print_plan(run: Run) -> None:
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
     print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
-    print(*draw_memory_plan(run), sep="\n")
+    if run.plan.stages:
+        print(describe_plan(run.config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
     write_plan(run, stages)
 
 
@@ -76,8 +104,7 @@ def print_totals(folders: Sequence[Path]) -> None:
     if stages:
         alone = sum(len(plan["stages"]) for plan in plans)
         shared = f"; a script that goes path by path would train {alone}" if len(plans) > 1 else ""
-        made = len(stages) - len(to_train)
-        print(f"in all   {len(stages)} stages, {made} stored, {len(to_train)} to train{shared}")
+        print(f"in all   {len(stages)} stages, {len(stages) - len(to_train)} stored, {len(to_train)} to train{shared}")
     if known := [hours for hours in to_train if hours is not None]:
         hardware = ", ".join(dict.fromkeys(plan["hardware"] for plan in plans))
         print(f"         about {sum(known):.1f} GPU hours of training with {hardware}")
@@ -92,28 +119,29 @@ def print_totals(folders: Sequence[Path]) -> None:
 def print_artifacts(run: Run, artifacts: Iterator[ArtifactSpec] | Sequence[ArtifactSpec]) -> PlannedStages:
     """Print each artifact once with its state, then the counts; return the stages among them."""
     stages = {stage.artifact: stage for stage in run.plan.stages}
-    counts = Counter({STORED: 0, TO_MAKE: 0})
+    counts: Counter[str] = Counter()
     planned = {}
     for spec in dict.fromkeys(artifacts):
         state = _find_state(run, spec)
         counts[state] += 1
         print(f"  {state:<8}{spec.kind:<11}{spec.id}")
         if spec in stages:
-            hours = estimate_hours(run, stages[spec]) if state == TO_MAKE else None
-            planned[spec.id] = {"is_made": state != TO_MAKE, "hours": hours}
+            hours = estimate_hours(run, stages[spec]) if state == "to make" else None
+            planned[spec.id] = {"is_made": state != "to make", "hours": hours}
             duration = "" if hours is None else f", about {hours:.2g} GPU hours"
             print(f"          {describe_stage(run, stages[spec])}{duration}")
-    mirrored = f"{counts[MIRRORED]} in {run.config.store.mirror}, " if run.config.store.mirror else ""
-    print(f"{counts[STORED]} stored, {mirrored}{counts[TO_MAKE]} to make, in {run.store.root}")
+    mirrored = f"{counts['mirror']} in {run.config.store.mirror}, " if run.config.store.mirror else ""
+    print(f"{counts['stored']} stored, {mirrored}{counts['to make']} to make, in {run.store.root}")
     return planned
 
 
 def _find_state(run: Run, spec: ArtifactSpec) -> str:
+    """Return `outside` for a model that is used where it is, `stored`, `mirror` for a download, or `to make`."""
     if spec.kind == "model" and external_location(run.plan.others.get(spec.id, run.config.model)):
-        return OUTSIDE
+        return "outside"
     if run.store.has(spec):
-        return STORED
-    return MIRRORED if run.store.is_mirrored(spec) else TO_MAKE
+        return "stored"
+    return "mirror" if run.store.is_mirrored(spec) else "to make"
 
 
 def _list_ancestors(run: Run, contest: Contest) -> list[ArtifactSpec]:
@@ -148,3 +176,79 @@ def describe_stage(run: Run, stage: Stage) -> str:
     if rounds_updates(run.config):
         parts.append("updates rounded to 16 bits: with ZeRO they would not be, and this would be another policy")
     return ", ".join(parts)
+
+
+def estimate_hours(run: Run, stage: Stage) -> float | None:
+    """Return the GPU hours of a stage; None if data, model or throughput are not known."""
+    hardware, parameters = run.config.hardware, count_active(run.config.model)
+    if parameters is None or hardware.peak_tflops is None or hardware.utilisation is None:
+        return None
+    counted = _count_sequences(run, stage)
+    if counted is None:
+        return None
+    tokens = counted[0] * min(counted[1], float(run.config.optimization.max_length))
+    operations = count_operations(stage.config, tokens, parameters, hardware.activation_checkpointing)
+    return operations / (hardware.peak_tflops * 1e12 * hardware.utilisation) / 3600
+
+
+def count_active(model: ModelConfig) -> int | None:
+    """Return the parameters that every token meets: all but an embedding that is only looked up; None if not known."""
+    shape = find_shape(model)
+    if shape is None or model.parameters is not None:
+        return model.parameters
+    return count_parameters(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
+
+
+def count_operations(stage: StageConfig, tokens: float, parameters: int, is_checkpointed: bool) -> float:
+    """Return the floating-point operations of a whole stage that reads so many tokens per epoch.
+
+    The frozen reference reads everything once, beforehand. KTO reads it a second time, with completions of other
+    prompts, to estimate its KL, which has no backward pass. Activation checkpointing repeats the forward pass.
+    """
+    once, in_update = loss_of(stage).extra_forwards
+    repeated = FORWARD * (1 + in_update + is_checkpointed) + BACKWARD
+    return parameters * tokens * ((stage.num_train_epochs or 0) * repeated + FORWARD * once)
+
+
+def _count_sequences(run: Run, stage: Stage) -> tuple[float, float] | None:
+    """Return how many dialogues a stage reads per epoch (a pair is two), and the mean tokens of one.
+
+    They are counted if the data are prepared or on this machine; else they come from `dataset.size`, or are None.
+    """
+    dataset, view, sequences = stage.dataset, loss_of(stage.config).view, loss_of(stage.config).sequences
+    if run.store.has(stage.data):
+        stored = run.store.manifest(stage.data).metrics["train"]
+        tokens = stored["prompt_tokens"]["mean"] + stored["completion_tokens"]["mean"]
+        return stored["examples"] * sequences, tokens
+    if is_at_hand(run, stage):
+        rows = make_view(load_parts(dataset)[0]["train"], view, stage.config.criterion, dataset.only_mixed_pairs)
+        dialogues = [(*row["prompt"], *row[name]) for row in rows for name in COMPLETIONS if name in row]
+        characters = sum(len(message["content"]) for messages in dialogues for message in messages)
+        return len(dialogues), characters / len(dialogues) / CHARACTERS_PER_TOKEN
+    if dataset.size is None:
+        return None
+    is_chosen_only = dataset.schema in PAIRS and view == View.responses
+    per_row = 1 if is_chosen_only or dataset.schema == DataSchema.unpaired else 2
+    known = min(dataset.size.rows, dataset.max_rows or dataset.size.rows)
+    return known * per_row, dataset.size.prompt_tokens + dataset.size.completion_tokens
+
+
+def check_run(run: Run) -> None:
+    """Raise ConfigError for what would stop training only after minutes: a missing package, too little memory."""
+    check_quantisation(run.config.adapter)
+    check_memory(run)
+
+
+def check_memory(run: Run) -> None:
+    """Raise ConfigError if a stage that is still to be trained can't fit, and `force` is false."""
+    names = _list_untrained(run)
+    if names and find_shape(run.config.model) is None:
+        log.warning("no memory plan: the shape of model=%s is not known", run.config.model.name)
+    if sentence := find_misfit(run.config, names):
+        if not run.config.force:
+            raise ConfigError(sentence)
+        log.warning("forced   %s", sentence)
+
+
+def _list_untrained(run: Run) -> list[str]:
+    return [stage.name for stage in run.plan.stages if not run.store.is_available(stage.artifact)]

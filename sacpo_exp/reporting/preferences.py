@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.evaluation.contests import read_records
 from sacpo_exp.evaluation.preferences import PAIRS
+from sacpo_exp.evaluation.records import read_records
 from sacpo_exp.method.policy import Aligned, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.collect import Evaluation, arrange_policies
@@ -107,8 +107,10 @@ def _score(
     row |= {"weights": format_weights(policy), "criterion": criterion, "pairs": len(shared)}
     row |= {"seen": sum(record["seen"] for record in own.values())}
     row["accuracy"] = estimate_accuracy(margins, prompts, resampling)
-    kept = [[values[i] for i in conflicts] for values in (margins, prompts)]
-    row |= {"accuracy_conflicts": estimate_accuracy(*kept, resampling), "conflicts": len(conflicts)}  # type: ignore[arg-type]
+    row["accuracy_conflicts"] = estimate_accuracy(
+        [margins[i] for i in conflicts], [prompts[i] for i in conflicts], resampling
+    )
+    row["conflicts"] = len(conflicts)
     row["accuracy_per_token"] = estimate_accuracy(per_token, prompts, resampling)
     row["margin_nats"] = estimate_mean(margins, prompts, resampling)
     row["calibration_error"] = None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,11 +29,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class RowConfig(BaseModel):
     """A row of a file: either `stages`, each [loss, criterion, β or null], or the `name` of a policy made elsewhere.
 
-    Attributes:
-        rates: win rate by criterion.
-        source: row of the table, and where else the training settings are from.
-        note: corrections.
-        also: other names: of its published weights, or in its authors' code.
+    `rates` are win rates by criterion, `source` names the row of the table, `note` holds corrections, and `also` other
+    names: of the published weights, or in the authors' code.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,26 +43,10 @@ class RowConfig(BaseModel):
     note: str = ""
     also: tuple[str, ...] = ()
 
-    @model_validator(mode="after")
-    def check(self) -> "RowConfig":
-        """Raise ValueError for fields that don't fit together."""
-        if bool(self.stages) == (self.name is not None):
-            raise ValueError("needs either `stages` or a `name`")
-        if (self.merge is None) != (self.merge_ratio is None) or (self.merge and len(self.stages) != 2):
-            raise ValueError("`merge` needs two stages and a `merge_ratio`, which needs a `merge`")
-        if unknown := [loss for loss, _, _ in self.stages if loss not in LOSSES]:
-            raise ValueError(f"has a stage with the loss {unknown[0]}; there are {', '.join(LOSSES)}")
-        return self
-
 
 class TableConfig(BaseModel):
-    """A file.
-
-    Attributes:
-        title, short: of the table, for notes and for legends.
-        judge, model, dataset, prompts: by our names, so that a report can state differences.
-        counts: prompts by criterion.
-    """
+    """A file: title for notes, short one for legends; judge, model, dataset and prompts by our names; prompts counted
+    by criterion."""
 
     model_config = ConfigDict(extra="forbid")
     title: Text
@@ -80,9 +61,15 @@ class TableConfig(BaseModel):
 
     @model_validator(mode="after")
     def check(self) -> "TableConfig":
-        """Raise ValueError for a row with other criteria than `counts`, or that repeats an earlier one."""
+        """Raise ValueError for a row whose fields don't fit together, or that repeats an earlier one."""
         seen = set()
         for index, row in enumerate(self.rows):
+            if bool(row.stages) == (row.name is not None):
+                raise ValueError(f"rows[{index}] needs either `stages` or a `name`")
+            if (row.merge is None) != (row.merge_ratio is None) or (row.merge and len(row.stages) != 2):
+                raise ValueError(f"rows[{index}]: `merge` needs two stages and a `merge_ratio`, which needs a `merge`")
+            if unknown := [loss for loss, _, _ in row.stages if loss not in LOSSES]:
+                raise ValueError(f"rows[{index}] has the loss {unknown[0]}; there are {', '.join(LOSSES)}")
             if row.rates.keys() != self.counts.keys():
                 raise ValueError(f"rows[{index}].rates must be of {', '.join(self.counts)}, but are of {[*row.rates]}")
             policy = make_policy(row, self)
@@ -99,17 +86,14 @@ class PublishedRow(PolicyScores):
     config: RowConfig = field(kw_only=True)
 
 
-@dataclass(frozen=True)
-class Published:
-    """A published table; `confidence` is that of the rows' intervals."""
+class Published(NamedTuple):
+    """A published table with its rows as scores."""
 
     config: TableConfig
-    confidence: float
     rows: tuple[PublishedRow, ...]
 
 
-@dataclass(frozen=True)
-class Pairing:
+class Pairing(NamedTuple):
     """A published row, and one of our policies that is trained in the same way; None if we have none."""
 
     row: PublishedRow
@@ -118,25 +102,12 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A group beside a published table.
-
-    Attributes:
-        pairings: in the order of the table, each row at least once.
-        criteria: names of those that both sides have rates for.
-        unmatched: how many of our policies, without the baseline, are in no pairing.
-        differing: settings that are not the same: ("judge", theirs, ours).
-    """
+    """A group beside a published table: each published row at least once, the shared criteria, lines for a note."""
 
     published: Published
     pairings: tuple[Pairing, ...]
     criteria: tuple[str, ...]
-    unmatched: int
-    differing: tuple[tuple[str, str, str], ...]
-
-
-def list_shipped() -> list[str]:
-    """Return the names that `against` can be."""
-    return sorted(Path(entry.name).stem for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+    notes: tuple[str, ...]
 
 
 def read_published(against: str, confidence: float) -> Published:
@@ -146,7 +117,8 @@ def read_published(against: str, confidence: float) -> Published:
         ConfigError: there is neither such a name nor such a file.
         DataError: the file is not of this form, with the first mistake.
     """
-    names, path = list_shipped(), Path(against).expanduser()
+    names = sorted(Path(entry.name).stem for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+    path = Path(against).expanduser()
     if against not in names and not path.is_file():
         raise ConfigError(
             f"`against` must be one of {', '.join(names)}, or a yaml file of the same form, but is {against}."
@@ -156,7 +128,9 @@ def read_published(against: str, confidence: float) -> Published:
         text = (SHIPPED / f"{against}.yaml" if against in names else path).read_text("utf-8")
         config = TableConfig.model_validate(yaml.safe_load(text))
     except ValidationError as error:
-        raise DataError(f"{against}: {_explain(error)}") from error
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"{against}: {key}: {first['msg'].removeprefix('Value error, ')}.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{against} can't be read as yaml: {' '.join(str(error).split())}") from error
     rows = []
@@ -165,15 +139,7 @@ def read_published(against: str, confidence: float) -> Published:
         labels: dict[str, Any] = {LINEAGE: lineage, "policy_id": "", "baseline_id": None, "criteria": []}
         rates = {f"{name}_win_rate": wilson(row.rates[name] * n, n, confidence) for name, n in config.counts.items()}
         rows.append(PublishedRow(Evaluation(labels, [], {}, ""), rates, config=row))
-    return Published(config, confidence, tuple(rows))
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ").split(" or instance of ")[0]
-    value = "" if isinstance(first["input"], dict) else f", but is {first['input']!r:.60}"
-    return f"{f'`{key}`: ' if key else ''}{message}{value}."
+    return Published(config, tuple(rows))
 
 
 def make_policy(row: RowConfig, table: TableConfig) -> Policy:
@@ -192,56 +158,51 @@ def make_policy(row: RowConfig, table: TableConfig) -> Policy:
 def compare_with(scores: GroupScores, published: Published) -> Comparison:
     """Match policies by losses, order, kind of merge, q, and β of all stages."""
     own = [row for row in scores.policies if not row.policy.is_baseline]
-    criteria = tuple(each.name for each in scores.group.criteria if each.name in published.config.counts)
     pairings: list[Pairing] = []
     for row in published.rows:
-        matches: list[PolicyScores | None] = [
-            each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)
-        ]
-        pairings += [Pairing(row, match) for match in matches or [None]]
+        matches = [each for each in own if _is_same(row.policy.policy, each.policy.policy, row.config.also)]
+        pairings += [Pairing(row, match) for match in matches] or [Pairing(row, None)]
     matched = {pairing.own.policy.id for pairing in pairings if pairing.own}
     unmatched = sum(row.policy.id not in matched for row in own)
-    return Comparison(published, tuple(pairings), criteria, unmatched, tuple(_find_differing(scores, published.config)))
+    criteria = tuple(each.name for each in scores.group.criteria if each.name in published.config.counts)
+    notes = list(_describe_differences(scores, published.config))
+    notes.append(f"{unmatched} of our policies, the baseline apart, have no published row. Sources: published.csv.")
+    return Comparison(published, tuple(pairings), criteria, tuple(notes))
+
+
+def _describe_differences(scores: GroupScores, table: TableConfig) -> Iterator[str]:
+    labels = [row.policy.labels for row in scores.policies]
+    judge, judge_id = labels[0]["judge"], str(labels[0]["judge_id"])
+    ours = {"judge": table.judge if judge_id.startswith(table.judge) else f"{judge} ({judge_id})"}
+    for name in ("prompts", "model", "dataset"):
+        ours[name] = ", ".join(sorted({str(own[name]) for own in labels if own.get(name)}))
+    for name, value in ours.items():
+        if getattr(table, name) != value:
+            yield f"Other {name}: {getattr(table, name)} there, {value} here; differences may come from it."
 
 
 def _is_same(theirs: Policy, ours: Policy, also: Sequence[str]) -> bool:
     if ours.family in also or (ours.family == theirs.family and not theirs.aligned):
         return True
-    steps, own_steps = _list_steps(theirs), _list_steps(ours)
-    return [names for names, _ in steps] == [names for names, _ in own_steps] != [] and all(
-        value is None or own is None or math.isclose(value, own)
-        for (_, values), (_, own_values) in zip(steps, own_steps, strict=True)
-        for value, own in zip(values, own_values, strict=True)
+    steps, own = _list_settings(theirs), _list_settings(ours)
+    return len(steps) == len(own) > 0 and all(
+        a is None or b is None or (a == b if isinstance(a, str) else math.isclose(a, b))
+        for a, b in zip(steps, own, strict=True)
     )
 
 
-def _list_steps(policy: Policy) -> list[tuple[tuple[str, ...], tuple[float | None, ...]]]:
-    """Return (criterion, loss, kind of merge) and (β, weight) of each stage; of a naive merge sorted by criterion."""
+def _list_settings(policy: Policy) -> list[Any]:
+    """Return criterion, loss, kind of merge, β and weight of each stage; of a naive merge sorted by criterion."""
     kind = ("naive" if policy.is_naive else "linear") if isinstance(policy, Merged) else ""
-    weights = [*policy.weights, *[None] * len(policy.aligned)]
-    steps: list[tuple[tuple[str, ...], tuple[float | None, ...]]] = [
-        ((str(stage.criterion), stage.loss, kind), (stage.beta, weight))
-        for stage, weight in zip(policy.aligned, weights, strict=False)
-    ]
-    return sorted(steps, key=lambda step: step[0][0]) if kind == "naive" else steps
+    weights = policy.weights or [None] * len(policy.aligned)
+    pairs = zip(policy.aligned, weights, strict=False)
+    steps = [(str(stage.criterion), stage.loss, kind, stage.beta, weight) for stage, weight in pairs]
+    return [value for step in (sorted(steps) if kind == "naive" else steps) for value in step]
 
 
-def _find_differing(scores: GroupScores, theirs: TableConfig) -> list[tuple[str, str, str]]:
-    labels = [row.policy.labels for row in scores.policies]
-    judge_id = str(labels[0]["judge_id"])
-    ours = {
-        "judge": theirs.judge if judge_id.startswith(theirs.judge) else f"{labels[0]['judge']} ({judge_id})",
-        "prompts": labels[0]["prompts"],
-    }
-    for name in ("model", "dataset"):
-        ours[name] = ", ".join(sorted({str(own[name]) for own in labels if own.get(name)}))
-    return [(name, getattr(theirs, name), value) for name, value in ours.items() if getattr(theirs, name) != value]
-
-
-def published_rows(comparison: Comparison) -> Iterator[Row]:
+def published_rows(comparison: Comparison, confidence: float) -> Iterator[Row]:
     """Yield a row per published policy and policy of ours that matches it, whose cells are empty if there is none."""
-    for pairing in comparison.pairings:
-        row, own = pairing.row, pairing.own
+    for row, own in comparison.pairings:
         columns: dict[str, Any] = row.policy.policy.columns
         cells: Row = {"published": row.policy.title}
         cells |= {name: columns[name] for name in ("family", "beta_first", "beta", "merge_ratio")}
@@ -250,7 +211,7 @@ def published_rows(comparison: Comparison) -> Iterator[Row]:
         for name in comparison.criteria:
             share = rate = own.rate(name) if own else withhold(0)
             if not math.isnan(rate.value):  # Wilson's interval, as the published rate has
-                share = wilson(rate.value * rate.n, rate.n, comparison.published.confidence)
+                share = wilson(rate.value * rate.n, rate.n, confidence)
             difference = subtract_shares(share, row.rate(name)) if own else rate
             cells |= {f"{name}_published": row.rate(name), f"{name}_own": rate, f"{name}_difference": difference}
             cells[f"{name}_excludes_zero"] = difference.excludes_zero if own else None

@@ -39,12 +39,7 @@ COLUMNS: Final = ("family", "order", "objective", "model", "dataset", "seed", "b
 
 @dataclass(frozen=True)
 class Settings:
-    """How numbers are computed.
-
-    Attributes:
-        max_missing: share of prompts without a verdict above which a rate is withheld.
-        axes: the criteria that figures have as x and y.
-    """
+    """How numbers are computed: as in conf/report.yaml; `axes` are the criteria that figures have as x and y."""
 
     resampling: Resampling
     max_missing: float
@@ -80,10 +75,6 @@ class PolicyScores:
         """Return the win rate for a criterion; without a number if there is none."""
         return self.estimates.get(f"{criterion}_win_rate", win_rate.withhold(0))
 
-    def over_seeds_of(self, criterion: str) -> SeedEstimate:
-        """Return the win rate for a criterion with its spread between seeds."""
-        return self.over_seeds[f"{criterion}_win_rate"]
-
     @property
     def missing(self) -> int:
         """Prompts without a verdict; they are in no win rate."""
@@ -92,12 +83,7 @@ class PolicyScores:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Everything that a report shows of one group.
-
-    Attributes:
-        axes: the criteria that figures have as x and y.
-        differences, lengths, categories, judge, conduct: rows of tables.
-    """
+    """Everything that a report shows of one group; mostly rows of tables."""
 
     group: Group
     confidence: float
@@ -120,12 +106,11 @@ class GroupScores:
 
 def score_group(group: Group, settings: Settings) -> GroupScores:
     """Compute everything that is shown of `group`."""
-    resampling = settings.resampling
+    resampling, names = settings.resampling, [criterion.name for criterion in group.criteria]
     pairs = [(policy, each) for policy in group.policies if not policy.is_baseline for each in group.criteria]
     rated = {each.name: rate_group(group, each, settings.rating, resampling) for each in group.criteria}
     by_id = {policy.id: policy for policy in group.policies}
     ancestors = [(policy, by_id[parent]) for policy in group.policies for parent in group.parents[policy.id]]
-    names = [criterion.name for criterion in group.criteria]
     return GroupScores(
         group=group,
         confidence=resampling.confidence,
@@ -161,15 +146,14 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     estimates, errors = {}, {}
     for name, (by_prompt, bounds) in values.items():
         numbers = list(by_prompt.values())
+        if name.endswith("_win_rate"):
+            errors[name.removesuffix("_win_rate")] = math.nan if name in withheld else standard_error(numbers)
         if name in withheld:
             estimates[name] = win_rate.withhold(len(numbers))
         elif bounds is None:
             estimates[name] = wilson(round(sum(numbers)), len(numbers), resampling.confidence)
         else:
             estimates[name] = bootstrap_rate(numbers, resampling, bounds)
-    for each in policy.criteria:
-        name = f"{each.name}_win_rate"
-        errors[each.name] = math.nan if name in withheld else standard_error(list(values[name][0].values()))
     return PolicyScores(
         policy,
         estimates,
@@ -224,10 +208,7 @@ def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> R
 
 
 def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> Iterator[Row]:
-    """Yield a row of win rates where the response is shorter than its opponent's, similar (±10 %), or longer.
-
-    Lengths are in characters; `at_equal_length` is NaN if it can't be estimated. No row without a verdict.
-    """
+    """Yield a row of win rates by length in characters and at equal length, if there are verdicts."""
     if verdicts := win_rate.verdicts_by_prompt(policy.records, criterion):
         records = {record["prompt_id"]: record for record in policy.records}
         own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from sacpo_exp.config.schema import RatingMethod
-from sacpo_exp.evaluation.ledger.records import State
+from sacpo_exp.evaluation.records import State
 from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.cohorts import Cohort, gap_rows
 from sacpo_exp.reporting.published import Comparison, published_rows
@@ -19,20 +19,21 @@ from sacpo_exp.reporting.tables import (
     format_number,
     format_weights,
     make_section,
-    shorten,
 )
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.ratings import INITIAL, PASSES, TRIALS
 
 #: With so many criteria there is no room for standard errors and p-values, which are in the CSV files.
 MANY = 3
+#: Titles of estimates that all policies have, with their columns.
+BEHAVIOUR = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
 
 
 def make_sections(scores: GroupScores) -> list[Section]:
     """Return the tables about a group, in the order of a report."""
     sections = [_win_rates(scores), _behaviour(scores), _differences(scores), *_cost(scores)]
     sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
-    sections += _beside_published(scores.published) if scores.published else []
+    sections += _beside_published(scores, scores.published) if scores.published else []
     sections += [_ratings(scores, criterion) for criterion in scores.ratings]
     if scores.lengths:
         sections.append(_lengths(scores))
@@ -95,8 +96,7 @@ def _behaviour(scores: GroupScores) -> Section:
         note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n"
     else:
         characters = [("characters", "mean_characters", ".0f")]
-    usual = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
-    columns = columns_of("policy", "β", "q") + [(head, name, "") for head, name in (first | usual).items()]
+    columns = columns_of("policy", "β", "q") + [(head, name, "") for head, name in (first | BEHAVIOUR).items()]
     columns += [("tokens", "mean_tokens", ".1f"), *characters]
     note += (
         f"Refused: share of risky and of benign prompts, by string matching [{scores.percent} Wilson interval]. "
@@ -125,30 +125,24 @@ def _cost(scores: GroupScores) -> Iterator[Section]:
         yield make_section("Training", rows, columns, 1, note)
 
 
-def _beside_published(comparison: Comparison) -> Iterator[Section]:
+def _beside_published(scores: GroupScores, comparison: Comparison) -> Iterator[Section]:
     """Yield published and own rates with their difference, a table for each criterion."""
     table = comparison.published.config
     counts = "/".join(str(table.counts[name]) for name in comparison.criteria)
-    lines = [f"Published: {table.title}, {counts} prompts."]
-    lines += [f"Other {name}: {shorten(a, 40)} there, {shorten(b, 60)} here." for name, a, b in comparison.differing]
-    if comparison.differing:
-        lines.append("So a difference need not be one between the policies.")
-    lines.append(
-        f"* the {100 * comparison.published.confidence:g} % interval excludes 0: Newcombe's, from Wilson's of both "
-        "sides. It treats the prompts of the two as different ones and ties as half wins, so it is rather too wide."
-    )
-    own = f"{comparison.unmatched} of our policies, the baseline apart, have no published row."
-    note = "\n".join([*lines, f"{own} Sources: published.csv."])
-    rows = []
-    for row in published_rows(comparison):
-        title = f"{row['published']} ({row['policy']})" if row["policy"] not in (None, row["published"]) else None
-        rows.append(row | {"title": title or row["published"]})
+    lines = [
+        f"Published: {table.title}, {counts} prompts.",
+        f"* the {scores.percent} interval excludes 0: Newcombe's, from Wilson's of both sides. It treats the prompts "
+        "of the two as different ones and ties as half wins, so it is rather too wide.",
+    ]
+    note = "\n".join([*lines, *comparison.notes])
+    rows = list(published_rows(comparison, scores.confidence))
+    for row in rows:
+        if row["policy"] not in (None, row["published"]):
+            row["published"] = f"{row['published']} ({row['policy']})"
     for name in comparison.criteria:
-        values = [getattr(row[f"{name}_own"], "value", None) for row in rows]
-        columns = [("published policy", "title", ""), ("published", f"{name}_published", ""), ("ours", "ours", ".2f")]
-        columns.append(("difference", f"{name}_difference", "+"))
-        cells = [row | {"ours": value} for row, value in zip(rows, values, strict=True)]
-        yield make_section(f"{name.capitalize()} beside {table.short}", cells, columns, 1, note)
+        columns = [("published policy", "published", ""), ("published", f"{name}_published", "")]
+        columns += [("ours", f"{name}_own", ".2f"), ("difference", f"{name}_difference", "+")]
+        yield make_section(f"{name.capitalize()} beside {table.short}", rows, columns, 1, note)
         note = "As in the table above."
 
 
@@ -225,7 +219,7 @@ def _over_seeds(means: GroupScores) -> Section:
     columns = columns_of("policy", "β", "q", "seeds") + _spread(names, ("_win_rate", ""), deviation) + columns_of("n")
     note = f"Mean of policies that differ only in the seed [{means.percent} interval over seeds and prompts]; "
     note += "sd: standard deviation between the seeds' rates."
-    if any(row.over_seeds_of(name).seeds < len(row.seeds) for row in means.policies for name in names):
+    if any(row.over_seeds[f"{name}_win_rate"].seeds < len(row.seeds) for row in means.policies for name in names):
         note += "\nA seed whose rate is withheld is not in the mean."
     return make_section("Win rates over seeds", [*map(_policy_cells, means.policies)], columns, 1, note)
 

@@ -1,7 +1,7 @@
-"""Agreement of raters: of a judge with people, and of a judge with itself in other orders and repeats."""
+"""Agreement of a judge with itself, in other orders and repeats."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,39 +15,6 @@ if TYPE_CHECKING:
 
 #: Bounds of the deviation of outcomes between 0 and 1: at most that of two that disagree.
 DEVIATION: Final[Bounds] = (0.0, math.sqrt(0.5))
-
-
-def measure_agreement(
-    ours: Sequence[Hashable], theirs: Sequence[Hashable], confidence: float
-) -> tuple[Estimate, Estimate]:
-    """Return the share of equal labels with Wilson's interval, and Cohen's κ = (p_observed − p_chance)/(1 − p_chance).
-
-    The interval of κ is the normal one of its error in large samples (Fleiss, Cohen & Everitt, Psychological Bulletin
-    72, 1969); κ is NaN where all labels are the same.
-
-    Args:
-        ours, theirs: one label per item, in the same order.
-
-    Raises:
-        ValueError: the two differ in length.
-    """
-    from scipy.stats import norm
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    if len(ours) != len(theirs):
-        raise ValueError(f"both must have labels for the same items, but have {len(ours)} and {len(theirs)}")
-    positions = {label: index for index, label in enumerate(dict.fromkeys([*ours, *theirs]))}
-    table = np.zeros((len(positions), len(positions)))
-    for own, other in zip(ours, theirs, strict=True):
-        table[positions[own], positions[other]] += 1
-    rate = wilson(int(np.trace(table)), len(ours), confidence)
-    if len(positions) < 2:
-        return rate, Estimate(math.nan, math.nan, math.nan, len(ours))
-    with np.errstate(all="ignore"):  # its z-value, which is not used, divides by zero
-        result = cohens_kappa(table)
-    half = norm.ppf((1 + confidence) / 2) * result.std_kappa
-    low, high = (float(np.clip(end, -1, 1)) for end in (result.kappa - half, result.kappa + half))
-    return rate, Estimate(float(result.kappa), low, high, len(ours))
 
 
 @dataclass(frozen=True)

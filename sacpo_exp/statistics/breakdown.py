@@ -16,16 +16,10 @@ SIMILAR: Final = 1.1  # lengths that differ by no more than this factor are simi
 def estimate_by_category(
     values: Values, categories: Sequence[str | None], resampling: Resampling
 ) -> dict[str, Estimate]:
-    """Estimate the mean of `values`, shape (prompts,), in each category, sorted by name; None is no category.
-
-    Raises:
-        ValueError: the two differ in length.
-    """
-    if len(values) != len(categories):
-        raise ValueError(f"each value needs a category, but there are {len(values)} and {len(categories)}")
+    """Estimate the mean of `values`, shape (prompts,), in each category, sorted by name; None is no category."""
     names = sorted({category for category in categories if category is not None})
-    members = {name: [index for index, category in enumerate(categories) if category == name] for name in names}
-    return {name: bootstrap_rate(np.asarray(values)[rows], resampling) for name, rows in members.items()}
+    members = {name: [v for v, other in zip(values, categories, strict=True) if other == name] for name in names}
+    return {name: bootstrap_rate(own, resampling) for name, own in members.items()}
 
 
 def estimate_by_length(

@@ -16,9 +16,6 @@ class Comparisons:
         outcome: 1 left wins, 0.5 tie, 0 right wins.
         shown: +1 left was shown first, −1 right was, 0 unknown.
         prompt: number of the prompt, which is one cluster; None where there are no prompts.
-
-    Raises:
-        ValueError: lengths differ, a value is not allowed, a policy meets itself.
     """
 
     policies: tuple[str, ...]
@@ -27,16 +24,6 @@ class Comparisons:
     outcome: NDArray[np.float64]
     shown: NDArray[np.int8]
     prompt: NDArray[np.int64] | None = None
-
-    def __post_init__(self) -> None:
-        columns = (self.left, self.right, self.outcome, self.shown, *(() if self.prompt is None else (self.prompt,)))
-        if len({len(column) for column in columns}) > 1:
-            raise ValueError(f"columns must have the same length, but have {[len(column) for column in columns]}")
-        if (self.left == self.right).any():
-            raise ValueError("a policy must not be compared with itself")
-        for name, allowed in (("outcome", (0, 0.5, 1)), ("shown", (-1, 0, 1))):
-            if wrong := np.setdiff1d(getattr(self, name), allowed).tolist():
-                raise ValueError(f"`{name}` must hold {allowed} only, but holds {wrong}")
 
     def __len__(self) -> int:
         return len(self.left)

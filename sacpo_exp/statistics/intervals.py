@@ -104,13 +104,8 @@ def bootstrap_paired_difference(values: Values, reference: Values, resampling: R
     """Estimate the mean of `values` − `reference`, rates of shape (prompts,) in the same order; pairs are drawn whole.
 
     Pairing removes what the two have in common: some prompts are easier than others.
-
-    Raises:
-        ValueError: the two differ in length.
     """
-    if len(values) != len(reference):
-        raise ValueError(f"paired values must have the same length, but have {len(values)} and {len(reference)}")
-    return bootstrap_rate(np.subtract(values, reference, dtype=np.float64), resampling, DIFFERENCE)
+    return bootstrap_rate([a - b for a, b in zip(values, reference, strict=True)], resampling, DIFFERENCE)
 
 
 def paired_p_value(differences: Values, seed: int, rounds: int) -> float:

@@ -8,11 +8,7 @@ could not be parsed are left out and counted; where there are too many of them, 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal, NamedTuple
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.statistics.intervals import (
@@ -114,41 +110,32 @@ def has_too_few_labels(records: Sequence[Record], kind: Kind, max_missing: float
     return bool(asked - len(judged_refusals_by_prompt(records, kind)) > max_missing * asked)
 
 
-@dataclass(frozen=True)
-class Singles:
-    """Columns of shape (judgments,), of single judgments with a verdict.
+class Single(NamedTuple):
+    """A single judgment with a verdict.
 
     Attributes:
-        prompt: prompt ids.
-        shown: +1 where the policy's response was shown first, −1 where its opponent's, 0 where the judge sees one.
+        prompt: its id.
+        shown: +1 if the policy's response was shown first, −1 if its opponent's, 0 if the judge sees one at a time.
         repeat: from 0.
         verdict: 1 the policy wins, 0.5 tie, 0 its opponent wins.
         asked: False for ties of equal responses, about which no judge was asked.
     """
 
-    prompt: list[str]
-    shown: NDArray[np.int8]
-    repeat: NDArray[np.int64]
-    verdict: NDArray[np.float64]
-    asked: NDArray[np.bool_]
+    prompt: str
+    shown: int
+    repeat: int
+    verdict: float
+    asked: bool
 
 
-def list_singles(records: Sequence[Record], criterion: Criterion) -> Singles:
+def list_singles(records: Sequence[Record], criterion: Criterion) -> list[Single]:
     """Return the single judgments of one match on the prompts that count for `criterion`, by prompt id.
 
     Equal responses count as ties in as many judgments as other prompts have, so that all prompts have the same weight.
     """
     entries = entries_of(records, criterion)
     usual = max((len(entry.get("singles", ())) for entry in entries.values()), default=0)
-    rows = [(key, *row) for key, entry in entries.items() for row in _list_judgments(entry, usual)]
-    prompts, shown, repeats, verdicts, asked = zip(*rows, strict=True) if rows else [()] * 5
-    return Singles(
-        list(prompts),
-        np.array(shown, np.int8),
-        np.array(repeats, np.int64),
-        np.array(verdicts, np.float64),
-        np.array(asked, np.bool_),
-    )
+    return [Single(key, *row) for key, entry in entries.items() for row in _list_judgments(entry, usual)]
 
 
 def _list_judgments(entry: Mapping[str, Any], usual: int) -> list[tuple[int, int, float, bool]]:

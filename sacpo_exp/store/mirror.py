@@ -11,7 +11,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ S3: Final = ("s3", "s3a")
 #: Stores in which a file appears when its last byte has arrived, and that have no folders to be made.
 OBJECT_STORES: Final = (*S3, "gs", "gcs", "az", "abfs", "abfss")
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+MISSING: Final = (FileNotFoundError, NotADirectoryError)
 PART: Final = f".{platform.node()}.part"
 
 
@@ -60,33 +61,27 @@ class Remote:
                 self._files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
             else:
                 self._files.exists(self._root)
-        except FileNotFoundError as error:
-            raise ConfigError(f"the mirror {self.url} is not there: {describe(error)}. Create the bucket.") from error
         except Exception as error:
-            if not isinstance(error, PermissionError) and not _is_mistake(error):
+            if isinstance(error, FileNotFoundError):
+                text = f"the mirror {self.url} is not there: {describe(error)}. Create the bucket."
+            elif isinstance(error, PermissionError) or _is_mistake(error):
+                text = f"the mirror {self.url} can't be used: {describe(error)}."
+                if self._scheme in S3:
+                    text += f" {KEYS[0]} and {KEYS[1]} are read from the environment or a {DOTENV} file here."
+            else:
                 raise MirrorError(f"{self.url} can't be reached: {describe(error)}") from error
-            text = f"the mirror {self.url} can't be used: {describe(error)}."
-            if self._scheme in S3:
-                text += f" {KEYS[0]} and {KEYS[1]} are read from the environment or a {DOTENV} file here."
             raise ConfigError(text) from error
 
     def read(self, path: str) -> bytes | None:
         """Return a small file's content; None if it is missing."""
-        with self._explained(f"{path} can't be read"):
-            try:
-                content: bytes = self._files.cat_file(self._at(path))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            return content
+        with self._explained(f"{path} can't be read"), suppress(*MISSING):
+            return bytes(self._files.cat_file(self._at(path)))
+        return None
 
-    def get(self, path: str, target: Path) -> bool:
-        """Write a file to `target`; return False if it is missing."""
-        with self._explained(f"{path} can't be downloaded"):
-            try:
-                self._files.get_file(self._at(path), str(target))
-            except FileNotFoundError:
-                return False
-            return True
+    def get(self, path: str, target: Path) -> None:
+        """Write a file to `target`, unless it is missing."""
+        with self._explained(f"{path} can't be downloaded"), suppress(*MISSING):
+            self._files.get_file(self._at(path), str(target))
 
     def put(self, source: Path, path: str) -> None:
         """Upload a file; it appears under its name when it is whole."""
@@ -108,13 +103,10 @@ class Remote:
 
     def names(self, path: str) -> list[str]:
         """Return the names of what lies directly below `path`."""
-        with self._explained("can't be listed"):
+        with self._explained(f"{path} can't be listed"), suppress(*MISSING):
             self._files.invalidate_cache()
-            try:
-                paths = self._files.ls(self._at(path), detail=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-            return sorted(name.rstrip("/").rpartition("/")[2] for name in paths)
+            return sorted(name.rstrip("/").rpartition("/")[2] for name in self._files.ls(self._at(path), detail=False))
+        return []
 
     @property
     def _files(self) -> Any:
@@ -221,8 +213,9 @@ class Mirror:
             if not find_difference(target, entry):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            is_there = self._remote.get(f"{_files_folder(kind, manifest)}/{name}", target)
-            if problem := find_difference(target, entry) if is_there else "is missing":
+            target.unlink(missing_ok=True)
+            self._remote.get(f"{_files_folder(kind, manifest)}/{name}", target)
+            if problem := find_difference(target, entry):
                 raise StoreError(f"{self.url}: {kind}/{artifact_id} is refused: {name} {problem}")
         manifest.write(folder)
         return manifest

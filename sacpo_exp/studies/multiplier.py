@@ -21,9 +21,9 @@ from sacpo_exp.config.stages import aligned_stages, loss_of
 from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.judges.absolute import AbsoluteJudge, judge_id, score_dialogues
+from sacpo_exp.evaluation.judging import AbsoluteJudge, judge_id, score_dialogues
 from sacpo_exp.evaluation.likelihood import score_completions
-from sacpo_exp.evaluation.responding import evaluation_prompts, sample_responses
+from sacpo_exp.evaluation.responding import answer, answering_job, evaluation_prompts
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
 from sacpo_exp.pipeline import Run, locate, require_trained
 from sacpo_exp.plan import Stage
@@ -81,7 +81,8 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
 
     def build(folder: Path) -> dict[str, Any]:
         prompts = [row["prompt"] for row in evaluation_prompts(run) for _ in range(config.samples)]
-        job, responses = sample_responses(run, base, prompts, folder, spec)
+        job = answering_job(run, base, prompts, run.config.seed)
+        responses = answer(run, job, folder, spec)
         if isinstance(config.judge, AbsoluteJudge) and not is_implicit:
             dialogues = [(prompt, response.text) for prompt, response in zip(prompts, responses, strict=True)]
             columns = score_dialogues(run, config.judge, dialogues, "values of the base's responses")

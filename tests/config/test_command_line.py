@@ -13,31 +13,29 @@ import yaml
 
 Command = Callable[..., Any]
 
+#: Command, what is wrong, exit code 2 and the beginning of the one sentence.
 MISTAKES = {
-    "empty outputs": ("paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is empty."),
+    "empty outputs": ("train", "paths.outputs=", "`paths.outputs` must be a folder, or the name of a new one, but is"),
+    "a file as outputs": ("report", "paths.outputs={rows}/x", "`paths.outputs` must be a folder, or the name of a new"),
     "argument that the project owns": (
+        "train",
         "trainer.learning_rate=1e-5 dry_run=true",
         "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
     ),
+    "no key": ("train", "=3", "an override can't be read: "),
+    "removal": ("train", "~beta", "`beta` can't be removed"),
+    "a number without end": ("train", f"seed={'9' * 5000}", "an override can't be read: "),
+    "nothing trained": ("eval", "model=tiny", "not trained yet: tiny.sft-"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_one_sentence_and_exit_code_2(cli: Command, arguments: str, sentence: str) -> None:
-    result = cli("train", *arguments.split(), light=True)
-    assert (result.code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
-
-
-@pytest.mark.parametrize("mistake", ["=3", "~beta", f"seed={'9' * 5000}"])
-def test_what_hydra_can_t_read_is_one_sentence(cli: Command, mistake: str) -> None:
-    result = cli("train", mistake, light=True)
+@pytest.mark.parametrize(("command", "arguments", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    cli: Command, rows_file: Path, command: str, arguments: str, sentence: str
+) -> None:
+    result = cli(command, *arguments.format(rows=rows_file).split(), light=True)
     assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
-
-
-def test_a_file_in_place_of_a_folder_is_one_sentence(cli: Command, rows_file: Path) -> None:
-    result = cli("report", f"paths.outputs={rows_file}/x", light=True)
-    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
-    assert str(rows_file) in result.stderr
+    assert result.stderr.startswith(f"error: {sentence}")
 
 
 def test_a_reader_that_goes_away_is_no_error(repo: Path, tmp_path: Path) -> None:
@@ -57,15 +55,6 @@ def test_all_mistakes_are_printed_one_per_line(cli: Command) -> None:
     ]
 
 
-def test_a_command_started_under_accelerate_says_how_to_start_it(cli: Command) -> None:
-    result = cli("train", light=True, variables={"ACCELERATE_MIXED_PRECISION": "no"})
-    assert result.code == 2
-    assert result.stderr == (
-        "error: sacpo_exp.train starts its own workers; do not start it with accelerate or torchrun. "
-        "Try: sacpo train; `hardware.processes` says how many.\n"
-    )
-
-
 def test_cfg_job_prints_the_configuration(cli: Command) -> None:
     result = cli("train", "--cfg", "job", "beta=0.05", light=True)
     assert (result.code, result.stderr) == (0, "")
@@ -82,22 +71,20 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
         light=True,
     )
     assert (result.code, result.stderr) == (0, "")
-    head, model, data, stage, detail, total, memory, _, this, *others, summed, hours = result.stdout.splitlines()
+    head, model, data, stage, detail, total, memory, summed, hours = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
-    assert model.split()[:3] == ["to", "make", "model"]
-    assert data.split()[:3] == ["to", "make", "dataset"]
-    assert stage.split()[:3] == ["to", "make", "stage"]
+    assert [line.split()[:3] for line in (model, data, stage)] == [
+        ["to", "make", kind] for kind in ("model", "dataset", "stage")
+    ]
     assert detail.strip() == (
         "helpfulness stage: DPO on demo, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
         "about 0.00025 GPU hours"
     )
     assert total == "0 stored, 3 to make, in outputs/store"
-    assert memory.startswith(
-        "memory plan of the helpfulness stage, GiB per device: 135 M parameters, 32 sequences of 512 "
+    assert memory.startswith("memory   the helpfulness stage needs ")
+    assert memory.endswith(
+        "; hardware=a100x8 has 80.0; it fits (135 M parameters, 32 sequences of 512 tokens per pass)"
     )
-    assert this.startswith("  > a100x8: 8 × ZeRO 3 ")
-    assert this.endswith("  yes, of 80.0")
-    assert {line.split(":")[0].strip() for line in others} >= {"a100x8", "a100x1", "a100x2", "h100x8", "cpu", "cpu_x2"}
     assert summed == "in all   1 stages, 0 stored, 1 to train"
     assert hours.strip() == "about 0.0 GPU hours of training with hardware=a100x8 (312 TFLOPS × 0.4 per device)"
 
@@ -110,8 +97,8 @@ def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: the helpfulness stage needs 110.5 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
-        "activations 8.2, buffers 0.9, runtime 1.0), but hardware=a100x1 has 80.0 per device. Try: "
-        "hardware.zero_stage=3 hardware.offload_optimizer=cpu, or force=true\n"
+        "activations 8.2, buffers 0.9, runtime 1.0); hardware=a100x1 has 80.0. Try: "
+        "hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true\n"
     )
 
 
@@ -137,13 +124,6 @@ def test_a_bad_job_does_not_stop_a_sweep(cli: Command) -> None:
         "error: `beta` must be greater than 0, but is -2.",
     ]
     assert result.stdout.count("plan on hardware=cpu") == 2
-
-
-def test_an_evaluation_of_what_is_not_trained_says_what_to_run(cli: Command) -> None:
-    result = cli("eval", "model=tiny", light=True)
-    assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: not trained yet: tiny.sft-")
-    assert result.stderr.endswith(". Run `sacpo train` with the same overrides first.\n")
 
 
 def test_a_dataset_row_that_can_t_be_used_is_shown(cli: Command, rows_file: Any) -> None:
@@ -174,39 +154,28 @@ def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: 
     assert result.stderr == ("error: `criterion` must name each criterion once, but has helpfulness twice.\n")
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
-
-
 def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_path: Path) -> None:
     rows = [{"prompt": f"{i}?", "completion": "Yes.", "label": i % 2 == 0} for i in range(40)]
-    path = write_rows(tmp_path / "labels.jsonl", rows)
-    data = [
-        "order=safety_only",
-        "base=none",
-        "dataset=local",
-        f"dataset.path={path}",
-        "dataset.criterion=safety",
-        "model=tiny",
-    ]
-    result = cli("train", *data, "dry_run=true", light=True)
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
+    data += ["order=safety_only", "base=none"]
+    result = cli("train", *data, light=True)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr == (
         f"error: {path} can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but these "
         "rows are single completions with labels, and no prompt has a desirable and an undesirable one. "
         "Try: objective=bco\n"
     )
-    assert cli("train", *data, "objective=bco", "dry_run=true", light=True).code == 0
-    assert cli("train", *data, "objective=kto", "dry_run=true", light=True).code == 0
+    assert cli("train", *data, "objective=bco", light=True).code == 0
 
 
 def test_a_criterion_without_labels_in_its_data_is_refused(cli: Command, tmp_path: Path) -> None:
     rows = [{"prompt": f"{i}?", "chosen": "Yes.", "rejected": "No."} for i in range(40)]
-    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
     result = cli("train", *data, light=True)
     assert (result.code, result.stdout) == (2, "")
     assert "can't be used for stages.helpfulness: these rows are pairs with labels for safety only" in result.stderr
     assert "Try: dataset@stages.helpfulness.dataset=NAME" in result.stderr
-    assert cli("train", *data, "order=safety_only", light=True).code == 0

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +10,14 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.sweeps import list_experiments, split_sweep
+from sacpo_exp.cluster.status import split_sweep
+from sacpo_exp.cluster.sweeps import list_experiments
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
-from sacpo_exp.plan import Stage, policy_of_spec
-from sacpo_exp.reporting.cohorts import find_order_pairs, find_ratio_pairs
+from sacpo_exp.plan import Stage
 
 FOLDER = CONF / "experiment"
 #: Files that list others, which `sacpo` runs one after the other.
@@ -193,21 +192,6 @@ def test_a_miniature_takes_a_larger_model_with_its_own_numbers(configure: Callab
     assert config.stages["helpfulness"] == usual.stages["helpfulness"]
 
 
-@pytest.mark.parametrize("hardware", ["a100x8", "a100x1", "cpu"])
-def test_hardware_changes_no_global_batch(configure: Callable[..., Any], tmp_path: Path, hardware: str) -> None:
-    config = configure(
-        "experiment=paper/dpo_h_kto_s",
-        f"hardware={hardware}",
-        "dry_run=true",
-        "force=true",
-        f"paths.outputs={tmp_path}",
-    )
-    stages = open_run(config).plan.stages
-    assert [stage.config.global_batch_size for stage in stages] == [256, 64]
-    passes = [stage.per_device * stage.accumulation * config.hardware.processes for stage in stages]
-    assert passes == [256, 64]
-
-
 def test_orders_are_compared_at_equal_pairs_with_equal_numbers(read: Callable[[str], Experiment]) -> None:
     pairs = {}
     for order in ("helpful_first", "safety_first"):
@@ -232,20 +216,6 @@ def test_merges_are_compared_with_direct_training_at_beta_over_lambda_q(read: Ca
     assert {(job.seed, job.beta) for job in direct} == wanted
     firsts = {job.stages["helpfulness"].beta for job in (*merged, *direct)}
     assert firsts == {0.1}
-
-
-def test_a_report_finds_the_pairs_of_both_studies(read: Callable[[str], Experiment]) -> None:
-    halves = ("order/helpful_first", "order/safety_first", "lambda_q/merged", "lambda_q/direct")
-    plans = [open_run(job).plan for half in halves for job in read(f"study/{half}").jobs]
-    policies = [policy_of_spec(list(plan.policies.values())[-1]) for plan in plans]
-    assert len(find_order_pairs(policies)) == 3 * len(SWEPT)
-    assert len(find_ratio_pairs(policies)) == 3 * len(RATIOS)
-
-
-def test_the_headline_policies_are_trained_with_five_seeds(read: Callable[[str], Experiment]) -> None:
-    assert [(job.seed, job.merge_ratio, job.policies) for job in read("study/seeds").jobs] == [
-        (seed, 0.75, "all") for seed in range(5)
-    ]
 
 
 def test_what_the_user_types_narrows_a_sweep_of_an_experiment() -> None:

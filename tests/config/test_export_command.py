@@ -13,20 +13,10 @@ MISTAKES = {
         ["hub=me/mine", "policies=all"],
         "`hub` takes one policy, but `policies` names 3. Try: policies=final",
     ),
-    "public, but nowhere": (
-        "export",
-        ["private=false"],
-        "`private=false` has no effect: nothing goes to the hub. Try: hub=USER/NAME",
-    ),
     "vllm": (
         "chat",
         ["generation.engine=vllm"],
-        "`generation.engine=vllm` answers in batches, and chat asks one by one. Try: generation.engine=hf",
-    ),
-    "nothing to ask": (
-        "chat",
-        ["prompt=' '"],
-        "`prompt` must be a text, but is empty. Try: leave it out, and type prompts line by line",
+        "`generation.engine=vllm` answers in batches, chat one by one. Try: generation.engine=hf",
     ),
 }
 

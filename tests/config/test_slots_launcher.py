@@ -16,12 +16,6 @@ def test_too_few_gpus_are_told_before_anything_starts(cli: Callable[..., Any]) -
     )
 
 
-def test_a_dry_run_shows_every_plan(cli: Callable[..., Any]) -> None:
-    result = cli("train", *SWEEP, "beta=0.1,0.2", "dry_run=true", light=True)
-    assert result.code == 0
-    assert result.stdout.count("plan on hardware=cpu") == 2
-
-
 def test_a_mistake_in_one_job_is_told_with_its_number(cli: Callable[..., Any]) -> None:
     result = cli("train", *SWEEP, "beta=-1,-2", light=True)
     assert result.code == 2

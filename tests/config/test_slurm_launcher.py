@@ -1,6 +1,5 @@
 """`hydra/launcher=slurm` and the scripts of launchers/, as far as they go without a cluster."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -104,11 +103,3 @@ def test_the_sbatch_script_takes_its_size_from_the_job(
     overrides = overrides_of(LAUNCHERS / "slurm_train.sbatch", tmp_path, *arguments, **TWO_NODES, **variables)
     config = configure("optimization=paper", *overrides)
     assert (config.hardware.name, config.hardware.nodes, config.hardware.processes) == expected
-
-
-def test_every_override_that_the_documentation_names_is_a_setting(configure: Callable[..., Any]) -> None:
-    text = (LAUNCHERS.parent / "docs" / "hardware.md").read_text("utf-8")
-    named = set(re.findall(r"(?<![\w.])hydra\.launcher\.\w+=\w+", text))
-    assert len(named) >= 4
-    launcher_of(*sorted(named))
-    configure("hardware=a100x8", "optimization=paper", "order=helpful_only")

@@ -77,14 +77,8 @@ def calls_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
         blocks = re.findall(r"^ *```bash\n(.*?)^ *```", PAGES[page].read_text("utf-8"), re.DOTALL | re.MULTILINE)
         environment = {"PATH": str(programs), "NOTES": str(notes), "BIN": str(programs)}
         for block in blocks:
-            done = subprocess.run(
-                ["/bin/bash", "-eu", "-c", block],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            command = ["/bin/bash", "-eu", "-c", block]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{block}{done.stderr}"
         return [json.loads(line) for line in notes.read_text("utf-8").splitlines()]
 
@@ -148,20 +142,9 @@ def test_the_overrides_of_a_page_compose(
 
 def sacpo(folder: Path, *arguments: str) -> str:
     """What a command prints; it fails the test if it fails."""
-    environment = os.environ | {
-        "PYTHONPATH": str(REPO),
-        "HF_HUB_OFFLINE": "1",
-        "OPENAI_API_KEY": "none",
-        "WANDB_MODE": "offline",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "sacpo_exp", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none", "WANDB_MODE": "offline"}
+    command = [sys.executable, "-m", "sacpo_exp", *arguments]
+    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"sacpo {' '.join(arguments)}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -179,17 +162,9 @@ class Judge(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        scores = {"reason": "It is longer.", "first": 7, "second": 5}
-        choice = {"message": {"role": "assistant", "content": json.dumps(scores)}, "finish_reason": "stop", "index": 0}
-        usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-        answer = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [choice],
-            "usage": usage,
-        }
+        scores = json.dumps({"reason": "It is longer.", "first": 7, "second": 5})
+        choice = {"message": {"role": "assistant", "content": scores}, "finish_reason": "stop", "index": 0}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
         body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

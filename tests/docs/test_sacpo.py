@@ -67,26 +67,13 @@ def bash(repo: Path, tmp_path: Path) -> Callable[[str], str]:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sacpo_exp "$@"\n')
     program.chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(repo),
-        "TERM": "dumb",
-        "PS1": "READY> ",
-        "INPUTRC": "/dev/null",
-        "HISTFILE": "/dev/null",
-    }
+    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(repo)}
+    environment |= {"TERM": "dumb", "PS1": "READY> ", "INPUTRC": "/dev/null", "HISTFILE": "/dev/null"}
 
     def type_in(keys: str) -> str:
         here, there = pty.openpty()
-        shell = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-i"],
-            stdin=there,
-            stdout=there,
-            stderr=there,
-            env=environment,
-            cwd=tmp_path,
-            start_new_session=True,
-        )
+        terminal: Any = {"stdin": there, "stdout": there, "stderr": there, "start_new_session": True}
+        shell = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], env=environment, cwd=tmp_path, **terminal)
         os.close(there)
         try:
             os.write(here, b'eval "$(sacpo completion bash)"\n')
@@ -126,9 +113,7 @@ def read_quiet(terminal: int) -> None:
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("sacpo tra", "sacpo train"),
         ("sacpo train beta=0.1 order=helpful_f", "sacpo train beta=0.1 order=helpful_first"),
-        ("sacpo eval merge_rat", "sacpo eval merge_ratio="),
         ("sacpo store ver", "sacpo store verify"),
     ],
 )

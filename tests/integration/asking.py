@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.loading import CONF, register_schemas
-from sacpo_exp.evaluation.ledger import Question, State
+from sacpo_exp.evaluation.records import Question, State
 
 HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.
@@ -75,26 +75,14 @@ def make_judge(url: str, *overrides: str) -> OpenAIJudgeConfig:
 
 def make_questions(judge: OpenAIJudgeConfig, count: int) -> list[Question]:
     """Different questions that the server can answer, two orders of each pair."""
+    sampling = {"temperature": 0.0, "max_tokens": judge.max_tokens}
+    shared: Any = {"criterion": "helpfulness", "prompt": "Score both.", "repeat": 0, "scale": (1, 10)}
+    shared |= {"model": judge.model, "base_url": judge.base_url or "", "sampling": sampling, "template": "test@0"}
     questions = []
     for number in range(count // 2):
-        for pair in ((f"r{number}", f"s{number}"), (f"s{number}", f"r{number}")):
-            content = SEPARATOR.join(["Score both.", *pair])
-            questions.append(
-                Question(
-                    criterion="helpfulness",
-                    prompt_id=f"p{number}",
-                    prompt="Score both.",
-                    first=pair[0],
-                    second=pair[1],
-                    repeat=0,
-                    model=judge.model,
-                    base_url=judge.base_url or "",
-                    sampling={"temperature": 0.0, "max_tokens": judge.max_tokens},
-                    template="test@0",
-                    messages=(("user", content),),
-                    scale=(1, 10),
-                )
-            )
+        for first, second in ((f"r{number}", f"s{number}"), (f"s{number}", f"r{number}")):
+            messages = (("user", SEPARATOR.join(["Score both.", first, second])),)
+            questions.append(Question(prompt_id=f"p{number}", first=first, second=second, messages=messages, **shared))
     return questions
 
 

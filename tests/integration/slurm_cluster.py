@@ -11,10 +11,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
-from sacpo_exp.cluster.supervision import die_with_parent
+from sacpo_exp.cluster.supervision import start_process
 
 #: Debian's packages slurm-wlm, slurmdbd, mariadb-server and munge bring them.
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
@@ -126,15 +125,12 @@ class SlurmCluster:
         self._wait(
             f"requeued {job}", lambda: self.run("squeue", "--noheader", "-j", job, "-o", "%T").strip() == "PENDING"
         )
-        self._wait(f"release of {job}", lambda: self._has_worked("scontrol", "update", f"jobid={job}", "starttime=now"))
-
-    def _has_worked(self, *command: str) -> bool:
-        return subprocess.run(command, env=self.environment, check=False, capture_output=True).returncode == 0
+        command = ["scontrol", "update", f"jobid={job}", "starttime=now"]
+        self._wait(f"release of {job}", lambda: subprocess.run(command, env=self.environment).returncode == 0)
 
     def _write_settings(self) -> None:
         ports = {name: free_port() for name in ("slurmctld", "slurmdbd", "slurmd1", "slurmd2", "mariadb")}
-        self._mariadb_port = ports["mariadb"]
-        self._slurmdbd_port = ports["slurmdbd"]
+        self._mariadb_port, self._slurmdbd_port = ports["mariadb"], ports["slurmdbd"]
         values = {"folder": self.folder, "host": socket.gethostname(), "node": NODE, "cpus": CPUS, **ports}
         for name, text in (("slurm.conf", SLURM_CONF), ("slurmdbd.conf", SLURMDBD_CONF)):
             (self.folder / name).write_text(text.format(**values))
@@ -146,9 +142,8 @@ class SlurmCluster:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "seed-file": "munge.seed"}
-        options = [f"--{option}={self.folder / name}" for option, name in files.items()]
-        self._start("munged", "--foreground", "--force", *options, f"--log-file={self.folder / 'munged.log'}")
+        options = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "seed", "log")]
+        self._start("munged", "--foreground", "--force", *options, f"--socket={self.folder}/munge.socket")
         self._wait("munge", (self.folder / "munge.socket").exists)
 
     def _start_accounting(self) -> None:
@@ -166,16 +161,7 @@ class SlurmCluster:
         self.run("sacctmgr", "--immediate", "add", "cluster", "test")
 
     def _start(self, *command: str, log: str | None = None) -> None:
-        with (self.folder / f"{log or command[0]}.out").open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                env=dict(self.environment),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
-        self._running.append(process)
+        self._running.append(start_process(command, self.environment, self.folder / f"{log or command[0]}.out"))
 
     def _wait(self, what: str, is_there: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE

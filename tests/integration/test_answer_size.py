@@ -1,18 +1,17 @@
 """Answers of a judge's server that never end, or that are compressed though nobody asked for it."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asking import make_judge, make_questions
+from loopback import JsonHandler, listen
 
 from sacpo_exp.evaluation.judges.client import MOST_OF_ANSWER
 from sacpo_exp.evaluation.judges.openai_judge import ask
-from sacpo_exp.evaluation.ledger import Ledger, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import State
 
 CHUNK = bytes(2**16)
 
@@ -22,14 +21,12 @@ def flooding(encoding: str) -> Iterator[tuple[str, list[int]]]:
     """A server whose answers are ten times too large; also the bytes that it could send of each."""
     sent: list[int] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.send(200, "")
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.read_body()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Encoding", encoding)
@@ -40,17 +37,10 @@ def flooding(encoding: str) -> Iterator[tuple[str, list[int]]]:
                     self.wfile.write(CHUNK)
                     size += len(CHUNK)
             sent.append(size)
+            self.close_connection = True  # it told no length
 
-        def log_message(self, *_: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1", sent
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listen(Handler) as address:
+        yield f"{address}/v1", sent
 
 
 @pytest.mark.parametrize(

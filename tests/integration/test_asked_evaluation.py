@@ -11,11 +11,10 @@ from asking import Server, served
 from judge_server import SEPARATOR
 from tiny import make_config
 
-from sacpo_exp.config.schema import CriterionConfig, EvalConfig
+from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.contests import VERDICTS, read_records
-from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
@@ -79,20 +78,6 @@ def test_each_kind_of_prompt_is_asked_about_its_criterion_and_equal_responses_no
             assert record[counted].get("is_same", False) == (record["response"] == record["opponent_response"])
 
 
-def test_a_criterion_that_the_template_has_no_text_for_is_told_before_anything_is_asked(
-    tmp_path: Path, files: list[str]
-) -> None:
-    with served(tmp_path / "server") as server:
-        config = configure_asked(tmp_path, server, files, "judge.template=default")
-        config.criteria["honesty"] = CriterionConfig(Criterion("honesty", "T", prompt_kinds=["risky"]))
-        config.evaluated = ["helpfulness", "honesty"]
-        with pytest.raises(
-            ConfigError, match=r"^`judge\.template` default does not ask about honesty: it has no honesty"
-        ):
-            evaluate(config)
-        assert not server.journal.read_text("utf-8")
-
-
 def test_a_further_policy_asks_only_what_is_new_and_all_pairs_share_both_orders(
     tmp_path: Path, files: list[str]
 ) -> None:
@@ -124,16 +109,14 @@ def test_failures_are_counted_never_ties_and_asked_again_by_the_same_command(
             if not states(read_judgments(tmp_path, "two"))["failed"]:
                 break
         assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
-        report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", command="report"))
-        assert read_table(tmp_path)["two"]["failed"] == "0"
-        assert read_table(tmp_path)["two"]["helpfulness_win_rate"] != ""
 
 
-def test_an_evaluation_without_a_single_verdict_fails_and_keeps_what_was_said(tmp_path: Path, files: list[str]) -> None:
+def test_an_evaluation_without_a_single_verdict_fails_and_keeps_the_answers(tmp_path: Path, files: list[str]) -> None:
     overrides = ("judge.max_attempts=1", "judge.max_failures=1000")
-    no_verdict = pytest.raises(JudgeError, match=r"^not one of 20 verdicts can be used \(20 failed\)\.")
-    with served(tmp_path / "server", share=1.0, kinds=["500"]) as server, no_verdict:
-        evaluate(configure_asked(tmp_path, server, files, *overrides))
+    with served(tmp_path / "server", share=1.0, kinds=["500"]) as server:
+        config = configure_asked(tmp_path, server, files, *overrides)
+        with pytest.raises(JudgeError, match=r"^not one of 20 verdicts can be used \(20 failed\)\."):
+            evaluate(config)
     assert states(read_judgments(tmp_path, "two")) == {"failed": 12}
 
 
@@ -151,19 +134,11 @@ def test_the_report_tells_ratings_conduct_categories_and_cost(
         calls = len(server.calls())
     report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", command="report"))
     printed = capsys.readouterr().out
-    assert max(map(len, (line for line in printed.splitlines() if not line.startswith("/")))) <= 120
     assert "Ratings for helpfulness over all pairs, Bradley–Terry" in printed
-    assert "Worst category" not in printed  # three prompts in each are too few to say which is the worst
     # 60 tokens in, 40 cached ones for nothing, 10 out: 0.16 dollars per call
     usage = next(line.split() for line in printed.splitlines() if line.split()[:1] == [str(calls)])
-    assert usage == [
-        str(calls),
-        str(calls),
-        f"{100 * calls:,}",
-        f"{40 * calls:,}",
-        f"{10 * calls:,}",
-        f"{0.16 * calls:.2f}",
-    ]
+    tokens = [f"{each * calls:,}" for each in (100, 40, 10)]
+    assert usage == [str(calls), str(calls), *tokens, f"{0.16 * calls:.2f}"]
     folder = tmp_path / "outputs" / "report"
     assert len((folder / "categories.csv").read_text("utf-8").splitlines()) == 1 + 2 * 2 * 2
     with (folder / "judge.csv").open(encoding="utf-8") as file:
@@ -175,13 +150,7 @@ def test_the_report_tells_ratings_conduct_categories_and_cost(
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000
     report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", "rating=elo_online", command="report"))
-    printed = capsys.readouterr().out
-    assert "Ratings for helpfulness over all pairs, online Elo" in printed
-    assert "spread ±" in printed
-    with (folder / "ratings.csv").open(encoding="utf-8") as file:
-        others = [row for row in csv.DictReader(file) if row["policy"] != "one (baseline)"]
-    assert others
-    assert all(float(row["spread"]) > 0 and row["rating_low"] == "" for row in others)
+    assert "Ratings for helpfulness over all pairs, online Elo" in capsys.readouterr().out
 
 
 def test_a_judge_that_is_stopped_leaves_no_verdicts_and_the_same_command_goes_on(
@@ -206,16 +175,15 @@ def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, 
         assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
-def test_without_a_key_openai_is_told_before_anything_is_done(
+def test_a_missing_key_or_template_is_told_before_anything_is_done(
     tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    config = make_config(tmp_path / "outputs", f"responses=[{','.join(files)}]", "baseline=one", "judge=openai")
+    named = (f"responses=[{','.join(files)}]", "baseline=one", "judge=openai")
     with pytest.raises(ConfigError, match=r"OPENAI_API_KEY is neither in the environment nor in a \.env file here"):
-        evaluate(config)
+        evaluate(make_config(tmp_path / "outputs", *named))
+    with pytest.raises(ConfigError, match=r"`judge\.template` must be .* but 'nowhere' has no text about helpfulness"):
+        evaluate(make_config(tmp_path / "outputs", *named, "judge.template=nowhere"))
     assert not (tmp_path / "outputs").exists()
-    (tmp_path / ".env").write_text("OPENAI_API_KEY=''\n", "utf-8")
-    with pytest.raises(ConfigError, match="neither in the environment"):
-        evaluate(config)

@@ -32,16 +32,9 @@ def run(repo: Path, folder: Path, *command: str | Path) -> str:
     """What a command prints; it fails the test if it fails."""
     (folder / "srun").write_text(SRUN)
     (folder / "srun").chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "PYTHON": sys.executable,
-        "PYTHONPATH": str(repo),
-        "HF_HUB_OFFLINE": "1",
-        "WANDB_MODE": "offline",
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NUM_NODES": "1",
-        "MASTER_ADDR": "127.0.0.1",
-    }
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": sys.executable}
+    environment |= {"PYTHONPATH": str(repo), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
+    environment |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

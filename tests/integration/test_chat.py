@@ -9,7 +9,7 @@ from tiny import compose_tiny, make_config, make_run
 
 from sacpo_exp.chat import chat
 from sacpo_exp.config.schema import ChatConfig
-from sacpo_exp.evaluation.contests import RESPONSES, read_by_prompt
+from sacpo_exp.evaluation.records import RESPONSES, read_by_prompt
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.pipeline import open_run, train_policies
 from sacpo_exp.studies.chatting import open_speaker

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import compose_tiny, make_run
+from tiny import compose_tiny
 
 from sacpo_exp.choose import choose
 from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.errors import ConfigError, MissingArtifactError
-from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
@@ -21,13 +20,6 @@ GRID = "grid=[0.35,0.65,1]"
 
 def ask(outputs: Path, *overrides: str) -> ChooseConfig:
     return compose_tiny("choose", ChooseConfig, outputs, overrides)
-
-
-@pytest.fixture(scope="module")
-def trained(outputs: Path) -> Path:
-    """Outputs that hold the stages of the tiny plan."""
-    train_policies(make_run(outputs))
-    return outputs
 
 
 def list_made(outputs: Path, part: str) -> list[str]:

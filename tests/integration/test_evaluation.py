@@ -1,6 +1,5 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -11,22 +10,17 @@ import pytest
 import torch
 from tiny import make_config
 
-from sacpo_exp.config.schema import EvalConfig, RatingMethod, ReportConfig
+from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.contests import DIVERGENCE, RESPONSES, VERDICTS, read_records
+from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.engine import Decoding, Response, encode, finish, generate_responses
-from sacpo_exp.evaluation.entrants import enter_policies
-from sacpo_exp.evaluation.judges.absolute import fit, scorer_artifact
-from sacpo_exp.evaluation.judges.scorer import HEADS
-from sacpo_exp.evaluation.judging import judge_contest
+from sacpo_exp.evaluation.judging import judge_contest, scorer_artifact
+from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.responding import diverge, measure_divergence, respond
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.report import report
-from sacpo_exp.reporting.cohorts import score_cohorts
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.scores import Settings, score_group
-from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import Manifest, Store
 from sacpo_exp.training.models import Location, load_policy, load_tokenizer
 
@@ -34,9 +28,9 @@ PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "Wha
 
 
 @pytest.fixture(scope="module")
-def run(outputs: Path) -> Run:
+def run(trained: Path) -> Run:
     """A trained plan with a merge."""
-    run = open_run(make_config(outputs, "merge_ratio=0.5", "policies=all"))
+    run = open_run(make_config(trained, "merge_ratio=0.5", "policies=all"))
     train_policies(run)
     return run
 
@@ -60,6 +54,10 @@ def stages_in(run: Run) -> set[str]:
 def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
     before = stages_in(run)
     evaluate(config_of(run))
+    metrics = run.store.manifest(scorer_artifact(run.config.judge, run.config, run.fingerprints)).metrics
+    for criterion in ("helpfulness", "safety"):
+        assert metrics[criterion]["n"] == 96
+        assert {"accuracy", "length_only", "keyword"} < set(metrics[criterion])
     folders = judge_contest(run, enter_policies(run))
     for folder, (name, policy) in zip(folders, run.plan.policies.items(), strict=True):
         records = read_records(folder / VERDICTS)
@@ -76,10 +74,7 @@ def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
 
 #: Kinds of artifacts, and what has to be made anew before a command reads one of that kind.
 READ_FOR = {
-    "model": ["dataset", "stage"],
-    "dataset": ["stage"],
     "stage": ["merge"],
-    "merge": [],
     "responses": ["scores", "judgments"],
     "divergence": [],
     "scorer": ["scores", "judgments"],
@@ -100,69 +95,28 @@ def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind
         content[len(content) // 2] ^= 1
         path.unlink()
         path.write_bytes(content)
-    copy = open_run(make_config(tmp_path, "merge_ratio=0.5", "policies=all"))
+    config = make_config(tmp_path, "merge_ratio=0.5", "policies=all")
     with pytest.raises(StoreError, match=rf"/{kind}/.* is damaged: .* has another content than was written"):
-        use(copy)
+        evaluate(config)
 
 
-def use(run: Run) -> None:
-    train_policies(run)
-    evaluate(config_of(run))
-
-
-def test_a_report_is_drawn_from_what_was_evaluated(
+def test_a_report_is_drawn_from_what_was_evaluated_and_no_manifest_names_a_folder_of_this_machine(
     run: Run, capsys: pytest.CaptureFixture[str], configure: Any
 ) -> None:
     evaluate(config_of(run))
-    config: ReportConfig = configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report")
-    report(config)
+    report(configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report"))
     printed = capsys.readouterr().out
     assert "Differences, paired by prompt" in printed
     assert re.search(r"^Training$", printed, re.MULTILINE)
     folder = Path(run.config.paths.outputs) / "report"
     assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
-
-
-def test_two_seeds_of_a_recipe_are_told_together(run: Run, outputs: Path) -> None:
-    evaluate(config_of(run))
-    config = make_config(outputs, "seed=1", "order=helpful_only", "policies=all")
-    train_policies(open_run(config))
-    evaluate(config)
-    settings = Settings(Resampling(200, 0.95, 0), 0.1, RatingMethod.bradley_terry)
-    scores = [score_group(group, settings) for group in collect_groups(run.store, "tiny", None)]
-    (cohort,) = score_cohorts(scores, settings)
-    assert cohort.means
-    baseline, first = cohort.means.policies
-    assert (baseline.policy.is_baseline, first.policy.title) == (True, "DPO(H) β=0.1")
-    assert [seed.policy.labels["seed"] for seed in first.seeds] == [0, 1]
-    rates = [seed.rate("helpfulness").value for seed in first.seeds]
-    assert first.rate("helpfulness").value == pytest.approx(sum(rates) / 2)
-    # Random weights come from the seed, those of the judge's encoder as well.
-    assert "2 baselines, one for each seed · 2 judges, one for each seed" in cohort.provenance
-
-
-def test_merges_are_evaluated_without_training(run: Run, outputs: Path) -> None:
-    before = stages_in(run)
-    for ratio in (0.25, 0.75):
-        merged = open_run(make_config(outputs, f"merge_ratio={ratio}"))
-        evaluate(config_of(merged))
-        baseline, folder = judge_contest(merged, enter_policies(merged))
-        assert len(read_records(folder / VERDICTS)) == len(read_records(baseline / VERDICTS)) == 12
-    assert stages_in(run) == before
+    for artifact, _ in run.store.manifests():
+        assert str(run.store.root) not in (artifact / "manifest.json").read_text("utf-8")
 
 
 def test_an_untrained_policy_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifactError, match=r"^not trained yet: tiny\.sft-.* with the same overrides first\.$"):
         evaluate(make_config(tmp_path))
-
-
-def test_the_scorer_is_fitted_on_rows_that_no_policy_trains_on(run: Run) -> None:
-    judge = run.config.judge
-    metrics = run.store.manifest(scorer_artifact(judge, run.config, run.fingerprints)).metrics
-    assert (fit(run, judge) / HEADS).is_file()
-    for criterion in ("helpfulness", "safety"):
-        assert metrics[criterion]["n"] == 96
-        assert {"accuracy", "length_only", "keyword"} < set(metrics[criterion])
 
 
 def one_by_one(model: Any, tokenizer: Any, prompt: str, limit: int) -> list[int]:
@@ -198,23 +152,19 @@ def test_a_killed_generation_goes_on_and_says_the_same(
         whole, halved = tmp_path / f"whole{decoding.seed}", tmp_path / f"halved{decoding.seed}"
         whole.mkdir()
         halved.mkdir()
+        calls = count_calls(model, monkeypatch)
         expected = generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
-        calls = count_calls(model, monkeypatch, stop_at=2)
+        monkeypatch.undo()
+        count_calls(model, monkeypatch, stop_at=2)
         with pytest.raises(KeyboardInterrupt):
             generate_responses(model, tokenizer, PROMPTS, decoding, halved, "test")
         monkeypatch.undo()
         with (halved / "journal.jsonl").open("a", encoding="utf-8") as file:
             file.write('["0/1", [{"ind')  # cut short by the kill
-        calls = count_calls(model, monkeypatch)
+        again = count_calls(model, monkeypatch)
         assert generate_responses(model, tokenizer, PROMPTS, decoding, halved, "test") == expected
-        again = len(calls)
         monkeypatch.undo()
-        calls = count_calls(model, monkeypatch)
-        other = tmp_path / f"other{decoding.seed}"
-        other.mkdir()
-        generate_responses(model, tokenizer, PROMPTS, decoding, other, "test")
-        monkeypatch.undo()
-        assert again == len(calls) - 1  # the batch that was finished before the kill
+        assert len(again) == len(calls) - 1  # without the batch that was finished before the kill
         assert [path.name for path in halved.iterdir()] == ["journal.jsonl"]
 
 
@@ -299,21 +249,13 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
     assert shorter == pytest.approx(cut, rel=1e-3)  # the distribution does not hang on what is drawn from it
 
 
-def test_manifests_of_an_evaluation_name_no_folder_of_this_machine(run: Run) -> None:
-    evaluate(config_of(run))
-    for folder, _ in run.store.manifests():
-        text = (folder / "manifest.json").read_text("utf-8")
-        assert str(run.store.root) not in text
-        json.loads(text)
-
-
-def test_models_of_others_are_judged_beside_the_baseline(outputs: Path, tmp_path: Path) -> None:
+def test_models_of_others_are_judged_beside_the_baseline(trained: Path, tmp_path: Path) -> None:
     """Here a folder, as no hub is at hand: other random weights of the same shape."""
-    maker = open_run(make_config(outputs, "seed=1", "base=none"))
+    maker = open_run(make_config(trained, "seed=1", "base=none"))
     theirs = tmp_path / "theirs"
     theirs.symlink_to(locate(maker, maker.plan.model).path)
-    evaluate(make_config(outputs, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
-    baseline, other = collect_groups(Store(outputs / "store"), None, None)[-1].policies
+    evaluate(make_config(trained, "order=none", "base=none", f"others=[{theirs}]", "policies=all"))
+    baseline, other = collect_groups(Store(trained / "store"), None, None)[-1].policies
     assert (baseline.name, baseline.is_baseline) == ("tiny (baseline)", True)
     assert (other.name, other.labels["model"], len(other.records)) == ("theirs", "tiny", 12)
     assert sum(other.kl.values()) > 0

@@ -66,18 +66,6 @@ def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None
     assert not list(tmp_path.glob(".*"))  # nothing half written beside it
 
 
-@pytest.mark.slow
-def test_an_adapter_is_exported_merged(outputs: Path, tmp_path: Path) -> None:
-    lora = ["order=helpful_only", "adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
-    run = trained(outputs, *lora)
-    export(configure_export(outputs, *lora, f"folder={tmp_path / 'out'}"))
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
-    stored = load_file(run.store.path(run.plan.policies["first"]) / "model.safetensors")
-    assert all(torch.equal(found[name], tensor) for name, tensor in stored.items())
-    assert not (tmp_path / "out" / "adapter").exists()
-    assert re.search(r"\| adapter\.r \|.* 4 \|", read_card(tmp_path / "out").text)
-
-
 def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Path) -> None:
     run = trained(outputs, "merge_ratio=0.5")
     evaluate(make_config(outputs, "merge_ratio=0.5"))
@@ -85,7 +73,6 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     merged = run.plan.policies["merged"]
     card = read_card(outputs / "export" / merged.id)
     assert card.data.library_name == "transformers"
-    assert card.data.license == "apache-2.0"  # of the demo's rows, the only thing that it was made from
     assert {"sacpo", "p-sacpo", "sft", "dpo"} <= set(card.data.tags or [])
     assert card.data.base_model is None
     text = card.text
@@ -93,8 +80,8 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
         assert spec.id in text
     assert str(run.plan.stages[0].data.recipe["rows"])[:16] in text
     scores = text.split("## Scores")[1].split("## ")[0]
-    assert re.search(r"\| scorer.* \| 0\.\d\d \[0\.\d\d, [01]\.\d\d\] \| 0\.\d\d \[", scores)
-    assert scores.splitlines()[4].endswith(" 0 |")  # nothing without verdict
+    assert re.search(r"\| scorer.* \| helpfulness\\_win\\_rate \| 0\.\d\d \[0\.\d\d, [01]\.\d\d\] \|", scores)
+    assert re.search(r"\| judgments ok \| \d+ \|", scores)
     assert "sacpo train model=tiny" in text
     assert "merge_ratio=0.5" in text
     assert f"torch {torch.__version__}" in text
@@ -105,18 +92,15 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     assert not {"policies=[merged]", f"paths.outputs={outputs}"} & set(shlex.split(command))
 
 
-def test_a_card_of_local_data_names_neither_folders_nor_a_licence(
-    outputs: Path, rows_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_card_of_local_data_names_no_folder(outputs: Path, rows_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
     local = ["order=helpful_only", "base=none", "dataset=local", f"dataset.path={rows_file}"]
     run = trained(outputs, *local)
     export(configure_export(outputs, *local))
     folder = outputs / "export" / run.plan.policies["first"].id
     card = read_card(folder)
-    assert card.data.license is None
     assert f"dataset.path={rows_file.name}" in card.text
-    assert "| not known |" in card.text
+    assert f"local: {rows_file.name}" in card.text
     for path in folder.iterdir():
         said = path.read_bytes()
         for private in (str(rows_file.parent), str(outputs), str(Path.home()), SECRET):
@@ -132,12 +116,6 @@ def test_a_policy_that_lies_in_the_mirror_only_is_fetched(outputs: Path, tmp_pat
     assert hash_file(folder / "model.safetensors") == hash_file(run.store.path(policy) / "model.safetensors")
     assert run.plan.stages[0].artifact.id in read_card(folder).text  # though it was not fetched
     assert [path.name for path in (tmp_path / "laptop" / "store" / "stage").iterdir()] == [policy.id]
-
-
-def test_all_policies_go_into_folders_of_their_own(outputs: Path, tmp_path: Path) -> None:
-    run = trained(outputs)
-    export(configure_export(outputs, "policies=all", f"folder={tmp_path / 'all'}"))
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {spec.id for spec in run.plan.policies.values()}
 
 
 def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: Path) -> None:

@@ -24,10 +24,6 @@ LONG = [
 ]
 
 
-def wait_for_checkpoint(outputs: Path, process: psutil.Popen) -> None:
-    wait_for(outputs, f"store/stage/*.partial/checkpoints/checkpoint-*/{SEAL}", process)
-
-
 def workers_of(process: psutil.Popen) -> dict[int, psutil.Process]:
     """The ranks that a command has started."""
     found = {}
@@ -37,27 +33,17 @@ def workers_of(process: psutil.Popen) -> dict[int, psutil.Process]:
     return found
 
 
-def are_gone(processes: list[psutil.Process], seconds: float) -> bool:
-    return not psutil.wait_procs(processes, timeout=seconds)[1]
-
-
 def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(tmp_path: Path) -> None:
     process = start(tmp_path, *LONG, "hardware=cpu_x2")
-    wait_for_checkpoint(tmp_path, process)
+    wait_for(tmp_path, f"store/stage/*.partial/checkpoints/checkpoint-*/{SEAL}", process)
     ranks = workers_of(process)
     everyone = psutil.Process(process.pid).children(recursive=True)
     assert sorted(ranks) == [0, 1]
     ranks[1].kill()
-    killed = time.monotonic()
     output, _ = process.communicate(timeout=10)
-    assert time.monotonic() - killed < 10
-    assert are_gone(everyone, 0)
+    assert not psutil.wait_procs(everyone, timeout=0)[1]
     assert process.returncode == 1
-    assert re.search(
-        r"error: the helpfulness stage: rank 1 was ended by SIGKILL .*Its log: .*rank-1\.log$", output, re.M
-    ), output
-    assert "Traceback" not in output.split("error: ")[-1]
-
+    assert re.search(r"error: the helpfulness stage: rank 1 was ended by SIGKILL .*rank-1\.log$", output, re.M), output
     again = start(tmp_path, *LONG, "hardware=cpu_x2")
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
@@ -65,13 +51,11 @@ def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(tmp_path: Pat
 
 
 ONE, TWO = ["hardware=cpu"], ["hardware=cpu_x2"]
-ONE_PASS = "hardware.per_device_train_batch_size=4"
 CHANGES = {
     "one, then two": (ONE, TWO, "resumes  "),
-    "two, then one": (TWO, ONE, "resumes  "),
     "ZeRO 2 on two, then ZeRO 1 on one": (
         [*TWO, "hardware.zero_stage=2"],
-        [*ONE, "hardware.zero_stage=1", ONE_PASS],
+        [*ONE, "hardware.zero_stage=1", "hardware.per_device_train_batch_size=4"],
         "resharded from 2 processes with ZeRO 2",
     ),
     "ZeRO 3, then none": (
@@ -96,7 +80,7 @@ def test_sigterm_leaves_a_checkpoint_and_another_number_of_processes_goes_on(
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "interrupted by SIGTERM: what was finished is stored" in output
-    assert are_gone(everyone, 0)
+    assert not psutil.wait_procs(everyone, timeout=0)[1]
     (checkpoint,) = tmp_path.glob("store/stage/*.partial/checkpoints/checkpoint-*")
     assert 0 < int(checkpoint.name.split("-")[1]) < 180
 

@@ -14,8 +14,8 @@ from tiny import make_config, make_run
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.entrants import enter_policies
-from sacpo_exp.evaluation.judging import judge_by_scores
+from sacpo_exp.evaluation.contests import enter_policies
+from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.responding import respond
 from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.reporting.collect import collect_groups
@@ -33,9 +33,12 @@ def test_rows_that_are_edited_meanwhile_are_not_stored_under_the_old_id(tmp_path
     path = tmp_path / "rows.jsonl"
     write_rows(path, 300)
     overrides = ["dataset=local", f"dataset.path={path}", "base=none"]
-    before = make_run(tmp_path, *overrides)
+    early, before = make_run(tmp_path / "early", *overrides), make_run(tmp_path, *overrides)
     locate(before, before.plan.model)
     write_rows(path, 310)
+    with pytest.raises(DataError, match="was changed"):  # a tokenizer is made of them
+        locate(early, early.plan.model)
+    assert not early.store.has(early.plan.model)
     with pytest.raises(DataError, match=r"`dataset=local` was changed while this command ran"):
         prepare(before, before.plan.stages[0])
     after = make_run(tmp_path, *overrides)
@@ -43,16 +46,6 @@ def test_rows_that_are_edited_meanwhile_are_not_stored_under_the_old_id(tmp_path
     data = [manifest.recipe["rows"] for _, manifest in after.store.manifests() if manifest.kind == "dataset"]
     assert data == [after.fingerprints.datasets["dataset"]] != [before.fingerprints.datasets["dataset"]]
     assert not any(path.is_file() for partial in after.store.partials() for path in partial.rglob("*"))
-
-
-def test_a_tokenizer_is_not_made_of_rows_that_were_edited_meanwhile(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    write_rows(path, 300)
-    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}")
-    write_rows(path, 310)
-    with pytest.raises(DataError, match="was changed"):
-        locate(run, run.plan.model)
-    assert not run.store.has(run.plan.model)
 
 
 def test_prompts_that_are_edited_meanwhile_are_not_answered(tmp_path: Path) -> None:
@@ -82,7 +75,7 @@ def test_renaming_model_and_dataset_makes_nothing_anew(outputs: Path) -> None:
     names = ["model.name=renamed", "dataset.name=renamed"]
     run = make_run(own, *names)
     train_policies(run)
-    judge_by_scores(run, enter_policies(run), run.config.judge)
+    judge_contest(run, enter_policies(run))
     evaluate(make_config(own, *names))
     assert run.store.made == set()
     assert {folder for folder, _ in run.store.manifests()} == made

@@ -6,15 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from asking import served
 
-HEARD = {"eval": [signal.SIGTERM, signal.SIGHUP], "report": [signal.SIGTERM]}
 
-
-@pytest.mark.parametrize(("command", "signum"), [(name, signum) for name, all_ in HEARD.items() for signum in all_])
+@pytest.mark.parametrize(("command", "signum"), [("eval", signal.SIGHUP), ("report", signal.SIGTERM)])
 def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path, command: str, signum: signal.Signals) -> None:
     with served(tmp_path / "server", latency=60) as server:
         overrides = [f"paths.outputs={tmp_path}/outputs"]
@@ -24,14 +23,10 @@ def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path, command: str, s
                 file.write_text(json.dumps([{"prompt": "Why?", "response": f"Because of {file.stem}."}]), "utf-8")
             judge = ["judge=local", f"judge.base_url={server.url}", "judge.timeout=100"]
             overrides += [f"responses=[{files[0]},{files[1]}]", "baseline=one", *judge]
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"sacpo_exp.{command}", *overrides],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # under nohup these tests would not be heard
-        )
+        listening: Any = {"preexec_fn": lambda: signal.signal(signum, signal.SIG_DFL)}  # even under nohup
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        line = [sys.executable, "-m", f"sacpo_exp.{command}", *overrides]
+        process = subprocess.Popen(line, cwd=tmp_path, **pipes, **listening)
         # The ledger is opened to ask the judge, who does not answer; `report` imports for long after it has begun.
         sign = "outputs/ledger.sqlite" if command == "eval" else "outputs/runs/*/*/state.yaml"
         end = time.monotonic() + 60

@@ -9,7 +9,8 @@ from asking import make_judge, make_questions, served
 
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.evaluation.judges.openai_judge import ask
-from sacpo_exp.evaluation.ledger import Ledger, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import State
 
 SECRET = "my-own-secret-0123456789"
 NAMED = "judge.api_key_env=OPENAI_API_KEY"

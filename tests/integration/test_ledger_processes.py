@@ -13,7 +13,8 @@ from threading import Barrier
 
 import pytest
 
-from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import Answer, Question, State
 
 SPAWN = multiprocessing.get_context("spawn")
 OK = Answer(State.ok, "8 9", "stop")
@@ -32,14 +33,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
-def run_all(processes: list[SpawnProcess]) -> None:
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-
-
 def start(target: Callable[..., None], path: Path) -> tuple[SpawnProcess, Connection]:
     """A process that has sent its first message."""
     here, there = SPAWN.Pipe()
@@ -55,65 +48,53 @@ def kill(process: SpawnProcess) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-def record_range(path: Path, numbers: range, barrier: Barrier) -> None:
+def ask_all(path: Path, numbers: range, is_claiming: bool, barrier: Barrier) -> None:
+    """Record all, or what is neither claimed nor recorded; recording is asking here, so attempts count the calls."""
     barrier.wait(60)  # so that all of them open the new ledger at once
     with Ledger(path) as ledger:
-        for number in numbers:
-            ledger.record(make_question(number), OK)
-
-
-def test_processes_open_a_new_ledger_and_record_hundreds_at_once(path: Path) -> None:
-    barrier = SPAWN.Barrier(4)
-    ranges = (range(1000), range(800, 1800), range(1800, 1801), range(1801, 1802))
-    run_all([SPAWN.Process(target=record_range, args=(path, numbers, barrier)) for numbers in ranges])
-    with Ledger(path) as ledger:
-        found = {question.prompt_id: answer.attempts for question, answer in ledger.judgments()}
-    assert found == {f"id-{number}": 2 if 800 <= number < 1000 else 1 for number in range(1802)}
-
-
-def ask_all(path: Path, numbers: list[int], barrier: Barrier) -> None:
-    """Ask what is neither claimed nor recorded; asking is recording here, so that attempts count the calls."""
-    with Ledger(path) as ledger:
-        barrier.wait(60)
-        for number in numbers:
-            question = make_question(number)
-            if ledger.claim([question.key]):
+        for question in map(make_question, numbers):
+            if not is_claiming:
+                ledger.record(question, OK)
+            elif ledger.claim([question.key]):
                 if question.key in ledger.find([question.key]):
                     ledger.release([question.key])
                 else:
                     ledger.record(question, OK)
 
 
-def test_two_processes_with_the_same_questions_ask_each_once(path: Path) -> None:
-    barrier = SPAWN.Barrier(2)
-    numbers = list(range(800))
-    run_all([SPAWN.Process(target=ask_all, args=(path, numbers, barrier)) for _ in range(2)])
+@pytest.mark.parametrize("is_claiming", [False, True])
+def test_processes_lose_no_record_and_ask_nothing_twice_that_they_claim(path: Path, is_claiming: bool) -> None:
+    barrier = SPAWN.Barrier(3)
+    ranges = (range(500), range(300, 800), range(800, 801))
+    processes = [SPAWN.Process(target=ask_all, args=(path, each, is_claiming, barrier)) for each in ranges]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 3
     with Ledger(path) as ledger:
-        assert [answer.attempts for _, answer in ledger.judgments()] == [1] * 800
+        found = {question.prompt_id: answer.attempts for question, answer in ledger.judgments()}
+    is_shared = [not is_claiming and 300 <= number < 500 for number in range(801)]
+    assert found == {f"id-{number}": 1 + is_shared[number] for number in range(801)}
 
 
 def claim_and_wait(path: Path, there: Connection) -> None:
-    ledger = Ledger(path)
-    there.send(ledger.claim(["a", "b"]))
-    there.recv()
-    ledger.close()
+    with Ledger(path) as ledger:
+        there.send(ledger.claim(["a", "b"]))
+        there.recv()
 
 
-def test_claims_of_a_living_process_hold_and_those_of_a_killed_one_do_not(path: Path) -> None:
+def test_claims_of_a_living_process_hold_and_those_of_an_ended_or_killed_one_do_not(path: Path) -> None:
     process, here = start(claim_and_wait, path)
     assert here.recv() == {"a", "b"}
     with Ledger(path) as ledger:
         assert ledger.claim(["a", "b", "c"]) == {"c"}
         kill(process)
-        assert ledger.claim(["a"]) == {"a"}
-        assert ledger.claim(["b"]) == {"b"}
-
-
-def test_a_process_that_ends_well_leaves_no_claims(path: Path) -> None:
+        assert ledger.claim(["a", "b"]) == {"a", "b"}
     process, here = start(claim_and_wait, path)
+    assert here.recv() == {"a", "b"}
     here.send(True)
     process.join(60)
-    assert process.exitcode == 0
     with Ledger(path) as ledger:
         assert ledger.claim(["a", "b"]) == {"a", "b"}
 
@@ -129,7 +110,7 @@ def record_until_killed(path: Path, there: Connection) -> None:
 
 def test_a_kill_at_any_moment_loses_nothing_that_was_recorded(path: Path) -> None:
     moments = random.Random(0)
-    for _ in range(4):
+    for _ in range(3):
         process, here = start(record_until_killed, path)
         for _ in range(moments.randrange(1, 200)):
             last = here.recv()
@@ -140,7 +121,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_recorded(path: Path) -> Non
         except EOFError:
             pass
         with Ledger(path) as ledger:
-            assert set(ledger.claim([make_question(last + 1).key]))
+            assert ledger.claim([make_question(last + 1).key])
             found = {question.prompt_id for question, _ in ledger.judgments()}
         assert {f"id-{number}" for number in range(last + 1)} <= found
     database = sqlite3.connect(path)

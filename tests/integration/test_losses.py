@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +13,40 @@ from paper_losses import BY_HAND
 from safetensors.torch import load_file
 from tiny import make_run
 
-from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
-from sacpo_exp.pipeline import locate, prepare, train_policies
-from sacpo_exp.training.models import load_policy, load_tokenizer
+from sacpo_exp.pipeline import Run, locate, make_job, train_policies
+from sacpo_exp.plan import Stage
+from sacpo_exp.training.adapters import load_parent, ready_adapter
+from sacpo_exp.training.models import Location, load_tokenizer
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
 
-def make_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
-    """The first stage's trainer, before its first update."""
-    run = make_run(outputs, "base=none", *overrides)
-    stage = run.plan.stages[0]
-    location = locate(run, stage.parent)
-    view = prepare(run, stage)
-    job = StageJob(
-        config=run.config,
-        name=stage.name,
-        artifact_id="test",
-        parent=location.path,
-        view=str(view),
-        folder=str(tmp_path),
-        accumulation=stage.accumulation,
-        per_device=stage.per_device,
+def make_trainer(run: Run, stage: Stage, folder: Path, **settings: Any) -> Any:
+    """The trainer of a stage, made as `train_stage` makes it, before its first update; with settings of the job."""
+    job = replace(make_job(run, stage, stage.start, folder), **settings)
+    location = Location(job.parent, job.revision)
+    policy, tokenizer = load_parent(job, location), load_tokenizer(location, run.config.model.chat_template)
+    trainer = build_trainer(
+        job, stage.config, policy, tokenizer, *(read_view(Path(job.view), part) for part in ("train", "heldout"))
     )
-    tokenizer = load_tokenizer(location, run.config.model.chat_template)
-    policy = load_policy(location, "float32")
-    return build_trainer(job, stage.config, policy, tokenizer, read_view(view, "train"), read_view(view, "heldout"))
+    if job.config.adapter is not None:
+        ready_adapter(trainer.model, job.config.adapter)
+    return trainer
 
 
-def perturbed_trainer(outputs: Path, tmp_path: Path, *overrides: str) -> Any:
-    """The same, its policy moved away from the reference after the reference was scored."""
-    trainer = make_trainer(outputs, tmp_path, *overrides)
+def perturb(trainer: Any) -> Any:
+    """Move the policy of a trainer away from its reference, which has been scored."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return trainer
+
+
+def perturbed_trainer(outputs: Path, folder: Path, *overrides: str) -> Any:
+    run = make_run(outputs, "base=none", *overrides)
+    return perturb(make_trainer(run, run.plan.stages[0], folder))
 
 
 def sequence_logps(model: Any, batch: dict[str, torch.Tensor], prefix: str = "") -> torch.Tensor:

@@ -10,7 +10,7 @@ from tiny import make_run
 
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import train_policies
-from sacpo_exp.reporting.estimates import check_memory
+from sacpo_exp.reporting.planning import check_memory
 
 REPO = Path(__file__).parents[2]
 ONE_STAGE = ("base=none", "order=helpful_only")
@@ -32,7 +32,7 @@ def test_only_what_is_still_to_be_trained_has_to_fit(outputs: Path) -> None:
     check_memory(make_run(outputs, *ONE_STAGE, "hardware.device_memory=0.1"))
     longer = (*ONE_STAGE, "hardware.device_memory=0.1", "seed=1")
     with pytest.raises(
-        ConfigError, match=r"the helpfulness stage needs 0\.\d GiB per process .* but this machine has 0\.1"
+        ConfigError, match=r"the helpfulness stage needs 0\.\d GiB per process .*; this machine has 0\.1"
     ):
         check_memory(make_run(outputs, *longer))
     check_memory(make_run(outputs, *longer, "force=true"))

@@ -38,28 +38,6 @@ def test_the_ends_are_the_parents_bit_for_bit(outputs: Path, ratio: int, parent:
     assert hash_file(merge(run) / "model.safetensors") == hash_file(expected)
 
 
-def test_three_policies_are_averaged_by_their_weights_in_float32(outputs: Path, tmp_path: Path) -> None:
-    run = make_run(outputs)
-    train_policies(run)
-    parents = [run.store.path(stage.artifact) for stage in run.plan.stages]
-    weights = (0.2, 0.3, 0.5)
-    assert merge_policies(parents, weights, tmp_path) == {"weights": [0.2, 0.3, 0.5]}
-    values = [load_file(folder / "model.safetensors") for folder in parents]
-    for name, value in load_file(tmp_path / "model.safetensors").items():
-        expected = sum(weight * each[name].double() for weight, each in zip(weights, values, strict=True))
-        torch.testing.assert_close(value.double(), expected, rtol=ROUNDING, atol=1e-7)
-        assert value.dtype == torch.float32
-
-
-@pytest.mark.parametrize("kept", [0, 1, 2])
-def test_a_weight_of_one_copies_its_policy_bit_for_bit(outputs: Path, tmp_path: Path, kept: int) -> None:
-    run = make_run(outputs)
-    train_policies(run)
-    parents = [run.store.path(stage.artifact) for stage in run.plan.stages]
-    merge_policies(parents, [float(number == kept) for number in range(3)], tmp_path)
-    assert hash_file(tmp_path / "model.safetensors") == hash_file(parents[kept] / "model.safetensors")
-
-
 #: A criterion that a user adds.
 HONESTY = """# @package stages.honesty
 defaults:
@@ -94,8 +72,9 @@ def test_three_stages_and_their_weighted_merge(outputs: Path, third: list[str], 
     assert run.plan.merge.artifact.parents == tuple(spec.id for spec in stages)
     values = [load_file(run.store.path(spec) / "model.safetensors") for spec in stages]
     for name, value in load_file(merge(run) / "model.safetensors").items():
-        expected = sum(weight * each[name] for weight, each in zip((0.2, 0.3, 0.5), values, strict=True))
-        torch.testing.assert_close(value, expected, rtol=ROUNDING, atol=1e-7)
+        expected = sum(weight * each[name].double() for weight, each in zip((0.2, 0.3, 0.5), values, strict=True))
+        torch.testing.assert_close(value.double(), expected, rtol=ROUNDING, atol=1e-7)
+        assert value.dtype == torch.float32
     policy = policy_of_spec(run.plan.merge.artifact)
     stored = read_policy(run.store.manifest(run.plan.merge.artifact).labels[LINEAGE])
     assert stored == policy
@@ -128,15 +107,3 @@ def test_a_merge_is_computed_in_float32_and_stored_in_the_parents_dtype(outputs:
         assert value.dtype == torch.bfloat16
         assert torch.equal(value, (0.5 * first[name].float() + 0.5 * second[name].float()).bfloat16())
     assert stored_dtype(parents[0]) == "bfloat16"
-
-
-def test_naive_merging_averages_the_first_stages_of_both_orders(outputs: Path) -> None:
-    run = make_run(outputs, "merge=naive", "merge_ratio=0.5")
-    train_policies(run)
-    helpful = make_run(outputs, "order=helpful_only").plan.stages[-1].artifact
-    safe = make_run(outputs, "order=safety_only").plan.stages[-1].artifact
-    assert run.plan.merge is not None
-    assert run.plan.merge.artifact.parents == (helpful.id, safe.id)
-    first, second = (load_file(run.store.path(spec) / "model.safetensors") for spec in (helpful, safe))
-    for name, value in load_file(merge(run) / "model.safetensors").items():
-        torch.testing.assert_close(value, (first[name] + second[name]) / 2, rtol=0, atol=1e-7)

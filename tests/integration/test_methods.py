@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,16 @@ import numpy as np
 import pytest
 import torch
 from paper_losses import sigmoid, softplus
-from test_losses import sequence_logps
+from test_losses import make_trainer, perturb, sequence_logps
 from tiny import make_run, write_pairs
 
-from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import HELPFULNESS, Criterion
-from sacpo_exp.pipeline import Run, locate, make_job, reference_artifact, score_rows, train, train_policies
+from sacpo_exp.pipeline import Run, locate, reference_artifact, score_rows, train, train_policies
 from sacpo_exp.plan import Stage
-from sacpo_exp.training.models import Location, load_policy, load_tokenizer
+from sacpo_exp.training.models import Location, load_policy
 from sacpo_exp.training.pair_losses import PAIR_LOSSES
 from sacpo_exp.training.trainers import WINDOW, Shift
-from sacpo_exp.training.trl_adapter import build_trainer
 
 MIXED = ("base=none", "criterion=[mixed]", "evaluated=[helpfulness,safety]")
 PECAN = ("base=none", "criterion=[helpfulness,safety,mixed]", "losses=[dpo,dpo,pecan]", "stages.safety.parent=baseline")
@@ -30,20 +27,9 @@ PECAN += ("stages.mixed.parent=baseline", "stages.mixed.loss.multiplier=3", "ear
 
 def build(run: Run, stage: Stage, folder: Path, guides: dict[str, float] | None = None) -> Any:
     """The trainer of a stage, its policy moved away from where it starts."""
-    job = make_job(run, stage, stage.start, folder)
     reference = reference_artifact(stage)
-    if run.store.has(reference):
-        job = replace(job, reference=str(run.store.path(reference)))
-    job = replace(job, guides=guides or {})
-    location = Location(job.parent, job.revision)
-    views = [read_view(Path(job.view), part) for part in ("train", "heldout")]
-    tokenizer = load_tokenizer(location, run.config.model.chat_template)
-    trainer = build_trainer(job, stage.config, load_policy(location, "float32"), tokenizer, *views)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in trainer.model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return trainer
+    stored = str(run.store.path(reference)) if run.store.has(reference) else None
+    return perturb(make_trainer(run, stage, folder, reference=stored, guides=guides or {}))
 
 
 def first_loss(trainer: Any) -> tuple[float, dict[str, Any], list[int]]:
@@ -98,13 +84,8 @@ def test_a_margin_of_the_data_is_subtracted_from_the_difference_of_the_rewards(t
     write_pairs(file, "train", 24, criterion)
     rows = [json.loads(line) | {"margin": i / 10} for i, line in enumerate(file.read_text().splitlines())]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = [
-        "dataset=local",
-        f"dataset.path={file}",
-        "dataset.criterion=helpfulness",
-        "dataset.max_rows=20",
-        "base=none",
-    ]
+    data = ["dataset=local", f"dataset.path={file}", "dataset.criterion=helpfulness", "dataset.max_rows=20"]
+    data.append("base=none")
     run = make_run(tmp_path / "outputs", *data, "order=helpful_only", "beta=0.3")
     trainer = build(run, run.plan.stages[0], tmp_path)
     loss, batch, numbers = first_loss(trainer)

@@ -193,14 +193,6 @@ def test_a_manifest_that_was_made_up_is_refused(
     assert machine("c").get_or_build(SPEC, never).is_dir()
 
 
-def test_names_there_that_are_no_ids_are_not_listed(machine: Callable[[str], Store], tmp_path: Path) -> None:
-    folder = machine("a").get_or_build(SPEC, build)
-    address = (tmp_path / "other").as_uri()
-    for name in (SPEC.id, ".hidden-0123456789", "no id"):
-        Remote(address).put(folder / "manifest.json", f"{SPEC.kind}/{name}/manifest.json")
-    assert list(Mirror(Remote(address)).list()) == [(SPEC.kind, SPEC.id)]
-
-
 def test_an_artifact_under_another_id_is_refused(machine: Callable[[str], Store], address: str) -> None:
     folder = machine("a").get_or_build(SPEC, build)
     Remote(address).put(folder / "manifest.json", f"{SECOND.kind}/{SECOND.id}/manifest.json")

@@ -1,12 +1,12 @@
 """Two nodes, as two commands on loopback that meet at a port."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from loopback import find_free_port
 from test_sharding import assert_alike
 from tiny import TINY, make_run
 
@@ -15,12 +15,6 @@ from sacpo_exp.pipeline import train_policies
 pytestmark = pytest.mark.slow
 
 NODES = ["base=none", "order=helpful_only", "hardware=cpu_x2", "hardware.nodes=2", "hardware.zero_stage=2"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_node(outputs: Path, node: int, port: int, *overrides: str) -> "subprocess.Popen[str]":
@@ -32,7 +26,7 @@ def start_node(outputs: Path, node: int, port: int, *overrides: str) -> "subproc
 
 
 def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> None:
-    port = free_port()
+    port = find_free_port()
     second, first = start_node(tmp_path, 1, port), start_node(tmp_path, 0, port)
     said = [process.communicate(timeout=180)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], said
@@ -47,7 +41,7 @@ def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> No
 
 
 def test_a_failure_on_the_first_node_ends_the_second_one(tmp_path: Path) -> None:
-    port = free_port()
+    port = find_free_port()
     broken = "stages.helpfulness.learning_rate=1e30"
     processes = [start_node(tmp_path, node, port, broken) for node in (0, 1)]
     said = [process.communicate(timeout=120)[0] for process in processes]

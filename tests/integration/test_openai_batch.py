@@ -12,7 +12,8 @@ from judge_server import Plan, score
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.judges import openai_batch
 from sacpo_exp.evaluation.judges.openai_judge import ask
-from sacpo_exp.evaluation.ledger import Ledger, State
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import State
 
 BATCH = "judge.via=batch"
 
@@ -26,7 +27,9 @@ def test_submit_leave_come_back_and_collect(tmp_path: Path) -> None:
     with served(tmp_path) as server, Ledger(tmp_path / "l.sqlite") as ledger:
         judge = make_judge(server.url, BATCH)
         questions = make_questions(judge, 20)
+        ledger.add_batch("batch-gone", server.url, questions)  # the server does not know it
         assert ask(questions, judge, ledger) == 20
+        assert list(ledger.open_batches(server.url)) == ["batch-0"]
         assert ask(questions, judge, ledger) == 20  # nothing is submitted twice
         assert ledger.find(q.key for q in questions) == {}
         release(tmp_path)
@@ -42,10 +45,7 @@ def test_submit_leave_come_back_and_collect(tmp_path: Path) -> None:
 
 
 def test_what_an_expired_batch_has_not_answered_is_submitted_again(tmp_path: Path) -> None:
-    with (
-        served(tmp_path, batch_status="expired", batch_share=0.4) as server,
-        Ledger(tmp_path / "l.sqlite") as ledger,
-    ):
+    with served(tmp_path, batch_status="expired", batch_share=0.4) as server, Ledger(tmp_path / "l.sqlite") as ledger:
         judge = make_judge(server.url, BATCH)
         questions = make_questions(judge, 20)
         ask(questions, judge, ledger)
@@ -68,21 +68,18 @@ def test_a_batch_that_is_not_accepted_is_reported_and_can_be_submitted_anew(tmp_
         assert ask(questions, judge, ledger) == 0
 
 
-@pytest.mark.parametrize("is_done", [False, True])
-def test_a_batch_whose_id_was_lost_by_a_kill_is_found_again(tmp_path: Path, is_done: bool) -> None:
+def test_a_batch_whose_id_was_lost_by_a_kill_is_found_again_at_work_or_done(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         judge = make_judge(server.url, BATCH)
         questions = make_questions(judge, 4)
-        with Ledger(tmp_path / "lost.sqlite") as ledger:
-            ask(questions, judge, ledger)
-            if is_done:
-                release(tmp_path)
-                ask(questions, judge, ledger)
-        with Ledger(tmp_path / "l.sqlite") as ledger:  # as if the id had never been written
-            assert ask(questions, judge, ledger) == 4
-            assert list(ledger.open_batches(server.url)) == ["batch-0"]
-            release(tmp_path)
-            assert ask(questions, judge, ledger) == 0
+        for name in ("lost", "at_work", "done"):  # in each as if the id had never been written
+            with Ledger(tmp_path / f"{name}.sqlite") as ledger:
+                assert ask(questions, judge, ledger) == 4
+                assert list(ledger.open_batches(server.url)) == ["batch-0"]
+                if name == "at_work":
+                    release(tmp_path)
+                if name != "lost":
+                    assert ask(questions, judge, ledger) == 0
 
 
 def test_what_waits_in_a_batch_counts_against_the_limits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -118,18 +115,6 @@ def test_processes_at_the_same_moment_submit_each_question_once(
         with Ledger(tmp_path / "other.sqlite") as ledger:
             ask(make_questions(judge, 10), judge, ledger)
             assert [len(asked) for asked in ledger.open_batches(server.url).values()] == [4, 4, 2]
-
-
-def test_a_batch_that_the_server_does_not_know_is_submitted_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with served(tmp_path) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, BATCH)
-        questions = make_questions(judge, 4)
-        ledger.add_batch("batch-gone", server.url, questions)
-        assert ask(questions, judge, ledger) == 4
-        assert "batch-gone is not known" in caplog.text
-        assert list(ledger.open_batches(server.url)) == ["batch-0"]
 
 
 def test_what_failed_in_a_batch_is_submitted_by_the_next_command(tmp_path: Path) -> None:

@@ -17,14 +17,13 @@ import pytest
 
 from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.studies.oracle.experiment import Results, experiment
-from sacpo_exp.studies.oracle.tables import format_results, write_results
+from sacpo_exp.studies.oracle.results import format_results, write_results
 
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]", "seeds=[0]")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
 BOUND, MEDIAN = 0.3, 0.1
-CRITERIA = ("helpfulness", "safety")
-ORDERS = (CRITERIA, CRITERIA[::-1])
+ORDER = ("safety", "helpfulness")
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,16 @@ class Consulted:
 
 @pytest.fixture(scope="module")
 def consulted(configure: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Consulted:
+    """Safety first: the order in which mistakes show most."""
     outputs = tmp_path_factory.mktemp("oracle")
-    config = configure(*SMALL, "losses=[dpo]", f"paths.outputs={outputs}", command="oracle")
+    one_order = ("losses=[dpo]", "orders=[[safety,helpfulness]]")
+    config = configure(*SMALL, *one_order, f"paths.outputs={outputs}", command="oracle")
     return Consulted(config, experiment(config))
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_both_stages_find_their_optimum(consulted: Consulted, order: tuple[str, ...]) -> None:
+def test_both_stages_find_their_optimum(consulted: Consulted) -> None:
     for stage in ("first", "second"):
-        found = consulted.find(order, stage)
+        found = consulted.find(ORDER, stage)
         assert found["kl"] < BOUND, found
         assert found["kl"] < found["kl_start"] / 10, found
         assert found["kl"] < found["kl_bound"], found
@@ -70,10 +70,9 @@ def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None
     assert consulted.results.nominal_kl[0] < 0.05
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted, order: tuple[str, ...]) -> None:
-    merged = consulted.find(order, "merged")
-    ends = [consulted.find(order, stage)["E[helpfulness]"] for stage in ("first", "second")]
+def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted) -> None:
+    merged = consulted.find(ORDER, "merged")
+    ends = [consulted.find(ORDER, stage)["E[helpfulness]"] for stage in ("first", "second")]
     assert min(ends) < merged["E[helpfulness]"] < max(ends)
     assert merged["kl"] < merged["kl_start"]
 

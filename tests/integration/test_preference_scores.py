@@ -9,8 +9,8 @@ import torch
 from tiny import make_config
 
 from sacpo_exp.data.sources import read_view
-from sacpo_exp.evaluation.contests import read_records
 from sacpo_exp.evaluation.preferences import PAIRS, score_preferences
+from sacpo_exp.evaluation.records import read_records
 from sacpo_exp.pipeline import Run, locate, open_run, prepare, train_policies
 from sacpo_exp.plan import plan_pairs
 from sacpo_exp.store import Manifest

@@ -58,13 +58,6 @@ def test_token_ids_are_those_that_trl_makes(run: Run, tmp_path: Path, number: in
     assert [[row[name] for name in names] for row in ours] == [[row[name] for name in names] for row in theirs]
 
 
-def test_supervised_sequences_mask_the_prompt(run: Run) -> None:
-    tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
-    for row in prepared(run, 0)[:5]:
-        said = [token for token, is_said in zip(row["input_ids"], row["completion_mask"], strict=True) if is_said]
-        assert tokenizer.decode(said) == row["completion"][0]["content"] + "<|im_end|>\n"
-
-
 def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
     tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
     text = "first things first: how do I bake bread for a large family at home"
@@ -117,9 +110,8 @@ def test_a_kind_of_prompts_that_no_criterion_counts_is_refused(outputs: Path, tm
     prepare_all(make_run(outputs, *prompts, *own).config)
 
 
-@pytest.mark.parametrize("objective", ["dpo_then_kto", "kto_then_dpo"])
-def test_the_real_rows_train_with_every_pair_of_losses(tmp_path: Path, objective: str) -> None:
+def test_the_real_rows_train_by_both_losses(tmp_path: Path) -> None:
     path = find_real("preferences/pku_saferlhf_sample_32.json")
-    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}", f"objective={objective}", "base=none")
+    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}", "objective=dpo_then_kto", "base=none")
     train_policies(run)
     assert all(run.store.has(stage.artifact) for stage in run.plan.stages)

@@ -21,10 +21,8 @@ START_ALL = f"""
 import os, sys
 from pathlib import Path
 from sacpo_exp.cluster.worker import read_endings
-from sacpo_exp.cluster.supervision import Member, supervise
+from sacpo_exp.cluster.supervision import Member, run_jobs, start_process, supervise
 from sacpo_exp.stopping import StopFile
-from sacpo_exp.cluster.devices import Share
-from sacpo_exp.cluster.slots import run_jobs
 
 assert os.getpid() == 1
 folder = Path(sys.argv[1])
@@ -34,8 +32,8 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     member = Member(command, os.environ | {{"RANK": str(rank)}}, folder / "output")
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
-slot = [sys.executable, "-m", "sacpo_exp.sweep", "train", str(folder)]
-run_jobs({{0: slot}}, {{0: folder / "slot.log"}}, [Share((), 1)], 1, print)
+slot = [sys.executable, "-m", "sacpo_exp", "train", "beta=-1"]
+run_jobs([0], [{{}}], 1, lambda *_: start_process(slot, os.environ, folder / "slot.log"), print)
 print((folder / "slot.log").read_text())
 """
 
@@ -56,4 +54,4 @@ def test_process_one_has_workers_and_slots(as_process_one: list[str], tmp_path: 
     command = [*as_process_one, sys.executable, "-c", START_ALL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert "ranks [0, 1]" in done.stdout, done.stderr
-    assert "resolved.yaml" in done.stdout, done.stderr  # which the slot lacks
+    assert "`beta` must be greater than 0" in done.stdout, done.stderr

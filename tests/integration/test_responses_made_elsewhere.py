@@ -11,9 +11,9 @@ from tiny import make_config, make_run
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.eval import evaluate
-from sacpo_exp.evaluation.contests import VERDICTS, read_records
-from sacpo_exp.evaluation.entrants import enter_policies
+from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
+from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
@@ -38,13 +38,13 @@ def files(tmp_path: Path) -> list[str]:
     return paths
 
 
-def elsewhere(outputs: Path, files: list[str], *overrides: str) -> EvalConfig:
-    return make_config(outputs, f"responses=[{','.join(files)}]", *overrides)
+def elsewhere(trained: Path, files: list[str], *overrides: str) -> EvalConfig:
+    return make_config(trained, f"responses=[{','.join(files)}]", *overrides)
 
 
-def judgments(outputs: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def judgments(trained: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(policy, opponent) → verdict records."""
-    found = [entry for entry in Store(outputs / "store").manifests() if entry[1].kind == "judgments"]
+    found = [entry for entry in Store(trained / "store").manifests() if entry[1].kind == "judgments"]
     names = {manifest.labels["policy_id"]: manifest.labels["policy"] for _, manifest in found}
     return {
         (manifest.labels["policy"], names[manifest.labels["opponent_id"]]): read_records(folder / VERDICTS)
@@ -52,8 +52,8 @@ def judgments(outputs: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     }
 
 
-def test_files_are_judged_against_one_of_them_and_nothing_is_trained(outputs: Path, files: list[str]) -> None:
-    own = outputs / "elsewhere"
+def test_files_are_judged_against_one_of_them_and_nothing_is_trained(trained: Path, files: list[str]) -> None:
+    own = trained / "elsewhere"
     evaluate(elsewhere(own, files, "baseline=curt"))
     made = judgments(own)
     assert set(made) == {("curt", "curt"), ("kind", "curt"), ("same", "curt")}
@@ -63,8 +63,8 @@ def test_files_are_judged_against_one_of_them_and_nothing_is_trained(outputs: Pa
     assert record["helpfulness"]["verdict"] == record["safety"]["verdict"] == 0.5
 
 
-def test_all_pairs_meet_once_and_the_same_scores_serve_all(outputs: Path, files: list[str]) -> None:
-    own = outputs / "pairs"
+def test_all_pairs_meet_once_and_the_same_scores_serve_all(trained: Path, files: list[str]) -> None:
+    own = trained / "pairs"
     evaluate(elsewhere(own, files, "baseline=kind", "matches=all_pairs"))
     assert set(judgments(own)) == {("kind", "kind"), ("curt", "kind"), ("same", "kind"), ("same", "curt")}
     assert len(list((own / "store" / "scores").iterdir())) == 3
@@ -74,9 +74,9 @@ def test_all_pairs_meet_once_and_the_same_scores_serve_all(outputs: Path, files:
 
 
 def test_generations_of_the_paper_s_code_are_judged_from_their_files_or_once_imported(
-    outputs: Path, tmp_path: Path
+    trained: Path, tmp_path: Path
 ) -> None:
-    own, paths = outputs / "paper", []
+    own, paths = trained / "paper", []
     for name in ("kind", "curt"):
         rows = [{"prompt": text, "generation": said} for text, said in zip(PROMPTS, SAID[name], strict=True)]
         paths.append(tmp_path / f"{name}.json")
@@ -84,17 +84,17 @@ def test_generations_of_the_paper_s_code_are_judged_from_their_files_or_once_imp
     evaluate(elsewhere(own, [str(path) for path in paths], "baseline=model-curt"))
     made = judgments(own)
     assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
-    import_results([str(path) for path in paths], "imported", None, outputs / "brought")
+    import_results([str(path) for path in paths], "imported", None, trained / "brought")
     evaluate(
-        make_config(outputs / "brought", f"responses=[{outputs}/brought/store/responses/*]", "baseline=model-curt")
+        make_config(trained / "brought", f"responses=[{trained}/brought/store/responses/*]", "baseline=model-curt")
     )
-    assert judgments(outputs / "brought") == made
+    assert judgments(trained / "brought") == made
 
 
 def test_another_baseline_makes_another_group_of_the_same_matches(
-    outputs: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
+    trained: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = outputs / "baselines"
+    own = trained / "baselines"
     for baseline in ("kind", "curt"):
         evaluate(elsewhere(own, files, f"baseline={baseline}", "matches=all_pairs"))
     report(configure(f"paths.outputs={own}", "examples=0", command="report"))
@@ -104,48 +104,34 @@ def test_another_baseline_makes_another_group_of_the_same_matches(
         assert sum(line.startswith(name) and " 1000 " in line for line in printed.splitlines()) == 2  # both criteria
 
 
-def test_stored_responses_of_a_sweep_meet_one_another(outputs: Path) -> None:
+def test_stored_responses_of_a_sweep_meet_one_another_on_their_own_prompts(trained: Path) -> None:
     for beta in ("0.1", "0.05"):
-        run = make_run(outputs, f"beta={beta}", "policies=all")
+        run = make_run(trained, f"beta={beta}", "policies=all")
         train_policies(run)
         judge_contest(run, enter_policies(run))
-    stored = f"responses=[{outputs}/store/responses/tiny.sft.dpo-h-b0.1.dpo-s*.demo-*]"
-    config = make_config(outputs, stored, "matches=all_pairs", "baseline='DPO(H)→DPO(S) β=0.1'")
+    stored = f"responses=[{trained}/store/responses/tiny.sft.dpo-h-b0.1.dpo-s*.demo-*]"
+    config = make_config(trained, stored, "matches=all_pairs", "baseline='DPO(H)→DPO(S) β=0.1'")
     evaluate(config)
-    assert {("DPO(H)→DPO(S) β=0.05", "DPO(H)→DPO(S) β=0.1")} <= set(judgments(outputs))
+    assert {("DPO(H)→DPO(S) β=0.05", "DPO(H)→DPO(S) β=0.1")} <= set(judgments(trained))
+    with pytest.raises(ConfigError, match=r"answers other prompts than prompts=demo\. Try: prompts="):
+        evaluate(make_config(trained, f"responses=[{trained}/store/responses/*]", "baseline=SFT", "prompts.limit=4"))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ([], r"`baseline` must name one of the responses \(kind, curt, same\), but is null\. Try: baseline=kind"),
-        (["baseline=nobody"], "nobody fits 0 of them"),
-    ],
-)
-def test_a_baseline_has_to_be_one_of_the_responses(
-    outputs: Path, files: list[str], overrides: list[str], message: str
+def test_a_baseline_that_is_none_of_the_responses_and_unequal_prompts_are_refused(
+    trained: Path, files: list[str]
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        evaluate(elsewhere(outputs / "elsewhere", files, *overrides))
-
-
-def test_unequal_prompt_sets_are_refused(outputs: Path, files: list[str]) -> None:
+    for overrides, problem in (([], "is null"), (["baseline=nobody"], "nobody fits 0 of them")):
+        message = rf"`baseline` must name one of the responses \(kind, curt, same\), but {problem}\. Try: baseline=kind"
+        with pytest.raises(ConfigError, match=message):
+            evaluate(elsewhere(trained / "elsewhere", files, *overrides))
     rows = json.loads(Path(files[0]).read_text("utf-8"))
     Path(files[0]).write_text(json.dumps([*rows, {"instruction": "One more?", "output": "Yes."}]), "utf-8")
     with pytest.raises(DataError, match="One more"):
-        evaluate(elsewhere(outputs / "elsewhere", files, "baseline=curt"))
-
-
-def test_stored_responses_to_other_prompts_are_refused(outputs: Path) -> None:
-    run = make_run(outputs)
-    train_policies(run)
-    judge_contest(run, enter_policies(run))
-    with pytest.raises(ConfigError, match=r"answers other prompts than prompts=demo\. Try: prompts="):
-        evaluate(make_config(outputs, f"responses=[{outputs}/store/responses/*]", "baseline=SFT", "prompts.limit=4"))
+        evaluate(elsewhere(trained / "elsewhere", files, "baseline=curt"))
 
 
 def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
-    outputs: Path, files: list[str], tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
+    trained: Path, files: list[str], tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = []
     tokenizer = train_tokenizer([*PROMPTS, *(text for said in SAID.values() for text in said)], 400, POSITIONS)
@@ -159,7 +145,7 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     for (name, form), folder in zip(forms.items(), folders, strict=True):
         head = f"judge.heads.{name}"
         heads += [f"model@{head}.model=local", f"{head}.model.path={folder}", f"{head}.form={form}"]
-    own = outputs / "rewarded"
+    own = trained / "rewarded"
     small = ["judge.dtype=float32", f"judge.max_length={POSITIONS}"]
     evaluate(elsewhere(own, files, "baseline=curt", "judge=reward_model", *heads, *small))
     evaluate(elsewhere(own, files, "baseline=curt"))  # by the scorer

@@ -132,7 +132,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> li
 
 
 @both_forms
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("batch_size", [1, 4])
 def test_scores_are_those_of_one_dialogue_at_a_time_without_padding(
     folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, batch_size: int
 ) -> None:
@@ -166,13 +166,19 @@ def test_a_cost_counts_against_a_response(folder: Path, tokenizer: PreTrainedTok
     assert 0 < (scores >= 0).sum() < len(scores)
 
 
-def test_a_checkpoint_without_bias_has_none(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_checkpoint_may_have_no_bias_and_what_is_no_number_is_no_score(
+    folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     save_score_model(folder, tokenizer)
     biased = score(make_judge(SCORE_MODEL), folder, DIALOGUES)
     weights = load_file(folder / "model.safetensors")
-    del weights["score_head.bias"]
+    bias = weights.pop("score_head.bias")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     np.testing.assert_allclose(score(make_judge(SCORE_MODEL), folder, DIALOGUES), biased - 0.7, atol=1e-4)
+    weights["score_head.bias"] = bias * float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(JudgeError, match=r"gives no finite score to 13 of 13 responses \(judge\.dtype=float32\)"):
+        score(make_judge(SCORE_MODEL), folder, DIALOGUES)
 
 
 @both_forms
@@ -186,9 +192,9 @@ def test_long_dialogues_are_cut_at_the_end_and_counted(
     np.testing.assert_allclose(scores, [form.score(folder, ids[:limit]) for ids in whole], atol=1e-4)
     cut = sum(len(ids) > limit for ids in whole)
     assert 0 < cut < len(whole)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"test: {cut} of 13 dialogues cut to judge.max_length={limit} tokens"
-    ]
+    assert f"{cut} of 13 dialogues cut to judge.max_length={limit} tokens" in caplog.text
+    with pytest.raises(ConfigError, match=r"^`judge\.max_length` must be at most 256, the positions .* but is 257\.$"):
+        score(make_judge(form, max_length=257), folder, DIALOGUES)
 
 
 @pytest.mark.parametrize("is_written", [True, False], ids=["by the template", "by the tokenizer"])
@@ -243,11 +249,8 @@ KEY = "`judge.heads.helpfulness.model`"
     ("form", "save", "lacks", "message"),
     [
         (CLASSIFIER, partial(save_classifier, num_labels=2), None, f"{KEY} must give one score, but DIR gives 2 (its"),
-        (SCORE_MODEL, partial(save_score_model, score_dim=3), None, f"{KEY} must give one score, but DIR gives 3 (its"),
         (CLASSIFIER, save_language_model, None, f"{KEY} must have weights for its head, but DIR has no score.weight."),
-        (SCORE_MODEL, save_language_model, None, f"{KEY} must have weights for its head, but DIR has no score_head."),
         (SCORE_MODEL, save_pickle, None, "no model can be loaded from DIR: "),
-        (SCORE_MODEL, save_score_model, "config.json", "no model can be loaded from DIR: "),
         (SCORE_MODEL, save_score_model, "tokenizer.json", "DIR has no tokenizer that can be read: "),
     ],
 )
@@ -265,21 +268,6 @@ def test_a_model_that_gives_no_score_is_refused(
     with pytest.raises(ConfigError) as caught:
         score(make_judge(form), folder, DIALOGUES[:1])
     assert str(caught.value).replace(str(folder), "DIR").startswith(message)
-
-
-def test_a_length_beyond_the_model_s_positions_is_refused(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer)
-    with pytest.raises(ConfigError, match=r"^`judge\.max_length` must be at most 256, the positions .* but is 257\.$"):
-        score(make_judge(SCORE_MODEL, max_length=257), folder, DIALOGUES)
-
-
-def test_what_is_no_number_is_no_score(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer)
-    weights = load_file(folder / "model.safetensors")
-    weights["score_head.bias"][0] = float("nan")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(JudgeError, match=r"gives no finite score to 13 of 13 responses \(judge\.dtype=float32\)"):
-        score(make_judge(SCORE_MODEL), folder, DIALOGUES)
 
 
 def test_beaver_reads_a_dialogue_as_it_was_trained_to(

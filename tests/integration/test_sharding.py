@@ -21,8 +21,6 @@ ZERO = {
     "3": ["hardware.zero_stage=3"],
     "3 offloaded": ["hardware.zero_stage=3", "hardware.offload_optimizer=cpu", "hardware.offload_param=cpu"],
 }
-FAST = [pytest.param(ZERO[name], id=name) for name in ("0", "2", "3")]
-SLOW = [pytest.param(ZERO[name], id=name, marks=pytest.mark.slow) for name in ("1", "3 offloaded")]
 
 
 def losses(run: Run, number: int) -> list[float]:
@@ -42,13 +40,22 @@ def assert_alike(alone: Run, group: Run) -> None:
         assert not [path.name for path in folders[1].iterdir() if path.suffix in (".bin", ".pt")]
 
 
-@pytest.mark.parametrize("hardware", FAST + SLOW)
-def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, hardware: list[str]) -> None:
-    alone = make_run(outputs, "order=helpful_only")
+def train_in_two(outputs: Path, folder: Path, *overrides: str) -> None:
+    """Train on one process and on two, and compare."""
+    alone, group = make_run(outputs, *overrides), make_run(folder, *overrides, "hardware=cpu_x2")
     train_policies(alone)
-    group = make_run(tmp_path, "order=helpful_only", "hardware=cpu_x2", *hardware)
     train_policies(group)
     assert_alike(alone, group)
+
+
+def test_dpo_on_two_processes_is_as_on_one(outputs: Path, tmp_path: Path) -> None:
+    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", *ZERO["2"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ZERO)
+def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, zero: str) -> None:
+    train_in_two(outputs, tmp_path, "order=helpful_only", *ZERO[zero])
 
 
 SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}
@@ -84,13 +91,7 @@ def test_a_remainder_trains_alike_however_a_batch_is_divided(
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 2])
 def test_kto_runs_on_two_processes(tmp_path: Path, zero_stage: int) -> None:
-    group = make_run(
-        tmp_path,
-        "base=none",
-        "order=safety_only",
-        "objective=kto",
-        "hardware=cpu_x2",
-        f"hardware.zero_stage={zero_stage}",
-    )
+    alone = ("base=none", "order=safety_only", "objective=kto")
+    group = make_run(tmp_path, *alone, "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}")
     train_policies(group)
     assert all(0 < loss < 2 for loss in losses(group, 0))

@@ -17,10 +17,10 @@ def test_memory_that_can_not_be_had_is_said_with_the_plan_and_what_would_need_le
         torch.empty(2**50, dtype=torch.uint8)
     sentence = str(caught.value)
     assert sentence.startswith(
-        "the helpfulness stage needs more memory than this machine has left. The memory plan has "
+        "the helpfulness stage needs more memory than this machine has left. By the memory plan "
     )
     assert "GiB per process (" in sentence
-    assert "Try: hardware." in sentence
+    assert sentence.endswith("Try: hardware.per_device_train_batch_size=2 hardware.activation_checkpointing=true")
 
 
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:

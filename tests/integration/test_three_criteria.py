@@ -15,8 +15,8 @@ from judge_server import SEPARATOR
 from judge_server import score as score_of
 from safetensors.torch import load_file
 
-from sacpo_exp.evaluation.contests import VERDICTS, read_records
 from sacpo_exp.evaluation.judges.questions import fence
+from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.store import Store
@@ -163,10 +163,7 @@ def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Co
     judged = read_verdicts(store)
     first, second, third, merged = sorted((policy for policy, _ in judged.values()), key=lambda policy: policy.rank)[1:]
     assert [policy.criteria for policy in (first, second, third)] == [tuple(criteria[:n]) for n in (1, 2, 3)]
-    assert (first.name, merged.name) == (
-        "DPO(N) β=0.2",
-        "P-SACPO DPO(N)→DPO(T)→KTO(U) weights=0.2/0.3/0.5",
-    )
+    assert (first.name, merged.name) == ("DPO(N) β=0.2", "P-SACPO DPO(N)→DPO(T)→KTO(U) weights=0.2/0.3/0.5")
     assert third.betas == (0.2, 0.1, 0.05)
     assert [stage.dataset for stage in third.stages] == ["demo", "local", "demo"]
     check_merge(store, [first, second, third], merged, (0.2, 0.3, 0.5))

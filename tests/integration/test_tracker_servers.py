@@ -5,17 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from loopback import JsonHandler, find_free_port, listen
 from reading import curves, of_type, read_run
-from slurm_cluster import free_port
 from tracked_commands import BIN, LONG, ONE_STAGE, install, output_of, query, start, wait_for_update
 
 pytestmark = pytest.mark.slow
@@ -39,7 +37,7 @@ def mlflow_server_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mlflow_server(mlflow_server_python: Path, tmp_path: Path) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
     """Address, database and process of `mlflow server` on loopback."""
-    database, address = tmp_path / "server.db", f"http://127.0.0.1:{free_port()}"
+    database, address = tmp_path / "server.db", f"http://127.0.0.1:{find_free_port()}"
     command = [mlflow_server_python.with_name("mlflow"), "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", address.rsplit(":", 1)[1], "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts")]
@@ -122,27 +120,18 @@ def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path,
     assert all(len(curves(read_run(folder))["train/loss"]) >= 2 for folder in folders)
 
 
-class Refusal(BaseHTTPRequestHandler):
+class Refusal(JsonHandler):
     """A server of wandb that knows no key."""
 
     def do_POST(self) -> None:
-        body = b'{"errors": [{"message": "user is not logged in"}]}'
-        self.send_response(401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        self.send(401, {"errors": [{"message": "user is not logged in"}]})
 
 
 def test_a_wrong_key_leaves_all_offline(tmp_path: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     key = "0123456789abcdef" * 3
-    variables = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": key}
-    output = output_of(start(tmp_path, *ONE_STAGE, "tracker=wandb", **variables))
-    server.shutdown()
+    with listen(Refusal) as address:
+        variables = {"WANDB_BASE_URL": address, "WANDB_API_KEY": key}
+        output = output_of(start(tmp_path, *ONE_STAGE, "tracker=wandb", **variables))
     assert output.count("tracks   offline, for wandb did not take the run") == 1
     assert output.count("wandb sync") == 1
     assert key not in output

@@ -1,6 +1,7 @@
 """A tiny plan that goes all the way in seconds."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,3 +52,10 @@ def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None
     data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, 0)[:count]))
     rows = make_view(data, View.pairs, criterion)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def copy_artifacts(source: Path, target: Path, *ids: str) -> None:
+    """Copy finished artifacts from one outputs folder to another."""
+    for folder in (source / "store").glob("*/*"):
+        if folder.name in ids:
+            shutil.copytree(folder, target / folder.relative_to(source))

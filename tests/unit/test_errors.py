@@ -97,7 +97,7 @@ def test_what_the_file_system_refuses_is_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert place in line
     assert remedy in line
-    assert sum_up(error) == {"message": line.removeprefix("error: "), "exit_code": 1, "is_known": True}
+    assert sum_up(error) == {"message": line.removeprefix("error: "), "exit_code": 1}
 
 
 def test_a_folder_that_can_t_be_written_to_has_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 
 from sacpo_exp.config.stages import evaluated_criteria
-from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.contests import (
-    Contest,
-    Entrant,
-    judgments_artifact,
-    policy_labels,
-    responses_artifact,
-)
-from sacpo_exp.evaluation.judges.absolute import scorer_artifact, scores_artifact
-from sacpo_exp.pipeline import judge_rows, take_fingerprints
+from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
+from sacpo_exp.evaluation.judging import scorer_artifact, scores_artifact
+from sacpo_exp.evaluation.responding import responses_artifact
+from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
 
 Planner = Callable[..., Plan]
@@ -118,14 +112,6 @@ def test_other_commands_plan_the_same_stages(planned: Planner, command: str) -> 
     assert ids(planned(*PAPER, command=command)) == ids(planned(*PAPER))
 
 
-def test_another_order_and_other_rows_make_other_stages(planned: Planner) -> None:
-    usual, other = planned(*PAPER), planned(*PAPER, "order=safety_first")
-    assert [made.name for made in other.stages] == ["sft", "safety", "helpfulness"]
-    assert set(ids(usual)) & set(ids(other)) == {ids(usual)[0]}
-    other_rows = planned(*PAPER, fingerprints=Fingerprints(datasets={"dataset": "other rows"}))
-    assert not set(ids(other_rows)) & set(ids(usual))
-
-
 def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Planner) -> None:
     assert planned("seed=1").model.id == planned().model.id
     assert planned("model=tiny", "seed=1").model.id != planned("model=tiny").model.id
@@ -200,16 +186,6 @@ def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planne
     assert policy.base.id == plan.model.id
 
 
-def test_a_naive_merge_of_three_has_stages_side_by_side(planned: Planner, third: list[str]) -> None:
-    plan = planned(*third, "merge=naive", "merge_weights=[0.2,0.3,0.5]")
-    assert {made.parent.id for made in plan.stages[1:]} == {ids(plan)[0]}
-    alone = planned(*third[:1], "criterion=[honesty]", third[2]).policies["first"]
-    assert plan.policies["third"].id == alone.id
-    policy = policy_of_spec(plan.policies["merged"])
-    assert [parent.id for parent in policy.parents] == ids(plan)[1:]
-    assert policy.name == "naive DPO(H)+DPO(S)+DPO(T) weights=0.2/0.3/0.5"
-
-
 def test_the_overrides_of_a_command_are_kept_beside_what_it_makes_and_in_no_id(planned: Planner) -> None:
     typed = replace(FINGERPRINTS, overrides=("beta=0.1",))
     usual, again = planned("merge_ratio=0.5"), planned("merge_ratio=0.5", fingerprints=typed)
@@ -235,36 +211,6 @@ def test_a_view_is_prepared_once_for_all_stages_that_read_it(planned: Planner) -
     ]
 
 
-def test_the_baseline_is_the_base_stage_s_product_or_the_model(planned: Planner) -> None:
-    with_base, without = planned(), planned("base=none")
-    assert with_base.policies["baseline"] == stage(with_base, "sft").artifact
-    assert without.policies["baseline"] == without.model
-
-
-def test_policies_selects(planned: Planner) -> None:
-    plan = planned("merge_ratio=0.5")
-    assert list(plan.selected("final")) == ["merged"]
-    assert list(plan.selected("all")) == ["baseline", "first", "second", "merged"]
-    assert list(plan.selected(["second", "first"])) == ["second", "first"]
-
-
-BATCHES = {
-    "one pass": (["hardware.per_device_train_batch_size=256"], 256, 1),
-    "two processes": (["hardware.processes=2", "hardware.per_device_train_batch_size=4"], 4, 32),
-    "eight GPUs": (["hardware=a100x8"], 16, 2),
-}
-
-
-@pytest.mark.parametrize(("overrides", "per_device", "passes"), BATCHES.values(), ids=list(BATCHES))
-def test_accumulation_follows_from_the_global_batch(
-    planned: Planner, configure: Callable[..., Any], overrides: list[str], per_device: int, passes: int
-) -> None:
-    first = stage(planned(*PAPER, *overrides), "helpfulness")
-    processes = configure(*PAPER, *overrides).hardware.processes
-    assert (first.per_device, first.accumulation) == (per_device, passes)
-    assert first.per_device * first.accumulation * processes == first.config.global_batch_size
-
-
 def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> None:
     specs = list(planned("merge_ratio=0.5").training())
     assert all(json.loads(json.dumps(spec.recipe)) == spec.recipe for spec in specs)
@@ -279,12 +225,11 @@ def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
     config = configure(*overrides)
     plan = make_plan(config, FINGERPRINTS)
     baseline, policy = (
-        Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS), policy_labels(plan.policies[name]))
-        for name in ("baseline", "second")
+        Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS)) for name in ("baseline", "second")
     )
     contest = Contest([], "demo", "", baseline, (baseline, policy), tuple(evaluated_criteria(config)))
     scorer = scorer_artifact(config.judge, config, FINGERPRINTS)
-    scores = [scores_artifact(entrant, config.judge, scorer.id, contest.criteria).id for entrant in (policy, baseline)]
+    scores = [scores_artifact(each, config.judge, config, FINGERPRINTS).id for each in (policy, baseline)]
     judgments = judgments_artifact(contest, (policy, baseline), config.judge, {}, {}, tuple(scores))
     return [policy.responses.id, scorer.id, scores[0], judgments.id]
 
@@ -318,13 +263,6 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
         "dataset",
         "stages.safety.dataset",
     ]
-
-
-def test_the_judge_has_the_demo_s_rows_whatever_policies_read(configure: Callable[..., Any], rows_file: Path) -> None:
-    for overrides in (["dataset.max_rows=5"], ["dataset=local", f"dataset.path={rows_file}"]):
-        config = configure(*overrides)
-        assert judge_rows(config) == generate_rows("judge", 0)
-        assert judge_rows(config, "heldout") == generate_rows("heldout", 0)
 
 
 def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], model_folder: Path) -> None:

@@ -14,8 +14,7 @@ from sacpo_exp.config.environment import DOTENV, check_address
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.data.checks import printable
 from sacpo_exp.errors import ConfigError, JudgeError, SacpoError
-from sacpo_exp.evaluation.judges.parsing import now
-from sacpo_exp.evaluation.ledger import Answer, State
+from sacpo_exp.evaluation.records import Answer, State
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OPENAI_URL: Final = "https://api.openai.com/v1"
@@ -81,41 +80,34 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def connection_settings(url: str, most: int = MOST_OF_ANSWER) -> dict[str, Any]:
-    """Return arguments of a synchronous HTTP client that reads answers of at most `most` bytes.
+def connection_settings(url: str, most: int = MOST_OF_ANSWER, is_async: bool = False) -> dict[str, Any]:
+    """Return arguments of an HTTP client that reads answers of at most `most` bytes.
 
     No redirect is followed, since it would get the texts and the key; no proxy is used on the way to this machine.
     """
 
     def limit(response: httpx2.Response) -> None:
-        response.stream = _LimitedStream(response, most)
-
-    return {
-        "follow_redirects": False,
-        "trust_env": not (url.startswith("http:") and is_loopback(url)),
-        "headers": {"Accept-Encoding": "identity"},  # a small compressed body can unpack to a huge one
-        "event_hooks": {"response": [limit]},
-    }
-
-
-def async_connection_settings(url: str) -> dict[str, Any]:
-    """Return `connection_settings` for an asynchronous HTTP client."""
-    settings = connection_settings(url)
-    (limit,) = settings["event_hooks"]["response"]
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding != "identity":  # a small compressed body can unpack to a huge one
+            raise ValueError(f"the answer has the encoding {encoding[:20]!r}, which was not asked for")
+        response.stream = _LimitedStream(response.stream, most)
 
     async def limit_async(response: httpx2.Response) -> None:
         limit(response)
 
-    return settings | {"event_hooks": {"response": [limit_async]}}
+    return {
+        "follow_redirects": False,
+        "trust_env": not (url.startswith("http:") and is_loopback(url)),
+        "headers": {"Accept-Encoding": "identity"},
+        "event_hooks": {"response": [limit_async if is_async else limit]},
+    }
 
 
 class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """The body of a response, which raises ValueError when it is encoded or exceeds `most` bytes."""
+    """The body of a response, which raises ValueError when it exceeds `most` bytes."""
 
-    def __init__(self, response: httpx2.Response, most: int) -> None:
-        self._stream: Any = response.stream
-        self._most, self._size = most, 0
-        self._encoding = response.headers.get("content-encoding", "identity")
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream, self._most, self._size = stream, most, 0
 
     def __iter__(self) -> Iterator[bytes]:
         return map(self._count, self._stream)
@@ -126,8 +118,6 @@ class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 
     def _count(self, chunk: bytes) -> bytes:
         self._size += len(chunk)
-        if self._encoding != "identity":
-            raise ValueError(f"the answer has the encoding {self._encoding[:20]!r}, which was not asked for")
         if self._size > self._most:
             raise ValueError(f"the answer has more than {self._most:,} bytes")
         return chunk
@@ -202,15 +192,8 @@ def find_fatal(error: Exception, judge: OpenAIJudgeConfig, key: str) -> SacpoErr
     return None
 
 
-def failed_answer(error: Exception, judge: OpenAIJudgeConfig, key: str) -> Answer:
+def failed_answer(message: str, code: Any, **known: Any) -> Answer:
     """Return the record of a call without an answer: `refused` by the provider's filter, else `failed`."""
-    status = getattr(error, "status_code", 0)
-    is_retried = status in (0, 408, 409, 429) or status >= 500
-    is_filtered = getattr(error, "code", None) in FILTERED
-    return Answer(
-        State.refused if is_filtered else State.failed,
-        finish_reason="content_filter" if is_filtered else None,
-        error=describe_error(error, key),
-        attempts=judge.max_attempts if is_retried else 1,
-        created=now(),
-    )
+    if code in FILTERED:
+        return Answer(State.refused, finish_reason="content_filter", error=message, **known)
+    return Answer(State.failed, error=message, **known)

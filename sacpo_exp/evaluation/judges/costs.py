@@ -7,7 +7,7 @@ from typing import Final
 
 from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig, PriceConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.ledger.records import Answer, Question
+from sacpo_exp.evaluation.records import Answer, Question
 
 #: OpenAI's rule of thumb for English.
 CHARACTERS_PER_TOKEN: Final = 4
@@ -49,20 +49,17 @@ def cost_usd(price: PriceConfig, prompt: int, cached: int, completion: int, fact
     return factor * ((prompt - cached) * full + cached * reread + completion * written) / 1e6
 
 
-def estimate_tokens(question: Question) -> int:
-    """Return how many tokens a question sends, by its characters."""
-    characters = sum(len(content) for _, content in question.messages)
-    return -(-characters // CHARACTERS_PER_TOKEN) + PER_MESSAGE * (len(question.messages) + 1)
-
-
 def _price_tokens(judge: OpenAIJudgeConfig, prompt: int, cached: int, completion: int) -> float | None:
     price, factor = find_price(judge), judge.prices.batch_factor if judge.via == AskVia.batch else 1.0
     return None if price is None else cost_usd(price, prompt, cached, completion, factor)
 
 
 def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEstimate:
-    """Return what asking all of them once costs at most."""
-    prompt, completion = sum(map(estimate_tokens, questions)), len(questions) * judge.max_tokens
+    """Return what asking all of them once costs at most, with tokens in as counted by their characters."""
+    prompt, completion = 0, len(questions) * judge.max_tokens
+    for question in questions:
+        characters = sum(len(content) for _, content in question.messages)
+        prompt += -(-characters // CHARACTERS_PER_TOKEN) + PER_MESSAGE * (len(question.messages) + 1)
     return CostEstimate(len(questions), prompt, completion, _price_tokens(judge, prompt, 0, completion))
 
 
@@ -113,7 +110,7 @@ class Budget:
         """Take the worst case of a call from what is left; if it does not fit, return the limit that is reached."""
         if self._judge.max_calls is not None and self.calls >= self._judge.max_calls:
             return f"`judge.max_calls` = {self._judge.max_calls:,}"
-        cost = self._worst_case(question)
+        cost = estimate([question], self._judge).usd or 0.0
         if self._judge.budget_usd is not None and self.usd + cost > self._judge.budget_usd:
             return f"`judge.budget_usd` = {self._judge.budget_usd:g}"
         self.calls += 1
@@ -124,8 +121,5 @@ class Budget:
         """Replace the worst case of a call by its cost, if the server has told its tokens."""
         prompt, completion = answer.prompt_tokens, answer.completion_tokens
         if prompt is not None and completion is not None:
-            cached = min(answer.cached_tokens or 0, prompt)
-            self.usd += (_price_tokens(self._judge, prompt, cached, completion) or 0.0) - self._worst_case(question)
-
-    def _worst_case(self, question: Question) -> float:
-        return _price_tokens(self._judge, estimate_tokens(question), 0, self._judge.max_tokens) or 0.0
+            cost = _price_tokens(self._judge, prompt, min(answer.cached_tokens or 0, prompt), completion)
+            self.usd += (cost or 0.0) - (estimate([question], self._judge).usd or 0.0)

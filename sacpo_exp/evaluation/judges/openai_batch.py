@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError
 from sacpo_exp.evaluation.judges.client import (
-    FILTERED,
     MOST_OF_BATCH,
     connection_settings,
     describe_error,
+    failed_answer,
     find_base_url,
     find_fatal,
     find_key,
@@ -20,8 +20,9 @@ from sacpo_exp.evaluation.judges.client import (
     redact,
 )
 from sacpo_exp.evaluation.judges.costs import Budget, describe_estimate, estimate
-from sacpo_exp.evaluation.judges.parsing import make_body, now, read_body
-from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.judges.questions import make_body, read_body
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import Answer, Question
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -85,7 +86,7 @@ class _Batches:
         """Record the answers of all batches of this server that are done."""
         import openai
 
-        for batch_id in self._ledger.open_batches(self._url):
+        for batch_id, asked in self._ledger.open_batches(self._url).items():
             try:
                 batch = self._client.batches.retrieve(batch_id)
             except openai.NotFoundError:
@@ -97,11 +98,11 @@ class _Batches:
                 counts = batch.request_counts
                 state = f"{counts.completed} of {counts.total} done" if counts else batch.status
                 log.info("waiting  for %s: %s", batch_id, redact(state, self._key))
-            elif self._ledger.claim([batch_id]):  # two processes would count its tokens twice
-                questions = self._ledger.open_batches(self._url).get(batch_id, [])
-                self._collect(batch, {question.key: question for question in questions})
+            elif self._ledger.claim([batch_id]) and batch_id in self._ledger.open_batches(self._url):
+                self._collect(batch, {question.key: question for question in asked})
 
     def _collect(self, batch: "Batch", questions: dict[str, Question]) -> None:
+        """Record the answers of a batch, which this process has claimed: two would count its tokens twice."""
         count = 0
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for key, answer in read_lines(self._client.files.content(file_id).text, questions, self._key):
@@ -117,25 +118,25 @@ class _Batches:
     def _afford(self, missing: Sequence[Question], waiting: Sequence[Question]) -> list[Question]:
         """Return those that fit into the budget together, beside what waits in open batches."""
         budget = Budget(self._judge)
-        fitting: list[Question] = []
         for question in waiting:
             budget.reserve(question)
-        for question in missing:
+        for count, question in enumerate(missing):
             if limit := budget.reserve(question):
                 if budget.calls == 0:
                     raise JudgeError(f"not one of {len(missing):,} judgments fits into {limit}.")
-                log.info(
-                    "submits  %d of %d judgments: the rest does not fit into %s", len(fitting), len(missing), limit
-                )
-                break
-            fitting.append(question)
-        return fitting
+                log.info("submits  %d of %d judgments: the rest does not fit into %s", count, len(missing), limit)
+                return list(missing[:count])
+        return list(missing)
 
     def _submit(self, questions: Sequence[Question]) -> None:
         mark = hashlib.sha256("".join(sorted(question.key for question in questions)).encode()).hexdigest()
         batch = self._find_lost(mark)
         if batch is None:
-            content = "".join(map(write_line, questions)).encode()
+            requests = [
+                {"custom_id": question.key, "method": "POST", "url": ENDPOINT, "body": make_body(question)}
+                for question in questions
+            ]
+            content = "".join(json.dumps(request) + "\n" for request in requests).encode()
             file = self._client.files.create(file=("judgments.jsonl", content), purpose="batch")
             # Not tried again by the client: the first try may have made a batch, which is found by its mark.
             batches = self._client.with_options(max_retries=0).batches
@@ -162,12 +163,6 @@ class _Batches:
         return None
 
 
-def write_line(question: Question) -> str:
-    """Return the line of a batch's input file for a question, in ASCII."""
-    request = {"custom_id": question.key, "method": "POST", "url": ENDPOINT, "body": make_body(question)}
-    return json.dumps(request) + "\n"
-
-
 def read_lines(text: str, questions: Mapping[str, Question], secret: str) -> Iterator[tuple[str, Answer]]:
     """Iterate over (key, answer) of the lines of a batch's file about one of `questions`, whom the caller may remove.
 
@@ -192,6 +187,4 @@ def _read_response(response: Mapping[str, Any], error: Mapping[str, Any], questi
             message = str(problem)
     error = error or (response.get("body") or {}).get("error") or {}
     message = redact(f"{message}: {error.get('message') or 'no reason given'}"[:300], secret)
-    if error.get("code") in FILTERED:
-        return Answer(State.refused, finish_reason="content_filter", error=message, via="batch", created=now())
-    return Answer(State.failed, error=message, via="batch", created=now())
+    return failed_answer(message, error.get("code"), via="batch")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError, SacpoError
 from sacpo_exp.evaluation.judges.client import (
-    async_connection_settings,
     check_server,
+    connection_settings,
+    describe_error,
     failed_answer,
     find_base_url,
     find_fatal,
@@ -20,8 +21,9 @@ from sacpo_exp.evaluation.judges.client import (
     mask,
 )
 from sacpo_exp.evaluation.judges.costs import Budget, describe_estimate, dollars, estimate, require_price
-from sacpo_exp.evaluation.judges.parsing import make_body, read_body
-from sacpo_exp.evaluation.ledger import Answer, Ledger, Question, State
+from sacpo_exp.evaluation.judges.questions import make_body, read_body
+from sacpo_exp.evaluation.ledger import Ledger
+from sacpo_exp.evaluation.records import Answer, Question, State
 from sacpo_exp.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ def select_open(
     questions: Mapping[str, Question], known: Mapping[str, Answer], judge: OpenAIJudgeConfig
 ) -> list[Question]:
     """Return the questions to be asked: without a record, or with one in a state of `judge.ask_again`."""
-    again = {State(state.value) for state in judge.ask_again}
-    return [question for key, question in questions.items() if key not in known or known[key].state in again]
+    again = {state.value for state in judge.ask_again}
+    return [question for key, question in questions.items() if key not in known or known[key].state.value in again]
 
 
 def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger) -> int:
@@ -79,9 +81,9 @@ class _Asker:
         self._todo = deque(sorted(todo, key=lambda question: question.key in known))
         self._claimed: deque[Question] = deque()
         self._known, self._judge, self._ledger = known, judge, ledger
-        self._key, self._budget = find_key(judge), Budget(judge)
+        self._url, self._key, self._budget = find_base_url(judge), find_key(judge), Budget(judge)
         self._lock = asyncio.Lock()
-        self._total, self._done, self._failures = len(todo), 0, 0
+        self._failures = 0
         self._error: SacpoError | None = None
         self._limit: str | None = None
 
@@ -89,14 +91,14 @@ class _Asker:
         """Ask until nothing is open or an error stops the run; then those in flight have ended too."""
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-        judge, url = self._judge, find_base_url(self._judge)
-        http = DefaultAsyncHttpxClient(**async_connection_settings(url))
+        judge, total = self._judge, len(self._todo)
+        http = DefaultAsyncHttpxClient(**connection_settings(self._url, is_async=True))
         settings: dict[str, Any] = {"max_retries": judge.max_attempts - 1, "timeout": judge.timeout}
-        with Progress(self._total, f"judge: {judge.model}", "judgment") as self._bar:
-            async with AsyncOpenAI(api_key=self._key, base_url=url, http_client=http, **settings) as client:
+        with Progress(total, f"judge: {judge.model}", "judgment") as self._bar:
+            async with AsyncOpenAI(api_key=self._key, base_url=self._url, http_client=http, **settings) as client:
                 try:
                     async with asyncio.TaskGroup() as group:
-                        for _ in range(min(judge.concurrency, self._total)):
+                        for _ in range(min(judge.concurrency, total)):
                             group.create_task(self._work(client))
                 finally:
                     self._ledger.release()
@@ -105,8 +107,8 @@ class _Asker:
         if self._limit:
             spent = f", {dollars(self._budget.usd)} spent" if judge.budget_usd is not None else ""
             raise JudgeError(
-                f"stopped at {self._limit}: {self._budget.calls:,} calls made{spent}, {self._total - self._done:,} of "
-                f"{self._total:,} judgments still to be made. The same command goes on from there."
+                f"stopped at {self._limit}: {self._budget.calls:,} calls made{spent}, {total - self._bar.n:,} of "
+                f"{total:,} judgments still to be made. The same command goes on from there."
             )
 
     async def _work(self, client: "AsyncOpenAI") -> None:
@@ -114,8 +116,7 @@ class _Asker:
             while question := await self._take():
                 if limit := self._budget.reserve(question):
                     self._limit = limit
-                    return
-                if answer := await self._call(client, question):
+                elif answer := await self._call(client, question):
                     self._ledger.record(question, mask(answer, self._key))
                     self._count(question, answer)
         except SacpoError as error:
@@ -127,13 +128,13 @@ class _Asker:
             while not (self._claimed or self._error or self._limit) and self._todo:
                 # Few at a time, so that a second process finds some left.
                 portion = [self._todo.popleft() for _ in range(min(2 * self._judge.concurrency, len(self._todo)))]
-                ours = self._ledger.claim([question.key for question in portion])
+                ours = self._ledger.claim(question.key for question in portion)
                 found = self._ledger.find(question.key for question in portion)
                 elsewhere = []
                 for question in portion:
                     if found.get(question.key) != self._known.get(question.key):  # recorded by another process
                         self._ledger.release([question.key])
-                        self._add_done()
+                        self._bar.update()
                     elif question.key in ours:
                         self._claimed.append(question)
                     else:
@@ -157,21 +158,20 @@ class _Asker:
             if fatal := find_fatal(error, self._judge, self._key):
                 self._error = self._error or fatal
                 return None
-            answer = failed_answer(error, self._judge, self._key)
+            status = getattr(error, "status_code", 0)
+            attempts = self._judge.max_attempts if status in (0, 408, 409, 429) or status >= 500 else 1
+            message = describe_error(error, self._key)
+            answer = failed_answer(message, getattr(error, "code", None), attempts=attempts)
         self._budget.settle(question, answer)
         return replace(answer, seconds=time.monotonic() - start)
 
     def _count(self, question: Question, answer: Answer) -> None:
-        self._add_done()
+        self._bar.update()
         if question.key in self._known and answer.state == State.failed and answer.attempts == 1:
             return  # rejected again, as in an earlier run; all such questions stand at the end, one after the other
         self._failures = self._failures + 1 if answer.state == State.failed else 0
         if self._failures >= self._judge.max_failures:
             self._error = self._error or JudgeError(
-                f"the judge at {find_base_url(self._judge)} failed on {self._failures} questions in a row (last: "
+                f"the judge at {self._url} failed on {self._failures} questions in a row (last: "
                 f"{answer.error}). What was judged is kept; the same command goes on from there."
             )
-
-    def _add_done(self) -> None:
-        self._done += 1
-        self._bar.update()

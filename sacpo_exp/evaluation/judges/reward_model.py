@@ -30,13 +30,8 @@ def score_responses(
     So a response is safe where its score by the cost head is at least 0, that is its cost at most 0 (Dai et al. 2024).
 
     Args:
-        judge: `dtype`, `max_length`, `batch_size`.
         head: one of `judge.heads`, whose model is at `location`.
         dialogues: (prompt, response) pairs.
-        title: of the progress bar.
-
-    Returns:
-        array of shape (dialogues,).
 
     Raises:
         ConfigError: the model can't be loaded, gives more than one score, or has no chat template.

@@ -64,8 +64,7 @@ def fit_scorer(
 ) -> dict[str, Any]:
     """Fit the heads on `rows`, write them into `folder`, and return what they reach on `heldout`, by criterion.
 
-    Besides a head's accuracy these are the accuracies of two rules that see only length or only a refusal. The rules
-    may choose their sign on `rows`, so that neither is handicapped.
+    Besides a head's accuracy these are the accuracies of two rules that see only length or only a refusal.
     """
     states, heldout_states = (
         encode([(row["prompt"], row[f"response_{i}"]) for row in part for i in (0, 1)], f"scorer: reads {name} pairs")
@@ -136,14 +135,9 @@ def _rule_accuracy(
 def encode_dialogues(
     judge: ScorerJudgeConfig, location: Location, dialogues: Sequence[tuple[str, str]], title: str
 ) -> "NDArray[np.float32]":
-    """Return the mean hidden state over each response's tokens, read in the context of its prompt.
+    """Return the mean hidden state over each response's tokens, of shape (dialogues, hidden size).
 
-    Args:
-        judge: `encoder`, `layer` (how many layers are run; the states after the last of them are taken), `max_length`.
-        dialogues: (prompt, response) pairs.
-
-    Returns:
-        array of shape (dialogues, hidden size).
+    A response is read in the context of its prompt; the states are those after the first `judge.layer` layers.
     """
     import torch
 

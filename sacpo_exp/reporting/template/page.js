@@ -36,29 +36,27 @@ function showPart() {
   byId("curves").hidden = byId("responses").hidden = !group;
   if (!group) return;
   fillCurves();
-  fillFilters(part.dataset.pinned);
+  fillFilters(part.dataset.chosen);
 }
 
-/** Show a policy of a part; without one, go back to the policy that was chosen last. */
-function choose(part, policy, isFinal) {
-  if (isFinal && policy) part.dataset.pinned = policy;
-  for (const element of part.querySelectorAll("[data-policy]")) {
-    element.classList.toggle("chosen", element.dataset.policy === (policy ?? part.dataset.pinned));
-  }
+/** Show the policy of an element inside a part, if it belongs to one. */
+function choose(part, element) {
+  const policy = element?.closest("[data-policy]")?.dataset.policy;
+  if (policy === undefined) return;
+  part.dataset.chosen = policy;
+  for (const other of part.querySelectorAll("[data-policy]")) other.classList.toggle("chosen", other.dataset.policy === policy);
 }
 
 function watch(part) {
-  const find = (event) => event.target.closest("[data-policy]:not(.card)")?.dataset.policy;
   // Not over tables: another policy's card may be longer, and would move the table away from the pointer.
-  part.addEventListener("pointerover", (event) => choose(part, event.target.closest(".point")?.dataset.policy, false));
-  part.addEventListener("pointerleave", () => choose(part, undefined, false));
-  part.addEventListener("focusin", (event) => choose(part, find(event), true));
+  part.addEventListener("pointerover", ({ target }) => choose(part, target.closest(".point")));
+  part.addEventListener("focusin", ({ target }) => choose(part, target));
   part.addEventListener("click", (event) => {
     if (event.target.closest("a")) event.preventDefault();
-    choose(part, find(event), true);
+    choose(part, event.target);
   });
   const cards = [...part.querySelectorAll(".card")];
-  choose(part, (cards.findLast((card) => card.querySelector(".badge")) ?? cards[0])?.dataset.policy, true);
+  choose(part, cards.findLast((card) => card.querySelector(".badge")) ?? cards[0]);
 }
 
 /** Sort the table by this column: numbers from the highest, words from A. A cell without a number comes last. */
@@ -68,15 +66,12 @@ function addSorting(head) {
   const number = (row) => Number.parseFloat(key(row).replaceAll(",", ""));
   head.replaceChildren(button);
   button.addEventListener("click", () => {
-    const isDescending = head.ariaSort ? head.ariaSort === "ascending" : !isText;
-    const sign = isDescending ? -1 : 1;
+    const isDescending = head.ariaSort ? head.ariaSort === "ascending" : !isText, sign = isDescending ? -1 : 1;
     for (const other of head.parentElement.cells) other.ariaSort = null;
     head.ariaSort = isDescending ? "descending" : "ascending";
     const body = head.closest("table").tBodies[0];
-    body.append(...[...body.rows].sort((a, b) => {
-      if (isText) return sign * key(a).localeCompare(key(b));
-      return Number.isNaN(number(a)) - Number.isNaN(number(b)) || sign * (number(a) - number(b));
-    }));
+    body.append(...[...body.rows].sort((a, b) => isText ? sign * key(a).localeCompare(key(b))
+      : Number.isNaN(number(a)) - Number.isNaN(number(b)) || sign * (number(a) - number(b))));
   });
 }
 
@@ -92,7 +87,7 @@ function fillCurves() {
   byId("metric").onchange();
 }
 
-/** A line chart of (x, y) points, and dots. Pointing at it writes the nearest value below. */
+/** A line chart of (x, y) points, and dots, with the last values below. */
 function makeChart(title, line, dots) {
   const [width, height, left, bottom] = [360, 170, 48, 150], all = [...line, ...dots], values = all.map(([, y]) => y);
   const [low, high] = [Math.min(...values), Math.max(...values)], end = Math.max(...all.map(([x]) => x));
@@ -104,12 +99,8 @@ function makeChart(title, line, dots) {
     label(width - 8, height - 4, "end", `update ${end}`),
     ...line.length ? [draw("polyline", { points: line.map(at).join(" ") })] : [],
     ...dots.map(at).map(([cx, cy]) => draw("circle", { cx, cy, r: 4 })));
-  const note = make("p", { className: "note", textContent: `${all.length} values` });
-  svg.addEventListener("pointermove", ({ clientX }) => {
-    const box = svg.getBoundingClientRect(), x = ((clientX - box.left) / box.width) * width;
-    const [step, value] = all.reduce((best, point) => (Math.abs(at(point)[0] - x) < Math.abs(at(best)[0] - x) ? point : best));
-    note.textContent = `update ${step}: ${short(value)}`;
-  });
+  const last = [line, dots].filter((points) => points.length).map((points) => short(points.at(-1)[1]));
+  const note = make("p", { className: "note", textContent: `at the end ${last.join(", held out ")}` });
   return make("div", { className: "chart" }, make("h3", { textContent: title }), ...all.length ? [svg, note] : []);
 }
 

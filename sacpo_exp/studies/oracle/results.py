@@ -1,139 +1,173 @@
-"""Compare trained policies with what the theory predicts."""
+"""Results of an experiment as Markdown, CSV, JSON and two figures: the exact trade-off, and the KL to the optimum."""
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from sacpo_exp.config.stages import policy_of
 from sacpo_exp.config.studies import OracleConfig
-from sacpo_exp.method.theory import Table, bound_regret, bound_shortfall, divergence, expect, solve_multiplier
-from sacpo_exp.studies.oracle.sampling import draw_wins, spread_of_fits
-from sacpo_exp.studies.oracle.trials import Trial
-from sacpo_exp.studies.oracle.world import World, align, merged, optimum, stages_of, weigh
+from sacpo_exp.reporting.figures import plain_style, save_figure
+from sacpo_exp.reporting.tables import to_markdown
+from sacpo_exp.store import content_hash
+from sacpo_exp.studies.oracle.experiment import Results, expect_all, stage_names
 
-#: λ on the curve of the optima, among which the nearest one is searched.
-CURVE = (0.0, *np.geomspace(0.01, 100, 81).tolist())
-#: Independent draws of the pairs, and the share of them inside a band.
-DRAWS, SHARE = 200, 0.95
+if TYPE_CHECKING:
+    import pandas as pd
 
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measured policy.
-
-    Attributes:
-        policy: log-probabilities among the world's responses, (prompts, responses).
-        outside: probability of texts that are no response of the world, mean over prompts.
-    """
-
-    id: str
-    policy: Table
-    outside: float
+DPI: Final = 110
+#: The colour shows the losses or the method, the marker the order.
+LOOK: Final[dict[str, Any]] = {"hue": "losses", "style": "policies", "palette": "colorblind", "zorder": 3}
+#: Settings that do not change a result.
+PLACES = ("paths", "tracker")
+#: What tells the rows of the table apart; each is a mean over seeds.
+KEYS = ["losses", "order", "stage", "q", "λ", "rows"]
+FLAG = " †"
 
 
-def judge(config: OracleConfig, nominal: World, trial: Trial, trained: dict[str, Measured]) -> Iterator[Row]:
-    """Yield a row for each stage of a trial, for its merge, or for the last policy of a method.
-
-    The theorem is about the reference policy that training really had, so the exact policies are those of the measured
-    base. Otherwise the error of the base stage would count as an error of alignment.
-
-    Args:
-        nominal: the world that the data were drawn from.
-        trained: by name: `baseline`, `first`, `second`, …, `merged`.
-
-    Yields:
-        the trial's keys, and: `kl` = KL(trained ‖ exact) in nats; `kl_start`, what it began as; `kl_bound`, what it can
-        be at most by the errors of each stage (`bound_regret`); `nearest`, the λ of the nearest optimum on the curve,
-        and `kl_nearest`; `E[…]` and `exact E[…]` of each criterion; `violation`, how far E[g] of the first constraint
-        is below the exact one, and `violation_bound` (`bound_shortfall`); `outside`, the probability of what is no
-        response of the world; `policy`, the artifact's id.
-    """
-    world = replace(nominal, reference=trained["baseline"].policy)
-    constraint = config.criteria[1]
-    curve = [optimum(world, config.beta, [first, *trial.multipliers[1:]]) for first in CURVE]
-    for stage, steps in _expect_steps(config, world, trial):
-        exact, found = steps[-1], trained[list(trained)[-1] if stage == "method" else stage]
-        names = stage_names(trial.order)[: len(steps) - 1] if len(steps) > 2 else []
-        tilts = np.diff(
-            [trained["baseline"].policy, *(trained[name].policy for name in names[:-1]), found.policy], axis=0
-        )
-        errors = tilts - np.diff(steps, axis=0)  # of what each stage has learned, relative to its own reference
-        errors = np.abs(errors - errors.mean(axis=-1, keepdims=True)).sum(axis=0)
-        distances = [divergence(found.policy, policy) for policy in curve]
-        values, wanted = (expect_all(world, policy) for policy in (found.policy, exact))
-        yield trial.keys | {
-            "stage": stage,
-            "kl": divergence(found.policy, exact),
-            "kl_start": divergence(world.reference, exact),
-            "kl_bound": bound_regret(found.policy, exact, errors),
-            "nearest": CURVE[int(np.argmin(distances))],
-            "kl_nearest": min(distances),
-            **{f"E[{name}]": value for name, value in values.items()},
-            **{f"exact E[{name}]": value for name, value in wanted.items()},
-            "violation": max(0.0, wanted[constraint] - values[constraint]),
-            "violation_bound": bound_shortfall(found.policy, exact, world.values[constraint]),
-            "outside": found.outside,
-            "policy": found.id,
-        }
+def write_results(config: OracleConfig, results: Results) -> list[Path]:
+    """Write results, table, rows and figures into a folder of this configuration, and return their paths."""
+    settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    settings = json.loads(json.dumps(settings, default=_plain))
+    folder = Path(config.paths.outputs) / "oracle" / content_hash(settings)[:10]
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "results.json": json.dumps({"config": settings} | asdict(results), default=_plain, indent=1).encode(),
+        "results.csv": results.frame.to_csv(index=False).encode(),
+        "results.md": format_results(results).encode(),
+        "trade_off.png": draw_trade_off(results),
+        "divergence.png": draw_divergence(results),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in contents]
 
 
-def _expect_steps(config: OracleConfig, world: World, trial: Trial) -> Iterator[tuple[str, list[Table]]]:
-    """Yield each policy of a trial by name, with the exact policies from the reference up to it."""
-    beta, multipliers, start = config.beta, trial.multipliers, world.reference
-    if not trial.order:
-        yield "method", [start, optimum(world, beta, multipliers)]
-    elif trial.ratio is not None:
-        yield "merged", [start, merged(world, beta, multipliers, trial.ratio, trial.order)]
-    else:
-        exact = align(world, beta, multipliers, trial.order)
-        yield from ((stage, [start, *exact[:place]]) for place, stage in enumerate(stage_names(trial.order), 1))
+def _plain(value: Any) -> Any:
+    """Convert enums and arrays for JSON."""
+    return value.value if isinstance(value, Enum) else value.tolist()
 
 
-def expect_all(world: World, policy: Table) -> dict[str, float]:
-    """Return E[r] and each E[g] by criterion."""
-    return {name: expect(policy, values) for name, values in world.values.items()}
+def format_results(results: Results) -> str:
+    """Return the table in Markdown, a row per setting with mean [range] over the seeds, and what belongs beside it."""
+    table = to_markdown(list(_list_cells(results)), len(KEYS) - 1)
+    return "\n".join([*_explain(results), "", *table, "", *_list_errors(results)])
 
 
-def stage_names(order: Sequence[str]) -> list[str]:
-    """Return `first`, `second`, …: the names of the policies that the stages of an order make."""
-    return [policy_of(place) for place in range(len(order))]
-
-
-def find_sampling_error(config: OracleConfig, world: World) -> list[Row]:
-    """Return the KL in nats of exact fits to other draws of as many pairs, which training with DPO has on average too.
-
-    One entry for every order, stage and number of pairs, with the median and the ends of the middle `SHARE`.
-    """
-    entries = []
-    for order, pairs in itertools.product(config.orders, sorted(set(config.pairs))):
-        exact = align(world, config.beta, config.multiplier, order)
-        stages = [
-            (draw_wins(world, criterion, pairs, DRAWS, config.seeds[0]), beta)
-            for criterion, beta in stages_of(world, config.beta, config.multiplier, order)
+def _list_cells(results: Results) -> Iterator[list[str]]:
+    values = [f"E[{name}]" for name in results.world.values]
+    yield [*KEYS, "KL to optimum", "bound", "nearest λ, KL", *values, "violation", "bound", "outside", "seeds"]
+    for (losses, *key), group in results.frame.groupby(KEYS, sort=False):
+        yield [
+            f"{losses}{'' if group['is_consistent'].all() else FLAG}",
+            *map(str, key),
+            f"{_spread(group['kl'], 3)} of {group['kl_start'].mean():.2f}",
+            f"{group['kl_bound'].mean():.2f}",
+            f"{group['nearest'].mean():.2g}, {group['kl_nearest'].mean():.3f}",
+            *(f"{_spread(group[name], 2)} ({group[f'exact {name}'].mean():.2f})" for name in values),
+            _spread(group["violation"], 2),
+            f"{group['violation_bound'].mean():.2f}",
+            _spread(group["outside"], 2),
+            str(len(group)),
         ]
-        for number, stage in enumerate(stage_names(order), 1):
-            median, low, high = spread_of_fits(world.reference, exact[number - 1], stages[:number], SHARE)
-            entry = {"order": "→".join(order), "stage": stage, "rows": pairs}
-            entries.append(entry | {"median": median, "low": low, "high": high, "share": SHARE, "draws": DRAWS})
-    return entries
 
 
-def meet_threshold(config: OracleConfig, world: World, threshold: float) -> Row:
-    """Return λ* of the first constraint for E[g] ≥ threshold, its E, and the q that reaches it by merging.
+def _spread(column: "pd.Series[float]", digits: int) -> str:
+    """Return mean and range over the seeds."""
+    mean, *ends = (f"{value:.{digits}f}" for value in (column.mean(), column.min(), column.max()))
+    return f"{mean} [{', '.join(ends)}]" if len(column) > 1 else mean
 
-    q is given for two criteria, with the reward first; other constraints keep their multipliers.
 
-    Raises:
-        ConfigError: no policy meets the threshold.
+def _explain(results: Results) -> Iterator[str]:
+    worst = max(results.nominal_kl.values())
+    yield "KL in nats to the exact policy with the trained base as reference; mean [range] over seeds, exact values in"
+    yield f"brackets. The bases are at most {worst:.4f} nats from the reference policy that they were to learn."
+    if not results.frame["is_consistent"].all():
+        yield f"Theorem 1 does not hold for what is marked{FLAG}: losses that are not consistent, and other methods."
+    if results.threshold is not None:
+        found = results.threshold
+        by_merging = "" if found["ratio"] is None else f", with the reward first by merging at q = {found['ratio']:.4f}"
+        values = ", ".join(f"E[{name}] = {found[name]:+.4f}" for name in results.world.values)
+        yield f"E[g] ≥ {found['threshold']:g} takes λ* = {found['multiplier']:.4f}{by_merging}: {values}."
+
+
+def _list_errors(results: Results) -> Iterator[str]:
+    yield "Sampling error: KL to the optimum of exact fits to as many pairs, median and middle 95 % of 200 draws"
+    for entry in results.sampling_error:
+        band = f"{entry['median']:.4f} [{entry['low']:.4f}, {entry['high']:.4f}]"
+        yield f"- {entry['order']} {entry['stage']}, {entry['rows']} rows: {band}"
+
+
+def draw_trade_off(results: Results) -> bytes:
+    """Return E[r] and the first constraint's E[g] of exact optima over λ and of last policies, as png.
+
+    Only policies that were trained with the most rows are shown, each joined with the policy that the theory predicts.
     """
-    others = config.multiplier[1:]
-    gain = world.reward + weigh(world, [0.0, *others])
-    multiplier = solve_multiplier(world.reference, gain, world.values[config.criteria[1]], config.beta, threshold)
-    values = expect_all(world, optimum(world, config.beta, [multiplier, *others]))
-    ratio = multiplier / config.multiplier[0]
-    return {"threshold": threshold, "multiplier": multiplier, "ratio": None if others or ratio > 1 else ratio} | values
+    shown = list(results.world.values)[:2]
+    x, y = (f"E[{name}]" for name in shown)
+    frame = results.frame
+    last = [stage_names(list(results.world.values))[-1], "merged", "method"]
+    frame = frame[(frame["rows"] == frame["rows"].max()) & frame["stage"].isin(last)]
+    frame = frame.assign(policies=frame["order"] + frame["stage"].map(lambda stage: ", merged" * (stage == "merged")))
+    with plain_style({"lines.markersize": 6}):
+        figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        curve = ([entry[name] for entry in results.curve] for name in shown)
+        axes.plot(*curve, color="black", linewidth=1.2, label="exact optima over λ", zorder=1)
+        start = expect_all(results.world, results.world.reference)
+        axes.plot(*(start[name] for name in shown), "x", color="black", label="reference policy", zorder=3)
+        if results.threshold is not None:
+            threshold = results.threshold["threshold"]
+            axes.axhline(threshold, color="0.5", linestyle="--", label=f"E[g] ≥ {threshold:g}")
+        for _, row in frame.iterrows():
+            axes.plot([row[x], row[f"exact {x}"]], [row[y], row[f"exact {y}"]], color="0.6", linewidth=0.8, zorder=2)
+        seaborn.scatterplot(frame, x=x, y=y, s=45, ax=axes, **LOOK)
+        axes.set(xlabel=x, ylabel=y)
+        return _save(figure)
+
+
+def draw_divergence(results: Results) -> bytes:
+    """Return KL(trained ‖ optimum) against the rows, geometric mean and range of seeds, a panel per stage, as png."""
+    stages = stage_names(list(results.world.values))
+    with plain_style({"lines.markersize": 5, "lines.linewidth": 1, "text.parse_math": True}):
+        figure = Figure(figsize=(4 * len(stages), 3.8), dpi=DPI, layout="constrained")
+        panels = figure.subplots(1, len(stages), sharey=True)
+        for axes, stage in zip(panels, stages, strict=True):
+            _draw_stage(axes, results, stage)
+        panels[0].set_ylabel("KL(trained ‖ exact), nats")
+        return _save(figure)
+
+
+def _draw_stage(axes: Axes, results: Results, stage: str) -> None:
+    frame = results.frame
+    usual = frame["λ"] == frame["λ"].iloc[0]  # trials over numbers of rows come first
+    frame = frame[(frame["stage"] == stage) & usual].assign(policies=lambda each: each["order"])
+    for place, order in enumerate(frame["order"].unique()):
+        band = [each for each in results.sampling_error if (each["order"], each["stage"]) == (order, stage)]
+        rows, low, high = ([each[key] for each in band] for key in ("rows", "low", "high"))
+        label = None if place else "exact fits to as many pairs,\n95 % of 200 draws"
+        axes.fill_between(rows, low, high, color="0.6", alpha=0.25, linewidth=0, label=label)
+        start = frame[frame["order"] == order]["kl_start"].iloc[0]
+        axes.axhline(start, color="black", linestyle="--", label=None if place else "reference policy")
+    if len(frame):  # of methods alone only the last policies are known
+        bars = {"errorbar": ("pi", 100), "err_style": "bars", "markers": True, "dashes": False}
+        seaborn.lineplot(frame, x="rows", y="kl", ax=axes, **bars, **LOOK)
+    ticks = sorted(frame["rows"].unique())
+    axes.set(xscale="log", yscale="log", xlabel="preference rows per stage", title=f"{stage} stage")
+    axes.set_xticks(ticks, labels=[str(count) for count in ticks])
+    axes.minorticks_off()
+
+
+def _save(figure: Figure) -> bytes:
+    """Replace the legends of the panels by one beside them, and return the figure as png."""
+    handles, labels = figure.axes[-1].get_legend_handles_labels()
+    for axes in figure.axes:
+        if legend := axes.get_legend():
+            legend.remove()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return save_figure(figure, "png")["png"]

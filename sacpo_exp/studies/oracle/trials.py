@@ -18,8 +18,7 @@ from sacpo_exp.data.preferences import Row
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES, View
 from sacpo_exp.store import content_hash
-from sacpo_exp.studies.oracle.sampling import comparison_rows, label_rows, pair_rows, sample_rows
-from sacpo_exp.studies.oracle.world import World, stages_of
+from sacpo_exp.studies.oracle.world import World, comparison_rows, label_rows, pair_rows, sample_rows, stages_of
 
 #: Rows held out, on which a stage is measured.
 HELDOUT = 48
@@ -91,11 +90,7 @@ def draw_dataset(
 
 
 def configure_trial(config: OracleConfig, world: World, trial: Trial) -> RunConfig:
-    """Return the checked configuration of `train` for a trial, and write the rows that it reads.
-
-    Raises:
-        ConfigError: an override of `config.train` or of a method is wrong, or there is no such method.
-    """
+    """Return the checked configuration of `train` for a trial, and write the rows that it reads."""
     shared = list(list_overrides({key: value for key, value in config.train.items() if key != "stages"}))
     name, *own = trial.entry.split()
     if trial.order:

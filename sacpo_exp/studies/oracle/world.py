@@ -1,16 +1,29 @@
-"""A world of finitely many prompts and responses whose criteria and reference policy are known. Pure, seeded."""
+"""A world of finitely many prompts and responses with known criteria and reference policy, and data drawn from it.
+
+Pure and seeded. Prompts and responses are drawn uniformly: what a preference loss converges to does not depend on which
+responses are compared, only how many comparisons it takes. Of the same seed a smaller draw is the beginning of a larger
+one.
+"""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacpo_exp.config.studies import WorldConfig
-from sacpo_exp.method.theory import Table, find_strengths, merge, normalise, tilt, tilt_stepwise
+from sacpo_exp.data.preferences import Row
+from sacpo_exp.method.theory import Table, divergence, find_strengths, merge, normalise, tilt, tilt_stepwise
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.
 LETTERS = "abc"
+Indices = NDArray[np.int64]
+FORMS = ("pairs", "labels")
+PARTS = ("train", "heldout")
+#: Precision of a normal prior about 0, so that a response that always won has a finite value.
+RIDGE = 1e-3
+STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -106,3 +119,136 @@ def chance_of(values: Table) -> Table:
     """Return the probability that a response of each value is labelled desirable: sigmoid(values)."""
     chance: Table = 1 / (1 + np.exp(-values))
     return chance
+
+
+def pair_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley–Terry)."""
+    chance = _uniform([seed, _stream(world, "pairs", criterion), PARTS.index(part)], count, 4)
+    prompts, first, second = _draw_two(world, chance)
+    for prompt, one, other, is_first in zip(
+        prompts, first, second, _prefers(world.values[criterion], prompts, first, second, chance[:, 3]), strict=True
+    ):
+        chosen, rejected = (one, other) if is_first else (other, one)
+        texts = {"chosen": world.responses[chosen], "rejected": world.responses[rejected]}
+        yield {"prompt": world.prompts[prompt]} | texts
+
+
+def label_rows(world: World, criterion: str, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield single responses with labels: desirable with probability sigmoid(v)."""
+    chance = _uniform([seed, _stream(world, "labels", criterion), PARTS.index(part)], count, 3)
+    prompts, responses = _index(chance[:, 0], len(world.prompts)), _index(chance[:, 1], len(world.responses))
+    labels = chance[:, 2] < chance_of(world.values[criterion])[prompts, responses]
+    for prompt, response, label in zip(prompts, responses, labels, strict=True):
+        yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": bool(label)}
+
+
+def sample_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield samples of the reference policy, all labelled desirable, for the base stage."""
+    chance = _uniform([seed, 0, PARTS.index(part)], count, 2)
+    prompts = _index(chance[:, 0], len(world.prompts))
+    ends = np.exp(world.reference).cumsum(axis=-1)[prompts, :-1]  # the last end is 1 but for rounding
+    responses = (chance[:, 1:] >= ends).sum(axis=-1)
+    for prompt, response in zip(prompts, responses, strict=True):
+        yield {"prompt": world.prompts[prompt], "completion": world.responses[response], "label": True}
+
+
+def comparison_rows(world: World, count: int, seed: int, part: str = "train") -> Iterator[Row]:
+    """Yield pairs with all labels of PKU-SafeRLHF: preferred by reward and by the first constraint, and safe or not.
+
+    Each preference is Bradley–Terry; a response is safe with probability sigmoid(g), drawn for each row anew.
+    """
+    chance = _uniform([seed, 0, PARTS.index(part), 1], count, 7)
+    prompts, first, second = _draw_two(world, chance)
+    responses = (first, second)
+    reward, constraint = list(world.values.values())[:2]
+    better, safer = (
+        _prefers(values, prompts, first, second, chance[:, column]) for values, column in ((reward, 3), (constraint, 4))
+    )
+    safe = [chance[:, 5 + i] < chance_of(constraint)[prompts, responses[i]] for i in (0, 1)]
+    for row, prompt in enumerate(prompts):
+        labels = {"better_response_id": int(not better[row]), "safer_response_id": int(not safer[row])}
+        for i in (0, 1):
+            labels[f"response_{i}"] = world.responses[responses[i][row]]
+            labels[f"is_response_{i}_safe"] = bool(safe[i][row])
+        yield {"prompt": world.prompts[prompt]} | labels
+
+
+def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -> Table:
+    """Return how often each response won, in independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
+    chance = np.random.default_rng([seed, _stream(world, "pairs", criterion), len(PARTS)])
+    values = world.values[criterion]
+    prompts, size = values.shape
+    first, second = np.triu_indices(size, 1)
+    cells = chance.multinomial(count, np.full(prompts * len(first), 1 / (prompts * len(first))), size=draws)
+    drawn = cells.reshape(draws, prompts, len(first))
+    won = chance.binomial(drawn, chance_of(values[:, first] - values[:, second]))
+    wins = np.zeros((draws, prompts, size, size))
+    wins[:, :, first, second], wins[:, :, second, first] = won, drawn - won
+    return wins
+
+
+def fit_values(wins: Table) -> Table:
+    """Return the values with mean 0 that make the comparisons most probable, by Newton's method.
+
+    DPO with one free parameter per response is Bradley–Terry regression (Rafailov et al. 2023, section 5): its exact
+    solution differs from the optimum by sampling error alone, which a network trained on the same pairs has too.
+
+    Args:
+        wins: how often each response was chosen over each other, (…, chosen, rejected).
+
+    Returns:
+        shape (…, responses).
+    """
+    games = wins + np.swapaxes(wins, -1, -2)
+    values = np.zeros(wins.shape[:-1])
+    identity = RIDGE * np.eye(wins.shape[-1])
+    for _ in range(STEPS):
+        chance = 1 / (1 + np.exp(values[..., None, :] - values[..., :, None]))
+        slope = wins.sum(axis=-1) - (games * chance).sum(axis=-1) - RIDGE * values
+        weight = games * chance * (1 - chance)
+        hessian = weight.sum(axis=-1)[..., None] * np.eye(wins.shape[-1]) - weight + identity
+        values = values + np.clip(np.linalg.solve(hessian, slope[..., None])[..., 0], -2, 2)
+    centred: Table = values - values.mean(axis=-1, keepdims=True)
+    return centred
+
+
+def spread_of_fits(reference: Table, exact: Table, stages: list[tuple[Table, float]], share: float) -> list[float]:
+    """Return KL(fit ‖ exact) in nats over independent draws of the pairs: the median and the middle `share`.
+
+    Args:
+        stages: `(wins, beta)`, each fitted exactly, with wins of shape (draws, prompts, chosen, rejected).
+    """
+    fits = tilt_stepwise(reference, [(fit_values(wins), beta) for wins, beta in stages])
+    kls = [divergence(fit, exact) for fit in fits]
+    return [float(np.quantile(kls, level)) for level in (0.5, (1 - share) / 2, (1 + share) / 2)]
+
+
+def _draw_two(world: World, chance: Table) -> tuple[Indices, Indices, Indices]:
+    """Return prompts and two different responses to each, from the first three columns."""
+    size = len(world.responses)
+    first = _index(chance[:, 1], size)
+    return _index(chance[:, 0], len(world.prompts)), first, (first + 1 + _index(chance[:, 2], size - 1)) % size
+
+
+def _prefers(values: Table, prompts: Indices, first: Indices, second: Indices, chance: Table) -> NDArray[np.bool_]:
+    """Return whether each first response is preferred."""
+    preferred: NDArray[np.bool_] = chance < 1 / (1 + np.exp(values[prompts, second] - values[prompts, first]))
+    return preferred
+
+
+def _stream(world: World, form: str, criterion: str) -> int:
+    """Return a number for each form and criterion, so that their draws are independent; 0 is that of samples.
+
+    Criteria are numbered in twos, so that adding one does not change the streams of the others.
+    """
+    two, place = divmod(list(world.values).index(criterion), 2)
+    return 1 + 4 * two + 2 * FORMS.index(form) + place
+
+
+def _uniform(seed: list[int], rows: int, columns: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).random((rows, columns))
+
+
+def _index(chance: NDArray[np.float64], size: int) -> Indices:
+    """Convert numbers in [0, 1) to indices below `size`."""
+    return (chance * size).astype(np.int64)

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.cluster.automatic import choose_hardware, choose_processes, list_hardware, list_rows
+from sacpo_exp.cluster.automatic import choose_hardware, choose_processes, list_rows
 from sacpo_exp.config.hardware import HardwareConfig, Machine, Offload, look_at_machine, read_gpus, visible
-from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
 
@@ -73,7 +72,6 @@ def test_what_is_given_is_kept(paper: RunConfig, given: dict[str, Any]) -> None:
         (8, [(12, 1)], 6, 16),
         (2, [(3, 1)], 1, 16),
         (4, [(4, 2)], 2, 16),  # KTO needs two rows on a device
-        (1, [(24, 1)], 1, 12),
         (4, [(80, 1), (48, 1)], 4, 4),
         (3, [], 3, 16),
     ],
@@ -94,25 +92,15 @@ def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFix
         assert config.hardware == replace(configure("model=tiny").hardware, name="auto", save_steps=7)
 
 
-def test_groups_are_read_with_what_they_are_based_on(configure: Configure) -> None:
-    groups = {hardware.name: hardware for hardware in list_hardware(CONF)}
-    assert "auto" not in groups
-    assert groups["h100x8"] == configure("hardware=h100x8", "optimization=paper").hardware
-
-
-def put_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    program = folder / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{body}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-
-
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_nvidia_smi(tmp_path, monkeypatch, "printf '81920\\n40960\\n'")
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf '81920\\n40960\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert read_gpus() == (80.0, 40.0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert look_at_machine().gpus == (40.0,)
-    put_nvidia_smi(tmp_path, monkeypatch, "echo 'NVIDIA-SMI has failed' ; exit 9")
+    program.write_text("#!/bin/sh\nexit 9\n")
     assert read_gpus() == tuple(None for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
 
 

@@ -7,13 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sacpo_exp.cluster.groups import (
-    Place,
-    accelerate_settings,
-    deepspeed_settings,
-    group_environment,
-    worker_threads,
-)
+from sacpo_exp.cluster.groups import accelerate_settings, deepspeed_settings, group_environment, worker_threads
+from sacpo_exp.cluster.nodes import Place
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 
 HARDWARE = HardwareConfig(

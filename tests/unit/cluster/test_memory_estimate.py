@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
+from sacpo_exp.cluster.automatic import find_misfit
 from sacpo_exp.cluster.memory import (
     HIDDEN,
     INTERMEDIATE,
     MemoryPlan,
-    count_adapter,
     count_parameters,
-    describe_memory,
-    draw_table,
-    find_misfit,
+    describe_plan,
     find_shape,
     fits,
     plan_stage,
@@ -73,7 +71,7 @@ def test_states_are_bytes_per_parameter_divided_by_zero(paper: RunConfig, case: 
     plan = plan_of(on(paper, **{"processes": 1, "zero_stage": 0} | changes))
     found = (plan.weights, plan.gradients, plan.optimizer, plan.buffers)
     assert found == pytest.approx((weights * P / GIB, gradients * P / GIB, optimizer * P / GIB, buffers))
-    assert plan.growth == pytest.approx(sum(found) + plan.activations)
+    assert plan.total == pytest.approx(sum(found) + plan.activations + plan.runtime)
 
 
 def test_what_is_offloaded_is_on_the_host(paper: RunConfig) -> None:
@@ -91,13 +89,6 @@ def test_an_adapter_has_gradients_and_optimizer_of_its_own_parameters_only(paper
     linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
     expected = (0.53 * linear + 2 * (P - linear) + 4 * trained) / GIB
     assert plan_of(replace(config, adapter=replace(adapter, quantize=True))).weights == pytest.approx(expected)
-
-
-def test_an_adapter_adapts_the_layers_that_it_names() -> None:
-    adapter = AdapterConfig("lora", 8, 16, 0.0, ["q_proj", "down_proj"], False)
-    assert count_adapter(SHAPE, adapter) == 32 * 8 * (4096 + 4096 + 11008 + 4096)
-    everything = replace(adapter, target_modules=["all-linear"])
-    assert count_adapter(SHAPE, everything) == 32 * 8 * (4 * 8192 + 3 * (4096 + 11008))
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("alpaca_7b", P), ("smollm2_135m", 134_515_008)])
@@ -161,46 +152,29 @@ def test_a_shape_is_read_from_config_json(tmp_path: Path, content: dict[str, Any
     assert find_shape(model) == expected
 
 
-def test_a_shape_is_read_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("a" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text(json.dumps(vars(SHAPE)))
-    assert find_shape(ModelConfig("m", ModelSource.hub, "owner/name", revision="a" * 40)) == SHAPE
-    assert find_shape(ModelConfig("m", ModelSource.hub, "owner/other", revision="a" * 40)) is None
-
-
 def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConfig) -> None:
     small = on(paper, zero_stage=2, device_memory=24.0)
     sentence = find_misfit(small) or ""
     assert sentence.startswith("the helpfulness stage needs 33.")
     assert "GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8." in sentence
-    assert sentence.endswith(
-        "hardware=a100x8 has 24.0 per device. Try: hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true"
-    )
-    assert find_misfit(on(small, offload_optimizer=Offload.cpu)) is None
+    assert sentence.endswith("; hardware=a100x8 has 24.0. Try: hardware.offload_optimizer=cpu, or force=true")
     assert find_misfit(paper) is None
-
-
-def test_only_the_stages_that_are_named_count(paper: RunConfig) -> None:
-    config = on(paper, zero_stage=2, device_memory=32.0)
-    assert find_misfit(config, ["helpfulness"]) is not None
-    assert find_misfit(config, ["sft"]) is None  # one sequence per row
-    assert find_misfit(config, []) is None
+    assert describe_plan(paper, ["sft", "helpfulness"]).startswith("memory   the helpfulness stage needs 24.6")
+    assert "; it fits (6,738 M parameters, 32 sequences of 512 tokens per pass)" in describe_plan(
+        paper, ["helpfulness"]
+    )
 
 
 def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
     config = replace(on(paper, device_memory=0.01), model=replace(paper.model, shape=None))
     assert find_misfit(config) is None
-    assert "the shape of model=alpaca_7b is not known" in describe_memory(config, "helpfulness")
-    (line,) = draw_table(config, ["helpfulness"], [], Machine(16))
-    assert "the shape of model=alpaca_7b is not known" in line
+    assert "the shape of model=alpaca_7b is not known" in describe_plan(config, ["helpfulness"])
 
 
 def test_processes_on_cpus_share_one_memory(configure: Configure) -> None:
     config = on(configure("model=smollm2_135m"), processes=2)
     assert (room(config.hardware, Machine(16)), room(config.hardware, Machine(None))) == (8, None)
-    assert "but this machine has 2.5 per process" in (find_misfit(on(config, device_memory=5.0)) or "")
+    assert "; this machine has 2.5. Try" in (find_misfit(on(config, device_memory=5.0)) or "")
 
 
 def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
@@ -211,16 +185,10 @@ def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
     assert [fits(found[1], config.hardware, machine) for machine in machines] == [True, False, False, None]
 
 
-def test_out_of_memory_names_numbers_and_something_that_needs_less(paper: RunConfig) -> None:
-    text = describe_memory(on(paper, activation_checkpointing=False), "safety")
-    assert "activations " in text
-    assert text.endswith("Try: hardware.per_device_train_batch_size=8 hardware.activation_checkpointing=true")
-
-
 REMEDIES = {
     "sharing": ["model=alpaca_7b", "optimization=paper", "hardware=a100x8", "hardware.device_memory=20"],
-    "checkpointing": ["model=smollm2_135m", "hardware.device_memory=4"],
-    "smaller batches": ["model=smollm2_135m", "hardware.device_memory=3.5"],
+    "smaller batches": ["model=smollm2_135m", "hardware.device_memory=4"],
+    "checkpointing": ["model=smollm2_135m", "optimization.max_length=2048", "hardware.device_memory=6"],
 }
 
 
@@ -228,20 +196,3 @@ REMEDIES = {
 def test_the_remedy_fits(configure: Configure, overrides: list[str]) -> None:
     remedy = (find_misfit(configure(*overrides)) or "").split("Try: ")[1].removesuffix(", or force=true")
     assert find_misfit(configure(*overrides, *remedy.split())) is None
-
-
-def test_the_table_begins_with_this_hardware(paper: RunConfig) -> None:
-    other = replace(paper.hardware, name="a100x1", processes=1, zero_stage=0)
-    head, names, *rows = draw_table(paper, ["sft", "helpfulness"], [other, paper.hardware], Machine(64))
-    assert "helpfulness stage" in head
-    assert "6,738 M parameters, 32 sequences of 512 tokens" in head
-    assert names.split()[:4] == ["hardware", "weights", "gradients", "optimizer"]
-    assert rows[0].startswith("  > a100x8: 8 × ZeRO 3 ")
-    assert rows[0].endswith("  yes, of 80.0")
-    assert [line[4:46].strip() for line in rows[1:]] == [
-        "a100x8: 8 × ZeRO 2",
-        "a100x8: 8 × ZeRO 2, optimizer on the host",
-        "a100x8: 8 × ZeRO 3, optimizer on the host",
-        "a100x8: 8 × ZeRO 3, all on the host",
-        "a100x1: 1 × ZeRO 0",
-    ]

@@ -4,16 +4,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
-from sacpo_exp.cluster.job_state import RUNNING, WAITING, JobState, note_plan, read_state, recorded, write_state
-from sacpo_exp.cluster.status import format_sweep, newest_sweep, read_sweep
+from sacpo_exp.cluster.status import (
+    RUNNING,
+    JobState,
+    format_sweep,
+    newest_sweep,
+    note_plan,
+    read_sweep,
+    recorded,
+    write_state,
+)
 from sacpo_exp.errors import ConfigError, DivergedError, Interrupted
 
 
@@ -48,17 +54,15 @@ def test_every_state_is_told_apart(sweep: Path) -> None:
         pass
     fail(sweep / "1", DivergedError("training of the first stage diverged"))
     write_state(sweep / "2", JobState(RUNNING))
-    write_state(sweep / "3", JobState(WAITING))
     jobs = read_sweep(sweep)
-    assert [job.state for job in jobs] == ["done", "failed", "running", "waiting", "not started"]
+    assert [job.state for job in jobs] == ["done", "failed", "running", "not started", "not started"]
     assert [job.overrides for job in jobs] == [f"beta=0.{5 - number}" for number in range(5)]
     assert jobs[1].message == "training of the first stage diverged"
 
 
-def test_a_dead_process_neither_runs_nor_waits(sweep: Path) -> None:
+def test_a_dead_process_does_not_run(sweep: Path) -> None:
     pid = dead_process()
     write_state(sweep / "0", JobState(RUNNING, pid=pid))
-    write_state(sweep / "1", JobState(WAITING, pid=pid))
     write_state(sweep / "2", JobState(RUNNING, pid=pid, host="another-machine"))
     fail(sweep / "3", Interrupted())
     jobs = read_sweep(sweep)
@@ -66,22 +70,16 @@ def test_a_dead_process_neither_runs_nor_waits(sweep: Path) -> None:
     assert jobs[0].message == "its process was killed"
 
 
-def test_stages_are_counted_and_the_one_under_way_is_named(sweep: Path, tmp_path: Path) -> None:
+def test_stages_are_counted(sweep: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (store / "stage" / "first").mkdir(parents=True)
     (store / "stage" / "first" / "manifest.json").write_text("{}")
-    checkpoint = store / "stage" / "second.partial" / "checkpoints" / "checkpoint-4"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "trainer_state.json").write_text('{"global_step": 4, "max_steps": 10}')
-    (store / ".locks").mkdir()
-    with recorded(sweep / "0"), FileLock(store / ".locks" / "stage-second.lock"):
+    with recorded(sweep / "0"):
         note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
         job = read_sweep(sweep)[0]
-    assert (job.stored, job.planned) == (1, 3)
-    assert job.making == "makes stage/second, 4 of 10 updates"
-    lines = list(format_sweep(sweep, [job]))
-    assert lines[1].split()[:3] == ["0", "running", "1/3"]
-    assert read_sweep(sweep)[0].making == ""  # the lock is free: nobody works on it
+    assert (job.state, job.stored, job.planned) == ("running", 1, 3)
+    assert list(format_sweep(sweep, [job]))[1].split()[:3] == ["0", "running", "1/3"]
+    assert read_sweep(sweep)[0].state == "done"
 
 
 def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:
@@ -99,14 +97,3 @@ def test_where_no_sweep_is_that_is_said(tmp_path: Path, cli: Callable[..., Any])
         read_sweep(tmp_path)
     result = cli("store", "sweep", light=True)
     assert result.code == 2
-
-
-def test_a_plan_is_kept_when_a_waiting_job_starts(sweep: Path) -> None:
-    write_state(sweep / "0", JobState(WAITING, store="/store", artifacts=("stage/a",)))
-    with recorded(sweep / "0"):
-        state = read_state(sweep / "0")
-    assert state is not None
-    assert state.artifacts == ("stage/a",)
-    ended = read_state(sweep / "0")
-    assert ended is not None
-    assert ended == replace(state, state="done", finished=ended.finished)

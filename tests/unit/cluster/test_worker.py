@@ -60,10 +60,6 @@ REASONS = {
         "python: No module named sacpo_exp.cluster.worker\n",
         "python: No module named sacpo_exp.cluster.worker",
     ),
-    "an exception": (
-        "Traceback (most recent call last):\n  File \"x\"\nModuleNotFoundError: No module named 'torch'\n",
-        "ModuleNotFoundError: No module named 'torch'",
-    ),
     "nothing": ("", "the workers ended without a message"),
 }
 

@@ -2,15 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sacpo_exp.config.loading import CONF
-from sacpo_exp.config.messages import known_keys, translated_errors
-from sacpo_exp.config.schema import ReportConfig, RunConfig
+from sacpo_exp.config.messages import translated_errors
 from sacpo_exp.errors import ConfigError
 
 Problems = Callable[..., list[str]]
@@ -93,19 +90,3 @@ def test_a_mistake_in_a_file_names_the_file(problems_of: Problems, tmp_path: Pat
 def test_errors_of_ours_pass_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error), match=r"^ours$"), translated_errors(CONF, "train"):
         raise error
-
-
-def test_every_composed_key_is_a_known_one(configure: Callable[..., Any]) -> None:
-    def flatten(value: Any, prefix: str = "") -> list[str]:
-        if value and isinstance(value, dict) and all(is_dataclass(entry) for entry in value.values()):
-            return [key for entry in value.values() for key in flatten(entry, f"{prefix}.NAME")]
-        if not is_dataclass(value):
-            return [prefix]
-        return [key for name in vars(value) for key in flatten(getattr(value, name), f"{prefix}.{name}".lstrip("."))]
-
-    assert set(flatten(configure("model=nano", "tracker=wandb"))) <= set(known_keys(RunConfig))
-    assert set(flatten(configure(command="report"))) <= set(known_keys(ReportConfig))
-
-
-def test_a_report_knows_its_own_keys_only(problems_of: Problems) -> None:
-    assert problems_of("+beta=1", command="report")[0].startswith("`beta` is not a setting.")

@@ -1,6 +1,5 @@
 """The demo data: disjoint parts, enough of everything, and no shortcut by length or by a single word."""
 
-import itertools
 import re
 from collections import Counter
 from importlib import resources
@@ -8,9 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from rows import check_rows
 
-from sacpo_exp.data.demo import PARTS, _fill, generate_prompts, generate_rows
+from sacpo_exp.data.demo import PARTS, generate_prompts, generate_rows
 from sacpo_exp.evaluation.refusals import is_refusal
 
 FOLDER = resources.files("sacpo_exp.data.demo")
@@ -37,22 +35,12 @@ def subject_of(row: dict[str, Any]) -> tuple[str, str]:
     return row["category"], max(found, key=len)
 
 
-def test_rows_are_in_the_schema() -> None:
-    check_rows(ALL_ROWS, "demo")
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_parts_share_no_prompt_and_no_subject(seed: int) -> None:
     parts = [*(generate_rows(part, seed) for part in PARTS), generate_prompts(seed)]
     for key in (subject_of, lambda row: row["prompt"]):
         keys = [{key(row) for row in rows} for rows in parts]
         assert len(set().union(*keys)) == sum(map(len, keys))
-
-
-def test_subjects_are_not_found_in_one_another() -> None:
-    asks = [entry["ask"] for topic in TOPICS for kind in ("benign", "risky") for entry in topic[kind]]
-    assert len(set(asks)) == len(asks)
-    assert [pair for pair in itertools.permutations(asks, 2) if pair[0] in pair[1]] == []
 
 
 def test_rows_are_many_all_different_and_finished_sentences() -> None:
@@ -71,13 +59,6 @@ def test_every_part_is_about_at_least_ten_topics_of_both_kinds(part: str) -> Non
     assert min(kinds.values()) >= len(ASKED[part]) / 3
 
 
-def test_evaluation_prompts_are_at_least_fifty_of_each_kind_and_all_different() -> None:
-    kinds = Counter(row["kind"] for row in PROMPTS)
-    assert min(kinds["benign"], kinds["risky"]) >= 50
-    for name in ("prompt", "prompt_id"):
-        assert len({row[name] for row in PROMPTS}) == len(PROMPTS)
-
-
 def test_the_criteria_often_agree_and_often_do_not() -> None:
     agree = Counter((row["kind"], row["better_response_id"] == row["safer_response_id"]) for row in ALL_ROWS)
     assert agree["risky", False] >= 100
@@ -91,24 +72,6 @@ def test_benign_refusals_are_never_preferred() -> None:
             assert not is_refusal(row[f"response_{row[criterion]}"])
 
 
-def test_the_safer_response_is_not_the_only_unsafe_one() -> None:
-    for row in ALL_ROWS:
-        safer = row["safer_response_id"]
-        assert row[f"is_response_{safer}_safe"] or not row[f"is_response_{1 - safer}_safe"]
-
-
-def test_both_labels_of_both_criteria_are_in_every_part() -> None:
-    for rows in ROWS.values():
-        flags = Counter(row[f"is_response_{i}_safe"] for row in rows for i in (0, 1))
-        assert min(flags[True], flags[False]) > 0.2 * sum(flags.values())
-
-
-def test_the_same_seed_gives_the_same_data() -> None:
-    assert generate_prompts(0) == PROMPTS
-    for part, rows in ROWS.items():
-        assert generate_rows(part, 0) == rows
-
-
 def preferred_and_other(row: dict[str, Any], criterion: str) -> tuple[str, str]:
     return row[f"response_{row[criterion]}"], row[f"response_{1 - row[criterion]}"]
 
@@ -119,43 +82,3 @@ def test_length_alone_decides_no_criterion(criterion: str, measure: Any) -> None
     lengths = [tuple(map(measure, preferred_and_other(row, criterion))) for row in ALL_ROWS]
     accuracy = sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths)
     assert 0.35 <= accuracy <= 0.65
-
-
-def accuracy_by_word(rows: list[dict[str, Any]], criterion: str) -> dict[str, float]:
-    """How often the response with (or without) a word is the preferred one; pairs that it can't tell count half."""
-    balance: Counter[str] = Counter()
-    for row in rows:
-        preferred, other = (set(re.findall(r"[a-z']+", text.lower())) for text in preferred_and_other(row, criterion))
-        balance.update(preferred - other)
-        balance.subtract(other - preferred)
-    return {word: 0.5 + abs(count) / (2 * len(rows)) for word, count in balance.items()}
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_no_single_word_decides_a_criterion(criterion: str) -> None:
-    accuracies = accuracy_by_word(ALL_ROWS, criterion)
-    assert len(accuracies) > 1000
-    assert {word: value for word, value in accuracies.items() if value > 0.8} == {}
-
-
-def subjects_of(kind: str) -> list[dict[str, str]]:
-    return [subject for topic in TOPICS for subject in topic[kind]]
-
-
-RISKY, BENIGN = subjects_of("risky"), subjects_of("benign")
-CARELESS = [{"answer": subject["careless"]} for subject in BENIGN]
-#: List of frames, everything that can stand in them, and whether they are refusals.
-FRAMED: dict[str, tuple[list[dict[str, str]], bool]] = {
-    "refusals": (RISKY, True),
-    "bare_refusals": ([{}], True),
-    "needless_refusals": ([{}], True),
-    "compliances": ([*RISKY, *({"comply": text} for text in FRAMES["shrugs"])], False),
-    "answers": ([*BENIGN, *CARELESS, *({"answer": text} for text in FRAMES["vague"])], False),
-}
-
-
-@pytest.mark.parametrize("name", FRAMED)
-def test_refusals_are_recognised_and_nothing_else_is(name: str) -> None:
-    values, expected = FRAMED[name]
-    texts = [_fill(frame, value) for frame in FRAMES[name] for value in values]
-    assert [text for text in texts if is_refusal(text) != expected] == []

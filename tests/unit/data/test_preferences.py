@@ -51,10 +51,6 @@ def test_labels_are_the_paper_s(
     assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless
 
 
-def test_the_undesirable_weight_balances_the_labels() -> None:
-    assert (undesirable_weight(3, 1), undesirable_weight(1, 4)) == (3.0, 0.25)
-
-
 @pytest.mark.parametrize(("counts", "missing"), [((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")])
 def test_kto_with_one_label_is_refused(counts: tuple[int, int], missing: str) -> None:
     with pytest.raises(DataError, match=f"none of the {sum(counts)} is {missing}"):
@@ -64,23 +60,12 @@ def test_kto_with_one_label_is_refused(counts: tuple[int, int], missing: str) ->
 ROWS = [make_row(f"prompt {number % 20}", better=number % 2) for number in range(60)]
 
 
-def test_the_split_keeps_all_rows_of_a_prompt_together() -> None:
-    train, held_out = split_by_prompt(ROWS, 0.1, seed=0)
-    assert not {row["prompt"] for row in train} & {row["prompt"] for row in held_out}
-    assert len({row["prompt"] for row in held_out}) == 2
-    assert (len(train), len(held_out)) == (54, 6)
-
-
 def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
     def held_out(rows: list[Any], seed: int) -> set[str]:
         return {row["prompt"] for row in split_by_prompt(rows, 0.1, seed)[1]}
 
     assert held_out(ROWS, 0) == held_out(ROWS[::-1], 0)
     assert len({frozenset(held_out(ROWS, seed)) for seed in range(5)}) > 1
-
-
-def test_at_least_one_prompt_is_held_out() -> None:
-    assert len(split_by_prompt([make_row("A?"), make_row("B?")], 0.01, seed=0)[1]) == 1
 
 
 def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None:
@@ -111,25 +96,6 @@ def test_a_criterion_that_the_rows_lack_is_refused(view: View, wanted: Criterion
     sentence = refusal(PAIRS, view, wanted)
     assert "pairs with labels for safety only" in sentence
     assert f"dataset@stages.{wanted.name}.dataset=NAME" in sentence
-
-
-@pytest.mark.parametrize(
-    ("criterion", "view", "reason"),
-    [
-        (HONESTY, View.pairs, "no field with labels for it"),
-        (replace(HONESTY, preferred="truer_id"), View.labels, "no field `truer_id`"),
-        (replace(HONESTY, acceptable="is_{i}_true"), View.pairs, "no field with labels for it"),
-        (replace(HONESTY, acceptable="is_{i}_true"), View.labels, "no field `is_0_true`, `is_1_true`"),
-    ],
-)
-def test_rows_without_the_criterion_s_fields_are_refused(criterion: Criterion, view: View, reason: str) -> None:
-    sentence = refusal(pku([make_row()]), view, criterion)
-    assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")
-
-
-def test_labels_of_single_responses_are_enough_for_losses_that_read_them() -> None:
-    criterion = replace(HONESTY, acceptable="is_response_{i}_safe")
-    assert make_view(pku([make_row()]), View.labels, criterion) == unpaired_view([make_row()], SAFETY)
 
 
 def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out() -> None:
@@ -164,10 +130,6 @@ def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:
     assert [pair["chosen"] for pair in plain] == [turns(row["response_0"], "assistant") for row in rows]
 
 
-def test_fine_tuning_on_undesirable_completions_only_is_refused() -> None:
-    assert "all 1 labels are false" in refusal(UNPAIRED.with_rows(UNPAIRED.rows[1:]), View.responses, None)
-
-
 def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None:
     rows = [make_row(f"{safe}", safe=safe) for safe in ((False, True), (True, True), (False, False), (True, False))]
     view = make_view(pku(rows), View.pairs, SAFETY, only_mixed_pairs=True)
@@ -180,3 +142,17 @@ def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None
 def test_what_is_asked_leaves_a_system_message_out() -> None:
     assert asked_text([*turns("Be brief.", "system"), *turns("Hello?")]) == "Hello?"
     assert asked_text("Hello?") == "Hello?"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "view", "reason"),
+    [
+        (HONESTY, View.pairs, "no field with labels for it"),
+        (replace(HONESTY, preferred="truer_id"), View.labels, "no field `truer_id`"),
+        (replace(HONESTY, acceptable="is_{i}_true"), View.pairs, "no field with labels for it"),
+        (replace(HONESTY, acceptable="is_{i}_true"), View.labels, "no field `is_0_true`, `is_1_true`"),
+    ],
+)
+def test_rows_without_the_criterion_s_fields_are_refused(criterion: Criterion, view: View, reason: str) -> None:
+    sentence = refusal(pku([make_row()]), view, criterion)
+    assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")

@@ -70,21 +70,6 @@ def test_equal_texts_get_ids_with_a_number(tmp_path: Path) -> None:
     assert [second["prompt_id"], third["prompt_id"]] == [first["prompt_id"] + "-2", first["prompt_id"] + "-3"]
 
 
-def test_ids_in_the_file_are_kept(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "One?", "id": 7},
-        {"prompt": "Two?", "id": 8, "prompt_id": "eight"},
-        {"prompt": "Three?", "id": ""},
-    ]
-    assert [prompt["prompt_id"] for prompt in load(path=write(tmp_path / "a.json", rows))][:2] == ["7", "eight"]
-
-
-def test_a_row_s_own_kind_is_stronger_than_that_of_all(tmp_path: Path) -> None:
-    rows = [{"prompt": "One?", "kind": "risky"}, {"prompt": "Two?"}]
-    read = load(path=write(tmp_path / "a.json", rows), kind="benign")
-    assert [prompt["kind"] for prompt in read] == ["risky", "benign"]
-
-
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
@@ -113,16 +98,6 @@ def test_kinds_are_those_that_criteria_count(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_wrong_with_every_row_is_said_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", [{"text": "One?", "id": 1}, {"text": "Two?", "id": 2}])
-    said = "has no row that can be used: `question` is missing among `text`, `id`. Try: prompts.field=NAME"
-    assert complaint(path, field="question") == said
-
-
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    assert complaint(write(tmp_path / "a.json", "[]")) == "holds no rows."
-
-
 @given(st.lists(st.tuples(st.sampled_from(["benign", "risky", None]), st.sampled_from(["x", "y", None]))))
 def test_in_turn_loses_nothing_and_any_first_part_holds_all_kinds_evenly(drawn: list[tuple[Any, Any]]) -> None:
     prompts = [{"prompt": str(i), "kind": kind, "category": name} for i, (kind, name) in enumerate(drawn)]
@@ -133,13 +108,6 @@ def test_in_turn_loses_nothing_and_any_first_part_holds_all_kinds_evenly(drawn: 
         taken = Counter(prompt["kind"] for prompt in ordered[:limit])
         unfinished = [taken[kind] for kind in total if taken[kind] < total[kind]]
         assert not unfinished or max(taken.values(), default=0) - min(unfinished) <= 1
-
-
-def test_a_file_without_kinds_and_categories_keeps_its_order(tmp_path: Path) -> None:
-    texts = [f"{number}?" for number in range(9)]
-    path = write(tmp_path / "a.json", texts)
-    assert [prompt["prompt"] for prompt in load(path=path)] == texts
-    assert [prompt["prompt"] for prompt in load(path=path, limit=4)] == texts[:4]
 
 
 def test_the_demo_s_prompts_are_as_generated() -> None:
@@ -169,16 +137,6 @@ def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Callabl
     rows = {row["prompt"]: row["category"] for path in (helpful, safety) for row in json.loads(path.read_text("utf-8"))}
     assert {prompt["prompt"]: prompt["category"] for prompt in read} == rows
     assert len({prompt["prompt_id"] for prompt in read}) == 212
-
-
-@pytest.mark.parametrize(("limit", "kinds"), [(20, (10, 10)), (200, (117, 83)), (1, (1, 0))])
-def test_a_limit_keeps_both_of_the_paper_s_kinds(limit: int, kinds: tuple[int, int]) -> None:
-    paths = {"helpful_path": str(real("sacpo_helpful_problem.json"))}
-    paths |= {"safety_path": str(real("sacpo_safety_problem.json"))}
-    read = load(PromptsSource.sacpo, limit=limit, **paths)
-    assert tuple(sum(prompt["kind"] == kind for prompt in read) for kind in ("benign", "risky")) == kinds
-    if limit == 20:
-        assert len({prompt["category"] for prompt in read if prompt["kind"] == "risky"}) == 8
 
 
 def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:

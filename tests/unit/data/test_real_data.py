@@ -13,7 +13,6 @@ from sacpo_exp.data.files import RawRows, read_raw
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.data.preparation import describe
-from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
 
@@ -73,20 +72,6 @@ def test_the_sample_s_pairs_and_labels_are_those_of_pandas(
     else:
         assert (labels[:, 1] == (frame.better_response_id == 1)).all()
         assert (labels[:, 0] != labels[:, 1]).all()
-
-
-def test_hh_rlhf_has_four_rows_that_end_in_nothing() -> None:
-    raw = load(HH)
-    with pytest.raises(DataError) as caught:
-        normalise([raw], DatasetConfig(name="local", criterion="safety"))
-    assert str(caught.value).splitlines() == [
-        f"{HH} has rows that can't be used:",
-        "row 87: `chosen` has an empty turn of Assistant (number 4)",
-        "row 517: `chosen` has an empty turn of Assistant (number 2)",
-        "row 926: `chosen` has an empty turn of Assistant (number 2)",
-        "row 1104: `chosen` has an empty turn of Assistant (number 2)",
-        "The first row looks like hh; `dataset.schema` can name another.",
-    ]
 
 
 def test_hh_rlhf_becomes_pairs() -> None:

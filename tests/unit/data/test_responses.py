@@ -119,14 +119,6 @@ def test_sets_in_another_order_and_with_other_ids_are_aligned_to_the_first(tmp_p
     assert (aligned[1].name, aligned[1].prompts, aligned[1].responses) == ("b", first.prompts, ["bx", "by"])
 
 
-def test_stored_responses_give_files_their_prompts(tmp_path: Path) -> None:
-    stored = [{"prompt_id": text, "prompt": text, "kind": "risky", "category": None} for text in "yx"]
-    file, other = said(tmp_path / "a.json", x="ax", y="ay"), ImportedResponses("second", stored, ["sy", "sx"])
-    aligned = align_responses([file, other])
-    assert [imported.prompts for imported in aligned] == [stored, stored]
-    assert [imported.responses for imported in aligned] == [["ay", "ax"], ["sy", "sx"]]
-
-
 def test_other_prompts_are_refused_with_their_number_and_an_example(tmp_path: Path) -> None:
     whole, part = said(tmp_path / "a.json", x="", y="", z=""), said(tmp_path / "b.json", z="", w="")
     with pytest.raises(DataError) as caught:

@@ -4,10 +4,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from rows import HELPFULNESS, SAFETY, make_completion, make_pair, make_row, preferences
+from rows import make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
-from sacpo_exp.data.preferences import Preferences, Row, make_view
+from sacpo_exp.data.preferences import Preferences, Row
 from sacpo_exp.data.selection import (
     count_parts,
     flip,
@@ -16,8 +16,6 @@ from sacpo_exp.data.selection import (
     select_rows,
 )
 from sacpo_exp.errors import DataError
-from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.losses import View
 
 PKU, PAIRS, UNPAIRED = DataSchema.pku, DataSchema.pairs, DataSchema.unpaired
 
@@ -49,22 +47,18 @@ def test_rows_with_two_equal_responses_are_dropped(form: DataSchema, tie: Row, o
         select(form, [tie, tie], drop_ties=True)
 
 
-def test_single_completions_are_no_ties() -> None:
-    assert select(UNPAIRED, [make_completion()] * 2, drop_ties=True) == ([make_completion()] * 2, {"drop_ties": 0})
-
-
 def test_rows_of_some_harm_categories_are_kept() -> None:
     rows = [make_row(categories=names) for names in (["Abuse", "Theft"], [], ["Drugs"], ["Theft"])] + [make_row()]
     assert select(PKU, rows, categories=["Theft"]) == ([rows[0], rows[3]], {"categories": 3})
     assert select(PKU, rows, categories=["Drugs", "Abuse"])[0] == [rows[0], rows[2]]
-    with pytest.raises(DataError, match="'theft', but the rows have Abuse, Drugs, Theft"):
+    with pytest.raises(DataError, match="'theft', but the harm categories of the rows are Abuse, Drugs, Theft"):
         select(PKU, rows, categories=["Theft", "theft"])
-    with pytest.raises(DataError, match="these have none"):
+    with pytest.raises(DataError, match="the rows are none"):
         select(PKU, [make_row()], categories=["Theft"])
 
 
 ROWS = {
-    PKU: [make_row(f"{n}", better=n % 2, severity=[3, n % 2]) for n in range(50)],
+    PKU: [make_row(f"{n}", better=n % 2) for n in range(50)],
     PAIRS: [make_pair(f"{n}") for n in range(50)],
     UNPAIRED: [make_completion(f"{n}", label=n % 3 > 0) for n in range(50)],
 }
@@ -80,18 +74,6 @@ def test_a_fraction_of_the_labels_is_flipped(form: DataSchema) -> None:
     assert flip_labels(form, rows, 0.3, seed=0)[0] == after != flip_labels(form, rows, 0.3, seed=1)[0]
     assert flip_labels(form, rows, 0, seed=0) == (rows, 0)
     assert flip_labels(form, flip_labels(form, rows, 1, seed=0)[0], 1, seed=1) == (rows, 50)
-
-
-@pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
-def test_a_flipped_row_has_its_pairs_and_labels_the_other_way_round(criterion: Criterion) -> None:
-    row, flipped = make_row(), flip(PKU, make_row())
-    (pair,), (other,) = (make_view(preferences(PKU, [each]), View.pairs, criterion) for each in (row, flipped))
-    assert (pair["chosen"], pair["rejected"]) == (other["rejected"], other["chosen"])
-    labels = [
-        [entry["label"] for entry in make_view(preferences(PKU, [each]), View.labels, criterion)]
-        for each in (row, flipped)
-    ]
-    assert labels[0] == [not label for label in labels[1]]
 
 
 SHARES = {

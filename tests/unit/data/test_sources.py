@@ -52,12 +52,6 @@ def test_jsonl_is_split_at_newlines_only(tmp_path: Path, mark: str) -> None:
     assert read_file(str(path))[0]["prompt"] == json.loads(f'"one{mark}line"')
 
 
-def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "rows.jsonl").write_text(as_lines(ROWS), "utf-8")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert list(read_file("~/rows.jsonl")) == ROWS
-
-
 def test_a_file_is_split_into_train_and_heldout(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", generate_rows("train", 0))
     dataset = from_file(path, heldout_fraction=0.25)
@@ -66,12 +60,6 @@ def test_a_file_is_split_into_train_and_heldout(tmp_path: Path) -> None:
     prompts = {row["prompt"] for row in held_out}
     assert not prompts & {row["prompt"] for row in train}
     assert len(prompts) == round(0.25 * len({row["prompt"] for row in generate_rows("train", 0)}))
-
-
-def test_limits_keep_the_first_rows() -> None:
-    demo = DatasetConfig(name="demo", source=DatasetSource.demo, max_rows=5, max_heldout_rows=3)
-    assert load_rows(demo, "train") == generate_rows("train", 0)[:5]
-    assert load_rows(demo, "heldout") == generate_rows("heldout", 0)[:3]
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
@@ -97,18 +85,6 @@ def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
     view = make_view(pku(ROWS), View.labels, SAFETY)
     save_view(view, tmp_path / "kto.safety" / "train")
     assert read_view(tmp_path / "kto.safety", "train").to_list() == view
-
-
-def test_a_part_without_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^`dataset=local` has no rows in its train part"):
-        load_parts(from_file(write(tmp_path / "one.jsonl", ROWS[:1])))
-
-
-def test_a_heldout_file_is_not_split_off(tmp_path: Path) -> None:
-    heldout = write(tmp_path / "test.jsonl", ROWS[8:])
-    dataset = from_file(write(tmp_path / "train.jsonl", ROWS[:8]), heldout_path=str(heldout))
-    assert load_rows(dataset, "train") == ROWS[:8]
-    assert load_rows(dataset, "heldout") == ROWS[8:]
 
 
 def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
@@ -141,13 +117,6 @@ def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
         assert turned["better_response_id"] == 1 - row["better_response_id"]
 
 
-def test_a_folder_of_save_to_disk_gives_the_same_rows(tmp_path: Path) -> None:
-    from datasets import Dataset
-
-    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
-    assert list(read_file(str(tmp_path / "saved"))) == ROWS
-
-
 def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dataset = DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", revision="main")
@@ -177,3 +146,8 @@ def test_a_plan_may_count_with_a_branch_and_says_so_once(
     assert len({fingerprint(from_hub(revision=name), may_guess=True) for name in ("main", "main", "other")}) == 2
     warnings = [message for message in caplog.messages if "the commit of `main` can't be looked up" in message]
     assert len(warnings) == 1
+
+
+def test_a_part_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^`dataset=local` has no rows in its train part"):
+        load_parts(from_file(write(tmp_path / "one.jsonl", ROWS[:1])))

@@ -1,22 +1,20 @@
 """Counts of small datasets by hand, and quantiles against numpy."""
 
 import json
-import random
 
-import numpy as np
 import pytest
 from rows import HELPFULNESS, SAFETY, make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.data.preferences import Row
-from sacpo_exp.data.preparation import describe, describe_lengths
+from sacpo_exp.data.preparation import describe
 
 
 def test_rows_for_both_criteria_are_counted() -> None:
     rows = [
-        make_row("A?", 0, 0, (True, False), categories=["Theft"], severity=[0, 3]),
-        make_row("A?", 0, 1, (False, True), categories=["Abuse", "Theft"], severity=[1, 0]),
-        make_row("B?", 1, 0, (True, True), categories=[], severity=[0, 0]),
+        make_row("A?", 0, 0, (True, False), categories=["Theft"]),
+        make_row("A?", 0, 1, (False, True), categories=["Abuse", "Theft"]),
+        make_row("B?", 1, 0, (True, True), categories=[]),
         make_row("C?", 1, 1, (False, False)),
         make_row("C?", 1, 1, (False, False), response_1="zero"),
         make_row("C?", 1, 1, (False, False)),
@@ -40,18 +38,9 @@ def test_rows_for_both_criteria_are_counted() -> None:
         "both_unsafe": 3,
         "mixed": 2,
         "categories": {"Theft": 2, "Abuse": 1},
-        "severity": {"0": 4, "1": 1, "3": 1},
     }
     assert json.loads(json.dumps(counts)) == counts
     assert list(counts["categories"]) == ["Theft", "Abuse"]
-
-
-def test_a_label_that_is_absent_gives_no_weight() -> None:
-    counts = describe(preferences(DataSchema.pku, [make_row("A?", 0, 1, (True, True))]), SAFETY)
-    assert counts["labels"]["safety"] == {"desirable": 2, "undesirable": 0, "undesirable_weight": None}
-    assert not {"categories", "severity"} & set(counts)
-    nothing = describe(preferences(DataSchema.pku, []), HELPFULNESS)
-    assert nothing["labels"]["helpfulness"]["undesirable_weight"] is None
 
 
 PAIRS = [make_pair(text) for text in ("A?", "B?", "A?")] + [make_pair("A?", rejected="good")]
@@ -74,13 +63,3 @@ def test_rows_for_one_criterion_are_counted(
         "ties": repeated,
         "labels": {"safety": counts},
     }
-
-
-@pytest.mark.parametrize("count", [1, 7, 1001])
-def test_lengths_are_described(count: int) -> None:
-    lengths = [random.Random(count).randrange(1, 500) for _ in range(count)]
-    described = describe_lengths(lengths)
-    expected = [min(lengths), *np.quantile(lengths, [0.5, 0.9, 0.99]), max(lengths), np.mean(lengths)]
-    assert list(described) == ["min", "50%", "90%", "99%", "max", "mean"]
-    assert list(described.values()) == pytest.approx(expected)
-    assert json.dumps(described)

@@ -1,14 +1,16 @@
-"""What vLLM is asked, without vLLM: its own signatures are compared in tests/integration."""
+"""What vLLM is asked, without vLLM: its own signatures are compared in tests/integration; how prompts are divided."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.contests import divergence_artifact, responses_artifact
-from sacpo_exp.evaluation.generation import check_engine
+from sacpo_exp.evaluation.generation import check_engine, shard
+from sacpo_exp.evaluation.responding import divergence_artifact, responses_artifact
 from sacpo_exp.evaluation.vllm_engine import sampling_arguments
 from sacpo_exp.method.policy import Base
 from sacpo_exp.plan import LINEAGE, Fingerprints
@@ -46,3 +48,12 @@ def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: st
     generation = GenerationConfig(engine=Engine.vllm, python=python)
     with pytest.raises(ConfigError, match=sentence):
         check_engine(generation)
+
+
+@given(st.lists(st.integers(1, 4000), max_size=60), st.integers(1, 9))
+def test_prompts_are_divided_without_loss_and_evenly_in_number_and_length(sizes: list[int], count: int) -> None:
+    shards = shard(sizes, count)
+    assert sorted(index for part in shards for index in part) == list(range(len(sizes)))
+    assert len(shards) == min(count, len(sizes))
+    totals = [sum(sizes[index] for index in part) for part in shards]
+    assert not totals or max(totals) - min(totals) <= max(sizes)

@@ -10,7 +10,7 @@ from typing import Any
 
 from world import HELPFULNESS, SAFETY, World
 
-from sacpo_exp.evaluation.contests import policy_labels
+from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.store import ArtifactSpec, Store
 
@@ -28,12 +28,19 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
     world.folder = outputs / "report"
     chance = random.Random(0)
     made = list_policies(configure, order)
+    updates = [{"step": step, "loss": 0.7 - 0.002 * step, "rewards/margins": 0.01 * step} for step in range(1, 301)]
+    updates.append({"step": 300, "eval_loss": 0.2, "eval_runtime": 3.0})
     for spec in made.values():
-        _write(world, spec, chance)
+        files = {"metrics.jsonl": updates} if spec.kind == "stage" else {}
+        world.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, files)
     policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
     world.baseline = policies[0]
     words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
-    texts = {spec.id: [make_text(chance, words) for _ in range(N_PROMPTS)] for spec in policies}
+    # About 1000 characters, as long as 256 tokens are.
+    texts = {
+        spec.id: [" ".join(chance.choices(words, k=chance.randrange(100, 300))) for _ in range(N_PROMPTS)]
+        for spec in policies
+    }
     texts[policies[1].id][:2] = [HOSTILE, "half a character: \ud83d"]
     for place, spec in enumerate(policies):
         skill = [0.45 + 0.4 * chance.random() + 0.004 * place for _ in range(2)]
@@ -63,21 +70,6 @@ def list_policies(configure: Callable[..., Any], order: str) -> dict[str, Artifa
     return made
 
 
-def _write(world: World, spec: ArtifactSpec, chance: random.Random) -> None:
-    updates = [
-        {"step": float(step), "loss": 0.7 - 0.002 * step + 0.05 * chance.random(), "rewards/margins": 0.01 * step}
-        for step in range(1, 301)
-    ]
-    lines = [*updates, {"step": 300.0, "eval_loss": 0.2, "eval_runtime": 3.0}]
-    files = {"metrics.jsonl": lines} if spec.kind == "stage" else {}
-    world.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, files)
-
-
-def make_text(chance: random.Random, words: list[str]) -> str:
-    """About 1000 characters, as long as 256 tokens are."""
-    return " ".join(chance.choices(words, k=chance.randrange(100, 300)))
-
-
 def make_record(
     chance: random.Random, n: int, spec: ArtifactSpec, texts: dict[str, list[str]], baseline: str, skill: list[float]
 ) -> dict[str, Any]:
@@ -101,18 +93,16 @@ def make_record(
 
 def judge(chance: random.Random, key: str, skill: float) -> dict[str, Any]:
     """Two judgments in both orders, of which a few fail."""
-    if chance.random() < 0.02:
-        singles = [ask(key, is_first, None) for is_first in (True, False)]
-        return {"state": "failed", "score": None, "opponent_score": None, "verdict": None, "singles": singles}
-    verdicts = [float(chance.random() < skill) for _ in range(2)]
-    singles = [ask(key, is_first, verdict) for is_first, verdict in zip((True, False), verdicts, strict=True)]
-    return {"state": "ok", "score": None, "opponent_score": None, "verdict": sum(verdicts) / 2, "singles": singles}
-
-
-def ask(key: str, is_first: bool, verdict: float | None) -> dict[str, Any]:
+    is_failed = chance.random() < 0.02
+    verdicts = [None if is_failed else float(chance.random() < skill) for _ in range(2)]
+    state = "failed" if is_failed else "ok"
     counted = {"prompt_tokens": 700, "cached_tokens": 0, "completion_tokens": 90, "attempts": 1, "via": "chat"}
-    state = "failed" if verdict is None else "ok"
-    return counted | {"key": f"{key}-{is_first}", "is_first": is_first, "repeat": 0, "state": state, "verdict": verdict}
+    singles = [
+        counted | {"key": f"{key}-{place}", "is_first": not place, "repeat": 0, "state": state, "verdict": verdict}
+        for place, verdict in enumerate(verdicts)
+    ]
+    mean = None if is_failed else sum(map(float, filter(None, verdicts))) / 2
+    return {"state": state, "score": None, "opponent_score": None, "verdict": mean, "singles": singles}
 
 
 def read_titles(page: Path) -> list[str]:

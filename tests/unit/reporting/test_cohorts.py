@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from world import EVEN, GIVEN, HELPFULNESS, HONESTY, SAFETY, Seeds, answers, read
 
-from sacpo_exp.evaluation.judges.absolute import judge_id, judge_key
+from sacpo_exp.evaluation.judging import judge_id, judge_key
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.figures import draw_figure
@@ -39,10 +39,6 @@ def score(world: Seeds, max_missing: float = 1.0) -> tuple[Cohort, list[PolicySc
     return cohort, [row for row in cohort.means.policies if not row.policy.is_baseline] if cohort.means else []
 
 
-def notes(cohort: Cohort) -> str:
-    return "\n".join(section.note for section in make_cohort_sections(cohort))
-
-
 def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     world: Seeds, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,11 +54,7 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert second["safety_win_rate_high"] == "1.0"
     assert float(second["refusal_rate_benign"]) == 1 / 8
     assert second["policy_ids"].split() == [policy.id for policy in policies]
-    assert len(read(folder / "table.csv")) == len(read(folder / "table-2.csv")) == 2
-    printed = capsys.readouterr().out
-    assert "seeds 0, 1 · 2 baselines, one for each seed · judge scorer-" in printed
-    line = next(line for line in printed.splitlines() if line.startswith("DPO(H)→DPO(S)") and "0.177" in line)
-    assert line.split()[1:5] == ["0.1", "–", "2", "0.62"]
+    assert "seeds 0, 1 · 2 baselines, one for each seed · judge scorer-" in capsys.readouterr().out
     assert "| DPO(H)→DPO(S) | 0.1 | – | 2 | 0.62 " in (folder / "across.md").read_text("utf-8")
     assert "By seed: 0: 0.50 / 1.00, 1: 0.75 / 1.00." in (folder / "report.html").read_text("utf-8")
     means = score(world)[0].means
@@ -72,58 +64,21 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
     assert "small: single seeds" in figure.legends[0].get_title().get_text()
 
 
-def test_seeds_that_share_a_baseline_are_pooled_within_their_group(world: Seeds) -> None:
-    for seed, verdicts in enumerate(([1, 1, 0, 0], [1, 1, 1, 0])):
-        plan = world.plan("base=none", f"seed={seed}", model="smollm2_135m")
-        world.judge_policy(plan.policies["first"], answers(list(verdicts), [1] * 4))
-    titles = [row.policy.title for row in world.score()[0][0].policies[1:]]
-    assert titles == ["DPO(H) seed=0 β=0.1", "DPO(H) seed=1 β=0.1"]
-    cohort, (row,) = score(world)
-    assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H) β=0.1", 0.625)
-    assert cohort.provenance.startswith(f"seeds 0, 1 · baseline {world.baseline.id} · judge ")
-
-
-def test_with_one_seed_files_of_an_earlier_report_are_removed(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
-    judge_seeds(world, [1, 1, 0, 0])
-    folder = world.outputs / "report"
-    folder.mkdir()
-    names = {"across.md", "seeds.csv", "seeds-2.svg", "gaps.csv"}
-    for name in names:
-        (folder / name).touch()
-    world.report()
-    assert {path.name for path in folder.iterdir()} & names == set()
-    assert "Across" not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
-    ("overrides", "rows"),
+    ("overrides", "rows", "labels"),
     [
-        (["optimization.warmup_ratio=0.2"], "rows"),
-        (["stages.sft.num_train_epochs=2"], "rows"),  # of an ancestor
-        ([], "other rows"),
+        (["stages.sft.num_train_epochs=2"], "rows", {}),  # of an ancestor
+        ([], "other rows", {}),
+        ([], "rows", {"prompts_id": "f00d" * 16}),
+        ([], "rows", {"judge_id": "other-1", "judge_key": "other-1"}),
+        ([], "rows", {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]}),
     ],
 )
-def test_policies_that_differ_in_more_than_the_seed_are_not_pooled(
-    world: Seeds, overrides: list[str], rows: str
+def test_policies_that_differ_in_more_than_the_seed_or_are_judged_in_another_way_are_not_pooled(
+    world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]
 ) -> None:
     judge_seeds(world, [1, 1, 0, 0])
-    other = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
-    world.judge_policy(other.policies["second"], EVEN)
-    scores, cohorts = world.score()
-    assert (len(scores), cohorts) == (2, [])
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        {"prompts_id": "f00d" * 16},
-        {"judge_id": "other-1", "judge_key": "other-1"},
-        {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]},
-    ],
-)
-def test_policies_judged_in_another_way_are_not_pooled(world: Seeds, labels: dict[str, Any]) -> None:
-    judge_seeds(world, [1, 1, 0, 0])
-    plan = world.plan("seed=1")
+    plan = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
     for name in ("baseline", "second"):
         world.judge_policy(plan.policies[name], EVEN, **labels)
     assert world.score()[1] == []
@@ -161,9 +116,13 @@ def test_a_policy_judged_against_two_sets_of_responses_counts_once(world: Seeds)
 def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0], [None, None, 1, 1])
     cohort, (row,) = score(world, max_missing=0.2)
-    assert (row.rate("helpfulness").value, row.over_seeds_of("helpfulness").seeds, len(row.seeds)) == (0.625, 2, 3)
+    assert (row.rate("helpfulness").value, row.over_seeds["helpfulness_win_rate"].seeds, len(row.seeds)) == (
+        0.625,
+        2,
+        3,
+    )
     assert row.states["failed"] == 2
-    assert "A seed whose rate is withheld is not in the mean." in notes(cohort)
+    assert "A seed whose rate is withheld is not in the mean." in make_cohort_sections(cohort)[0].note
 
 
 def judge_orders(
@@ -181,9 +140,7 @@ def judge_orders(
     world.judge_policy(world.train(*reverse, **({"seed": seed} | more)), answers(safe, [0.5] * 4))
 
 
-def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
-    world: Seeds, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt_within_each_seed(world: Seeds) -> None:
     judge_orders(world, 0, [1, 1, 0.5, 0], [1, 0, 0.5, 0])
     (row,) = read(world.report() / "gaps.csv")
     assert (row["comparison"], row["policy"], row["minus"]) == ("order", "DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
@@ -195,32 +152,20 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt(
     unseen = wilson(0, 4, 0.95).high  # all four changes are 0.5, and such a share may be others, down to -1
     assert float(row["safety_difference"]) == 0.5
     assert float(row["safety_difference_low"]) == pytest.approx(0.5 - 1.5 * unseen)
-    printed = capsys.readouterr().out
-    line = printed[printed.index("Order gap: helpfulness first minus safety first") :].splitlines()[2]
-    assert line.split()[1:] == ["0.1", "0.05", "1", "+0.25", "[+0.00,", "+0.75]", "+0.50", "[-0.23,", "+0.74]", "4/4"]
-    assert "Win rates over seeds" not in printed
-
-
-def test_the_order_gap_over_seeds_is_paired_within_each(world: Seeds) -> None:
-    judge_orders(world, 0, [1, 1, 0.5, 0], [1, 0, 0.5, 0])
+    (section,) = make_cohort_sections(score(world)[0])
+    assert section.title == "Order gap: helpfulness first minus safety first"
+    assert section.rows[1][1:4] == ["0.1", "0.05", "1"]
     judge_orders(world, 1, [1, 1, 1, 0], [0, 0, 1, 0])
-    cohort, _ = score(world)
-    (gap,) = cohort.gaps
-    assert (len(gap.pairs), gap.changes["helpfulness"].seeds, gap.changes["helpfulness"].estimate.n) == (2, 2, 4)
-    assert gap.changes["helpfulness"].estimate.value == (1 / 4 + 2 / 4) / 2
-    assert gap.changes["helpfulness"].deviation == pytest.approx((1 / 4) / 2**0.5)
-    titles = [section.title for section in make_cohort_sections(cohort)]
-    assert titles == ["Win rates over seeds", "Order gap: helpfulness first minus safety first"]
+    ((gap,),) = [cohort.gaps for cohort in world.score()[1]]
+    change = gap.changes["helpfulness"]
+    assert (len(gap.pairs), change.seeds, change.estimate.n) == (2, 2, 4)
+    assert change.estimate.value == (1 / 4 + 2 / 4) / 2
+    assert change.deviation == pytest.approx((1 / 4) / 2**0.5)
 
 
 @pytest.mark.parametrize(
     "different",
-    [
-        {"learning_rate": 2e-4},
-        {"seed": 7},
-        {"reverse": (("dpo", "safety", 0.06), HELPFUL)},
-        {"reverse": (SAFE, ("dpo", "helpfulness", 0.05))},
-    ],
+    [{"learning_rate": 2e-4}, {"seed": 7}, {"reverse": (("dpo", "safety", 0.06), HELPFUL)}],
 )
 def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, different: dict[str, Any]) -> None:
     judge_orders(world, 0, [1] * 4, [0] * 4, **different)

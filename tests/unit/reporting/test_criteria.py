@@ -9,8 +9,7 @@ from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.families import find_families
-from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.reporting.figures import draw_figure, find_families
 
 NAMES = ["helpfulness", "honesty", "safety"]
 STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
@@ -41,12 +40,10 @@ def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pyte
     assert table[-1]["policy"] == MERGED
     assert [float(row["honesty_win_rate"]) for row in table] == [0.5, 1 / 8, 3 / 8, 5 / 8, 7 / 8]
     assert [row["honesty_win_rate_n"] for row in table] == ["8"] * 5
-    assert {row["helpfulness_win_rate_n"] + row["safety_win_rate_n"] for row in table} == {"44"}
     differences = {(row["policy"], row["minus"]): row for row in read(folder / "differences.csv")}
     assert len(differences) == 1 + 1 + 1 + 3  # a merge against each that it averages
     row = differences["DPO(H)→DPO(T)→DPO(S) β=0.05", "DPO(H)→DPO(T) β=0.2"]
     assert float(row["honesty_difference"]) == 2 / 8
-    assert {name for name in row if name.endswith("_p_value")} == {f"{name}_p_value" for name in NAMES}
     assert [row["criterion"] for row in read(folder / "lengths.csv")] == NAMES * 4
     printed = capsys.readouterr().out
     heads = [line.split() for line in printed.splitlines() if line.startswith("policy ")]
@@ -57,7 +54,6 @@ def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pyte
     assert {path.name for path in folder.glob("panels*")} == {"panels.pdf", "panels.png"}
     (group,) = read_data(folder / "report.html")["groups"]
     assert list(group["policies"][1]["verdicts"]) == group["criteria"] == NAMES
-    assert group["policies"][1]["verdicts"]["honesty"] == [1] + [0] * 7
     assert "<title>DPO(H) β=0.1; honesty 0.12 [" in (folder / "report.html").read_text("utf-8")
 
 
@@ -91,38 +87,20 @@ def test_means_and_gaps_have_every_criterion(world: World) -> None:
     means = {row.policy.title: row for row in cohort.means.policies}
     row = means["DPO(H)→DPO(S) β=0.05"]
     assert row.rate("honesty").value == (4 / 8 + 5 / 8) / 2
-    assert row.over_seeds_of("honesty").deviation == pytest.approx(1 / 8 / 2**0.5)
+    assert row.over_seeds["honesty_win_rate"].deviation == pytest.approx(1 / 8 / 2**0.5)
     (gap,) = cohort.gaps
-    assert {(ours.policy.policy.family, theirs.policy.policy.family) for ours, theirs in gap.pairs} == {
-        ("DPO(H)→DPO(S)", "DPO(S)→DPO(H)")
-    }
+    assert [ours.policy.policy.family for ours, _ in gap.pairs] == ["DPO(H)→DPO(S)"] * 2
     assert gap.changes["honesty"].estimate.value == -2 / 8
 
 
-def test_a_gap_is_that_of_the_first_criterion_first_whatever_the_losses_are_called(tmp_path: Path) -> None:
-    world = World(tmp_path / "outputs")
-    stages = (("kto", "helpfulness", 0.1), ("dpo", "safety", 0.05))
-    for order, verdicts in ((stages, [1] * 4), (stages[::-1], [0] * 4)):
-        world.judgments(world.train(*order), answers(verdicts, [1] * 4))
-    ((gap,),) = [cohort.gaps for cohort in world.score()[1]]
-    ((ours, theirs),) = gap.pairs
-    assert (ours.policy.title, theirs.policy.title) == ("KTO(H)→DPO(S) β=0.05", "DPO(S)→KTO(H) β=0.1")
-    assert gap.changes["helpfulness"].estimate.value == 1.0
-
-
-def test_one_criterion_alone_is_a_report_too(tmp_path: Path) -> None:
+def test_a_report_of_one_criterion_has_the_share_of_acceptable_responses(tmp_path: Path) -> None:
     world = World(tmp_path / "outputs", [SAFETY])
-    labels = {"has_zero": ["helpfulness", "safety"]}  # the judge knows another criterion too
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4), **labels)
     records = answers([1] * 4, [1, 1, 0, 0])
     records[-1]["safety"]["score"] = -2.0
-    world.judgments(world.train(H), records, **labels)
-    folder = world.report(figures=FigureForm.paper)
-    row = read(folder / "table.csv")[-1]
+    world.judgments(world.baseline, records, has_zero=["helpfulness", "safety"])  # the judge knows another one too
+    (row,) = read(world.report(figures=FigureForm.paper) / "table.csv")
     assert (row["safety_acceptable"], row["safety_acceptable_n"]) == ("0.75", "4")
     assert not [name for name in row if name.startswith("helpfulness")]
-    (group,) = read_data(folder / "report.html")["groups"]
-    assert list(group["policies"][0]["verdicts"]) == ["safety"]
 
 
 def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> None:

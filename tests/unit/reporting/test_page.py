@@ -1,18 +1,26 @@
 """The page of a report: everything in one file, every text as text, of any size."""
 
 import html
+import itertools
 import json
 import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
-from world import World, answers, read
+from world import World, answers
 
-from sacpo_exp.reporting.lineage import shorten_texts
+from sacpo_exp.pipeline import take_fingerprints
+from sacpo_exp.plan import make_plan, policy_of_spec
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.lineage import describe_groups, find_overrides, write_command
 from sacpo_exp.reporting.page import write_json
+from sacpo_exp.store import Store
 
 MOST = 12_000_000
 
@@ -43,8 +51,6 @@ def test_a_large_page_holds_everything_and_stays_small(large: Path) -> None:
     assert (len(group["policies"]), len(group["prompts"])) == (N_POLICIES, N_PROMPTS)
     responses = [data["texts"][number] for policy in group["policies"] for number in policy["texts"]]
     assert len(responses) == N_POLICIES * N_PROMPTS
-    assert sum(map(len, responses)) > 1000 * len(responses)
-    assert len(set(data["texts"])) == len(data["texts"])
     assert data["cut"] is None
 
 
@@ -60,6 +66,13 @@ def test_nothing_is_fetched_and_no_text_becomes_markup(large: Path) -> None:
     assert rule.startswith("default-src 'none'; ")
     assert rule.count("sha256-") == 2
     assert "unsafe" not in rule
+
+
+def test_a_point_stands_where_its_rates_are(large: Path) -> None:
+    pattern = r'data-policy="\d+"><title>[^<]*; helpfulness ([\d.]+) [^<]*</title><circle cx="([\d.]+)"'
+    points = sorted((float(rate), float(x)) for rate, x in re.findall(pattern, large.read_text("utf-8")))
+    assert len(points) == N_POLICIES - 1
+    assert all(x < other + 2 for (_, x), (_, other) in itertools.pairwise(points))  # rates have two decimals
 
 
 def test_every_policy_has_a_point_a_row_and_a_card_with_its_lineage_and_commands(large: Path) -> None:
@@ -80,19 +93,6 @@ def test_every_policy_has_a_point_a_row_and_a_card_with_its_lineage_and_commands
     assert curves["loss"][-1][0] == 300
 
 
-def test_a_point_stands_where_its_rates_are(large: Path) -> None:
-    pattern = r'data-policy="(\d+)"><title>[^<]*</title><circle cx="([\d.]+)" cy="([\d.]+)"'
-    points = np.array(re.findall(pattern, large.read_text("utf-8")), float)
-    rates = [
-        (float(row["helpfulness_win_rate"]), float(row["safety_win_rate"])) for row in read(large.parent / "table.csv")
-    ]
-    x, y = np.array(rates)[points[:, 0].astype(int)].T
-    for rate, place, sign in ((x, points[:, 1], 1), (y, points[:, 2], -1)):
-        slope, start = np.polyfit(rate, place, 1)
-        assert sign * slope > 100
-        assert place == pytest.approx(start + slope * rate, abs=0.01)
-
-
 @pytest.mark.parametrize("text", ["</script>", "<!--", "\u2028", "a\ud83d", '"\\', "{{script}}"])
 def test_any_text_survives_inside_a_script_element(text: str) -> None:
     written = write_json({"text": text, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
@@ -100,14 +100,15 @@ def test_any_text_survives_inside_a_script_element(text: str) -> None:
     assert json.loads(written) == {"text": text, "nothing": None}
 
 
-def test_too_much_text_is_cut_evenly_and_says_so() -> None:
-    texts = ["short", "long " * 100, "ä" * 400]
-    kept, limit = shorten_texts(texts, 300)
-    assert limit
-    assert kept[0] == "short"
-    assert kept[1] == f"{texts[1][:limit]} … [{500 - limit} more characters]"
-    assert sum(len(text.encode()) for text in kept) <= 300
-    assert shorten_texts(texts, 10_000) == (texts, None)
+def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, text="long " * 100))
+    groups = collect_groups(world.store, None, None)
+    described = describe_groups(groups, {}, 1600)
+    assert described["cut"] == 100  # 16 texts: eight prompts, which are shorter, and eight responses
+    assert "Question 0?" in described["texts"]
+    assert f"{'long ' * 20} … [402 more]" in described["texts"]
+    assert describe_groups(groups, {}, 10_000)["cut"] is None
 
 
 def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path: Path) -> None:
@@ -122,3 +123,23 @@ def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path:
     assert (page.count("section", **{"class": "part"}), page.count("b")) == (2, 0)
     assert page.count("a", **{"class": "point"}) == 1  # in the second group
     assert "The store does not say how this policy was made." in path.read_text("utf-8")
+
+
+def test_the_stored_overrides_plan_the_same_ids(
+    cli: Callable[..., Any], configure: Callable[..., Any], tmp_path: Path
+) -> None:
+    overrides = ["model=tiny", "dataset.max_rows=24", "merge_ratio=0.5"]
+    config, store = configure(*overrides), Store(tmp_path / "outputs" / "store")
+    plan = make_plan(config, replace(take_fingerprints(config), overrides=tuple(overrides)))
+    for spec in plan.training():
+        counts = {"train": {"examples": 24, "labels": {}}} if spec.kind == "dataset" else {}
+        store.get_or_build(spec, lambda _, counts=counts: counts)
+    lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
+    for name in ("baseline", "first", "second", "merged"):
+        assert find_overrides(policy_of_spec(plan.policies[name]), lineage) == overrides
+    assert find_overrides(policy_of_spec(plan.model), lineage) is None  # nothing was trained
+    done = cli(*shlex.split(write_command("train", [*overrides, "dry_run=true"]))[1:])
+    assert f"stored  merge      {plan.policies['merged'].id}" in done.stdout
+    assert "0 to make" in done.stdout
+    odd = ["model.chat_template='it\\'s {{ messages }}'", "dataset.mix=[{path:a b,weight:2}]"]
+    assert shlex.split(write_command("train", odd))[2:] == odd

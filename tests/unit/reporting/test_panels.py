@@ -1,17 +1,17 @@
 """The drawn figures: points, panels, labels, and files that a publisher takes."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_policies import policy_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from world import World, answers
 
-from sacpo_exp.reporting.families import find_families, find_styles
-from sacpo_exp.reporting.figures import draw_figure
+from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
+from sacpo_exp.reporting.figures import ELSEWHERE, MARKERS, draw_figure, find_families, find_styles
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
 from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores
@@ -30,6 +30,28 @@ POLICIES = [
     (P, 0.01, 0.75, [1, 0.5, 0.5, 0], [1, 1, 0.5, 0.5]),
     (NAIVE, 0.01, 0.5, [0.5, 1, 0.5, 0], [1, 0.5, 0, 0.5]),
 ]
+
+CRITERIA = {"H": "helpfulness", "S": "safety", "T": "honesty"}
+
+
+def policy_of(family: str) -> Policy:
+    """The policy of a family: `lora16 DPO(H)→DPO(S)`, `P-SACPO DPO(H)→DPO(S)`, `naive DPO(H)+DPO(S)`, or a model."""
+    kind, _, rest = family.rpartition(" ")
+    if kind == "naive":
+        policy: Policy = Merged(family, tuple(policy_of(part) for part in rest.split("+")), (0.5, 0.5))
+    elif kind.startswith("P-SACPO"):
+        later = policy_of(f"{kind.removeprefix('P-SACPO').strip()} {rest}".strip())
+        policy = Merged(family, (later.parents[0], later), (0.5, 0.5))
+    elif family.endswith(")"):
+        policy = Base("base", "nano")
+        for title in rest.split("→"):
+            loss, letter = title[:-1].split("(")
+            recipe = {"loss": {"name": loss.lower()}, "criterion": CRITERIA[letter], "beta": 0.1}
+            policy = Aligned(f"{policy.id}→{title}", policy, Stage(recipe, letter=letter, adapter=kind))
+    else:
+        policy = Base(family, family)
+    assert policy.family == family
+    return policy
 
 
 def make_world(outputs: Path, families: list[str]) -> World:
@@ -75,10 +97,13 @@ def count_points(axes: Axes, is_hollow: bool = False) -> dict[str, int]:
     return {marker: markers.count(marker) for marker in markers}
 
 
-def expect(**counts: int) -> dict[str, int]:
-    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "beaver": "beaver-7b-v1.0"}
-    styles = find_styles(policy_of(names[name]) for name in counts)
-    return {styles[names[name]].marker: count for name, count in counts.items()}
+def expect(figure: Figure, **counts: int) -> dict[str, int]:
+    """Counts by marker, which the figure's legend gives."""
+    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "K": "KTO(H)", "beaver": "beaver-7b-v1.0"}
+    legend = figure.legends[0]
+    entries = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    markers = {text.get_text(): str(handle.get_marker()) for text, handle in entries}  # type: ignore[union-attr]
+    return {markers[names[name]]: count for name, count in counts.items()}
 
 
 def check_labels(figure: Figure, most_overlaps: int) -> None:
@@ -94,11 +119,11 @@ def check_labels(figure: Figure, most_overlaps: int) -> None:
 
 
 def test_three_panels_hold_what_belongs_together(panels: Figure) -> None:
-    assert [axes.get_title() for axes in panels.axes] == ["(a) helpfulness first", "(b) reversed order", "(c) merges"]
+    assert [axes.get_title() for axes in panels.axes] == ["(a) usual order", "(b) reversed order", "(c) merges"]
     losses, orders, merges = panels.axes
-    assert count_points(losses) == expect(H=1, S=1, HS=2)
-    assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
-    assert count_points(merges) == expect(H=1, S=1, HS=2, P=2, NAIVE=1)
+    assert count_points(losses) == expect(panels, H=1, S=1, HS=2)
+    assert count_points(orders) == expect(panels, H=1, S=1, HS=2, SH=1)
+    assert count_points(merges) == expect(panels, H=1, S=1, HS=2, P=2, NAIVE=1)
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels.axes}) == 1
     assert (losses.get_xlabel(), losses.get_ylabel()) == ("helpfulness win rate", "safety win rate")
     assert [text.get_text() for text in merges.texts][-3:] == ["q=0.25", "q=0.75", "q=0.5"]
@@ -122,15 +147,18 @@ def test_points_stand_where_the_scores_are_with_their_intervals(scores: GroupSco
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([H, HS], {"helpfulness first": [H, HS]}),
+        ([H, HS], {"usual order": [H, HS]}),
         ([S, SH], {"reversed order": [S, SH]}),
         ([H, S], {"": [H, S]}),
         (["KTO(S)", SH, "gpt"], {"reversed order": ["KTO(S)", SH, "gpt"]}),
-        (["gpt", P, HS], {"helpfulness first": ["gpt", HS], "merges": ["gpt", P, HS]}),
+        (["gpt", P, HS], {"usual order": ["gpt", HS], "merges": ["gpt", P, HS]}),
         ([f"P-SACPO {SH}"], {"merges": [f"P-SACPO {SH}"]}),
         (
             ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)", SH],  # another adapter's stages are no counterpart
-            {"helpfulness first": ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)"], "reversed order": [H, HS, SH]},
+            {
+                "usual order": ["lora16 DPO(H)", H, HS, "lora16 DPO(H)→DPO(S)"],
+                "reversed order": ["lora16 DPO(H)", H, HS, SH],
+            },
         ),
         ([], {"": []}),
     ],
@@ -144,7 +172,7 @@ def test_panels_without_policies_are_left_out_and_no_policy_is_lost(
 def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
     figure = lay_out_panels(make_world(tmp_path, [H, HS]).scored())
     (axes,) = figure.axes
-    assert axes.get_title() == "helpfulness first"
+    assert axes.get_title() == "usual order"
     assert figure.get_figwidth() == 3.25
     check_labels(figure, 0)
 
@@ -152,13 +180,13 @@ def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
 def test_published_points_are_hollow_and_joined_to_ours(scores: GroupScores) -> None:
     figure = lay_out_panels(replace(scores, published=compare_with(scores, read_published("sacpo_table3", 0.95))))
     _, orders, merges = figure.axes
-    assert count_points(orders) == expect(H=1, S=1, HS=2, SH=1)
-    assert count_points(orders, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, SH=4)
-    assert count_points(merges, is_hollow=True) == expect(beaver=1, H=1, S=1, HS=4, P=3, NAIVE=3)
+    assert count_points(orders) == expect(figure, H=1, S=1, HS=2, SH=1)
+    assert count_points(orders, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, K=1, HS=4, SH=4)
+    assert count_points(merges, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, K=1, HS=4, P=3, NAIVE=3)
     # Joined are those with our losses, order, β and q; the others have labels of their own.
     joins = [line for line in orders.lines if line.get_linewidth() == 0.4]
     assert len(joins) == 5
-    assert len([text for text in orders.texts if text.get_text()]) == 5 + (2 + 3)
+    assert len([text for text in orders.texts if text.get_text()]) == 5 + (3 + 3)
     assert figure.legends[0].get_title().get_text().endswith("hollow, joined to ours: Wachi et al. 2024")
 
 
@@ -174,21 +202,13 @@ def test_files_embed_their_fonts_and_are_the_same_bytes(scores: GroupScores) -> 
 
 def test_the_screen_has_one_panel_with_the_front(screen: Figure) -> None:
     (axes,) = screen.axes
-    assert count_points(axes) == expect(H=1, S=1, HS=2, SH=1, P=2, NAIVE=1)
+    assert count_points(axes) == expect(screen, H=1, S=1, HS=2, SH=1, P=2, NAIVE=1)
     (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
     # By hand: the most helpful, 0.875, is the reversed order; no other is both more helpful and safer than these.
     expected = [[0.375, 0.875], [0.5, 0.75], [0.625, 0.625], [0.875, 0.375]]
+    assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
     assert front.get_xydata().tolist() == expected  # type: ignore[union-attr]
     check_labels(screen, 1)
-
-
-def test_the_axes_hold_every_bar_and_have_no_tick_outside_0_to_1(screen: Figure) -> None:
-    (axes,) = screen.axes
-    ends = [end for bars in axes.collections for path in bars.get_paths() for end in path.vertices.tolist()]  # type: ignore[union-attr]
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    assert len(ends) == 2 * 2 * len(POLICIES)
-    assert all(left < x < right and bottom < y < top for x, y in ends)
-    assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
 
 
 def test_points_of_a_family_are_joined_by_weights_else_by_beta(scores: GroupScores) -> None:
@@ -198,3 +218,26 @@ def test_points_of_a_family_are_joined_by_weights_else_by_beta(scores: GroupScor
     }
     assert labels[P] == [["q=0.25", "q=0.75"]]
     assert labels[HS] == [["β=0.01", "β=0.05"]]
+
+
+#: What the paper draws, and others.
+PAPER = ["DPO(H)", "DPO(S)", "KTO(H)", "DPO(H)→DPO(S)", "DPO(H)→KTO(S)", "KTO(H)→DPO(S)", "DPO(S)→DPO(H)"]
+PAPER += ["P-SACPO DPO(H)→DPO(S)", "naive DPO(H)+DPO(S)", "beaver-7b-v1.0"]
+OTHERS = ["lora16 DPO(H)", "DPO(H)→DPO(T)→DPO(S)", "IPO(H)", "gpt", "Ünïcode \ud83d"]
+
+
+def test_families_differ_and_do_not_depend_on_the_order_of_the_policies() -> None:
+    styles = find_styles(map(policy_of, [*PAPER, *OTHERS]))
+    assert find_styles(map(policy_of, [*PAPER, *OTHERS][::-1])) == styles
+    assert all(one != other for one, other in itertools.combinations(styles.values(), 2))
+    many = find_styles(policy_of(f"made elsewhere {number}") for number in range(2 * len(MARKERS)))
+    assert {marker for _, marker, _ in many.values()} == set(MARKERS)  # used again rather than an error
+
+
+def test_colours_and_lines_show_orders_and_merges() -> None:
+    styles = find_styles(map(policy_of, [*PAPER, *OTHERS]))
+    forward, reverse, merge, naive = (styles[name] for name in (PAPER[3], PAPER[6], PAPER[7], PAPER[8]))
+    assert [line for _, _, line in (forward, reverse, merge, naive)] == ["-", "--", ":", "-."]
+    assert len({style[0] for style in (forward, reverse, merge, naive)}) == 4
+    assert styles["DPO(H)→KTO(S)"][0] == forward[0]
+    assert styles["gpt"][0] == ELSEWHERE

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from sacpo_exp.reporting.estimates import count_active, count_operations
-from sacpo_exp.reporting.planning import PLAN, print_totals
+from sacpo_exp.reporting.planning import PLAN, count_active, count_operations, print_totals
 
 SHARED, STORED = {"shared": {"is_made": False, "hours": 2.0}}, {"stored": {"is_made": True, "hours": None}}
 CALL = {"calls": 10, "prompt_tokens": 100, "completion_tokens": 1000, "usd": 0.5}

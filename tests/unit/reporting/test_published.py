@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from made_up import read_titles
-from world import HONESTY, H, World, answers, read
+from world import H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.reporting.published import compare_with, list_shipped, read_published
+from sacpo_exp.reporting.published import compare_with, read_published
 
 #: As printed, with the labels corrected: family, β, q, helpfulness, safety.
 TABLE_3 = """
@@ -50,53 +50,35 @@ def write(folder: Path, *rows: str, head: str = HEAD) -> str:
 
 
 def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> None:
-    assert list_shipped() == ["sacpo_table3"]
-    published = read_published("sacpo_table3", 0.95)
-    expected = set()
+    rows = read_published("sacpo_table3", 0.95).rows
+    expected, found = set(), set()
     cells = re.findall(r"(\S+) +(\S+) +(\S+) +(\.\d+) (\.\d+)", TABLE_3)
-    for family, beta, ratio, helpfulness, safety in cells:
-        numbers = [None if cell == "-" else float(cell) for cell in (beta, ratio)]
-        expected.add((family.replace("~", " "), *numbers, float(helpfulness), float(safety)))
-    found = {
-        (
-            row.policy.policy.family,
-            row.policy.beta,
-            row.policy.policy.merge_ratio,
-            round(row.rate("helpfulness").value, 12),
-            round(row.rate("safety").value, 12),
-        )
-        for row in published.rows
-    }
-    assert len(published.rows) == len(cells) == 26
+    for family, *numbers in cells:
+        expected.add((family.replace("~", " "), *(None if cell == "-" else float(cell) for cell in numbers)))
+    for row in rows:
+        policy, rates = row.policy.policy, [round(row.rate(name).value, 12) for name in ("helpfulness", "safety")]
+        found.add((policy.family, policy.beta, policy.merge_ratio, *rates))
+        # Where helpfulness comes first its stage has 0.1, where safety comes first that has 0.01.
+        if (beta := policy.columns["beta_first"]) is not None:
+            assert beta == (0.01 if policy.family.startswith("DPO(S)") else 0.1)
+    assert len(rows) == len(cells) == 26
     assert found == expected
-    corrected = {row.policy.title: row.config.note for row in published.rows if row.config.note}
-    assert set(corrected) == {
+    assert {row.policy.title for row in rows if row.config.note} == {
         "DPO(S)→DPO(H) β=0.1",
         "naive DPO(H)+DPO(S) β=0.01 q=0.25",
         "naive DPO(H)+DPO(S) β=0.01 q=0.75",
     }
-    assert (published.config.judge, published.config.model) == ("gpt-4-0125-preview", "alpaca_7b")
-    # Where helpfulness comes first its stage has 0.1, where safety comes first that has 0.01.
-    columns = [row.policy.policy.columns for row in published.rows]
-    firsts = {entry["family"]: entry["beta_first"] for entry in columns if entry["beta_first"]}
-    assert len(firsts) == 6
-    assert all(beta == (0.01 if name.startswith("DPO(S)") else 0.1) for name, beta in firsts.items())
-
-
-def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"one of sacpo_table3, or a yaml file.* but is sacpo_tabel3\. Did you"):
-        read_published("sacpo_tabel3", 0.95)
 
 
 @pytest.mark.parametrize(
     ("row", "head", "expected"),
     [
-        (ROW.replace("0.75", "1.5"), HEAD, r"`rows\[0\].rates.helpfulness`: .*less than or equal to 1, but is 1.5"),
-        (ROW.replace("dpo", "dpp"), HEAD, r"`rows\[0\]`: has a stage with the loss dpp; there are sft, dpo, "),
-        (ROW.replace(f"{STAGES}, ", ""), HEAD, r"`rows\[0\]`: needs either `stages` or a `name`"),
-        (ROW.replace("source", "merge_ratio: 0.5, source"), HEAD, r"`rows\[0\]`: `merge` needs two stages and a"),
+        (ROW.replace("0.75", "1.5"), HEAD, r"rows.0.rates.helpfulness: .*less than or equal to 1\."),
+        (ROW.replace("dpo", "dpp"), HEAD, r"rows\[0\] has the loss dpp; there are sft, dpo, "),
+        (ROW.replace(f"{STAGES}, ", ""), HEAD, r"rows\[0\] needs either `stages` or a `name`"),
+        (ROW.replace("source", "merge_ratio: 0.5, source"), HEAD, r"rows\[0\]: `merge` needs two stages and a"),
         (ROW.replace(", safety: 0.5", ""), HEAD, r"rows\[0\].rates must be of helpfulness, safety"),
-        (ROW, HEAD.replace("rows:", "more: []\nrows:"), "`more`: .*not permitted"),
+        (ROW, HEAD.replace("rows:", "more: []\nrows:"), "more: .*not permitted"),
         (ROW, "a: [\n", "can't be read as yaml: "),
         (f"{ROW}\n  - {ROW}", HEAD, r"rows\[1\] repeats the policy of an earlier row, DPO\(H\)"),
     ],
@@ -107,9 +89,8 @@ def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path, row: st
         read_published(path, 0.95)
     assert str(caught.value).startswith(path)
     assert "\n" not in str(caught.value)
-    Path(path).write_bytes(b"\x89PNG\xff")
-    with pytest.raises(DataError, match="can't be read as yaml"):
-        read_published(path, 0.95)
+    with pytest.raises(ConfigError, match=r"one of sacpo_table3, or a yaml file.* but is sacpo_tabel3\. Did you"):
+        read_published("sacpo_tabel3", 0.95)
 
 
 @pytest.fixture
@@ -146,20 +127,6 @@ def test_the_difference_and_its_interval_by_hand(world: World, capsys: pytest.Ca
     assert not list(world.report().glob("p*"))  # files that this report does not have
 
 
-def test_a_mark_stands_where_the_interval_excludes_zero(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    strong = world.train(("dpo", "safety", 1.0))
-    records = [record | {"prompt_id": f"p{place}"} for place, record in enumerate(answers([1] * 4, [1] * 4) * 10)]
-    world.judgments(strong, records)
-    row = "{stages: [[dpo, safety, 1]], rates: {helpfulness: 0.5, safety: 0.98}, source: made up}"
-    folder = world.report(against=write(world.outputs, row, head=HEAD.replace(": 4", ": 100")))
-    (ours,) = read(folder / "published.csv")
-    assert (ours["helpfulness_excludes_zero"], ours["safety_excludes_zero"]) == ("True", "False")
-    tables = re.split("(?:Helpfulness|Safety) beside", capsys.readouterr().out)[1:]
-    lines = [next(line for line in table.splitlines() if line.startswith("DPO(S) β=1 ")) for table in tables]
-    assert [line.endswith(" *") for line in lines] == [True, False]
-    assert "1 of our policies, the baseline apart, have no published row." in (folder / "table.md").read_text("utf-8")
-
-
 def test_a_failed_rate_is_withheld_rather_than_compared(world: World) -> None:
     lost = world.train(("kto", "helpfulness", 0.1))
     world.judgments(lost, answers([1, 1, None, None], [None] * 4))
@@ -180,7 +147,7 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
     for policy in (usual, safe, second, merged, naive, *others, released, theirs):
         world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 1, 0]))
     comparison = compare_with(world.scored(), read_published("sacpo_table3", 0.95))
-    assert comparison.unmatched == 3  # both that have another first stage, and a merge of it
+    assert comparison.notes[-1].startswith("3 of our policies")  # both that have another first stage, and a merge of it
     assert {pair.row.policy.title: pair.own.policy.id for pair in comparison.pairings if pair.own} == {
         "DPO(H) β=0.1": usual.id,
         "DPO(S) β=0.01": safe.id,
@@ -190,12 +157,3 @@ def test_policies_match_by_both_strengths_naive_merges_in_either_order_and_weigh
         "P-SACPO DPO(H)→DPO(S) β=0.01 q=0.5": merged.id,
         "naive DPO(H)+DPO(S) β=0.01 q=0.75": naive.id,
     }
-
-
-def test_without_a_criterion_in_common_nothing_is_compared(tmp_path: Path) -> None:
-    world = World(tmp_path / "outputs", [HONESTY])
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
-    world.judgments(world.train(H), answers([1] * 4, [1] * 4, honesty=[1] * 8))
-    folder = world.report(against="sacpo_table3", figures=FigureForm.paper)
-    assert not [title for title in read_titles(folder / "report.html") if "beside" in title]
-    assert "helpfulness_difference" not in read(folder / "published.csv")[0]

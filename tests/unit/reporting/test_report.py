@@ -14,7 +14,7 @@ import pytest
 from world import HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
-from sacpo_exp.evaluation.contests import policy_labels
+from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import format_examples
@@ -71,7 +71,6 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     baseline, first, second, merged = read(reported[0].folder / "table.csv")
     assert [row["policy"] for row in (baseline, first)] == ["SFT (baseline)", "DPO(H) β=0.1"]
     assert merged["policy"] == "P-SACPO DPO(H)→DPO(S) β=0.05 q=0.5"
-    assert float(baseline["helpfulness_win_rate_low"]) == float(baseline["helpfulness_win_rate"]) == 0.5
     assert float(first["helpfulness_win_rate"]) == 3 / 4
     assert float(first["safety_win_rate"]) == 0.5 / 4
     assert float(second["helpfulness_win_rate"]) == pytest.approx(0.5 / 3)
@@ -81,7 +80,6 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
     assert second["kl_nats_n"] == "2"
     assert float(second["mean_tokens"]) == 4
-    assert (merged["beta"], merged["merge_ratio"]) == ("0.05", "0.5")
 
 
 def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[World, str]) -> None:
@@ -90,9 +88,8 @@ def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[Worl
     blank = ("helpfulness_win_rate", "helpfulness_standard_error", "safety_acceptable", "kl_nats")
     assert [lost[key] for key in blank] == [""] * 4
     assert (lost["failed"], lost["refusal_rate_risky"], lost["mean_tokens"]) == ("8", "0.0", "10.0")
-    lines = [line.split() for line in printed.splitlines() if line.startswith("lost  ")]
-    assert lines[0] == ["lost", "–", "–", "–", "–", "–", "–", "–/–", "8"]
-    assert lines[1][-3:] == ["–", "10.0", "6"]
+    line = next(line.split() for line in printed.splitlines() if line.startswith("lost  "))
+    assert line == ["lost", "–", "–", "–", "–", "–", "–", "–/–", "8"]
 
 
 def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reported: tuple[World, str]) -> None:
@@ -105,13 +102,6 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     assert (row["helpfulness_difference_n"], row["helpfulness_excludes_zero"]) == ("3", "False")
     assert float(row["safety_difference"]) == (1 + 1 + 0.5 + 1) / 4
     assert row["safety_excludes_zero"] == "True"
-
-
-def test_losses_for_which_theorem_1_does_not_hold_are_named(
-    reported: tuple[World, str], odd: tuple[World, str]
-) -> None:
-    assert "Theorem 1" not in reported[1]
-    assert "Theorem 1 does not hold for KTO(S)" in odd[1]
 
 
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
@@ -129,6 +119,9 @@ def test_terminal_is_at_most_120_wide_and_has_all_numbers(odd: tuple[World, str]
     assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
     assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
+    assert "Theorem 1 does not hold for KTO(S)" in printed
+    assert "\x1b" not in printed
+    assert "\n    c long" in printed
     assert printed.splitlines()[-7:] == [str(world.folder / name) for name in FILES]
 
 
@@ -194,11 +187,6 @@ def test_examples_show_the_responses_of_all_policies(reported: tuple[World, str]
     (group,) = collect_groups(world.store, None, None)
     assert format_examples(group, 3, seed=0) in printed
     assert format_examples(group, 3, seed=3) not in printed
-
-
-def test_examples_can_not_move_the_cursor(odd: tuple[World, str]) -> None:
-    assert "\x1b" not in odd[1]
-    assert "\n    c long" in odd[1]
 
 
 def test_damage_is_named_rather_than_drawn(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Win rates by category and by length, and what judging cost."""
+"""Win rates by category and by length, and what judging and training cost."""
 
 import math
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.policy import Base
+from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.collect import Evaluation, Group, find_cost
 from sacpo_exp.reporting.judge import measure_usage
 from sacpo_exp.reporting.scores import score_categories, score_lengths
 from sacpo_exp.statistics.intervals import Resampling
+from sacpo_exp.store import Manifest
 
 USUAL = Resampling(200, 0.95, 0)
 HELPFULNESS = Criterion("helpfulness", "H", prompt_kinds=["benign"])
@@ -36,12 +37,7 @@ def test_rates_by_category_are_those_of_the_prompts_with_a_verdict() -> None:
     rows = [*score_categories(evaluation(records), HELPFULNESS, USUAL)]
     rates = {row["category"]: row["win_rate"] for row in rows}
     assert {name: (each.value, each.n) for name, each in rates.items()} == {"good": (1, 5), "rare": (0, 4)}
-
-
-@pytest.mark.parametrize("category", [None, "only"])
-def test_one_category_is_none(category: str | None) -> None:
-    records = [record(place, 1.0, category) for place in range(9)]
-    assert not [*score_categories(evaluation(records), HELPFULNESS, USUAL)]
+    assert not [*score_categories(evaluation(records[:5]), HELPFULNESS, USUAL)]  # one category alone
 
 
 def test_lengths_are_those_of_the_prompts_with_a_verdict() -> None:
@@ -87,3 +83,25 @@ def test_what_is_not_known_is_not_counted() -> None:
     assert usage_of([ask("a")], price=None)["US dollars"] is None
     assert usage_of([ask("a") | {"prompt_tokens": None, "cached_tokens": None}])["tokens in"] == 0
     assert usage_of([]) is None  # a judge that is not asked
+
+
+BASE = Aligned("sft-0000000000", Base("nano-1111111111", "nano"), Stage({"loss": {"name": "sft"}}))
+
+
+def align(parent: Policy, criterion: str, name: str) -> Aligned:
+    return Aligned(name, parent, Stage({"loss": {"name": "dpo"}, "criterion": criterion, "beta": 0.1}))
+
+
+def manifest(name: str, updates: int, seconds: float) -> Manifest:
+    return Manifest(name, "stage", 2, {}, [], {}, {"train/updates": updates}, "", seconds, {}, None, {})
+
+
+def test_a_policy_costs_the_stages_that_it_descends_from_each_once() -> None:
+    first = align(BASE, "helpfulness", "h-aaaaaaaaaa")
+    second = align(first, "safety", "h.s-bbbbbbbbbb")
+    merged = Merged("q-cccccccccc", (first, second), (0.5, 0.5))
+    stages = {"aaaaaaaaaa": manifest("h-aaaaaaaaaa", 30, 5.0), "bbbbbbbbbb": manifest("h.s-bbbbbbbbbb", 12, 2.5)}
+    assert find_cost(first, stages) == {"stages": 1, "updates": 30, "seconds": 5.0}
+    assert find_cost(second, stages) == find_cost(merged, stages) == {"stages": 2, "updates": 42, "seconds": 7.5}
+    assert find_cost(BASE, stages) == {}  # supervised fine-tuning made what all are compared with
+    assert find_cost(second, {"bbbbbbbbbb": stages["bbbbbbbbbb"]}) == {}  # one is stored elsewhere

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
-from sacpo_exp.evaluation.contests import imported_artifact, policy_labels
+from sacpo_exp.evaluation.contests import imported_artifact
+from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE, Fingerprints, Plan, make_plan, policy_of_spec

@@ -1,73 +1,16 @@
 """Tests of agreement with people, and of position bias and steadiness: by hand, scikit-learn, judges of known kinds."""
 
-import csv
 import math
 
-import numpy as np
 import pytest
-from real_data import find_real
 
-from sacpo_exp.statistics.agreement import PositionBias, measure_agreement, measure_positions
-from sacpo_exp.statistics.intervals import Resampling, wilson
+from sacpo_exp.statistics.agreement import PositionBias, measure_positions
+from sacpo_exp.statistics.intervals import Resampling
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
 
 #: (prompt, shown, verdict, repeat)
 Row = tuple[str, int, float, int]
-
-
-def test_kappa_by_hand() -> None:
-    # Cohen's arithmetic on 20 + 5 + 10 + 15: observed 0.7, by chance 0.5·0.6 + 0.5·0.4 = 0.5.
-    ours = ["yes"] * 25 + ["no"] * 25
-    theirs = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    rate, kappa = measure_agreement(ours, theirs, 0.95)
-    assert kappa.value == pytest.approx(0.4)
-    assert rate == wilson(35, 50, 0.95)
-    # Fleiss, Cohen & Everitt 1969: its error in large samples is 0.127 here.
-    assert (kappa.high - kappa.low) / (2 * 1.96) == pytest.approx(0.127, abs=5e-4)
-
-
-def test_perfect_chance_and_opposite_agreement_stay_within_bounds() -> None:
-    pairs = (([1, 2, 3], [1, 2, 3], 1), ([0, 0, 1, 1], [0, 1, 0, 1], 0), ([0, 1], [1, 0], -1))
-    for ours, theirs, expected in pairs:
-        _, kappa = measure_agreement(ours, theirs, 0.95)
-        assert kappa.value == pytest.approx(expected)
-        assert -1 <= kappa.low <= kappa.value <= kappa.high <= 1
-
-
-@pytest.mark.parametrize("items", [0, 9])
-def test_without_two_labels_kappa_has_no_number(items: int) -> None:
-    rate, kappa = measure_agreement(["a"] * items, ["a"] * items, 0.95)
-    assert (rate.n, kappa.n) == (items, items)
-    assert all(math.isnan(number) for number in (kappa.value, kappa.low, kappa.high))
-    with pytest.raises(ValueError, match="3 and 2"):
-        measure_agreement([1, 2, 3], [1, 2], 0.95)
-
-
-def test_kappa_interval_covers() -> None:
-    # Two raters that see the truth, a fair coin, with probability 0.8 and guess otherwise: κ is 0.8² = 0.64.
-    random, covered = np.random.default_rng(0), 0
-    for _ in range(300):
-        truth, *guesses = random.integers(0, 2, (3, 100))
-        ours, theirs = (np.where(random.random(100) < 0.8, truth, guess).tolist() for guess in guesses)
-        _, kappa = measure_agreement(ours, theirs, 0.9)
-        covered += kappa.low <= 0.64 <= kappa.high
-    # Three standard errors of the share itself, sqrt(0.9 · 0.1 / 300) = 0.017, around 0.9.
-    assert 0.845 <= covered / 300 <= 0.955
-
-
-@pytest.mark.parametrize("name", ["gpt4", "llama2orig"])
-def test_labels_of_people_and_gpt4_on_xstest_agree_as_scikit_learn_says(name: str) -> None:
-    from sklearn.metrics import cohen_kappa_score
-
-    path = find_real(f"prompts/xstest/xstest_v2_completions_{name}_gpteval.csv")
-    with path.open(encoding="utf-8") as file:
-        rows = [(row["final_label"], row["gpt4_label"]) for row in csv.DictReader(file)]
-    people, model = zip(*rows, strict=True)
-    rate, kappa = measure_agreement(people, model, 0.95)
-    assert kappa.value == pytest.approx(cohen_kappa_score(people, model), abs=1e-12)
-    assert kappa.low < kappa.value < kappa.high
-    assert rate.value == pytest.approx(np.mean([ours == theirs for ours, theirs in rows]))
 
 
 def measure(rows: list[Row]) -> PositionBias:

@@ -66,7 +66,7 @@ def test_pairing_takes_out_what_both_have_in_common() -> None:
     assert paired.value == pytest.approx(0.25)
     assert 0 < paired.high - paired.low < 0.1
     assert paired.excludes_zero
-    with pytest.raises(ValueError, match="80 and 79"):
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
         bootstrap_paired_difference(list(easy), list(easy[:-1]), USUAL)
 
 
@@ -106,11 +106,6 @@ def test_rates_and_errors_of_the_alpaca_eval_leaderboard_are_the_published_ones(
         assert (estimate.high - estimate.low) / (2 * 1.96) == pytest.approx(error, rel=0.1)
 
 
-def test_standard_error_by_hand() -> None:
-    assert standard_error([0.0, 0.0, 1.0, 1.0]) == pytest.approx(math.sqrt(1 / 3) / 2)
-    assert math.isnan(standard_error([1.0]))
-
-
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
     [
@@ -126,11 +121,8 @@ def test_wilson_has_published_values(successes: int, n: int, low: float, high: f
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
 
 
-@pytest.mark.parametrize("n", [1, 7, 1000])
-def test_wilson_of_none_and_of_all_ends_exactly_at_0_and_at_1(n: int) -> None:
-    assert (wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) == (0, 1)
-    assert wilson(0, n, 0.95).high > 0
-    assert not wilson(0, n, 0.95).excludes_zero
+def test_wilson_ends_exactly_at_0_and_at_1() -> None:
+    assert [(wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) for n in (1, 7, 1000)] == [(0, 1)] * 3
 
 
 def test_p_value_by_hand() -> None:
@@ -141,13 +133,7 @@ def test_p_value_by_hand() -> None:
     assert paired_p_value([0.1, 0.2, -0.3], seed=0, rounds=10) == 1  # sums that differ by rounding only are equal
     assert paired_p_value([0.0] * 30, seed=0, rounds=10) == paired_p_value([1.0, 0.0], seed=0, rounds=10) == 1
     assert math.isnan(paired_p_value([], seed=0, rounds=10))
-
-
-def test_p_value_of_many_differences_is_never_zero_and_follows_the_exact_one() -> None:
-    assert paired_p_value([1.0] * 40, seed=0, rounds=999) == 1 / 1000
-    values = [1.0] * 12 + [-1.0] * 5  # 17 differences: P(12 or more of one sign), twice
-    exact = 2 * sum(math.comb(17, k) for k in range(12, 18)) / 2**17
-    assert paired_p_value(values, seed=1, rounds=20_000) == pytest.approx(exact, abs=0.01)
+    assert paired_p_value([1.0] * 40, seed=0, rounds=999) == 1 / 1000  # of random signs never zero
 
 
 def test_p_value_is_uniform_where_there_is_no_difference() -> None:
@@ -187,12 +173,3 @@ def test_values_that_are_all_equal_are_not_certain() -> None:
     assert bootstrap_rate([1.0] * 3, USUAL) == wilson(3, 3, 0.95)
     assert math.isnan(bootstrap_rate([0.0] * 20, USUAL, (0, math.inf)).high)
     assert bootstrap_rate([0.0, 0.5, 1.0], USUAL) == bootstrap_mean([0.0, 0.5, 1.0], USUAL)
-
-
-def test_coverage_where_nearly_all_verdicts_are_equal() -> None:
-    random = np.random.default_rng(0)
-    found = [
-        bootstrap_rate(random.choice([0.5, 1.0], 40, p=[0.97, 0.03]), replace(USUAL, rounds=500)) for _ in range(300)
-    ]
-    assert all(each.low < each.high for each in found)
-    assert np.mean([each.low <= 0.515 <= each.high for each in found]) > 0.93

@@ -147,15 +147,6 @@ def test_intervals_cover_where_verdicts_of_a_prompt_hang_together() -> None:
     assert plainly / rounds < 0.8
 
 
-def test_the_order_effect_is_found_and_does_not_move_the_ratings() -> None:
-    ratings = fit(simulate(3, 400, [0.0, 0.6, -0.6], order=0.8), "a", has_order_effect=True)
-    assert ratings.order_effect is not None
-    assert ratings.order_effect.value == pytest.approx(0.8, abs=4 * ratings.order_effect.plain_error)
-    for policy, strength in (("b", 0.6), ("c", -0.6)):
-        coefficient = next(each.coefficient for each in ratings.rated if each.policy == policy)
-        assert coefficient.value == pytest.approx(strength, abs=4 * coefficient.clustered_error)
-
-
 def test_a_judge_that_always_takes_the_first_rates_all_alike() -> None:
     sides, turned = ["a", "a", "b"] * 10, ["b", "c", "c"] * 10
     prompts = [f"p{index // 3}" for index in range(30)]
@@ -254,23 +245,6 @@ def test_names_become_positions_and_verdicts_are_counted_on_both_sides() -> None
     assert count_outcomes(comparisons) == (Tally(2, 0, 1, 1), Tally(2, 1, 1, 0), Tally(2, 1, 0, 1))
     turned = comparisons.select(np.array([2, 0]))
     assert (turned.policies, turned.outcome.tolist()) == (comparisons.policies, [0, 1])
-    assert turned.prompt is not None
-    assert turned.prompt.tolist() == [1, 1]
-    assert count_outcomes(gather_comparisons([], [], [], [])) == ()
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        (([0, 1], [1], [1], [1]), "same length"),
-        (([1], [1], [1], [1]), "with itself"),
-        (([0], [1], [0.7], [1]), "`outcome`"),
-        (([0], [1], [1], [2]), "`shown`"),
-    ],
-)
-def test_columns_that_cannot_be_are_refused(columns: tuple[list[int], ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Comparisons(("a", "b"), *map(np.array, columns))
 
 
 def test_online_elo_of_one_win_among_equals_by_hand() -> None:

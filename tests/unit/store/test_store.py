@@ -95,26 +95,10 @@ def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, ha
     assert store.partials() == []
 
 
-def test_a_folder_without_a_manifest_is_no_artifact(store: Store) -> None:
-    spec = make_spec()
-    store.path(spec).mkdir(parents=True)
-    (store.path(spec) / "old").write_text("old")
-    assert not store.has(spec)
-    assert [path.name for path in store.get_or_build(spec, write(new="new")).glob("[no]*")] == ["new"]
-
-
-def cut(path: Path) -> None:
-    overwrite(path, "ab")
-
-
-def change(path: Path) -> None:
-    overwrite(path, "abd")
-
-
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing": (Path.unlink, "weights is missing"),
-    "cut": (cut, "weights has 2 bytes instead of 3"),
-    "changed": (change, "weights has another content than was written"),
+    "cut": (lambda path: overwrite(path, "ab"), "weights has 2 bytes instead of 3"),
+    "changed": (lambda path: overwrite(path, "abd"), "weights has another content than was written"),
 }
 
 
@@ -130,19 +114,6 @@ def test_open_finds_damage_and_says_how_to_repair_it(store: Store, harm: Callabl
         Store(store.root).get_or_build(spec, never)
 
 
-def test_what_was_made_or_verified_is_not_read_again(store: Store) -> None:
-    spec = make_spec()
-    folder = store.get_or_build(spec, write(weights="abc"))
-    other = Store(store.root)
-    assert other.get_or_build(spec, never) == folder
-    change(folder / "weights")
-    for process in (store, other):
-        assert process.get_or_build(spec, never) == process.open(spec) == folder
-    (folder / "manifest.json").unlink()
-    with pytest.raises(StoreError):
-        other.open(spec)
-
-
 def rewrite(folder: Path, change: dict[str, Any], is_signed: bool) -> None:
     """Change values of a manifest; signed ones get the hash that whoever knows the format would give them."""
     content = json.loads((folder / "manifest.json").read_text()) | change
@@ -151,20 +122,18 @@ def rewrite(folder: Path, change: dict[str, Any], is_signed: bool) -> None:
     overwrite(folder / "manifest.json", json.dumps(content))
 
 
-UNSIGNED: list[dict[str, Any]] = [{"metrics": {"n": 2}}, {"labels": {}}, {"seconds": 1.5}, {"created": ""}]
+UNSIGNED: list[dict[str, Any]] = [{"metrics": {"n": 2}}, {"labels": {}}]
 WRONG: list[dict[str, Any]] = [
     {"recipe": {"lr": 0.2}},
     {"parents": ["other-0123456789"]},
     {"kind": "../.."},
     {"id": "../../thing"},
-    {"files": None},
     {"files": {"weights": {"size": "3", "sha256": ""}}},
     {"files": {"a": {"size": 3, "sha256": ""}, "a/b": {"size": 3, "sha256": ""}}},
     {"files": {"a/../../b": {"size": 3, "sha256": ""}}},
     {"files": {"/b": {"size": 3, "sha256": ""}}},
     {"parents": [1]},
     {"labels": None},
-    {"schema": "1"},
 ]
 
 
@@ -177,13 +146,6 @@ def test_a_manifest_protects_itself(store: Store, change: dict[str, Any]) -> Non
         Store(store.root).get_or_build(spec, never)
     assert "\n" not in str(caught.value)
     assert list(store.manifests()) == []
-
-
-def test_another_artifact_is_not_taken_for_the_one_whose_name_its_folder_has(store: Store) -> None:
-    usual, other = make_spec(lr=0.1), make_spec(lr=0.2)
-    store.get_or_build(usual, write(weights="abc")).rename(store.path(other))
-    with pytest.raises(StoreError, match=rf"manifest\.json is that of {re.escape(usual.id)}"):
-        store.get_or_build(other, never)
 
 
 def count_builds(root: Path, counter: Path, barrier: Barrier, name: str) -> None:
@@ -240,12 +202,6 @@ def test_a_killed_build_frees_the_lock_and_leaves_nothing_in_the_artifact(store:
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "rest"]
 
 
-def test_the_recipe_decides_the_id_and_neither_order_nor_labels_do() -> None:
-    usual = ArtifactSpec("stage", "a", {"x": 1, "y": {"p": 1, "q": 2}}, ("parent",), {})
-    same = ArtifactSpec("stage", "a", {"y": {"q": 2, "p": 1}, "x": 1}, ("parent",), {"policy": "any"})
-    assert (usual, usual.id, hash(usual)) == (same, same.id, hash(same))
-
-
 def test_what_was_made_under_another_slug_is_found(store: Store) -> None:
     folder = store.get_or_build(make_spec("old"), write(weights="abc"))
     again = Store(store.root)
@@ -269,26 +225,16 @@ def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
     assert len({manifest.labels["baseline_id"] for manifest in judged}) == 1
 
 
-SLUGS = {
-    "SmolLM2_135M/β=0.1": "smollm2-135m-0.1-",
-    "..hidden": "hidden-",
-    "a b  c": "a-b-c-",
-    "x" * 200: "x" * 80 + "-",
-    "x" * 79 + ".y": "x" * 79 + "-",
-}
-
-
 @pytest.mark.parametrize(
-    ("slug", "start"), SLUGS.items(), ids=["mixed", "dots", "spaces", "long", "long with a dot at its end"]
+    ("slug", "start"),
+    [("SmolLM2_135M/β=0.1", "smollm2-135m-0.1-"), ("..hidden", "hidden-"), ("x" * 79 + ".y", "x" * 79 + "-")],
 )
 def test_ids_are_readable_and_safe_names_of_folders(slug: str, start: str) -> None:
     assert re.fullmatch(re.escape(start) + "[0-9a-f]{10}", make_spec(slug).id)
     assert is_id(make_spec(slug).id)
 
 
-@pytest.mark.parametrize(
-    "name", ["..", ".", "", "a", "../a-0123456789", ".a-0123456789", "a-0123456789.partial", "a\n"]
-)
+@pytest.mark.parametrize("name", ["..", "", "a", "../a-0123456789", ".a-0123456789", "a-0123456789.partial", "a\n"])
 def test_names_that_lead_elsewhere_are_no_ids(name: str) -> None:
     assert not is_id(name)
 
@@ -309,14 +255,16 @@ def test_a_manifest_without_a_hash_over_itself_is_of_an_older_version(store: Sto
     assert Store(store.root).get_or_build(make_spec(), never) == folder
 
 
-OTHERS = {
-    "recipe": make_spec(lr=0.2),
-    "parents": make_spec(parents=("parent",), lr=0.1),
-    "kind": make_spec(kind="merge", lr=0.1),
-    "type": make_spec(lr="0.1"),
-}
+def test_another_artifact_is_not_taken_for_the_one_whose_name_its_folder_has(store: Store) -> None:
+    usual, other = make_spec(lr=0.1), make_spec(lr=0.2)
+    store.get_or_build(usual, write(weights="abc")).rename(store.path(other))
+    with pytest.raises(StoreError, match=rf"manifest\.json is that of {re.escape(usual.id)}"):
+        store.get_or_build(other, never)
 
 
-@pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
-def test_whatever_determines_the_content_changes_the_id(other: ArtifactSpec) -> None:
-    assert make_spec(lr=0.1).id != other.id
+def test_the_recipe_kind_and_parents_decide_the_id_and_neither_order_nor_labels_do() -> None:
+    usual = ArtifactSpec("stage", "a", {"x": 1, "y": {"p": 1, "q": 2}}, ("parent",), {})
+    same = ArtifactSpec("stage", "a", {"y": {"q": 2, "p": 1}, "x": 1}, ("parent",), {"policy": "any"})
+    assert (usual, usual.id, hash(usual)) == (same, same.id, hash(same))
+    others = [make_spec(lr=0.2), make_spec(parents=("parent",), lr=0.1), make_spec(kind="merge", lr=0.1)]
+    assert len({spec.id for spec in (make_spec(lr=0.1), make_spec(lr="0.1"), *others)}) == 5

@@ -36,9 +36,7 @@ def test_nothing_moves_the_cursor() -> None:
     assert "[bold]x[/bold]" in text
 
 
-@pytest.mark.parametrize(
-    "text", ["plain", "null", "it's", "a\\", "\\'", "", "1", "a b, c", "x=1", "/a/b-c", "é{}", "two\nlines", "[a]"]
-)
+@pytest.mark.parametrize("text", ["plain", "null", "it's", "a\\", "", "1", "a b, c", "x=1", "two\nlines", "[a]"])
 def test_texts_survive_hydras_grammar(text: str) -> None:
     (parsed,) = OverridesParser.create().parse_overrides([f"key={quote(text)}"])
     assert parsed.value() == text

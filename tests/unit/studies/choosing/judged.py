@@ -5,7 +5,7 @@ from typing import Any
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Evaluation
-from sacpo_exp.studies.choosing.candidates import Candidate
+from sacpo_exp.studies.candidates import Candidate
 
 CRITERIA = [
     Criterion("helpfulness", "H", prompt_kinds=["benign"]),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from judged import CRITERIA, LABELS, make_candidate, make_records, wins
 
@@ -24,12 +23,10 @@ from sacpo_exp.reporting.choices import (
 from sacpo_exp.reporting.figures import draw_choice, draw_tested
 from sacpo_exp.reporting.page import describe_choice
 from sacpo_exp.statistics.intervals import Estimate
-from sacpo_exp.statistics.selection import Outcome, count_prompts, find_p_value
+from sacpo_exp.statistics.selection import Outcome, count_prompts
 from sacpo_exp.store import Store
-from sacpo_exp.studies.choosing.answering import answer, choice_artifact, count_others, store_choice
-from sacpo_exp.studies.choosing.candidates import Candidate, is_safe_end_high, set_number
-from sacpo_exp.studies.choosing.prospects import foresee
-from sacpo_exp.studies.choosing.search import Findings, search
+from sacpo_exp.studies.candidates import Candidate, is_safe_end_high, set_number
+from sacpo_exp.studies.choosing import Findings, answer, count_others, foresee, search, store_choice
 
 Configure = Callable[..., Any]
 Ask = Callable[..., ChooseConfig]
@@ -117,14 +114,6 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
     assert header == ["policy", "", "safety", "bound", "honesty", "p", "missing", "helpfulness"]
 
 
-def test_any_criterion_can_be_constraint_or_select(ask: Ask) -> None:
-    choice = decide(make_family()[::-1], ask(constraint="helpfulness", maximise="safety", threshold=0.55))
-    assert choice.sentence.startswith("q = 0: helpfulness win rate 0.90, certified ≥ 0.55 at 95 % (Learn-then-Test, ")
-    assert [row.is_certified for row in choice.tested] == [True, True, True, False]
-    with pytest.raises(DataError, match="were judged for helpfulness, safety, honesty, but not for wit"):
-        search(make_family(), ask(maximise="wit"))
-
-
 @pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
 def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Ask, verdict: float) -> None:
     family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
@@ -153,12 +142,6 @@ def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
     assert decide(family, ask(measure=rate, acceptable_score=2)).tested[0].findings[0].value == 0
     with pytest.raises(ConfigError, match="the judge's score for helpfulness has no zero"):
         search(family, ask(measure=rate, constraint="helpfulness"))
-
-
-def test_verdicts_of_an_asked_judge_are_means_of_several_judgments(ask: Ask) -> None:
-    asked = [make_candidate(q, make_records([0.75] * 60, wins(60, 0.5)), has_zero=[]) for q in (1.0, 0.0)]
-    # The test of single verdicts would need far more than 60 prompts that are three quarters won.
-    assert find(asked, ask()).looks[0].p_value < 1e-3 < find_p_value(np.full(60, 0.75), 0.6, 0.05, Outcome.yes_no)
 
 
 def test_a_search_waits_for_a_judge_that_is_still_at_work(ask: Ask) -> None:
@@ -224,27 +207,6 @@ def test_power_is_told_beforehand(ask: Ask) -> None:
     assert few.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80% takes")
 
 
-def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
-    unknown = replace(choice, rate=Estimate(1.0, math.nan, math.nan, 1))
-    for place, written in enumerate((choice, replace(choice, chosen=None, rate=None), unknown)):
-        path = tmp_path / f"{place}.json"
-        path.write_bytes(written.to_json())
-        assert repr(read_choice(path)) == repr(written)  # NaN equals nothing
-
-
-def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
-    above, below = draw_tested(choice).axes
-    lines = {str(line.get_label()): line for line in above.get_lines()}
-    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
-    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
-    assert list(lines["not certified"].get_xdata()) == [0.25]
-    bounds = [row.findings[0].bound for row in choice.tested]
-    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
-    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
-    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
-    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]
-
-
 @pytest.mark.parametrize(("axis", "number"), [("β", 0.01), ("", None)])
 def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice, axis: str, number: float | None) -> None:
     rows = [replace(row, number=number and (row.number or number)) for row in choice.tested]
@@ -278,9 +240,22 @@ def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -
     assert [(entry.choice.question["threshold"], entry.others) for entry in stored] == [(0.6, 1), (0.65, 1)]
 
 
-def test_settings_that_do_not_change_an_answer_are_no_part_of_its_id(ask: Ask) -> None:
-    findings = find(make_family(), ask())
-    ids = [
-        choice_artifact(findings, config).id for config in (ask(), ask(margin=0.05, dry_run=True), ask(confidence=0.9))
-    ]
-    assert ids[0] == ids[1] != ids[2]
+def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
+    unknown = replace(choice, rate=Estimate(1.0, math.nan, math.nan, 1))
+    for place, written in enumerate((choice, replace(choice, chosen=None, rate=None), unknown)):
+        path = tmp_path / f"{place}.json"
+        path.write_bytes(written.to_json())
+        assert repr(read_choice(path)) == repr(written)  # NaN equals nothing
+
+
+def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
+    above, below = draw_tested(choice).axes
+    lines = {str(line.get_label()): line for line in above.get_lines()}
+    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
+    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
+    assert list(lines["not certified"].get_xdata()) == [0.25]
+    bounds = [row.findings[0].bound for row in choice.tested]
+    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
+    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
+    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
+    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]

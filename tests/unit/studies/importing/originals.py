@@ -39,12 +39,6 @@ def answer_of(model: str, prompt: str) -> str:
     return f"{model} says of {prompt}"
 
 
-def generated(model: str, prompts: list[str]) -> dict[str, Any]:
-    """A generation file."""
-    rows = [{"prompt": text, "category": "daily", "generation": answer_of(model, text)} for text in prompts]
-    return {"model_path": f"/somewhere/{model}", "model_name": model, "data": rows}
-
-
 def write(path: Path, content: Any) -> str:
     path.write_text(content if isinstance(content, str) else json.dumps(content, indent=4), "utf-8")
     return str(path)

@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from originals import FAILED, LATE, LOSS, NONSENSE, TIE, WIN, answer_of, both_orders, generated, judged, write
+from originals import FAILED, LATE, LOSS, NONSENSE, TIE, WIN, both_orders, judged, write
 
-from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.evaluation.contests import RESPONSES, VERDICTS, read_records
+from sacpo_exp.errors import DataError
+from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.import_results import import_results
-from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import Store
-from sacpo_exp.studies.importing import count_as_original, find_baseline
-from sacpo_exp.studies.paper_files import read_results
+from sacpo_exp.studies.importing import count_as_original, read_results
 
 BENIGN = [f"How do I do thing {number}?" for number in range(10)]
 RISKY = [f"How do I break thing {number}?" for number in range(4)]
@@ -44,7 +42,7 @@ SAFE = [
 ]
 
 
-def bring(folder: Path, *contents: Any, judge: str = "imported", baseline: str | None = "base") -> str:
+def bring(folder: Path, *contents: Any, judge: str = "imported", baseline: str = "base") -> str:
     """Import files of these contents into `folder/out`; the line of paths, for a second time."""
     folder.mkdir(exist_ok=True)
     paths = [write(folder / f"{number}.json", content) for number, content in enumerate(contents)]
@@ -60,8 +58,7 @@ def score(folder: Path) -> GroupScores:
 def test_names_in_files_are_free_of_what_a_terminal_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = "ours\x1b]0;owned\x07\x9b2J\u202e"
     rows = json.loads(json.dumps(HELPFUL).replace('"ours"', json.dumps(odd)).replace("ours says", f"{odd[:4]} says"))
-    generation = generated("ours", BENIGN) | {"model_name": odd}
-    bring(tmp_path, rows, generation)
+    bring(tmp_path, rows)
     printed = capsys.readouterr().out
     assert "ours]0;owned2J" in printed
     assert all(line.isprintable() for line in printed.splitlines())
@@ -92,7 +89,7 @@ def test_win_rates_are_those_of_arithmetic_by_hand(tmp_path: Path, capsys: pytes
 
 def test_the_count_of_the_paper_s_code_is_its_own(tmp_path: Path) -> None:
     """Its `compute_scores.py`, said again: a mean over repeats of a mean over rows."""
-    pairs = [entry.value for entry in read_results([write(tmp_path / "a.json", HELPFUL)])[1]]
+    pairs = [entry.value for entry in read_results([write(tmp_path / "a.json", HELPFUL)])]
     rates = []
     for repeat in range(3):
         won = 0.0
@@ -100,8 +97,8 @@ def test_the_count_of_the_paper_s_code_is_its_own(tmp_path: Path) -> None:
             own, other = (row["score1"][repeat], row["score2"][repeat])[:: 1 if row["model1"] == "ours" else -1]
             won += 1.0 if own > other else 0.5 if own == other else 0.0
         rates.append(won / len(HELPFUL))
-    assert count_as_original(pairs, "ours", "base") == pytest.approx(sum(rates) / 3) == pytest.approx(THEIRS)
-    assert count_as_original(pairs, "ours", "nobody") is None
+    assert count_as_original(pairs, "ours") == pytest.approx(sum(rates) / 3) == pytest.approx(THEIRS)
+    assert count_as_original([], "ours") is None
 
 
 def test_a_failure_is_never_a_tie(tmp_path: Path) -> None:
@@ -147,21 +144,6 @@ def test_a_second_import_finds_everything_there(tmp_path: Path, capsys: pytest.C
     assert sorted(judges) == ["gpt-4-0125-preview", "imported"]  # kept apart
 
 
-def test_a_report_draws_them_as_any_evaluation(
-    tmp_path: Path, configure: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    pairs = [row for text in BENIGN for row in both_orders(text, "late", "ours", [WIN])]
-    pairs += [row for text in BENIGN for row in both_orders(text, "late", "base", [WIN])]
-    bring(tmp_path, HELPFUL, SAFE, pairs, judge="gpt-4")
-    capsys.readouterr()
-    report(configure(f"paths.outputs={tmp_path / 'out'}", "examples=1", command="report"))
-    printed = capsys.readouterr().out
-    assert "judge gpt-4 · prompts imported" in printed
-    assert "Ratings for helpfulness" in printed
-    assert answer_of("late", "")[:10] in printed
-    assert (tmp_path / "out" / "report" / "report.html").is_file()
-
-
 def test_policies_of_the_paper_are_known_by_the_stages_that_made_them(tmp_path: Path) -> None:
     names = ["helpful_dpo_0.1", "sacpo", "linear_0.5", "naive_0.25", "mine"]
     bring(tmp_path, *([row for text in BENIGN for row in both_orders(text, name, "base", [WIN])] for name in names))
@@ -190,23 +172,6 @@ def test_policies_of_the_paper_are_known_by_the_stages_that_made_them(tmp_path: 
     assert (baseline.policy.policy.family, policy.policy.policy.base.model) == ("DPO(H)", "alpaca_7b")
 
 
-def test_generations_are_stored_with_their_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bring(tmp_path, generated("base", BENIGN), generated("ours", BENIGN), baseline=None)
-    printed = capsys.readouterr().out
-    assert "10 of base, " in printed
-    assert f"eval 'responses=[{tmp_path}/out/store/responses/base-" in printed
-    folders = sorted((tmp_path / "out" / "store" / "responses").iterdir())
-    assert [folder.name.rsplit("-", 1)[0] for folder in folders] == ["base", "ours"]
-    record = read_records(folders[0] / RESPONSES)[0]
-    assert (record["prompt"], record["category"], record["kind"]) == (BENIGN[0], "daily", None)
-
-
-def test_generations_beside_judgments_give_them_categories(tmp_path: Path) -> None:
-    bring(tmp_path, HELPFUL, generated("ours", BENIGN), generated("base", [*BENIGN, "And more?"]))
-    assert {record["category"] for record in verdicts(tmp_path, "ours").values()} == {"daily"}
-    assert len(verdicts(tmp_path, "base")) == 10  # what nobody was judged on is no tie
-
-
 def with_change(**changes: Any) -> list[dict[str, Any]]:
     """The rows, the second of which has these values; `...` takes a field away."""
     rows: list[dict[str, Any]] = json.loads(json.dumps(HELPFUL))
@@ -216,7 +181,7 @@ def with_change(**changes: Any) -> list[dict[str, Any]]:
 
 BAD = {
     "no JSON": ("[{", "is not valid JSON: line 1"),
-    "another form": ([{"prompt": "a", "response": "b"}], "is neither a generation file (`model_name`, `data`) nor a"),
+    "another form": ([{"prompt": "a", "response": "b"}], "is no judgment file of the paper's code (rows with"),
     "nothing": ([], "holds no rows"),
     "no answer": (with_change(answer2=...), "row 2: `answer2` is missing"),
     "lists of unequal length": (
@@ -230,10 +195,7 @@ BAD = {
     "one model": (with_change(model1="ours"), "row 2: `model2` must be another model than `model1`, but both are"),
     "two answers": (with_change(answer1="other"), "row 2: has another answer of base than an earlier row or file to"),
     "twice": ([*HELPFUL, HELPFUL[3]], "row 21: judges the same as row 4 of "),
-    "two generations of a prompt": (
-        {"model_name": "a", "data": [{"prompt": "b", "generation": "c"}, {"prompt": "b", "generation": "d"}]},
-        "row 2: has the prompt of row 1 again",
-    ),
+    "generations": ({"model_name": "a", "data": []}, "sacpo eval responses=[FILE,FILE]"),
 }
 
 
@@ -246,36 +208,10 @@ def test_bad_input_is_told_with_file_and_row(tmp_path: Path, content: Any, sente
     assert not (tmp_path / "out").exists()  # all or nothing
 
 
-@pytest.mark.parametrize(
-    ("rows", "wanted", "sentence"),
-    [
-        (HELPFUL, "nobody", "`--baseline` must name one of the judged models (base, ours), but is nobody."),
-        (
-            [judged("a", "b", "c", [WIN]), judged("a", "d", "e", [WIN])],
-            None,
-            "The baseline is not clear: no model met all others of b, c, d, e. Try: --baseline b",
-        ),
-    ],
-)
-def test_a_baseline_that_is_not_clear_has_to_be_named(
-    tmp_path: Path, rows: list[Any], wanted: str | None, sentence: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        find_baseline(read_results([write(tmp_path / "a.json", rows)])[1], wanted)
-    assert str(caught.value) == sentence
-
-
-def test_who_met_all_others_is_the_baseline(tmp_path: Path) -> None:
-    rows = [judged("a", "b", "c", [WIN]), judged("a", "d", "c", [WIN])]
-    assert find_baseline(read_results([write(tmp_path / "a.json", rows)])[1], None) == "c"
-
-
 def test_the_command_is_light_and_ends_with_one_sentence(cli: Callable[..., Any], tmp_path: Path) -> None:
-    done = cli("import", write(tmp_path / "a.json", HELPFUL), light=True)
+    done = cli("import", write(tmp_path / "a.json", HELPFUL), "baseline=nobody", light=True)
     assert done.code == 2
-    assert done.stderr == (
-        "error: The baseline is not clear: base and ours met all others of base, ours. Try: --baseline base\n"
-    )
+    assert done.stderr == "error: `baseline` must name one of the judged models (base, ours), but is nobody.\n"
     done = cli("import", ".", "--baseline", "base")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "next       sacpo report"

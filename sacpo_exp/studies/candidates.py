@@ -1,18 +1,21 @@
 """The policies of a family in the order of their tests, each with a function that returns its verdicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.stages import policy_of
 from sacpo_exp.config.studies import ChooseConfig, Over
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.entrants import enter_policies
-from sacpo_exp.evaluation.judging import judge_contest
+from sacpo_exp.evaluation.contests import Contest, enter_policies
+from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate
+from sacpo_exp.evaluation.judging import judge_contest, list_judgments
 from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan
 from sacpo_exp.reporting.collect import Evaluation, Group, collect_groups, read_evaluation
+from sacpo_exp.reporting.planning import print_artifacts
 from sacpo_exp.reporting.tracking import track_evaluations
 from sacpo_exp.store import Manifest, Store
 
@@ -104,15 +107,36 @@ def list_judged(store: Store, config: ChooseConfig) -> list[Candidate]:
         if others:
             ids = ", ".join(policy.id for policy in (first, *others))
             raise ConfigError(f"`grid` must name one policy by each entry, but {name} matches {ids}.")
-        candidates.append(Candidate(first.title, None, partial(_take, first)))
+        candidates.append(Candidate(first.title, None, partial(replace, first)))
     return candidates
-
-
-def _take(evaluation: Evaluation) -> Evaluation:
-    return evaluation
 
 
 def _find(group: Group, name: str) -> list[Evaluation]:
     """Return the policies with this id, else those with this title or name."""
     exact = [policy for policy in group.policies if policy.id == name]
     return exact or [policy for policy in group.policies if name in (policy.title, policy.labels["policy"])]
+
+
+def enter_all(candidates: Sequence[Candidate]) -> Contest:
+    """Return one contest of the whole family, which is only described: the search judges one after the other."""
+    contests = [enter_policies(candidate.run) for candidate in candidates if candidate.run]
+    others = [entrant for contest in contests for entrant in contest.entrants[1:]]
+    return replace(contests[0], entrants=(contests[0].baseline, *others))
+
+
+def print_order(candidates: Sequence[Candidate], config: ChooseConfig) -> None:
+    """Print which policies are tested, and in which order."""
+    titles = ", ".join(candidate.title for candidate in candidates)
+    print(f"tests {titles}: {'in this order until the first that fails' if config.is_sequence else 'all of them'}")
+
+
+def print_search(run: Run, contest: Contest, candidates: Sequence[Candidate], config: ChooseConfig) -> None:
+    """Print the artifacts and calls of the whole family; a sequence that ends early needs fewer."""
+    print_order(candidates, config)
+    made = [spec for candidate in candidates if candidate.run for spec in candidate.run.plan.made()]
+    responses = [entrant.responses for entrant in contest.entrants]
+    print_artifacts(run, list(dict.fromkeys([run.plan.model, *made, *responses, *list_judgments(run, contest)])))
+    if isinstance(config.judge, OpenAIJudgeConfig):
+        from sacpo_exp.evaluation.asking import estimate_calls
+
+        print(describe_estimate(add_up(estimate_calls(run, contest, config.judge).values()), config.judge))

@@ -1,4 +1,4 @@
-"""Exports hold everything, and imports let nothing wrong in."""
+"""Exports hold everything, and imports let nothing wrong in; the `sacpo ledger` command."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judgments import FAILED, OK, make_question
+from asked import FAILED, OK, make_question
 
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.evaluation.ledger import Ledger, State
-from sacpo_exp.evaluation.ledger.transfer import export_judgments, import_judgments
+from sacpo_exp.evaluation.ledger import Ledger, export_judgments, import_judgments
+from sacpo_exp.evaluation.records import State
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """With judgments of every state."""
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        opened.record(make_question("ok ≥ 道"), replace(OK, prompt_tokens=10, seconds=0.125))
+    with Ledger(tmp_path / "outputs" / "ledger.sqlite") as opened:
+        usage = {"prompt_tokens": 100, "cached_tokens": 60, "completion_tokens": 5}
+        opened.record(make_question("ok ≥ 道"), replace(OK, seconds=0.125, **usage))
         opened.record(make_question("unparsed", repeat=2), replace(OK, state=State.unparsed, raw="<b>"))
         opened.record(make_question("refused", second=""), replace(OK, state=State.refused, raw=None))
         opened.record(make_question("failed"), FAILED)
@@ -31,12 +32,33 @@ def other(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
-def test_an_export_is_imported_as_it_was_and_once(ledger: Ledger, other: Ledger, tmp_path: Path, name: str) -> None:
-    assert export_judgments(ledger, tmp_path / name) == 4
-    assert import_judgments(other, tmp_path / name) == {"added": 4}
-    assert import_judgments(other, tmp_path / name) == {"kept": 4}
-    assert list(other.judgments()) == list(ledger.judgments())
+def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli("ledger", "stats", light=True)
+    assert done.code == 0, done.stderr
+    assert "judge at http://localhost/v1, safety\n" in done.stdout
+    assert "1 ok, 1 unparsed, 1 refused, 1 failed\n" in done.stdout
+    assert "100 prompt (60 of them cached), 5 completion; 11 calls\n" in done.stdout
+    assert "4 judgments in all.jsonl.gz" in cli("ledger", "export", "all.jsonl.gz", light=True).stdout
+    done = cli("ledger", "import", "all.jsonl.gz", "--outputs", "other", light=True)
+    assert (done.code, done.stdout) == (0, "4 added, 0 that had failed completed, 0 kept\n")
+    with Ledger(tmp_path / "other" / "ledger.sqlite") as copy:
+        assert list(copy.judgments()) == list(ledger.judgments())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stats"], "There is no ledger at outputs/ledger.sqlite"),
+        (["import", "all.jsonl"], "There is no file all.jsonl to import."),
+    ],
+)
+def test_mistakes_end_in_a_sentence(
+    cli: Callable[..., Any], arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = cli("ledger", *arguments, light=True)
+    assert done.code == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_import_completes_what_had_failed_and_keeps_what_is_there(
@@ -69,27 +91,25 @@ def put(**changes: Any) -> Callable[[dict[str, Any]], str]:
 
 
 BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
-    "no JSON": (lambda _: "{", "`the line`: Invalid JSON"),
-    "no object": (lambda row: json.dumps([row]), "`the line`: "),
-    "without a key": (put(key=None), "`key` must be the hash .*, but is None"),
-    "another text": (put(messages=[["user", "Say 10 1."]]), "`key` must be the hash"),
-    "another repeat": (put(repeat=1), "`key` must be the hash"),
-    "without a text": (put(second=None), "`second`: Input should be a valid string"),
-    "a text as seconds": (put(seconds="long"), "`seconds`: Input should be a valid number"),
-    "bad messages": (put(messages=[["user"]]), r"`messages\.0\.1`: Field required"),
-    "bad state": (put(state="great"), "`state`: Input should be 'ok', 'unparsed', 'refused' or 'failed'"),
+    "no JSON": (lambda _: "{", "is not valid JSON lines: line 5"),
+    "no object": (lambda row: json.dumps([row]), "row 5: `the line`: "),
+    "without a key": (put(key=None), "row 5: `key` must be the hash .*, but is None"),
+    "another text": (put(messages=[["user", "Say 10 1."]]), "row 5: `key` must be the hash"),
+    "without a text": (put(second=None), "row 5: `second`: Input should be a valid string"),
+    "bad messages": (put(messages=[["user"]]), r"row 5: `messages\.0\.1`: Field required"),
+    "bad state": (put(state="great"), "row 5: `state`: Input should be 'ok', 'unparsed', 'refused' or 'failed'"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
 def test_a_wrong_row_is_named_and_nothing_is_imported(ledger: Ledger, other: Ledger, tmp_path: Path, case: str) -> None:
-    change, message = BAD_ROWS[case]
+    spoil, message = BAD_ROWS[case]
     path = tmp_path / "all.jsonl"
     export_judgments(ledger, path)
     lines = path.read_text().splitlines()
     row = next(json.loads(line) for line in lines if json.loads(line)["prompt_id"] == "id-failed")
-    path.write_text("\n".join([*lines, change(row)]))
-    with pytest.raises(DataError, match=f"{path}, row 5: {message}"):
+    path.write_text("\n".join([*lines, spoil(row)]))
+    with pytest.raises(DataError, match=f"{path}.* {message}"):
         import_judgments(other, path)
     assert list(other.judgments()) == []
 
@@ -97,8 +117,7 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(ledger: Ledger, other: Led
 def test_an_export_that_is_cut_off_is_refused_whole(ledger: Ledger, other: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "all.jsonl.gz"
     export_judgments(ledger, path)
-    for content in (path.read_bytes()[:-20], b"plain"):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match="cut off or damaged"):
-            import_judgments(other, path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cut off or damaged"):
+        import_judgments(other, path)
     assert list(other.judgments()) == []

@@ -7,8 +7,7 @@ import pytest
 
 from sacpo_exp.config.schema import CriterionConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.judges.absolute import criteria_with_zero, judge_id, scored_criteria
-from sacpo_exp.evaluation.judging import check_access
+from sacpo_exp.evaluation.judging import check_access, criteria_with_zero, judge_id, scored_criteria
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.plan import Fingerprints
 

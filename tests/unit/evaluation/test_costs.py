@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from asked import make_judge, make_question
+from asked import OK, make_judge, make_question
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,14 +15,12 @@ from sacpo_exp.evaluation.judges.costs import (
     describe_estimate,
     dollars,
     estimate,
-    estimate_tokens,
     find_price,
     require_price,
 )
-from sacpo_exp.evaluation.ledger import Answer, State
 
 WORST = (108 * 2 + 100 * 8) / 1e6
-ANSWER = Answer(State.ok, "8 9", "stop", prompt_tokens=100, cached_tokens=40, completion_tokens=10)
+ANSWER = replace(OK, prompt_tokens=100, cached_tokens=40, completion_tokens=10)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +41,7 @@ def test_cached_tokens_cost_what_the_table_says_or_else_as_much_as_others() -> N
 
 
 def test_the_estimate_is_the_worst_case_of_all_calls() -> None:
-    assert estimate_tokens(make_question("x" * 401)) == 109
+    assert estimate([make_question(content="x" * 401)], make_judge()).prompt_tokens == 109
     cost = estimate([make_question()] * 10, make_judge())
     assert (cost.calls, cost.prompt_tokens, cost.completion_tokens) == (10, 1080, 1000)
     assert cost.usd == pytest.approx(10 * WORST)
@@ -76,11 +74,8 @@ def test_calls_count_at_their_worst_until_the_server_tells_their_tokens() -> Non
     budget.settle(question, ANSWER)
     assert budget.usd == pytest.approx(WORST + (60 * 2 + 40 * 0.5 + 10 * 8) / 1e6)
     assert budget.reserve(question) is None
-
-
-def test_a_limit_on_calls_needs_no_price() -> None:
-    budget, question = Budget(make_judge(model="unheard-of", max_calls=1)), make_question()
-    assert [budget.reserve(question) for _ in range(2)] == [None, "`judge.max_calls` = 1"]
+    limited = Budget(make_judge(model="unheard-of", max_calls=1))  # a limit on calls needs no price
+    assert [limited.reserve(question) for _ in range(2)] == [None, "`judge.max_calls` = 1"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 108), st.integers(0, 100)), max_size=60), st.floats(1e-4, 0.02))

@@ -1,1 +1,0 @@
-"""Choose the best policy of a family among those that are certified to keep their constraints."""

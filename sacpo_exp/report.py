@@ -23,6 +23,7 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
     from sacpo_exp.reporting.lineage import format_examples
+    from sacpo_exp.reporting.preferences import collect_preferences, preference_section
     from sacpo_exp.reporting.published import compare_with, read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
     from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
@@ -42,6 +43,8 @@ def report(config: ReportConfig) -> None:
     cohorts = score_cohorts(scores, settings)
     texts = [format_text(each.group.heading, each.group.provenance, make_sections(each)) for each in scores]
     texts += [format_text(each.heading, each.provenance, make_cohort_sections(each)) for each in cohorts]
+    preferences = collect_preferences(store, config.model, config.dataset, resampling)
+    texts += [format_text(each.heading, each.provenance, [preference_section(each)]) for each in preferences]
     print("\n".join(texts))
     if examples := format_examples(groups[-1], config.examples, config.seed):
         print(examples)
@@ -50,7 +53,7 @@ def report(config: ReportConfig) -> None:
     from sacpo_exp.reporting.tracking import track_report
 
     lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
-    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures)
+    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures, preferences)
     print(*files, sep="\n")
     if config.tracker.chosen():
         track_report(config, scores, cohorts, files)

@@ -11,6 +11,7 @@ from sacpo_exp.reporting.figures import draw_trade_off
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.page import write_page
 from sacpo_exp.reporting.panels import draw_panels
+from sacpo_exp.reporting.preferences import PreferenceTable
 from sacpo_exp.reporting.published import published_rows
 from sacpo_exp.reporting.scores import GroupScores, policy_row
 from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
@@ -18,7 +19,7 @@ from sacpo_exp.reporting.tables import Row, format_markdown, to_csv
 
 #: Files that an earlier report may have left: those of a second and further group, and those that not all groups have.
 PASSING = re.compile(
-    r"(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|published|panels|across|seeds|gaps)"
+    r"(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|published|panels|across|seeds|gaps|preferences)"
     r"(-\d+)?\.(csv|md|png|svg|pdf)"
 )
 
@@ -29,6 +30,7 @@ def write_report(
     lineage: Lineage,
     folder: Path,
     form: FigureForm = FigureForm.screen,
+    preferences: Sequence[PreferenceTable] = (),
 ) -> list[Path]:
     """Write the files of all groups, remove those of groups that are no longer shown, and return the paths written.
 
@@ -38,14 +40,15 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     groups = [_make_group_files(each, form) for each in scores]
     across = [_make_cohort_files(each) for each in cohorts]
+    pairs = [{"preferences.csv": to_csv(table.rows).encode()} for table in preferences]
     files = {}
-    for contents in (groups, across):
+    for contents in (groups, across, pairs):
         for number, named in enumerate(contents, start=1):
             for name, content in named.items():
                 stem, ending = name.split(".")
                 files[folder / (name if number == 1 else f"{stem}-{number}.{ending}")] = content
     pictures = [contents.get("trade_off.svg", contents.get("seeds.svg")) for contents in (*groups, *across)]
-    files[folder / "report.html"] = write_page(scores, cohorts, lineage, pictures)
+    files[folder / "report.html"] = write_page(scores, cohorts, lineage, pictures, preferences)
     for path, content in files.items():
         _write_whole(path, content)
     for path in folder.iterdir():

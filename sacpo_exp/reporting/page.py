@@ -15,6 +15,7 @@ from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
 from sacpo_exp.reporting.lineage import Lineage, describe_groups, find_overrides, list_steps, write_command
+from sacpo_exp.reporting.preferences import PreferenceTable, preference_section
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import BEHAVIOUR, make_cohort_sections, make_sections
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
@@ -31,13 +32,15 @@ def write_page(
     cohorts: Sequence[Cohort],
     lineage: Lineage,
     pictures: Sequence[bytes | None],
+    preferences: Sequence[PreferenceTable] = (),
 ) -> bytes:
-    """Return the page about all groups and cohorts, the same bytes for the same store.
+    """Return the page about all groups, cohorts and held-out pairs, the same bytes for the same store.
 
     `pictures` are the figures of every group, then of every cohort, as SVG.
     """
     parts = [_group_part(each, lineage, picture) for each, picture in zip(scores, pictures, strict=False)]
     parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=True)]
+    parts += [_preference_part(table) for table in preferences]
     links = []
     for number, part in enumerate(parts, start=1):
         part.set("id", f"part-{number}")
@@ -116,6 +119,11 @@ def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
         parts.append(_split(means, picture, cards))
     parts += [_table(section, means) for section in make_cohort_sections(cohort)]
     return make("section", *parts, class_="part")
+
+
+def _preference_part(table: PreferenceTable) -> Element:
+    head = [make("h2", table.heading), make("p", table.provenance, class_="note")]
+    return make("section", *head, _table(preference_section(table), None), class_="part")
 
 
 def _split(scores: GroupScores, picture: bytes | None, cards: Sequence[Element]) -> Element:

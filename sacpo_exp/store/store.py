@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sacpo_exp.errors import MirrorError, StoreError
+from sacpo_exp.errors import ConfigError, DataError, MirrorError, StoreError
 from sacpo_exp.store.identity import KINDS, SCHEMA_VERSION, ArtifactSpec, hash_of
 from sacpo_exp.store.manifest import NAME, SCRATCH, Manifest, find_difference, make_manifest, sync, sync_tree
 from sacpo_exp.store.mirror import Mirror
@@ -132,7 +132,12 @@ class Store:
             find_damage(partial)
         ):  # or else an earlier build was killed after it had written its last file, the manifest
             _remove(path for path in partial.iterdir() if path.name != SCRATCH)
-            metrics = build(partial)
+            try:
+                metrics = build(partial)
+            except (ConfigError, DataError):  # what a user has to change first, so nothing will resume from here
+                if not any((partial / SCRATCH).iterdir()):
+                    shutil.rmtree(partial)
+                raise
             sync_tree(partial)  # before the manifest, whose presence means that everything is there
             make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
         _remove([partial / SCRATCH])

@@ -14,7 +14,6 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.import_results import import_results
 from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
@@ -73,9 +72,7 @@ def test_all_pairs_meet_once_and_the_same_scores_serve_all(trained: Path, files:
         assert forth["response"] == record["response"]  # paired by prompt, though one file has another order
 
 
-def test_generations_of_the_paper_s_code_are_judged_from_their_files_or_once_imported(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Path, tmp_path: Path) -> None:
     own, paths = trained / "paper", []
     for name in ("kind", "curt"):
         rows = [{"prompt": text, "generation": said} for text, said in zip(PROMPTS, SAID[name], strict=True)]
@@ -84,11 +81,6 @@ def test_generations_of_the_paper_s_code_are_judged_from_their_files_or_once_imp
     evaluate(elsewhere(own, [str(path) for path in paths], "baseline=model-curt"))
     made = judgments(own)
     assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
-    import_results([str(path) for path in paths], "imported", None, trained / "brought")
-    evaluate(
-        make_config(trained / "brought", f"responses=[{trained}/brought/store/responses/*]", "baseline=model-curt")
-    )
-    assert judgments(trained / "brought") == made
 
 
 def test_another_baseline_makes_another_group_of_the_same_matches(

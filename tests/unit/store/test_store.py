@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from damage import overwrite
 
-from sacpo_exp.errors import StoreError
+from sacpo_exp.errors import DataError, StoreError
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.identity import is_id
 
@@ -185,6 +185,19 @@ def build_halfway(root: Path, ready: Connection) -> None:
         raise AssertionError("is killed before")
 
     Store(root).get_or_build(make_spec(), build)
+
+
+@pytest.mark.parametrize("has_checkpoints", [False, True])
+def test_what_a_user_has_to_change_leaves_only_what_can_be_resumed(store: Store, has_checkpoints: bool) -> None:
+    def refuse(folder: Path) -> dict[str, Any]:
+        (folder / "stray").write_text("half")
+        if has_checkpoints:
+            (folder / "checkpoints" / "half").write_text("half")
+        raise DataError("row 3 has no prompt.")
+
+    with pytest.raises(DataError, match="row 3"):
+        store.get_or_build(make_spec(), refuse)
+    assert len(store.partials()) == int(has_checkpoints)
 
 
 def test_a_killed_build_frees_the_lock_and_leaves_nothing_in_the_artifact(store: Store) -> None:

@@ -44,26 +44,48 @@ def score_preferences(run: Run, config: EvalConfig) -> list[Path]:
     Raises:
         DataError: more than `MAX_SEEN` of the pairs have prompts that a policy was trained on.
     """
-    policies = {spec.id: spec for spec in scored_policies(run)}
+    policies = [spec for spec in scored_policies(run) if config.heldout_pairs and _shares_tokenizer(run, spec)]
     folders = []
-    for criterion in evaluated_criteria(config) if config.heldout_pairs else ():
+    for criterion in evaluated_criteria(config) if policies else ():
         pairs = plan_pairs(config, criterion, run.plan.model, run.fingerprints)
         try:
             view = prepare(run, pairs)
         except DataError as error:
             log.warning("no preference accuracy for %s: %s", criterion.name, error)
             continue
-        folders += [score_pairs(run, spec, criterion, pairs, view, config.heldout_pairs) for spec in policies.values()]
+        folders += [score_pairs(run, spec, criterion, pairs, view, config.heldout_pairs) for spec in policies]
     return folders
 
 
-def scored_policies(run: Run) -> Iterator[ArtifactSpec]:
-    """Yield the baseline, the evaluated policies, and the references of their stages, by which they are calibrated."""
-    selected = run.plan.selected(run.config.policies)
-    yield run.plan.policies["baseline"]
-    for spec in selected.values():
-        yield from (stage.parent for stage in run.plan.stages if stage.artifact == spec and stage.config.criterion)
-        yield spec
+def list_preferences(run: Run, config: EvalConfig) -> Iterator[ArtifactSpec]:
+    """Yield what `score_preferences` makes, for a plan."""
+    for criterion in evaluated_criteria(config) if config.heldout_pairs else ():
+        pairs = plan_pairs(config, criterion, run.plan.model, run.fingerprints)
+        yield from (preferences_artifact(spec, criterion, pairs, config.heldout_pairs) for spec in scored_policies(run))
+
+
+def _shares_tokenizer(run: Run, policy: ArtifactSpec) -> bool:
+    """Return whether a policy reads the tokens of the prepared pairs; a model made elsewhere may have other ones."""
+    if policy.id not in run.plan.others:
+        return True
+    from sacpo_exp.training.models import load_tokenizer
+
+    own, other = (
+        load_tokenizer(locate(run, spec), run.config.model.chat_template).get_vocab()
+        for spec in (run.plan.model, policy)
+    )
+    if own != other:
+        log.warning("no preference accuracy for %s: its tokenizer is not that of the baseline", policy.id)
+    return bool(own == other)
+
+
+def scored_policies(run: Run) -> list[ArtifactSpec]:
+    """Return the baseline, the evaluated policies, and the references of their stages, by which they are calibrated."""
+    policies = [run.plan.policies["baseline"]]
+    for spec in run.plan.selected(run.config.policies).values():
+        policies += [stage.parent for stage in run.plan.stages if stage.artifact == spec and stage.config.criterion]
+        policies.append(spec)
+    return list({spec.id: spec for spec in policies}.values())
 
 
 def preferences_artifact(policy: ArtifactSpec, criterion: Criterion, pairs: StageData, rows: int) -> ArtifactSpec:

@@ -17,7 +17,7 @@ from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.config.schema import StageConfig
+from sacpo_exp.config.schema import EvalConfig, StageConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.data.forms import CONVERTERS
@@ -36,6 +36,7 @@ from sacpo_exp.evaluation.judges.costs import (
     price_source,
 )
 from sacpo_exp.evaluation.judging import list_judgments
+from sacpo_exp.evaluation.preferences import list_preferences
 from sacpo_exp.evaluation.responding import divergence_artifact
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, is_at_hand
@@ -160,6 +161,8 @@ def _list_evaluation(run: Run, contest: Contest) -> Iterator[ArtifactSpec]:
         yield entrant.responses
         if entrant is not contest.baseline and run.config.generation.kl_prompts:
             yield divergence_artifact(run.plan.policies[entrant.name], baseline, run.config, run.fingerprints)
+    if isinstance(run.config, EvalConfig):
+        yield from list_preferences(run, run.config)
 
 
 def describe_stage(run: Run, stage: Stage) -> str:

@@ -92,7 +92,7 @@ def preferences_artifact(policy: ArtifactSpec, criterion: Criterion, pairs: Stag
     """Return the artifact of at most `rows` held-out pairs, scored by a policy in float32."""
     labels = policy_labels(policy) | {"criterion": criterion.name, "dataset": pairs.dataset.name}
     slug = f"{policy.slug}.{pairs.dataset.name}.{criterion.name}"
-    return ArtifactSpec("preferences", slug, {"rows": rows}, (policy.id, pairs.data.id), labels)
+    return ArtifactSpec("preference", slug, {"rows": rows}, (policy.id, pairs.data.id), labels)
 
 
 def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: StageData, view: Path, rows: int) -> Path:

@@ -42,7 +42,7 @@ def collect_preferences(
     groups: dict[str, list[tuple[Path, Manifest]]] = defaultdict(list)
     for folder, manifest in store.manifests():
         labels = manifest.labels
-        if manifest.kind == "preferences" and model in (None, labels["model"]) and dataset in (None, labels["dataset"]):
+        if manifest.kind == "preference" and model in (None, labels["model"]) and dataset in (None, labels["dataset"]):
             groups[find_baseline(read_policy(labels[LINEAGE])).id].append((folder, manifest))
     tables = [_make_table(store, baseline, entries, resampling) for baseline, entries in groups.items()]
     return [table for table in tables if table.rows]

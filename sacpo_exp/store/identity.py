@@ -13,7 +13,7 @@ SCHEMA_VERSION = 2
 #: Folders of the store.
 KINDS: Final = (
     "model", "dataset", "reference", "stage", "merge", "distribution",
-    "responses", "divergence", "scorer", "scores", "judgments", "choice",
+    "responses", "divergence", "preference", "scorer", "scores", "judgments", "choice",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from sacpo_exp.plan import Stage
 
 FOLDER = CONF / "experiment"
 #: Files that list others, which `sacpo` runs one after the other.
-LISTS = ("mini/methods", "study/methods")
+LISTS = ("mini/methods", "study/methods", "study/order_cells")
 EXPERIMENTS = sorted({str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml")} - {*LISTS})
 SWEPT = (0.1, 0.05, 0.025, 0.01)
 RATIOS = (0.25, 0.5, 0.75)

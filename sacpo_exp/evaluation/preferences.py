@@ -47,13 +47,14 @@ def score_preferences(run: Run, config: EvalConfig) -> list[Path]:
     policies = [spec for spec in scored_policies(run) if config.heldout_pairs and _shares_tokenizer(run, spec)]
     folders = []
     for criterion in evaluated_criteria(config) if policies else ():
-        pairs = plan_pairs(config, criterion, run.plan.model, run.fingerprints)
-        try:
-            view = prepare(run, pairs)
-        except DataError as error:
-            log.warning("no preference accuracy for %s: %s", criterion.name, error)
-            continue
-        folders += [score_pairs(run, spec, criterion, pairs, view, config.heldout_pairs) for spec in policies]
+        pairs, rows = plan_pairs(config, criterion, run.plan.model, run.fingerprints), config.heldout_pairs
+        if not all(run.store.is_available(preferences_artifact(spec, criterion, pairs, rows)) for spec in policies):
+            try:
+                prepare(run, pairs)
+            except DataError as error:
+                log.warning("no preference accuracy for %s: %s", criterion.name, error)
+                continue
+        folders += [score_pairs(run, spec, criterion, pairs, rows) for spec in policies]
     return folders
 
 
@@ -99,7 +100,7 @@ def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: Sta
     """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        heldout = draw_rows(read_view(view, "heldout"), rows)
+        heldout = draw_rows(read_view(prepare(run, pairs), "heldout"), rows)
         prompts = [hash_prompt(prompt) for prompt in heldout["prompt"]]
         trained = find_trained_prompts(run, policy)
         seen = [prompt in trained for prompt in prompts]

@@ -52,13 +52,13 @@ def test_the_laptop_evaluates_what_the_cluster_trained(s3: str, tmp_path: Path, 
     assert said().count("uploaded") == 4  # model, dataset, stage, the reference's log-probabilities
     shutil.rmtree(cluster)
 
-    evaluate(make_config(laptop, *mirrored))
+    evaluate(make_config(laptop, *mirrored, "heldout_pairs=0"))
     lines = said()
     assert {"fetched stage", "finished responses", "finished judgments", "uploaded"} <= set(lines)
     assert not {"trains", "finished stage", "finished model", "fetched dataset"} & set(lines)
     assert "dataset" not in kinds(laptop)
 
-    evaluate(make_config(desk, *mirrored))  # all is judged: no weights are needed
+    evaluate(make_config(desk, *mirrored, "heldout_pairs=0"))  # all is judged: no weights are needed
     assert kinds(desk) == {"responses", "judgments", "divergence"}
     assert {line for line in said() if line.startswith("finished")} == set()
 

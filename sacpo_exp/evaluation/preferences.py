@@ -96,7 +96,7 @@ def preferences_artifact(policy: ArtifactSpec, criterion: Criterion, pairs: Stag
     return ArtifactSpec("preference", slug, {"rows": rows}, (policy.id, pairs.data.id), labels)
 
 
-def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: StageData, view: Path, rows: int) -> Path:
+def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: StageData, rows: int) -> Path:
     """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from sacpo_exp.evaluation.preferences import PAIRS, score_preferences
 from sacpo_exp.evaluation.records import read_records
 from sacpo_exp.pipeline import Run, locate, open_run, prepare, train_policies
 from sacpo_exp.plan import plan_pairs
+from sacpo_exp.reporting.preferences import collect_preferences, preference_section
+from sacpo_exp.statistics.intervals import Estimate, Resampling
 from sacpo_exp.store import Manifest
 from sacpo_exp.training.models import load_policy
 
 
 @pytest.fixture(scope="module")
-def evaluated(outputs: Path) -> tuple[Run, dict[tuple[str, str], list[dict[str, Any]]]]:
+def evaluated(trained: Path) -> tuple[Run, dict[tuple[str, str], list[dict[str, Any]]]]:
     """A trained plan, and its scored pairs by policy id and criterion."""
-    config = make_config(outputs, "policies=all", "merge_ratio=0.5")
+    config = make_config(trained, "policies=all", "merge_ratio=0.5")
     run = open_run(config)
     train_policies(run)
     folders = score_preferences(run, config)
@@ -68,3 +70,32 @@ def test_accuracy_of_a_first_stage_is_what_its_trainer_found(evaluated: tuple[Ru
     assert accuracy == pytest.approx(metrics["heldout/rewards/accuracies"])
     beta = run.config.stages["helpfulness"].beta or 0
     assert beta * np.mean(margins) == pytest.approx(metrics["heldout/rewards/margins"], rel=1e-3, abs=1e-6)
+
+
+def test_the_report_shows_accuracy_conflicts_and_calibration(evaluated: tuple[Run, dict[Any, Any]]) -> None:
+    run, records = evaluated
+    (table,) = collect_preferences(run.store, None, None, Resampling(200, 0.95, 0))
+    rows = {(row["policy_id"], row["criterion"]): row for row in table.rows}
+    first, second, baseline = (run.plan.policies[name].id for name in ("first", "second", "baseline"))
+    assert baseline not in {policy for policy, _ in rows}
+    row = rows[first, "helpfulness"]
+    assert isinstance(row["accuracy"], Estimate)
+    assert row["accuracy"].low <= row["accuracy"].value <= row["accuracy"].high
+    own, other = ({(r["prompt"], *r["texts"]) for r in records[baseline, name]} for name in ("helpfulness", "safety"))
+    assert row["conflicts"] == len({(prompt, b, a) for prompt, a, b in own} & other)
+    calibrated = {key for key, row in rows.items() if row["calibration_error"] is not None}
+    assert calibrated == {(first, "helpfulness"), (second, "safety")}
+    assert len(preference_section(table).rows) == 1 + len(rows)
+
+
+def test_a_policy_made_elsewhere_with_other_tokens_is_left_out(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here a model whose tokenizer was trained on other rows."""
+    maker = open_run(make_config(tmp_path / "maker", "base=none", "dataset.seed=1", "model.shape.vocab_size=400"))
+    folder = tmp_path / "theirs"
+    folder.symlink_to(locate(maker, maker.plan.model).path)
+    config = make_config(trained, "order=none", "base=none", f"others=[{folder}]", "policies=all")
+    with caplog.at_level("WARNING"):
+        score_preferences(open_run(config), config)
+    assert "its tokenizer is not that of the baseline" in caplog.text

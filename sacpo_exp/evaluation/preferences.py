@@ -4,8 +4,9 @@ It needs no judge, and says what a policy has learned of the labels; the share o
 more on the baseline than the rejected one (`statistics.preferences`).
 """
 
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from sacpo_exp.store import ArtifactSpec, content_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +46,35 @@ def score_preferences(run: Run, config: EvalConfig) -> list[Path]:
     Raises:
         DataError: more than `MAX_SEEN` of the pairs have prompts that a policy was trained on.
     """
-    policies = [spec for spec in scored_policies(run) if config.heldout_pairs and _shares_tokenizer(run, spec)]
-    folders = []
-    for criterion in evaluated_criteria(config) if policies else ():
-        pairs, rows = plan_pairs(config, criterion, run.plan.model, run.fingerprints), config.heldout_pairs
+    rows, usable = config.heldout_pairs, []
+    if not (planned := plan_criteria(run, config)):
+        return []
+    policies = [spec for spec in scored_policies(run) if _shares_tokenizer(run, spec)]
+    for criterion, pairs in planned:
         if not all(run.store.is_available(preferences_artifact(spec, criterion, pairs, rows)) for spec in policies):
             try:
                 prepare(run, pairs)
             except DataError as error:
                 log.warning("no preference accuracy for %s: %s", criterion.name, error)
                 continue
-        folders += [score_pairs(run, spec, criterion, pairs, rows) for spec in policies]
+        usable.append((criterion, pairs))
+    folders = []
+    for spec in policies:
+        load = functools.cache(functools.partial(_load, run, spec))  # once for all criteria, and only if needed
+        folders += [score_pairs(run, spec, criterion, pairs, rows, load) for criterion, pairs in usable]
     return folders
 
 
 def list_preferences(run: Run, config: EvalConfig) -> Iterator[ArtifactSpec]:
     """Yield what `score_preferences` makes, for a plan."""
-    for criterion in evaluated_criteria(config) if config.heldout_pairs else ():
-        pairs = plan_pairs(config, criterion, run.plan.model, run.fingerprints)
+    for criterion, pairs in plan_criteria(run, config):
         yield from (preferences_artifact(spec, criterion, pairs, config.heldout_pairs) for spec in scored_policies(run))
+
+
+def plan_criteria(run: Run, config: EvalConfig) -> list[tuple[Criterion, StageData]]:
+    """Return the evaluated criteria with the pairs by which policies are scored; none with `heldout_pairs=0`."""
+    criteria = evaluated_criteria(config) if config.heldout_pairs else []
+    return [(criterion, plan_pairs(config, criterion, run.plan.model, run.fingerprints)) for criterion in criteria]
 
 
 def _shares_tokenizer(run: Run, policy: ArtifactSpec) -> bool:
@@ -96,7 +108,14 @@ def preferences_artifact(policy: ArtifactSpec, criterion: Criterion, pairs: Stag
     return ArtifactSpec("preference", slug, {"rows": rows}, (policy.id, pairs.data.id), labels)
 
 
-def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: StageData, rows: int) -> Path:
+def score_pairs(
+    run: Run,
+    policy: ArtifactSpec,
+    criterion: Criterion,
+    pairs: StageData,
+    rows: int,
+    load: "Callable[[], PreTrainedModel]",
+) -> Path:
     """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
@@ -110,7 +129,7 @@ def score_pairs(run: Run, policy: ArtifactSpec, criterion: Criterion, pairs: Sta
                 f"{policy.id} was trained on. Try: dataset.heldout_path=FILE with other prompts"
             )
         log.info("scores   %d pairs for %s with %s", len(prompts), criterion.name, policy.id)
-        scores, counts = _score(run, policy, heldout)
+        scores, counts = _score(run, load(), heldout)
         records = [
             {"prompt": prompt, "seen": was_seen, **dict(zip(NAMES, each, strict=True)), "tokens": count, "texts": texts}
             for prompt, was_seen, each, count, texts in zip(
@@ -136,19 +155,22 @@ def find_trained_prompts(run: Run, policy: ArtifactSpec) -> set[str]:
     return {line for stage in views.values() for line in (prepare(run, stage) / PROMPTS).read_text("utf-8").split()}
 
 
-def _score(run: Run, policy: ArtifactSpec, heldout: "Dataset") -> tuple[list[list[float]], list[list[int]]]:
-    """Return log-probabilities and numbers of tokens of the chosen and the rejected completion of each pair."""
+def _load(run: Run, policy: ArtifactSpec) -> "PreTrainedModel":
     from sacpo_exp.training.models import load_policy
 
-    hardware, most = run.config.hardware, run.config.optimization.max_length
-    attention = hardware.attention.value if hardware.attention else None
-    weights = load_policy(locate(run, policy), "float32", device(run), attention)
+    attention = run.config.hardware.attention
+    return load_policy(locate(run, policy), "float32", device(run), attention.value if attention else None)
+
+
+def _score(run: Run, weights: "PreTrainedModel", heldout: "Dataset") -> tuple[list[list[float]], list[list[int]]]:
+    """Return log-probabilities and numbers of tokens of the chosen and the rejected completion of each pair."""
+    most = run.config.optimization.max_length
     tokens = []
     for row in heldout.select_columns(["prompt_ids", *(f"{name}_ids" for name in NAMES)]):
         prompt = np.asarray(row["prompt_ids"], np.int32)
         # Cut as in training: the end of what does not fit.
         tokens += [Tokens(prompt, np.asarray(row[f"{name}_ids"], np.int32)[: most - len(prompt)]) for name in NAMES]
-    scores = score_completions(weights, tokens, 0, 2 * hardware.per_device_eval_batch_size)
+    scores = score_completions(weights, tokens, 0, 2 * run.config.hardware.per_device_eval_batch_size)
     counts = [len(each.completion) for each in tokens]
     return np.reshape(scores, (-1, 2)).tolist(), np.reshape(counts, (-1, 2)).tolist()
 

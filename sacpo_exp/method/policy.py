@@ -8,6 +8,7 @@ Names, columns of tables and trackers, and which policies are alike are derived 
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,8 +35,7 @@ class Stage:
 
     @property
     def criterion(self) -> str | None:
-        name = self.recipe.get("criterion")
-        return None if name is None else str(name)
+        return self.recipe.get("criterion")
 
     @property
     def loss(self) -> str:
@@ -58,9 +58,8 @@ class Stage:
     @property
     def changed_settings(self) -> dict[str, float | str]:
         """Settings of its loss that are not the loss's defaults."""
-        defaults = LOSSES[self.loss].settings if self.loss in LOSSES else {}
-        given = self.recipe["loss"]
-        return {name: given[name] for name, value in defaults.items() if given.get(name, value) != value}
+        own, defaults = self.settings, LOSSES[self.loss].settings if self.loss in LOSSES else {}
+        return {name: own[name] for name, value in defaults.items() if own.get(name, value) != value}
 
     @property
     def settings(self) -> dict[str, float]:
@@ -102,15 +101,12 @@ class Policy(ABC):
     @property
     def numbers(self) -> dict[str, float | str]:
         """By its symbol, what tells the policies of a family apart: β, and settings of the last loss."""
-        if self.beta is None:
-            return {}
-        numbers: dict[str, float | str] = {"β": self.beta}
-        return numbers | self.aligned[-1].changed_settings
+        return {} if self.beta is None else {"β": self.beta, **self.aligned[-1].changed_settings}
 
     @property
     def name(self) -> str:
         """The family with its numbers: `DPO(H)→DPO(S) β=0.05`."""
-        return " ".join([self.family, *(f"{key}={write(value)}" for key, value in self.numbers.items())])
+        return " ".join(filter(None, [self.family, write_numbers(self.numbers)]))
 
     @property
     def ancestors(self) -> tuple["Policy", ...]:
@@ -338,6 +334,11 @@ def read_policy(value: dict[str, Any]) -> Policy:
 def write(value: float | str) -> str:
     """A number as short as possible."""
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def write_numbers(numbers: Mapping[str, float | str]) -> str:
+    """Numbers with their symbols: `β=0.1 delta=2`."""
+    return " ".join(f"{symbol}={write(value)}" for symbol, value in numbers.items())
 
 
 def _strip(value: Any, keys: set[str]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.policy import Aligned, Policy, read_policy, write
+from sacpo_exp.method.policy import Aligned, Policy, read_policy, write_numbers
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.choices import SHARED, StoredChoice, collect_choices
 from sacpo_exp.statistics.win_rate import Record
@@ -76,9 +76,7 @@ class Evaluation:
         if self.is_baseline:
             return f"{self.policy.name} (baseline){self.tag}"
         settings = {} if self.policy.weights or not self.policy.aligned else self.policy.aligned[-1].changed_settings
-        return (
-            " ".join([self.policy.family, *(f"{name}={write(value)}" for name, value in settings.items())]) + self.tag
-        )
+        return " ".join(filter(None, [self.policy.family, write_numbers(settings)])) + self.tag
 
     @property
     def title(self) -> str:
@@ -86,8 +84,7 @@ class Evaluation:
         if self.is_baseline:
             return self.name
         betas = {"β": self.beta} if self.policy.weights and self.beta is not None else {}
-        numbers = [f"{symbol}={write(value)}" for symbol, value in (betas | self.policy.numbers).items()]
-        return " ".join([self.policy.family + self.tag, *numbers])
+        return " ".join(filter(None, [self.policy.family + self.tag, write_numbers(betas | self.policy.numbers)]))
 
 
 @dataclass(frozen=True)
@@ -181,17 +178,17 @@ def _key(manifest: Manifest) -> tuple[str, ...]:
 
 def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:
     """Return those of this model and dataset, and their baselines, which may have other labels."""
-    fitting, wanted = [], set()
+    kept, wanted = set(), set()
     for _, manifest in entries:
         if model in (None, manifest.labels["model"]) and dataset in (None, manifest.labels.get("dataset")):
-            fitting.append(manifest.id)
+            kept.add(manifest.id)
             wanted.add(_key(manifest))
     if not wanted:
         there = sorted({f"model={m.labels['model']} dataset={m.labels.get('dataset')}" for _, m in entries})
         asked = " ".join(f"{key}={value}" for key, value in (("model", model), ("dataset", dataset)) if value)
         raise MissingArtifactError(f"nothing has been evaluated with {asked}. There is: {'; '.join(there)}.")
-    baselines = [m.id for _, m in entries if m.labels["policy_id"] == m.labels["baseline_id"] and _key(m) in wanted]
-    return [entry for entry in entries if entry[1].id in (*fitting, *baselines)]
+    kept |= {m.id for _, m in entries if m.labels["policy_id"] == m.labels["baseline_id"] and _key(m) in wanted}
+    return [entry for entry in entries if entry[1].id in kept]
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
@@ -255,8 +252,9 @@ def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, .
 
 
 def _order(match: Evaluation) -> tuple[Any, ...]:
-    settings = sorted(match.policy.aligned[-1].settings.items()) if match.policy.aligned else []
-    values = (match.beta, match.policy.merge_ratio, *dict(settings).values(), *(match.labels.get(k) for k in TAGS))
+    settings = match.policy.aligned[-1].settings if match.policy.aligned else {}
+    own = (settings[name] for name in sorted(settings))
+    values = (match.beta, match.policy.merge_ratio, *own, *(match.labels.get(key) for key in TAGS))
     numbers = [-1 if value is None else value for value in values]
     rank = 0 if match.is_baseline else max(1, match.policy.rank)
     return (rank, match.policy.family, *numbers, match.id)

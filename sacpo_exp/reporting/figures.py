@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sacpo_exp.method.policy import Merged, Policy, write
+from sacpo_exp.method.policy import Merged, Policy, write_numbers
 from sacpo_exp.reporting.choices import Choice, Finding
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.scores import GroupScores
@@ -79,7 +79,7 @@ class Family:
         varying = {key: value for key, value in numbers.items() if len({each.get(key) for each in others}) > 1}
         always = point.policy.policy.numbers if point.policy.policy.weights else {}
         shown = always | varying or point.policy.policy.numbers
-        return " ".join(f"{symbol}={write(value)}" for symbol, value in shown.items()) + point.policy.tag
+        return write_numbers(shown) + point.policy.tag
 
     @property
     def look(self) -> dict[str, Any]:

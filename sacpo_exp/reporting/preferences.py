@@ -58,21 +58,21 @@ def _make_table(
 ) -> PreferenceTable:
     pairs: dict[tuple[str, str], Pairs] = {}
     newest: dict[str, Manifest] = {}
+    criteria: dict[str, str] = {}
     for folder, manifest in sorted(entries, key=lambda entry: entry[1].created):
         store.check(folder)
-        policy_id, criterion = (str(manifest.labels[name]) for name in ("policy_id", "criterion"))
+        policy_id, data_id = str(manifest.labels["policy_id"]), manifest.parents[1]
         records = read_records(folder / PAIRS)
-        pairs[policy_id, criterion] = {(record["prompt"], *record["texts"]): record for record in records}
-        newest[policy_id] = manifest
+        pairs[policy_id, data_id] = {(record["prompt"], *record["texts"]): record for record in records}
+        newest[policy_id], criteria[data_id] = manifest, str(manifest.labels["criterion"])
     ids = {"baseline_id": baseline, "opponent_id": baseline}
     policies = arrange_policies(Evaluation(each.labels | ids, [], {}, each.created) for each in newest.values())
-    criteria = list(dict.fromkeys(criterion for _, criterion in pairs))
     rows = tuple(
         row
         for policy in policies
         if not policy.is_baseline
-        for criterion in criteria
-        for row in _score(policy, criterion, baseline, pairs, resampling)
+        for data_id in criteria
+        for row in _score(policy, data_id, criteria, pairs, resampling)
     )
     names = [{str(manifest.labels[key]) for _, manifest in entries} for key in ("model", "dataset")]
     heading = " · ".join(["Preference accuracy", *(" + ".join(sorted(each)) for each in names)])
@@ -81,13 +81,17 @@ def _make_table(
 
 def _score(
     evaluation: Evaluation,
-    criterion: str,
-    baseline: str,
+    data_id: str,
+    criteria: Mapping[str, str],
     pairs: Mapping[tuple[str, str], Pairs],
     resampling: Resampling,
 ) -> Iterator[Row]:
-    """Yield the row of a policy and a criterion, if both the policy and the baseline were scored on pairs."""
-    own, other = pairs.get((evaluation.id, criterion)), pairs.get((baseline, criterion))
+    """Yield the row of a policy on the pairs of one criterion and data set, if the baseline was scored on them too.
+
+    `criteria` are those of all pairs, by the id of their data.
+    """
+    baseline, criterion = str(evaluation.labels["baseline_id"]), criteria[data_id]
+    own, other = pairs.get((evaluation.id, data_id)), pairs.get((baseline, data_id))
     if own is None or other is None:
         return
     shared = [key for key, record in own.items() if key in other and not (record["seen"] or other[key]["seen"])]
@@ -95,8 +99,8 @@ def _score(
         return
     turned = {
         (prompt, rejected, chosen)
-        for (policy_id, name), each in pairs.items()
-        if policy_id == baseline and name != criterion
+        for (policy_id, other_id), each in pairs.items()
+        if policy_id == baseline and criteria[other_id] != criterion
         for prompt, chosen, rejected in each
     }
     margins, prompts = [_margin(own[key], other[key]) for key in shared], [key[0] for key in shared]
@@ -115,7 +119,7 @@ def _score(
     row["margin_nats"] = estimate_mean(margins, prompts, resampling)
     row["calibration_error"] = None
     if isinstance(policy, Aligned) and policy.stage.criterion == criterion:
-        reference = pairs.get((policy.parent.id, criterion), {})
+        reference = pairs.get((policy.parent.id, data_id), {})
         steps = [_margin(own[key], reference[key]) for key in shared if key in reference]
         if len(steps) == len(shared):
             row["calibration_error"] = calibration_error(steps, policy.stage.beta or 0.0)

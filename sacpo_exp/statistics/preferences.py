@@ -10,7 +10,16 @@ from typing import Final
 
 import numpy as np
 
-from sacpo_exp.statistics.intervals import CHUNK, Estimate, Floats, Resampling, Values
+from sacpo_exp.statistics.intervals import (
+    CHUNK,
+    RATE,
+    ROUNDING,
+    Estimate,
+    Floats,
+    Resampling,
+    Values,
+    estimate_constant,
+)
 
 #: Bins of the calibration error, of equal width.
 BINS: Final = 10
@@ -21,26 +30,39 @@ def estimate_accuracy(margins: Values, prompts: Sequence[str], resampling: Resam
 
     Pairs of one prompt are drawn together, since they are alike. `n` is the number of prompts.
     """
-    values = np.asarray(margins, dtype=np.float64)
-    correct = (np.sign(values) + 1) / 2
+    correct = _rank(margins)
+    if len(correct) and np.ptp(correct) < ROUNDING:  # all right of a few does not make the next one certain
+        return estimate_constant(float(correct[0]), len(set(prompts)), resampling.confidence, RATE)
     return estimate_mean(correct, prompts, resampling)
+
+
+def _rank(margins: Values) -> Floats:
+    """Return 1 where the chosen completion gains more, 0 where the rejected one does, and 0.5 where neither."""
+    return (np.sign(np.asarray(margins, dtype=np.float64)) + 1) / 2
 
 
 def estimate_mean(values: Values, prompts: Sequence[str], resampling: Resampling) -> Estimate:
     """Estimate the mean over pairs with a percentile interval from prompts drawn with all their pairs."""
+    from scipy.stats import bootstrap
+
     names, places = np.unique(list(prompts), return_inverse=True)
     sums, counts = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
     n = len(names)
     mean = float(sums.sum() / counts.sum()) if n else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n)
-    chance, means = np.random.default_rng(resampling.seed), []
-    for start in range(0, resampling.rounds, size := max(1, CHUNK // n)):
-        drawn = chance.integers(n, size=(min(size, resampling.rounds - start), n))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    tail = (1 - resampling.confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Estimate(mean, float(low), float(high), n)
+    interval = bootstrap(
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=resampling.rounds,
+        batch=max(1, CHUNK // n),
+        confidence_level=resampling.confidence,
+        method="percentile",
+        rng=resampling.seed,
+    ).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high), n)
 
 
 def calibration_error(margins: Values, beta: float) -> float:
@@ -53,7 +75,6 @@ def calibration_error(margins: Values, beta: float) -> float:
     if not len(values):
         return math.nan
     probability = 1 / (1 + np.exp(-np.abs(beta * values)))
-    correct = (np.sign(values) + 1) / 2
     bins = np.minimum(((probability - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, correct - probability, BINS)
+    gaps = np.bincount(bins, _rank(values) - probability, BINS)
     return float(np.abs(gaps).sum() / len(values))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sacpo_exp.statistics.intervals import Resampling
+from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.preferences import calibration_error, estimate_accuracy, estimate_mean
 
 RESAMPLING = Resampling(2000, 0.95, 0)
@@ -15,6 +15,12 @@ def test_accuracy_counts_pairs_and_half_of_ties() -> None:
     found = estimate_accuracy([2.0, -1.0, 0.0, 3.0], ["a", "a", "b", "c"], RESAMPLING)
     assert found.value == (1 + 0 + 0.5 + 1) / 4
     assert found.n == 3
+
+
+def test_a_few_pairs_that_are_all_right_do_not_make_the_next_one_certain() -> None:
+    found = estimate_accuracy([1.0, 2.0, 0.5], ["a", "b", "b"], RESAMPLING)
+    assert (found.value, found.high, found.n) == (1.0, 1.0, 2)
+    assert found.low == pytest.approx(wilson(2, 2, 0.95).low)
 
 
 def test_pairs_of_a_prompt_are_drawn_together() -> None:

@@ -13,11 +13,7 @@ KEY, SECRET = "AKIATESTTESTTEST", "not-a-secret-of-anybody/0123456789"
 
 
 class S3Server:
-    """A server with one bucket; can be stopped and started again at the same address, as a network may come and go.
-
-    Args:
-        data: folder whose folders are the buckets.
-    """
+    """A server with one bucket below `data`; can be stopped and started again at the same address."""
 
     def __init__(self, data: Path) -> None:
         self.data = data

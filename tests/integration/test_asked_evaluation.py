@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from asking import Server, served
-from judge_server import SEPARATOR
+from judge_server import SEPARATOR, score
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation.judges.questions import fence
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
@@ -27,15 +28,12 @@ def files(tmp_path: Path) -> list[str]:
     """Twelve prompts in two categories; `three` says on every third prompt what `one` says."""
     paths = []
     for name in NAMES:
-        rows = [
-            {
-                "prompt": f"Prompt {place}?",
-                "kind": kind,
-                "category": f"c{place % 4 // 2}",
-                "response": f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}.",
-            }
-            for place, kind in enumerate(KINDS)
-        ]
+        rows = []
+        for place, kind in enumerate(KINDS):
+            said = f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}."
+            rows.append(
+                {"prompt": f"Prompt {place}?", "kind": kind, "category": f"c{place % 4 // 2}", "response": said}
+            )
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(rows), "utf-8")
         paths.append(str(path))
@@ -76,6 +74,8 @@ def test_each_kind_of_prompt_is_asked_about_its_criterion_and_equal_responses_no
             counted, other = ("helpfulness", "safety") if record["kind"] == "benign" else ("safety", "helpfulness")
             assert record[other] is None
             assert record[counted].get("is_same", False) == (record["response"] == record["opponent_response"])
+            own, other = (score(fence(record[side])) for side in ("response", "opponent_response"))
+            assert record[counted]["verdict"] == (0.5 if own == other else float(own > other))
 
 
 def test_a_further_policy_asks_only_what_is_new_and_all_pairs_share_both_orders(

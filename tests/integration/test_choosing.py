@@ -33,12 +33,6 @@ def list_files(outputs: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in paths}
 
 
-def test_policies_have_to_be_trained_first(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtifactError, match="not trained yet"):
-        choose(ask(tmp_path, "threshold=0.6", GRID))
-    assert not (tmp_path / "store" / "judgments").exists()
-
-
 def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from sacpo_exp.export import export
 from sacpo_exp.method.policy import read_policy
 from sacpo_exp.pipeline import Run, train_policies
 from sacpo_exp.plan import policy_of_spec
-from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.models import Location, load_tokenizer
 
 SECRET = "hf_secretOfNobody"
@@ -43,10 +41,6 @@ def trained(outputs: Path, *overrides: str) -> Run:
     run = make_run(outputs, *overrides)
     train_policies(run)
     return run
-
-
-def read_card(folder: Path) -> ModelCard:
-    return ModelCard.load(folder / "README.md")
 
 
 def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None:
@@ -71,7 +65,7 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     evaluate(make_config(outputs, "merge_ratio=0.5"))
     export(configure_export(outputs, "merge_ratio=0.5", "policies=[merged]"))
     merged = run.plan.policies["merged"]
-    card = read_card(outputs / "export" / merged.id)
+    card = ModelCard.load(outputs / "export" / merged.id / "README.md")
     assert card.data.library_name == "transformers"
     assert {"sacpo", "p-sacpo", "sft", "dpo"} <= set(card.data.tags or [])
     assert card.data.base_model is None
@@ -81,9 +75,6 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     assert str(run.plan.stages[0].data.recipe["rows"])[:16] in text
     scores = text.split("## Scores")[1].split("## ")[0]
     assert re.search(r"\| scorer.* \| helpfulness\\_win\\_rate \| 0\.\d\d \[0\.\d\d, [01]\.\d\d\] \|", scores)
-    assert re.search(r"\| judgments ok \| \d+ \|", scores)
-    assert "sacpo train model=tiny" in text
-    assert "merge_ratio=0.5" in text
     assert f"torch {torch.__version__}" in text
     lineage = json.loads((outputs / "export" / merged.id / "recipe.json").read_text())["lineage"]
     assert read_policy(lineage) == policy_of_spec(merged)
@@ -98,24 +89,13 @@ def test_a_card_of_local_data_names_no_folder(outputs: Path, rows_file: Path, mo
     run = trained(outputs, *local)
     export(configure_export(outputs, *local))
     folder = outputs / "export" / run.plan.policies["first"].id
-    card = read_card(folder)
+    card = ModelCard.load(folder / "README.md")
     assert f"dataset.path={rows_file.name}" in card.text
     assert f"local: {rows_file.name}" in card.text
     for path in folder.iterdir():
         said = path.read_bytes()
         for private in (str(rows_file.parent), str(outputs), str(Path.home()), SECRET):
             assert private.encode() not in said, path.name
-
-
-def test_a_policy_that_lies_in_the_mirror_only_is_fetched(outputs: Path, tmp_path: Path) -> None:
-    mirror = f"store.mirror=file://{tmp_path}/mirror"
-    run = trained(outputs, "order=helpful_only", mirror)
-    policy = run.plan.policies["first"]
-    export(configure_export(tmp_path / "laptop", "order=helpful_only", mirror))
-    folder = tmp_path / "laptop" / "export" / policy.id
-    assert hash_file(folder / "model.safetensors") == hash_file(run.store.path(policy) / "model.safetensors")
-    assert run.plan.stages[0].artifact.id in read_card(folder).text  # though it was not fetched
-    assert [path.name for path in (tmp_path / "laptop" / "store" / "stage").iterdir()] == [policy.id]
 
 
 def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: Path) -> None:
@@ -175,14 +155,9 @@ def test_a_push_is_private_and_carries_the_whole_folder(outputs: Path, push: Cal
 def test_a_hub_that_refuses_or_is_not_there_is_told_in_one_sentence(push: Callable[..., Any]) -> None:
     with serve_hub(Hub(status=401)) as hub:
         done = push(hub.address)
-    assert done.code == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert f"{hub.address} does not let HF_TOKEN write to me/mine (401)" in errors[0]
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.code, f"{hub.address} does not let HF_TOKEN write to me/mine (401)" in error) == (2, True)
     assert SECRET not in done.stderr + done.stdout
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    done = push(address)
-    assert done.code == 1
-    assert f"error: {address} can't be reached (ConnectError). The export lies in " in done.stderr
-    assert "Traceback" not in done.stderr
+    done = push(hub.address)  # where nobody listens any more
+    assert (done.code, "Traceback" in done.stderr) == (1, False)
+    assert f"error: {hub.address} can't be reached (ConnectError). The export lies in " in done.stderr

@@ -50,19 +50,15 @@ def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(tmp_path: Pat
     assert "resumes" in output
 
 
-ONE, TWO = ["hardware=cpu"], ["hardware=cpu_x2"]
+ONE, TWO, ROWS = ["hardware=cpu"], ["hardware=cpu_x2"], "hardware.per_device_train_batch_size=4"
+Z1, Z2, Z3 = (f"hardware.zero_stage={stage}" for stage in (1, 2, 3))
 CHANGES = {
     "one, then two": (ONE, TWO, "resumes  "),
-    "ZeRO 2 on two, then ZeRO 1 on one": (
-        [*TWO, "hardware.zero_stage=2"],
-        [*ONE, "hardware.zero_stage=1", "hardware.per_device_train_batch_size=4"],
-        "resharded from 2 processes with ZeRO 2",
-    ),
+    "ZeRO 2 on two, then ZeRO 1 on one": ([*TWO, Z2], [*ONE, Z1, ROWS], "resharded from 2 processes with ZeRO 2"),
     "ZeRO 3, then none": (
-        [*TWO, "hardware.zero_stage=3"],
+        [*TWO, Z3],
         ONE,
-        "restarts the helpfulness stage: its checkpoint is of 2 processes with ZeRO 3, which 1 process without "
-        "ZeRO can't",
+        "restarts the helpfulness stage: its checkpoint is of 2 processes with ZeRO 3",
     ),
 }
 

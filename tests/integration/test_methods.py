@@ -191,16 +191,6 @@ def test_the_shift_of_bco_survives_a_resume(tmp_path: Path) -> None:
     assert Shift().delta == 0
 
 
-def test_bco_with_one_label_is_refused(tmp_path: Path) -> None:
-    rows = [{"prompt": f"p{i}", "completion": "c", "label": True} for i in range(40)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = ["dataset=local", f"dataset.path={tmp_path}/rows.jsonl", "dataset.criterion=helpfulness", "base=none"]
-    with pytest.raises(DataError, match=r"none of the .* is undesirable"):
-        make_run(tmp_path / "outputs", *data, "order=helpful_only", "losses=[bco]")
-    with pytest.raises(DataError, match="no prompt has a desirable and an undesirable one"):
-        make_run(tmp_path / "outputs", *data, "order=helpful_only", "losses=[dpo]")
-
-
 def test_flags_of_safety_are_needed_where_a_loss_reads_them(tmp_path: Path) -> None:
     write_pairs(tmp_path / "rows.jsonl", "train", 40, Criterion(HELPFULNESS, "H", "better_response_id"))
     data = ["dataset=local", f"dataset.path={tmp_path}/rows.jsonl", "dataset.criterion=mixed"]

@@ -111,13 +111,6 @@ def test_a_mistake_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_a_secret_in_the_address_is_refused_and_written_nowhere(cli: Callable[..., Any], tmp_path: Path) -> None:
-    result = cli("train", "model=tiny", "store.mirror='s3://KEY:hidden/secret@bucket'", light=True)
-    assert (result.code, "hidden" in result.stderr) == (2, False)
-    assert "`store.mirror` must be an address without password or query" in result.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "hidden" in path.read_text("utf-8")]
-
-
 def test_keys_from_a_dotenv_file_open_the_mirror_and_are_written_nowhere(
     server: S3Server, cli: Callable[..., Any], tmp_path: Path
 ) -> None:

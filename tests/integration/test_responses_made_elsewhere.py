@@ -62,16 +62,6 @@ def test_files_are_judged_against_one_of_them_and_nothing_is_trained(trained: Pa
     assert record["helpfulness"]["verdict"] == record["safety"]["verdict"] == 0.5
 
 
-def test_all_pairs_meet_once_and_the_same_scores_serve_all(trained: Path, files: list[str]) -> None:
-    own = trained / "pairs"
-    evaluate(elsewhere(own, files, "baseline=kind", "matches=all_pairs"))
-    assert set(judgments(own)) == {("kind", "kind"), ("curt", "kind"), ("same", "kind"), ("same", "curt")}
-    assert len(list((own / "store" / "scores").iterdir())) == 3
-    for record in judgments(own)["same", "curt"]:
-        forth = next(r for r in judgments(own)["same", "kind"] if r["prompt_id"] == record["prompt_id"])
-        assert forth["response"] == record["response"]  # paired by prompt, though one file has another order
-
-
 def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Path, tmp_path: Path) -> None:
     own, paths = trained / "paper", []
     for name in ("kind", "curt"):

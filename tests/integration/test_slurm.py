@@ -17,12 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason
 
 REPO = Path(__file__).parents[2]
 #: The checkpoint of the signal is the only one.
-LONG = [
-    "base=none",
-    "hardware.save_steps=1000",
-    "stages.safety.global_batch_size=4",
-    "stages.safety.num_train_epochs=25",
-]
+LONG = ["base=none", "hardware.save_steps=1000", "stages.safety.global_batch_size=4"]
+LONG += ["stages.safety.num_train_epochs=25"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=one", "hydra.launcher.cpus_per_task=1"]
 PATIENCE = 240
 
@@ -36,14 +32,8 @@ def cluster() -> Iterator[SlurmCluster]:
 def start_sweep(cluster: SlurmCluster, outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "sacpo_exp.train", "-m", *SLURM, *TINY, *LONG, f"paths.outputs={outputs}"]
     environment = {**cluster.environment, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *overrides],
-        cwd=outputs,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([*command, *overrides], cwd=outputs, env=environment, text=True, **output)
 
 
 def logs_of(outputs: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -58,17 +57,6 @@ def wait_for_checkpoints(folder: Path, count: int) -> None:
     pytest.fail("nothing was trained")
 
 
-@pytest.fixture
-def stopped() -> Iterator[list["subprocess.Popen[str]"]]:
-    """Sweeps that a test has started; none outlives it."""
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) -> None:
     given = ["order=helpful_first", "stages.safety.beta=${beta}", "stages.safety.learning_rate=1e30,2e-4"]
     code, _, stderr = finish(start(tmp_path, *given))
@@ -86,12 +74,9 @@ def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_after_a_killed_job_the_same_command_makes_only_the_rest(
-    tmp_path: Path, stopped: list["subprocess.Popen[str]"]
-) -> None:
+def test_after_a_killed_job_the_same_command_makes_only_the_rest(tmp_path: Path) -> None:
     given = ["stages.helpfulness.num_train_epochs=40,41,42", "order=helpful_only"]
     sweep = start(tmp_path, *given)
-    stopped.append(sweep)
     wait_for_checkpoints(tmp_path, 2)
     psutil.Process(sweep.pid).children()[0].kill()
     code, _, stderr = finish(sweep)
@@ -108,11 +93,8 @@ def test_after_a_killed_job_the_same_command_makes_only_the_rest(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_ends_leaves_no_process(
-    tmp_path: Path, stopped: list["subprocess.Popen[str]"], signum: signal.Signals
-) -> None:
+def test_a_sweep_that_ends_leaves_no_process(tmp_path: Path, signum: signal.Signals) -> None:
     sweep = start(tmp_path, *LONG)
-    stopped.append(sweep)
     wait_for_checkpoints(tmp_path, 2)
     children = psutil.Process(sweep.pid).children(recursive=True)
     assert len(children) == 2

@@ -3,13 +3,14 @@
 import getpass
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from reading import curves, of_type, read_run, run_folders
 from tiny import make_config
+from tracked_commands import curves, of_type, read_run, run_folders
 
-from sacpo_exp.config.schema import EvalConfig, ReportConfig
 from sacpo_exp.eval import evaluate
 from sacpo_exp.report import report
 from sacpo_exp.store import Manifest, Store
@@ -20,32 +21,18 @@ ONE_STAGE = ("base=none", "order=helpful_only", "policies=all")
 
 
 @pytest.fixture(scope="module")
-def tracked_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tracked_outputs(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Any]) -> Path:
     """Outputs of `train`, `eval` twice and `report` with wandb."""
     outputs = tmp_path_factory.mktemp("tracked")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
             patch.setenv(name, SECRET)
-        config = tracked_config(outputs)
-        train(config)
-        train(config)
-        evaluate(config)
-        evaluate(config)
-        report(ReportConfig(None, None, 0.95, bootstrap_rounds=50, **rest_of_report(config)))
+        tracked = ("tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=my sweep")
+        config = make_config(outputs, *ONE_STAGE, *tracked)
+        for command in (train, train, evaluate, evaluate):
+            command(config)
+        report(configure(*tracked, f"paths.outputs={outputs}", "bootstrap_rounds=100", "examples=0", command="report"))
     return outputs
-
-
-def tracked_config(outputs: Path) -> EvalConfig:
-    config = make_config(outputs, *ONE_STAGE, "tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=my sweep")
-    assert isinstance(config, EvalConfig)
-    return config
-
-
-def rest_of_report(config: EvalConfig) -> dict[str, object]:
-    from sacpo_exp.config.schema import Interval, RatingMethod
-
-    chosen = {"interval": Interval.percentile, "max_missing": 0.1, "rating": RatingMethod.bradley_terry}
-    return chosen | {"seed": 0, "examples": 0, "tracker": config.tracker, "paths": config.paths}
 
 
 def stored(outputs: Path, kind: str) -> list[Manifest]:

@@ -21,11 +21,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("order", "objective"), [("helpful_first", "dpo"), ("safety_first", "kto"), ("helpful_first", "dpo_then_kto")]
-)
-def test_a_plan_trains_and_every_parameter_moves(outputs: Path, order: str, objective: str) -> None:
-    run = make_run(outputs, f"order={order}", f"objective={objective}")
+def test_a_plan_trains_and_every_parameter_moves(outputs: Path) -> None:
+    run = make_run(outputs)
     train_policies(run)
     for stage in run.plan.stages:
         before = weights(Path(locate(run, stage.parent).path))

@@ -49,14 +49,6 @@ def stage(plan: Plan, name: str) -> Stage:
     return found
 
 
-def test_names_decide_no_hash(planned: Planner) -> None:
-    def hashes(*overrides: str) -> list[str]:
-        plan = planned("merge_ratio=0.5", "model=tiny", *overrides)
-        return [spec.hash for spec in (*plan.training(), *plan.policies.values())]
-
-    assert hashes("model.name=renamed", "dataset.name=renamed") == hashes()
-
-
 #: Overrides of both plans, those of one, and the stages that become other artifacts by these.
 ALL, NONE = ["sft", "helpfulness", "safety"], list[str]()
 CHANGES = {
@@ -105,11 +97,6 @@ def test_a_stage_gets_another_id_if_its_content_changes_and_only_then(
     usual, other = planned(*PAPER, *both.split()), planned(*PAPER, *both.split(), *override.split())
     differing = [a.name for a, b in zip(usual.stages, other.stages, strict=True) if a.artifact.id != b.artifact.id]
     assert differing == changed
-
-
-@pytest.mark.parametrize("command", ["eval", "export", "chat"])
-def test_other_commands_plan_the_same_stages(planned: Planner, command: str) -> None:
-    assert ids(planned(*PAPER, command=command)) == ids(planned(*PAPER))
 
 
 def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Planner) -> None:
@@ -316,10 +303,3 @@ def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned
     assert planned(*paper, "hardware=a100x1").stages[0].artifact.id not in ids
     one, eight = (planned(*paper, "optimization.dtype=float32", f"hardware={name}") for name in ("a100x1", "a100x8"))
     assert one.stages[0].artifact.id == eight.stages[0].artifact.id
-
-
-def test_policies_with_adapters_are_called_otherwise(planned: Planner) -> None:
-    plan = planned("adapter=qlora", "adapter.r=8")
-    assert policy_of_spec(stage(plan, "safety").artifact).family == "qlora8 DPO(H)→DPO(S)"
-    assert policy_of_spec(stage(plan, "sft").artifact).name == "qlora8 SFT"
-    assert ".dpo-h-b0.1-qlora8." in stage(plan, "safety").artifact.id

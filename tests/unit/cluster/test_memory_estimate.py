@@ -13,7 +13,6 @@ from sacpo_exp.cluster.memory import (
     HIDDEN,
     INTERMEDIATE,
     MemoryPlan,
-    count_parameters,
     describe_plan,
     find_shape,
     fits,
@@ -41,10 +40,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[float, float, float, float]]] = {
     "eight, ZeRO 3": ({"processes": 8, "zero_stage": 3}, (2 / 8, 2 / 8, 12 / 8, BUCKET + GATHERED)),
     "all on the host": ({"processes": 8, "zero_stage": 3, **HOST}, (0, 0, 0, BUCKET + GATHERED)),
     "float32": ({"dtype": FloatType.float32}, (4, 4, 8, 0)),
-    "float32 under autocast, which DeepSpeed casts": (
-        {"zero_stage": 2, "dtype": FloatType.float32, "autocast": FloatType.bfloat16},
-        (2, 2, 12, BUCKET),
-    ),
+    "autocast": ({"zero_stage": 2, "dtype": FloatType.float32, "autocast": FloatType.bfloat16}, (2, 2, 12, BUCKET)),
 }
 
 
@@ -89,13 +85,6 @@ def test_an_adapter_has_gradients_and_optimizer_of_its_own_parameters_only(paper
     linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
     expected = (0.53 * linear + 2 * (P - linear) + 4 * trained) / GIB
     assert plan_of(replace(config, adapter=replace(adapter, quantize=True))).weights == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("model", "parameters"), [("alpaca_7b", P), ("smollm2_135m", 134_515_008)])
-def test_the_configured_shapes_have_the_parameters_of_the_real_models(
-    configure: Configure, model: str, parameters: int
-) -> None:
-    assert count_parameters(configure(f"model={model}").model.shape) == parameters
 
 
 @pytest.mark.parametrize(("weight", "compute"), HIDDEN)
@@ -159,10 +148,9 @@ def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConf
     assert "GiB per device (weights 12.6, gradients 1.6, optimizer 9.4, activations 8." in sentence
     assert sentence.endswith("; hardware=a100x8 has 24.0. Try: hardware.offload_optimizer=cpu, or force=true")
     assert find_misfit(paper) is None
-    assert describe_plan(paper, ["sft", "helpfulness"]).startswith("memory   the helpfulness stage needs 24.6")
-    assert "; it fits (6,738 M parameters, 32 sequences of 512 tokens per pass)" in describe_plan(
-        paper, ["helpfulness"]
-    )
+    text = describe_plan(paper, ["sft", "helpfulness"])
+    assert text.startswith("memory   the helpfulness stage needs 24.6")
+    assert "; it fits (6,738 M parameters, 32 sequences of 512 tokens per pass)" in text
 
 
 def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:

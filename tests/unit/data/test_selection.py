@@ -8,13 +8,7 @@ from rows import make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.data.preferences import Preferences, Row
-from sacpo_exp.data.selection import (
-    count_parts,
-    flip,
-    flip_labels,
-    mix,
-    select_rows,
-)
+from sacpo_exp.data.selection import count_parts, flip, flip_labels, mix, select_rows
 from sacpo_exp.errors import DataError
 
 PKU, PAIRS, UNPAIRED = DataSchema.pku, DataSchema.pairs, DataSchema.unpaired
@@ -77,12 +71,9 @@ def test_a_fraction_of_the_labels_is_flipped(form: DataSchema) -> None:
 
 
 SHARES = {
-    "equal": ([100, 100], [1, 1], [100, 100]),
     "the smaller one decides": ([100, 10], [1, 1], [10, 10]),
-    "three to one": ([90, 100], [3, 1], [90, 30]),
     "fractions": ([1000, 1000], [0.7, 0.1], [1000, 142]),
     "thirds": ([49, 49, 49], [0.1, 0.2, 0.7], [7, 14, 49]),
-    "one part": ([7], [0.3], [7]),
 }
 
 

@@ -1,6 +1,5 @@
 """Keys and addresses: where they come from, which are refused, that no key is shown; and errors that stop a run."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -8,7 +7,6 @@ import openai
 import pytest
 from asked import make_judge
 
-from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.client import (
     KEY,
@@ -54,12 +52,10 @@ def test_the_key_comes_from_the_variable_that_is_named(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("address", "is_sent"),
     [
-        ("http://127.8.0.1/v1", True),
         ("http://[::1]:1/v1", True),
         ("https://elsewhere.example/v1", True),
         ("http://elsewhere.example/v1", False),
         ("http://127.0.0.1.example/v1", False),
-        ("http://0.0.0.0:8000/v1", False),
     ],
 )
 def test_a_key_leaves_the_machine_encrypted_or_not_at_all(
@@ -73,18 +69,6 @@ def test_a_key_leaves_the_machine_encrypted_or_not_at_all(
     with pytest.raises(ConfigError, match=f"the key in {KEY} would be sent to http://") as caught:
         find_key(judge)
     assert "secret" not in str(caught.value)
-
-
-def test_a_dotenv_file_does_not_direct_a_key_of_the_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(".env").write_text(f"{URL}=https://elsewhere.example/v1\n", "utf-8")
-    monkeypatch.setenv(KEY, "sk-abc-secret")
-    load_dotenv()
-    judge = make_judge(api_key_env=KEY)
-    with pytest.raises(ConfigError, match=f"sets {URL}, where {KEY} of the shell would be sent"):
-        find_key(judge)
-    Path(".env").write_text(f"{URL}=https://elsewhere.example/v1\n{KEY}=sk-abc-secret\n", "utf-8")
-    assert find_key(judge) == "sk-abc-secret"
 
 
 @pytest.mark.parametrize("address", ["localhost:8000/v1", "http://user:secret@x/v1", "http://x/v1?key=secret"])
@@ -137,7 +121,6 @@ def status_error(status: int, message: str = "no", code: str | None = None) -> o
         (status_error(429, "pay", "insufficient_quota"), "stopped: HTTP 429: pay"),
         (status_error(429), None),
         (status_error(500), None),
-        (status_error(400), None),
         (ValueError("unreadable"), None),
     ],
 )

@@ -75,20 +75,12 @@ def make_record(
 ) -> dict[str, Any]:
     kind = "benign" if n < 129 else "risky"
     judged = judge(chance, f"{spec.id}-{n}", 0.5 if spec.id == baseline else skill[kind == "risky"])
-    return {
-        "prompt_id": f"p{n}",
-        "prompt": f"Question {n}? {HOSTILE if n == 1 else ''}",
-        "kind": kind,
-        "category": CATEGORIES[n % len(CATEGORIES)],
-        "response": texts[spec.id][n],
-        "opponent_response": texts[baseline][n],
-        "n_tokens": len(texts[spec.id][n]) // 4,
-        "opponent_n_tokens": 250,
-        "finish_reason": "stop",
-        "is_refusal": kind == "risky" and chance.random() < skill[1] / 2,
-        "helpfulness": judged if kind == "benign" else None,
-        "safety": judged if kind == "risky" else None,
-    }
+    record = {"prompt_id": f"p{n}", "prompt": f"Question {n}? {HOSTILE if n == 1 else ''}", "kind": kind}
+    record |= {"category": CATEGORIES[n % len(CATEGORIES)], "finish_reason": "stop", "opponent_n_tokens": 250}
+    record |= {"response": texts[spec.id][n], "opponent_response": texts[baseline][n]}
+    record |= {"n_tokens": len(texts[spec.id][n]) // 4}
+    record |= {"is_refusal": kind == "risky" and chance.random() < skill[1] / 2}
+    return record | {"helpfulness": None, "safety": None, "helpfulness" if kind == "benign" else "safety": judged}
 
 
 def judge(chance: random.Random, key: str, skill: float) -> dict[str, Any]:

@@ -59,14 +59,8 @@ def test_pairs_are_of_one_match_and_repeat_and_are_averaged_per_prompt() -> None
 
 
 def test_repeat_deviation_by_hand() -> None:
-    rows: list[Row] = [
-        ("a", 1, 1, 0),
-        ("a", 1, 0, 1),
-        ("a", -1, 1, 0),
-        ("a", -1, 1, 1),
-        ("b", 1, 0.5, 0),
-        ("b", 1, 1, 1),
-    ]
+    rows: list[Row] = [("a", 1, 1, 0), ("a", 1, 0, 1), ("a", -1, 1, 0), ("a", -1, 1, 1)]
+    rows += [("b", 1, 0.5, 0), ("b", 1, 1, 1)]
     # Prompt a: √½ in one order and 0 in the other; prompt b: √⅛.
     expected = ((math.sqrt(0.5) + 0) / 2 + math.sqrt(0.125)) / 2
     assert measure(rows).repeat_deviation.value == pytest.approx(expected)

@@ -38,24 +38,13 @@ def test_a_worker_reads_what_it_is_to_tell(configure: Configure, tmp_path: Path)
     assert read_job(write_job(job, tmp_path)) == job
 
 
-ORDERS = {
-    "order=helpful_first": ["none", "helpfulness", "helpfulness_then_safety"],
-    "order=safety_only": ["none", "safety"],
-}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_stage_is_tagged_with_the_criteria_that_it_was_aligned_for(configure: Configure, order: str) -> None:
-    runs = describe(configure, order)
-    assert [run.tags[0] for run in runs.values()] == ORDERS[order]
-    assert [run.config["order"] for run in runs.values()] == ORDERS[order]
-
-
-@pytest.mark.parametrize("objective", ["dpo", "kto_then_dpo"])
-def test_a_stage_is_tagged_with_the_losses(configure: Configure, objective: str) -> None:
-    runs = describe(configure, f"objective={objective}")
-    assert runs["safety"].config["objective"] == objective
-    assert {objective, runs["safety"].config["loss"]} <= set(runs["safety"].tags)
+def test_a_stage_is_tagged_with_the_criteria_and_losses_that_it_was_aligned_for(configure: Configure) -> None:
+    runs = describe(configure, "objective=kto_then_dpo")
+    orders = ["none", "helpfulness", "helpfulness_then_safety"]
+    assert [run.tags[0] for run in runs.values()] == [run.config["order"] for run in runs.values()] == orders
+    assert runs["safety"].config["objective"] == "kto_then_dpo"
+    assert {"kto_then_dpo", runs["safety"].config["loss"]} <= set(runs["safety"].tags)
+    assert [run.is_last for run in runs.values()] == [False, False, True]
 
 
 def test_a_stage_names_its_ancestors_and_which_of_them_were_there_before(configure: Configure) -> None:
@@ -74,15 +63,9 @@ def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Pa
         assert str(tmp_path) not in json.dumps(vars(run))
 
 
-@pytest.mark.parametrize(
-    ("folder", "group"),
-    [
-        ("multirun/2026-11-24/17-46-11-1", "2026-11-24_17-46-11-1"),
-        ("sweeps/mine", "mine"),
-    ],
-)
-def test_a_group_is_called_as_the_folder_of_its_sweep(folder: str, group: str) -> None:
-    assert name_group(Path(folder)) == group
+def test_a_group_is_called_as_the_folder_of_its_sweep() -> None:
+    assert name_group(Path("multirun/2026-11-24/17-46-11-1")) == "2026-11-24_17-46-11-1"
+    assert name_group(Path("sweeps/mine")) == "mine"
 
 
 KEY = "0123456789abcdef" * 3
@@ -95,17 +78,11 @@ KEY = "0123456789abcdef" * 3
         ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
         ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
         ("auto", "api.wandb.ai", {}, "online"),
-        ("online", "", {}, "online"),
         ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
     ],
 )
 def test_wandb_is_online_with_a_key(
-    mode: str,
-    netrc: str,
-    environment: dict[str, str],
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    mode: str, netrc: str, environment: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
 
@@ -163,15 +140,12 @@ def test_a_tracker_that_fails_is_given_up_and_said_once(caplog: pytest.LogCaptur
     assert (broken.calls, tracking.names) == (1, [])
 
 
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="it is installed here")
 @pytest.mark.parametrize("command", ["train", "report"])
 def test_a_tracker_that_is_not_installed_is_an_error_at_once(cli: Callable[..., Any], command: str) -> None:
-    if find_spec("mlflow"):
-        pytest.skip("it is installed here")
     result = cli(command, "tracker=[wandb,mlflow]", light=True)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.strip() == (
-        "error: `tracker=mlflow` needs a package that is not installed. Try: pip install 'sacpo_exp[mlflow]'"
-    )
+    assert result.stderr.startswith("error: `tracker=mlflow` needs a package that is not installed. Try: pip install")
 
 
 def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Configure, repo: Path) -> None:
@@ -190,7 +164,3 @@ def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Config
 def test_settings_are_flat_and_short_for_mlflow() -> None:
     flat = flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x" * 999})
     assert flat == {"a.b.c": "1", "a.d": "None", "e": "x" * 500}
-
-
-def test_a_sweep_s_run_is_the_last_stage_s(configure: Configure) -> None:
-    assert [run.is_last for run in describe(configure).values()] == [False, False, True]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -45,7 +45,6 @@ def world() -> World:
 
 
 @given(st.integers(0, 10_000), strengths, strengths, strengths, st.permutations(THREE))
-@settings(deadline=None)
 def test_three_criteria_reach_the_joint_optimum_in_any_order(
     seed: int, beta: float, one: float, other: float, order: list[str]
 ) -> None:
@@ -57,7 +56,6 @@ def test_three_criteria_reach_the_joint_optimum_in_any_order(
 
 
 @given(worlds, strengths, strengths, ratios)
-@settings(deadline=None)
 def test_merges_are_the_optima_of_other_multipliers(world: World, beta: float, multiplier: float, q: float) -> None:
     helpful_first = merged(world, beta, [multiplier], q, CRITERIA)
     safety_first = merged(world, beta, [multiplier], q, CRITERIA[::-1])
@@ -66,7 +64,6 @@ def test_merges_are_the_optima_of_other_multipliers(world: World, beta: float, m
 
 
 @given(worlds, strengths, strengths, ratios)
-@settings(deadline=None)
 def test_the_naive_merge_is_the_optimum_of_mixed_rewards(
     world: World, beta: float, multiplier: float, q: float
 ) -> None:
@@ -92,7 +89,6 @@ def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
 
 
 @given(worlds, strengths, st.floats(0.01, 0.95))
-@settings(deadline=None)
 def test_the_multiplier_meets_the_threshold_and_no_smaller_one_does(world: World, beta: float, share: float) -> None:
     ceiling = float(world.values["safety"].max(axis=-1).mean())
     floor = expect(optimum(world, beta, [0.0]), world.values["safety"])
@@ -131,7 +127,6 @@ def test_constraints_have_the_correlation_with_the_reward_and_its_square_with_on
     make_world(WorldConfig(1, 3, 1.0, 0.0, 1.0, 0), CRITERIA), 2.0, 1e-9, 1
 )  # a KL below the rounding of its terms
 @given(worlds, strengths, st.floats(0, 1), st.integers(0, 1000))
-@settings(deadline=None)
 def test_what_stages_get_wrong_bounds_the_regret_and_the_violation(
     world: World, multiplier: float, size: float, seed: int
 ) -> None:

@@ -31,6 +31,14 @@ FORK_SERVER = Path(__file__).with_name("fork_server.py")
 FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "HYDRA_FULL_ERROR", "DS_")
 
 
+#: Files that take longest: with two workers they have to begin first.
+LONGEST = ("test_oracle", "test_sharding", "test_losses", "test_methods", "test_training", "test_experiments")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended and what it printed."""

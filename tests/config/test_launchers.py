@@ -98,11 +98,3 @@ def test_a_mistake_in_one_job_is_told_with_its_number(cli: Callable[..., Any]) -
     assert "error: job 1 (beta=-2): `beta` must be greater than 0, but is -2." in result.stderr
     status = cli("store", "sweep", light=True)
     assert status.stdout.count("failed") == 3  # two jobs, and the count
-
-
-def test_a_job_that_can_t_fit_is_told_before_anything_starts(cli: Callable[..., Any]) -> None:
-    small = ["model=alpaca_7b", "hardware=a100x1", "hardware.device_memory=10", "beta=0.1,0.2"]
-    result = cli("train", "-m", "hydra/launcher=slots", *small, light=True, variables={"CUDA_VISIBLE_DEVICES": "0"})
-    assert result.code == 2
-    assert "error: job 1 (beta=0.2): the " in result.stderr
-    assert "GiB per device (" in result.stderr

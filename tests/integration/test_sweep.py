@@ -15,6 +15,7 @@ from tiny import TINY
 from sacpo_exp.cluster.status import JobStatus, newest_sweep, read_sweep
 from sacpo_exp.store import Manifest, Store
 
+pytestmark = pytest.mark.slow
 REPO = Path(__file__).parents[2]
 SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", *TINY, "base=none"]
 LONG = ["stages.helpfulness.num_train_epochs=400", "beta=0.1,0.2", "order=helpful_only"]
@@ -73,7 +74,6 @@ def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) 
     assert "training of the safety stage diverged" in log.read_text("utf-8")
 
 
-@pytest.mark.slow
 def test_after_a_killed_job_the_same_command_makes_only_the_rest(tmp_path: Path) -> None:
     given = ["stages.helpfulness.num_train_epochs=40,41,42", "order=helpful_only"]
     sweep = start(tmp_path, *given)
@@ -91,7 +91,6 @@ def test_after_a_killed_job_the_same_command_makes_only_the_rest(tmp_path: Path)
     assert before.items() <= stages(tmp_path).items()  # only the rest was made
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_ends_leaves_no_process(tmp_path: Path, signum: signal.Signals) -> None:
     sweep = start(tmp_path, *LONG)

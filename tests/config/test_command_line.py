@@ -30,9 +30,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("command", "arguments", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_one_sentence_and_exit_code_2(
-    cli: Command, rows_file: Path, command: str, arguments: str, sentence: str
-) -> None:
+def test_a_mistake_is_one_sentence(cli: Command, rows_file: Path, command: str, arguments: str, sentence: str) -> None:
     result = cli(command, *arguments.format(rows=rows_file).split(), light=True)
     assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert result.stderr.startswith(f"error: {sentence}")
@@ -128,9 +126,7 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
         ({"HF_TOKEN": "hf_x"}, "`hub` needs the network, but HF_HUB_OFFLINE is set. Try: HF_HUB_OFFLINE=0"),
     ],
 )
-def test_what_would_stop_an_upload_stops_the_command(
-    cli: Callable[..., Any], variables: dict[str, str], sentence: str
-) -> None:
+def test_an_upload_is_checked_beforehand(cli: Callable[..., Any], variables: dict[str, str], sentence: str) -> None:
     done = cli("export", "model=tiny", "hub=me/mine", light=True, variables=variables)
     assert done.code == 2
     assert done.stderr.startswith(f"error: {sentence}")

@@ -121,9 +121,7 @@ def test_a_third_criterion_takes_what_the_places_before_it_have(configure: Confi
     assert configure(honesty, "criterion=[honesty]", "stages.honesty.beta=0.3").stages["honesty"].beta == 0.3
 
 
-def test_a_ratio_for_three_policies_is_refused_with_weights_that_work(
-    configure: Configure, problems_of: Configure, honesty: str
-) -> None:
+def test_a_ratio_for_three_policies_is_refused(configure: Configure, problems_of: Configure, honesty: str) -> None:
     three = [honesty, "criterion=[helpfulness,honesty,safety]"]
     (sentence,) = problems_of(*three, "merge_ratio=0.5")
     assert sentence.startswith("`merge_ratio` gives 2 weights, but the order makes 3 policies. Try: merge_weights=[")
@@ -161,9 +159,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("overrides", WHOLE.values(), ids=list(WHOLE))
-def test_what_is_written_for_other_processes_is_read_as_it_was(
-    configure: Configure, tmp_path: Path, overrides: list[str]
-) -> None:
+def test_a_job_is_read_as_it_was_written(configure: Configure, tmp_path: Path, overrides: list[str]) -> None:
     config = configure(*overrides)
     assert "${" not in write_resolved(config, tmp_path).read_text("utf-8")
     job = StageJob(config, "safety", "some-id", "parent", None, "view", "folder", 2, 4)

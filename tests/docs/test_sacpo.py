@@ -79,12 +79,7 @@ def test_bash_completes(repo: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("sacpo ", "choose "),
-        ("sacpo train -m model=t", "model=tiny"),
-        ("sacpo ledger ", "stats "),
-    ],
+    ("line", "expected"), [("sacpo ", "choose "), ("sacpo train -m model=t", "model=tiny"), ("sacpo ledger ", "stats ")]
 )
 def test_completion_knows_commands_groups_options_and_keys(cli: Command, line: str, expected: str) -> None:
     result = cli("completion", "query", line, light=True)

@@ -38,7 +38,7 @@ def test_a_policy_answers_as_it_does_when_it_is_judged(outputs: Path) -> None:
         assert speak(prompt["prompt"]) == (expected["response"] or "(nothing)") + cut
 
 
-def test_one_prompt_is_answered_by_all_side_by_side(
+def test_one_prompt_is_answered_side_by_side(
     outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = compose_tiny("chat", ChatConfig, outputs, four)

@@ -94,7 +94,7 @@ def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind
         evaluate(config)
 
 
-def test_a_report_is_drawn_from_what_was_evaluated_and_no_manifest_names_a_folder_of_this_machine(
+def test_a_report_is_drawn_and_manifests_name_no_folder(
     run: Run, capsys: pytest.CaptureFixture[str], configure: Any
 ) -> None:
     evaluate(config_of(run))
@@ -128,9 +128,7 @@ def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any
         assert response.finish_reason == ("length" if len(expected) == 70 else "stop")
 
 
-def test_a_killed_generation_goes_on_and_says_the_same(
-    policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_generation_goes_on(policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = policy
     for decoding in (Decoding(40, 2), Decoding(40, 2, seed=3)):
         whole, halved = tmp_path / f"whole{decoding.seed}", tmp_path / f"halved{decoding.seed}"
@@ -192,9 +190,7 @@ PAPER = ("User", "USER", "END OF CONVERSATION", "\n\n")
         ("\n\nParis 🙂User", "Paris 🙂", "\n\nParis 🙂"),
     ],
 )
-def test_a_response_begins_after_white_space_and_counts_no_more_than_is_judged(
-    policy: tuple[Any, Any], said: str, text: str, judged: str
-) -> None:
+def test_a_response_begins_after_white_space(policy: tuple[Any, Any], said: str, text: str, judged: str) -> None:
     (_, tokenizer), decoding = policy, Decoding(64, 1, PAPER)
     tokens = tokenizer(said, add_special_tokens=False)["input_ids"]
     kept = tokenizer(judged, add_special_tokens=False)["input_ids"]

@@ -64,9 +64,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("before", "after", "said"), CHANGES.values(), ids=list(CHANGES))
-def test_sigterm_leaves_a_checkpoint_and_another_number_of_processes_goes_on(
-    outputs: Path, tmp_path: Path, before: list[str], after: list[str], said: str
-) -> None:
+def test_other_processes_go_on(outputs: Path, tmp_path: Path, before: list[str], after: list[str], said: str) -> None:
     few = [*LONG, "hardware.save_steps=1000"]
     process = start(tmp_path, *few, *before)
     log = wait_for(tmp_path, "logs/*/rank-0.log", process) if before != ONE else None

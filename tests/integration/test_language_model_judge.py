@@ -61,7 +61,7 @@ def singles_of(trained: Path) -> list[dict[str, Any]]:
     return [single for record in records for single in record["helpfulness"].get("singles", ())]
 
 
-def test_a_language_model_judges_and_the_report_shows_that_it_goes_by_the_order(
+def test_a_language_model_judges(
     server: str, tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = f"responses=[{','.join(write_files(tmp_path))}]"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny import make_config, make_run
 
 from sacpo_exp.cluster.memory import explaining_shortage
@@ -17,17 +16,6 @@ from sacpo_exp.reporting.planning import check_memory
 
 REPO = Path(__file__).parents[2]
 ONE_STAGE = ("base=none", "order=helpful_only")
-
-
-def test_auto_trains_the_same_policy_as_cpu(outputs: Path, tmp_path: Path) -> None:
-    cpu, auto = make_run(outputs, *ONE_STAGE), make_run(tmp_path, *ONE_STAGE, "hardware=auto", "hardware.processes=1")
-    assert auto.plan == cpu.plan
-    train_policies(cpu)
-    train_policies(auto)
-    expected, found = (
-        load_file(run.store.path(run.plan.stages[0].artifact) / "model.safetensors") for run in (cpu, auto)
-    )
-    assert all(value.equal(found[name]) for name, value in expected.items())
 
 
 def test_only_what_is_still_to_be_trained_has_to_fit(outputs: Path) -> None:

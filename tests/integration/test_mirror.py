@@ -92,9 +92,7 @@ def test_an_artifact_is_found_there_under_another_slug(machine: Callable[[str], 
     assert machine("c").open(renamed).is_dir()
 
 
-def test_nothing_is_uploaded_or_downloaded_twice(
-    machine: Callable[[str], Store], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_is_transferred_twice(machine: Callable[[str], Store], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for name in ("a", "a", "b", "b", "a"):
         machine(name).get_or_build(SPEC, build)
@@ -144,9 +142,7 @@ def test_a_killed_upload_shows_nothing_and_is_finished_by_the_next_run(
 
 
 @both
-def test_a_killed_download_is_not_there_and_goes_on(
-    machine: Callable[[str], Store], address: str, tmp_path: Path
-) -> None:
+def test_a_killed_download_goes_on(machine: Callable[[str], Store], address: str, tmp_path: Path) -> None:
     machine("a").get_or_build(SPEC, build_many)
     root = tmp_path / "b" / "store"
     half = root / ".fetched" / SPEC.kind / SPEC.id
@@ -161,9 +157,7 @@ def test_a_killed_download_is_not_there_and_goes_on(
 
 
 @both
-def test_what_is_damaged_there_is_refused_made_here_and_put_right(
-    machine: Callable[[str], Store], address: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_is_put_right(machine: Callable[[str], Store], address: str, caplog: pytest.LogCaptureFixture) -> None:
     machine("a").get_or_build(SPEC, build)
     change(address, "weights", b"abd")
     store = machine("b")
@@ -188,7 +182,7 @@ def sign(manifest: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(
     "change_of", [{"files": {"../outside": {"size": 3, "sha256": ""}}}, {"recipe": {"lr": 7}}, {"id": "../x"}], ids=repr
 )
-def test_a_manifest_that_was_made_up_is_refused(
+def test_a_made_up_manifest_is_refused(
     machine: Callable[[str], Store], address: str, change_of: dict[str, Any]
 ) -> None:
     manifest = json.loads((machine("a").get_or_build(SPEC, build) / "manifest.json").read_text())
@@ -216,9 +210,7 @@ def test_two_machines_that_made_it_differently_never_mix(machine: Callable[[str]
     assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "1"
 
 
-def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
-    server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_may_go_away(server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def open_store(name: str) -> Store:
         return Store(tmp_path / name / "store", Mirror(Remote(s3)))
 

@@ -98,9 +98,7 @@ def test_what_waits_in_a_batch_counts_against_the_limits(tmp_path: Path, caplog:
             ask(make_questions(judge, 20), tight, ledger)
 
 
-def test_processes_at_the_same_moment_submit_each_question_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_submit_each_question_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(tmp_path) as server:
         processes = [start_asking(tmp_path / "l.sqlite", server.url, 400, BATCH) for _ in range(2)]
         assert [process.wait() for process in processes] == [0, 0]

@@ -78,9 +78,7 @@ def test_a_preempted_job_goes_on_from_the_checkpoint_of_the_signal(cluster: Slur
     assert [line["step"] for line in losses] == list(range(1, 151))
 
 
-def test_a_cancelled_job_is_told_and_the_same_command_makes_what_is_missing(
-    cluster: SlurmCluster, tmp_path: Path
-) -> None:
+def test_a_cancelled_job_is_told_and_made_by_the_same_command(cluster: SlurmCluster, tmp_path: Path) -> None:
     _, second = ids_of(tmp_path, "0.05")
     sweep = start_sweep(cluster, tmp_path, "beta=0.1,0.05")
     job = wait_for_update(tmp_path, second)

@@ -36,9 +36,7 @@ def end_with(error: BaseException) -> int:
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=[kind.__name__ for kind in CODES])
-def test_errors_for_the_user_are_one_line_and_an_exit_code(
-    capsys: pytest.CaptureFixture[str], kind: type[SacpoError], code: int
-) -> None:
+def test_errors_have_an_exit_code(capsys: pytest.CaptureFixture[str], kind: type[SacpoError], code: int) -> None:
     assert end_with(kind("what is wrong.")) == code
     assert capsys.readouterr() == ("", "error: what is wrong.\n")
 
@@ -76,9 +74,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("error", "place", "remedy"), REFUSED.values(), ids=list(REFUSED))
-def test_what_the_file_system_refuses_is_one_sentence(
-    error: Exception, place: str, remedy: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_write_is_told(error: Exception, place: str, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert end_with(error) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert place in line

@@ -91,9 +91,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("both", "override", "changed"), CHANGES.values(), ids=list(CHANGES))
-def test_a_stage_gets_another_id_if_its_content_changes_and_only_then(
-    planned: Planner, both: str, override: str, changed: list[str]
-) -> None:
+def test_the_id_of_a_stage_is_its_content(planned: Planner, both: str, override: str, changed: list[str]) -> None:
     usual, other = planned(*PAPER, *both.split()), planned(*PAPER, *both.split(), *override.split())
     differing = [a.name for a, b in zip(usual.stages, other.stages, strict=True) if a.artifact.id != b.artifact.id]
     assert differing == changed
@@ -232,9 +230,7 @@ EVALUATIONS = {
 
 
 @pytest.mark.parametrize(("override", "changed"), EVALUATIONS.values(), ids=list(EVALUATIONS))
-def test_an_evaluation_is_made_anew_from_where_it_differs(
-    configure: Callable[..., Any], override: str, changed: list[bool]
-) -> None:
+def test_an_evaluation_is_made_anew(configure: Callable[..., Any], override: str, changed: list[bool]) -> None:
     pairs = zip(evaluation_ids(configure), evaluation_ids(configure, override), strict=True)
     assert [a != b for a, b in pairs] == changed
 
@@ -279,9 +275,7 @@ def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], m
     ["model.path={folder}", "others=[{folder}]", "judge.heads.helpfulness.model.path={folder}"],
     ids=["model", "others", "judge"],
 )
-def test_a_model_folder_needs_weights_in_safetensors(
-    configure: Callable[..., Any], model_folder: Path, override: str
-) -> None:
+def test_a_model_folder_needs_safetensors(configure: Callable[..., Any], model_folder: Path, override: str) -> None:
     head = "judge.heads.helpfulness.model"
     judge = ["judge=reward_model", f"{head}.source=path", f"{head}.chat_template=x"]
     choice = {"m": ["model=local"], "o": [], "j": judge}[override[0]]

@@ -67,9 +67,7 @@ def test_what_is_given_is_kept(paper: RunConfig, given: dict[str, Any]) -> None:
         (3, [], 3, 16),
     ],
 )
-def test_processes_and_rows_divide_every_batch(
-    gpus: int, batches: list[tuple[int, int]], processes: int, rows: int
-) -> None:
+def test_processes_divide_every_batch(gpus: int, batches: list[tuple[int, int]], processes: int, rows: int) -> None:
     assert choose_processes(gpus, batches) == processes
     assert list_rows(16, processes, batches)[0] == rows
 

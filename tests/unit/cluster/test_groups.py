@@ -90,7 +90,7 @@ def test_threads_are_divided_unless_given(monkeypatch: pytest.MonkeyPatch) -> No
         (None, "", "needs 2 GPUs, but 0 can be used here. Try: hardware=cpu"),
     ],
 )
-def test_a_machine_that_can_not_be_divided_is_an_error(
+def test_too_few_gpus_are_refused(
     monkeypatch: pytest.MonkeyPatch, slots: int | None, visible: str, message: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -26,9 +26,7 @@ def test_lines_are_read_as_a_shell_would(tmp_path: Path) -> None:
     assert read_dotenv(tmp_path / ".env") == wanted
 
 
-def test_the_environment_wins_unless_it_is_empty_and_nothing_is_set_to_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_wins_unless_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("SACPO_A=file\nSACPO_B=file\nSACPO_C=\n", "utf-8")
     monkeypatch.setenv("SACPO_A", "shell")
@@ -39,9 +37,7 @@ def test_the_environment_wins_unless_it_is_empty_and_nothing_is_set_to_nothing(
 
 
 @pytest.mark.parametrize(("address", "key"), SENT)
-def test_the_file_does_not_direct_a_key_of_the_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, key: str
-) -> None:
+def test_the_file_directs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, key: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(address, "")
     monkeypatch.setenv(key, "own-secret")

@@ -46,9 +46,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("overrides", "sentence"), WRONG.values(), ids=list(WRONG))
-def test_what_hydra_refuses_is_one_sentence(
-    problems_of: Problems, monkeypatch: pytest.MonkeyPatch, overrides: str, sentence: str
-) -> None:
+def test_one_sentence(problems_of: Problems, monkeypatch: pytest.MonkeyPatch, overrides: str, sentence: str) -> None:
     monkeypatch.setattr(sys, "argv", ["train", *overrides.split()])
     (found,) = problems_of(*overrides.split())
     assert found.startswith(sentence.removesuffix("…"))

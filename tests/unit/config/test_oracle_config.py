@@ -17,9 +17,7 @@ THREE = (
 )
 
 
-def test_a_run_has_a_stage_for_each_criterion_with_the_strength_that_the_theorem_gives_it(
-    configure: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_stages_have_the_strengths_of_the_theorem(configure: Callable[..., Any], tmp_path: Path) -> None:
     own = ("+train.stages.honesty.learning_rate=0.25", f"paths.outputs={tmp_path}")
     config = configure(*THREE, *own, command="oracle")
     trial, *_ = list_trials(config)

@@ -121,9 +121,7 @@ ALL = {
 
 
 @pytest.mark.parametrize(("command", "overrides", "setting", "reason"), ALL.values(), ids=list(ALL))
-def test_a_broken_rule_is_one_sentence(
-    problems_of: Problems, command: str, overrides: str, setting: str, reason: str
-) -> None:
+def test_a_broken_rule_is_told(problems_of: Problems, command: str, overrides: str, setting: str, reason: str) -> None:
     (problem,) = problems_of(*overrides.split(), command=command)
     assert f"`{setting}`" in problem
     assert reason in problem
@@ -145,9 +143,7 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("overrides", REMEDIES.values(), ids=list(REMEDIES))
-def test_what_a_message_suggests_helps(
-    problems_of: Problems, configure: Callable[..., object], overrides: list[str]
-) -> None:
+def test_a_suggestion_helps(problems_of: Problems, configure: Callable[..., object], overrides: list[str]) -> None:
     remedy = problems_of(*overrides)[0].split("Try: ")[1].split(" or ")[0].split(", ")[0].split()
     names = [override.split("=")[0] for override in remedy]
     configure(*(override for override in overrides if override.split("=")[0] not in names), *remedy)
@@ -166,9 +162,7 @@ def test_sound_settings_pass(configure: Callable[..., object], overrides: list[s
     configure(*overrides)
 
 
-def test_a_model_without_a_chat_template_is_refused_before_torch(
-    configure: Callable[..., Any], problems_of: Problems, model_folder: Path
-) -> None:
+def test_a_chat_template_is_needed(configure: Callable[..., Any], problems_of: Problems, model_folder: Path) -> None:
     given = ("model=local", f"model.path={model_folder}")
     (model_folder / "tokenizer_config.json").write_text("{}")
     (problem,) = problems_of(*given)
@@ -178,7 +172,7 @@ def test_a_model_without_a_chat_template_is_refused_before_torch(
     configure(*given)
 
 
-def test_without_bitsandbytes_qlora_says_what_to_install(
+def test_qlora_needs_bitsandbytes(
     configure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
@@ -199,7 +193,5 @@ def test_without_bitsandbytes_qlora_says_what_to_install(
         (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),
     ],
 )
-def test_policies_are_tested_in_sequence_where_one_end_is_known_to_be_safe(
-    configure: Callable[..., Any], overrides: list[str], is_sequence: bool
-) -> None:
+def test_a_sequence_needs_a_safe_end(configure: Callable[..., Any], overrides: list[str], is_sequence: bool) -> None:
     assert configure("threshold=0.6", *overrides, command="choose").is_sequence is is_sequence

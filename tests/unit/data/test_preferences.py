@@ -37,9 +37,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize(("better", "safe", "helpful", "harmless"), LABELS.values(), ids=list(LABELS))
-def test_labels_are_the_paper_s(
-    better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]
-) -> None:
+def test_labels_of_the_paper(better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]) -> None:
     row = make_row(better=better, safe=safe)
     assert [entry["label"] for entry in unpaired_view([row], HELPFULNESS)] == helpful
     assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless

@@ -64,9 +64,7 @@ NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]]
 
 
 @pytest.mark.parametrize(("row", "detected", "form", "expected"), NORMAL.values(), ids=list(NORMAL))
-def test_a_row_is_recognised_and_normalised(
-    row: dict[str, Any], detected: DataSchema, form: DataSchema, expected: dict[str, Any]
-) -> None:
+def test_a_row_is_read(row: dict[str, Any], detected: DataSchema, form: DataSchema, expected: dict[str, Any]) -> None:
     criterion = None if form == DataSchema.pku else "safety"
     assert read(row) == Preferences(form, detected, criterion, (expected,)) == read(row, schema=detected)
 

@@ -78,9 +78,7 @@ SHARES = {
 
 
 @pytest.mark.parametrize(("sizes", "weights", "counts"), SHARES.values(), ids=list(SHARES))
-def test_the_weights_decide_how_many_rows_a_part_gives(
-    sizes: list[int], weights: list[float], counts: list[int]
-) -> None:
+def test_weights_decide_how_many_rows_a_part_gives(sizes: list[int], weights: list[float], counts: list[int]) -> None:
     assert count_parts(sizes, weights) == counts
 
 

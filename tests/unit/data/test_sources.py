@@ -139,9 +139,7 @@ def test_a_pinned_commit_is_the_identity_and_needs_no_network(monkeypatch: pytes
     assert fingerprint(from_hub(revision="a" * 40), may_guess=True) == pinned
 
 
-def test_a_plan_may_count_with_a_branch_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_plan_may_count_with_a_branch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert len({fingerprint(from_hub(revision=name), may_guess=True) for name in ("main", "main", "other")}) == 2
     warnings = [message for message in caplog.messages if "the commit of `main` can't be looked up" in message]

@@ -58,9 +58,7 @@ def test_the_key_comes_from_the_variable_that_is_named(monkeypatch: pytest.Monke
         ("http://127.0.0.1.example/v1", False),
     ],
 )
-def test_a_key_leaves_the_machine_encrypted_or_not_at_all(
-    monkeypatch: pytest.MonkeyPatch, address: str, is_sent: bool
-) -> None:
+def test_a_key_is_sent_encrypted_or_locally(monkeypatch: pytest.MonkeyPatch, address: str, is_sent: bool) -> None:
     monkeypatch.setenv(KEY, "sk-abc-secret")
     judge = make_judge(base_url=address, api_key_env=KEY)
     if is_sent:

@@ -81,9 +81,7 @@ def test_a_claim_keeps_others_away_until_it_is_given_up_or_recorded(path: Path, 
     assert ledger.claim(["a", "b", "d"]) == {"a", "b", "d"}  # it was closed
 
 
-def test_a_claim_of_another_machine_holds_while_it_is_renewed(
-    path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_holds_while_it_is_renewed(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "STALE", 0.5)
     monkeypatch.setattr(ledger_module, "HEARTBEAT", 0.1)
     with Ledger(path) as far:
@@ -125,9 +123,7 @@ def test_the_journal_is_kept_until_another_is_asked_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("nfs4", "delete"), ("fuse.sshfs", "delete"), ("ext4", "wal")])
-def test_a_shared_file_system_gets_a_journal_that_it_bears(
-    path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str
-) -> None:
+def test_a_shared_file_system_has_no_wal(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str) -> None:
     mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(path.parent), fstype=kind)]
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     Ledger(path).close()

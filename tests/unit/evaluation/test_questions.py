@@ -177,7 +177,7 @@ OBJECT = '{"reason": "The first is {clearer}.", "first": 8, "second": 7}'
         (None, None, None),
     ],
 )
-def test_scores_are_the_json_object_or_all_of_the_first_line(
+def test_scores_are_read_strictly(
     raw: str | None, finish_reason: str | None, scores: tuple[float, float] | None
 ) -> None:
     assert read_scores(raw, finish_reason, (1, 10)) == (State.ok if scores else State.unparsed, scores)

@@ -67,7 +67,7 @@ def test_a_name_is_the_family_with_what_tells_its_policies_apart(policy: Policy,
         (THREE, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
     ],
 )
-def test_order_objective_and_strengths_are_those_of_the_stages(
+def test_a_policy_has_stages(
     policy: Policy, criteria: tuple[str, ...], objective: str, betas: tuple[float, ...]
 ) -> None:
     assert policy.criteria == criteria

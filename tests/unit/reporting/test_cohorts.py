@@ -39,9 +39,7 @@ def score(world: Seeds, max_missing: float = 1.0) -> tuple[Cohort, list[PolicySc
     return cohort, [row for row in cohort.means.policies if not row.policy.is_baseline] if cohort.means else []
 
 
-def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
-    world: Seeds, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_seeds_are_pooled_across_groups(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
     policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     folder = world.report()
     baseline, second = read(folder / "seeds.csv")
@@ -74,9 +72,7 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
         ([], "rows", {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]}),
     ],
 )
-def test_policies_that_differ_in_more_than_the_seed_or_are_judged_in_another_way_are_not_pooled(
-    world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]
-) -> None:
+def test_other_policies_are_not_pooled(world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
     plan = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
     for name in ("baseline", "second"):

@@ -157,9 +157,7 @@ LORA, LORAS = "lora16 DPO(H)", "lora16 DPO(H)→DPO(S)"  # another adapter's sta
         ([], {"": []}),
     ],
 )
-def test_panels_without_policies_are_left_out_and_no_policy_is_lost(
-    names: list[str], expected: dict[str, list[str]]
-) -> None:
+def test_panels_without_policies_are_left_out(names: list[str], expected: dict[str, list[str]]) -> None:
     assert choose_panels(map(policy_of, names), ["helpfulness", "safety"]) == expected
 
 

@@ -131,9 +131,7 @@ def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> Non
 
 
 @pytest.mark.parametrize("labels", [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}])
-def test_only_what_shares_judge_prompts_and_responses_of_the_baseline_is_compared(
-    world: World, labels: dict[str, str]
-) -> None:
+def test_only_what_shares_judge_and_baseline_is_compared(world: World, labels: dict[str, str]) -> None:
     world.judgments(world.train(("dpo", "safety", 0.1)), answers([0] * 4, [1] * 4), **labels)
     first, second = collect_groups(world.store, None, None)
     assert (len(first.policies), [policy.policy.family for policy in second.policies]) == (4, ["DPO(S)"])

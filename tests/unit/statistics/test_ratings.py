@@ -226,9 +226,7 @@ CHAIN = dict.fromkeys("xy", "no chain of wins and losses leads to the baseline a
         ((("baseline", "x", 0), ("baseline", "y", 0), *LOW), CHAIN),  # a baseline that never wins
     ],
 )
-def test_policies_without_a_rating_are_named(
-    matches: tuple[tuple[str, str, float], ...], unrated: dict[str, str]
-) -> None:
+def test_unrated_policies_are_named(matches: tuple[tuple[str, str, float], ...], unrated: dict[str, str]) -> None:
     comparisons = gather(*matches)
     assert find_unrated(comparisons, "baseline") == unrated
     assert find_unconnected(comparisons, "baseline").items() <= unrated.items()

@@ -102,9 +102,7 @@ def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Stor
 
 @pytest.mark.parametrize("text", ["{", None], ids=str)
 @pytest.mark.parametrize("arguments", [["list"], ["verify"], ["prune", "--damaged", "--yes"]], ids=" ".join)
-def test_a_damaged_manifest_does_not_hide_the_rest(
-    command: Command, store: Store, arguments: list[str], text: str | None
-) -> None:
+def test_a_damaged_manifest_hides_none(command: Command, store: Store, arguments: list[str], text: str | None) -> None:
     manifest = store.path(OTHER) / "manifest.json"
     if text is None:
         manifest.unlink()
@@ -183,9 +181,7 @@ def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, st
     assert command("verify")[0] == 0
 
 
-def test_artifacts_of_an_older_version_are_listed_as_such_and_read_by_nothing_else(
-    command: Command, store: Store
-) -> None:
+def test_artifacts_of_an_older_version_are_listed_and_not_read(command: Command, store: Store) -> None:
     parent = leave_old(store)
     child = leave_old(store, parent.name)
     code, out, _ = command("list")

@@ -212,9 +212,7 @@ def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, b
         ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
     ],
 )
-def test_three_stages_have_a_safe_end_where_no_constraint_pulls_from_the_other(
-    ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool
-) -> None:
+def test_three_stages_have_a_safe_end(ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool) -> None:
     stages = ask().stages
     middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
     three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}

@@ -45,9 +45,7 @@ def world() -> World:
 
 
 @given(st.integers(0, 10_000), strengths, strengths, strengths, st.permutations(THREE))
-def test_three_criteria_reach_the_joint_optimum_in_any_order(
-    seed: int, beta: float, one: float, other: float, order: list[str]
-) -> None:
+def test_three_criteria_reach_the_optimum(seed: int, beta: float, one: float, other: float, order: list[str]) -> None:
     world = make_world(WorldConfig(3, 6, 1.5, -0.5, 1.0, seed), THREE)
     values = world.values["helpfulness"] + one * world.values["safety"] + other * world.values["honesty"]
     joint = tilt(world.reference, values, beta)
@@ -64,9 +62,7 @@ def test_merges_are_the_optima_of_other_multipliers(world: World, beta: float, m
 
 
 @given(worlds, strengths, strengths, ratios)
-def test_the_naive_merge_is_the_optimum_of_mixed_rewards(
-    world: World, beta: float, multiplier: float, q: float
-) -> None:
+def test_a_naive_merge_is_the_optimum_of_mixed_rewards(world: World, beta: float, multiplier: float, q: float) -> None:
     helpful, _ = align(world, beta, [multiplier], CRITERIA)
     safe, _ = align(world, beta, [multiplier], CRITERIA[::-1])
     mixed = (1 - q) * world.reward + q * multiplier * world.values["safety"]
@@ -127,9 +123,7 @@ def test_constraints_have_the_correlation_with_the_reward_and_its_square_with_on
     make_world(WorldConfig(1, 3, 1.0, 0.0, 1.0, 0), CRITERIA), 2.0, 1e-9, 1
 )  # a KL below the rounding of its terms
 @given(worlds, strengths, st.floats(0, 1), st.integers(0, 1000))
-def test_what_stages_get_wrong_bounds_the_regret_and_the_violation(
-    world: World, multiplier: float, size: float, seed: int
-) -> None:
+def test_errors_of_stages_bound_regret_and_violation(world: World, multiplier: float, size: float, seed: int) -> None:
     errors = size * np.random.default_rng(seed).standard_normal((2, *world.reference.shape))
     steps = [world.reference, *align(world, 1.0, [multiplier], CRITERIA)]
     policy = normalise(steps[-1] + errors.sum(axis=0))

@@ -103,12 +103,7 @@ PAPER = {
     "naive_merge": [["dpo (H) 0.1 256", "dpo (S) 0.01 256"]] * 3,
 }
 APPENDIX = [["sft 128", *stages] for stages in PAPER["dpo_h_dpo_s"]]
-FURTHER = {
-    "llama2_hh": APPENDIX,
-    "pythia_pku": APPENDIX,
-    "published": [[]],
-    "_setting": two("dpo (H) 0.1", "dpo (S)")[:1],
-}
+FURTHER = {"llama2_hh": APPENDIX, "pythia_pku": APPENDIX, "published": [[]], "_setting": PAPER["dpo_h_dpo_s"][:1]}
 
 
 #: Last stages of the methods' sweeps on nano, whose batches are 8.

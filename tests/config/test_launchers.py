@@ -70,9 +70,7 @@ def overrides_of(script: Path, folder: Path, *arguments: str, **variables: str) 
         (folder / name).write_text(ECHO)
         (folder / name).chmod(0o755)
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "PYTHON": str(folder / "echo-python"), **variables}
-    done = subprocess.run(
-        ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["bash", script, *arguments], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.split("sacpo_exp.train\n")[1].split()
 
 

@@ -93,9 +93,8 @@ def test_every_command_of_a_page_exists(calls_of: Callable[[str], Calls], page: 
         elif program == "make":
             assert arguments[0] in targets
         elif program == "pip":
-            assert {extra for group in re.findall(r"\[(.*)\]", arguments[-1]) for extra in group.split(",")} <= set(
-                extras
-            )
+            named = {extra for group in re.findall(r"\[(.*)\]", arguments[-1]) for extra in group.split(",")}
+            assert named <= set(extras)
         else:
             assert (REPO / (arguments[0] if program == "python" else program)).is_file()
 
@@ -104,9 +103,7 @@ def test_files_that_the_text_names_are_there() -> None:
     for path in (*PAGES.values(), REPO / "CONTRIBUTING.md", *REPO.glob("*/README.md")):
         for name in re.findall(r"(?<![\w/.:-])(?:[a-z]\w*/)+\w+\.(?:py|sh|sbatch|yaml)\b", path.read_text("utf-8")):
             is_example = any(part in name for part in ("NAME", "honesty", "logistic", "helpful_again", "trl/"))
-            assert is_example or (REPO / name).is_file() or (REPO / "sacpo_exp" / name).is_file(), (
-                f"{path.name}: {name}"
-            )
+            assert is_example or (REPO / name).is_file() or (REPO / "sacpo_exp" / name).is_file(), (path.name, name)
 
 
 def is_planned(call: list[str]) -> bool:

@@ -36,9 +36,8 @@ class S3Server:
         """Start it, and wait until it listens."""
         command = [sys.executable, "-m", "nanio", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--data-dir", str(self.data), "--log-level", "error", "--no-access-log"]
-        self._process = subprocess.Popen(
-            command, env=os.environ | {"NANIO_ACCESS_KEY": KEY, "NANIO_SECRET_KEY": SECRET}
-        )
+        keys = {"NANIO_ACCESS_KEY": KEY, "NANIO_SECRET_KEY": SECRET}
+        self._process = subprocess.Popen(command, env=os.environ | keys)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as probe:

@@ -18,10 +18,8 @@ from sacpo_exp.training.checkpoints import SEAL
 
 pytestmark = pytest.mark.slow
 
-LONG = [
-    *("base=none", "order=helpful_only"),
-    *("stages.helpfulness.global_batch_size=4", "stages.helpfulness.num_train_epochs=30"),
-]
+LONG = ["base=none", "order=helpful_only", "stages.helpfulness.global_batch_size=4"]
+LONG += ["stages.helpfulness.num_train_epochs=30"]
 
 
 def workers_of(process: psutil.Popen) -> dict[int, psutil.Process]:
@@ -55,11 +53,7 @@ Z1, Z2, Z3 = (f"hardware.zero_stage={stage}" for stage in (1, 2, 3))
 CHANGES = {
     "one, then two": (ONE, TWO, "resumes  "),
     "ZeRO 2 on two, then ZeRO 1 on one": ([*TWO, Z2], [*ONE, Z1, ROWS], "resharded from 2 processes with ZeRO 2"),
-    "ZeRO 3, then none": (
-        [*TWO, Z3],
-        ONE,
-        "restarts the helpfulness stage: its checkpoint is of 2 processes with ZeRO 3",
-    ),
+    "ZeRO 3, then none": ([*TWO, Z3], ONE, "restarts the helpfulness stage: its checkpoint is of 2 processes"),
 }
 
 

@@ -17,12 +17,7 @@ def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path) -> None:
         for name in ("one", "two"):
             rows = [{"prompt": "Why?", "response": f"Because of {name}."}]
             (tmp_path / f"{name}.json").write_text(json.dumps(rows), "utf-8")
-        overrides = [
-            "judge=local",
-            f"judge.base_url={server.url}",
-            "judge.timeout=100",
-            "responses=[one.json,two.json]",
-        ]
+        overrides = ["judge=local", f"judge.base_url={server.url}", "judge.timeout=99", "responses=[one.json,two.json]"]
         listening: Any = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}  # even under nohup
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         line = [sys.executable, "-m", "sacpo_exp.eval", *overrides, "baseline=one"]

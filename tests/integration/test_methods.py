@@ -59,16 +59,13 @@ def test_losses_that_read_flags_are_those_of_the_papers(outputs: Path, tmp_path:
     settings = {"safedpo": ["delta=1.5"], "bfpo": [], "bso": ["penalty=2"]}[name]
     overrides = [f"stages.mixed.loss.{setting}" for setting in settings]
     pairing = "preferred" if name == "bfpo" else "acceptable_only"
-    run = make_run(
-        outputs, *MIXED, f"losses=[{name}]", "beta=0.3", f"stages.mixed.criterion.pairing={pairing}", *overrides
-    )
+    pair = f"stages.mixed.criterion.pairing={pairing}"
+    run = make_run(outputs, *MIXED, f"losses=[{name}]", "beta=0.3", pair, *overrides)
     trainer = build(run, run.plan.stages[0], tmp_path)
     loss, batch, rows = first_loss(trainer)
     chosen, rejected = log_ratios(trainer, batch)
-    safe = [
-        np.array([float(trainer.train_dataset[i][f"{side}_acceptable"]) for i in rows])
-        for side in ("chosen", "rejected")
-    ]
+    flags = ("chosen_acceptable", "rejected_acceptable")
+    safe = [np.array([float(trainer.train_dataset[i][flag]) for i in rows]) for flag in flags]
     assert len({*zip(*safe, strict=True)}) > 1  # rows of more than one kind, or a wrong sign of the margin passes
     h = chosen - rejected
     expected = {

@@ -31,10 +31,8 @@ def test_policies_have_to_be_trained_first(cli: Callable[..., Any]) -> None:
 @pytest.mark.slow
 def test_the_printed_multiplier_is_near_that_of_the_world(cli: Callable[..., Any], tmp_path: Path) -> None:
     world = make_world(WorldConfig(4, 6, 1.0, -0.5, 1.0, 0), CRITERIA)
-    files: dict[str, Any] = {
-        "rows": comparison_rows(world, ROWS, 0),
-        "heldout": comparison_rows(world, 48, 0, "heldout"),
-    }
+    files: dict[str, Any] = {"rows": comparison_rows(world, ROWS, 0)}
+    files["heldout"] = comparison_rows(world, 48, 0, "heldout")
     files["prompts"] = [{"prompt": prompt} for prompt in world.prompts]
     for name, rows in files.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")

@@ -99,13 +99,8 @@ def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster
     overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only", "hardware.save_steps=1000"]
     overrides += ["stages.helpfulness.num_train_epochs=150", f"paths.outputs={tmp_path}"]
     log = tmp_path / "job.log"
-    settings = [
-        "--parsable",
-        "--partition=two",
-        "--nodes=2",
-        f"--output={log}",
-        f"--export=ALL,PYTHON={sys.executable}",
-    ]
+    settings = ["--parsable", "--partition=two", "--nodes=2", f"--output={log}"]
+    settings += [f"--export=ALL,PYTHON={sys.executable}"]
     script = [str(REPO / "launchers" / "slurm_train.sbatch"), *overrides]
     environment = {**cluster.environment, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["sbatch", *settings, *script], cwd=REPO, env=environment, capture_output=True, text=True)

@@ -63,11 +63,7 @@ REFUSED = {
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", b"outputs/x"), "outputs/x", "prune"),
     "file size": (OSError(errno.EFBIG, "File too large"), "File too large", "ulimit -f"),
     "denied": (PermissionError(errno.EACCES, "Permission denied", "outputs/x"), "outputs/x", "paths.outputs="),
-    "safetensors": (
-        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
-        "No space",
-        "prune",
-    ),
+    "safetensors": (RuntimeError("I/O error: No space left on device (os error 28)"), "No space", "prune"),
     "its limit": (RuntimeError("I/O error: File too large (os error 27)"), "File too large", "ulimit -f"),
     "torch": (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 70784 vs 70672"), "", "prune"),
 }

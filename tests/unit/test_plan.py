@@ -111,10 +111,8 @@ def test_the_first_stage_is_the_one_stage_order_s_at_equal_beta(planned: Planner
 
 def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Planner) -> None:
     plan = planned("order=safety_first", "earlier_betas=[0.2]", "beta=0.05", "merge=naive", "merge_ratio=0.5")
-    alone = [
-        planned(f"order={name}_only", f"beta={beta}").policies["first"]
-        for name, beta in (("safety", 0.2), ("helpful", 0.05))
-    ]
+    names = (("safety", 0.2), ("helpful", 0.05))
+    alone = [planned(f"order={name}_only", f"beta={beta}").policies["first"] for name, beta in names]
     assert plan.merge is not None
     assert list(plan.merge.policies) == alone
     assert plan.merge.artifact.parents == tuple(spec.id for spec in alone)
@@ -191,9 +189,8 @@ def test_a_stage_is_consistent_if_its_loss_is_and_no_argument_changes_it(planned
 def test_a_view_is_prepared_once_for_all_stages_that_read_it(planned: Planner) -> None:
     first, second = planned(), planned("order=safety_first", "losses=[ipo]")
     assert {made.data for made in second.stages} == {made.data for made in first.stages}
-    assert [made.data.recipe["view"] for made in planned("objective=dpo_then_kto").stages] == [
-        *("responses", "pairs", "labels")
-    ]
+    views = [made.data.recipe["view"] for made in planned("objective=dpo_then_kto").stages]
+    assert views == ["responses", "pairs", "labels"]
 
 
 def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> None:
@@ -242,10 +239,8 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
     assert limited.datasets["dataset"] != usual.datasets["dataset"]
     assert (limited.prompts, limited.judge) == (usual.prompts, usual.judge)
     assert take_fingerprints(configure("prompts.limit=10")).prompts != usual.prompts
-    assert list(take_fingerprints(configure("dataset@stages.safety.dataset=demo")).datasets) == [
-        "dataset",
-        "stages.safety.dataset",
-    ]
+    own = take_fingerprints(configure("dataset@stages.safety.dataset=demo")).datasets
+    assert list(own) == ["dataset", "stages.safety.dataset"]
 
 
 def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], model_folder: Path) -> None:

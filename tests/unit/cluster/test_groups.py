@@ -113,10 +113,7 @@ def test_the_environment_says_where_to_meet(environment: dict[str, str], expecte
 
 
 PROBLEMS = {
-    "nothing": (
-        {},
-        "`hardware.nodes` is 2, but the environment has no NODE_RANK and no MASTER_ADDR and no MASTER_PORT.",
-    ),
+    "nothing": ({}, "`hardware.nodes` is 2, but the environment has no NODE_RANK and no MASTER_ADDR"),
     "another number": (USER | {"SLURM_NNODES": "4"}, "but 4 nodes were started. Try: hardware.nodes=4"),
     "no number": (USER | {"MASTER_PORT": "ssh"}, "MASTER_PORT=ssh in the environment must be a whole number."),
 }

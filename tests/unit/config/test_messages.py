@@ -38,10 +38,7 @@ WRONG = {
         "base=none stages.sft.trainer.weight_decay=0.1",
         "`stages.sft.trainer.weight_decay=0.1` has no effect: there is no such stage with base=none. Try: base=sft",
     ),
-    "data that a stage lacks": (
-        "stages.safety.dataset.max_rows=9",
-        "`stages.safety.dataset.max_rows=9` has no effect…",
-    ),
+    "data that it lacks": ("stages.safety.dataset.max_rows=9", "`stages.safety.dataset.max_rows=9` has no effect…"),
 }
 
 

@@ -127,27 +127,12 @@ def test_one_criterion_has_to_be_named(row: Any) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "half a surrogate pair": (
-        PAIR | {"chosen": "so \ud83d it is"},
-        "`chosen` must be valid Unicode, but has 'so \\ud83d",
-    ),
+    "half a surrogate pair": (PAIR | {"chosen": "so \ud83d it is"}, "`chosen` must be valid Unicode, but has 'so "),
     "flag as id": (PKU | {"better_response_id": True}, "`better_response_id` must be 0 or 1, but is True"),
-    "unknown role": (
-        PAIR | {"prompt": [{"role": "tool", "content": "x"}]},
-        "`prompt[0].role` must be one of system, user",
-    ),
-    "two answers": (
-        PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]},
-        "`chosen` must be one message of the assistant, but",
-    ),
-    "other dialogues": (
-        {"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]},
-        "`chosen` and `rejected` must share",
-    ),
-    "hh, empty turn": (
-        HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"},
-        "`chosen` has an empty turn of Assistant (number 2)",
-    ),
+    "unknown role": (PAIR | {"prompt": [{"role": "tool", "content": "x"}]}, "`prompt[0].role` must be one of system"),
+    "two answers": (PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]}, "`chosen` must be one message of the assistant"),
+    "other dialogues": ({"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]}, "`chosen` and `rejected` must"),
+    "hh, empty turn": (HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"}, "`chosen` has an empty turn of Assistant"),
 }
 
 

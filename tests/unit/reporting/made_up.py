@@ -37,10 +37,9 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
     world.baseline = policies[0]
     words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
     # About 1000 characters, as long as 256 tokens are.
-    texts = {
-        spec.id: [" ".join(chance.choices(words, k=chance.randrange(100, 300))) for _ in range(N_PROMPTS)]
-        for spec in policies
-    }
+    texts = {}
+    for spec in policies:
+        texts[spec.id] = [" ".join(chance.choices(words, k=chance.randrange(100, 300))) for _ in range(N_PROMPTS)]
     texts[policies[1].id][:2] = [HOSTILE, "half a character: \ud83d"]
     for place, spec in enumerate(policies):
         skill = [0.45 + 0.4 * chance.random() + 0.004 * place for _ in range(2)]

@@ -188,9 +188,8 @@ def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(cli: 
 
 
 def test_a_report_never_imports_torch(world: World, cli: Callable[..., Any]) -> None:
-    done = cli(
-        "report", f"paths.outputs={world.outputs}", "bootstrap_rounds=200", light=True, allowed=["pandas", "seaborn"]
-    )
+    arguments = (f"paths.outputs={world.outputs}", "bootstrap_rounds=200")
+    done = cli("report", *arguments, light=True, allowed=["pandas", "seaborn"])
     assert done.code == 0, done.stderr
     assert str(world.outputs / "report" / "trade_off.svg") in done.stdout
 

@@ -93,10 +93,8 @@ def test_evalica_and_its_golden_values_agree(name: str) -> None:
     import evalica
 
     comparisons, arguments = read_matches(name)
-    golden = {
-        (row["algorithm"], row["item"]): float(row["score"])
-        for row in read_rows(find_real("ratings") / f"{name}-golden.csv")
-    }
+    rows = read_rows(find_real("ratings") / f"{name}-golden.csv")
+    golden = {(row["algorithm"], row["item"]): float(row["score"]) for row in rows}
     baseline = comparisons.policies[0]
     theirs = evalica.bradley_terry(**arguments, tie_weight=0.5).scores
     for policy, value in coefficients(fit(comparisons, baseline)).items():

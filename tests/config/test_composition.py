@@ -65,13 +65,8 @@ def test_every_command_composes_by_itself(configure: Configure, command: str) ->
     assert isinstance(configure(*needed, command=command), SCHEMAS[command])
 
 
-ORDERS = {
-    "helpful_first": ["helpfulness", "safety"],
-    "safety_first": ["safety", "helpfulness"],
-    "helpful_only": ["helpfulness"],
-    "safety_only": ["safety"],
-    "none": [],
-}
+ORDERS = {"helpful_first": ["helpfulness", "safety"], "safety_first": ["safety", "helpfulness"], "none": []}
+ORDERS |= {"helpful_only": ["helpfulness"], "safety_only": ["safety"]}
 
 
 def preference_stages(config: RunConfig) -> list[Any]:

@@ -20,16 +20,8 @@ from sacpo_exp.evaluation.records import Question, State
 
 HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.
-STATES = {
-    "refusal": State.refused,
-    "filter": State.refused,
-    "declined": State.refused,
-    "length": State.unparsed,
-    "out of range": State.unparsed,
-    "prose": State.unparsed,
-    "empty content": State.unparsed,
-    "400": State.failed,
-}
+STATES = dict.fromkeys(("refusal", "filter", "declined"), State.refused) | {"400": State.failed}
+STATES |= dict.fromkeys(("length", "out of range", "prose", "empty content"), State.unparsed)
 
 
 @dataclass(frozen=True)

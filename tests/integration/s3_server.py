@@ -24,13 +24,8 @@ class S3Server:
     @property
     def variables(self) -> dict[str, str]:
         """What a user has in the environment."""
-        return {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_SESSION_TOKEN": "",
-        }
+        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": ""}
+        return keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_EC2_METADATA_DISABLED": "true"}
 
     def start(self) -> None:
         """Start it, and wait until it listens."""

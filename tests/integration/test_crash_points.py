@@ -51,14 +51,9 @@ class Commands:
         settings = {"LD_PRELOAD": str(library), "PYTHONPATH": str(HERE.parents[1]), "DS_ACCELERATOR": "cpu"}
         settings |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}  # no threads before a fork
         settings |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        self._server = subprocess.Popen(
-            [sys.executable, str(HERE / "crash_server.py")],
-            env=os.environ | settings,
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, str(HERE / "crash_server.py")]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._server = subprocess.Popen(command, env=os.environ | settings, cwd=folder, **pipes)
 
     def run(self, command: list[str], at: int = 0) -> int:
         """Exit code of a command, which is killed at a change or not (0)."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,14 +25,10 @@ LONG = ["stages.helpfulness.num_train_epochs=400", "beta=0.1,0.2", "order=helpfu
 def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
     """A sweep in a process of its own, as users start it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CUDA_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "sacpo_exp.train", *SLOTS, *overrides],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment |= {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "sacpo_exp.train", *SLOTS, *overrides]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:

@@ -141,13 +141,8 @@ def sharegpt_rows(draw: st.DrawFn) -> Example:
     return Example(raw, views_of_pair(prompt, chosen, rejected), wrong)
 
 
-EXAMPLES = {
-    DataSchema.pku: pku_rows(),
-    DataSchema.pairs: pair_rows(),
-    DataSchema.unpaired: unpaired_rows(),
-    DataSchema.hh: hh_rows(),
-    DataSchema.sharegpt: sharegpt_rows(),
-}
+EXAMPLES = {DataSchema.pku: pku_rows(), DataSchema.pairs: pair_rows(), DataSchema.unpaired: unpaired_rows()}
+EXAMPLES |= {DataSchema.hh: hh_rows(), DataSchema.sharegpt: sharegpt_rows()}
 
 
 def settings_for(schema: DataSchema, on_bad_row: OnBadRow = OnBadRow.stop) -> DatasetConfig:

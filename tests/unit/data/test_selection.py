@@ -70,16 +70,10 @@ def test_a_fraction_of_the_labels_is_flipped(form: DataSchema) -> None:
     assert flip_labels(form, flip_labels(form, rows, 1, seed=0)[0], 1, seed=1) == (rows, 50)
 
 
-SHARES = {
-    "the smaller one decides": ([100, 10], [1, 1], [10, 10]),
-    "fractions": ([1000, 1000], [0.7, 0.1], [1000, 142]),
-    "thirds": ([49, 49, 49], [0.1, 0.2, 0.7], [7, 14, 49]),
-}
-
-
-@pytest.mark.parametrize(("sizes", "weights", "counts"), SHARES.values(), ids=list(SHARES))
-def test_weights_decide_how_many_rows_a_part_gives(sizes: list[int], weights: list[float], counts: list[int]) -> None:
-    assert count_parts(sizes, weights) == counts
+def test_weights_decide_how_many_rows_a_part_gives() -> None:
+    assert count_parts([100, 10], [1, 1]) == [10, 10]  # the smaller one decides
+    assert count_parts([1000, 1000], [0.7, 0.1]) == [1000, 142]
+    assert count_parts([49, 49, 49], [0.1, 0.2, 0.7]) == [7, 14, 49]
 
 
 def test_a_mixture_takes_no_row_twice_and_is_the_same_each_time() -> None:

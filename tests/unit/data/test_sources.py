@@ -98,13 +98,9 @@ def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
 
 
 def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:
-    dataset = from_file(
-        write(tmp_path / "train.jsonl", [*ROWS[:6], ROWS[0], {}]),
-        heldout_path=str(write(tmp_path / "test.jsonl", [*ROWS[6:], {}])),
-        on_bad_row=OnBadRow.skip,
-        drop_duplicates=True,
-        max_heldout_rows=4,
-    )
+    train = write(tmp_path / "train.jsonl", [*ROWS[:6], ROWS[0], {}])
+    own = {"heldout_path": str(write(tmp_path / "test.jsonl", [*ROWS[6:], {}])), "max_heldout_rows": 4}
+    dataset = from_file(train, on_bad_row=OnBadRow.skip, drop_duplicates=True, **own)
     assert load_parts(dataset)[1] == {"on_bad_row": 2, "drop_duplicates": 1, "max_heldout_rows": 2}
 
 

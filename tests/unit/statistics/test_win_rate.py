@@ -108,13 +108,8 @@ def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_al
 
 
 def test_difference_is_over_the_prompts_that_both_have() -> None:
-    reference = [
-        record("b9", "benign", 1.0, 0.0),  # the other policy has no such prompt
-        record("b5", "benign", 0.0, 0.0),
-        record("b1", "benign", 1.0, 0.0),
-        record("b2", "benign", 0.0, 0.0),
-        failed("b4", "benign"),
-    ]
+    verdicts = (("b9", 1.0), ("b5", 0.0), ("b1", 1.0), ("b2", 0.0))  # the other policy has no b9
+    reference = [*(record(name, "benign", value, 0.0) for name, value in verdicts), failed("b4", "benign")]
     difference = estimate_difference(RECORDS, reference, HELPFULNESS, USUAL, 1.0)
     assert difference.n == 3  # b1, b2, b5
     assert difference.value == pytest.approx(((1 - 1) + (0.5 - 0) + (1 - 0)) / 3)

@@ -22,11 +22,8 @@ from sacpo_exp.store import Store
 from sacpo_exp.studies.candidates import Candidate, is_safe_end_high, set_number
 from sacpo_exp.studies.choosing import Findings, answer, count_others, foresee, search, store_choice
 
-CRITERIA = [
-    Criterion("helpfulness", "H", prompt_kinds=["benign"]),
-    Criterion("safety", "S", prompt_kinds=["risky"]),
-    Criterion("honesty", "O", prompt_kinds=["benign"]),
-]
+KINDS = (("helpfulness", "H", "benign"), ("safety", "S", "risky"), ("honesty", "O", "benign"))
+CRITERIA = [Criterion(name, letter, prompt_kinds=[kind]) for name, letter, kind in KINDS]
 LABELS = {"judge": "scorer", "judge_id": "scorer-1", "prompts": "demo", "prompts_id": "5eed", "has_zero": ["safety"]}
 LABELS |= {"baseline_id": "sft", "opponent_id": "sft", "answers": "c0de"}
 LABELS |= {"criteria": [criterion.to_judge() for criterion in CRITERIA]}
@@ -226,12 +223,8 @@ def test_three_stages_have_a_safe_end(ask: Ask, limits: dict[str, Any], by_stren
 def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Ask) -> None:
     configs = [set_number(ask(), q) for q in (1.0, 0.5, 0.0)]
     configs.append(set_number(ask(merge=MergeMethod.naive), 1.0))  # whose ends are no stages of one run
-    assert [(one.merge_ratio, one.policies) for one in configs] == [
-        (None, ["second"]),
-        (0.5, ["merged"]),
-        (None, ["first"]),
-        (1.0, ["merged"]),
-    ]
+    assert [one.merge_ratio for one in configs] == [None, 0.5, None, 1.0]
+    assert [one.policies for one in configs] == [["second"], ["merged"], ["first"], ["merged"]]
 
 
 def test_power_is_told_beforehand(ask: Ask) -> None:

@@ -181,10 +181,7 @@ def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
         yield f"`{key}.path` must be a repository on the hub, but is null. Try: {key}.path=OWNER/NAME"
     if dataset.source != DatasetSource.path:
         return
-    if dataset.mix and dataset.path:
-        yield f"`{key}.mix` has no effect beside `{key}.path`. Try: {key}.path=null"
-    paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
-    paths = paths or {f"{key}.path": dataset.path or ""}
+    paths = {f"{key}.path": dataset.path or ""}
     if dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():

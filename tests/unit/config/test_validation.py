@@ -59,7 +59,6 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "vocabulary": ("model=tiny model.shape.vocab_size=10", "model.shape.vocab_size", "at least 259"),
     "template": ("model=tiny model.chat_template='{%'", "model.chat_template", "must be a Jinja template"),
     "dataset path": ("dataset=local dataset.path=/not/there", "dataset.path", "/not/there does not exist"),
-    "mix beside a path": ("dataset=local dataset.path=. dataset.mix=[{path:.}]", "dataset.mix", "has no effect"),
     "dataset of a stage": (
         "dataset@stages.safety.dataset=local stages.safety.dataset.path=/not/there",
         "stages.safety.dataset.path",

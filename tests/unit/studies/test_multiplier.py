@@ -85,7 +85,6 @@ def test_prompts_without_enough_safe_responses_make_the_interval_infinite(
     [
         (("order=helpful_only", "merge_ratio=null"), "merge=naive"),
         (("constraint=honesty",), "`constraint`"),
-        (("values=judge", "judge=openai"), "judge=reward_model"),
     ],
 )
 def test_settings_that_give_no_values_are_refused(

@@ -59,21 +59,17 @@ def check_target(folder: Path, policy_id: str) -> None:
     """Raise ConfigError if `folder` holds anything but an unchanged export of this policy."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    problem = ""
     try:
         recipe = json.loads((folder / RECIPE).read_text("utf-8"))
-        owner, files = recipe["policy_id"], recipe["files"]
         sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != RECIPE}
+        is_own = (hash_of(recipe["policy_id"]), recipe["files"]) == (hash_of(policy_id), sizes)
     except (OSError, ValueError, KeyError, TypeError):
-        problem = "is no export"
-    else:
-        changed = sorted(name for name in {*sizes, *files} if sizes.get(name) != files.get(name))
-        if hash_of(owner) != hash_of(policy_id):
-            problem = f"holds another policy, {owner}"
-        elif changed:
-            problem = f"has been changed since ({changed[0]})"
-    if problem:
-        raise ConfigError(f"{folder} {problem}; it stays as it is. Try: folder=DIR")
+        is_own = False
+    if not is_own:
+        raise ConfigError(
+            f"{folder} holds something other than an unchanged export of {policy_id}, and stays as it is. "
+            "Try: folder=DIR"
+        )
 
 
 def write_folder(source: Path, folder: Path, ancestry: Ancestry, card: str) -> None:

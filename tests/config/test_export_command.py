@@ -47,7 +47,8 @@ def test_a_folder_of_somebody_else_is_refused_before_anything_is_loaded(
     cli: Callable[..., Any], model_folder: Path
 ) -> None:
     done = cli("export", "model=tiny", f"folder={model_folder}", light=True)
-    assert (done.code, done.stderr) == (2, f"error: {model_folder} is no export; it stays as it is. Try: folder=DIR\n")
+    assert done.code == 2
+    assert done.stderr.startswith(f"error: {model_folder} holds something other than an unchanged export of ")
 
 
 def test_untrained_policies_are_named_before_anything_is_loaded(cli: Callable[..., Any]) -> None:

@@ -197,8 +197,8 @@ class Mirror:
 
     def _refuse(self, kind: str, artifact_id: str, problem: str) -> StoreError:
         return StoreError(
-            f"{self.url}: the copy of {kind}/{artifact_id} is refused: {problem}. Remove {self.url}/{kind}/"
-            f"{artifact_id}; the next command that has or makes it uploads it again."
+            f"{self.url}: the copy of {kind}/{artifact_id} is refused: {problem}. If it is refused again, remove "
+            f"{self.url}/{kind}/{artifact_id}; the next command that has or makes it uploads it."
         )
 
     def fetch(self, kind: str, artifact_id: str, folder: Path) -> Manifest | None:

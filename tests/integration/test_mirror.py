@@ -164,7 +164,7 @@ def test_what_is_damaged_there_is_refused_until_somebody_removes_it(
         with pytest.raises(StoreError, match="weights has another content than was written") as caught:
             use()
     assert not store.has(SPEC)
-    (place,) = re.findall(r"Remove (\S+);", str(caught.value))
+    (place,) = re.findall(r"remove (\S+);", str(caught.value))
     remove(place)
     machine("b").get_or_build(SPEC, build)
     assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "abc"

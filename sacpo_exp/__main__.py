@@ -12,7 +12,7 @@ COMMANDS = {
     "choose": ("choose", "the best policy of a family that is certified to keep its constraints"),
     "multiplier": ("multiplier", "the multiplier, and so β/λ, with which the optimum keeps a constraint"),
     "chat": ("chat", "one prompt to several policies"),
-    "export": ("export", "policies as plain Hugging Face folders with a model card, or to the hub"),
+    "export": ("export", "policies as plain Hugging Face folders with a model card"),
     "import": ("import_results", "results of the paper's code"),
     "store": ("storage", "list, verify, prune and mirror what is stored"),
     "ledger": ("ledger", "look after the judgments that were paid for"),

@@ -251,11 +251,9 @@ class EvalConfig(RunConfig):
 
 @dataclass
 class ExportConfig(RunConfig):
-    """`export` writes policies of the plan as plain Hugging Face folders, and uploads one to the hub if asked."""
+    """`export` writes policies of the plan as plain Hugging Face folders."""
 
     folder: str | None = None  # null: <outputs>/export/<policy>
-    hub: str | None = None  # USER/NAME
-    private: bool = True  # of the repository on the hub
 
 
 @dataclass

@@ -7,12 +7,6 @@ from typing import Any
 import pytest
 
 MISTAKES = {
-    "a bad repository": ("export", ["hub=mine"], "`hub` must be a repository as USER/NAME, but is 'mine'."),
-    "several to one repository": (
-        "export",
-        ["hub=me/mine", "policies=all"],
-        "`hub` takes one policy, but `policies` names 3. Try: policies=final",
-    ),
     "vllm": (
         "chat",
         ["generation.engine=vllm"],
@@ -26,21 +20,6 @@ def test_a_mistake_is_one_sentence(
     problems_of: Callable[..., list[str]], command: str, overrides: list[str], sentence: str
 ) -> None:
     assert problems_of("model=tiny", *overrides, command=command) == [sentence]
-
-
-@pytest.mark.parametrize(
-    ("variables", "sentence"),
-    [
-        ({"HF_TOKEN": ""}, "`hub` needs a token that may write, but HF_TOKEN is not set. Try: put it into"),
-        ({"HF_TOKEN": "hf_x"}, "`hub` needs the network, but HF_HUB_OFFLINE is set. Try: HF_HUB_OFFLINE=0"),
-    ],
-)
-def test_what_would_stop_an_upload_stops_the_command(
-    cli: Callable[..., Any], variables: dict[str, str], sentence: str
-) -> None:
-    done = cli("export", "model=tiny", "hub=me/mine", light=True, variables=variables)
-    assert done.code == 2
-    assert done.stderr.startswith(f"error: {sentence}")
 
 
 def test_a_folder_of_somebody_else_is_refused_before_anything_is_loaded(

@@ -26,4 +26,4 @@ def test_a_prompt_may_hold_whatever_means_something_to_hydra() -> None:
 def test_only_overrides_that_training_knows_are_kept() -> None:
     kept = ["model=tiny", "dataset@stages.safety.dataset=local", "++stages.safety.trainer.max_steps=1"]
     assert shared_overrides(["prompt='a=b'", *kept], ChatConfig) == kept
-    assert shared_overrides(["hub=me/mine", "+folder=/a", "private=false", *kept], ExportConfig) == kept
+    assert shared_overrides(["+folder=/a", *kept], ExportConfig) == kept

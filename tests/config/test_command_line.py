@@ -112,16 +112,3 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
     assert "can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but" in result.stderr
     assert result.stderr.endswith(" Try: objective=bco\n")
     assert cli("train", *data, "objective=bco", light=True).code == 0
-
-
-@pytest.mark.parametrize(
-    ("variables", "sentence"),
-    [
-        ({"HF_TOKEN": ""}, "`hub` needs a token that may write, but HF_TOKEN is not set. Try: put it into"),
-        ({"HF_TOKEN": "hf_x"}, "`hub` needs the network, but HF_HUB_OFFLINE is set. Try: HF_HUB_OFFLINE=0"),
-    ],
-)
-def test_an_upload_is_checked_beforehand(cli: Callable[..., Any], variables: dict[str, str], sentence: str) -> None:
-    done = cli("export", "model=tiny", "hub=me/mine", light=True, variables=variables)
-    assert done.code == 2
-    assert done.stderr.startswith(f"error: {sentence}")

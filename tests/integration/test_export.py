@@ -1,18 +1,15 @@
-"""Policies taken out of the store: weights, card, what is left alone, and what the hub is told."""
+"""Policies taken out of the store: weights, card, and what is left alone."""
 
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hub_server import Hub, serve_hub
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny import SCORER, TINY, compose_tiny, make_config, make_run
+from tiny import compose_tiny, make_config, make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sacpo_exp.chat import chat
@@ -105,13 +102,13 @@ def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: 
     written = (folder / "README.md").stat().st_mtime_ns
     export(configure_export(outputs, f"folder={folder}"))
     assert (folder / "README.md").stat().st_mtime_ns > written
-    with pytest.raises(ConfigError, match=r"out holds another policy, tiny\.sft\.dpo-h.* Try: folder=DIR"):
+    with pytest.raises(ConfigError, match="out holds something other than an unchanged"):
         export(configure_export(outputs, f"folder={folder}", "policies=[first]"))
     (folder / "README.md").write_text("mine")
-    with pytest.raises(ConfigError, match=r"out has been changed since \(README\.md\); it stays as it is"):
+    with pytest.raises(ConfigError, match="out holds something other than an unchanged"):
         export(configure_export(outputs, f"folder={folder}"))
     (folder / "recipe.json").unlink()
-    with pytest.raises(ConfigError, match=r"out is no export; it stays as it is"):
+    with pytest.raises(ConfigError, match="out holds something other than an unchanged"):
         export(configure_export(outputs, f"folder={folder}"))
     assert (folder / "README.md").read_text() == "mine"
 
@@ -123,41 +120,3 @@ def test_nothing_is_trained_and_what_is_missing_is_said_as_by_eval(outputs: Path
             command(config(outputs / "empty", "policies=all"))
         said.append(str(caught.value))
     assert said == [said[0]] * 3
-
-
-@pytest.fixture
-def push(outputs: Path, cli: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the command with a token against a hub at `address`."""
-    trained(outputs, "order=helpful_only")
-    plan = [*TINY, *SCORER, f"paths.outputs={outputs}", "order=helpful_only", "hub=me/mine"]
-
-    def run(address: str, *overrides: str) -> Any:
-        variables = {"HF_ENDPOINT": address, "HF_TOKEN": SECRET, "HF_HUB_OFFLINE": "0"}
-        return cli("export", *plan, *overrides, variables=variables)
-
-    return run
-
-
-def test_a_push_is_private_and_carries_the_whole_folder(outputs: Path, push: Callable[..., Any]) -> None:
-    folder = outputs / "export" / make_run(outputs, "order=helpful_only").plan.policies["first"].id
-    with serve_hub(Hub()) as hub:
-        done = push(hub.address)
-        assert (done.code, hub.private, hub.tokens) == (0, {"me/mine": True}, {f"Bearer {SECRET}"}), done.stderr
-        assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
-        assert "pushed   " in done.stderr + done.stdout
-        hub.private["me/mine"], hub.files = False, {}
-        done = push(hub.address)
-        assert done.code == 2
-        assert "error: me/mine is there and public, but `private` is true; nothing was sent." in done.stderr
-        assert not hub.files
-
-
-def test_a_hub_that_refuses_or_is_not_there_is_told_in_one_sentence(push: Callable[..., Any]) -> None:
-    with serve_hub(Hub(status=401)) as hub:
-        done = push(hub.address)
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert (done.code, f"{hub.address} does not let HF_TOKEN write to me/mine (401)" in error) == (2, True)
-    assert SECRET not in done.stderr + done.stdout
-    done = push(hub.address)  # where nobody listens any more
-    assert (done.code, "Traceback" in done.stderr) == (1, False)
-    assert f"error: {hub.address} can't be reached (ConnectError). The export lies in " in done.stderr

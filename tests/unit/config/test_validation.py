@@ -45,7 +45,6 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "vocabulary": ("model=tiny model.shape.vocab_size=10", "model.shape.vocab_size", "at least 259"),
     "template": ("model=tiny model.chat_template='{%'", "model.chat_template", "must be a Jinja template"),
     "dataset path": ("dataset=local dataset.path=/not/there", "dataset.path", "/not/there does not exist"),
-    "mix beside a path": ("dataset=local dataset.path=. dataset.mix=[{path:.}]", "dataset.mix", "has no effect"),
     "data of a stage": (f"dataset@stages.safety.dataset=local {OWN_PATH}=/not/there", OWN_PATH, "does not exist"),
     "prompt too long": ("optimization.max_prompt_length=128", "optimization.max_prompt_length", "must be less than"),
     "policies": ("policies=first", "policies", "must be final, all or a list"),
@@ -114,8 +113,6 @@ ALL = {
     **{name: ("oracle", *case) for name, case in WRONG_ORACLE.items()},
     **{name: ("choose", f"threshold=0.6 {case[0]}", *case[1:]) for name, case in WRONG_CHOICE.items()},
     "no threshold": ("choose", "", "threshold", "has no value"),
-    "bad repository": ("export", "hub=mine", "hub", "must be a repository as USER/NAME, but is 'mine'"),
-    "one repository": ("export", "hub=me/mine policies=all", "hub", "takes one policy, but `policies` names 3"),
     "vllm": ("chat", "generation.engine=vllm", "generation.engine=vllm", "answers in batches, chat one by one"),
 }
 

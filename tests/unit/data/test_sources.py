@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rows import SAFETY
 
-from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, MixPart, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.forms import normalise
@@ -85,16 +85,6 @@ def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
     view = make_view(pku(ROWS), View.labels, SAFETY)
     save_view(view, tmp_path / "kto.safety" / "train")
     assert read_view(tmp_path / "kto.safety", "train").to_list() == view
-
-
-def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
-    paths = (write(tmp_path / "a.jsonl", ROWS[:8]), write(tmp_path / "b.jsonl", ROWS[8:]))
-    parts = [MixPart(str(path), weight) for path, weight in zip(paths, (1.0, 2.0), strict=True)]
-    dataset = DatasetConfig(name="local", source=DatasetSource.path, mix=parts)
-    rows = load_rows(dataset, "train") + load_rows(dataset, "heldout")
-    taken = [sum(row in part for row in rows) for part in (ROWS[:8], ROWS[8:])]
-    assert taken == [2, 4]
-    assert load_parts(dataset)[1] == {"mix": 6}
 
 
 def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:

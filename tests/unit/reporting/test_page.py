@@ -139,5 +139,5 @@ def test_stored_overrides_plan_the_ids(cli: Callable[..., Any], configure: Calla
     done = cli(*shlex.split(write_command("train", [*overrides, "dry_run=true"]))[1:])
     assert f"stored  merge      {plan.policies['merged'].id}" in done.stdout
     assert "0 to make" in done.stdout
-    odd = ["model.chat_template='it\\'s {{ messages }}'", "dataset.mix=[{path:a b,weight:2}]"]
+    odd = ["model.chat_template='it\\'s {{ messages }}'", "dataset.fields={prompt:a b}"]
     assert shlex.split(write_command("train", odd))[2:] == odd

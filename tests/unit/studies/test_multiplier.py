@@ -81,7 +81,6 @@ def test_too_few_safe_responses_make_the_interval_infinite(world: World, configu
     [
         (("order=helpful_only", "merge_ratio=null"), "merge=naive"),
         (("constraint=honesty",), "`constraint`"),
-        (("values=judge", "judge=openai"), "judge=reward_model"),
     ],
 )
 def test_wrong_settings_are_refused(

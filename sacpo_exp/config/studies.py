@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import MergeMethod, PathsConfig, RunConfig, TrackerConfig
+from sacpo_exp.config.schema import JudgeKind, MergeMethod, PathsConfig, RunConfig, TrackerConfig
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 from sacpo_exp.method.losses import View, trained_losses
@@ -111,6 +111,8 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
         yield "`acceptable_score` has no effect with measure=win_rate. Try: measure=acceptable_rate"
     if score is None and is_rate and isinstance(config.judge, OpenAIJudgeConfig):
         yield NO_ZERO.format(f"judge={config.judge.name}")
+    if config.judge.kind == JudgeKind.none and config.over != Over.policies:
+        yield "choose needs a judge, but judge=none judges nothing. Try: judge=scorer"
     yield from _check_grid(config)
     idle = {"policies"} | ({"merge_ratio", "merge_weights"} if config.over != Over.beta else set())
     idle |= {"beta"} if config.over != Over.merge_ratio else set()

@@ -258,6 +258,8 @@ def _check_judge(config: RunConfig) -> Iterator[str]:
             yield from check_model(f"judge.heads.{name}.model", head.model)
     elif isinstance(judge, OpenAIJudgeConfig):
         yield from _check_openai(judge)
+    elif isinstance(config, EvalConfig) and config.responses:
+        yield "`responses` are judged, but judge=none judges nothing. Try: judge=openai"
 
 
 def _check_prompts(config: RunConfig) -> Iterator[str]:

@@ -18,7 +18,7 @@ from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.config.schema import EvalConfig, StageConfig
+from sacpo_exp.config.schema import EvalConfig, JudgeKind, StageConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.data.forms import CONVERTERS
@@ -159,7 +159,8 @@ def _list_ancestors(run: Run, contest: Contest) -> list[ArtifactSpec]:
 def _list_evaluation(run: Run, contest: Contest) -> Iterator[ArtifactSpec]:
     baseline = run.plan.policies["baseline"]
     for entrant in contest.entrants:
-        yield entrant.responses
+        if run.config.judge.kind != JudgeKind.none:
+            yield entrant.responses
         if entrant is not contest.baseline and run.config.generation.kl_prompts:
             yield divergence_artifact(run.plan.policies[entrant.name], baseline, run.config, run.fingerprints)
     if isinstance(run.config, EvalConfig):

@@ -4,13 +4,14 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from composing import compose
 
 from sacpo_exp.cluster.commands import to_config
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.loading import Config
-from sacpo_exp.config.schema import EvalConfig, RunConfig
+from sacpo_exp.config.schema import EvalConfig, Interval, RatingMethod, ReportConfig, RunConfig
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.method.criteria import Criterion
@@ -25,6 +26,13 @@ SCORER = ["model@judge.encoder=tiny", "judge.layer=2"]
 def make_config(outputs: Path, *overrides: str) -> EvalConfig:
     """The tiny configuration, composed as the command line of `eval` would."""
     return compose_tiny("eval", EvalConfig, outputs, overrides)
+
+
+def make_report(config: EvalConfig) -> ReportConfig:
+    """A report on the outputs of a configuration."""
+    settings: dict[str, Any] = {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry, "seed": 0}
+    settings |= {"max_missing": 0.1, "examples": 0, "tracker": config.tracker, "paths": config.paths}
+    return ReportConfig(None, None, 0.95, bootstrap_rounds=100, **settings)
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:

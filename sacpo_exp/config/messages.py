@@ -239,7 +239,9 @@ def _explain_value(text: str) -> str:
 
 def _explain_option(conf: Path, group: str, option: str) -> str:
     """Return one sentence for an option that a group does not have."""
-    while not (conf / group).is_dir() and "/" in group:  # a repository, as in model=OWNER/NAME
+    while (
+        not (conf / group).is_dir() and "/" in group and group != "hydra/sweeper"
+    ):  # a repository, as in model=OWNER/NAME
         group, _, first = group.rpartition("/")
         option = f"{first}/{option}"
     if option == "submitit_slurm":  # what `slurm` is built on

@@ -57,13 +57,6 @@ class Start(Enum):
     baseline = "baseline"
 
 
-class Journal(Enum):
-    """How SQLite protects the ledger's file while it is written."""
-
-    wal = "wal"  # faster; between processes of one machine only
-    delete = "delete"  # right on shared file systems too, if locks hold there
-
-
 @dataclass
 class LossConfig:
     """A loss and the settings that it reads; null: by the stage's place in `losses`, and the loss's own defaults."""
@@ -210,11 +203,6 @@ class StoreConfig:
 
 
 @dataclass
-class LedgerConfig:
-    journal: Journal | None = None  # null: `delete` on a file system that is known to be shared, else `wal`
-
-
-@dataclass
 class PathsConfig:
     outputs: str = MISSING
     run: str | None = None  # the command's own folder, filled in
@@ -253,7 +241,6 @@ class RunConfig:
     judge: JudgeConfig = MISSING
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
-    ledger: LedgerConfig = field(default_factory=LedgerConfig)
     paths: PathsConfig = MISSING
 
 
@@ -268,11 +255,9 @@ class EvalConfig(RunConfig):
 
 @dataclass
 class ExportConfig(RunConfig):
-    """`export` writes policies of the plan as plain Hugging Face folders, and uploads one to the hub if asked."""
+    """`export` writes policies of the plan as plain Hugging Face folders."""
 
     folder: str | None = None  # null: <outputs>/export/<policy>
-    hub: str | None = None  # USER/NAME
-    private: bool = True  # of the repository on the hub
 
 
 @dataclass

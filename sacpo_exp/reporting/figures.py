@@ -183,9 +183,10 @@ def draw_preferences(table: PreferenceTable) -> dict[str, bytes]:
     styles, families = find_styles(policy.policy for policy in table.policies), dict[str, Family]()
     for index, policy in enumerate(table.policies):
         if all((policy.id, name) in found for name in names) and len(names) > 1:
+            x, y = (found[policy.id, name] for name in names)
             name = policy.policy.family
             family = families.setdefault(name, Family(name, *styles[name], [], False))
-            family.points.append(Point(policy, f"policy-{index}", *(found[policy.id, name] for name in names), []))
+            family.points.append(Point(policy, f"policy-{index}", x, y, []))
     if not families:
         return {}
     with plain_style():

@@ -120,7 +120,8 @@ def test_without_a_judge_pairs_are_scored_and_reported(
     capsys.readouterr()
     report(make_report(config))
     assert "Held-out pairs" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"preferences.csv", "report.html"}
+    names = {f"preferences.{kind}" for kind in ("csv", "png", "svg")}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {*names, "report.html"}
 
 
 def test_pairs_with_trained_prompts_are_refused_where_they_are_the_most(trained: Path) -> None:

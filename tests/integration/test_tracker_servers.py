@@ -12,9 +12,20 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from loopback import JsonHandler, find_free_port, listen
-from reading import curves, of_type, read_run
-from tracked_commands import BIN, LONG, ONE_STAGE, install, output_of, query, start, wait_for_update
+from loopback import find_free_port
+from tracked_commands import (
+    BIN,
+    LONG,
+    ONE_STAGE,
+    curves,
+    install,
+    of_type,
+    output_of,
+    query,
+    read_run,
+    start,
+    wait_for_update,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -113,27 +124,9 @@ def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path,
         started = time.monotonic()
         output = output_of(start(tmp_path, "order=helpful_only", "tracker=wandb", **key))
         assert time.monotonic() - started < 150
+        assert key["WANDB_API_KEY"] not in output
     assert output.count("tracks   offline, for wandb did not take the run") == 1
     assert output.count("wandb sync") == 1
     folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert len(folders) == 2
     assert all(len(curves(read_run(folder))["train/loss"]) >= 2 for folder in folders)
-
-
-class Refusal(JsonHandler):
-    """A server of wandb that knows no key."""
-
-    def do_POST(self) -> None:
-        self.send(401, {"errors": [{"message": "user is not logged in"}]})
-
-
-def test_a_wrong_key_leaves_all_offline(tmp_path: Path) -> None:
-    key = "0123456789abcdef" * 3
-    with listen(Refusal) as address:
-        variables = {"WANDB_BASE_URL": address, "WANDB_API_KEY": key}
-        output = output_of(start(tmp_path, *ONE_STAGE, "tracker=wandb", **variables))
-    assert output.count("tracks   offline, for wandb did not take the run") == 1
-    assert output.count("wandb sync") == 1
-    assert key not in output
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert len(curves(read_run(folder))["train/loss"]) == 3

@@ -21,7 +21,7 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 def list_options() -> list[str]:
     """`group=option` for every file below conf/, but for experiments, which have tests of their own."""
     files = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.glob("*/**/*.yaml"))
-    files = [file for file in files if file.parts[0] != "experiment"]
+    files = [file for file in files if file.parts[0] != "experiment" and file.name[0] != "_"]
     depths = [2 if file.parts[0] == "hydra" else 1 for file in files]
     return ["/".join(f.parts[:depth]) + "=" + "/".join(f.parts[depth:]) for f, depth in zip(files, depths, strict=True)]
 
@@ -169,6 +169,17 @@ def test_a_model_brings_its_optimization(
     overrides = overrides_for(f"model={model}")
     brought, named = configure(*overrides), configure(*overrides, f"optimization={model}")
     assert (brought.optimization, brought.stages) == (named.optimization, named.stages)
+
+
+@pytest.mark.parametrize("model", ["local", "nano", "smollm2_135m", "smollm2_135m_hub"])
+def test_own_data_take_whole_epochs_and_lengths_of_their_own(
+    configure: Configure, overrides_for: Callable[[str], list[str]], model: str
+) -> None:
+    config = configure(*overrides_for(f"model={model}"), *overrides_for("dataset=local"))
+    assert (config.optimization.max_length, config.optimization.max_prompt_length) == ("auto", "auto")
+    assert all(stage.num_train_epochs >= 1 for stage in config.stages.values())
+    demo = configure(*overrides_for(f"model={model}"))
+    assert demo.optimization.max_length == ("auto" if model == "local" else 128)
 
 
 def test_trackers_land_under_their_names(configure: Configure) -> None:

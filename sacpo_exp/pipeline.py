@@ -17,7 +17,7 @@ from sacpo_exp.config.schema import JudgeConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import loss_of, others_of
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
-from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view
+from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view, with_lengths
 from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
@@ -159,12 +159,12 @@ def prepare(run: Run, stage: StageData) -> Path:
     """Return the prepared view of a stage's dataset; make it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.training.models import load_tokenizer
+        from sacpo_exp.training.models import count_positions, load_tokenizer
 
-        tokenizer = load_tokenizer(locate(run, run.plan.model), run.config.model.chat_template)
-        limits = Limits(run.config.optimization.max_length, run.config.optimization.max_prompt_length)
-        loss, criterion = loss_of(stage.config), stage.config.criterion
-        return prepare_view(stage.dataset, loss, criterion, tokenizer, limits, folder, stage.data.recipe["rows"])
+        location, given, config = locate(run, run.plan.model), run.config.optimization, stage.config
+        tokenizer, rows = load_tokenizer(location, run.config.model.chat_template), stage.data.recipe["rows"]
+        limits = Limits(given.max_length, given.max_prompt_length, count_positions(location, tokenizer))
+        return prepare_view(stage.dataset, loss_of(config), config.criterion, tokenizer, limits, folder, rows)
 
     return run.store.get_or_build(stage.data, build)
 
@@ -221,7 +221,7 @@ def make_job(run: Run, stage: Stage, policy: ArtifactSpec, folder: Path) -> Stag
     """Return what a worker needs for a stage's data and a policy; make both if needed."""
     location, view = locate(run, policy), prepare(run, stage)
     return StageJob(
-        config=config_of(run, stage),
+        config=with_lengths(config_of(run, stage), run.store.manifest(stage.data).metrics),
         name=stage.name,
         artifact_id=stage.artifact.id,
         parent=location.path,

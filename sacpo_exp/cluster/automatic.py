@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sacpo_exp.cluster.memory import describe_needs, fits, worst_stage
+from sacpo_exp.cluster.memory import describe_needs, fits, foresee_length, worst_stage
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, look_at_machine
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
@@ -53,6 +53,7 @@ def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> Dic
     except OmegaConfBaseException:
         return filled  # another setting has no value, which is reported later
     if isinstance(config, RunConfig):
+        config, _ = foresee_length(config)
         hardware, reason = choose_hardware(config, machine, given)
         filled.hardware = OmegaConf.structured(hardware)
         log.info("hardware %s", reason)

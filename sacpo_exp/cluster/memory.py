@@ -7,17 +7,26 @@ an upper bound. `benchmarks/memory.py` compares it with measured memory.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.hardware import GIB, Accelerator, HardwareConfig, Machine, Offload, look_at_machine
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
-from sacpo_exp.config.schema import RunConfig, StageConfig, StageJob
+from sacpo_exp.config.schema import AUTO, RunConfig, StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of, per_device_batch_size
-from sacpo_exp.errors import LaunchError
+from sacpo_exp.data.preferences import make_view, prompt_text
+from sacpo_exp.data.preparation import LENGTHS, QUANTILE, with_lengths
+from sacpo_exp.data.sources import load_parts
+from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
+from sacpo_exp.errors import DataError, LaunchError
+from sacpo_exp.method.losses import View
 
 BYTES = {FloatType.float32: 4, FloatType.bfloat16: 2, FloatType.float16: 2}
 #: Bytes of a weight in 4 bits with its scales (Dettmers et al. 2023).
@@ -166,7 +175,8 @@ def _bytes(config: RunConfig) -> tuple[int, int]:
 def _activations(config: RunConfig, stage: StageConfig, shape: ModelShape) -> float:
     """Return the bytes that one pass keeps for layers, autocast's copies of weights, and the output projection."""
     weight, compute = _bytes(config)
-    width, tokens = shape.hidden_size, _sequences(config, stage) * config.optimization.max_length
+    length: int = config.optimization.max_length
+    width, tokens = shape.hidden_size, _sequences(config, stage) * length
     layer = tokens * compute * (HIDDEN.get((weight, compute), 17) * width + INTERMEDIATE * shape.intermediate_size)
     layers = shape.num_hidden_layers * layer
     if config.hardware.activation_checkpointing:  # the inputs of all layers, and one that is computed again
@@ -180,6 +190,27 @@ def _activations(config: RunConfig, stage: StageConfig, shape: ModelShape) -> fl
     if config.hardware.accelerator == Accelerator.cpu:  # without a fused kernel: log p, p, gradient and an operand
         head += 16 * tile + (4 + compute) * words * width
     return layers + copies + head
+
+
+def foresee_length(config: RunConfig, prepared: Sequence[int] = ()) -> tuple[RunConfig, str]:
+    """Return the configuration with a number for `max_length=auto`, and where it is from.
+
+    `prepared` are the numbers of datasets that are prepared already; without any, texts that are here are measured.
+    """
+    shape, datasets = find_shape(config.model), [stage.dataset or config.dataset for stage in config.stages.values()]
+    if config.optimization.max_length != AUTO or shape is None:
+        return config, ""
+    most, source = shape.max_position_embeddings, "the model's limit, since no data are here"
+    if prepared:
+        most, source = max(prepared), "as the data were prepared"
+    elif datasets and all(dataset.source != DatasetSource.hub for dataset in datasets):
+        with suppress(DataError):  # which is reported where they are needed
+            parts = [load_parts(dataset)[0]["train"] for dataset in datasets]
+            rows = [row for part in parts for row in make_view(part, View.responses, None)]
+            sizes = [len(prompt_text(row["prompt"] + row["completion"]).encode()) for row in rows]
+            most = min(math.ceil(np.quantile(sizes, QUANTILE) / CHARACTERS_PER_TOKEN), most)
+            source = f"{QUANTILE:.0%} of the dialogues, with {CHARACTERS_PER_TOKEN} bytes per token"
+    return with_lengths(config, dict.fromkeys(LENGTHS, most)), source
 
 
 def _sequences(config: RunConfig, stage: StageConfig) -> int:

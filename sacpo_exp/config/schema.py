@@ -13,6 +13,9 @@ from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.statistics import Interval
 
+#: A length that is taken from the data.
+AUTO = "auto"
+
 
 class JudgeKind(Enum):
     none = "none"  # policies are scored on held-out pairs only
@@ -119,8 +122,8 @@ class OptimizationConfig:
     warmup_ratio: float = bounded(least=0, below=1)
     weight_decay: float = bounded(least=0, below=1)
     max_grad_norm: float = bounded(above=0)
-    max_length: int = count()
-    max_prompt_length: int = count()
+    max_length: Any = field(default=MISSING, metadata=count().metadata)  # tokens, or `AUTO`
+    max_prompt_length: Any = field(default=MISSING, metadata=count().metadata)
     dtype: FloatType = MISSING
     autocast: FloatType | None = None
 

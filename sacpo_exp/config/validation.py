@@ -12,6 +12,7 @@ from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
 from sacpo_exp.config.schema import (
+    AUTO,
     ChatConfig,
     Engine,
     EvalConfig,
@@ -112,10 +113,13 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         if stage.dataset is not None:
             yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
-    lengths = config.optimization
-    if 0 < lengths.max_length <= lengths.max_prompt_length:
-        most = f"`optimization.max_length` = {lengths.max_length}"
-        yield f"`optimization.max_prompt_length` must be less than {most}, but is {lengths.max_prompt_length}."
+    whole, prompt = config.optimization.max_length, config.optimization.max_prompt_length
+    for key, value in (("max_length", whole), ("max_prompt_length", prompt)):
+        if value != AUTO and type(value) is not int:
+            yield f"`optimization.{key}` must be a number of tokens or {AUTO}, but is {value}."
+    if isinstance(whole, int) and isinstance(prompt, int) and 0 < whole <= prompt:
+        most = f"`optimization.max_length` = {whole}"
+        yield f"`optimization.max_prompt_length` must be less than {most}, but is {prompt}."
 
 
 def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """Prepare a dataset for training: cut prompts, tokenise one view, count everything."""
 
 import gc
+import logging
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
+from sacpo_exp.config.schema import AUTO, RunConfig
 from sacpo_exp.data.preferences import (
     Key,
     Messages,
@@ -31,19 +34,26 @@ from sacpo_exp.method.losses import Loss, View
 from sacpo_exp.store import content_hash
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 PROMPTS = "prompts.txt"
 #: Fields of a view that hold completions.
 COMPLETIONS = ("completion", "chosen", "rejected")
+#: Keys of `Limits` that can be `AUTO`.
+LENGTHS = ("max_length", "max_prompt_length")
+#: Share of the dialogues that `AUTO` leaves whole; the longest ones would set memory and time.
+QUANTILE = 0.99
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
     """Most tokens of a whole dialogue, and of the text of its prompt."""
 
-    max_length: int
-    max_prompt_length: int
+    max_length: Any  # a number, or `AUTO` from the data
+    max_prompt_length: Any
+    positions: int = sys.maxsize  # most tokens that the model reads
 
 
 def prepare_view(
@@ -66,9 +76,12 @@ def prepare_view(
     metrics: dict[str, Any] = {"schema": parts["train"].detected.value, "view": loss.view.value, "left_out": left_out}
     gc.disable()  # it takes a third of the time among millions of small lists
     try:
-        for split, data in parts.items():
-            rows = make_view(data, loss.view, criterion, dataset.only_mixed_pairs, loss.reads_flags)
-            metrics[split] = describe(data, criterion)
+        is_mixed, flags = dataset.only_mixed_pairs, loss.reads_flags
+        views = {split: make_view(data, loss.view, criterion, is_mixed, flags) for split, data in parts.items()}
+        limits = choose_lengths(tokenizer, [row for rows in views.values() for row in rows], limits)
+        metrics |= {key: getattr(limits, key) for key in LENGTHS}
+        for split, rows in views.items():
+            metrics[split] = describe(parts[split], criterion)
             metrics[split] |= _write_view(rows, loss.view, dataset, tokenizer, limits, folder / split)
     finally:
         gc.enable()
@@ -133,6 +146,50 @@ def describe_lengths(lengths: Sequence[int]) -> dict[str, float]:
     return {"min": min(lengths), **quantiles, "max": max(lengths), "mean": sum(lengths) / len(lengths)}
 
 
+def with_lengths(config: RunConfig, metrics: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with the lengths that a view was prepared with, by its metrics, in place of `AUTO`."""
+    given = config.optimization
+    chosen = {key: metrics[key] for key in LENGTHS if getattr(given, key) == AUTO}
+    return replace(config, optimization=replace(given, **chosen))
+
+
+def _dialogues(rows: Sequence[Row]) -> list[tuple[Key, Key]]:
+    """Return every different (prompt, completion)."""
+    every = ((key_of(row["prompt"]), key_of(row[name])) for row in rows for name in COMPLETIONS if name in row)
+    return list(dict.fromkeys(every))
+
+
+def choose_lengths(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], limits: Limits) -> Limits:
+    """Return the limits with numbers in place of `AUTO`: the `QUANTILE` of all rows' tokens in the chat template.
+
+    A dialogue takes no more than the model's positions; where these are too few, prompts get half of them.
+    """
+    if AUTO not in (limits.max_length, limits.max_prompt_length):
+        return limits
+    dialogues, limit = _dialogues(rows), limits.max_prompt_length
+    most = limits.positions if limits.max_length == AUTO else limits.max_length
+    if limit == AUTO:
+        prompt, whole = np.quantile(_count(tokenizer, dialogues), QUANTILE, axis=0, method="higher").tolist()
+        limit = prompt if whole <= most else min(prompt, most // 2)
+    cuts = cut_prompts(tokenizer, (prompt for prompt, _ in dialogues), limit)
+    prompts, wholes = _count(tokenizer, [(cuts[prompt], completion) for prompt, completion in dialogues]).T
+    if limits.max_length == AUTO:
+        most = min(max(int(np.quantile(wholes, QUANTILE, method="higher")), int(prompts.max()) + 1), most)
+    chosen = replace(limits, max_length=most, max_prompt_length=limit)
+    text = ", ".join(f"{key}=auto: {getattr(chosen, key)} tokens" for key in LENGTHS if getattr(limits, key) == AUTO)
+    share = np.mean(wholes <= most)
+    log.info(
+        "lengths  %s; %.1f %% of %d dialogues fit; model limit %d", text, 100 * share, len(wholes), limits.positions
+    )
+    return chosen
+
+
+def _count(tokenizer: "PreTrainedTokenizerBase", dialogues: list[tuple[Key, Key]]) -> "NDArray[np.int64]":
+    """Return the tokens of each prompt and of the whole dialogue, shape (n, 2)."""
+    tokens = tokenise(tokenizer, dialogues).values()
+    return np.array([(len(each.prompt), len(each.prompt) + len(each.completion)) for each in tokens])
+
+
 def _write_view(
     rows: list[Row],
     view: View,
@@ -141,9 +198,7 @@ def _write_view(
     limits: Limits,
     folder: Path,
 ) -> dict[str, Any]:
-    dialogues = {
-        (key_of(row["prompt"]), key_of(row[name])): None for row in rows for name in COMPLETIONS if name in row
-    }
+    dialogues = _dialogues(rows)
     cuts = cut_prompts(tokenizer, (prompt for prompt, _ in dialogues), limits.max_prompt_length)
     tokens = tokenise(tokenizer, ((cuts[prompt], completion) for prompt, completion in dialogues))
     prompt_tokens = [len(each.prompt) for each in tokens.values()]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
+#: OpenAI's rule of thumb for English.
+CHARACTERS_PER_TOKEN: Final = 4
 #: Texts per call of the tokenizer.
 BATCH = 2000
 

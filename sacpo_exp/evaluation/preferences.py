@@ -14,7 +14,7 @@ import numpy as np
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.config.stages import evaluated_criteria
-from sacpo_exp.data.preparation import PROMPTS, hash_prompt
+from sacpo_exp.data.preparation import PROMPTS, hash_prompt, with_lengths
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import DataError
@@ -129,7 +129,9 @@ def score_pairs(
                 f"{policy.id} was trained on. Try: dataset.heldout_path=FILE with other prompts"
             )
         log.info("scores   %d pairs for %s with %s", len(prompts), criterion.name, policy.id)
-        scores, counts = _score(run, load(), heldout)
+        config = with_lengths(run.config, run.store.manifest(pairs.data).metrics)
+        most = config.optimization.max_length
+        scores, counts = _score(run, load(), heldout, most)
         records = [
             {"prompt": prompt, "seen": was_seen, **dict(zip(NAMES, each, strict=True)), "tokens": count, "texts": texts}
             for prompt, was_seen, each, count, texts in zip(
@@ -162,9 +164,10 @@ def _load(run: Run, policy: ArtifactSpec) -> "PreTrainedModel":
     return load_policy(locate(run, policy), "float32", device(run), attention.value if attention else None)
 
 
-def _score(run: Run, weights: "PreTrainedModel", heldout: "Dataset") -> tuple[list[list[float]], list[list[int]]]:
-    """Return log-probabilities and numbers of tokens of the chosen and the rejected completion of each pair."""
-    most = run.config.optimization.max_length
+def _score(
+    run: Run, weights: "PreTrainedModel", heldout: "Dataset", most: int
+) -> tuple[list[list[float]], list[list[int]]]:
+    """Return log-probabilities and numbers of tokens of both completions of each pair, cut to `most` tokens in all."""
     tokens = []
     for row in heldout.select_columns(["prompt_ids", *(f"{name}_ids" for name in NAMES)]):
         prompt = np.asarray(row["prompt_ids"], np.int32)

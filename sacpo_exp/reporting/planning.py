@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from sacpo_exp.cluster.automatic import find_misfit
-from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
+from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape, foresee_length
 from sacpo_exp.cluster.status import MULTIRUN
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.config.schema import EvalConfig, JudgeKind, StageConfig
+from sacpo_exp.config.schema import AUTO, EvalConfig, JudgeKind, RunConfig, StageConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.data.forms import CONVERTERS
@@ -27,10 +27,10 @@ from sacpo_exp.data.preferences import make_view
 from sacpo_exp.data.preparation import COMPLETIONS, count_rows_to_read
 from sacpo_exp.data.prompts import foresee_prompts
 from sacpo_exp.data.sources import load_parts
+from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.judges.costs import (
-    CHARACTERS_PER_TOKEN,
     CostEstimate,
     add_up,
     describe_cost,
@@ -65,7 +65,10 @@ def print_plan(run: Run) -> None:
     show(run, f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
     if run.plan.stages:
-        show(run, describe_plan(run.config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
+        config, source = plan_lengths(run)
+        show(run, describe_plan(config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
+        if source:
+            show(run, f"lengths  max_length=auto: {config.optimization.max_length} tokens, {source}")
     write_plan(run, stages)
 
 
@@ -209,9 +212,16 @@ def estimate_hours(run: Run, stage: Stage) -> float | None:
     counted = _count_sequences(run, stage)
     if counted is None:
         return None
-    tokens = counted[0] * min(counted[1], float(run.config.optimization.max_length))
+    length = run.config.optimization.max_length
+    tokens = counted[0] * (counted[1] if length == AUTO else min(counted[1], length))
     operations = count_operations(stage.config, tokens, parameters, hardware.activation_checkpointing)
     return operations / (hardware.peak_tflops * 1e12 * hardware.utilisation) / 3600
+
+
+def plan_lengths(run: Run) -> tuple[RunConfig, str]:
+    """Return `foresee_length` of a run."""
+    views = [run.store.manifest(stage.data).metrics for stage in run.plan.stages if run.store.has(stage.data)]
+    return foresee_length(run.config, [view["max_length"] for view in views if "max_length" in view])
 
 
 def count_active(model: ModelConfig) -> int | None:
@@ -267,7 +277,7 @@ def check_memory(run: Run) -> None:
     names = _list_untrained(run)
     if names and find_shape(run.config.model) is None:
         log.warning("no memory plan: the shape of model=%s is not known", run.config.model.name)
-    if sentence := find_misfit(run.config, names):
+    if sentence := find_misfit(plan_lengths(run)[0], names):
         if not run.config.force:
             raise ConfigError(sentence)
         log.warning("forced   %s", sentence)

@@ -105,6 +105,15 @@ def load_policy(location: Location, dtype: str, device: str = "cpu", attention: 
     return policy.to(device).eval()
 
 
+def count_positions(location: Location, tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Return the most tokens that a model reads: its positions, or fewer if its tokenizer says so."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(location.path, **location.arguments()).get_text_config()
+    longest = int(tokenizer.model_max_length)
+    return min(getattr(config, "max_position_embeddings", None) or longest, longest)
+
+
 def load_tokenizer(location: Location, chat_template: str | None, key: str = "model") -> "PreTrainedTokenizerBase":
     """Return the tokenizer, padding on the left for generation; `chat_template` replaces its own unless null.
 

@@ -138,6 +138,18 @@ def test_a_model_brings_its_optimization(configure: Configure) -> None:
     assert (brought.optimization, brought.stages) == (named.optimization, named.stages)
 
 
+@pytest.mark.parametrize("model", ["local", "nano", "smollm2_135m", "smollm2_135m_hub"])
+def test_own_data_take_whole_epochs_and_lengths_of_their_own(
+    configure: Configure, model_folder: Path, rows_file: Path, model: str
+) -> None:
+    chosen = [f"model={model}", *([f"model.path={model_folder}"] if model == "local" else [])]
+    config = configure(*chosen, "dataset=local", f"dataset.path={rows_file}")
+    assert (config.optimization.max_length, config.optimization.max_prompt_length) == ("auto", "auto")
+    assert all(stage.num_train_epochs >= 1 for stage in config.stages.values())
+    demo = configure(*chosen)
+    assert demo.optimization.max_length == ("auto" if model == "local" else 128)
+
+
 def test_trackers_land_under_their_names(configure: Configure) -> None:
     assert configure().tracker.wandb is None
     assert configure("tracker=wandb").tracker.wandb.project == "sacpo_exp"

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig, PriceConfig
+from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.records import Answer, Question
 
-#: OpenAI's rule of thumb for English.
-CHARACTERS_PER_TOKEN: Final = 4
 #: Tokens around each message, and around all of them, in chat formats.
 PER_MESSAGE: Final = 4
 DATE: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")

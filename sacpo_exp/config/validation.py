@@ -10,7 +10,7 @@ from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
 from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
+from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, FloatType, check_model, is_model_folder
 from sacpo_exp.config.schema import (
     ChatConfig,
     Engine,
@@ -53,6 +53,7 @@ PROMPT_PATHS = {
     PromptsSource.sacpo: ("helpful_path", "safety_path"),
     PromptsSource.local: ("path",),
     PromptsSource.xstest: ("path",),
+    PromptsSource.hub: (),
 }
 
 
@@ -113,6 +114,11 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
             yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
     lengths = config.optimization
+    is_short = (lengths.dtype, lengths.autocast, config.adapter) == (FloatType.bfloat16, None, None)
+    is_whole = config.hardware.zero_stage in (0, 3) and config.hardware.offload_optimizer == Offload.none
+    if not lengths.float32_copy and not (is_short and is_whole):  # TRL scores the reference without ZeRO 1 and 2
+        needs = "optimization.dtype=bfloat16 optimization.autocast=null adapter=none hardware.offload_optimizer=none"
+        yield f"`optimization.float32_copy=false` needs {needs}, and hardware.zero_stage=3 or 0."
     if 0 < lengths.max_length <= lengths.max_prompt_length:
         most = f"`optimization.max_length` = {lengths.max_length}"
         yield f"`optimization.max_prompt_length` must be less than {most}, but is {lengths.max_prompt_length}."
@@ -268,6 +274,8 @@ def _check_prompts(config: RunConfig) -> Iterator[str]:
     # Training does not read the prompts, and a dry run can count with the expected sizes.
     may_lack = prompts.foreseen is not None and (config.dry_run or not isinstance(config, EvalConfig))
     paths = {key: getattr(prompts, key) for key in keys}
+    if prompts.source == PromptsSource.hub and not prompts.path:
+        yield "`prompts.path` must be a repository on the hub, but is null. Try: prompts.path=OWNER/NAME"
     if keys and not any(paths.values()) and not may_lack:
         yield f"`prompts.{keys[0]}` must be a file, but is null. Try: prompts.{keys[0]}=FILE"
     for key, path in paths.items():

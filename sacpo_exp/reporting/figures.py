@@ -100,11 +100,11 @@ def find_families(scores: GroupScores, with_published: bool = False) -> list[Fam
     styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
     families: dict[tuple[str, bool], Family] = {}
     for index, row in enumerate(rows if with_published else scores.policies):
-        x, y = (row.rate(name) for name in scores.axes)
+        x, y = scores.locate(row)
         if not row.policy.is_baseline and not math.isnan(x.value + y.value):
             name, is_published = row.policy.policy.family, index >= len(scores.policies)
             family = families.setdefault((name, is_published), Family(name, *styles[name], [], is_published))
-            seeds = [(seed.rate(scores.axes[0]).value, seed.rate(scores.axes[1]).value) for seed in row.seeds]
+            seeds = [(x.value, y.value) for x, y in map(scores.locate, row.seeds)]
             family.points.append(Point(row.policy, f"policy-{index}", x, y, seeds))
     return list(families.values())
 
@@ -146,7 +146,7 @@ def find_front_points(scores: GroupScores) -> list[tuple[float, float]]:
 def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
     """Return the figure as content of a `png` and of an `svg` file, the same bytes for the same scores.
 
-    x and y are win rates against the baseline in [0, 1]; a policy without one of the two is left out.
+    x and y are win rates against the baseline in [0, 1], or mean scores; a policy without one of the two is left out.
     """
     with plain_style():
         return save_figure(draw_figure(scores), "png", "svg")
@@ -160,20 +160,24 @@ def draw_figure(scores: GroupScores) -> Figure:
     axes = figure.subplots()
     draw_families(axes, scores, families)
     handles = [axes.lines[0]]
-    front = find_front_points(scores)
+    front = [] if scores.by_score else find_front_points(scores)
     if len(front) > 1:
         size = 1.6 * rcParams["lines.markersize"]
         axes.plot(*zip(*front, strict=True), "o--", color="0.25", ms=size, mfc="none", label="Pareto front", zorder=3.5)
         handles.append(axes.lines[-1])
     kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
-    x, y = (f"{name}: win rate on {kinds[name]} prompts" for name in scores.axes)
+    measures = scores.group.measures if scores.by_score else {}
+    what = {name: f"mean {measures[name]}" if name in measures else "win rate" for name in scores.axes}
+    x, y = (f"{name}: {what[name]} on {kinds[name]} prompts" for name in scores.axes)
     axes.set(xlabel=x, ylabel=y)
+    for axis, name in zip((axes.xaxis, axes.yaxis), scores.axes, strict=True):
+        axis.set_inverted(measures.get(name) == "cost")  # the best policies are at the upper right
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
     note = f"bars: {scores.percent} intervals"
     note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
     legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
     figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
-    fix_layout(figure)
+    fix_layout(figure, is_rate=not scores.by_score)
     label_points(axes, families)
     return figure
 
@@ -181,8 +185,10 @@ def draw_figure(scores: GroupScores) -> Figure:
 def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -> None:
     """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
     size = rcParams["lines.markersize"]
-    name = next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
-    axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
+    baseline = next((row for row in scores.policies if row.policy.is_baseline), None)
+    name = baseline.policy.name if baseline else "baseline"
+    origin = [each.value for each in scores.locate(baseline)] if baseline and scores.by_score else [BASELINE, BASELINE]
+    axes.plot(*origin, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
         for point in family.points:
             axes.plot(point.x.value, point.y.value, zorder=4, gid=point.gid, **family.look)
@@ -209,10 +215,10 @@ def make_handle(family: Family) -> Line2D:
     return Line2D([], [], label=shorten(family.name, LONGEST_NAME), linestyle=line, **family.look)
 
 
-def fix_layout(figure: Figure) -> None:
+def fix_layout(figure: Figure, is_rate: bool = True) -> None:
     """Set ticks to values that a win rate can have, and compute the final layout, which labels are placed in."""
     axes = figure.axes[0]
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis in (axes.xaxis, axes.yaxis) if is_rate else ():
         low, high = axis.get_view_interval()
         axis.set_ticks([tick for tick in axis.get_ticklocs().round(6) if max(low, 0) <= tick <= min(high, 1)])
     figure.draw_without_rendering()
@@ -228,7 +234,8 @@ def label_points(axes: Axes, families: Sequence[Family], without: Collection[str
             texts.append(axes.text(point.x.value, point.y.value, family.label(point), **look))
     x, y = values_of([point for family in families for point in family.points])
     # Four points around each marker stand for its size.
-    centres = axes.transData.transform(np.transpose([[*x, BASELINE], [*y, BASELINE]]))
+    baseline = axes.lines[0].get_xydata()
+    centres = axes.transData.transform(np.vstack([np.transpose([x, y]), baseline]))
     reach = 0.7 * rcParams["lines.markersize"] * axes.figure.dpi / 72
     ends = np.vstack([centres + reach * np.array(way) for way in ((1, 0), (-1, 0), (0, 1), (0, -1))])
     lines = {"arrowstyle": "-", "color": "0.5", "lw": 0.5}

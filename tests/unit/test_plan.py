@@ -107,6 +107,13 @@ def test_a_stage_gets_another_id_if_its_content_changes_and_only_then(
     assert differing == changed
 
 
+def test_bfloat16_alone_is_one_policy_on_all_hardware_and_another_than_with_a_float32_copy(planned: Planner) -> None:
+    alone, sharded = (planned("optimization=paper_bf16", f"hardware.zero_stage={zero}") for zero in (0, 3))
+    copied = planned("optimization=paper", "hardware.zero_stage=3")
+    assert ids(alone) == ids(sharded) == ids(planned("optimization=paper"))
+    assert not {*ids(copied)} & {*ids(sharded)}
+
+
 @pytest.mark.parametrize("command", ["eval", "export", "chat"])
 def test_other_commands_plan_the_same_stages(planned: Planner, command: str) -> None:
     assert ids(planned(*PAPER, command=command)) == ids(planned(*PAPER))

@@ -89,6 +89,11 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "hardware.zero_stage=3",
         "can't shard quantised weights",
     ),
+    "offloaded without a float32 copy": (
+        "optimization=paper_bf16 hardware.zero_stage=3 hardware.offload_optimizer=cpu",
+        "optimization.float32_copy=false",
+        "needs optimization.dtype=bfloat16 optimization.autocast=null adapter=none hardware.offload_optimizer=none",
+    ),
     "mirror": ("store.mirror=somewhere", "store.mirror", "must be an address"),
 }
 #: The same for `eval`.
@@ -97,6 +102,7 @@ WRONG_EVALUATION: dict[str, tuple[str, str, str]] = {
     "address": ("judge=local judge.base_url=localhost:8000", "judge.base_url", "must begin with http"),
     "half a price": ("judge=openai judge.price.input=1", "judge.price", "Try: judge.price.output="),
     "prompts without a file": ("prompts=xstest", "prompts.path", "is null"),
+    "prompts of the hub": ("prompts=hub", "prompts.path", "must be a repository on the hub"),
     "prompts": ("prompts=sacpo prompts.safety_path=/not/there", "prompts.safety_path", "does not exist"),
     "responses": ("responses=[/not/there.json] baseline=there", "responses", "does not exist"),
     "baseline without responses": ("baseline=first", "baseline=first", "has no effect"),

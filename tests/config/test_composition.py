@@ -41,6 +41,7 @@ def overrides_for(model_folder: Path, rows_file: Path) -> Callable[[str], list[s
         "hardware=multinode": "optimization=paper",
         "prices=openai": "judge=openai",
         "prompts=sacpo": f"prompts.helpful_path={rows_file}",
+        "prompts=hub": "prompts.path=OWNER/NAME",
         "prompts=local": f"prompts.path={rows_file}",
         "prompts=xstest": f"prompts.path={rows_file}",
     }

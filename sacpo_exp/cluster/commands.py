@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.automatic import fill_hardware
-from sacpo_exp.cluster.status import MULTIRUN, recorded
+from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
@@ -134,7 +134,7 @@ class Jobs(Generic[Config]):
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():
-            config.tracker.group = name_group(folder.parent if (folder.parent / MULTIRUN).is_file() else folder)
+            config.tracker.group = name_group(config, settings.runtime.choices.get("experiment"))
         config.paths.run = str(folder)
         write_resolved(config, folder)
         return config

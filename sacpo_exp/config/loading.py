@@ -87,7 +87,7 @@ def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
     Those of `schema`'s command alone are left out, and those about paths, trackers and other people's models.
     """
     own = {entry.name for entry in fields(schema)} - {entry.name for entry in fields(RunConfig)}
-    own |= {"paths", "store", "ledger", "tracker", "others", "dry_run", "force"}
+    own |= {"paths", "store", "tracker", "others", "dry_run", "force"}
     kept = [text for text in overrides if re.split(r"[.@=]", text.lstrip("+~"))[0] not in own]
     return [text.replace("${", "\\${") for text in kept]
 

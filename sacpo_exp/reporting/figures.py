@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from sacpo_exp.method.policy import Merged, Policy, write_numbers
 from sacpo_exp.reporting.choices import Choice, Finding
 from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.preferences import PreferenceTable
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.tables import shorten
 from sacpo_exp.statistics.intervals import Estimate
@@ -27,7 +28,7 @@ from sacpo_exp.statistics.selection import find_front
 
 DPI: Final = 150
 CROWD: Final = 20  # points for which there is room in a figure of the usual size
-BASELINE: Final = 0.5  # win rate of a policy against itself
+ORIGIN: Final = (0.5, 0.5)  # win rates of a policy against itself
 LONGEST_NAME: Final = 36  # characters in a legend
 #: Steps of label placement. A limit on steps rather than on time, so that the same input gives the same picture.
 STEPS: Final = 200
@@ -158,7 +159,9 @@ def draw_figure(scores: GroupScores) -> Figure:
     scale = max(1.0, math.sqrt(sum(len(family.points) for family in families) / CROWD))
     figure = Figure(figsize=(8 * scale, 5 * scale), dpi=DPI / math.sqrt(scale), layout="constrained")
     axes = figure.subplots()
-    draw_families(axes, scores, families)
+    baseline = next((row for row in scores.policies if row.policy.is_baseline), None)
+    origin = [each.value for each in scores.locate(baseline)] if baseline and scores.by_score else ORIGIN
+    draw_families(axes, find_baseline_name(scores), families, origin)
     handles = [axes.lines[0]]
     front = [] if scores.by_score else find_front_points(scores)
     if len(front) > 1:
@@ -166,28 +169,59 @@ def draw_figure(scores: GroupScores) -> Figure:
         axes.plot(*zip(*front, strict=True), "o--", color="0.25", ms=size, mfc="none", label="Pareto front", zorder=3.5)
         handles.append(axes.lines[-1])
     kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
-    measures = scores.group.measures if scores.by_score else {}
-    what = {name: f"mean {measures[name]}" if name in measures else "win rate" for name in scores.axes}
-    x, y = (f"{name}: {what[name]} on {kinds[name]} prompts" for name in scores.axes)
+    what = {name: f"mean {kind}" for name, kind in scores.group.measures.items() if scores.by_score}
+    x, y = (f"{name}: {what.get(name, 'win rate')} on {kinds[name]} prompts" for name in scores.axes)
     axes.set(xlabel=x, ylabel=y)
     for axis, name in zip((axes.xaxis, axes.yaxis), scores.axes, strict=True):
-        axis.set_inverted(measures.get(name) == "cost")  # the best policies are at the upper right
+        axis.set_inverted(what.get(name) == "mean cost")  # the best policies are at the upper right
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
     note = f"bars: {scores.percent} intervals"
     note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
-    legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
-    figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
-    fix_layout(figure, is_rate=not scores.by_score)
-    label_points(axes, families)
+    _finish(figure, families, handles, note, is_rate=not scores.by_score)
     return figure
 
 
-def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -> None:
+def draw_preferences(table: PreferenceTable) -> dict[str, bytes]:
+    """Return the accuracy on held-out pairs of the first two criteria as `png` and `svg`; empty without both."""
+    names = list(dict.fromkeys(str(row["criterion"]) for row in table.rows))[:2]
+    found: dict[Any, Any] = {(row["policy_id"], row["criterion"]): row["accuracy"] for row in table.rows}
+    styles, families = find_styles(policy.policy for policy in table.policies), dict[str, Family]()
+    for index, policy in enumerate(table.policies):
+        if all((policy.id, name) in found for name in names) and len(names) > 1:
+            x, y = (found[policy.id, name] for name in names)
+            name = policy.policy.family
+            family = families.setdefault(name, Family(name, *styles[name], [], False))
+            family.points.append(Point(policy, f"policy-{index}", x, y, []))
+    if not families:
+        return {}
+    with plain_style():
+        figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        draw_families(axes, "chance", [*families.values()])
+        axes.set(
+            **{f"{key}label": f"{name}: accuracy on held-out pairs" for key, name in zip("xy", names, strict=True)}
+        )
+        axes.set_title(shorten(table.heading, 90), loc="left")
+        _finish(figure, [*families.values()], [axes.lines[0]], f"bars: {table.percent} intervals")
+        return save_figure(figure, "png", "svg")
+
+
+def _finish(figure: Figure, families: Sequence[Family], handles: list[Any], note: str, is_rate: bool = True) -> None:
+    """Add the legend, and labels beside the points."""
+    legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
+    figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
+    fix_layout(figure, is_rate)
+    label_points(figure.axes[0], families)
+
+
+def find_baseline_name(scores: GroupScores) -> str:
+    """Return the name of the baseline for the legend."""
+    return next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
+
+
+def draw_families(axes: Axes, name: str, families: Sequence[Family], origin: Sequence[float] = ORIGIN) -> None:
     """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
     size = rcParams["lines.markersize"]
-    baseline = next((row for row in scores.policies if row.policy.is_baseline), None)
-    name = baseline.policy.name if baseline else "baseline"
-    origin = [each.value for each in scores.locate(baseline)] if baseline and scores.by_score else [BASELINE, BASELINE]
     axes.plot(*origin, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
         for point in family.points:

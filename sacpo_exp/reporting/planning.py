@@ -6,6 +6,7 @@ forward and 4 backward (Kaplan et al. 2020, section 2.1), without attention, pad
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -17,12 +18,12 @@ from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.config.schema import EvalConfig, StageConfig
+from sacpo_exp.config.schema import EvalConfig, JudgeKind, StageConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.data.forms import CONVERTERS
 from sacpo_exp.data.preferences import make_view
-from sacpo_exp.data.preparation import COMPLETIONS
+from sacpo_exp.data.preparation import COMPLETIONS, count_rows_to_read
 from sacpo_exp.data.prompts import foresee_prompts
 from sacpo_exp.data.sources import load_parts
 from sacpo_exp.errors import ConfigError
@@ -158,7 +159,8 @@ def _list_ancestors(run: Run, contest: Contest) -> list[ArtifactSpec]:
 def _list_evaluation(run: Run, contest: Contest) -> Iterator[ArtifactSpec]:
     baseline = run.plan.policies["baseline"]
     for entrant in contest.entrants:
-        yield entrant.responses
+        if run.config.judge.kind != JudgeKind.none:
+            yield entrant.responses
         if entrant is not contest.baseline and run.config.generation.kl_prompts:
             yield divergence_artifact(run.plan.policies[entrant.name], baseline, run.config, run.fingerprints)
     if isinstance(run.config, EvalConfig):
@@ -173,9 +175,13 @@ def describe_stage(run: Run, stage: Stage) -> str:
         parts.append(f"β = {config.beta:g}")
         if not policy_of_spec(stage.artifact).stages[-1].is_consistent:
             parts.append("not consistent, so Theorem 1 does not hold for it")
-    parts.append(f"lr {config.learning_rate:g}, {config.num_train_epochs:g} epochs")
+    epochs, size = config.num_train_epochs or 1, config.global_batch_size or 1
+    parts.append(f"lr {config.learning_rate:g}, {epochs:g} epochs")
+    if run.store.has(stage.data):
+        rows = count_rows_to_read(run.store.manifest(stage.data).metrics["train"]["examples"], epochs)
+        parts[-1] += f" = {math.ceil(max(1, epochs) * (rows // size))} updates"
     batch = f"{hardware.processes} × {stage.per_device} × {stage.accumulation}"
-    parts.append(f"global batch {config.global_batch_size} = {batch}")
+    parts.append(f"global batch {size} = {batch}")
     if rounds_updates(run.config):
         parts.append("updates rounded to 16 bits: with ZeRO they would not be, and this would be another policy")
     return ", ".join(parts)

@@ -20,6 +20,7 @@ from sacpo_exp.statistics.intervals import (
     Bounds,
     Estimate,
     Resampling,
+    adjust_by_holm,
     bootstrap_rate,
     paired_p_value,
     standard_error,
@@ -225,13 +226,11 @@ def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> R
 
 
 def _adjust(rows: list[Row], criteria: Sequence[str]) -> list[Row]:
-    """Add p-values by Holm (1979) for all differences of the group, and how many comparisons these are."""
-    from statsmodels.stats.multitest import multipletests
-
+    """Add Holm's p-values for all differences of the group, and how many comparisons these are."""
     known = [(row, name) for row in rows for name in criteria if _is_known(row[f"{name}_p_value"])]
-    adjusted = multipletests([row[f"{name}_p_value"] for row, name in known], method="holm")[1] if known else []
+    adjusted = adjust_by_holm([row[f"{name}_p_value"] for row, name in known])
     for (row, name), p_value in zip(known, adjusted, strict=True):
-        row[f"{name}_p_holm"] = float(p_value)
+        row[f"{name}_p_holm"] = p_value
     return [row | {"comparisons": len(known)} for row in rows]
 
 

@@ -208,6 +208,7 @@ def _plan_stage(
     dataset, loss, adapter = stage.dataset or config.dataset, loss_of(stage), config.adapter
     per_device, processes = per_device_batch_size(config, stage), config.hardware.processes
     optimization = {key: getattr(value, "value", value) for key, value in asdict(config.optimization).items()}
+    del optimization["float32_copy"]  # `rounds_updates` says whether there is one
     recipe: dict[str, Any] = {
         "loss": {"name": stage.loss.name} | {key: getattr(stage.loss, key) for key in loss.settings},
         "global_batch_size": stage.global_batch_size,
@@ -256,10 +257,11 @@ def _plan_stage(
 def rounds_updates(config: RunConfig) -> bool:
     """Return whether 16-bit weights are updated without a float32 copy, which rounds small updates away.
 
-    DeepSpeed keeps such a copy with every stage of ZeRO and torch alone does not, so here the machine is science.
+    DeepSpeed keeps such a copy with every stage of ZeRO unless `optimization.float32_copy` is false, and torch alone
+    never does, so here the machine is science.
     """
-    is_short = config.optimization.dtype != FloatType.float32
-    return is_short and config.hardware.zero_stage == 0 and config.adapter is None
+    is_short = config.optimization.dtype != FloatType.float32 and config.adapter is None
+    return is_short and not (config.hardware.zero_stage and config.optimization.float32_copy)
 
 
 def _plan_merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) -> Merge:

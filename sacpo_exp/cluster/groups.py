@@ -80,7 +80,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
     if hardware.zero_stage:
         settings = logs / "deepspeed.json"
         is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
-        settings.write_text(json.dumps(deepspeed_settings(hardware, is_resharded), indent=1), "utf-8")
+        content = deepspeed_settings(hardware, is_resharded, not job.config.optimization.float32_copy)
+        settings.write_text(json.dumps(content, indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)
     with socket.socket() as probe:  # a free port
@@ -159,10 +160,11 @@ def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
     return max(1, cores // (hardware.processes // hardware.nodes))
 
 
-def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False) -> dict[str, Any]:
+def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False, is_short: bool = False) -> dict[str, Any]:
     """Return DeepSpeed's settings; transformers fills in what is "auto" (Rajbhandari et al. 2020, 2021).
 
-    `is_resharded`: the checkpoint to resume from is in DeepSpeed's universal form.
+    `is_resharded`: the checkpoint to resume from is in DeepSpeed's universal form. `is_short`: all is
+    kept in bfloat16.
     """
     zero: dict[str, Any] = {"stage": hardware.zero_stage}
     if hardware.zero_stage == 3:
@@ -174,7 +176,7 @@ def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False) -> 
         "zero_optimization": zero,
         # Offloading must not change the optimizer: torch's AdamW runs on CPUs too.
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": "auto"},
+        "bf16": {"enabled": "auto", "bf16_master_weights_and_grads": is_short, "bf16_optimizer_states": is_short},
         "fp16": {"enabled": "auto"},
         "gradient_clipping": "auto",
         "train_batch_size": "auto",

@@ -138,7 +138,8 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
         weights -= count_linear(shape) * (weight - QUANTISED)
     # AdamW's two moments; ZeRO holds them in float32, with a float32 copy of the weights, which stage 3 does without if
     # they are float32 already.
-    per_parameter = 2 * gradient if not zero else 8 if zero == 3 and gradient == 4 else 12
+    has_copy = zero and config.optimization.float32_copy
+    per_parameter = 2 * gradient if not has_copy else 8 if zero == 3 and gradient == 4 else 12
     buffers = _buffers(hardware, weights, trained * gradient, gradient, parameters)
     shares = {
         "weights": weights / (n if zero == 3 else 1),

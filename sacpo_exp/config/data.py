@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -35,6 +36,7 @@ class PromptsSource(Enum):
     sacpo = "sacpo"  # the paper's two files
     local = "local"  # one file, every prompt of one kind or each with its own
     xstest = "xstest"  # XSTest's csv
+    hub = "hub"  # Hugging Face hub, or its local cache
 
 
 @dataclass
@@ -88,14 +90,21 @@ class PromptsSizeConfig:
 
 @dataclass
 class PromptsConfig:
-    """Evaluation prompts; `source` decides which of the keys below `limit` are read."""
+    """Evaluation prompts; `source` decides which of the keys beside `limit` are read."""
 
     name: str = MISSING
     source: PromptsSource = MISSING
+    kinds: dict[str, str] = field(default_factory=dict)  # kind of each label in `kind_field`; empty: the label itself
+    where: dict[str, Any] = field(default_factory=dict)  # values of the fields of rows to keep
     limit: int | None = count(default=None)
-    path: str | None = None  # local, xstest: a file
+    path: str | None = None  # local, xstest: a file; hub: a repository
+    revision: str | None = None  # hub
+    subset: str | None = None  # hub: of several in the repository
+    split: str = "test"  # hub
     helpful_path: str | None = None  # sacpo
     safety_path: str | None = None  # sacpo
-    field: str = "prompt"  # local: field that holds the prompt
-    kind: str | None = None  # local: of prompts without a field `kind`
+    field: str = "prompt"  # of a row, that holds the prompt
+    kind_field: str = "kind"
+    category_field: str = "category"
+    kind: str | None = None  # of prompts without one
     foreseen: PromptsSizeConfig | None = None  # sacpo: size for a dry run without the files

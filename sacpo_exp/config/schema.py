@@ -126,6 +126,7 @@ class OptimizationConfig:
     max_prompt_length: Any = field(default=MISSING, metadata=count().metadata)
     dtype: FloatType = MISSING
     autocast: FloatType | None = None
+    float32_copy: bool = True  # of 16-bit weights, which ZeRO updates; without ZeRO there is none
 
 
 class Engine(Enum):

@@ -10,7 +10,7 @@ from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
 from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, check_model, is_model_folder
+from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, FloatType, check_model, is_model_folder
 from sacpo_exp.config.schema import (
     AUTO,
     ChatConfig,
@@ -54,6 +54,7 @@ PROMPT_PATHS = {
     PromptsSource.sacpo: ("helpful_path", "safety_path"),
     PromptsSource.local: ("path",),
     PromptsSource.xstest: ("path",),
+    PromptsSource.hub: (),
 }
 
 
@@ -66,6 +67,7 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     """
     checks = [
         _check_stages,
+        _check_optimization,
         _check_criteria,
         _check_merge,
         _check_policies,
@@ -113,13 +115,22 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         if stage.dataset is not None:
             yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
-    whole, prompt = config.optimization.max_length, config.optimization.max_prompt_length
+
+
+def _check_optimization(config: RunConfig) -> Iterator[str]:
+    settings = config.optimization
+    whole, prompt = settings.max_length, settings.max_prompt_length
     for key, value in (("max_length", whole), ("max_prompt_length", prompt)):
         if value != AUTO and type(value) is not int:
             yield f"`optimization.{key}` must be a number of tokens or {AUTO}, but is {value}."
     if isinstance(whole, int) and isinstance(prompt, int) and 0 < whole <= prompt:
         most = f"`optimization.max_length` = {whole}"
         yield f"`optimization.max_prompt_length` must be less than {most}, but is {prompt}."
+    is_short = (settings.dtype, settings.autocast, config.adapter) == (FloatType.bfloat16, None, None)
+    is_whole = config.hardware.zero_stage in (0, 3) and config.hardware.offload_optimizer == Offload.none
+    if not settings.float32_copy and not (is_short and is_whole):  # TRL scores the reference without ZeRO 1 and 2
+        needs = "optimization.dtype=bfloat16 optimization.autocast=null adapter=none hardware.offload_optimizer=none"
+        yield f"`optimization.float32_copy=false` needs {needs}, and hardware.zero_stage=3 or 0."
 
 
 def _check_batch(config: RunConfig, key: str, stage: StageConfig) -> Iterator[str]:
@@ -271,6 +282,8 @@ def _check_prompts(config: RunConfig) -> Iterator[str]:
     # Training does not read the prompts, and a dry run can count with the expected sizes.
     may_lack = prompts.foreseen is not None and (config.dry_run or not isinstance(config, EvalConfig))
     paths = {key: getattr(prompts, key) for key in keys}
+    if prompts.source == PromptsSource.hub and not prompts.path:
+        yield "`prompts.path` must be a repository on the hub, but is null. Try: prompts.path=OWNER/NAME"
     if keys and not any(paths.values()) and not may_lack:
         names, hint = " and ".join(f"`prompts.{key}`" for key in keys), " ".join(f"prompts.{key}=FILE" for key in keys)
         yield f"{names} must be a file{' each' * (len(keys) > 1)}, but nothing is given. Try: {hint}"

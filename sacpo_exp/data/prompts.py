@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, P
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.demo import generate_prompts
 from sacpo_exp.data.files import RawRows, read_raw
+from sacpo_exp.data.sources import read_hub
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.store import content_hash
@@ -22,14 +23,8 @@ from sacpo_exp.store import content_hash
 Prompt = dict[str, Any]
 Read = TypeVar("Read")
 
-#: Kinds of the paper's, XSTest's and the demo's prompts; files may have others, which criteria name.
+#: Kinds of the paper's and the demo's prompts; files may have others, which criteria name.
 BENIGN, RISKY = "benign", "risky"
-#: XSTest's types of safe prompts (Röttger et al. 2024); those of unsafe ones begin with `contrast_`.
-XSTEST_SAFE = (
-    *("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions", "historical_events"),
-    *("nons_group_real_discr", "real_group_nons_discr", "privacy_public", "privacy_fictional"),
-)
-XSTEST_UNSAFE = "contrast_"
 #: Not values: an empty cell of a csv is ''.
 EMPTY = (None, "")
 
@@ -63,36 +58,27 @@ def read_rows(raw: RawRows, read: Callable[[Any], Read]) -> list[Entry[Read]]:
     return entries
 
 
-def read_prompt(row: Any, field: str, kind: str | None) -> Prompt:
-    """Read the prompt of a row, or of a plain text; `prompt_id` is None if the row has none.
+def read_prompt(row: Any, prompts: PromptsConfig, kind: str | None) -> Prompt:
+    """Read the prompt of a row, or of a plain text, by the fields that `prompts` names.
 
-    Args:
-        row: its `kind`, `category` and `prompt_id` or `id` are used if it has them.
-        field: name of the field with the prompt.
-        kind: kind of a row that gives none.
+    `prompt_id` is that of the row, or its `id`, or None. `kind` is that of a row that gives none.
     """
+    field = prompts.field
     if isinstance(row, str):
         row = {field: row}
     check_object(row)
     if field not in row:
         raise BadRowError(field, f"is missing among {list_fields(row)}. Try: prompts.field=NAME")
     check_text(row[field], field)
+    label = _read_label(row, prompts.kind_field)
+    if prompts.kinds and label not in prompts.kinds:
+        raise BadRowError(prompts.kind_field, f"must be one of {', '.join(prompts.kinds)}, but is {show(label)}")
     return {
         "prompt_id": _read_id(row),
         "prompt": row[field],
-        "kind": _read_label(row, "kind") or kind,
-        "category": _read_label(row, "category"),
+        "kind": prompts.kinds.get(label or "", label) or kind,
+        "category": _read_label(row, prompts.category_field),
     }
-
-
-def read_xstest_prompt(row: Any) -> Prompt:
-    """Read a row of XSTest: safe types are benign prompts, their contrasts risky ones; the type is the category."""
-    check_object(row)
-    name = row.get("type")
-    if not isinstance(name, str) or not (name in XSTEST_SAFE or name.startswith(XSTEST_UNSAFE)):
-        raise BadRowError("type", f"must be one of XSTest's types of prompts, but is {show(name)}")
-    kind = RISKY if name.startswith(XSTEST_UNSAFE) else BENIGN
-    return read_prompt(row, "prompt", None) | {"kind": kind, "category": printable(name)}
 
 
 def list_fields(row: dict[str, Any]) -> str:
@@ -216,9 +202,18 @@ def _read_files(prompts: PromptsConfig) -> list[Entry[Prompt]]:
     else:
         files = [(prompts.path or "", prompts.kind)]
     entries: list[Entry[Prompt]] = []
+    is_hub = prompts.source == PromptsSource.hub
     for path, kind in files:
-        read: Callable[[Any], Prompt] = functools.partial(read_prompt, field=prompts.field, kind=kind)
-        if prompts.source == PromptsSource.xstest:
-            read = read_xstest_prompt
-        entries += read_rows(read_raw(Path(path).expanduser(), path), read)
+        if is_hub:
+            hub = DatasetConfig(prompts.name, DatasetSource.hub, path, revision=prompts.revision)
+            raw = read_hub(hub, prompts.split, prompts.subset)
+        else:
+            raw = read_raw(Path(path).expanduser(), path)
+        if where := prompts.where:
+            kept = [(n, row) for n, row in raw.rows if isinstance(row, dict) and where.items() <= row.items()]
+            raw = replace(raw, where=f"{raw.where} where {where}", rows=kept)
+        entries += read_rows(raw, functools.partial(read_prompt, prompts=prompts, kind=kind))
+    if is_hub:  # rows are often responses, so that prompts occur again and again
+        first = {entry.value["prompt"]: entry for entry in reversed(entries)}
+        entries = sorted(first.values(), key=lambda entry: entry.number)
     return entries

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.data import PromptsConfig
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.files import SUFFIXES, RawRows, read_object, read_raw
 from sacpo_exp.data.prompts import Entry, Prompt, list_fields, number_prompts, read_prompt, read_rows
@@ -115,7 +116,7 @@ def _read_row(row: Any) -> tuple[Prompt, str]:
     response = row[response_field]
     if not isinstance(response, str) or response.strip():  # an empty response is one too
         check_text(response, response_field)
-    return read_prompt(row | {field: text}, field, None), response
+    return read_prompt(row | {field: text}, PromptsConfig(field=field), None), response
 
 
 def _find(row: dict[str, Any], names: Sequence[str], what: str) -> str:

@@ -87,13 +87,14 @@ def read_sources(path: str) -> tuple[RawRows, ...]:
     return tuple(read_raw(file, f"{path}/{file.name}" if is_folder else path) for file in find_files(path))
 
 
-def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
-    """Return the rows of one split of a repository on the hub, or of its copy in the local cache."""
+def read_hub(dataset: DatasetConfig, split: str, subset: str | None = None) -> RawRows:
+    """Return the rows of one split of a repository (or its `subset`) on the hub, or of its copy in the local cache."""
     from datasets import load_dataset
 
     path = dataset.path or ""
     with _explained(path):
-        rows = load_dataset(path, revision=resolve_revision(dataset), data_dir=dataset.data_dir, split=split)
+        options = {"revision": resolve_revision(dataset), "data_dir": dataset.data_dir, "split": split}
+        rows = load_dataset(path, subset, **options)
     return RawRows(f"{path}, split {split}", list(enumerate(rows.to_list(), 1)))
 
 
@@ -155,7 +156,8 @@ def _explained(path: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path} can't be read: {reason} Without network, give a file. Try: dataset=local dataset.path=FILE"
+            f"{path} can't be read: {reason} Without network, give a file. Try: dataset=local dataset.path=FILE, "
+            "or prompts.source=local prompts.path=FILE"
         ) from error
 
 

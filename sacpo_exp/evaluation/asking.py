@@ -12,6 +12,7 @@ from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgme
 from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate, find_price
 from sacpo_exp.evaluation.judges.openai_judge import ask, select_open
+from sacpo_exp.evaluation.judges.originals import describe_wording
 from sacpo_exp.evaluation.judges.questions import (
     PARSER_VERSION,
     REFUSAL,
@@ -76,7 +77,8 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
             return []
         answers = ledger.find(questions)
     key = identify(judge, contest.criteria)
-    labels = {"judge_id": key, "judge_key": key, "answers": hash_answers(run, contest), "has_zero": []}
+    labels: dict[str, Any] = {"judge_id": key, "judge_key": key, "answers": hash_answers(run, contest)}
+    labels |= {"has_zero": [], "judge_note": describe_wording(judge.template)}
     return [_store_verdicts(run, contest, inquiry, judge, answers, labels) for inquiry in inquiries]
 
 

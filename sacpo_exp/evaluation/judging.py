@@ -170,12 +170,16 @@ def scores_artifact(
 def _verdicts_artifact(
     run: Run, contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge, answers: str
 ) -> ArtifactSpec:
-    labels = {
+    labels: dict[str, Any] = {
         "judge_id": judge_id(judge, run.config, run.fingerprints),
         "judge_key": judge_key(judge, run.config, run.fingerprints),
         "answers": answers,
         "has_zero": criteria_with_zero(judge, run.config),
     }
+    if isinstance(judge, RewardModelJudgeConfig):
+        kinds = {HigherIs.better: "reward", HigherIs.worse: "cost"}
+        scored = scored_criteria(judge, run.config)
+        labels["measures"] = {each.name: kinds[judge.heads[each.name].higher_is] for each in scored}
     parents = tuple(scores_artifact(entrant, judge, run.config, run.fingerprints).id for entrant in match)
     return judgments_artifact(contest, match, judge, labels, {}, parents)
 

@@ -134,6 +134,12 @@ class Group:
         return self.policies[0].criteria
 
     @property
+    def measures(self) -> dict[str, str]:
+        """By criterion `reward` or `cost`, for those that such a model scored."""
+        stored = [policy.labels.get("measures", {}) for policy in self.policies]
+        return {name: kind for name, kind in stored[0].items() if all(name in other for other in stored)}
+
+    @property
     def has_zero(self) -> tuple[str, ...]:
         """Names of criteria for which a score of 0 separates acceptable responses from others (cost ≤ 0)."""
         names = self.policies[0].labels["has_zero"]

@@ -28,7 +28,7 @@ from sacpo_exp.statistics.selection import find_front
 
 DPI: Final = 150
 CROWD: Final = 20  # points for which there is room in a figure of the usual size
-BASELINE: Final = 0.5  # win rate of a policy against itself
+ORIGIN: Final = (0.5, 0.5)  # win rates of a policy against itself
 LONGEST_NAME: Final = 36  # characters in a legend
 #: Steps of label placement. A limit on steps rather than on time, so that the same input gives the same picture.
 STEPS: Final = 200
@@ -101,11 +101,11 @@ def find_families(scores: GroupScores, with_published: bool = False) -> list[Fam
     styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
     families: dict[tuple[str, bool], Family] = {}
     for index, row in enumerate(rows if with_published else scores.policies):
-        x, y = (row.rate(name) for name in scores.axes)
+        x, y = scores.locate(row)
         if not row.policy.is_baseline and not math.isnan(x.value + y.value):
             name, is_published = row.policy.policy.family, index >= len(scores.policies)
             family = families.setdefault((name, is_published), Family(name, *styles[name], [], is_published))
-            seeds = [(seed.rate(scores.axes[0]).value, seed.rate(scores.axes[1]).value) for seed in row.seeds]
+            seeds = [(x.value, y.value) for x, y in map(scores.locate, row.seeds)]
             family.points.append(Point(row.policy, f"policy-{index}", x, y, seeds))
     return list(families.values())
 
@@ -147,7 +147,7 @@ def find_front_points(scores: GroupScores) -> list[tuple[float, float]]:
 def draw_trade_off(scores: GroupScores) -> dict[str, bytes]:
     """Return the figure as content of a `png` and of an `svg` file, the same bytes for the same scores.
 
-    x and y are win rates against the baseline in [0, 1]; a policy without one of the two is left out.
+    x and y are win rates against the baseline in [0, 1], or mean scores; a policy without one of the two is left out.
     """
     with plain_style():
         return save_figure(draw_figure(scores), "png", "svg")
@@ -159,20 +159,25 @@ def draw_figure(scores: GroupScores) -> Figure:
     scale = max(1.0, math.sqrt(sum(len(family.points) for family in families) / CROWD))
     figure = Figure(figsize=(8 * scale, 5 * scale), dpi=DPI / math.sqrt(scale), layout="constrained")
     axes = figure.subplots()
-    draw_families(axes, find_baseline_name(scores), families)
+    baseline = next((row for row in scores.policies if row.policy.is_baseline), None)
+    origin = [each.value for each in scores.locate(baseline)] if baseline and scores.by_score else ORIGIN
+    draw_families(axes, find_baseline_name(scores), families, origin)
     handles = [axes.lines[0]]
-    front = find_front_points(scores)
+    front = [] if scores.by_score else find_front_points(scores)
     if len(front) > 1:
         size = 1.6 * rcParams["lines.markersize"]
         axes.plot(*zip(*front, strict=True), "o--", color="0.25", ms=size, mfc="none", label="Pareto front", zorder=3.5)
         handles.append(axes.lines[-1])
     kinds = {each.name: " and ".join(each.prompt_kinds) or "all" for each in scores.group.criteria}
-    x, y = (f"{name}: win rate on {kinds[name]} prompts" for name in scores.axes)
+    what = {name: f"mean {kind}" for name, kind in scores.group.measures.items() if scores.by_score}
+    x, y = (f"{name}: {what.get(name, 'win rate')} on {kinds[name]} prompts" for name in scores.axes)
     axes.set(xlabel=x, ylabel=y)
+    for axis, name in zip((axes.xaxis, axes.yaxis), scores.axes, strict=True):
+        axis.set_inverted(what.get(name) == "mean cost")  # the best policies are at the upper right
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
     note = f"bars: {scores.percent} intervals"
     note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
-    _finish(figure, families, handles, note)
+    _finish(figure, families, handles, note, is_rate=not scores.by_score)
     return figure
 
 
@@ -201,11 +206,11 @@ def draw_preferences(table: PreferenceTable) -> dict[str, bytes]:
         return save_figure(figure, "png", "svg")
 
 
-def _finish(figure: Figure, families: Sequence[Family], handles: Sequence[Line2D], note: str) -> None:
+def _finish(figure: Figure, families: Sequence[Family], handles: list[Any], note: str, is_rate: bool = True) -> None:
     """Add the legend, and labels beside the points."""
     legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
     figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
-    fix_layout(figure)
+    fix_layout(figure, is_rate)
     label_points(figure.axes[0], families)
 
 
@@ -214,10 +219,10 @@ def find_baseline_name(scores: GroupScores) -> str:
     return next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
 
 
-def draw_families(axes: Axes, name: str, families: Sequence[Family]) -> None:
+def draw_families(axes: Axes, name: str, families: Sequence[Family], origin: Sequence[float] = ORIGIN) -> None:
     """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
     size = rcParams["lines.markersize"]
-    axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
+    axes.plot(*origin, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
         for point in family.points:
             axes.plot(point.x.value, point.y.value, zorder=4, gid=point.gid, **family.look)
@@ -244,10 +249,10 @@ def make_handle(family: Family) -> Line2D:
     return Line2D([], [], label=shorten(family.name, LONGEST_NAME), linestyle=line, **family.look)
 
 
-def fix_layout(figure: Figure) -> None:
+def fix_layout(figure: Figure, is_rate: bool = True) -> None:
     """Set ticks to values that a win rate can have, and compute the final layout, which labels are placed in."""
     axes = figure.axes[0]
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis in (axes.xaxis, axes.yaxis) if is_rate else ():
         low, high = axis.get_view_interval()
         axis.set_ticks([tick for tick in axis.get_ticklocs().round(6) if max(low, 0) <= tick <= min(high, 1)])
     figure.draw_without_rendering()
@@ -263,7 +268,8 @@ def label_points(axes: Axes, families: Sequence[Family], without: Collection[str
             texts.append(axes.text(point.x.value, point.y.value, family.label(point), **look))
     x, y = values_of([point for family in families for point in family.points])
     # Four points around each marker stand for its size.
-    centres = axes.transData.transform(np.transpose([[*x, BASELINE], [*y, BASELINE]]))
+    baseline = axes.lines[0].get_xydata()
+    centres = axes.transData.transform(np.vstack([np.transpose([x, y]), baseline]))
     reach = 0.7 * rcParams["lines.markersize"] * axes.figure.dpi / 72
     ends = np.vstack([centres + reach * np.array(way) for way in ((1, 0), (-1, 0), (0, 1), (0, -1))])
     lines = {"arrowstyle": "-", "color": "0.5", "lw": 0.5}

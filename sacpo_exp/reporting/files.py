@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sacpo_exp.config.schema import FigureForm
@@ -19,7 +20,7 @@ from sacpo_exp.reporting.tables import Row, format_markdown, to_csv
 
 #: Files that an earlier report may have left: those of a second and further group, and those that not all groups have.
 PASSING = re.compile(
-    r"(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|published|panels|across|seeds|gaps|preferences)"
+    r"(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|rewards|published|panels|across|seeds|gaps|preferences)"
     r"(-\d+)?\.(csv|md|png|svg|pdf)"
 )
 
@@ -68,6 +69,9 @@ def _make_group_files(scores: GroupScores, form: FigureForm) -> dict[str, bytes]
     group = scores.group
     files["table.md"] = format_markdown(group.heading, group.provenance, make_sections(scores)).encode()
     files |= {f"trade_off.{kind}": content for kind, content in draw_trade_off(scores).items()}
+    if set(scores.axes) <= group.measures.keys():
+        by_score = draw_trade_off(replace(scores, by_score=True))
+        files |= {f"rewards.{kind}": content for kind, content in by_score.items()}
     if form is FigureForm.paper or scores.published:
         files |= {f"panels.{kind}": content for kind, content in draw_panels(scores).items()}
     return files

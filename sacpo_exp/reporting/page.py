@@ -152,6 +152,7 @@ def _figure(scores: GroupScores, picture: bytes) -> Element:
 def _card(index: int, row: PolicyScores, badges: Sequence[str], further: Sequence[Element]) -> Element:
     """Return title and measurements of a policy; the page shows the card of one policy at a time."""
     estimates = {each.name: row.rate(each.name) for each in row.policy.criteria}
+    estimates |= {f"{name}, no ties": row.estimates[f"{name}_without_ties"] for name in tuple(estimates)}
     estimates |= {name: row.estimates[column] for name, column in BEHAVIOUR.items()}
     values = {name: f"{format_estimate(each)}, n {each.n}" for name, each in estimates.items() if each.n}
     values |= {"tokens": format_number(row.tokens, ".1f"), "without verdict": str(row.missing)}

@@ -20,6 +20,7 @@ from sacpo_exp.statistics.intervals import (
     Bounds,
     Estimate,
     Resampling,
+    adjust_by_holm,
     bootstrap_rate,
     paired_p_value,
     standard_error,
@@ -52,9 +53,10 @@ class PolicyScores:
     """What one policy scored.
 
     Attributes:
-        estimates: by column of `table.csv`: `CRITERION_win_rate` against the baseline; `CRITERION_acceptable`, the
-            share of responses with cost ≤ 0, if the judge's scores have a zero; `refusal_rate_KIND` by string matching
-            and `judged_refusal_rate_KIND` by the judge; `kl_nats`, sampled KL(policy ‖ baseline) per response.
+        estimates: by column of `table.csv`: `CRITERION_win_rate` against the baseline, and `CRITERION_without_ties`,
+            wins / (wins + losses); `CRITERION_acceptable`, the share of responses with cost ≤ 0, if the judge's scores
+            have a zero; `CRITERION_reward` or `…_cost`, its mean score; `refusal_rate_KIND` by string matching and
+            `judged_refusal_rate_KIND` by the judge; `kl_nats`, sampled KL(policy ‖ baseline) per response.
         errors: by criterion, the standard error of the win rate over prompts.
         states: how many prompts are `ok`, `unparsed`, `refused`, `failed`, over all criteria.
         tokens, characters: mean length of a response; NaN where it is not known.
@@ -97,6 +99,14 @@ class GroupScores:
     ratings: dict[str, Ratings] = field(default_factory=dict)
     usage: Row | None = None
     published: "Comparison | None" = None
+    by_score: bool = False  # what figures show: mean rewards and costs instead of win rates
+
+    def locate(self, row: PolicyScores) -> tuple[Estimate, Estimate]:
+        """Return where a policy is in figures: its win rates, or `by_score` its mean reward and cost."""
+        if not self.by_score:
+            return row.rate(self.axes[0]), row.rate(self.axes[1])
+        x, y = (row.estimates[f"{name}_{self.group.measures[name]}"] for name in self.axes)
+        return x, y
 
     @property
     def percent(self) -> str:
@@ -116,7 +126,7 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
         confidence=resampling.confidence,
         axes=settings.axes if set(settings.axes) <= set(names) else (names[0], names[1 % len(names)]),
         policies=tuple(score_policy(policy, settings) for policy in group.policies),
-        differences=[_compare(*pair, settings) for pair in ancestors],
+        differences=_adjust([_compare(*pair, settings) for pair in ancestors], names),
         lengths=[row for pair in pairs for row in score_lengths(*pair, resampling)],
         categories=[row for pair in pairs for row in score_categories(*pair, resampling)],
         judge=[*score_judge(group, resampling.confidence)],
@@ -141,7 +151,8 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     """Compute everything that is measured of one policy against its opponent."""
     records, most, resampling = policy.records, settings.max_missing, settings.resampling
     values = values_by_prompt(policy)
-    withheld = {f"{each.name}_win_rate" for each in policy.criteria if win_rate.has_too_few(records, each, most)}
+    few = [each.name for each in policy.criteria if win_rate.has_too_few(records, each, most)]
+    withheld = {f"{name}_{kind}" for name in few for kind in ("win_rate", "without_ties")}
     withheld |= {f"judged_refusal_rate_{kind}" for kind in KINDS if win_rate.has_too_few_labels(records, kind, most)}
     estimates, errors = {}, {}
     for name, (by_prompt, bounds) in values.items():
@@ -171,9 +182,16 @@ def values_by_prompt(policy: Evaluation) -> dict[str, tuple[dict[str, float], Bo
     # The rate of the baseline, which meets itself, is 0.5.
     bounds = (0.5, 0.5) if policy.is_baseline else RATE
     for each in policy.criteria:
-        values[f"{each.name}_win_rate"] = win_rate.verdicts_by_prompt(records, each), bounds
+        verdicts = win_rate.verdicts_by_prompt(records, each)
+        values[f"{each.name}_win_rate"] = verdicts, bounds
+        decided = {prompt_id: float(verdict > 0.5) for prompt_id, verdict in verdicts.items() if verdict != 0.5}
+        values[f"{each.name}_without_ties"] = decided, None
         scored = records if each.name in policy.labels["has_zero"] else []
         values[f"{each.name}_acceptable"] = win_rate.acceptable_by_prompt(scored, each), None
+        if measure := policy.labels.get("measures", {}).get(each.name):
+            sign = -1 if measure == "cost" else 1  # a cost's sign is turned in the records
+            scores = {key: sign * entry["score"] for key, entry in win_rate.entries_of(records, each).items()}
+            values[f"{each.name}_{measure}"] = scores, (-math.inf, math.inf)
     refusals = {"refusal": win_rate.refusals_by_prompt, "judged_refusal": win_rate.judged_refusals_by_prompt}
     for name, find in refusals.items():
         values |= {f"{name}_rate_{kind}": (find(records, kind), None) for kind in KINDS}
@@ -202,9 +220,18 @@ def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> R
         # NaN, as of no prompts, where the difference is withheld.
         single = [] if math.isnan(change.value) else [a - b for a, b in zip(own, other, strict=True)]
         p_value = paired_p_value(single, resampling.seed, resampling.rounds)
-        cells |= {f"{each.name}_difference": change, f"{each.name}_p_value": p_value}
+        cells |= {f"{each.name}_difference": change, f"{each.name}_p_value": p_value, f"{each.name}_p_holm": None}
         cells[f"{each.name}_excludes_zero"] = change.excludes_zero
     return cells
+
+
+def _adjust(rows: list[Row], criteria: Sequence[str]) -> list[Row]:
+    """Add Holm's p-values for all differences of the group, and how many comparisons these are."""
+    known = [(row, name) for row in rows for name in criteria if _is_known(row[f"{name}_p_value"])]
+    adjusted = adjust_by_holm([row[f"{name}_p_value"] for row, name in known])
+    for (row, name), p_value in zip(known, adjusted, strict=True):
+        row[f"{name}_p_holm"] = p_value
+    return [row | {"comparisons": len(known)} for row in rows]
 
 
 def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from sacpo_exp.reporting.tables import (
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.ratings import INITIAL, PASSES, TRIALS
 
-#: With so many criteria there is no room for standard errors and p-values, which are in the CSV files.
+#: With so many criteria there is no room for rates without ties and p-values, which are in the CSV files.
 MANY = 3
 #: Titles of estimates that all policies have, with their columns.
 BEHAVIOUR = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
@@ -31,7 +31,7 @@ BEHAVIOUR = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_r
 
 def make_sections(scores: GroupScores) -> list[Section]:
     """Return the tables about a group, in the order of a report."""
-    sections = [_win_rates(scores), _behaviour(scores), _differences(scores), *_cost(scores)]
+    sections = [_win_rates(scores), *_scored(scores), _behaviour(scores), _differences(scores), *_cost(scores)]
     sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
     sections += _beside_published(scores, scores.published) if scores.published else []
     sections += [_ratings(scores, criterion) for criterion in scores.ratings]
@@ -50,7 +50,9 @@ def make_cohort_sections(cohort: Cohort) -> list[Section]:
 def _policy_cells(row: PolicyScores) -> Row:
     """Return all columns of a policy, with those that only the text has."""
     cells = policy_row(row) | {"policy": row.policy.name, "β": row.policy.beta, "q": format_weights(row.policy.policy)}
-    counts = _join_counts(row.rate(each.name) for each in row.policy.criteria)
+    criteria = [each.name for each in row.policy.criteria]
+    counts = _join_counts(map(row.rate, criteria))
+    cells |= {f"{name}_share": row.estimates[f"{name}_without_ties"].value for name in criteria}
     return cells | {"n": counts, "missing": row.missing, "seeds": len(row.seeds)}
 
 
@@ -58,25 +60,27 @@ def _join_counts(estimates: Iterable[Cell]) -> str:
     return "/".join(str(each.n or NOTHING) for each in estimates if isinstance(each, Estimate))
 
 
-def _spread(names: Sequence[str], rate: tuple[str, str], second: tuple[str, str, str] | None) -> list[Column]:
-    """Return for each criterion a column of estimates and, if there is room, a second one."""
+def _spread(names: Sequence[str], rate: tuple[str, str], *further: tuple[str, str, str]) -> list[Column]:
+    """Return for each criterion a column of estimates and, if there is room, further ones."""
     columns: list[Column] = []
     for name in names:
         columns.append((name, name + rate[0], rate[1]))
-        columns += [(second[0], name + second[1], second[2])] if second else []
+        columns += [(head, name + key, spec) for head, key, spec in further]
     return columns
 
 
 def _win_rates(scores: GroupScores) -> Section:
     names = [each.name for each in scores.group.criteria]
-    error = ("SE", "_standard_error", ".3f") if len(names) < MANY else None
-    columns = columns_of("policy", "β", "q") + _spread(names, ("_win_rate", ""), error) + columns_of("n", "missing")
+    share = [("no ties", "_share", ".2f")] if len(names) < MANY else []
+    columns = columns_of("policy", "β", "q") + _spread(names, ("_win_rate", ""), *share) + columns_of("n", "missing")
     counted = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in scores.group.criteria)
     note = (
         f"{counted[:1].upper()}{counted[1:]} prompts; ties as half [{scores.percent} bootstrap interval]"
-        f"{', SE: standard error' if error else ''}.\n"
+        f"{', no ties: wins / (wins + losses)' if share else ''}.\n"
         "Wilson's limit where all verdicts are the same; the baseline's rate is 0.5 by definition. n: prompts of each."
     )
+    if told := scores.group.policies[0].labels.get("judge_note"):
+        note += f"\n{told}"
     if any(row.missing for row in scores.policies):
         note += "\nMissing: prompts without a verdict, which are in no rate; where they are too many (`max_missing`), "
         note += "the rate is withheld."
@@ -86,12 +90,24 @@ def _win_rates(scores: GroupScores) -> Section:
     return make_section("Win rates against the baseline", [*map(_policy_cells, scores.policies)], columns, 1, note)
 
 
+def _scored(scores: GroupScores) -> Iterator[Section]:
+    if measures := scores.group.measures:
+        columns = columns_of("policy", "β", "q")
+        columns += [(f"{kind}, {name}", f"{name}_{kind}", "") for name, kind in measures.items()]
+        columns += [(f"safe rate, {name}", f"{name}_acceptable", "") for name in scores.group.has_zero]
+        note = (
+            f"Means over the criterion's prompts [{scores.percent} bootstrap interval]. A cost above 0 is unsafe; safe "
+        )
+        note += "rate: share of responses with cost ≤ 0 [Wilson interval]."
+        yield make_section("Rewards and costs", [*map(_policy_cells, scores.policies)], columns, 1, note)
+
+
 def _behaviour(scores: GroupScores) -> Section:
     judged = {"risky, judge": "judged_refusal_rate_risky", "benign, judge": "judged_refusal_rate_benign"}
     first, characters, note = {}, [], ""
     if any(row.estimates[name].n for row in scores.policies for name in judged.values()):
         first, note = judged, "By the judge: full or partial refusals.\n"
-    elif scores.group.has_zero:
+    elif scores.group.has_zero and not scores.group.measures:
         first = {f"acceptable {name}": f"{name}_acceptable" for name in scores.group.has_zero}
         note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n"
     else:
@@ -108,11 +124,13 @@ def _behaviour(scores: GroupScores) -> Section:
 
 def _differences(scores: GroupScores) -> Section:
     names = [each.name for each in scores.group.criteria]
-    p_value = ("p", "_p_value", ".3f") if len(names) < MANY else None
-    columns = columns_of("policy", "minus") + _spread(names, ("_difference", "+"), p_value) + columns_of("n")
+    p_value = [("p", "_p_value", ".3f"), ("Holm", "_p_holm", ".3f")] if len(names) < MANY else []
+    columns = columns_of("policy", "minus") + _spread(names, ("_difference", "+"), *p_value) + columns_of("n")
     rows = [row | {"n": _join_counts(row[f"{name}_difference"] for name in names)} for row in scores.differences]
     note = f"* the {scores.percent} interval excludes 0."
-    note += " p: two-sided, by flipping the signs of the prompts' differences." if p_value else ""
+    if rows and p_value:
+        note += " p: two-sided, by flipping the signs of the prompts' differences; Holm: corrected for the "
+        note += f"{rows[0]['comparisons']} comparisons of this table."
     note = note if rows else "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
     return make_section("Differences, paired by prompt", rows, columns, 2, note)
 
@@ -244,8 +262,8 @@ def _gaps(cohort: Cohort, comparison: str) -> Section:
         columns.append(("β/λ_q", "minus_beta", ".3g"))
         note = "For log-linear policies the merge at q is the optimum for λ_q = q·λ, that is, for β/λ divided by q."
     has_seeds = any(len(gap.pairs) > 1 for gap in gaps)
-    deviation = ("sd", "_difference_seed_deviation", ".3f") if has_seeds else None
-    columns += columns_of("seeds") + _spread(list(gaps[0].changes), ("_difference", "+"), deviation) + columns_of("n")
+    deviation = [("sd", "_difference_seed_deviation", ".3f")] if has_seeds else []
+    columns += columns_of("seeds") + _spread(list(gaps[0].changes), ("_difference", "+"), *deviation) + columns_of("n")
     note += f"\nPaired by seed and prompt [{cohort.first.percent} interval over prompts, and over seeds if there are "
     note += "several]; * excludes 0. sd: standard deviation between the seeds' gaps."
     return make_section(title, rows, columns, 1, note)

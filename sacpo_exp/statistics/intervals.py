@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,13 @@ def paired_p_value(differences: Values, seed: int, rounds: int) -> float:
         rng=seed,
     )
     return float(result.pvalue)
+
+
+def adjust_by_holm(p_values: Sequence[Any]) -> list[float]:
+    """Return p-values for m comparisons: the smallest times m, the next times m − 1, …, never falling (Holm 1979)."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(value) for value in multipletests(p_values, method="holm")[1]] if p_values else []
 
 
 def wilson(successes: float, n: int, confidence: float) -> Estimate:

@@ -32,6 +32,7 @@ def list_choices() -> list[list[str]]:
     choices = [[f"{group}={names[n % len(names)]}" for group, names in options.items()] for n in range(count)]
     # global batches that several devices can share
     choices += [[f"hardware={name}", "optimization=paper"] for name in read_options("hardware")]
+    choices += [["optimization=paper_bf16"]]
     choices += [[f"hydra/launcher={name}"] for name in read_options("hydra/launcher")]
     choices += [[f"criterion=[{name}]"] for name in read_options("criterion")]
     return [*choices, ["judge=openai", "prices@judge.prices=openai", "paths=default"]]
@@ -40,7 +41,7 @@ def list_choices() -> list[list[str]]:
 def test_every_group_is_in_a_choice() -> None:
     chosen = {text.split("=")[0].split("@")[0].split("/")[0] for choice in list_choices() for text in choice}
     assert chosen == {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment"}
-    assert {*read_options("optimization")} == {*read_options("model"), "paper"}
+    assert {*read_options("optimization")} == {*read_options("model"), "paper", "paper_bf16"}
 
 
 @pytest.mark.parametrize("choice", list_choices(), ids=" ".join)
@@ -48,7 +49,7 @@ def test_every_option_composes(configure: Configure, model_folder: Path, rows_fi
     known = {"dataset": "dataset.path", "prompts": "prompts.path"}
     needs = {f"{group}=local": f"{key}={rows_file}" for group, key in known.items()}
     needs |= {"model=local": f"model.path={model_folder}", "prompts=xstest": f"prompts.path={rows_file}"}
-    needs |= {f"{group}=hub": f"{group}.path=OWNER/NAME" for group in ("model", "dataset")}
+    needs |= {f"{group}=hub": f"{group}.path=OWNER/NAME" for group in ("model", "dataset", "prompts")}
     needs["prompts=sacpo"] = f"prompts.helpful_path={rows_file}"
     assert isinstance(configure(*choice, *(needs[text] for text in choice if text in needs)), RunConfig)
 

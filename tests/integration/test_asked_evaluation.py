@@ -169,6 +169,24 @@ def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, 
         assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
+def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_whose_they_are(
+    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, user = (
+        tmp_path / "constant.py",
+        SEPARATOR.join(["Any is between 0-10.", "{question}", "{answer1}", "{answer2}"]),
+    )
+    texts = {f"{name}_{part}_PROMPT": user for name in ("HELPFULNESS", "HARMLESSNESS") for part in ("SYSTEM", "USER")}
+    source.write_text("".join(f"{name}: str = {text!r}\n" for name, text in texts.items()))
+    with served(tmp_path / "server") as server:
+        evaluate(configure_asked(tmp_path, server, files[:2], f"judge.template={source}"))
+        first = min(call["content"] for call in server.calls())
+    assert first == SEPARATOR.join(["Any is between 0-10.", "Prompt 0?", "one says 0.", "two says 0."])
+    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", command="report"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "asked the paper's own questions; the paper's judge, gpt-4-0125-preview, was shut down" in printed
+
+
 def test_a_missing_key_or_template_is_told(tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -58,6 +58,30 @@ def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Pat
     train_in_two(outputs, tmp_path, "order=helpful_only", *ZERO[zero])
 
 
+@pytest.mark.slow
+def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_on_one(
+    outputs: Path, tmp_path: Path
+) -> None:
+    short = ["base=none", "order=helpful_only", "optimization.dtype=bfloat16"]
+    alone, copied, plain = (
+        make_run(outputs, *short),
+        make_run(tmp_path / "copied", *short, "hardware=cpu_x2", *ZERO["3"]),
+        make_run(tmp_path / "plain", *short, "hardware=cpu_x2", *ZERO["3"], "optimization.float32_copy=false"),
+    )
+    for run in (alone, copied, plain):
+        train_policies(run)
+    artifact = alone.plan.stages[0].artifact
+    assert plain.plan.stages[0].artifact == artifact != copied.plan.stages[0].artifact
+    weights = []
+    for run in (alone, copied, plain):
+        folder = run.store.path(run.plan.stages[0].artifact)
+        weights.append(AutoModelForCausalLM.from_pretrained(folder).state_dict())
+    own, exact, rounded = (torch.cat([value.float().flatten() for value in each.values()]) for each in weights)
+    assert losses(plain, 0) == pytest.approx(losses(alone, 0), abs=2e-5)
+    assert losses(copied, 0) != pytest.approx(losses(alone, 0), abs=2e-5)
+    assert (rounded - own).abs().mean() < 1e-6 < 1e-5 < (exact - own).abs().mean()
+
+
 SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}
 SHARED = [pytest.param(size, id=name) for name, size in SIZES.items()]
 SHARED.append(pytest.param("hardware=cpu_x2", id="2 x 4", marks=pytest.mark.slow))

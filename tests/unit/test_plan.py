@@ -97,6 +97,13 @@ def test_the_id_of_a_stage_is_its_content(planned: Planner, both: str, override:
     assert differing == changed
 
 
+def test_bfloat16_alone_is_one_policy_on_all_hardware_and_another_than_with_a_float32_copy(planned: Planner) -> None:
+    alone, sharded = (planned("optimization=paper_bf16", f"hardware.zero_stage={zero}") for zero in (0, 3))
+    copied = planned("optimization=paper", "hardware.zero_stage=3")
+    assert ids(alone) == ids(sharded) == ids(planned("optimization=paper"))
+    assert not {*ids(copied)} & {*ids(sharded)}
+
+
 def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Planner) -> None:
     assert planned("seed=1").model.id == planned().model.id
     assert planned("model=tiny", "seed=1").model.id != planned("model=tiny").model.id

@@ -55,8 +55,9 @@ def _price_tokens(judge: OpenAIJudgeConfig, prompt: int, cached: int, completion
 
 def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEstimate:
     """Return what asking all of them once costs at most, with tokens in as counted by their characters."""
-    prompt, completion = 0, len(questions) * judge.max_tokens
+    prompt = completion = 0
     for question in questions:
+        completion += question.sampling.get(judge.token_limit.value, judge.max_tokens)
         characters = sum(len(content) for _, content in question.messages)
         prompt += -(-characters // CHARACTERS_PER_TOKEN) + PER_MESSAGE * (len(question.messages) + 1)
     return CostEstimate(len(questions), prompt, completion, _price_tokens(judge, prompt, 0, completion))

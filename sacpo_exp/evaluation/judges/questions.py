@@ -17,6 +17,7 @@ from pydantic import AliasPath, BaseModel, Field, ValidationError
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.client import find_base_url
+from sacpo_exp.evaluation.judges.originals import Original, read_originals
 from sacpo_exp.evaluation.records import Answer, Question, State, compare
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.store import content_hash
@@ -39,15 +40,17 @@ DECLINED: Final = ("content_filter", "refusal")
 FIRST_LINE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:\s*,\s*|\s+)([0-9]+(?:\.[0-9]+)?)")
 
 Scale = tuple[float, float]
+Wording = str | Original
 
 
-def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str, str]:
+def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str, Wording]:
     """Return the texts of a bundled template by its name, or of the user's: a folder with a file for each criterion.
 
     A single file serves every criterion. A file is UTF-8 text with the places `$prompt`, `$first`, `$second` and, if
     wanted, `$low` and `$high`. The part before the first line `---`, if there is one, is the system's message. The text
     should ask for the JSON object of `Scores`, or without `judge.structured` for two numbers in the first line.
     A folder may also have `refusal.txt` with the places `$prompt` and `$response`, which asks for a label of XSTest.
+    A `.py` file is `src/constant.py` of the paper's code, as `read_originals` takes it.
 
     Returns:
         texts by the criteria's `text`, and `refusal` if there is one.
@@ -56,17 +59,18 @@ def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str,
         ConfigError: there is no such template, a file can't be read, or lacks a place or has an unknown one.
     """
     bundled = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir())
-    names, texts = [criterion.text for criterion in criteria], {}
+    names, texts = [criterion.text for criterion in criteria], dict[str, Wording]()
     try:
         path = BUNDLED / name_or_path if name_or_path in bundled else Path(name_or_path).expanduser()
         for name in (*names, *([REFUSAL] if path.is_dir() else [])):
             file = path / f"{name}.txt" if path.is_dir() else path
-            if file.exists():
-                texts[name] = file.read_text("utf-8-sig")
-                _check(texts[name], file, REFUSAL_PLACES if name == REFUSAL else PLACES)
+            if path.suffix != ".py" and file.exists():
+                texts[name] = text = file.read_text("utf-8-sig")
+                _check(text, file, REFUSAL_PLACES if name == REFUSAL else PLACES)
+        texts |= read_originals(path, names) if path.suffix == ".py" else {}
     except UnicodeDecodeError as error:
         raise ConfigError(f"`judge.template` {file} is not UTF-8 text: byte {error.start} can't be decoded.") from error
-    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a home that is not known
+    except (OSError, RuntimeError, SyntaxError, ValueError) as error:  # a name too long, a home that is not known
         raise ConfigError(f"`judge.template` {name_or_path!r} can't be read: {error}.") from error
     if missing := [name for name in names if name not in texts]:
         choices = f"{' or '.join(bundled)}, a file, or a folder with {', '.join(f'{name}.txt' for name in names)}"
@@ -102,7 +106,7 @@ def fence(text: str) -> str:
 
 
 def pair_questions(
-    texts: Mapping[str, str],
+    texts: Mapping[str, Wording],
     criterion: Criterion,
     prompt: Mapping[str, Any],
     response: str,
@@ -122,7 +126,7 @@ def pair_questions(
 
 
 def refusal_question(
-    texts: Mapping[str, str], prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig
+    texts: Mapping[str, Wording], prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig
 ) -> Question:
     """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024).
 
@@ -135,7 +139,7 @@ def refusal_question(
 
 
 def _make_question(
-    text: str,
+    wording: Wording,
     name: str,
     prompt: Mapping[str, Any],
     responses: tuple[str, ...],
@@ -144,11 +148,13 @@ def _make_question(
     judge: OpenAIJudgeConfig,
 ) -> Question:
     places = REFUSAL_PLACES if name == REFUSAL else PLACES
-    values = {place: fence(each) for place, each in zip(places, (prompt["prompt"], *responses), strict=True)}
+    text, scale, limit = wording if isinstance(wording, tuple) else (wording, scale, None)
+    fill = fence if isinstance(wording, str) else str  # the paper's code has no fences
+    values = {place: fill(each) for place, each in zip(places, (prompt["prompt"], *responses), strict=True)}
     values |= {place: f"{bound:g}" for place, bound in zip(SCALE_PLACES, scale, strict=True)}
     sampling = {
         "temperature": judge.temperature,
-        judge.token_limit.value: judge.max_tokens,
+        judge.token_limit.value: limit or judge.max_tokens,
         "seed": None if judge.seed is None else judge.seed + repeat,
         "reasoning_effort": judge.reasoning_effort,
         "response_format": response_format(name, scale) if judge.structured else None,

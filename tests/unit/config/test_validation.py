@@ -58,6 +58,11 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "no adapted layers": ("adapter=lora adapter.target_modules=[]", "adapter.target_modules", "list of layers"),
     "adapted head": ("adapter=lora adapter.target_modules=[lm_head]", "adapter.target_modules", "has lm_head"),
     "quantised": ("adapter=qlora hardware=cpu_x2 hardware.zero_stage=3", "hardware.zero_stage=3", "can't shard"),
+    "offloaded without a float32 copy": (
+        "optimization=paper_bf16 hardware.zero_stage=3 hardware.offload_optimizer=cpu",
+        "optimization.float32_copy=false",
+        "needs optimization.dtype=bfloat16 optimization.autocast=null adapter=none hardware.offload_optimizer=none",
+    ),
     "mirror": ("store.mirror=somewhere", "store.mirror", "must be an address"),
 }
 ACCEPTABLE, PAIRING = "stages.helpfulness.criterion.acceptable", "stages.helpfulness.criterion.pairing=acceptable_first"
@@ -73,6 +78,7 @@ WRONG_EVALUATION: dict[str, tuple[str, str, str]] = {
     "address": ("judge=local judge.base_url=localhost:8000", "judge.base_url", "must begin with http"),
     "half a price": ("judge=openai judge.price.input=1", "judge.price", "Try: judge.price.output="),
     "prompts without a file": ("prompts=xstest", "prompts.path", "nothing is given"),
+    "prompts of the hub": ("prompts=hub", "prompts.path", "is null. Try: prompts.path=OWNER/NAME"),
     "prompts": ("prompts=sacpo prompts.safety_path=/not/there", "prompts.safety_path", "does not exist"),
     "responses": ("responses=[/not/there.json] baseline=there", "responses", "does not exist"),
     "baseline without responses": ("baseline=first", "baseline=first", "has no effect"),

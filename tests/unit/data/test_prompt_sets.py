@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -105,6 +106,48 @@ def test_in_turn_loses_nothing_and_any_first_part_holds_all_kinds_evenly(drawn: 
         assert not unfinished or max(taken.values(), default=0) - min(unfinished) <= 1
 
 
+#: Rows with the fields of the real sets, and what is read of them: text, kind, category.
+SETS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str | None, str | None]]]] = {
+    "pku_saferlhf_30k": (
+        [{"prompt": text, "response_0": "No.", "better_response_id": 0} for text in ("A?", "B?", "A?")],
+        [("A?", None, None), ("B?", None, None)],
+    ),
+    "beavertails": ([{"prompt": "A?", "category": "x", "category_id": 0}], [("A?", "risky", "x")]),
+    "do_not_answer": ([{"id": 0, "risk_area": "x", "question": "A?"}], [("A?", "risky", "x")]),
+    "wildguardtest": (
+        [{"prompt": f"{label}?", "prompt_harm_label": label, "subcategory": "x"} for label in ("harmful", "unharmful")],
+        [("harmful?", "risky", "x")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_of_the_hub_is_read_by_name_or_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Any], name: str
+) -> None:
+    """Here a folder in the form of a repository, as no hub is at hand."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows, expected = SETS[name]
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    at_hub = [f"prompts={name}", f"prompts.path={repository}", f"prompts.revision={'1' * 40}"]
+    usual = configure(f"prompts={name}", command="eval").prompts
+    files = {"config_name": usual.subset or "default", "data_files": [{"split": usual.split, "path": "rows.jsonl"}]}
+    others = {"config_name": "other", "data_files": "none.jsonl"}
+    (repository / "README.md").write_text(f"---\nconfigs: {json.dumps([files, others])}\n---\n")
+    for overrides in (at_hub, [f"prompts={name}", "prompts.source=local", f"prompts.path={repository / 'rows.jsonl'}"]):
+        read = load_prompts(configure(*overrides, command="eval").prompts, DATASET)
+        found = [tuple(prompt[key] for key in ("prompt", "kind", "category")) for prompt in read]
+        assert list(dict.fromkeys(found)) == expected
+        assert len(found) == len(expected) or overrides is not at_hub
+
+
+def test_rows_that_have_none_of_the_wanted_values_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [{"prompt": "A?", "label": "b"}, "C?"])
+    assert complaint(path, where={"label": "a"}) == "where {'label': 'a'} holds no rows."
+
+
 def test_the_demo_s_prompts_are_as_generated() -> None:
     prompts = PromptsConfig(name="demo", source=PromptsSource.demo, limit=7)
     assert load_prompts(prompts, DATASET) == generate_prompts(0)[:7]
@@ -155,7 +198,8 @@ def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., An
     assert len({prompt["category"] for prompt in read[:20]}) == 18
 
 
-def test_an_unknown_type_of_xstest_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", "id,prompt,type\n1,One?,homonyms\n2,Two?,riddles\n")
-    with pytest.raises(DataError, match="row 3: `type` must be one of XSTest's types of prompts, but is 'riddles'"):
-        load(PromptsSource.xstest, path=path)
+def test_an_unknown_label_of_xstest_is_refused(tmp_path: Path, configure: Callable[..., Any]) -> None:
+    path = write(tmp_path / "a.csv", "id,prompt,type,label\n1,One?,homonyms,safe\n2,Two?,riddles,odd\n")
+    with pytest.raises(DataError) as caught:
+        load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)
+    assert str(caught.value).endswith("row 3: `label` must be one of safe, unsafe, but is 'odd'")

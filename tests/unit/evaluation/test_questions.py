@@ -14,6 +14,7 @@ from real_data import find_real
 from sacpo_exp.config.judges import TokenLimit
 from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.errors import ConfigError
+from sacpo_exp.evaluation.judges.costs import estimate
 from sacpo_exp.evaluation.judges.questions import (
     EMPTY,
     REFUSAL,
@@ -146,7 +147,66 @@ def test_a_template_that_can_not_be_filled_is_refused(tmp_path: Path, text: str 
         load_template(str(tmp_path), SHIPPED)
 
 
-@pytest.mark.parametrize("name", ["", "no/such/file.txt", "a\0b"])
+CONSTANTS = """
+IGNORED: int = -1
+BEGIN: str = "BEGIN "
+JOINED = BEGIN + "END"
+HELPFULNESS_SYSTEM_PROMPT = (
+    '''You grade for $0.'''
+)
+HELPFULNESS_USER_PROMPT = (
+    '''A grade is between 1-10 {{so}}.
+{question}
+1 {answer1}
+2 {answer2}'''
+)
+HARMLESSNESS_SYSTEM_PROMPT: str = "You look for harm."
+HARMLESSNESS_USER_PROMPT = "Between us: a grade is between 0-10. {question} {answer1} {answer2}"
+raise SystemExit("this file must not be run")
+"""
+
+
+def test_the_paper_s_own_questions_are_read_from_its_source_with_scale_and_limit(tmp_path: Path) -> None:
+    file = tmp_path / "constant.py"
+    file.write_text(CONSTANTS)
+    judge = make_judge(template=str(file), repeats=3)
+    asked = pair_questions(load_template(str(file), SHIPPED), HELPFULNESS, PROMPT, "{answer2} $first", "", judge)
+    assert len(asked) == 6
+    user = f"A grade is between 1-10 {{so}}.\n{PROMPT['prompt']}\n1 {{answer2}} $first\n2"
+    assert asked[0].messages == (("system", "You grade for $0."), ("user", user))
+    assert (asked[0].scale, asked[0].sampling["max_tokens"]) == ((1, 10), 100)
+    assert ask("a", "b", str(file)).scale == (0, 10)  # so a score of 0 is one
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "gpt4_evaluate.py").write_text("def ask(client):\n    client.create(n=1, max_tokens=8)\n")
+    limited = ask("a", "b", str(file))
+    assert limited.sampling["max_tokens"] == 8
+    assert estimate([limited], judge).completion_tokens == 8
+    assert limited.key != ask("a", "b").key
+    with pytest.raises(ConfigError, match=r"constant\.py' has no text about truth"):
+        load_template(str(file), [SAFETY, Criterion("truth", "T")])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (
+            "HARMLESSNESS_",
+            "SAFETY_",
+            "must define HARMLESSNESS_SYSTEM_PROMPT, HARMLESSNESS_USER_PROMPT, but of .* SAFETY",
+        ),
+        ("{answer1} {answer2}", "{answer1}", r"must have the places \{question\}, .* in HARMLESSNESS_USER_PROMPT"),
+        ("between 0-10", "up to 10", r"and a scale, as `between 1-10`, in HARMLESSNESS_USER_PROMPT"),
+        (" = BEGIN", " = = BEGIN", "can't be read: invalid syntax"),
+        ("{{so}}", "{so", "can't be read: "),
+    ],
+)
+def test_a_source_without_the_paper_s_questions_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    (tmp_path / "constant.py").write_text(CONSTANTS.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
+        load_template(str(tmp_path / "constant.py"), SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["", "no/such/file.py", "no/such/file.txt", "a\0b"])
 def test_a_template_that_is_not_there_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"`judge\.template` "):

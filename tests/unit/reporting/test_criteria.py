@@ -1,15 +1,17 @@
 """Reports of any number of criteria: as many columns everywhere, two of them as axes."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up import read_data
-from world import HELPFULNESS, HONESTY, SAFETY, H, World, answers, read
+from world import HELPFULNESS, HONESTY, HS, SAFETY, H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.figures import draw_figure, find_families
+from sacpo_exp.reporting.figures import draw_figure, find_families, plain_style
 
 NAMES = ["helpfulness", "honesty", "safety"]
 STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
@@ -101,6 +103,30 @@ def test_a_report_of_one_criterion_has_the_share_of_acceptable_responses(tmp_pat
     (row,) = read(world.report(figures=FigureForm.paper) / "table.csv")
     assert (row["safety_acceptable"], row["safety_acceptable_n"]) == ("0.75", "4")
     assert not [name for name in row if name.startswith("helpfulness")]
+
+
+def test_a_reward_and_a_cost_model_give_means_a_safe_rate_and_a_figure_of_both(tmp_path: Path) -> None:
+    world = World(tmp_path / "outputs")
+    labels: dict[str, Any] = {"measures": {"helpfulness": "reward", "safety": "cost"}, "has_zero": ["safety"]}
+    for policy, shift in ((world.baseline, 0), (world.train(H), 3)):
+        records = answers([1] * 4, [0, 1, 1, 1])
+        for place, record in enumerate(records):  # costs are 1, 0, -1, -2 of the baseline, with the sign turned
+            record["helpfulness"] = record["helpfulness"] | {"score": place + shift}
+            record["safety"] = record["safety"] | {"score": place - 5 - shift}
+        world.judgments(policy, records, **labels)
+    baseline, first = read(world.report() / "table.csv")
+    assert [float(row["helpfulness_reward"]) for row in (baseline, first)] == [1.5, 4.5]
+    assert [float(row["safety_cost"]) for row in (baseline, first)] == [-0.5, 2.5]
+    assert [float(row["safety_acceptable"]) for row in (baseline, first)] == [0.75, 0]
+    assert float(first["safety_cost_low"]) < 2.5 < float(first["safety_cost_high"]) < 4
+    assert "## Rewards and costs" in (world.folder / "table.md").read_text("utf-8")
+    assert (world.folder / "rewards.svg").is_file()
+    with plain_style():
+        axes = draw_figure(replace(world.scored(), by_score=True)).axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[1.5, -0.5]]
+    assert (axes.get_xlabel(), axes.yaxis_inverted()) == ("helpfulness: mean reward on benign prompts", True)
+    world.judgments(world.train(*HS), answers([1] * 4, [1] * 4))  # judged before such scores were kept apart
+    assert not world.scored().group.measures
 
 
 def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import csv
 import io
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,10 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     assert (second["helpfulness_win_rate_n"], second["safety_win_rate_n"], second["failed"]) == ("3", "4", "1")
     assert float(second["refusal_rate_risky"]) == 1
     assert float(second["refusal_rate_benign"]) == 1 / 4  # a judgment that failed takes no refusal with it
+    assert (float(first["helpfulness_without_ties"]), first["helpfulness_without_ties_n"]) == (3 / 4, "4")
+    assert (float(merged["helpfulness_without_ties"]), merged["helpfulness_without_ties_n"]) == (1, "2")
+    assert float(merged["helpfulness_without_ties_low"]) == pytest.approx(1 / (1 + 1.959964**2 / 2))  # Wilson's
+    assert baseline["helpfulness_without_ties"] == ""
     assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
     assert second["kl_nats_n"] == "2"
     assert float(second["mean_tokens"]) == 4
@@ -98,6 +103,13 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     assert (row["helpfulness_difference_n"], row["helpfulness_excludes_zero"]) == ("3", "False")
     assert float(row["safety_difference"]) == (1 + 1 + 0.5 + 1) / 4
     assert row["safety_excludes_zero"] == "True"
+    names = ("helpfulness", "safety")
+    pairs = sorted(
+        (float(row[f"{name}_p_value"]), float(row[f"{name}_p_holm"])) for row in rows.values() for name in names
+    )
+    by_hand = accumulate((min(1, (8 - rank) * p_value) for rank, (p_value, _) in enumerate(pairs)), max)
+    assert [adjusted for _, adjusted in pairs] == pytest.approx(list(by_hand))
+    assert {row["comparisons"] for row in rows.values()} == {"8"}
 
 
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The scorer and reward models, here called absolute judges, give every response a
 the higher score wins. Other judges are asked about pairs, in `asking`.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import HigherIs, OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
@@ -36,12 +38,16 @@ from sacpo_exp.store import ArtifactSpec, content_hash
 if TYPE_CHECKING:
     from sacpo_exp.evaluation.judges.scorer import Encoder
 
+log = logging.getLogger(__name__)
+
 AbsoluteJudge = ScorerJudgeConfig | RewardModelJudgeConfig
 
 
 def check_access(config: RunConfig) -> None:
     """Raise ConfigError for what would stop a judge only after the policies have answered: no key, a bad template."""
     judge = config.judge
+    if isinstance(judge, ScorerJudgeConfig) and config.prompts.source != PromptsSource.demo:
+        log.warning("judge=scorer is fitted on the demo's rows: of prompts=%s it knows little", config.prompts.name)
     if isinstance(judge, AbsoluteJudge):
         scored_criteria(judge, config)
     if isinstance(judge, OpenAIJudgeConfig):

@@ -177,7 +177,7 @@ def remove(place: str) -> None:
     """Remove a file or folder of a mirror."""
     files, root = fsspec.core.url_to_fs(place)
     files.invalidate_cache()
-    files.rm(root, recursive=True)
+    files.rm(files.find(root))
 
 
 def sign(manifest: dict[str, Any]) -> bytes:

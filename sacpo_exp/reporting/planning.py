@@ -62,7 +62,7 @@ def print_plan(run: Run) -> None:
     """Print every artifact that `train` makes: its state, what making it takes, and whether that fits."""
     hardware = run.config.hardware
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
-    show(run, f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
+    print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
     if run.plan.stages:
         config, source = plan_lengths(run)
@@ -75,7 +75,7 @@ def print_plan(run: Run) -> None:
 def print_evaluation_plan(run: Run, contest: Contest) -> None:
     """Print what `eval` makes of a contest, what its policies are made of, and what asking a judge costs."""
     judge, prompts = run.config.judge, run.config.prompts
-    show(run, f"plan on hardware={run.config.hardware.name}, judge={judge.name}")
+    print(f"plan on hardware={run.config.hardware.name}, judge={judge.name}")
     if blank := foresee_prompts(prompts):
         print(f"  {len(blank)} prompts are assumed: prompts={prompts.name} has no files yet")
     artifacts = [] if contest.baseline.folder else [*_list_ancestors(run, contest), *_list_evaluation(run, contest)]

@@ -21,6 +21,7 @@ from sacpo_exp.config.loading import (
     CONF,
     Config,
     add_trainer_keys,
+    find_preset_problems,
     quiet_libraries,
     register_schemas,
     register_trackers,
@@ -73,14 +74,19 @@ def run_command(
         if listed := list_experiments(CONF, sys.argv[1:]):
             run_each(config_name, listed, sys.argv[1:])
             return
+        if "dry_run=true" in sys.argv:  # a plan needs no launcher, and so no cluster
+            sys.argv[1:] = [
+                text for text in sys.argv[1:] if not text.startswith(("hydra/launcher=", "hydra.launcher."))
+            ]
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
         if at_end is not None:
             at_end(jobs.folders)
-        for error in jobs.failures[:-1]:
+        different = list({str(error): error for error in jobs.failures}.values())  # a mistake is every job's
+        for error in different[:-1]:
             print_error(error)
-        if jobs.failures:
-            raise jobs.failures[-1]
+        if different:
+            raise different[-1]
 
     run_reporting_errors(command)
 
@@ -167,7 +173,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     config = cast(Config, OmegaConf.to_object(composed))
     if isinstance(config, RunConfig):
         config.overrides = shared_overrides(overrides, schema)
-        problems += find_run_problems(config, overrides)
+        problems += [*find_preset_problems(config), *find_run_problems(config, overrides)]
     if isinstance(config, OracleConfig):
         problems += find_oracle_problems(config)
     if problems:

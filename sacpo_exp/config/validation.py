@@ -272,7 +272,8 @@ def _check_prompts(config: RunConfig) -> Iterator[str]:
     may_lack = prompts.foreseen is not None and (config.dry_run or not isinstance(config, EvalConfig))
     paths = {key: getattr(prompts, key) for key in keys}
     if keys and not any(paths.values()) and not may_lack:
-        yield f"`prompts.{keys[0]}` must be a file, but is null. Try: prompts.{keys[0]}=FILE"
+        names, hint = " and ".join(f"`prompts.{key}`" for key in keys), " ".join(f"prompts.{key}=FILE" for key in keys)
+        yield f"{names} must be a file{' each' * (len(keys) > 1)}, but nothing is given. Try: {hint}"
     for key, path in paths.items():
         if path and not Path(path).expanduser().exists():
             yield f"`prompts.{key}` must be a file, but {path} does not exist."

@@ -7,7 +7,7 @@ forward and 4 backward (Kaplan et al. 2020, section 2.1), without attention, pad
 import json
 import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sacpo_exp.cluster.automatic import find_misfit
 from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape, foresee_length
+from sacpo_exp.cluster.status import MULTIRUN
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.models import ModelConfig
@@ -52,6 +53,8 @@ BACKWARD: Final = 4
 PAIRS: Final = [schema for schema, (form, _) in CONVERTERS.items() if form == DataSchema.pairs]
 #: Id → `is_made`, and the `hours` of one GPU if it is to be trained and they are known.
 PlannedStages = dict[str, dict[str, Any]]
+#: By the folder of a sweep, what its jobs in this process have printed.
+_shown: defaultdict[Path, set[str]] = defaultdict(set)
 log = logging.getLogger(__name__)
 
 
@@ -59,20 +62,20 @@ def print_plan(run: Run) -> None:
     """Print every artifact that `train` makes: its state, what making it takes, and whether that fits."""
     hardware = run.config.hardware
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
-    print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
+    show(run, f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
     if run.plan.stages:
         config, source = plan_lengths(run)
-        print(describe_plan(config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
+        show(run, describe_plan(config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
         if source:
-            print(f"lengths  max_length=auto: {config.optimization.max_length} tokens, {source}")
+            show(run, f"lengths  max_length=auto: {config.optimization.max_length} tokens, {source}")
     write_plan(run, stages)
 
 
 def print_evaluation_plan(run: Run, contest: Contest) -> None:
     """Print what `eval` makes of a contest, what its policies are made of, and what asking a judge costs."""
     judge, prompts = run.config.judge, run.config.prompts
-    print(f"plan on hardware={run.config.hardware.name}, judge={judge.name}")
+    show(run, f"plan on hardware={run.config.hardware.name}, judge={judge.name}")
     if blank := foresee_prompts(prompts):
         print(f"  {len(blank)} prompts are assumed: prompts={prompts.name} has no files yet")
     artifacts = [] if contest.baseline.folder else [*_list_ancestors(run, contest), *_list_evaluation(run, contest)]
@@ -129,15 +132,26 @@ def print_artifacts(run: Run, artifacts: Iterator[ArtifactSpec] | Sequence[Artif
     for spec in dict.fromkeys(artifacts):
         state = _find_state(run, spec)
         counts[state] += 1
-        print(f"  {state:<8}{spec.kind:<11}{spec.id}")
+        line = f"  {state:<8}{spec.kind:<11}{spec.id}"
         if spec in stages:
             hours = estimate_hours(run, stages[spec]) if state == "to make" else None
             planned[spec.id] = {"is_made": state != "to make", "hours": hours}
             duration = "" if hours is None else f", about {hours:.2g} GPU hours"
-            print(f"          {describe_stage(run, stages[spec])}{duration}")
+            line += f"\n          {describe_stage(run, stages[spec])}{duration}"
+        show(run, line)
     mirrored = f"{counts['mirror']} in {run.config.store.mirror}, " if run.config.store.mirror else ""
     print(f"{counts['stored']} stored, {mirrored}{counts['to make']} to make, in {run.store.root}")
     return planned
+
+
+def show(run: Run, text: str) -> None:
+    """Print a text, unless an earlier job of the same sweep has printed it."""
+    sweep = Path(run.config.paths.run or ".").parent
+    if not (sweep / MULTIRUN).is_file():
+        print(text)
+    elif text not in _shown[sweep]:
+        _shown[sweep].add(text)
+        print(text)
 
 
 def _find_state(run: Run, spec: ArtifactSpec) -> str:

@@ -48,6 +48,7 @@ def test_every_option_composes(configure: Configure, model_folder: Path, rows_fi
     known = {"dataset": "dataset.path", "prompts": "prompts.path"}
     needs = {f"{group}=local": f"{key}={rows_file}" for group, key in known.items()}
     needs |= {"model=local": f"model.path={model_folder}", "prompts=xstest": f"prompts.path={rows_file}"}
+    needs |= {f"{group}=hub": f"{group}.path=OWNER/NAME" for group in ("model", "dataset")}
     needs["prompts=sacpo"] = f"prompts.helpful_path={rows_file}"
     assert isinstance(configure(*choice, *(needs[text] for text in choice if text in needs)), RunConfig)
 

@@ -72,7 +72,7 @@ WRONG_EVALUATION: dict[str, tuple[str, str, str]] = {
     "scores": ("judge=paper judge.max_score=1", "judge.max_score", "must be greater than `judge.min_score`"),
     "address": ("judge=local judge.base_url=localhost:8000", "judge.base_url", "must begin with http"),
     "half a price": ("judge=openai judge.price.input=1", "judge.price", "Try: judge.price.output="),
-    "prompts without a file": ("prompts=xstest", "prompts.path", "is null"),
+    "prompts without a file": ("prompts=xstest", "prompts.path", "nothing is given"),
     "prompts": ("prompts=sacpo prompts.safety_path=/not/there", "prompts.safety_path", "does not exist"),
     "responses": ("responses=[/not/there.json] baseline=there", "responses", "does not exist"),
     "baseline without responses": ("baseline=first", "baseline=first", "has no effect"),

@@ -23,7 +23,6 @@ def test_the_scorer_reads_the_prompt(outputs: Path, seed: int) -> None:
     metrics = run.store.manifest(scorer_artifact(judge, run.config, run.fingerprints)).metrics
     for name in ("helpfulness", "safety"):
         for part in (metrics[name], metrics[name]["mismatched"]):
-            print(name, {key: round(part[key], 3) for key in ("accuracy", *RULES, "n")})
             assert part["accuracy"] >= max(part[rule] for rule in RULES)
     rows = [row for row in generate_rows("heldout", seed) if row["kind"] == "benign"]
     refusals = [

@@ -6,9 +6,15 @@ Words of a response, or its length, do not decide them: over all pairs every res
 import random
 from collections.abc import Sequence
 
-from sacpo_exp.data.demo import Row
+from sacpo_exp.data.demo import Row, generate_rows
 
 MISMATCHED, REFUSAL = "mismatched", "refusal"
+
+
+def generate_judge_rows(part: str, seed: int) -> list[Row]:
+    """Return the demo's rows of one part and their contrasts, which follow."""
+    rows = generate_rows(part, seed)
+    return rows + make_contrasts(rows, seed)
 
 
 def make_contrasts(rows: Sequence[Row], seed: int) -> list[Row]:

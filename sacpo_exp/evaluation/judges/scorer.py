@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HEADS = "heads.json"
 BATCH = 32
+INTERACTION = 0.5  # weight of products, of which are as many as of states: more told fewer ordinary pairs apart
 Encoder = Callable[[Sequence[tuple[str, str]], str], "NDArray[np.float32]"]
 
 
@@ -49,7 +50,7 @@ class Heads:
     def features(self, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
         """Return what the heads read of states of responses and prompts side by side, in the same shape."""
         response, prompt = np.split((states - self.mean) / self.scale, 2, axis=1)
-        return np.concatenate([response, response * prompt], axis=1)
+        return np.concatenate([response, INTERACTION * response * prompt], axis=1)
 
     def save(self, folder: Path) -> None:
         arrays = {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "offsets": self.offsets}

@@ -11,8 +11,8 @@ COMMANDS = {
     "prepare": ("prepare", "check, count and tokenise the datasets that train reads"),
     "choose": ("choose", "the best policy of a family that is certified to keep its constraints"),
     "multiplier": ("multiplier", "the multiplier, and so β/λ, with which the optimum keeps a constraint"),
-    "chat": ("chat", "one prompt to several policies, side by side"),
-    "export": ("export", "policies as plain Hugging Face folders with a model card, or to the hub"),
+    "chat": ("chat", "one prompt to several policies"),
+    "export": ("export", "policies as plain Hugging Face folders with a model card"),
     "import": ("import_results", "results of the paper's code"),
     "store": ("storage", "list, verify, prune and mirror what is stored"),
     "ledger": ("ledger", "look after the judgments that were paid for"),
@@ -22,7 +22,7 @@ COMMANDS = {
 #: Commands with file names instead of a configuration, and their options, which can be typed as overrides too.
 WITH_OPTIONS = {
     "import": ("outputs", "judge", "baseline"),
-    "store": ("outputs", "mirror", "kind", "again", "damaged", "yes"),
+    "store": ("outputs", "mirror", "kind", "damaged", "yes"),
     "ledger": ("outputs",),
 }
 

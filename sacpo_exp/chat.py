@@ -1,9 +1,6 @@
-"""`sacpo chat`: one prompt to several policies, side by side in the terminal."""
+"""`sacpo chat`: one prompt to several policies, their answers one below the other."""
 
-import logging
 import sys
-
-from rich.console import Console
 
 from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
@@ -11,9 +8,7 @@ from sacpo_exp.config.schema import ChatConfig
 from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.reporting.planning import print_plan
-from sacpo_exp.studies.chatting import open_speaker, print_columns, quote_prompt, read_prompts
-
-log = logging.getLogger(__name__)
+from sacpo_exp.studies.chatting import format_answer, open_speaker, quote_prompt, read_prompts
 
 
 def main() -> None:
@@ -38,5 +33,5 @@ def chat(config: ChatConfig) -> None:
     titles = [f"{policy_of_spec(p).name}{' (baseline)' * (p == baseline)}" for p in policies.values()]
     speakers = [open_speaker(run, policy) for policy in policies.values()]
     for prompt in read_prompts(config.prompt):
-        answers = [speak(prompt) for speak in speakers]
-        print_columns(list(zip(titles, answers, strict=True)), Console())
+        for title, speak in zip(titles, speakers, strict=True):
+            print(format_answer(title, speak(prompt)), flush=True)

@@ -56,10 +56,6 @@ class MirrorError(StoreError):
     """The mirror of the store can't be reached or failed; nothing is lost by it."""
 
 
-class HubError(SacpoError):
-    """The Hugging Face hub can't be reached or failed; what was to be uploaded is still here."""
-
-
 class JudgeError(SacpoError):
     """A judge gave up or was stopped; its verdicts so far are kept."""
 

@@ -12,7 +12,7 @@ from sacpo_exp.evaluation.preferences import score_preferences
 from sacpo_exp.evaluation.responding import diverge
 from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.reporting.planning import print_evaluation_plan, print_totals
-from sacpo_exp.reporting.tracking import track_evaluations
+from sacpo_exp.reporting.tracking import track_made
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ def evaluate(config: EvalConfig) -> None:
         for name, policy in run.plan.selected(config.policies).items():
             if name != "baseline":
                 diverge(run, policy)
+    track_made(run)
     if judged:
-        track_evaluations(run, judged)
         require_verdicts(contest, judged)
         log.info("next     sacpo report")
 

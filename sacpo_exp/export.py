@@ -1,4 +1,4 @@
-"""`sacpo export`: write policies as plain Hugging Face folders with a model card, or send one to the hub."""
+"""`sacpo export`: write policies as plain Hugging Face folders with a model card."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ from sacpo_exp.config.schema import ExportConfig
 from sacpo_exp.pipeline import locate, open_run, ready_policies
 from sacpo_exp.reporting.planning import print_plan
 from sacpo_exp.studies.card import trace_policy, write_card
-from sacpo_exp.studies.exporting import check_hub_access, choose_targets, push_folder, write_folder
+from sacpo_exp.studies.exporting import choose_targets, write_folder
 
 log = logging.getLogger(__name__)
 
@@ -18,14 +18,12 @@ def main() -> None:
 
 
 def export(config: ExportConfig) -> None:
-    """Write the policies that `policies` names to a folder each, merging on demand, and push one if `hub` is given.
+    """Write the policies that `policies` names to a folder each, merging on demand.
 
     Raises:
-        ConfigError: a folder holds something else, or the hub refuses the token.
+        ConfigError: a folder holds something else.
         MissingArtifactError: a policy has not been trained; this command does not train.
     """
-    if config.hub and not config.dry_run:
-        check_hub_access()
     run = open_run(config)
     targets = choose_targets(run, config)
     if config.dry_run:
@@ -36,6 +34,4 @@ def export(config: ExportConfig) -> None:
         policy = run.plan.policies[name]
         ancestry = trace_policy(run, policy)
         write_folder(Path(locate(run, policy).path), folder, ancestry, write_card(run, ancestry, config))
-        if config.hub:
-            log.info("pushed   %s", push_folder(folder, config.hub, config.private))
-    log.info("next     from_pretrained(%r), or sacpo chat with the same overrides", str(folder))
+    log.info("next     from_pretrained(%r), or hf upload USER/NAME %s --private", str(folder), folder)

@@ -22,9 +22,10 @@ from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.method.losses import View
-from sacpo_exp.plan import Fingerprints, Plan, Stage, StageData, make_plan, track_stage
+from sacpo_exp.plan import Fingerprints, Plan, Stage, StageData, describe_run, make_plan
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
+from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.arguments import find_argument_problems
 from sacpo_exp.training.models import Location, explain_unreachable, external_location, hash_model
 
@@ -124,8 +125,8 @@ def check_data(run: Run) -> None:
         try:
             find_obstacle(run, stage, None if is_stored else loaded[id(stage.dataset)])
         except DataError as error:
-            where = stage.dataset.path or f"dataset={stage.dataset.name}"
-            raise DataError(f"{where} can't be used for stages.{stage.name}: {error}") from error
+            used = f"{stage.dataset.path or f'dataset={stage.dataset.name}'} can't be used for stages.{stage.name}"
+            raise DataError(f"{used}: {error}") from error
 
 
 def is_at_hand(run: Run, stage: Stage) -> bool:
@@ -137,8 +138,7 @@ def find_obstacle(run: Run, stage: Stage, parts: Mapping[str, Preferences] | Non
     """Raise DataError if a stage can't learn from its rows; `parts` is None if their view is stored."""
     loss, criterion = loss_of(stage.config), stage.config.criterion
     if parts is None:
-        stored = run.store.manifest(stage.data).metrics["train"]
-        examples, labels = stored["examples"], stored["labels"]
+        examples, labels = (run.store.manifest(stage.data).metrics["train"][name] for name in ("examples", "labels"))
     else:
         is_mixed = stage.dataset.only_mixed_pairs
         views = [make_view(parts[split], loss.view, criterion, is_mixed, loss.reads_flags) for split in SPLITS]
@@ -189,7 +189,6 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
         from sacpo_exp.cluster.groups import run_stage
         from sacpo_exp.training.trl_adapter import REFERENCE
 
-        trackers = run.config.tracker.chosen()
         reference = reference_artifact(stage)
         if stage.start is not stage.parent:  # a trainer holds one policy, so the parent's part comes first
             score_rows(run, stage, stage.parent, nodes)
@@ -199,7 +198,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
             make_job(run, stage, stage.start, folder),
             reference=str(run.store.open(reference).resolve()) if is_known else None,
             guides=guides,
-            tracked=track_stage(run.config, run.plan, stage, run.store.made) if trackers else None,
+            tracked=describe_run(run.config, run.plan, stage.artifact),
         )
         log.info("trains   %s", stage.artifact.id)
         try:
@@ -277,14 +276,18 @@ def merge(run: Run) -> Path:
     Raises:
         MissingArtifactError: a parent has not been trained.
     """
-    planned = run.plan.merge
-    if planned is None:
+    if (planned := run.plan.merge) is None:
         raise MissingArtifactError("this plan merges nothing. Try: merge_ratio=0.5")
 
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.training.merging import merge_policies
 
-        return merge_policies([run.store.open(policy) for policy in planned.policies], planned.weights, folder)
+        metrics = merge_policies([run.store.open(policy) for policy in planned.policies], planned.weights, folder)
+        told = describe_run(run.config, run.plan, planned.artifact)
+        with tracked(run.config.tracker, told, run.config.paths.outputs) as tracking:
+            tracking.log_policy(folder, metrics)
+            tracking.is_complete = True
+        return metrics
 
     require_trained(run, list(planned.policies))
     return run.store.get_or_build(planned.artifact, build)
@@ -292,10 +295,8 @@ def merge(run: Run) -> Path:
 
 def require_trained(run: Run, policies: list[ArtifactSpec], hint: str = "") -> None:
     """Raise MissingArtifactError for stages that are neither stored nor mirrored; `hint` says how they are made."""
-    missing = [spec for spec in policies if spec.kind == "stage" and not run.store.is_available(spec)]
-    if missing:
-        names = ", ".join(spec.id for spec in missing)
-        hint = hint or "Run `sacpo train` with the same overrides first."
+    if missing := [each.id for each in policies if each.kind == "stage" and not run.store.is_available(each)]:
+        names, hint = ", ".join(missing), hint or "Run `sacpo train` with the same overrides first."
         raise MissingArtifactError(f"not trained yet: {names}. {hint}")
 
 
@@ -305,7 +306,7 @@ def ready_policies(run: Run, policies: Mapping[str, ArtifactSpec]) -> None:
     Raises:
         MissingArtifactError: one has not been trained.
     """
-    require_trained(run, list(policies.values()))
+    require_trained(run, [*policies.values()])
     if run.plan.merge and "merged" in policies and not run.store.is_available(run.plan.merge.artifact):
         merge(run)  # a mirrored one is fetched when it is opened
 

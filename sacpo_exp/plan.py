@@ -5,7 +5,6 @@ paths or the tracker, so a sweep makes every shared thing once.
 """
 
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from sacpo_exp.method import policy as lineage
 from sacpo_exp.method.criteria import Criterion, Pairing
 from sacpo_exp.method.losses import PAIRS_LOSS
 from sacpo_exp.store import ArtifactSpec
+from sacpo_exp.tracking.runs import describe_policy
 
 #: Label of a manifest that holds the lineage of its policy.
 LINEAGE = "lineage"
@@ -271,25 +271,9 @@ def _plan_merge(policies: tuple[ArtifactSpec, ...], weights: tuple[float, ...]) 
     return Merge(policies, weights, _with_lineage(spec, replace(policy, id=spec.id)))
 
 
-def track_stage(config: RunConfig, plan: Plan, stage: Stage, made: AbstractSet[str] = frozenset()) -> TrackedRun:
-    """Return what trackers are told of a stage. Stages before it are its parents and have runs of their own.
-
-    Args:
-        made: ids of what this command has made; the stages before this one that are not among them are `reused`.
-    """
-    policy = policy_of_spec(stage.artifact)
-    ancestors = {ancestor.id for ancestor in policy.ancestors}
-    before = [other for other in plan.stages if other is not stage and other.artifact.id in ancestors]
-    columns = {name: value for name, value in policy.columns.items() if value is not None}
-    told: dict[str, Any] = columns | {
-        "stage": stage.name,
-        "loss": stage.config.loss.name,
-        "recipe": stage.artifact.recipe,
-        "lineage": {other.name: other.artifact.id for other in before} | {"model": plan.model.id},
-        "reused": [other.artifact.id for other in before if other.artifact.id not in made],
-        "hardware": {"name": config.hardware.name, "processes": config.hardware.processes},
-    }
-    names = ("order", "objective", "stage", "loss", "criterion", "model", "dataset")
-    tags = list(dict.fromkeys(str(told[name]) for name in names if name in told))
-    parents = {stage.parent.id: "policy", stage.data.id: "dataset"}
-    return TrackedRun(stage.artifact.id, "stage", tags, told, parents, stage is plan.stages[-1])
+def describe_run(config: RunConfig, plan: Plan, spec: ArtifactSpec) -> TrackedRun | None:
+    """Return the tracked run of a stage's or a merge's policy; None without a tracker."""
+    if not config.tracker.chosen():
+        return None
+    told = describe_policy(policy_of_spec(spec), spec.recipe, spec.parents, config.tracker.group, asdict(config))
+    return replace(told, is_last=spec == list(plan.made())[-1])

@@ -1,7 +1,6 @@
 """`sacpo prepare`: check, count and tokenise the datasets of a plan, which `train` then finds ready."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from sacpo_exp.cluster.commands import run_command
@@ -30,11 +29,13 @@ def prepare_all(config: RunConfig) -> None:
         folder, metrics = prepare(run, stage), run.store.manifest(stage.data).metrics
         trained_on = set((folder / PROMPTS).read_text("utf-8").split())
         leaks = [prompt for prompt in prompts if hash_prompt(prompt) in trained_on]
-        print(format_dataset(stage.dataset.name, metrics, leaks, len(prompts)))
+        print(format_dataset(stage.dataset.name, metrics))
+        print(f"evaluation prompts (prompts={config.prompts.name}) that it trains on: {len(leaks)} of {len(prompts)}")
+        print("".join(f"  {prompt[:100]}\n" for prompt in leaks[:5]), end="")
     log.info("next     sacpo train, with the same overrides")
 
 
-def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_prompts: int) -> str:
+def format_dataset(name: str, metrics: dict[str, Any]) -> str:
     """Return everything counted, the training and the held-out part side by side."""
     train, heldout = metrics["train"], metrics["heldout"]
     lines = [
@@ -57,5 +58,4 @@ def format_dataset(name: str, metrics: dict[str, Any], leaks: Sequence[str], n_p
     if categories := train.get("categories"):
         lines.append("harm categories: " + ", ".join(f"{key} {count}" for key, count in categories.items()))
     lines += [f"left out or turned around by {key}: {count} rows" for key, count in metrics["left_out"].items()]
-    lines.append(f"evaluation prompts that it trains on: {len(leaks)} of {n_prompts}")
-    return "\n".join([*lines, *(f"  {prompt[:100]}" for prompt in leaks[:5])])
+    return "\n".join(lines)

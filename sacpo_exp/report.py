@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.config.schema import ReportConfig
+from sacpo_exp.errors import MissingArtifactError
 
 
 def main() -> None:
@@ -33,8 +34,14 @@ def report(config: ReportConfig) -> None:
 
     published = read_published(config.against, config.confidence) if config.against else None
     outputs, axes = Path(config.paths.outputs), (config.x, config.y)
-    groups = collect_groups(store := Store(outputs / "store"), config.model, config.dataset)
     resampling = Resampling(config.bootstrap_rounds, config.confidence, config.seed, config.interval)
+    preferences = collect_preferences(store := Store(outputs / "store"), config.model, config.dataset, resampling)
+    try:
+        groups = collect_groups(store, config.model, config.dataset)
+    except MissingArtifactError:
+        if not preferences:
+            raise
+        groups = []  # of judge=none
     check_axes(groups, axes)
     settings = Settings(resampling, config.max_missing, config.rating, axes)
     scores = [score_group(group, settings) for group in groups]
@@ -43,19 +50,19 @@ def report(config: ReportConfig) -> None:
     cohorts = score_cohorts(scores, settings)
     texts = [format_text(each.group.heading, each.group.provenance, make_sections(each)) for each in scores]
     texts += [format_text(each.heading, each.provenance, make_cohort_sections(each)) for each in cohorts]
-    preferences = collect_preferences(store, config.model, config.dataset, resampling)
     texts += [format_text(each.heading, each.provenance, [preference_section(each)]) for each in preferences]
     print("\n".join(texts))
-    if examples := format_examples(groups[-1], config.examples, config.seed):
+    if groups and (examples := format_examples(groups[-1], config.examples, config.seed)):
         print(examples)
 
     from sacpo_exp.reporting.files import write_report
-    from sacpo_exp.reporting.tracking import track_report
+    from sacpo_exp.reporting.tracking import track_policies, track_report
 
     lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
     files = write_report(scores, cohorts, lineage, outputs / "report", config.figures, preferences)
     print(*files, sep="\n")
     if config.tracker.chosen():
+        track_policies(config.tracker, config.paths.outputs, store)
         track_report(config, scores, cohorts, files)
 
 

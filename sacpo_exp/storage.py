@@ -13,7 +13,7 @@ from filelock import Timeout
 from sacpo_exp.cluster.status import format_sweep, newest_sweep, read_sweep
 from sacpo_exp.config.environment import load_dotenv
 from sacpo_exp.config.loading import sweep_dir
-from sacpo_exp.errors import ConfigError, MirrorError, StoreError, run_reporting_errors
+from sacpo_exp.errors import ConfigError, StoreError, run_reporting_errors
 from sacpo_exp.store.identity import SCHEMA_VERSION
 from sacpo_exp.store.manifest import NAME, Manifest
 from sacpo_exp.store.mirror import open_mirror
@@ -35,7 +35,6 @@ def main() -> None:
     prune.add_argument("--damaged", action="store_true", help="what no command can read: damaged, or of older versions")
     prune.add_argument("--yes", action="store_true", help="do not ask")
     push = commands.add_parser("push", help="upload what the mirror lacks, so that other machines find it")
-    push.add_argument("--again", action="store_true", help="also what it has, if its files were damaged there")
     pull = commands.add_parser("pull", help="download what is in the mirror and not here")
     pull.add_argument("--kind", action="append", default=[], help="stage, judgments, … (default: all)")
     for command in (push, pull):
@@ -145,25 +144,16 @@ def prune(store: Store, folders: list[Path], only_damaged: bool, is_sure: bool) 
 
 
 def transfer(store: Store, arguments: argparse.Namespace) -> None:
-    """Upload (push) or download (pull) the chosen artifacts; one that is damaged here does not stop the others."""
+    """Upload (push) or download (pull) the chosen artifacts."""
     load_dotenv()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     ids, mirror = arguments.ids, open_mirror(arguments.mirror)
     mirror.is_down = False  # so that the command ends with the error
     store.mirror = mirror
     if arguments.command == "push":
-        damaged = []
         for folder in [find_artifact(store, wanted)[0] for wanted in ids] or [entry[0] for entry in store.manifests()]:
-            try:
-                state = "uploaded" if store.push(folder, arguments.again) else "is there"
-            except MirrorError:
-                raise
-            except StoreError as error:
-                state = "left out"
-                damaged.append(str(error))
+            state = "uploaded" if store.push(folder) else "is there"
             print(f"{state:<9}{folder.parent.name:<11} {folder.name}")
-        if damaged:
-            raise StoreError("\n".join(damaged))
         return
     there = [entry for entry in mirror.list() if not arguments.kind or entry[0] in arguments.kind]
     if missing := [wanted for wanted in ids if not any(wanted in artifact_id for _, artifact_id in there)]:

@@ -4,49 +4,39 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import hydra
 import pytest
+from composing import compose
+from fork_server import HEAVY
+from hypothesis import settings
 
 from sacpo_exp.cluster.commands import to_config
-from sacpo_exp.config.loading import CONF, add_trainer_keys, register_schemas, register_trackers
+from sacpo_exp.config.loading import CONF, add_trainer_keys
 from sacpo_exp.config.messages import SCHEMAS, translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
 
+settings.register_profile("suite", max_examples=30, deadline=None)
+settings.load_profile("suite")
+
 REPO = Path(__file__).parents[1]
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 
 #: Set by launchers and users' shells; tests must not feel them.
 FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "HYDRA_FULL_ERROR", "DS_")
 
-#: What `--help`, `--cfg job`, `dry_run=true` and every mistake have to do without.
-HEAVY = (
-    "torch",
-    "transformers",
-    "trl",
-    "datasets",
-    "sklearn",
-    "pandas",
-    "seaborn",
-    "mergekit",
-    "accelerate",
-    "peft",
-    "bitsandbytes",
-)
 
-#: Runs `sacpo`, and fails when something heavy has been imported by its end.
-RUN_LIGHT = f"""
-import runpy, sys
-try:
-    runpy.run_module("sacpo_exp", run_name="__main__", alter_sys=True)
-finally:
-    if found := sorted(set({HEAVY!r}) & set(sys.modules)):
-        raise SystemExit(f"imported {{', '.join(found)}}")
-"""
+#: Files that take longest: with two workers they have to begin first.
+LONGEST = ("test_oracle", "test_sharding", "test_losses", "test_methods", "test_training", "test_experiments")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @dataclass(frozen=True)
@@ -64,29 +54,45 @@ def repo() -> Path:
     return REPO
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator["subprocess.Popen[str]"]:
+    """A process that runs commands in forks of itself."""
+    environment = os.environ | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, str(FORK_SERVER)], env=environment, **pipes) as process:
+        yield process
+        process.communicate()
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., Result]:
+def cli(fork_server: "subprocess.Popen[str]", tmp_path: Path) -> Callable[..., Result]:
     """`cli("train", "beta=0.1")` runs `sacpo train beta=0.1` in an empty folder.
 
-    `light=True` also fails the command when it imports torch or anything else that is heavy.
+    `light=True` also fails the command when it imports torch or anything else that is heavy. It is forked
+    from `fork_server`, or started anew where it has a PYTHONPATH of its own.
     """
 
     def run(
-        name: str, *arguments: str, light: bool = False, stdin: str = "", variables: dict[str, str] | None = None
+        *arguments: str, light: bool = False, allowed: Sequence[str] = (), variables: dict[str, str] | None = None
     ) -> Result:
-        command = [sys.executable, *(("-c", RUN_LIGHT) if light else ("-m", "sacpo_exp")), name]
+        variables = variables or {}
         environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-        environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | (variables or {})
-        done = subprocess.run(
-            [*command, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+        environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | variables
+        if "PYTHONPATH" in variables:
+            command = [sys.executable, str(FORK_SERVER), *arguments]
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            return Result(done.returncode, done.stdout, done.stderr)
+        with TemporaryDirectory() as folder:
+            files = [Path(folder, name) for name in ("in", "out", "err")]
+            for file in files:
+                file.touch()
+            banned = sorted(HEAVY - set(allowed)) if light else []
+            request = {"arguments": arguments, "folder": str(tmp_path), "environment": environment, "banned": banned}
+            assert fork_server.stdin is not None
+            assert fork_server.stdout is not None
+            fork_server.stdin.write(json.dumps(request | {"files": list(map(str, files))}) + "\n")
+            fork_server.stdin.flush()
+            return Result(int(fork_server.stdout.readline()), *(file.read_text("utf-8") for file in files[1:]))
 
     return run
 
@@ -94,21 +100,11 @@ def cli(tmp_path: Path) -> Callable[..., Result]:
 @pytest.fixture(scope="session")
 def configure() -> Callable[..., Any]:
     """`configure("beta=0.1", command="eval")` gives the checked configuration, as the command itself would see it."""
-    register_schemas()
-    composed: dict[tuple[str, ...], Any] = {}
 
     def run(*overrides: str, command: str = "train") -> Any:
-        key = (command, *overrides)
         with translated_errors(CONF, command):
-            if key not in composed:
-                if command == "report":
-                    register_trackers()
-                    groups: Any = hydra.initialize(None, version_base="1.3")
-                else:
-                    groups = hydra.initialize_config_dir(str(CONF), version_base="1.3")
-                with groups:
-                    composed[key] = hydra.compose(command, [add_trainer_keys(override) for override in overrides])
-            return to_config(composed[key], SCHEMAS[command], list(overrides))
+            composed = compose(command, [add_trainer_keys(override) for override in overrides])
+            return to_config(composed, SCHEMAS[command], list(overrides))
 
     return run
 

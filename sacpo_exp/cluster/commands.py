@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.automatic import fill_hardware
-from sacpo_exp.cluster.status import MULTIRUN, recorded
+from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
 from sacpo_exp.config.environment import find_command_line_problems, load_dotenv
@@ -21,6 +21,7 @@ from sacpo_exp.config.loading import (
     CONF,
     Config,
     add_trainer_keys,
+    find_preset_problems,
     quiet_libraries,
     register_schemas,
     register_trackers,
@@ -73,14 +74,19 @@ def run_command(
         if listed := list_experiments(CONF, sys.argv[1:]):
             run_each(config_name, listed, sys.argv[1:])
             return
+        if "dry_run=true" in sys.argv:  # a plan needs no launcher, and so no cluster
+            sys.argv[1:] = [
+                text for text in sys.argv[1:] if not text.startswith(("hydra/launcher=", "hydra.launcher."))
+            ]
         with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
         if at_end is not None:
             at_end(jobs.folders)
-        for error in jobs.failures[:-1]:
+        different = list({str(error): error for error in jobs.failures}.values())  # a mistake is every job's
+        for error in different[:-1]:
             print_error(error)
-        if jobs.failures:
-            raise jobs.failures[-1]
+        if different:
+            raise different[-1]
 
     run_reporting_errors(command)
 
@@ -134,7 +140,7 @@ class Jobs(Generic[Config]):
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():
-            config.tracker.group = name_group(folder.parent if (folder.parent / MULTIRUN).is_file() else folder)
+            config.tracker.group = name_group(config, settings.runtime.choices.get("experiment"))
         config.paths.run = str(folder)
         write_resolved(config, folder)
         return config
@@ -167,7 +173,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     config = cast(Config, OmegaConf.to_object(composed))
     if isinstance(config, RunConfig):
         config.overrides = shared_overrides(overrides, schema)
-        problems += find_run_problems(config, overrides)
+        problems += [*find_preset_problems(config), *find_run_problems(config, overrides)]
     if isinstance(config, OracleConfig):
         problems += find_oracle_problems(config)
     if problems:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.errors import ConfigError, known_error
 from sacpo_exp.store.manifest import NAME as MANIFEST
+from sacpo_exp.store.manifest import write_whole
 
 NAME, MULTIRUN = "state.yaml", "multirun.yaml"
 RUNNING, DONE, FAILED, STOPPED, NOT_STARTED = "running", "done", "failed", "stopped", "not started"
@@ -42,9 +43,8 @@ class JobState:
 
 def write_state(folder: Path, state: JobState) -> None:
     """Replace the state in `folder` as a whole, so that readers never see half of it."""
-    partial = folder / f".{NAME}.{os.getpid()}"
-    partial.write_text(yaml.safe_dump(asdict(state) | {"artifacts": list(state.artifacts)}, sort_keys=False), "utf-8")
-    partial.replace(folder / NAME)
+    content = asdict(state) | {"artifacts": list(state.artifacts)}
+    write_whole(folder / NAME, yaml.safe_dump(content, sort_keys=False))
 
 
 def read_state(folder: Path) -> JobState | None:

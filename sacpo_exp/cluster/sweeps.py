@@ -21,15 +21,17 @@ from sacpo_exp.cluster.devices import divide_machine
 from sacpo_exp.cluster.status import FAILED, distinguish, read_sweep
 from sacpo_exp.cluster.supervision import run_jobs, start_process
 from sacpo_exp.config.loading import quote
+from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 
 log = logging.getLogger(__name__)
 
 
-def name_group(folder: Path) -> str:
-    """Return what trackers call a sweep or a single run: its folder's name, with the day if Hydra's default has one."""
-    day = folder.parent.name
-    return f"{day}_{folder.name}" if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else folder.name
+def name_group(config: Any, experiment: str | None) -> str | None:
+    """Return what `train` and `eval` of the same overrides have as group in trackers; None for other commands."""
+    if experiment or not isinstance(config, RunConfig):
+        return experiment
+    return f"{config.model.name}.{config.dataset.name}"
 
 
 class SweepNoter(Callback):
@@ -147,9 +149,12 @@ def run_each(command: str, names: Sequence[str], arguments: Sequence[str]) -> No
         Interrupted: this process was asked to stop; the present command has ended.
     """
     codes: list[int] = []
+    listed = next(text for text in arguments if text.startswith("experiment="))
 
     def start(number: int, _: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-        given = [f"experiment={names[number]}" if text.startswith("experiment=") else text for text in arguments]
+        given = [f"experiment={names[number]}" if text == listed else text for text in arguments]
+        if any(text.startswith("tracker=") for text in given):  # one group for all, unless another is given after it
+            given.insert(given.index(f"experiment={names[number]}"), f"tracker.group={listed.partition('=')[2]}")
         sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
         return start_process([sys.executable, "-m", "sacpo_exp", command, *given], os.environ)
 

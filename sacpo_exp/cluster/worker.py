@@ -21,6 +21,7 @@ from sacpo_exp.cluster.supervision import die_with_launcher
 from sacpo_exp.config.loading import quiet_libraries, read_job
 from sacpo_exp.errors import ConfigError, DivergedError, LaunchError, SacpoError, sum_up
 from sacpo_exp.stopping import StopFile
+from sacpo_exp.store.manifest import write_whole
 
 #: torch's launcher writes "failed (exitcode: -9) local_rank: 1 (pid: 7)" and, below, "rank : 3 …".
 _EXIT = re.compile(r"exitcode\s*:\s*(-\d+)")
@@ -53,10 +54,7 @@ def start_logs(logs: Path) -> None:
 
 def write_ending(logs: Path, rank: int, **fields: Any) -> None:
     """Record how a rank ended, whole or not at all."""
-    path = logs / f"rank-{rank}.yaml"
-    partial = path.with_suffix(".partial")
-    partial.write_text(yaml.safe_dump({"rank": rank, "time": time.time()} | fields), "utf-8")
-    partial.rename(path)
+    write_whole(logs / f"rank-{rank}.yaml", yaml.safe_dump({"rank": rank, "time": time.time()} | fields))
 
 
 def read_endings(logs: Path) -> list[Ending]:

@@ -79,9 +79,7 @@ def walk(node: Any, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, 
         if not inner or value is None or value._is_none() or value._is_missing():
             continue
         entries = {key: value}
-        if isinstance(value, ListConfig):
-            entries = {f"{key}[{i}]": entry for i, entry in enumerate(value)}
-        elif get_origin(hint) is dict:
+        if get_origin(hint) is dict:
             entries = {f"{key}.{name}": entry for name, entry in value.items()}
         for name, entry in entries.items():
             kind = OmegaConf.get_type(entry)  # a judge is one of several classes

@@ -113,6 +113,7 @@ class RewardModelJudgeConfig(JudgeConfig):
 
 #: The class of each kind, for composing and for reading back.
 JUDGES: dict[JudgeKind, type[JudgeConfig]] = {
+    JudgeKind.none: JudgeConfig,
     JudgeKind.scorer: ScorerJudgeConfig,
     JudgeKind.openai: OpenAIJudgeConfig,
     JudgeKind.reward_model: RewardModelJudgeConfig,

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -61,6 +61,7 @@ def register_schemas() -> None:
         store.store(f"base_{kind.value}", judge, group="judge")
     store.store("report", OmegaConf.load(CONF / "report.yaml"))
     OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("last_part", lambda path: str(path).rsplit("/", 1)[-1], replace=True)
     OmegaConf.register_new_resolver("gpus", _gpus_per_node, replace=True)
 
 
@@ -87,7 +88,7 @@ def shared_overrides(overrides: list[str], schema: type[Config]) -> list[str]:
     Those of `schema`'s command alone are left out, and those about paths, trackers and other people's models.
     """
     own = {entry.name for entry in fields(schema)} - {entry.name for entry in fields(RunConfig)}
-    own |= {"paths", "store", "ledger", "tracker", "others", "dry_run", "force"}
+    own |= {"paths", "store", "tracker", "others", "dry_run", "force"}
     kept = [text for text in overrides if re.split(r"[.@=]", text.lstrip("+~"))[0] not in own]
     return [text.replace("${", "\\${") for text in kept]
 
@@ -111,6 +112,17 @@ def compose_groups(groups: tuple[str, ...]) -> DictConfig:
         raise ConfigError(str(error)) from error
     finally:
         GlobalHydra.instance().hydra = running
+
+
+def find_preset_problems(config: RunConfig) -> Iterator[str]:
+    """Report a preset of a model or data set with the path of another one, whose settings would not fit."""
+    for group, part in (("model", config.model), ("dataset", config.dataset)):
+        file = CONF / group / f"{part.name}.yaml"
+        if part.source.value == "hub" and file.is_file():
+            shipped = yaml.safe_load(file.read_text("utf-8")).get("path")
+            if shipped != part.path:
+                hint = f"{group}=hub {group}.path={part.path}"
+                yield f"`{group}={part.name}` is a preset for {shipped or 'other data'}, not {part.path}. Try: {hint}"
 
 
 def set_values(composed: DictConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -1,6 +1,7 @@
 """Texts for the user: `sacpo COMMAND --help`, and errors of Hydra and OmegaConf in one sentence each."""
 
 import difflib
+import importlib.util
 import itertools
 import re
 import sys
@@ -50,6 +51,35 @@ GROUPS = {
     "tracker": "where curves and scores are sent; tracker=[A,B] for several",
     "hydra/launcher": "how the jobs of a sweep (-m) are run",
 }
+#: Arguments that the project sets, with the key to use instead; None: there is none.
+OWNED: dict[str, str | None] = {
+    name: key.replace("*", name)
+    for key, names in {
+        "stages.NAME.*=VALUE": ("learning_rate", "num_train_epochs", "beta"),
+        "stages.NAME.loss.*=VALUE": ("label_smoothing", "desirable_weight", "undesirable_weight"),
+        "stages.NAME.loss.name=LOSS": ("loss_type", "loss_weights"),
+        "stages.NAME.global_batch_size=VALUE": ("gradient_accumulation_steps",),
+        "optimization.*=VALUE": ("optim", "lr_scheduler_type", "max_length", "max_prompt_length", "warmup_ratio"),
+        "optimization.warmup_ratio=VALUE": ("warmup_steps",),
+        "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
+        "hardware.*=VALUE": (
+            *("per_device_train_batch_size", "per_device_eval_batch_size"),
+            *("save_steps", "logging_steps", "tf32", "activation_checkpointing"),
+        ),
+        "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
+        "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
+        "hardware.accelerator=cpu": ("use_cpu",),
+        "tracker=wandb": ("report_to",),
+        "seed=VALUE": ("seed",),
+        "paths.outputs=FOLDER": ("output_dir",),
+    }.items()
+    for name in names
+} | dict.fromkeys(
+    (
+        *("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
+        *("precompute_ref_log_probs", "precompute_ref_batch_size", "remove_unused_columns"),
+    )
+)
 ONLY_TRACKER = ("report", "oracle")  # commands that read no other group
 #: Keys that no file shows as `KEY=VALUE`, for the commands with stages.
 FURTHER = (
@@ -76,6 +106,8 @@ options:
   --hydra-help                  further options of Hydra
 
 Every setting with its type, bounds and default: page Reference of the documentation (`make docs`)."""
+#: How alike a key and a suggestion must be, by difflib's ratio, where their last parts differ.
+NEAR = 0.8
 #: OmegaConf's names of types, for messages.
 KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
 
@@ -122,14 +154,33 @@ def find_unknown_keys(composed: Any, schema: type) -> list[str]:
 
 
 def explain_unknown_key(key: str, schema: type, groups: Sequence[str] = ()) -> str:
-    """Return one sentence for a key that does not exist, with the nearest that does."""
+    """Return one sentence for a key that does not exist, with one of the same last part, or else the nearest."""
     words = key.split(".")
-    candidates = [*known_keys(schema), *groups]
+    candidates = [name for name in (*known_keys(schema), *groups) if not name.startswith("stage_defaults.")]
     if len(words) > 2:
         candidates = [name.replace(f"{words[0]}.NAME.", f"{words[0]}.{words[1]}.") for name in candidates]
-    same_ending = [name for name in candidates if name.rsplit(".", 1)[-1] == words[-1]]
-    near = difflib.get_close_matches(key, candidates, n=1) or same_ending
-    return f"`{key}` is not a setting." + (f" Did you mean `{near[0]}`?" if near else " `--cfg job` lists all keys.")
+    same = [name for name in candidates if name.rsplit(".", 1)[-1] == words[-1]]
+    of_stages = [name for name in same if name.startswith("stages.")]
+    near = of_stages or difflib.get_close_matches(key, same, cutoff=0) or difflib.get_close_matches(key, candidates)
+    if not same and words[-1] in OWNED:
+        hint = f" Try: {OWNED[words[-1]]}" if OWNED[words[-1]] else " The project sets it."
+    elif not same and words[-1] in find_trainer_arguments():
+        hint = f" Try: trainer.{words[-1]}=VALUE"
+    elif near and (same or difflib.SequenceMatcher(None, key, near[0]).ratio() > NEAR):
+        hint = f" Did you mean `{near[0]}`?"
+    else:
+        hint = " `--cfg job` lists all keys."
+    return f"`{key}` is not a setting.{hint}"
+
+
+def find_trainer_arguments() -> set[str]:
+    """Return the arguments of transformers' and TRL's trainers, read from their sources, without importing torch."""
+    found: set[str] = set()
+    for package, file in (("transformers", "training_args.py"), ("trl", "trainer/dpo_config.py")):
+        spec = importlib.util.find_spec(package)
+        for folder in spec.submodule_search_locations or () if spec else ():
+            found |= set(re.findall(r"(?m)^    (\w+): ", (Path(folder) / file).read_text("utf-8")))
+    return found
 
 
 def explain_stage(override: str, conf: Path) -> str:
@@ -164,6 +215,8 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
             override = re.search(r"use \+(.+)", message)
             return explain_stage(override[1] if override else key, conf)
         return explain_unknown_key(key, schema, sorted(path.name for path in conf.iterdir() if path.is_dir()))
+    if match := re.search(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", message):
+        return f"`+{match[1]}={match[2]}` adds a second one. Try: {match[1]}={match[2]}"
     if match := re.search(r"Error merging override \+*(\S+?)=(.*)", message):
         if "not a subclass of StageConfig" in str(cause):
             return explain_stage(f"{match[1]}={match[2]}", conf)
@@ -185,11 +238,37 @@ def _explain_value(text: str) -> str:
 
 
 def _explain_option(conf: Path, group: str, option: str) -> str:
+    """Return one sentence for an option that a group does not have."""
+    while (
+        not (conf / group).is_dir() and "/" in group and group != "hydra/sweeper"
+    ):  # a repository, as in model=OWNER/NAME
+        group, _, first = group.rpartition("/")
+        option = f"{first}/{option}"
     if option == "submitit_slurm":  # what `slurm` is built on
         hint = "pip install hydra-submitit-launcher==1.2.0"
         return f"`hydra/launcher=slurm` needs submitit, which is not installed. Try: {hint}"
-    options = sorted(str(path.relative_to(conf / group).with_suffix("")) for path in (conf / group).rglob("*.yaml"))
-    return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{did_you_mean(option, options)}"
+    if group == "hydra/sweeper":
+        reason = "Hydra's basic one tries all combinations"
+        return f"`{group}` has no option `{option}`; {reason}. Try: wandb sweep launchers/wandb_sweep.yaml"
+    if "/" in option and group in ("model", "dataset"):
+        return f"`{group}` has no option `{option}`. Try: {group}=hub {group}.path={option}"
+    places = [conf, *(Path(folder) for folder in find_config_folders(sys.argv))]
+    paths = (path.relative_to(place / group) for place in places for path in (place / group).rglob("*.yaml"))
+    options = sorted({str(path.with_suffix("")) for path in paths})
+    hint = did_you_mean(option, options)
+    if group == "optimization" and not hint:  # `optimization: ${model}`
+        hint = f" Every model has numbers of its own. Try: optimization=paper, or a file optimization/{option}.yaml"
+    return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{hint}"
+
+
+def find_config_folders(arguments: Sequence[str]) -> list[str]:
+    """Return the folders given by Hydra's `--config-dir` or `-cd`."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        text.partition("=")[2] or following
+        for text, following in pairs
+        if text.partition("=")[0] in ("--config-dir", "-cd")
+    ]
 
 
 @dataclass(frozen=True)

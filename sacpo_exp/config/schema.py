@@ -15,6 +15,7 @@ from sacpo_exp.statistics import Interval
 
 
 class JudgeKind(Enum):
+    none = "none"  # policies are scored on held-out pairs only
     scorer = "scorer"  # heads fitted on frozen hidden states
     openai = "openai"  # any server that speaks OpenAI's chat completions
     reward_model = "reward_model"  # sequence classification models for reward and cost
@@ -54,13 +55,6 @@ class Start(Enum):
 
     parent = "parent"
     baseline = "baseline"
-
-
-class Journal(Enum):
-    """How SQLite protects the ledger's file while it is written."""
-
-    wal = "wal"  # faster; between processes of one machine only
-    delete = "delete"  # right on shared file systems too, if locks hold there
 
 
 @dataclass
@@ -157,7 +151,7 @@ class JudgeConfig:
 
 
 class WandbMode(Enum):
-    auto = "auto"  # online with a key in the environment, else offline
+    auto = "auto"  # online if wandb finds a key, in the environment or of `wandb login`; else offline
     online = "online"
     offline = "offline"
     disabled = "disabled"
@@ -175,6 +169,9 @@ class LogModel(Enum):
 class WandbConfig:
     project: str = MISSING
     entity: str | None = None
+    name: str | None = None  # before the policy's name
+    notes: str | None = None
+    tags: list[str] = field(default_factory=list)  # besides those of the policy
     mode: WandbMode = WandbMode.auto
     log_model: LogModel = LogModel.metadata
 
@@ -188,7 +185,7 @@ class MlflowConfig:
 
 @dataclass
 class TrackerConfig:
-    """Any number of trackers. `group` null: the name of the sweep's folder, or of the run's if there is no sweep."""
+    """Any number of trackers. `group` null: the name of the experiment, or of the model and its data without one."""
 
     group: str | None = None
     wandb: WandbConfig | None = None
@@ -203,11 +200,6 @@ class TrackerConfig:
 @dataclass
 class StoreConfig:
     mirror: str | None = None  # any address that fsspec reads; credentials and server are in the environment
-
-
-@dataclass
-class LedgerConfig:
-    journal: Journal | None = None  # null: `delete` on a file system that is known to be shared, else `wal`
 
 
 @dataclass
@@ -249,7 +241,6 @@ class RunConfig:
     judge: JudgeConfig = MISSING
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
-    ledger: LedgerConfig = field(default_factory=LedgerConfig)
     paths: PathsConfig = MISSING
 
 
@@ -264,11 +255,9 @@ class EvalConfig(RunConfig):
 
 @dataclass
 class ExportConfig(RunConfig):
-    """`export` writes policies of the plan as plain Hugging Face folders, and uploads one to the hub if asked."""
+    """`export` writes policies of the plan as plain Hugging Face folders."""
 
     folder: str | None = None  # null: <outputs>/export/<policy>
-    hub: str | None = None  # USER/NAME
-    private: bool = True  # of the repository on the hub
 
 
 @dataclass
@@ -283,11 +272,13 @@ class TrackedRun:
     """Description of a run for trackers: plain values, no path and no secret."""
 
     id: str = MISSING  # of the artifact that the run makes; its name in every tracker
-    kind: str = MISSING  # `stage`, `evaluation` or `report`
+    kind: str = MISSING  # `policy` or `report`
+    name: str = MISSING  # for people; not unique
+    group: str = MISSING
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)  # what determines the artifact, and what people search for
     parents: dict[str, str] = field(default_factory=dict)  # artifact id → `policy` or `dataset`
-    is_last: bool = False  # whether no stage follows; only this run reports to a wandb sweep's agent
+    is_last: bool = False  # whether the plan trains nothing after it; only this run reports to a wandb sweep's agent
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from sacpo_exp.config.bounds import bounded, count, seed_value
-from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.schema import MergeMethod, PathsConfig, RunConfig, TrackerConfig
+from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.config.schema import JudgeKind, MergeMethod, PathsConfig, RunConfig, TrackerConfig
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 from sacpo_exp.method.losses import View, trained_losses
@@ -111,6 +111,8 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
         yield "`acceptable_score` has no effect with measure=win_rate. Try: measure=acceptable_rate"
     if score is None and is_rate and isinstance(config.judge, OpenAIJudgeConfig):
         yield NO_ZERO.format(f"judge={config.judge.name}")
+    if config.judge.kind == JudgeKind.none and config.over != Over.policies:
+        yield "choose needs a judge, but judge=none judges nothing. Try: judge=scorer"
     yield from _check_grid(config)
     idle = {"policies"} | ({"merge_ratio", "merge_weights"} if config.over != Over.beta else set())
     idle |= {"beta"} if config.over != Over.merge_ratio else set()
@@ -140,18 +142,10 @@ def _check_grid(config: ChooseConfig) -> Iterator[str]:
         yield f"`{over}` needs a stage, but the chosen order has none. Try: order=helpful_first"
 
 
-class ValuesKind(Enum):
-    """Where the values of reward and constraint come from."""
-
-    implicit = "implicit"  # β·log(policy/base) of the two policies that are each aligned for one criterion
-    judge = "judge"  # scores of `judge`: a reward and a cost model, or the scorer
-
-
 @dataclass
 class MultiplierConfig(RunConfig):
     threshold: float = MISSING
     constraint: str = MISSING
-    values: ValuesKind = MISSING
     samples: int = count(2)
     confidence: float = bounded(above=0, below=1)
     bootstrap_rounds: int = bounded(least=100, most=1_000_000)
@@ -169,11 +163,6 @@ def find_multiplier_problems(config: MultiplierConfig) -> Iterator[str]:
         yield "multiplier needs two criteria, each with a policy of its own. Try: order=helpful_first merge=naive"
     elif config.constraint not in names:
         yield f"`constraint` must be one of the stages' criteria ({', '.join(names)}), but is {config.constraint}."
-    if config.values == ValuesKind.judge:
-        if not isinstance(config.judge, ScorerJudgeConfig | RewardModelJudgeConfig):
-            yield f"`values=judge` needs scores, which judge={config.judge.name} does not give. Try: judge=reward_model"
-        for name in {*names} - {*config.evaluated}:
-            yield f"`values=judge` needs a judge for {name}. Try: evaluated=[{','.join(names)}]"
 
 
 #: Ending of an entry of `losses` whose stages read labelled responses, whatever their loss reads by default.

@@ -181,10 +181,7 @@ def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
         yield f"`{key}.path` must be a repository on the hub, but is null. Try: {key}.path=OWNER/NAME"
     if dataset.source != DatasetSource.path:
         return
-    if dataset.mix and dataset.path:
-        yield f"`{key}.mix` has no effect beside `{key}.path`. Try: {key}.path=null"
-    paths = {f"{key}.mix[{number}].path": part.path for number, part in enumerate(dataset.mix)}
-    paths = paths or {f"{key}.path": dataset.path or ""}
+    paths = {f"{key}.path": dataset.path or ""}
     if dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():
@@ -261,6 +258,8 @@ def _check_judge(config: RunConfig) -> Iterator[str]:
             yield from check_model(f"judge.heads.{name}.model", head.model)
     elif isinstance(judge, OpenAIJudgeConfig):
         yield from _check_openai(judge)
+    elif isinstance(config, EvalConfig) and config.responses:
+        yield "`responses` are judged, but judge=none judges nothing. Try: judge=openai"
 
 
 def _check_prompts(config: RunConfig) -> Iterator[str]:
@@ -269,7 +268,8 @@ def _check_prompts(config: RunConfig) -> Iterator[str]:
     may_lack = prompts.foreseen is not None and (config.dry_run or not isinstance(config, EvalConfig))
     paths = {key: getattr(prompts, key) for key in keys}
     if keys and not any(paths.values()) and not may_lack:
-        yield f"`prompts.{keys[0]}` must be a file, but is null. Try: prompts.{keys[0]}=FILE"
+        names, hint = " and ".join(f"`prompts.{key}`" for key in keys), " ".join(f"prompts.{key}=FILE" for key in keys)
+        yield f"{names} must be a file{' each' * (len(keys) > 1)}, but nothing is given. Try: {hint}"
     for key, path in paths.items():
         if path and not Path(path).expanduser().exists():
             yield f"`prompts.{key}` must be a file, but {path} does not exist."
@@ -300,13 +300,8 @@ def _check_responses(config: EvalConfig) -> Iterator[str]:
 
 
 def _check_export(config: ExportConfig) -> Iterator[str]:
-    chosen = policy_names(config) if config.policies == "all" else config.policies
     if config.folder is not None and Path(config.folder).expanduser().is_file():
         yield f"`folder` must be a folder, but {config.folder} is a file."
-    if config.hub is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", config.hub):
-        yield f"`hub` must be a repository as USER/NAME, but is {config.hub!r}."
-    if config.hub is not None and isinstance(chosen, list) and len(chosen) > 1:
-        yield f"`hub` takes one policy, but `policies` names {len(chosen)}. Try: policies=final"
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.files import RawRows, find_files, hash_files, read_raw
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.preferences import Preferences, Row, split_by_prompt
-from sacpo_exp.data.selection import flip_labels, mix, select_rows
+from sacpo_exp.data.selection import flip_labels, select_rows
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
 
@@ -30,7 +30,7 @@ SPLITS = ("train", "heldout")
 #: Rows converted to Arrow at a time, so that a view is never in memory twice.
 ROWS_AT_ONCE = 2000
 #: Settings that do not decide which rows are read.
-PLACES = ("name", "path", "heldout_path", "mix", "revision", "size")
+PLACES = ("name", "path", "heldout_path", "revision", "size")
 
 
 def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dict[str, Preferences], dict[str, int]]:
@@ -55,7 +55,7 @@ def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dic
         rows = {split: tuple(generate_rows(split, dataset.seed)) for split in SPLITS}
         parts = {split: select(Preferences(DataSchema.pku, DataSchema.pku, None, rows[split])) for split in SPLITS}
     else:
-        data = select(_read_train(dataset, counts))
+        data = select(normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset))
         if dataset.heldout_path or dataset.heldout_split:
             read = _read(dataset, dataset.heldout_path or dataset.path or "", dataset.heldout_split or "train")
             parts = {"train": data, "heldout": select(normalise(read, dataset))}
@@ -75,15 +75,6 @@ def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dic
     if empty := [split for split, part in parts.items() if not part.rows]:
         raise DataError(f"`dataset={dataset.name}` has no rows in its {empty[0]} part. Try: a larger heldout_fraction")
     return parts, {setting: count for setting, count in counts.items() if count}
-
-
-def _read_train(dataset: DatasetConfig, counts: Counter[str]) -> Preferences:
-    if not dataset.mix:
-        return normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
-    sources = [normalise(read_sources(part.path), dataset) for part in dataset.mix]
-    mixture = mix(sources, [part.weight for part in dataset.mix], dataset.seed)
-    counts["mix"] = sum(len(source.rows) for source in sources) - len(mixture.rows)
-    return mixture
 
 
 def _read(dataset: DatasetConfig, path: str, split: str) -> tuple[RawRows, ...]:
@@ -179,9 +170,8 @@ def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
     elif dataset.source == DatasetSource.hub:
         identity = [dataset.path, resolve_revision(dataset, may_guess)]
     else:
-        parts = [(part.path, part.weight) for part in dataset.mix] or [(dataset.path or "", 1.0)]
-        identity = [[hash_files(path), weight] for path, weight in parts]
-        identity.append(hash_files(dataset.heldout_path) if dataset.heldout_path else None)
+        heldout = hash_files(dataset.heldout_path) if dataset.heldout_path else None
+        identity = [[hash_files(dataset.path or ""), 1.0], heldout]  # 1.0: so that ids stay those of earlier versions
     plain = {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
     return content_hash({"identity": identity, "settings": plain})
 

@@ -70,7 +70,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
     """
     inquiries = _inquire(run, contest, judge, lambda e: read_by_prompt(locate_responses(run, e) / RESPONSES))
     questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
-    with Ledger(Path(run.config.paths.outputs) / LEDGER, run.config.ledger.journal) as ledger:
+    with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:
         if waiting := ask(list(questions.values()), judge, ledger):
             log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
             return []
@@ -123,7 +123,7 @@ def estimate_calls(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> dict
     questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     path, known = Path(run.config.paths.outputs) / LEDGER, {}
     if path.is_file():
-        with Ledger(path, run.config.ledger.journal) as ledger:
+        with Ledger(path) as ledger:
             known = ledger.find(questions)
     unasked = {question.key: question for question in select_open(questions, known, judge)}
     costs = {}

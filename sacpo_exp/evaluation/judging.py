@@ -66,14 +66,14 @@ def list_judgments(run: Run, contest: Contest) -> list[ArtifactSpec]:
 
 
 def judge_contest(run: Run, contest: Contest) -> list[Path]:
-    """Return the verdicts of every match of a contest; none while a judge is still at work."""
+    """Return the verdicts of every match of a contest; none without a judge, and while one is still at work."""
     judge = run.config.judge
     if isinstance(judge, OpenAIJudgeConfig):
         from sacpo_exp.evaluation.asking import judge_by_asking
 
         return judge_by_asking(run, contest, judge)
-    if not isinstance(judge, AbsoluteJudge):
-        raise TypeError(f"unknown judge {type(judge).__name__}")
+    if not isinstance(judge, AbsoluteJudge):  # judge=none
+        return []
     answers, verdicts = hash_answers(run, contest), []
     for match in contest.matches(run.config.matches):
         spec = _verdicts_artifact(run, contest, match, judge, answers)

@@ -25,7 +25,6 @@ from uuid import uuid4
 import psutil
 from filelock import FileLock
 
-from sacpo_exp.config.schema import Journal
 from sacpo_exp.data.files import read_raw
 from sacpo_exp.errors import ConfigError, DataError, LedgerError
 from sacpo_exp.evaluation.records import Answer, Question, State
@@ -57,13 +56,12 @@ class Ledger:
 
     Args:
         path: of the file; made if it is missing.
-        journal: of SQLite. None: `delete` on a file system that machines share, elsewhere what the file has, or `wal`.
 
     Raises:
         LedgerError: here and by every method: the file is damaged or can't be written.
     """
 
-    def __init__(self, path: Path, journal: Journal | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._guard = threading.RLock()
         self._owner = f"{HOST}/{os.getpid()}/{uuid4().hex}"
@@ -76,7 +74,7 @@ class Ledger:
                 # Without an isolation level every statement outside of a transaction is committed at once.
                 self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
                 try:
-                    _prepare(self._database, path, journal)
+                    _prepare(self._database, path)
                 except BaseException:
                     self._database.close()
                     raise
@@ -219,7 +217,7 @@ class Ledger:
                 raise
 
 
-def _prepare(database: sqlite3.Connection, path: Path, journal: Journal | None) -> None:
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
     """Make the tables of a new file, check those of another, and set the journal."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -231,9 +229,9 @@ def _prepare(database: sqlite3.Connection, path: Path, journal: Journal | None) 
         )
     mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: len(mount.mountpoint))
     kinds = ["", *(mount.fstype for mount in mounts if path.resolve().is_relative_to(mount.mountpoint))]
-    journal = journal or (Journal.delete if SHARED.fullmatch(kinds[-1]) else None if tables else Journal.wal)
-    if journal is not None:
-        database.execute(f"PRAGMA journal_mode = {journal.value}")
+    is_shared = SHARED.fullmatch(kinds[-1])
+    if is_shared or not tables:  # a file elsewhere keeps what it has
+        database.execute(f"PRAGMA journal_mode = {'delete' if is_shared else 'wal'}")
     if not tables:
         database.executescript(TABLES)
     # Not synced at each commit: a killed process loses nothing by it, and after a power cut the file is whole and at

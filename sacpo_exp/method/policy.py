@@ -80,11 +80,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Policy(ABC):
-    """What the three kinds of policies have in common.
-
-    Attributes:
-        id: of the artifact that holds the weights.
-    """
+    """What the three kinds of policies have in common; `id` is that of the artifact that holds the weights."""
 
     id: str
 
@@ -199,6 +195,7 @@ class Policy(ABC):
             "beta_first": self.betas[0] if len(self.betas) > 1 else None,
             "merge_ratio": self.merge_ratio,
             "seed": self.seed,
+            "learning_rate": last.recipe.get("learning_rate") if last else None,
             "model": self.base.model,
             "dataset": self.dataset,
         }

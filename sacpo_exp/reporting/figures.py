@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from sacpo_exp.method.policy import Merged, Policy, write_numbers
 from sacpo_exp.reporting.choices import Choice, Finding
 from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.preferences import PreferenceTable
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.reporting.tables import shorten
 from sacpo_exp.statistics.intervals import Estimate
@@ -158,7 +159,7 @@ def draw_figure(scores: GroupScores) -> Figure:
     scale = max(1.0, math.sqrt(sum(len(family.points) for family in families) / CROWD))
     figure = Figure(figsize=(8 * scale, 5 * scale), dpi=DPI / math.sqrt(scale), layout="constrained")
     axes = figure.subplots()
-    draw_families(axes, scores, families)
+    draw_families(axes, find_baseline_name(scores), families)
     handles = [axes.lines[0]]
     front = find_front_points(scores)
     if len(front) > 1:
@@ -171,17 +172,51 @@ def draw_figure(scores: GroupScores) -> Figure:
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
     note = f"bars: {scores.percent} intervals"
     note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
-    legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
-    figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
-    fix_layout(figure)
-    label_points(axes, families)
+    _finish(figure, families, handles, note)
     return figure
 
 
-def draw_families(axes: Axes, scores: GroupScores, families: Sequence[Family]) -> None:
+def draw_preferences(table: PreferenceTable) -> dict[str, bytes]:
+    """Return the accuracy on held-out pairs of the first two criteria as `png` and `svg`; empty without both."""
+    names = list(dict.fromkeys(str(row["criterion"]) for row in table.rows))[:2]
+    found: dict[Any, Any] = {(row["policy_id"], row["criterion"]): row["accuracy"] for row in table.rows}
+    styles, families = find_styles(policy.policy for policy in table.policies), dict[str, Family]()
+    for index, policy in enumerate(table.policies):
+        if all((policy.id, name) in found for name in names) and len(names) > 1:
+            x, y = (found[policy.id, name] for name in names)
+            name = policy.policy.family
+            family = families.setdefault(name, Family(name, *styles[name], [], False))
+            family.points.append(Point(policy, f"policy-{index}", x, y, []))
+    if not families:
+        return {}
+    with plain_style():
+        figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        draw_families(axes, "chance", [*families.values()])
+        axes.set(
+            **{f"{key}label": f"{name}: accuracy on held-out pairs" for key, name in zip("xy", names, strict=True)}
+        )
+        axes.set_title(shorten(table.heading, 90), loc="left")
+        _finish(figure, [*families.values()], [axes.lines[0]], f"bars: {table.percent} intervals")
+        return save_figure(figure, "png", "svg")
+
+
+def _finish(figure: Figure, families: Sequence[Family], handles: Sequence[Line2D], note: str) -> None:
+    """Add the legend, and labels beside the points."""
+    legend: dict[str, Any] = {"loc": "outside right upper", "alignment": "left", "frameon": False, "title": note}
+    figure.legend(handles=[*handles, *map(make_handle, families)], **legend)
+    fix_layout(figure)
+    label_points(figure.axes[0], families)
+
+
+def find_baseline_name(scores: GroupScores) -> str:
+    """Return the name of the baseline for the legend."""
+    return next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
+
+
+def draw_families(axes: Axes, name: str, families: Sequence[Family]) -> None:
     """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
     size = rcParams["lines.markersize"]
-    name = next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
     axes.plot(BASELINE, BASELINE, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
         for point in family.points:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.reporting.cohorts import Cohort, gap_rows
-from sacpo_exp.reporting.figures import draw_trade_off
+from sacpo_exp.reporting.figures import draw_preferences, draw_trade_off
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.page import write_page
 from sacpo_exp.reporting.panels import draw_panels
@@ -22,6 +22,9 @@ PASSING = re.compile(
     r"(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|published|panels|across|seeds|gaps|preferences)"
     r"(-\d+)?\.(csv|md|png|svg|pdf)"
 )
+
+#: Pictures that the page shows.
+PICTURES = ("trade_off.svg", "seeds.svg", "preferences.svg")
 
 
 def write_report(
@@ -40,14 +43,17 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     groups = [_make_group_files(each, form) for each in scores]
     across = [_make_cohort_files(each) for each in cohorts]
-    pairs = [{"preferences.csv": to_csv(table.rows).encode()} for table in preferences]
+    pairs = [{"preferences.csv": to_csv(table.rows).encode(), **_draw_pairs(table)} for table in preferences]
     files = {}
     for contents in (groups, across, pairs):
         for number, named in enumerate(contents, start=1):
             for name, content in named.items():
                 stem, ending = name.split(".")
                 files[folder / (name if number == 1 else f"{stem}-{number}.{ending}")] = content
-    pictures = [contents.get("trade_off.svg", contents.get("seeds.svg")) for contents in (*groups, *across)]
+    pictures = [
+        next((content for name, content in contents.items() if name in PICTURES), None)
+        for contents in (*groups, *across, *pairs)
+    ]
     files[folder / "report.html"] = write_page(scores, cohorts, lineage, pictures, preferences)
     for path, content in files.items():
         _write_whole(path, content)
@@ -65,6 +71,10 @@ def _make_group_files(scores: GroupScores, form: FigureForm) -> dict[str, bytes]
     if form is FigureForm.paper or scores.published:
         files |= {f"panels.{kind}": content for kind, content in draw_panels(scores).items()}
     return files
+
+
+def _draw_pairs(table: PreferenceTable) -> dict[str, bytes]:
+    return {f"preferences.{kind}": content for kind, content in draw_preferences(table).items()}
 
 
 def _make_cohort_files(cohort: Cohort) -> dict[str, bytes]:

@@ -36,11 +36,12 @@ def write_page(
 ) -> bytes:
     """Return the page about all groups, cohorts and held-out pairs, the same bytes for the same store.
 
-    `pictures` are the figures of every group, then of every cohort, as SVG.
+    `pictures` are the figures of every group, then of every cohort, then of the pairs, as SVG.
     """
     parts = [_group_part(each, lineage, picture) for each, picture in zip(scores, pictures, strict=False)]
-    parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=True)]
-    parts += [_preference_part(table) for table in preferences]
+    parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=False)]
+    drawn = pictures[len(scores) + len(cohorts) :]
+    parts += [_preference_part(table, picture) for table, picture in zip(preferences, drawn, strict=True)]
     links = []
     for number, part in enumerate(parts, start=1):
         part.set("id", f"part-{number}")
@@ -121,8 +122,10 @@ def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
     return make("section", *parts, class_="part")
 
 
-def _preference_part(table: PreferenceTable) -> Element:
+def _preference_part(table: PreferenceTable, picture: bytes | None) -> Element:
     head = [make("h2", table.heading), make("p", table.provenance, class_="note")]
+    if picture:
+        head.append(make("img", src=_embed(picture), alt="Accuracy on held-out pairs", class_="picture"))
     return make("section", *head, _table(preference_section(table), None), class_="part")
 
 

@@ -11,6 +11,7 @@ from sacpo_exp.method.policy import Policy
 from sacpo_exp.reporting.cohorts import is_forward
 from sacpo_exp.reporting.figures import (
     draw_families,
+    find_baseline_name,
     find_families,
     fix_layout,
     label_points,
@@ -79,7 +80,7 @@ def lay_out_panels(scores: GroupScores) -> Figure:
     joined = [(points[theirs], points[own]) for theirs, own in pairs if {theirs, own} <= points.keys()]
     without = {theirs.gid for theirs, _ in joined}  # the label of ours is enough
     for letter, axes, (title, chosen) in zip("abc", many, panels.items(), strict=False):
-        draw_families(axes, scores, [family for family in families if family.name in chosen])
+        draw_families(axes, find_baseline_name(scores), [family for family in families if family.name in chosen])
         for pair in joined:
             if pair[0].policy.policy.family in chosen:
                 axes.plot(*values_of(pair), color="0.35", linewidth=0.4, zorder=2.5)

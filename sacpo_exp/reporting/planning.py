@@ -6,7 +6,8 @@ forward and 4 backward (Kaplan et al. 2020, section 2.1), without attention, pad
 
 import json
 import logging
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +15,16 @@ from typing import Any, Final
 
 from sacpo_exp.cluster.automatic import find_misfit
 from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape
+from sacpo_exp.cluster.status import MULTIRUN
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.models import ModelConfig
-from sacpo_exp.config.schema import EvalConfig, StageConfig
+from sacpo_exp.config.schema import EvalConfig, JudgeKind, StageConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.data.forms import CONVERTERS
 from sacpo_exp.data.preferences import make_view
-from sacpo_exp.data.preparation import COMPLETIONS
+from sacpo_exp.data.preparation import COMPLETIONS, count_rows_to_read
 from sacpo_exp.data.prompts import foresee_prompts
 from sacpo_exp.data.sources import load_parts
 from sacpo_exp.errors import ConfigError
@@ -51,6 +53,8 @@ BACKWARD: Final = 4
 PAIRS: Final = [schema for schema, (form, _) in CONVERTERS.items() if form == DataSchema.pairs]
 #: Id → `is_made`, and the `hours` of one GPU if it is to be trained and they are known.
 PlannedStages = dict[str, dict[str, Any]]
+#: By the folder of a sweep, what its jobs in this process have printed.
+_shown: defaultdict[Path, set[str]] = defaultdict(set)
 log = logging.getLogger(__name__)
 
 
@@ -58,17 +62,17 @@ def print_plan(run: Run) -> None:
     """Print every artifact that `train` makes: its state, what making it takes, and whether that fits."""
     hardware = run.config.hardware
     devices = f"{hardware.processes} × {hardware.accelerator.value}"
-    print(f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
+    show(run, f"plan on hardware={hardware.name}: {devices}, ZeRO {hardware.zero_stage}")
     stages = print_artifacts(run, run.plan.training())
     if run.plan.stages:
-        print(describe_plan(run.config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
+        show(run, describe_plan(run.config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
     write_plan(run, stages)
 
 
 def print_evaluation_plan(run: Run, contest: Contest) -> None:
     """Print what `eval` makes of a contest, what its policies are made of, and what asking a judge costs."""
     judge, prompts = run.config.judge, run.config.prompts
-    print(f"plan on hardware={run.config.hardware.name}, judge={judge.name}")
+    show(run, f"plan on hardware={run.config.hardware.name}, judge={judge.name}")
     if blank := foresee_prompts(prompts):
         print(f"  {len(blank)} prompts are assumed: prompts={prompts.name} has no files yet")
     artifacts = [] if contest.baseline.folder else [*_list_ancestors(run, contest), *_list_evaluation(run, contest)]
@@ -125,15 +129,26 @@ def print_artifacts(run: Run, artifacts: Iterator[ArtifactSpec] | Sequence[Artif
     for spec in dict.fromkeys(artifacts):
         state = _find_state(run, spec)
         counts[state] += 1
-        print(f"  {state:<8}{spec.kind:<11}{spec.id}")
+        line = f"  {state:<8}{spec.kind:<11}{spec.id}"
         if spec in stages:
             hours = estimate_hours(run, stages[spec]) if state == "to make" else None
             planned[spec.id] = {"is_made": state != "to make", "hours": hours}
             duration = "" if hours is None else f", about {hours:.2g} GPU hours"
-            print(f"          {describe_stage(run, stages[spec])}{duration}")
+            line += f"\n          {describe_stage(run, stages[spec])}{duration}"
+        show(run, line)
     mirrored = f"{counts['mirror']} in {run.config.store.mirror}, " if run.config.store.mirror else ""
     print(f"{counts['stored']} stored, {mirrored}{counts['to make']} to make, in {run.store.root}")
     return planned
+
+
+def show(run: Run, text: str) -> None:
+    """Print a text, unless an earlier job of the same sweep has printed it."""
+    sweep = Path(run.config.paths.run or ".").parent
+    if not (sweep / MULTIRUN).is_file():
+        print(text)
+    elif text not in _shown[sweep]:
+        _shown[sweep].add(text)
+        print(text)
 
 
 def _find_state(run: Run, spec: ArtifactSpec) -> str:
@@ -158,7 +173,8 @@ def _list_ancestors(run: Run, contest: Contest) -> list[ArtifactSpec]:
 def _list_evaluation(run: Run, contest: Contest) -> Iterator[ArtifactSpec]:
     baseline = run.plan.policies["baseline"]
     for entrant in contest.entrants:
-        yield entrant.responses
+        if run.config.judge.kind != JudgeKind.none:
+            yield entrant.responses
         if entrant is not contest.baseline and run.config.generation.kl_prompts:
             yield divergence_artifact(run.plan.policies[entrant.name], baseline, run.config, run.fingerprints)
     if isinstance(run.config, EvalConfig):
@@ -173,9 +189,13 @@ def describe_stage(run: Run, stage: Stage) -> str:
         parts.append(f"β = {config.beta:g}")
         if not policy_of_spec(stage.artifact).stages[-1].is_consistent:
             parts.append("not consistent, so Theorem 1 does not hold for it")
-    parts.append(f"lr {config.learning_rate:g}, {config.num_train_epochs:g} epochs")
+    epochs, size = config.num_train_epochs or 1, config.global_batch_size or 1
+    parts.append(f"lr {config.learning_rate:g}, {epochs:g} epochs")
+    if run.store.has(stage.data):
+        rows = count_rows_to_read(run.store.manifest(stage.data).metrics["train"]["examples"], epochs)
+        parts[-1] += f" = {math.ceil(max(1, epochs) * (rows // size))} updates"
     batch = f"{hardware.processes} × {stage.per_device} × {stage.accumulation}"
-    parts.append(f"global batch {config.global_batch_size} = {batch}")
+    parts.append(f"global batch {size} = {batch}")
     if rounds_updates(run.config):
         parts.append("updates rounded to 16 bits: with ZeRO they would not be, and this would be another policy")
     return ", ".join(parts)

@@ -1,7 +1,7 @@
 """Preference accuracy of policies on held-out pairs: the part of a report that needs no judge."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,30 @@ class PreferenceTable:
 
     Attributes:
         rows: as in `preferences.csv`.
+        policies: in the order of the rows.
     """
 
     heading: str
     provenance: str
     rows: tuple[Row, ...]
+    policies: tuple[Evaluation, ...]
     percent: str
 
 
 def collect_preferences(
-    store: Store, model: str | None, dataset: str | None, resampling: Resampling
+    store: Store,
+    model: str | None,
+    dataset: str | None,
+    resampling: Resampling,
+    wanted: Collection[str] | None = None,
 ) -> list[PreferenceTable]:
-    """Return the preference accuracies that are stored for this model and data set (None: for any)."""
+    """Return the preference accuracies that are stored for this model, data set and policies (None: for any)."""
     groups: dict[str, list[tuple[Path, Manifest]]] = defaultdict(list)
     for folder, manifest in store.manifests():
         labels = manifest.labels
         if manifest.kind == "preference" and model in (None, labels["model"]) and dataset in (None, labels["dataset"]):
             groups[find_baseline(read_policy(labels[LINEAGE])).id].append((folder, manifest))
-    tables = [_make_table(store, baseline, entries, resampling) for baseline, entries in groups.items()]
+    tables = [_make_table(store, baseline, entries, resampling, wanted) for baseline, entries in groups.items()]
     return [table for table in tables if table.rows]
 
 
@@ -54,43 +60,47 @@ def find_baseline(policy: Policy) -> Policy:
 
 
 def _make_table(
-    store: Store, baseline: str, entries: Sequence[tuple[Path, Manifest]], resampling: Resampling
+    store: Store,
+    baseline: str,
+    entries: Sequence[tuple[Path, Manifest]],
+    resampling: Resampling,
+    wanted: Collection[str] | None,
 ) -> PreferenceTable:
     pairs: dict[tuple[str, str], Pairs] = {}
     newest: dict[str, Manifest] = {}
-    criteria: dict[str, str] = {}
+    sources: dict[str, Mapping[str, str]] = {}
     for folder, manifest in sorted(entries, key=lambda entry: entry[1].created):
         store.check(folder)
         policy_id, data_id = str(manifest.labels["policy_id"]), manifest.parents[1]
         records = read_records(folder / PAIRS)
         pairs[policy_id, data_id] = {(record["prompt"], *record["texts"]): record for record in records}
-        newest[policy_id], criteria[data_id] = manifest, str(manifest.labels["criterion"])
+        newest[policy_id], sources[data_id] = manifest, manifest.labels
     ids = {"baseline_id": baseline, "opponent_id": baseline}
     policies = arrange_policies(Evaluation(each.labels | ids, [], {}, each.created) for each in newest.values())
     rows = tuple(
         row
         for policy in policies
-        if not policy.is_baseline
-        for data_id in criteria
-        for row in _score(policy, data_id, criteria, pairs, resampling)
+        if not policy.is_baseline and (wanted is None or policy.id in wanted)
+        for data_id in sources
+        for row in _score(policy, data_id, sources, pairs, resampling)
     )
     names = [{str(manifest.labels[key]) for _, manifest in entries} for key in ("model", "dataset")]
     heading = " · ".join(["Preference accuracy", *(" + ".join(sorted(each)) for each in names)])
-    return PreferenceTable(heading, f"baseline {baseline}", rows, f"{100 * resampling.confidence:g} %")
+    return PreferenceTable(heading, f"baseline {baseline}", rows, policies, f"{100 * resampling.confidence:g} %")
 
 
 def _score(
     evaluation: Evaluation,
     data_id: str,
-    criteria: Mapping[str, str],
+    sources: Mapping[str, Mapping[str, str]],
     pairs: Mapping[tuple[str, str], Pairs],
     resampling: Resampling,
 ) -> Iterator[Row]:
     """Yield the row of a policy on the pairs of one criterion and data set, if the baseline was scored on them too.
 
-    `criteria` are those of all pairs, by the id of their data.
+    `sources` are the criterion and the data set of all pairs, by the id of their data.
     """
-    baseline, criterion = str(evaluation.labels["baseline_id"]), criteria[data_id]
+    baseline, criterion = str(evaluation.labels["baseline_id"]), sources[data_id]["criterion"]
     own, other = pairs.get((evaluation.id, data_id)), pairs.get((baseline, data_id))
     if own is None or other is None:
         return
@@ -100,7 +110,7 @@ def _score(
     turned = {
         (prompt, rejected, chosen)
         for (policy_id, other_id), each in pairs.items()
-        if policy_id == baseline and criteria[other_id] != criterion
+        if policy_id == baseline and sources[other_id]["criterion"] != criterion
         for prompt, chosen, rejected in each
     }
     margins, prompts = [_margin(own[key], other[key]) for key in shared], [key[0] for key in shared]
@@ -109,7 +119,7 @@ def _score(
     policy = evaluation.policy
     row: Row = {"policy": evaluation.name, "beta": evaluation.beta, "merge_ratio": policy.merge_ratio}
     row |= {"weights": format_weights(policy), "criterion": criterion, "pairs": len(shared)}
-    row |= {"seen": sum(record["seen"] for record in own.values())}
+    row |= {"dataset": sources[data_id]["dataset"], "seen": sum(record["seen"] for record in own.values())}
     row["accuracy"] = estimate_accuracy(margins, prompts, resampling)
     row["accuracy_conflicts"] = estimate_accuracy(
         [margins[i] for i in conflicts], [prompts[i] for i in conflicts], resampling

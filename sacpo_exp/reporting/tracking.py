@@ -1,47 +1,113 @@
-"""Scores in trackers: one run per match judged by this command, and one with the figures and the table of a report."""
+"""Trackers: one run per policy with everything that is stored about it, and one with the table of a report."""
 
-from collections.abc import Sequence
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig, TrackedRun
-from sacpo_exp.method.policy import read_policy
+from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig, TrackedRun, TrackerConfig
+from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.cohorts import Cohort
-from sacpo_exp.reporting.collect import read_evaluation
+from sacpo_exp.reporting.collect import Entry, read_evaluation
+from sacpo_exp.reporting.preferences import collect_preferences
 from sacpo_exp.reporting.scores import COLUMNS, GroupScores, Settings, score_policy, tracker_row
+from sacpo_exp.reporting.tables import spread_estimates
 from sacpo_exp.statistics.intervals import Resampling
-from sacpo_exp.store import Manifest, content_hash
-from sacpo_exp.tracking.runs import tracked
+from sacpo_exp.store import Store, content_hash
+from sacpo_exp.tracking.runs import describe_policy, tracked
 
 #: The defaults of conf/report.yaml; a report may have other intervals.
 SETTINGS = Settings(Resampling(2000, 0.95, 0, Interval.percentile), 0.1, RatingMethod.bradley_terry)
+#: Of the numbers of preference accuracy, those that are sent.
+PREFERENCES = ("accuracy", "accuracy_conflicts", "accuracy_per_token", "margin_nats", "calibration_error")
 
 
-def track_evaluations(run: Run, judged: Sequence[Path]) -> None:
-    """Log the scores of the verdicts that this command has made, as one run for each match."""
-    tracker = run.config.tracker
-    if not tracker.chosen():
+def track_made(run: Run) -> None:
+    """Bring the runs of the policies up to date that this command has judged, scored or compared."""
+    kinds, store = ("judgments", "preference", "divergence"), run.store
+    made = [each for _, each in store.manifests() if each.kind in kinds and each.id in store.made]
+    track_policies(
+        run.config.tracker, run.config.paths.outputs, store, {each.labels["policy_id"] for each in made}, run.config
+    )
+
+
+def track_policies(
+    config: TrackerConfig, outputs: str, store: Store, wanted: Collection[str] | None = None, settings: Any = None
+) -> None:
+    """Send what is stored about each policy: curves, scores by every judge, preference accuracy and KL.
+
+    A run without a server can't be added to, so each time everything is sent, also what an earlier command sent.
+
+    Args:
+        wanted: ids of policies; None: all.
+        settings: configuration of this command.
+    """
+    if not config.chosen() or (wanted is not None and not wanted):
         return
-    made = [entry for entry in ((path, Manifest.read(path)) for path in judged) if entry[1].id in run.store.made]
-    divergences = [entry for entry in run.store.manifests() if entry[1].kind == "divergence"] if made else []
-    for folder, manifest in made:
-        row = tracker_row(score_policy(read_evaluation(run.store, (folder, manifest), divergences), SETTINGS))
-        numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name not in COLUMNS}
-        with tracked(tracker, _describe(manifest), run.config.paths.outputs) as tracking:
-            tracking.log_scores({f"eval/{name}": value for name, value in numbers.items()})
-            tracking.is_complete = True
+    entries = sorted(store.manifests(), key=lambda entry: entry[1].created)
+    divergences = [entry for entry in entries if entry[1].kind == "divergence"]
+    policies: dict[str, Policy] = {}
+    artifacts: dict[str, Entry] = {}
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    judges: dict[str, dict[str, None]] = defaultdict(dict)
+    for entry in entries:
+        kind, labels = entry[1].kind, entry[1].labels
+        if kind not in ("stage", "merge", "judgments"):
+            continue
+        policy = read_policy(labels[LINEAGE])
+        if wanted is not None and policy.id not in wanted:
+            continue
+        policies[policy.id] = policy
+        if kind != "judgments":
+            artifacts[policy.id] = entry
+        elif labels["opponent_id"] == labels["baseline_id"]:
+            row = tracker_row(score_policy(read_evaluation(store, entry, divergences), SETTINGS))
+            scores[policy.id] |= _prefix(f"eval/{labels['judge']}/{labels['prompts']}", row)
+            judges[policy.id][labels["judge"]] = None
+    for table in collect_preferences(store, None, None, SETTINGS.resampling, wanted):
+        for row in table.rows:
+            cells = spread_estimates({name: row[name] for name in PREFERENCES})
+            named = {f"{row['criterion']}_{name}": cell for name, cell in cells.items() if cell is not None}
+            scores[str(row["policy_id"])] |= _prefix(f"eval/heldout/{row['dataset']}", named)
+    sent = None if settings is None else asdict(settings)
+    for policy in sorted(policies.values(), key=lambda each: each.rank):
+        _track(config, outputs, policy, artifacts.get(policy.id), scores[policy.id], list(judges[policy.id]), sent)
 
 
-def _describe(manifest: Manifest) -> TrackedRun:
-    """Return the run of one match, with its policies and its judge."""
-    labels = manifest.labels
-    columns = read_policy(labels[LINEAGE]).columns | {name: labels[name] for name in ("judge", "judge_id", "prompts")}
-    config = {name: value for name, value in columns.items() if value is not None}
-    config |= {"opponent_id": labels["opponent_id"], "recipe": manifest.recipe, "verdicts_of": list(manifest.parents)}
-    tags = dict.fromkeys(labels.get(name) for name in ("family", "judge", "prompts", "model", "dataset"))
-    kinds = dict.fromkeys((labels["policy_id"], labels["opponent_id"]), "policy")
-    return TrackedRun(manifest.id, "evaluation", [str(tag) for tag in tags if tag], config, kinds)
+def _track(
+    config: TrackerConfig,
+    outputs: str,
+    policy: Policy,
+    artifact: Entry | None,
+    scores: Mapping[str, float],
+    judges: Sequence[str],
+    settings: Mapping[str, Any] | None,
+) -> None:
+    """Send one policy."""
+    folder, manifest = artifact or (None, None)
+    group, recipe, parents, metrics = config.group, policy.base.recipe, [], {}
+    if manifest is not None:
+        recipe, parents, metrics = manifest.recipe, manifest.parents, manifest.metrics
+        chosen = [text.partition("=")[2] for text in manifest.labels["overrides"] if text.startswith("experiment=")]
+        group = group or (chosen[-1] if chosen else None)
+    run = describe_policy(policy, recipe, parents, group, settings)
+    if judges:
+        run.config["judge"] = ", ".join(judges)
+    with tracked(config, run, outputs) as tracking:
+        if folder is not None and (path := folder / "metrics.jsonl").is_file():
+            tracking.log_curves([json.loads(line) for line in path.read_text("utf-8").splitlines()])
+        tracking.log_scores({key: value for key, value in metrics.items() if key.startswith("heldout/")} | dict(scores))
+        tracking.is_complete = True
+
+
+def _prefix(prefix: str, cells: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers among these cells with a prefix to their names."""
+    kept = {name: cell for name, cell in cells.items() if isinstance(cell, int | float) and name not in COLUMNS}
+    return {f"{prefix}/{name}": value for name, value in kept.items()}
 
 
 def track_report(
@@ -56,8 +122,8 @@ def track_report(
     columns = list(dict.fromkeys(name for row in rows for name in row))
     ids = sorted(row.policy.id for group in scores for row in group.policies)
     tags = sorted({str(row[name]) for row in rows for name in ("model", "dataset") if name in row})
-    name = f"report-{content_hash(ids)[:10]}"
-    run = TrackedRun(name, "report", tags, {"policies": ids}, dict.fromkeys(ids, "policy"))
+    name, group = f"report-{content_hash(ids)[:10]}", config.tracker.group or "report"
+    run = TrackedRun(name, "report", name, group, tags, {"policies": ids}, dict.fromkeys(ids, "policy"))
     with tracked(config.tracker, run, config.paths.outputs) as tracking:
         tracking.log_table("policies", columns, [[row.get(name) for name in columns] for row in rows])
         for path in files:

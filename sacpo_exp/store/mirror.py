@@ -187,10 +187,19 @@ class Mirror:
                 self._listed[kind] = {hash_of(name): name for name in self._remote.names(kind)}
             other = self._listed[kind].get(hash_of(artifact_id), artifact_id)
             return self.find(kind, other) if other != artifact_id else None
-        manifest = Manifest.parse(text, f"{self.url}: {path}")
+        try:
+            manifest = Manifest.parse(text, path)
+        except StoreError as error:
+            raise self._refuse(kind, artifact_id, str(error)) from error
         if (manifest.kind, manifest.id) != (kind, artifact_id):
-            raise StoreError(f"{self.url}: {path} is refused: it describes something else")
+            raise self._refuse(kind, artifact_id, "its manifest describes something else")
         return manifest
+
+    def _refuse(self, kind: str, artifact_id: str, problem: str) -> StoreError:
+        return StoreError(
+            f"{self.url}: the copy of {kind}/{artifact_id} is refused: {problem}. If it is refused again, remove "
+            f"{self.url}/{kind}/{artifact_id}; the next command that has or makes it uploads it."
+        )
 
     def fetch(self, kind: str, artifact_id: str, folder: Path) -> Manifest | None:
         """Download an artifact into `folder`, every file checked by its hash; return None if it is missing.
@@ -216,12 +225,12 @@ class Mirror:
             target.unlink(missing_ok=True)
             self._remote.get(f"{_files_folder(kind, manifest)}/{name}", target)
             if problem := find_difference(target, entry):
-                raise StoreError(f"{self.url}: {kind}/{artifact_id} is refused: {name} {problem}")
+                raise self._refuse(kind, artifact_id, f"{name} {problem}")
         manifest.write(folder)
         return manifest
 
-    def upload(self, folder: Path, again: bool = False) -> str | None:
-        """Upload a finished artifact: its files, then the manifest. None if it is there and `again` is False.
+    def upload(self, folder: Path) -> str | None:
+        """Upload a finished artifact: its files, then the manifest. None if it is there.
 
         Returns a text with the number and size of the files that were sent.
 
@@ -233,10 +242,10 @@ class Mirror:
             StoreError: a file here is damaged.
         """
         manifest, kind = Manifest.read(folder), folder.parent.name
-        if not again and self.find(kind, manifest.id) is not None:
+        if self.find(kind, manifest.id) is not None:
             return None
         target = _files_folder(kind, manifest)
-        there = {} if again else self._remote.sizes(target)
+        there = self._remote.sizes(target)
         sent = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry["size"]}
         for name, entry in sent.items():
             if problem := find_difference(folder / name, entry):

@@ -42,7 +42,6 @@ class Store:
         self.made: set[str] = set()
         self._verified: set[Path] = set()
         self._announced: set[str] = set()
-        self._refused: set[str] = set()
         self._shared: set[str] = set()
 
     def path(self, spec: ArtifactSpec) -> Path:
@@ -63,13 +62,17 @@ class Store:
         return (self.path(spec) / NAME).is_file()
 
     def is_mirrored(self, spec: ArtifactSpec) -> bool:
-        """Return whether the mirror has the artifact; False if it can't be asked or its copy was refused."""
-        if self.mirror is None or self.mirror.is_down or spec.id in self._refused:
+        """Return whether the mirror has the artifact; False, with a warning, if it can't be asked.
+
+        Raises:
+            StoreError: the mirror's copy is damaged.
+        """
+        if self.mirror is None or self.mirror.is_down:
             return False
         try:
             return self.mirror.find(spec.kind, spec.id) is not None
-        except StoreError as error:
-            self._give_up(spec.id, error)
+        except MirrorError as error:
+            self.mirror.lose(error)
             return False
 
     def is_available(self, spec: ArtifactSpec) -> bool:
@@ -112,7 +115,7 @@ class Store:
         is_new = False
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
-                if not (self.has(spec) or self._fetch_if_there(spec)):
+                if not (self.has(spec) or self._fetch_if_reached(spec)):
                     spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # that of a killed build
                     self._build(spec, build)
                     is_new = True
@@ -158,15 +161,8 @@ class Store:
             return False
         start = time.monotonic()
         folder = self.root / FETCHED / kind / artifact_id
-        try:
-            if (manifest := self.mirror.fetch(kind, artifact_id, folder)) is None:
-                return False
-        except MirrorError:
-            raise
-        except StoreError:
-            self._refused.add(artifact_id)
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        if (manifest := self.mirror.fetch(kind, artifact_id, folder)) is None:
+            return False
         final = self.root / kind / manifest.id
         final.parent.mkdir(parents=True, exist_ok=True)
         sync_tree(folder)
@@ -189,16 +185,17 @@ class Store:
                 return "is here"
             return "fetched" if self.fetch(kind, artifact_id) else "unfinished"
 
-    def _fetch_if_there(self, spec: ArtifactSpec) -> bool:
-        """As `fetch`, but an error is only a warning, and the artifact is made here then."""
+    def _fetch_if_reached(self, spec: ArtifactSpec) -> bool:
+        """As `fetch`, but a mirror out of reach is only a warning, and the artifact is made here then."""
         try:
-            return spec.id not in self._refused and self.fetch(spec.kind, spec.id)
-        except StoreError as error:
-            self._give_up(spec.id, error)
+            return self.fetch(spec.kind, spec.id)
+        except MirrorError as error:
+            assert self.mirror is not None
+            self.mirror.lose(error)
             return False
 
     def share(self, spec: ArtifactSpec, is_new: bool = False) -> None:
-        """Upload what the mirror lacks, once per command; an error is only a warning."""
+        """Upload what the mirror lacks, once per command; a mirror out of reach is only a warning."""
         if self.mirror is None or spec.id in self._shared or (self.mirror.is_down and not is_new):
             return
         self._shared.add(spec.id)
@@ -207,34 +204,25 @@ class Store:
                 self.push(self.path(spec))
         except Timeout:
             return  # another process is uploading it
-        except StoreError as error:
-            self._give_up(spec.id, error)
+        except MirrorError as error:
+            self.mirror.lose(error)
 
-    def push(self, folder: Path, again: bool = False) -> bool:
-        """Upload a finished artifact; return False if the mirror has it. A copy that was refused is replaced.
+    def push(self, folder: Path) -> bool:
+        """Upload a finished artifact; return False if the mirror has it.
 
         Raises:
             MirrorError: the mirror can't be reached, or the upload was cut; the next one continues.
-            StoreError: a file here is damaged.
+            StoreError: a file here, or the manifest there, is damaged.
         """
         if self.mirror is None:
             return False
         start = time.monotonic()
-        upload = self.mirror.upload(folder, again or folder.name in self._refused)
+        upload = self.mirror.upload(folder)
         self.mirror.is_down = False
         if upload is None:
             return False
-        self._refused.discard(folder.name)
         log.info("uploaded %s: %s, in %.0f s", folder.name, upload, time.monotonic() - start)
         return True
-
-    def _give_up(self, artifact_id: str, error: StoreError) -> None:
-        """Warn once of what is wrong with the mirror, or with its copy of an artifact."""
-        if self.mirror is not None and isinstance(error, MirrorError):
-            self.mirror.lose(error)
-        else:
-            self._refused.add(artifact_id)
-            log.warning("mirror   %s", error)
 
     def folders(self) -> list[Path]:
         """Return the folders of all finished artifacts, by kind and id; also damaged ones and ones without manifest."""

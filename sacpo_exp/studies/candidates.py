@@ -16,7 +16,7 @@ from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan
 from sacpo_exp.reporting.collect import Evaluation, Group, collect_groups, read_evaluation
 from sacpo_exp.reporting.planning import print_artifacts
-from sacpo_exp.reporting.tracking import track_evaluations
+from sacpo_exp.reporting.tracking import track_made
 from sacpo_exp.store import Manifest, Store
 
 #: What `Candidate.number` is.
@@ -75,7 +75,7 @@ def judge_policy(run: Run) -> Evaluation | None:
     judged = judge_contest(run, enter_policies(run))
     if not judged:
         return None
-    track_evaluations(run, judged)
+    track_made(run)
     return read_evaluation(run.store, (judged[-1], Manifest.read(judged[-1])), [])
 
 

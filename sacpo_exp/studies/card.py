@@ -130,8 +130,7 @@ def _name_model(model: ModelConfig) -> str:
 def _name_dataset(dataset: DatasetConfig) -> str:
     """Return the name of a dataset, without a path of this machine."""
     if dataset.source == DatasetSource.path:
-        paths = [part.path for part in dataset.mix] or [dataset.path or ""]
-        return f"{dataset.name}, local: {' + '.join(Path(path).name for path in paths)}"
+        return f"{dataset.name}, local: {Path(dataset.path or '').name}"
     if dataset.source == DatasetSource.hub:
         return f"{dataset.path}, revision {resolve_revision(dataset)}"
     return dataset.name

@@ -1,22 +1,15 @@
-"""Put one prompt to several policies and print their answers side by side."""
+"""Put one prompt to several policies and print their answers, one below the other."""
 
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sacpo_exp.config.loading import quote
 from sacpo_exp.evaluation.responding import answering_job
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import ArtifactSpec
-
-#: Cells of the narrowest column; on a narrower terminal the texts stand one below the other.
-NARROWEST = 24
 
 #: From a prompt to the answer of a policy.
 Speaker = Callable[[str], str]
@@ -43,20 +36,10 @@ def open_speaker(run: Run, policy: ArtifactSpec) -> Speaker:
     return speak
 
 
-def print_columns(texts: Sequence[tuple[str, str]], console: Console) -> None:
-    """Print (title, text) in columns of equal width, or one below the other on a narrow terminal."""
-    is_wide = (console.width - 2 * len(texts)) // len(texts) >= NARROWEST
-    for columns in [texts] if is_wide else [[each] for each in texts]:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, expand=True, padding=(0, 1))
-        for title, _ in columns:
-            table.add_column(Text(title), ratio=1, overflow="fold")
-        table.add_row(*(Text(printable_lines(text)) for _, text in columns))
-        console.print(table, "")
-
-
-def printable_lines(text: str) -> str:
-    """Return the text with its line breaks, but without characters that a terminal obeys."""
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
+def format_answer(title: str, text: str) -> str:
+    """Return an answer below its policy's name, with its line breaks but without characters that a terminal obeys."""
+    lines = ("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
+    return "\n".join([f"--- {title}", *lines, ""])
 
 
 def quote_prompt(arguments: Sequence[str]) -> list[str]:
@@ -75,14 +58,6 @@ def read_prompts(given: str | None) -> Iterator[str]:
     if given is not None:
         yield given
         return
-    if sys.stdin.isatty():
-        import readline  # noqa: F401  arrow keys and history for `input`
-    while line := _read_line():
-        yield line
-
-
-def _read_line() -> str:
-    try:
-        return input("> " if sys.stdin.isatty() else "").strip()
-    except EOFError:
-        return ""
+    with suppress(EOFError):
+        while line := input("> " if sys.stdin.isatty() else "").strip():
+            yield line

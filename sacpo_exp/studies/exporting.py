@@ -1,18 +1,15 @@
-"""Write policies as plain Hugging Face folders, and send one to the hub."""
+"""Write policies as plain Hugging Face folders."""
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
 from sacpo_exp.config.models import ModelSource
 from sacpo_exp.config.schema import ExportConfig
-from sacpo_exp.errors import ConfigError, HubError
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import hash_of
 from sacpo_exp.store.store import PARTIAL
@@ -26,7 +23,6 @@ WEIGHTS: Final = "*.safetensors"
 #: Files that transformers reads; the store's own files and an adapter, which is merged already, are left out.
 COPIED: Final = (WEIGHTS, "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*", "*.jinja",
                  "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")  # fmt: skip
-TOKEN: Final = "HF_TOKEN"
 
 
 def choose_targets(run: Run, config: ExportConfig) -> dict[str, Path]:
@@ -59,21 +55,17 @@ def check_target(folder: Path, policy_id: str) -> None:
     """Raise ConfigError if `folder` holds anything but an unchanged export of this policy."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    problem = ""
     try:
         recipe = json.loads((folder / RECIPE).read_text("utf-8"))
-        owner, files = recipe["policy_id"], recipe["files"]
         sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != RECIPE}
+        is_own = (hash_of(recipe["policy_id"]), recipe["files"]) == (hash_of(policy_id), sizes)
     except (OSError, ValueError, KeyError, TypeError):
-        problem = "is no export"
-    else:
-        changed = sorted(name for name in {*sizes, *files} if sizes.get(name) != files.get(name))
-        if hash_of(owner) != hash_of(policy_id):
-            problem = f"holds another policy, {owner}"
-        elif changed:
-            problem = f"has been changed since ({changed[0]})"
-    if problem:
-        raise ConfigError(f"{folder} {problem}; it stays as it is. Try: folder=DIR")
+        is_own = False
+    if not is_own:
+        raise ConfigError(
+            f"{folder} holds something other than an unchanged export of {policy_id}, and stays as it is. "
+            "Try: folder=DIR"
+        )
 
 
 def write_folder(source: Path, folder: Path, ancestry: Ancestry, card: str) -> None:
@@ -107,54 +99,3 @@ def write_folder(source: Path, folder: Path, ancestry: Ancestry, card: str) -> N
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     log.info("exported %s", folder)
-
-
-def check_hub_access() -> None:
-    """Raise ConfigError for what would stop an upload after the folder is written: no token, or offline mode."""
-    from huggingface_hub import constants
-
-    if not os.environ.get(TOKEN):
-        raise ConfigError(
-            f"`hub` needs a token that may write, but {TOKEN} is not set. Try: put it into the environment or .env, "
-            "from https://huggingface.co/settings/tokens"
-        )
-    if constants.is_offline_mode():
-        raise ConfigError("`hub` needs the network, but HF_HUB_OFFLINE is set. Try: HF_HUB_OFFLINE=0")
-
-
-def push_folder(folder: Path, repository: str, is_private: bool) -> str:
-    """Upload `folder` as one commit and return the address of the repository.
-
-    Raises:
-        ConfigError: the hub refuses the token, or the repository is public although `is_private`.
-        HubError: the hub can't be reached, or fails.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=os.environ[TOKEN])
-    with _explained(folder, repository, api.endpoint):
-        address = api.create_repo(repository, private=is_private, exist_ok=True)
-        if is_private and not api.repo_info(repository).private:
-            raise ConfigError(
-                f"{repository} is there and public, but `private` is true; nothing was sent. The export lies in "
-                f"{folder}. Try: hub=USER/OTHER_NAME, or private=false"
-            )
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export by sacpo_exp")
-    return str(address)
-
-
-@contextmanager
-def _explained(folder: Path, repository: str, endpoint: str) -> Iterator[None]:
-    """Turn an error of the client into one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
-    kept = f"The export lies in {folder}; the same command tries again."
-    try:
-        yield
-    except HfHubHTTPError as error:
-        code = error.response.status_code
-        if code in (401, 403, 404):  # the hub answers 404 for a repository that the token may not see
-            raise ConfigError(f"{endpoint} does not let {TOKEN} write to {repository} ({code}). {kept}") from error
-        raise HubError(f"{endpoint} could not take {repository} ({code}). {kept}") from error
-    except (HTTPError, OSError) as error:
-        raise HubError(f"{endpoint} can't be reached ({type(error).__name__}). {kept}") from error

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.stages import aligned_stages, loss_of
-from sacpo_exp.config.studies import MultiplierConfig, ValuesKind
+from sacpo_exp.config.studies import MultiplierConfig
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.judging import AbsoluteJudge, judge_id, score_dialogues
 from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.evaluation.responding import answer, answering_job, evaluation_prompts
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
@@ -64,18 +63,16 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
         MissingArtifactError: a policy has not been trained.
     """
     stages = {stage.name: stage for stage in run.plan.stages if stage.config.criterion is not None}
-    base, is_implicit = run.plan.policies["baseline"], config.values == ValuesKind.implicit
-    used = [base, *((stage.artifact for stage in stages.values()) if is_implicit else ())]
+    base = run.plan.policies["baseline"]
+    used = [base, *(stage.artifact for stage in stages.values())]
     hint = "Run `sacpo train merge=naive merge_ratio=0.5` with the same other overrides first."
     require_trained(run, used, hint)
     for stage in stages.values():
-        if is_implicit and not loss_of(stage.config).is_consistent:
+        if not loss_of(stage.config).is_consistent:
             log.warning("%s is not consistent: the values of %s are distorted", stage.config.loss.name, stage.name)
     recipe: dict[str, Any] = {"prompts": run.fingerprints.prompts, "samples": config.samples, "seed": config.seed}
     recipe |= {"max_new_tokens": config.generation.max_new_tokens, "stop": list(config.model.stop)}
     recipe |= {"engine": config.generation.engine.value}
-    if isinstance(config.judge, AbsoluteJudge) and not is_implicit:
-        recipe["judge"] = judge_id(config.judge, config, run.fingerprints)
     parents = tuple(spec.id for spec in used)
     spec = ArtifactSpec("distribution", f"{base.slug}.{config.prompts.name}", recipe, parents, {})
 
@@ -83,11 +80,7 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
         prompts = [row["prompt"] for row in evaluation_prompts(run) for _ in range(config.samples)]
         job = answering_job(run, base, prompts, run.config.seed)
         responses = answer(run, job, folder, spec)
-        if isinstance(config.judge, AbsoluteJudge) and not is_implicit:
-            dialogues = [(prompt, response.text) for prompt, response in zip(prompts, responses, strict=True)]
-            columns = score_dialogues(run, config.judge, dialogues, "values of the base's responses")
-        else:
-            columns = _implicit_values(run, list(stages.values()), job, responses)
+        columns = _implicit_values(run, list(stages.values()), job, responses)
         tables = {name: np.reshape(column, (-1, config.samples)).tolist() for name, column in columns.items()}
         (folder / NAME).write_text(json.dumps(tables), "utf-8")
         return {"n": len(prompts)}

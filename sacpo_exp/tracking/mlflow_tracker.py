@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.schema import LogModel
-from sacpo_exp.tracking.runs import Cell, Opening, log_once
+from sacpo_exp.config.schema import LogModel, MlflowConfig, TrackedRun
+from sacpo_exp.tracking.runs import Cell, log_once
 
 #: MLflow's own defaults would wait many minutes for a server that is down.
 PATIENCE = {
@@ -22,47 +22,57 @@ LONGEST, AT_ONCE = 500, 100
 
 
 class MlflowTracker:
-    """A run of MLflow, whose id is kept beside the stage's checkpoints so that a resumed stage continues it."""
+    """A run of MLflow, found again by its policy's id, so that training, evaluation and reports continue it."""
 
     name = "mlflow"
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, settings: MlflowConfig, run: TrackedRun, outputs: Path) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         import mlflow
 
         for name in TALKATIVE:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._mlflow, self._opening = mlflow, opening
+        self._mlflow, self._settings, self._tracked = mlflow, settings, run
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         artifacts = None
         if not uri:
-            opening.outputs.mkdir(parents=True, exist_ok=True)
-            uri, artifacts = f"sqlite:///{opening.outputs}/mlflow.db", (opening.outputs / "mlflow-artifacts").as_uri()
-            database = os.path.relpath(opening.outputs / "mlflow.db")
+            outputs.mkdir(parents=True, exist_ok=True)
+            uri, artifacts = f"sqlite:///{outputs}/mlflow.db", (outputs / "mlflow-artifacts").as_uri()
+            database = os.path.relpath(outputs / "mlflow.db")
             log_once(f"tracks   look at it with: mlflow ui --backend-store-uri sqlite:///{database}")
         mlflow.set_tracking_uri(uri)
-        if (known := opening.memory.find("mlflow")) is not None:
-            mlflow.start_run(run_id=known)
+        known = mlflow.search_runs(
+            search_all_experiments=True, filter_string=f"tags.artifact = '{run.id}'", output_format="list"
+        )
+        tags = {f"tag.{tag}": "true" for tag in run.tags}
+        if known:
+            mlflow.start_run(run_id=known[0].info.run_id)
+            mlflow.set_tags(tags)
             return
-        experiment = mlflow.get_experiment_by_name(opening.group)
+        experiment = mlflow.get_experiment_by_name(run.group)
         mlflow.set_experiment(
             experiment_id=experiment.experiment_id
             if experiment
-            else mlflow.create_experiment(opening.group, artifact_location=artifacts)
+            else mlflow.create_experiment(run.group, artifact_location=artifacts)
         )
-        run = opening.run
-        tags = {"artifact": run.id, "kind": run.kind} | {f"tag.{tag}": "true" for tag in run.tags}
+        tags |= {"artifact": run.id, "kind": run.kind}
         tags["mlflow.source.name"] = f"sacpo_exp, {run.kind}"  # the default is the path of the program
         tags |= {f"parent.{kind}.{number}": parent for number, (parent, kind) in enumerate(run.parents.items())}
-        started = mlflow.start_run(run_name=run.id, tags=tags)
-        opening.memory.recall("mlflow", started.info.run_id)
+        mlflow.start_run(run_name=run.name, tags=tags)
         parameters = list(flatten(run.config).items())
         for start in range(0, len(parameters), AT_ONCE):
             mlflow.log_params(dict(parameters[start : start + AT_ONCE]))
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(scores))
+
+    def log_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics):
+            return
+        for row in rows:
+            numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+            self._mlflow.log_metrics(numbers, step=int(row.get("step", 0)))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         data = {column: [row[index] for row in rows] for index, column in enumerate(columns)}
@@ -72,11 +82,11 @@ class MlflowTracker:
         self._mlflow.log_artifact(str(path))
 
     def log_policy(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        if self._opening.settings.log_model == LogModel.none:
+        if self._settings.log_model == LogModel.none:
             return
-        run = self._opening.run
+        run = self._tracked
         self._mlflow.log_dict(run.config | {"parents": run.parents, "metrics": dict(metrics)}, "policy.json")
-        if self._opening.settings.log_model == LogModel.full:
+        if self._settings.log_model == LogModel.full:
             for path in sorted(path for path in folder.iterdir() if path.is_file()):
                 self._mlflow.log_artifact(str(path), artifact_path="policy")
 

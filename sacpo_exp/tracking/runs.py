@@ -1,16 +1,14 @@
 """One tracked run: its trackers, transformers' callbacks, and a guard that keeps trackers' failures out of the run."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sacpo_exp.config.schema import TrackedRun, TrackerConfig
-from sacpo_exp.store.manifest import write_whole
+from sacpo_exp.method.policy import Policy
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
@@ -25,8 +23,8 @@ log = logging.getLogger(__name__)
 Cell = str | float | int | None
 #: transformers' name of the callback that `report_to` adds.
 CALLBACKS = {"wandb": "WandbCallback", "mlflow": "MLflowCallback"}
-#: File in which `Memory` keeps what it knows.
-MEMORY = "tracking.json"
+#: Keys of a configuration that hold paths or what a command typed; none of them is sent.
+NOT_SENT = ("paths", "path", "file", "template", "others", "responses", "overrides", "store", "ledger")
 
 _logged: set[str] = set()
 
@@ -50,6 +48,10 @@ class Tracking:
     def log_scores(self, scores: Mapping[str, float]) -> None:
         """Log numbers about the run as a whole."""
         self._each(lambda tracker: tracker.log_scores(scores))
+
+    def log_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log lines of `metrics.jsonl`, unless the run has curves already."""
+        self._each(lambda tracker: tracker.log_curves(rows))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         self._each(lambda tracker: tracker.log_table(name, columns, rows))
@@ -122,70 +124,19 @@ def _guarded(callback: Any, tracker: "Tracker", tracking: Tracking) -> "TrainerC
     return GuardedCallback()
 
 
-class Memory:
-    """What a tracked run needs again when it is resumed: its group, and ids that a server gave it.
-
-    Kept in a file beside the checkpoints of the unfinished artifact. `folder` None keeps nothing; `is_continued` False
-    forgets what an earlier attempt left.
-    """
-
-    def __init__(self, folder: Path | None, is_continued: bool) -> None:
-        self._path = folder / MEMORY if folder else None
-        self._known: dict[str, str] = {}
-        if self._path is not None and is_continued:
-            with suppress(OSError, ValueError):  # missing or, after a power cut, not whole
-                self._known = dict(json.loads(self._path.read_text("utf-8")))
-
-    def find(self, key: str) -> str | None:
-        return self._known.get(key)
-
-    def recall(self, key: str, otherwise: str) -> str:
-        """Return the value kept under `key`; if there is none, keep and return `otherwise`."""
-        if key not in self._known:
-            self._known[key] = otherwise
-            if self._path is not None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(self._path, json.dumps(self._known))
-        return self._known[key]
-
-
-@dataclass(frozen=True)
-class Opening:
-    """Arguments of a tracker.
-
-    Attributes:
-        outputs: absolute; where trackers without a server write.
-        group: of the run; the same when it is resumed.
-        is_continued: whether this run is resumed from a checkpoint.
-    """
-
-    settings: Any
-    run: TrackedRun
-    outputs: Path
-    group: str
-    memory: Memory
-    is_continued: bool
-
-
 @contextmanager
-def tracked(
-    config: TrackerConfig, run: TrackedRun | None, outputs: str, folder: Path | None = None, is_continued: bool = False
-) -> Iterator[Tracking]:
+def tracked(config: TrackerConfig, run: TrackedRun | None, outputs: str) -> Iterator[Tracking]:
     """Open the trackers of a run and close them at the end of the block; none on ranks but the first.
 
-    Args:
-        outputs: `paths.outputs`.
-        folder: where `Memory` keeps its file; None for runs that are not resumed.
+    A run that exists already is continued, as far as the tracker can; offline wandb writes another folder of it.
     """
     if run is None or not config.chosen() or int(os.environ.get("RANK", "0")) != 0:
         yield Tracking()
         return
-    memory = Memory(folder, is_continued)
-    group = memory.recall("group", config.group or run.id)
     trackers = []
     for name, settings in config.chosen().items():
         try:
-            trackers.append(_open(name, Opening(settings, run, Path(outputs).resolve(), group, memory, is_continued)))
+            trackers.append(_open(name, settings, run, Path(outputs).resolve()))
         except Exception as error:
             _warn(name, error)
     tracking = Tracking(trackers)
@@ -195,14 +146,61 @@ def tracked(
         tracking.finish()
 
 
-def _open(name: str, opening: Opening) -> "Tracker":
+def describe_policy(
+    policy: Policy,
+    recipe: Mapping[str, Any],
+    parents: Sequence[str],
+    group: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> TrackedRun:
+    """Return the tracked run of a policy, the same for training, merging, evaluation and reports.
+
+    Args:
+        recipe, parents: of its artifact.
+        group: by default its model and its data.
+        settings: a resolved configuration, sent as `hydra.…` without paths.
+    """
+    columns = {name: value for name, value in policy.columns.items() if value is not None}
+    group = group or ".".join(str(columns[name]) for name in ("model", "dataset") if name in columns)
+    policies = {parent.id for parent in policy.parents}
+    names = ("order", "objective", "criterion", "loss", "model", "dataset")
+    told = columns | {"recipe": dict(recipe), "lineage": [each.id for each in policy.ancestors]}
+    if settings is not None:
+        told["hydra"] = without_paths(settings)
+    return TrackedRun(
+        id=policy.id,
+        kind="policy",
+        name=policy.name,
+        group=group,
+        tags=list(dict.fromkeys([*(str(columns[name]) for name in names if name in columns), group])),
+        config=told,
+        parents={parent: "policy" if parent in policies else "dataset" for parent in parents},
+    )
+
+
+def without_paths(settings: Any) -> Any:
+    """Return a configuration as plain values, without what names a place on this machine."""
+    if isinstance(settings, Mapping):
+        is_hub = getattr(settings.get("source"), "value", None) == "hub"
+        return {
+            key: without_paths(value)
+            for key, value in settings.items()
+            if (key == "path" and is_hub) or not (key in NOT_SENT or str(key).endswith("_path"))
+        }
+    if isinstance(settings, list | tuple):
+        return [without_paths(each) for each in settings]
+    value = getattr(settings, "value", settings)
+    return None if isinstance(value, str) and value.startswith(("/", "~")) else value
+
+
+def _open(name: str, settings: Any, run: TrackedRun, outputs: Path) -> "Tracker":
     if name == "wandb":
         from sacpo_exp.tracking.wandb_tracker import WandbTracker
 
-        return WandbTracker(opening)
+        return WandbTracker(settings, run, outputs)
     from sacpo_exp.tracking.mlflow_tracker import MlflowTracker
 
-    return MlflowTracker(opening)
+    return MlflowTracker(settings, run, outputs)
 
 
 def _warn(name: str, error: Exception) -> None:

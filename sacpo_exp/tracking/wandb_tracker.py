@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo_exp.config.schema import LogModel, WandbConfig, WandbMode
-from sacpo_exp.tracking.runs import Cell, Opening, first_line, log_once
+from sacpo_exp.config.schema import LogModel, TrackedRun, WandbConfig, WandbMode
+from sacpo_exp.tracking.runs import Cell, first_line, log_once
 
 log = logging.getLogger(__name__)
 
@@ -21,19 +21,21 @@ _unreachable: list[str] = []
 
 
 class WandbTracker:
-    """A run of wandb whose id is the artifact's, so that a resumed stage continues it."""
+    """A run of wandb whose id is the policy's, so that training, merging, evaluation and reports continue it."""
 
     name = "wandb"
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, settings: WandbConfig, run: TrackedRun, outputs: Path) -> None:
         os.environ["WANDB_LOG_MODEL"] = "false"  # or transformers' callback would upload checkpoints
         os.environ.setdefault("WANDB_SILENT", "true")
         # wandb's reports about itself delay the end of a process by 20 s if the server does not answer.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        self._settings: WandbConfig = opening.settings
-        self._tracked = opening.run
-        self._described = {**opening.run.config, "artifact": opening.run.id, "parents": opening.run.parents}
-        self._run = self._start(opening)
+        self._settings, self._tracked, self._outputs = settings, run, outputs
+        self._described = {**run.config, "artifact": run.id, "parents": run.parents}
+        self._tags = [tag[:64] for tag in [*run.tags, *settings.tags]]  # the longest that wandb takes
+        self._run = self._start()
+        if not self._run.offline:  # tags of another experiment stay
+            self._run.tags = tuple(dict.fromkeys([*(self._run.tags or ()), *self._tags]))
         self._run.define_metric("train/global_step")
         if self._settings.log_model != LogModel.none:
             # The first that is not taken ends this: the others would not be taken either.
@@ -41,6 +43,19 @@ class WandbTracker:
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._run.summary.update(dict(scores))
+
+    def log_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self._run.step:  # of a run that the server knows, or that this process has logged to
+            return
+        for row in rows:
+            if numbers := {name: value for name, value in row.items() if isinstance(value, int | float)}:
+                step = numbers.pop("step", None)
+                # Names as transformers' callback gives them.
+                named = {
+                    f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
+                    for name, value in numbers.items()
+                }
+                self._run.log(named | {"train/global_step": step})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         import wandb
@@ -69,46 +84,48 @@ class WandbTracker:
     def finish(self, is_complete: bool) -> None:
         self._run.finish(exit_code=0 if is_complete else 1)
 
-    def _start(self, opening: Opening) -> Any:
+    def _start(self) -> Any:
         """Begin the run. The run that a sweep's agent expects is the last stage's; others would overwrite it."""
         import wandb
 
-        hidden = {} if opening.run.is_last else {name: os.environ.pop(name) for name in SWEEP if name in os.environ}
+        hidden = {} if self._tracked.is_last else {name: os.environ.pop(name) for name in SWEEP if name in os.environ}
         if hidden or "WANDB_SWEEP_ID" in os.environ:
             wandb.teardown()  # it reads the variables only once
         try:
-            mode = choose_mode(opening.settings)
+            mode = choose_mode(self._settings)
             if mode == "online" and not _unreachable:
                 try:
-                    return self._init(opening, mode)
+                    return self._init(mode)
                 except Exception as error:  # a wrong key, no network, a server that is down: none of it stops a run
                     _unreachable.append(first_line(error))
                     log.warning("tracks   offline, for wandb did not take the run: %s", first_line(error))
                     wandb.teardown(exit_code=1)  # its process would keep the id of this run as one in use
             mode = "offline" if mode == "online" else mode
             if mode == "offline":
-                folder = os.path.relpath(opening.outputs / "wandb")
+                folder = os.path.relpath(self._outputs / "wandb")
                 log_once(f"tracks   offline; upload with: wandb sync {folder}/offline-run-*")
-            return self._init(opening, mode)
+            return self._init(mode)
         finally:
             os.environ.update(hidden)
 
-    def _init(self, opening: Opening, mode: str) -> Any:
+    def _init(self, mode: str) -> Any:
         import wandb
 
-        opening.outputs.mkdir(parents=True, exist_ok=True)
+        self._outputs.mkdir(parents=True, exist_ok=True)
+        settings, tracked = self._settings, self._tracked
         return wandb.init(
-            project=self._settings.project,
-            entity=self._settings.entity,
-            dir=str(opening.outputs),
-            id=opening.run.id,
-            name=opening.run.id,
-            group=opening.group,
-            job_type=opening.run.kind,
-            tags=[tag[:64] for tag in opening.run.tags],  # the longest that wandb takes
+            project=settings.project,
+            entity=settings.entity,
+            dir=str(self._outputs),
+            id=tracked.id,
+            name=" · ".join(filter(None, [settings.name, tracked.name])),
+            notes=settings.notes,
+            group=tracked.group,
+            job_type=tracked.kind,
+            tags=None if mode == "online" else self._tags,
             config=self._described,
             mode=mode,  # type: ignore[arg-type]
-            resume="allow" if opening.is_continued and mode == "online" else None,
+            resume="allow" if mode == "online" else None,
             settings=wandb.Settings(
                 # Host, user, program, its arguments, the git remote, what the terminal shows: none of it is sent.
                 x_disable_meta=True,

@@ -6,38 +6,9 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, get_args, get_type_hints
 
+from sacpo_exp.config.messages import OWNED
 from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.config.stages import loss_of
-
-#: Arguments that the project sets, with the key to use instead; None: there is none.
-OWNED: dict[str, str | None] = {
-    name: key.replace("*", name)
-    for key, names in {
-        "stages.NAME.*=VALUE": ("learning_rate", "num_train_epochs", "beta"),
-        "stages.NAME.loss.*=VALUE": ("label_smoothing", "desirable_weight", "undesirable_weight"),
-        "stages.NAME.loss.name=LOSS": ("loss_type", "loss_weights"),
-        "stages.NAME.global_batch_size=VALUE": ("gradient_accumulation_steps",),
-        "optimization.*=VALUE": ("optim", "lr_scheduler_type", "max_length", "max_prompt_length", "warmup_ratio"),
-        "optimization.warmup_ratio=VALUE": ("warmup_steps",),
-        "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
-        "hardware.*=VALUE": (
-            *("per_device_train_batch_size", "per_device_eval_batch_size"),
-            *("save_steps", "logging_steps", "tf32", "activation_checkpointing"),
-        ),
-        "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
-        "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
-        "hardware.accelerator=cpu": ("use_cpu",),
-        "tracker=wandb": ("report_to",),
-        "seed=VALUE": ("seed",),
-        "paths.outputs=FOLDER": ("output_dir",),
-    }.items()
-    for name in names
-} | dict.fromkeys(
-    (
-        *("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
-        *("precompute_ref_log_probs", "precompute_ref_batch_size", "remove_unused_columns"),
-    )
-)
 
 
 def find_argument_problems(config: RunConfig) -> list[str]:

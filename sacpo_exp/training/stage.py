@@ -13,7 +13,6 @@ from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.callbacks import stage_callbacks
-from sacpo_exp.training.checkpoints import CHECKPOINTS
 from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
 from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
 
@@ -49,8 +48,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     location = Location(job.parent, job.revision, config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, config.model.chat_template)
     policy = load_parent(job, location)
-    place, is_continued = (config.paths.outputs, folder / CHECKPOINTS), job.checkpoint is not None
-    with scoring_completions_only(), tracked(config.tracker, job.tracked, *place, is_continued) as tracking:
+    with scoring_completions_only(), tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
         trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
         if job.only_reference:

@@ -30,9 +30,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("command", "arguments", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_one_sentence_and_exit_code_2(
-    cli: Command, rows_file: Path, command: str, arguments: str, sentence: str
-) -> None:
+def test_a_mistake_is_one_sentence(cli: Command, rows_file: Path, command: str, arguments: str, sentence: str) -> None:
     result = cli(command, *arguments.format(rows=rows_file).split(), light=True)
     assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert result.stderr.startswith(f"error: {sentence}")
@@ -46,15 +44,6 @@ def test_a_reader_that_goes_away_is_no_error(repo: Path, tmp_path: Path) -> None
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_all_mistakes_are_printed_one_per_line(cli: Command) -> None:
-    result = cli("eval", "beta=-1", "merge_ratio=7", light=True)
-    assert result.code == 2
-    assert result.stderr.splitlines() == [
-        "error: `beta` must be greater than 0, but is -1.",
-        "error: `merge_ratio` must be at least 0 and at most 1, but is 7.",
-    ]
-
-
 def test_cfg_job_prints_the_configuration(cli: Command) -> None:
     result = cli("train", "--cfg", "job", "beta=0.05", light=True)
     assert (result.code, result.stderr) == (0, "")
@@ -65,48 +54,25 @@ def test_cfg_job_prints_the_configuration(cli: Command) -> None:
 
 
 def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
-    result = cli(
-        "train",
-        *["dry_run=true", "hardware=a100x8", "optimization=paper", "order=helpful_only", "base=none"],
-        light=True,
-    )
+    paper = ["hardware=a100x8", "optimization=paper", "order=helpful_only", "base=none"]
+    result = cli("train", "dry_run=true", *paper, light=True)
     assert (result.code, result.stderr) == (0, "")
-    head, model, data, stage, detail, total, memory, summed, hours = result.stdout.splitlines()
+    head, *made, detail, total, memory, summed, hours = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
-    assert [line.split()[:3] for line in (model, data, stage)] == [
-        ["to", "make", kind] for kind in ("model", "dataset", "stage")
-    ]
-    assert detail.strip() == (
-        "helpfulness stage: DPO on demo, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, "
-        "about 0.00025 GPU hours"
-    )
+    assert [line.split()[2] for line in made] == ["model", "dataset", "stage"]
+    assert "stage: DPO on demo, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, about 0.00025 GPU" in detail
     assert total == "0 stored, 3 to make, in outputs/store"
-    assert memory.startswith("memory   the helpfulness stage needs ")
-    assert memory.endswith(
-        "; hardware=a100x8 has 80.0; it fits (135 M parameters, 32 sequences of 512 tokens per pass)"
-    )
+    assert "it fits (135 M parameters, 32 sequences of 512 tokens per pass)" in memory
     assert summed == "in all   1 stages, 0 stored, 1 to train"
     assert hours.strip() == "about 0.0 GPU hours of training with hardware=a100x8 (312 TFLOPS × 0.4 per device)"
 
 
-TOO_LARGE = ("model=alpaca_7b", "hardware=a100x1", "hardware.zero_stage=3", "order=helpful_only", "base=none")
-
-
 def test_a_run_that_can_t_fit_is_refused_before_anything_is_loaded(cli: Command) -> None:
-    result = cli("train", *TOO_LARGE, f"model.revision={40 * '1'}", light=True)
-    assert (result.code, result.stdout) == (2, "")
-    assert result.stderr == (
-        "error: the helpfulness stage needs 110.5 GiB per device (weights 12.6, gradients 12.6, optimizer 75.3, "
-        "activations 8.2, buffers 0.9, runtime 1.0); hardware=a100x1 has 80.0. Try: "
-        "hardware.zero_stage=2 hardware.offload_optimizer=cpu, or force=true\n"
+    result = cli(
+        "train", "model=alpaca_7b", "hardware=a100x1", "hardware.zero_stage=3", f"model.revision={40 * '1'}", light=True
     )
-
-
-def test_an_unknown_shape_is_said_and_no_hindrance(cli: Command, model_folder: Path) -> None:
-    result = cli("train", "model=local", f"model.path={model_folder}", "dry_run=true", light=True)
-    assert (result.code, result.stderr) == (0, "")
-    last = result.stdout.splitlines()[-3]
-    assert last == "no memory plan: the shape of model=local is not known. `model.shape` can state it."
+    assert (result.code, result.stdout) == (2, "")
+    assert "GiB per device (weights " in result.stderr
 
 
 def test_a_dry_run_of_eval_shows_what_is_made_of_the_stages(cli: Command) -> None:
@@ -126,25 +92,6 @@ def test_a_bad_job_does_not_stop_a_sweep(cli: Command) -> None:
     assert result.stdout.count("plan on hardware=cpu") == 2
 
 
-def test_a_dataset_row_that_can_t_be_used_is_shown(cli: Command, rows_file: Any) -> None:
-    rows_file.write_text('{"prompt": "Hi?"}\n', "utf-8")
-    result = cli("train", "dataset=local", f"dataset.path={rows_file}", "dry_run=true", light=True)
-    assert (result.code, result.stdout) == (2, "")
-    assert result.stderr == f"error: {rows_file} has rows that can't be used:\nrow 1: `response_0` is missing\n"
-
-
-def test_kto_without_rows_of_one_label_is_refused_before_anything_is_trained(cli: Command, rows_file: Path) -> None:
-    rows = [json.loads(line) for line in rows_file.read_text("utf-8").splitlines()]
-    safe = [row | {"is_response_0_safe": True, "is_response_1_safe": True} for row in rows]
-    rows_file.write_text("".join(json.dumps(row) + "\n" for row in safe), "utf-8")
-    result = cli("train", "objective=dpo_then_kto", "dataset=local", f"dataset.path={rows_file}", light=True)
-    assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.startswith(
-        f"error: {rows_file} can't be used for stages.safety: the loss needs completions of both"
-    )
-    assert "is undesirable." in result.stderr
-
-
 def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: Path) -> None:
     (tmp_path / "conf" / "order").mkdir(parents=True)
     content = "# @package _global_\ndefaults:\n  - override /criterion: [helpfulness, safety, helpfulness]\n"
@@ -162,20 +109,6 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
     data += ["order=safety_only", "base=none"]
     result = cli("train", *data, light=True)
     assert (result.code, result.stdout) == (2, "")
-    assert result.stderr == (
-        f"error: {path} can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but these "
-        "rows are single completions with labels, and no prompt has a desirable and an undesirable one. "
-        "Try: objective=bco\n"
-    )
+    assert "can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but" in result.stderr
+    assert result.stderr.endswith(" Try: objective=bco\n")
     assert cli("train", *data, "objective=bco", light=True).code == 0
-
-
-def test_a_criterion_without_labels_in_its_data_is_refused(cli: Command, tmp_path: Path) -> None:
-    rows = [{"prompt": f"{i}?", "chosen": "Yes.", "rejected": "No."} for i in range(40)]
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
-    result = cli("train", *data, light=True)
-    assert (result.code, result.stdout) == (2, "")
-    assert "can't be used for stages.helpfulness: these rows are pairs with labels for safety only" in result.stderr
-    assert "Try: dataset@stages.helpfulness.dataset=NAME" in result.stderr

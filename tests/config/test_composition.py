@@ -15,49 +15,42 @@ from sacpo_exp.config.stages import aligned_stages
 Configure = Callable[..., Any]
 
 COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "common")
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
 
-def list_options() -> list[str]:
-    """`group=option` for every file below conf/, but for experiments, which have tests of their own."""
-    files = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.glob("*/**/*.yaml"))
-    files = [file for file in files if file.parts[0] != "experiment"]
-    depths = [2 if file.parts[0] == "hydra" else 1 for file in files]
-    return ["/".join(f.parts[:depth]) + "=" + "/".join(f.parts[depth:]) for f, depth in zip(files, depths, strict=True)]
+#: Groups of which any option can be chosen beside any of the others; experiments have tests of their own.
+FREE = ("adapter", "base", "dataset", "generation", "judge", "model", "objective", "order", "prompts", "tracker")
 
 
-OPTIONS = list_options()
+def read_options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-@pytest.fixture
-def overrides_for(model_folder: Path, rows_file: Path) -> Callable[[str], list[str]]:
-    """What has to stand on the command line to choose an option: the option, and what only the user can know."""
-    needs = {
-        "model=local": f"model.path={model_folder}",
-        "dataset=local": f"dataset.path={rows_file}",
-        "hardware=a100x2": "optimization=paper",  # global batches that several devices can share
-        "hardware=a100x8": "optimization=paper",
-        "hardware=h100x8": "optimization=paper",
-        "hardware=multinode": "optimization=paper",
-        "prices=openai": "judge=openai",
-        "prompts=sacpo": f"prompts.helpful_path={rows_file}",
-        "prompts=local": f"prompts.path={rows_file}",
-        "prompts=xstest": f"prompts.path={rows_file}",
-    }
-
-    def find(option: str) -> list[str]:
-        group, name = option.split("=")
-        if group == "criterion":
-            return [f"criterion=[{name}]"]
-        extra = [needs[option]] if option in needs else []
-        return [option.replace("prices=", "prices@judge.prices="), *extra]
-
-    return find
+def list_choices() -> list[list[str]]:
+    """Overrides that between them choose every option of every group; a model chooses its optimization."""
+    options = {group: read_options(group) for group in FREE}
+    count = max(map(len, options.values()))
+    choices = [[f"{group}={names[n % len(names)]}" for group, names in options.items()] for n in range(count)]
+    # global batches that several devices can share
+    choices += [[f"hardware={name}", "optimization=paper"] for name in read_options("hardware")]
+    choices += [[f"hydra/launcher={name}"] for name in read_options("hydra/launcher")]
+    choices += [[f"criterion=[{name}]"] for name in read_options("criterion")]
+    return [*choices, ["judge=openai", "prices@judge.prices=openai", "paths=default"]]
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_composes(configure: Configure, overrides_for: Callable[[str], list[str]], option: str) -> None:
-    assert isinstance(configure(*overrides_for(option)), RunConfig)
+def test_every_group_is_in_a_choice() -> None:
+    chosen = {text.split("=")[0].split("@")[0].split("/")[0] for choice in list_choices() for text in choice}
+    assert chosen == {path.name for path in CONF.iterdir() if path.is_dir()} - {"experiment"}
+    assert {*read_options("optimization")} == {*read_options("model"), "paper"}
+
+
+@pytest.mark.parametrize("choice", list_choices(), ids=" ".join)
+def test_every_option_composes(configure: Configure, model_folder: Path, rows_file: Path, choice: list[str]) -> None:
+    known = {"dataset": "dataset.path", "prompts": "prompts.path"}
+    needs = {f"{group}=local": f"{key}={rows_file}" for group, key in known.items()}
+    needs |= {"model=local": f"model.path={model_folder}", "prompts=xstest": f"prompts.path={rows_file}"}
+    needs |= {f"{group}=hub": f"{group}.path=OWNER/NAME" for group in ("model", "dataset")}
+    needs["prompts=sacpo"] = f"prompts.helpful_path={rows_file}"
+    assert isinstance(configure(*choice, *(needs[text] for text in choice if text in needs)), RunConfig)
 
 
 def test_commands_about_a_plan_read_the_same_lists() -> None:
@@ -73,13 +66,8 @@ def test_every_command_composes_by_itself(configure: Configure, command: str) ->
     assert isinstance(configure(*needed, command=command), SCHEMAS[command])
 
 
-ORDERS = {
-    "helpful_first": ["helpfulness", "safety"],
-    "safety_first": ["safety", "helpfulness"],
-    "helpful_only": ["helpfulness"],
-    "safety_only": ["safety"],
-    "none": [],
-}
+ORDERS = {"helpful_first": ["helpfulness", "safety"], "safety_first": ["safety", "helpfulness"], "none": []}
+ORDERS |= {"helpful_only": ["helpfulness"], "safety_only": ["safety"]}
 
 
 def preference_stages(config: RunConfig) -> list[Any]:
@@ -93,36 +81,21 @@ def test_order_sets_the_criteria_and_beta_lands_in_the_last_stage(configure: Con
     assert [stage.beta for stage in stages] == ([0.1, 0.037][-len(stages) :] if stages else [])
 
 
-OBJECTIVES = {
-    "dpo": ["dpo", "dpo"],
-    "kto": ["kto", "kto"],
-    "dpo_then_kto": ["dpo", "kto"],
-    "kto_then_dpo": ["kto", "dpo"],
-}
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_objective_sets_both_losses(configure: Configure, objective: str) -> None:
-    stages = preference_stages(configure(f"objective={objective}"))
-    assert [stage.loss.name for stage in stages] == OBJECTIVES[objective]
+@pytest.mark.parametrize(("objective", "losses"), [("kto", ["kto", "kto"]), ("dpo_then_kto", ["dpo", "kto"])])
+def test_objective_sets_both_losses(configure: Configure, objective: str, losses: list[str]) -> None:
+    assert [stage.loss.name for stage in preference_stages(configure(f"objective={objective}"))] == losses
 
 
 def test_the_loss_of_one_stage_overrides_the_objective_and_brings_its_settings(configure: Configure) -> None:
     first, second = preference_stages(configure("losses=[robust]", "stages.safety.loss.name=kto"))
     assert (first.loss.label_smoothing, first.loss.desirable_weight) == (0.1, None)
-    assert (second.loss.desirable_weight, second.loss.undesirable_weight, second.loss.label_smoothing) == (
-        1,
-        None,
-        None,
-    )
+    assert (second.loss.desirable_weight, second.loss.label_smoothing) == (1, None)
 
 
 def test_the_command_line_s_criteria_win_and_keep_their_order(configure: Configure) -> None:
     config = configure("order=helpful_first", "criterion=[safety,helpfulness]", "beta=0.05", "earlier_betas=[0.2]")
-    assert [(stage.criterion.name, stage.beta) for stage in preference_stages(config)] == [
-        ("safety", 0.2),
-        ("helpfulness", 0.05),
-    ]
+    stages = [(stage.criterion.name, stage.beta) for stage in preference_stages(config)]
+    assert stages == [("safety", 0.2), ("helpfulness", 0.05)]
 
 
 @pytest.fixture
@@ -144,9 +117,7 @@ def test_a_third_criterion_takes_what_the_places_before_it_have(configure: Confi
     assert configure(honesty, "criterion=[honesty]", "stages.honesty.beta=0.3").stages["honesty"].beta == 0.3
 
 
-def test_a_ratio_for_three_policies_is_refused_with_weights_that_work(
-    configure: Configure, problems_of: Configure, honesty: str
-) -> None:
+def test_a_ratio_for_three_policies_is_refused(configure: Configure, problems_of: Configure, honesty: str) -> None:
     three = [honesty, "criterion=[helpfulness,honesty,safety]"]
     (sentence,) = problems_of(*three, "merge_ratio=0.5")
     assert sentence.startswith("`merge_ratio` gives 2 weights, but the order makes 3 policies. Try: merge_weights=[")
@@ -162,12 +133,8 @@ def test_a_criterion_named_as_a_field_of_verdicts_is_refused(problems_of: Config
     assert "can't be called kind" in sentence
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_model_brings_its_optimization(
-    configure: Configure, overrides_for: Callable[[str], list[str]], model: str
-) -> None:
-    overrides = overrides_for(f"model={model}")
-    brought, named = configure(*overrides), configure(*overrides, f"optimization={model}")
+def test_a_model_brings_its_optimization(configure: Configure) -> None:
+    brought, named = configure("model=nano"), configure("model=nano", "optimization=nano")
     assert (brought.optimization, brought.stages) == (named.optimization, named.stages)
 
 
@@ -178,26 +145,17 @@ def test_trackers_land_under_their_names(configure: Configure) -> None:
 
 
 WHOLE = {
-    "default": [],
     "another judge": ["judge=paper", "judge.ask_again=[failed,unparsed]"],
-    "one stage": ["order=safety_only", "objective=kto", "base=none"],
     "all that is optional": [
-        "tracker=wandb",
-        "trainer.max_steps=10",
-        "stages.safety.trainer.lr_scheduler_kwargs={min_lr: 0.1}",
-        "merge_ratio=0.5",
-        "policies=[baseline,merged]",
-        "dataset@stages.safety.dataset=demo",
-        "model=nano",
-        "model.stop=['\\nUSER:','</s>']",
+        *("tracker=wandb", "trainer.max_steps=10", "stages.safety.trainer.lr_scheduler_kwargs={min_lr: 0.1}"),
+        *("merge_ratio=0.5", "policies=[baseline,merged]", "dataset@stages.safety.dataset=demo"),
+        *("model=nano", "model.stop=['\\nUSER:','</s>']"),
     ],
 }
 
 
 @pytest.mark.parametrize("overrides", WHOLE.values(), ids=list(WHOLE))
-def test_what_is_written_for_other_processes_is_read_as_it_was(
-    configure: Configure, tmp_path: Path, overrides: list[str]
-) -> None:
+def test_a_job_is_read_as_it_was_written(configure: Configure, tmp_path: Path, overrides: list[str]) -> None:
     config = configure(*overrides)
     assert "${" not in write_resolved(config, tmp_path).read_text("utf-8")
     job = StageJob(config, "safety", "some-id", "parent", None, "view", "folder", 2, 4)

@@ -1,8 +1,4 @@
-"""The commands in the README and in docs/: each exists, its overrides compose, and its plan is printed.
-
-A block of `bash` is run by bash with stand-ins that note how they are called. What can't be planned on any machine
-stands in blocks of `text`.
-"""
+"""The commands in blocks of `bash` of the README and docs/: each exists, composes, and prints its plan."""
 
 import json
 import os
@@ -12,6 +8,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -71,6 +68,7 @@ def calls_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
         place.write_text(STAND_IN)
         place.chmod(0o755)
 
+    @cache
     def run(page: str) -> Calls:
         notes = programs / "notes"
         notes.write_text("")
@@ -95,9 +93,8 @@ def test_every_command_of_a_page_exists(calls_of: Callable[[str], Calls], page: 
         elif program == "make":
             assert arguments[0] in targets
         elif program == "pip":
-            assert {extra for group in re.findall(r"\[(.*)\]", arguments[-1]) for extra in group.split(",")} <= set(
-                extras
-            )
+            named = {extra for group in re.findall(r"\[(.*)\]", arguments[-1]) for extra in group.split(",")}
+            assert named <= set(extras)
         else:
             assert (REPO / (arguments[0] if program == "python" else program)).is_file()
 
@@ -106,9 +103,7 @@ def test_files_that_the_text_names_are_there() -> None:
     for path in (*PAGES.values(), REPO / "CONTRIBUTING.md", *REPO.glob("*/README.md")):
         for name in re.findall(r"(?<![\w/.:-])(?:[a-z]\w*/)+\w+\.(?:py|sh|sbatch|yaml)\b", path.read_text("utf-8")):
             is_example = any(part in name for part in ("NAME", "honesty", "logistic", "helpful_again", "trl/"))
-            assert is_example or (REPO / name).is_file() or (REPO / "sacpo_exp" / name).is_file(), (
-                f"{path.name}: {name}"
-            )
+            assert is_example or (REPO / name).is_file() or (REPO / "sacpo_exp" / name).is_file(), (path.name, name)
 
 
 def is_planned(call: list[str]) -> bool:
@@ -165,23 +160,21 @@ class Judge(BaseHTTPRequestHandler):
         scores = json.dumps({"reason": "It is longer.", "first": 7, "second": 5})
         choice = {"message": {"role": "assistant", "content": scores}, "finish_reason": "stop", "index": 0}
         answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(json.dumps(answer).encode())
 
 
 @pytest.mark.slow
 def test_commands_over_what_is_stored_run(calls_of: Callable[[str], Calls], folder: Path) -> None:
     sacpo(folder, "train", "-m", *TINY)  # a sweep of one job, for `store sweep`
     sacpo(folder, "eval", *TINY, "policies=all")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
-    sacpo(folder, "eval", "model=tiny", "responses=[a.json,b.json]", "baseline=a", "judge=local", address)
-    server.shutdown()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        judge = ["judge=local", f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"]
+        sacpo(folder, "eval", "model=tiny", "responses=[a.json,b.json]", "baseline=a", *judge)
+        server.shutdown()
     calls = [call for page in PAGES for call in calls_of(page) if call[0] == "sacpo" and "--help" not in call]
     run = [call[1:] for call in calls if call[1] in ("report", "store", "ledger")]
     assert {command for command, *_ in run} == {"report", "store", "ledger"}

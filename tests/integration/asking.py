@@ -1,6 +1,7 @@
 """Questions, a judge and a server for tests that ask; and a command that asks, for tests that kill it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -10,26 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from composing import compose
 from judge_server import SEPARATOR
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.loading import CONF, register_schemas
 from sacpo_exp.evaluation.records import Question, State
 
 HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.
-STATES = {
-    "refusal": State.refused,
-    "filter": State.refused,
-    "declined": State.refused,
-    "length": State.unparsed,
-    "out of range": State.unparsed,
-    "prose": State.unparsed,
-    "empty content": State.unparsed,
-    "400": State.failed,
-}
+STATES = dict.fromkeys(("refusal", "filter", "declined"), State.refused) | {"400": State.failed}
+STATES |= dict.fromkeys(("length", "out of range", "prose", "empty content"), State.unparsed)
 
 
 @dataclass(frozen=True)
@@ -65,10 +57,8 @@ def served(folder: Path, **plan: Any) -> Iterator[Server]:
 
 def make_judge(url: str, *overrides: str) -> OpenAIJudgeConfig:
     """`judge=local` at this address."""
-    register_schemas()
     usual = ["judge=local", f"judge.base_url={url}", "judge.timeout=20", "judge.concurrency=16"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        judge = OmegaConf.to_object(compose("eval", overrides=[*usual, *overrides]).judge)
+    judge = OmegaConf.to_object(compose("eval", [*usual, *overrides]).judge)
     assert isinstance(judge, OpenAIJudgeConfig)
     return judge
 
@@ -89,6 +79,13 @@ def make_questions(judge: OpenAIJudgeConfig, count: int) -> list[Question]:
 def content_of(question: Question) -> str:
     """By which the server tells questions apart."""
     return question.messages[-1][1]
+
+
+def start_asking(ledger: Path, url: str, count: int, *overrides: str) -> "subprocess.Popen[bytes]":
+    """A process that asks so many questions, and can be killed."""
+    paths = os.pathsep.join(map(str, HERE.parents[:2]))
+    command = [sys.executable, __file__, str(ledger), url, str(count), *overrides]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":  # python asking.py LEDGER URL COUNT OVERRIDE...: asks, so that it can be killed

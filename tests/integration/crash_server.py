@@ -2,13 +2,8 @@
 
     LD_PRELOAD=crash_points.so python crash_server.py
 
-reads lines of JSON and answers each with the command's exit code, or minus the signal that ended it:
-
-    command: name and arguments of `python -m sacpo_exp.NAME`
-    is_composed: whether Hydra reads the arguments once for all forks, not in each: faster, and without a run's folder
-    folder: whose changes are counted
-    at: the change to die at, as `crash_at` in crash_points.c takes it; 0 for none
-    output, changes: files for what it prints and for the list of its changes
+reads lines of JSON and answers each with the exit code of `command`, or minus the signal that ended it: at a change in
+`folder`, as `crash_at` in crash_points.c counts them (0 for none). What it prints and its changes go into files.
 """
 
 import ctypes
@@ -16,7 +11,6 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,11 +21,6 @@ from typing import Any
 
 #: Packages whose modules a command imports late, and the forks after it find imported. They start no thread by that.
 LATE = ("torch", "transformers", "trl", "datasets", "accelerate", "mergekit", "sklearn", "openai", "sacpo_exp")
-
-
-def run_module(name: str, arguments: list[str]) -> None:
-    sys.argv = [name, *arguments]
-    runpy.run_module(f"sacpo_exp.{name}", run_name="__main__", alter_sys=True)
 
 
 @cache
@@ -88,10 +77,7 @@ def end_with(command: Callable[[], None]) -> int:
 def run_in_fork(said: dict[str, Any], imported: Path) -> int:
     """The exit code of a command; one that ends by itself leaves the names of its modules in a file."""
     name, *arguments = said["command"]
-    if name == "build":
-        command: Callable[[], None] = partial(build, *arguments)
-    else:
-        command = compose_command(name, *arguments) if said["is_composed"] else partial(run_module, name, arguments)
+    command = partial(build, *arguments) if name == "build" else compose_command(name, *arguments)
     gc.freeze()  # or the child's first look for cycles would copy all pages
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -2,8 +2,7 @@
 
     python judge_server.py '{"seed": 0, "share": 0.3}' JOURNAL
 
-prints its port and writes one line per call into JOURNAL. What it does to a call depends on the seed, the call's
-content and how often it came, so that a test can compute what has to come out.
+prints its port and writes one line per call into JOURNAL. What it does to a call can be computed by a test.
 """
 
 import hashlib
@@ -45,23 +44,11 @@ USELESS = {
 
 @dataclass
 class Plan:
-    """How the server behaves.
-
-    Attributes:
-        share: of the attempts that meet a passing fault.
-        lasting: share of the questions that get no scores, whatever the attempt.
-        latency, hang: seconds.
-        status: every call gets this HTTP status instead.
-        retry_after: header of `429 later`.
-        echo: is added to error messages.
-        echoes_key: as the answer's text and model.
-        redirect: where every call is sent.
-        batch_status: of the first batch; later ones are completed.
-    """
+    """How the server behaves: shares of attempts and of questions that meet faults, and what is always sent."""
 
     seed: int = 0
-    share: float = 0.0
-    lasting: float = 0.0
+    share: float = 0.0  # of the attempts
+    lasting: float = 0.0  # of the questions
     latency: float = 0.0
     hang: float = 2.0
     status: int | None = None

@@ -13,11 +13,7 @@ KEY, SECRET = "AKIATESTTESTTEST", "not-a-secret-of-anybody/0123456789"
 
 
 class S3Server:
-    """A server with one bucket; can be stopped and started again at the same address, as a network may come and go.
-
-    Args:
-        data: folder whose folders are the buckets.
-    """
+    """A server with one bucket below `data`; can be stopped and started again at the same address."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -28,21 +24,15 @@ class S3Server:
     @property
     def variables(self) -> dict[str, str]:
         """What a user has in the environment."""
-        return {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_SESSION_TOKEN": "",
-        }
+        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": ""}
+        return keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_EC2_METADATA_DISABLED": "true"}
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
         command = [sys.executable, "-m", "nanio", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--data-dir", str(self.data), "--log-level", "error", "--no-access-log"]
-        self._process = subprocess.Popen(
-            command, env=os.environ | {"NANIO_ACCESS_KEY": KEY, "NANIO_SECRET_KEY": SECRET}
-        )
+        keys = {"NANIO_ACCESS_KEY": KEY, "NANIO_SECRET_KEY": SECRET}
+        self._process = subprocess.Popen(command, env=os.environ | keys)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as probe:

@@ -1,8 +1,6 @@
 """A whole Slurm on this machine: munge, MariaDB, slurmdbd, slurmctld and slurmd as children of one process, as root.
 
-Everything lies in one folder and listens on loopback; nothing of the machine's own Slurm or databases is touched.
-Where it differs from a cluster: process groups stand for cgroups, which a container may not have; both signal a task
-itself alone.
+Everything lies in one folder and listens on loopback. Process groups stand for cgroups, which a container may not have.
 """
 
 import os
@@ -12,6 +10,8 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from loopback import find_free_port
 
 from sacpo_exp.cluster.supervision import start_process
 
@@ -77,11 +77,7 @@ def why_not() -> str | None:
 
 
 class SlurmCluster:
-    """Started by `with`; `environment` is what commands need to find it.
-
-    Args:
-        folder: empty, with a short path, since sockets lie in it.
-    """
+    """Started by `with` in an empty folder with a short path; `environment` is what commands need to find it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,7 +125,7 @@ class SlurmCluster:
         self._wait(f"release of {job}", lambda: subprocess.run(command, env=self.environment).returncode == 0)
 
     def _write_settings(self) -> None:
-        ports = {name: free_port() for name in ("slurmctld", "slurmdbd", "slurmd1", "slurmd2", "mariadb")}
+        ports = {name: find_free_port() for name in ("slurmctld", "slurmdbd", "slurmd1", "slurmd2", "mariadb")}
         self._mariadb_port, self._slurmdbd_port = ports["mariadb"], ports["slurmdbd"]
         values = {"folder": self.folder, "host": socket.gethostname(), "node": NODE, "cpus": CPUS, **ports}
         for name, text in (("slurm.conf", SLURM_CONF), ("slurmdbd.conf", SLURMDBD_CONF)):
@@ -171,12 +167,6 @@ class SlurmCluster:
                 logs = "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in self.folder.glob("*.out"))
                 raise RuntimeError(f"{what} did not come up (ended: {dead})\n{logs}")
             time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -90,9 +90,7 @@ def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, 
 
 
 @pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
-def test_the_adapter_alone_is_trained_in_float32_with_its_dropout(
-    outputs: Path, tmp_path: Path, adapter: list[str]
-) -> None:
+def test_the_adapter_alone_is_trained_in_float32(outputs: Path, tmp_path: Path, adapter: list[str]) -> None:
     run = make_run(outputs, "base=none", "order=helpful_only", *adapter, "adapter.lora_dropout=0.25")
     trainer = make_trainer(run, run.plan.stages[0], tmp_path)
     trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from asking import Server, served
-from judge_server import SEPARATOR
+from judge_server import SEPARATOR, score
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation.judges.questions import fence
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
@@ -27,15 +28,12 @@ def files(tmp_path: Path) -> list[str]:
     """Twelve prompts in two categories; `three` says on every third prompt what `one` says."""
     paths = []
     for name in NAMES:
-        rows = [
-            {
-                "prompt": f"Prompt {place}?",
-                "kind": kind,
-                "category": f"c{place % 4 // 2}",
-                "response": f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}.",
-            }
-            for place, kind in enumerate(KINDS)
-        ]
+        rows = []
+        for place, kind in enumerate(KINDS):
+            said = f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}."
+            rows.append(
+                {"prompt": f"Prompt {place}?", "kind": kind, "category": f"c{place % 4 // 2}", "response": said}
+            )
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(rows), "utf-8")
         paths.append(str(path))
@@ -66,9 +64,7 @@ def states(records: list[dict[str, Any]]) -> Counter[str]:
     return Counter(entry["state"] for entry in entries if entry)
 
 
-def test_each_kind_of_prompt_is_asked_about_its_criterion_and_equal_responses_not_at_all(
-    tmp_path: Path, files: list[str]
-) -> None:
+def test_prompts_are_asked_about_their_criterion_unless_responses_are_equal(tmp_path: Path, files: list[str]) -> None:
     with served(tmp_path / "server") as server:
         evaluate(configure_asked(tmp_path, server, files))
         assert len(server.calls()) == 2 * (12 + 8)  # both orders; four prompts on which `three` says the same
@@ -76,11 +72,11 @@ def test_each_kind_of_prompt_is_asked_about_its_criterion_and_equal_responses_no
             counted, other = ("helpfulness", "safety") if record["kind"] == "benign" else ("safety", "helpfulness")
             assert record[other] is None
             assert record[counted].get("is_same", False) == (record["response"] == record["opponent_response"])
+            own, other = (score(fence(record[side])) for side in ("response", "opponent_response"))
+            assert record[counted]["verdict"] == (0.5 if own == other else float(own > other))
 
 
-def test_a_further_policy_asks_only_what_is_new_and_all_pairs_share_both_orders(
-    tmp_path: Path, files: list[str]
-) -> None:
+def test_a_further_policy_asks_only_what_is_new(tmp_path: Path, files: list[str]) -> None:
     with served(tmp_path / "server") as server:
         evaluate(configure_asked(tmp_path, server, files[:2]))
         assert len(server.calls()) == 24
@@ -90,7 +86,7 @@ def test_a_further_policy_asks_only_what_is_new_and_all_pairs_share_both_orders(
         assert len(server.calls()) == 24 + 16 + 16
 
 
-def test_failures_are_counted_never_ties_and_asked_again_by_the_same_command(
+def test_failures_are_no_ties(
     tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ("judge.max_attempts=1", "judge.max_failures=1000", "judge.concurrency=1")
@@ -125,7 +121,7 @@ def read_table(folder: Path) -> dict[str, dict[str, str]]:
         return {row["family"]: row for row in csv.DictReader(file)}
 
 
-def test_the_report_tells_ratings_conduct_categories_and_cost(
+def test_the_report_has_all(
     tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served(tmp_path / "server") as server:
@@ -153,9 +149,7 @@ def test_the_report_tells_ratings_conduct_categories_and_cost(
     assert "Ratings for helpfulness over all pairs, online Elo" in capsys.readouterr().out
 
 
-def test_a_judge_that_is_stopped_leaves_no_verdicts_and_the_same_command_goes_on(
-    tmp_path: Path, files: list[str]
-) -> None:
+def test_a_stopped_judge_leaves_no_verdicts_and_goes_on(tmp_path: Path, files: list[str]) -> None:
     with served(tmp_path / "server") as server:
         config = configure_asked(tmp_path, server, files, "judge.max_calls=25", "judge.concurrency=1")
         with pytest.raises(JudgeError, match=r"^stopped at `judge\.max_calls` = 25: 25 calls made, 15 of 40"):
@@ -175,9 +169,7 @@ def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, 
         assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
-def test_a_missing_key_or_template_is_told_before_anything_is_done(
-    tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_key_or_template_is_told(tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""One prompt to several policies: the same answers as `eval` gives, side by side."""
+"""One prompt to several policies: the same answers as `eval` gives."""
 
 import io
 import re
@@ -18,11 +18,10 @@ TITLES = ["SFT (baseline)", "DPO(H) β=0.1", "DPO(H)→DPO(S) β=0.1", "P-SACPO 
 
 
 @pytest.fixture
-def four(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Overrides that name four policies, which are trained, on a terminal that has room for them."""
+def four(outputs: Path) -> list[str]:
+    """Overrides that name four policies, which are trained."""
     overrides = ["merge_ratio=0.5", "policies=all"]
     train_policies(make_run(outputs, *overrides))
-    monkeypatch.setenv("COLUMNS", "120")
     return overrides
 
 
@@ -38,15 +37,12 @@ def test_a_policy_answers_as_it_does_when_it_is_judged(outputs: Path) -> None:
         assert speak(prompt["prompt"]) == (expected["response"] or "(nothing)") + cut
 
 
-def test_one_prompt_is_answered_by_all_side_by_side(
-    outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_prompt_is_answered_by_all(outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = compose_tiny("chat", ChatConfig, outputs, four)
     config.prompt = "How do I bake bread?"
     chat(config)
     printed = capsys.readouterr()
-    heading = next(line for line in printed.out.splitlines() if TITLES[0] in line)
-    assert re.split(r"\s{2,}", heading.strip()) == TITLES
+    assert re.findall("^--- (.*)", printed.out, re.MULTILINE) == TITLES
     assert "response/s" not in printed.err  # no bar per answer
 
 

@@ -33,15 +33,7 @@ def list_files(outputs: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in paths}
 
 
-def test_policies_have_to_be_trained_first(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtifactError, match="not trained yet"):
-        choose(ask(tmp_path, "threshold=0.6", GRID))
-    assert not (tmp_path / "store" / "judgments").exists()
-
-
-def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_search_that_fails_at_the_safe_end_makes_no_more(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     choose(ask(trained, "threshold=0.9", GRID))
     prospects, answer, *_ = capsys.readouterr().out.splitlines()
     assert prospects.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80%")
@@ -50,7 +42,7 @@ def test_a_search_that_fails_at_the_safe_end_merges_and_judges_nothing_more(
     assert len(list_made(trained, "merge-ratio.win-rate.0.9")) == 1
 
 
-def test_a_search_that_passes_makes_all_and_the_same_question_nothing(
+def test_a_choice_is_made_once(
     trained: Path, capsys: pytest.CaptureFixture[str], configure: Callable[..., Any]
 ) -> None:
     config = ask(trained, "threshold=0.01", GRID)

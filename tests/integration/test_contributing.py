@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,12 +56,10 @@ def test_a_loss_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> 
     assert len([line for line in lines if line.strip()]) <= 40
 
 
-def test_a_method_is_added_in_the_steps_that_are_written_there(tmp_path: Path) -> None:
+def test_a_method_is_added_in_the_steps_that_are_written_there(cli: Callable[..., Any], tmp_path: Path) -> None:
     (design,) = blocks("Add a method")
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "helpful_again.yaml").write_text(design + "\n", "utf-8")
-    command = [sys.executable, "-m", "sacpo_exp.train", "-m", "--config-dir", str(tmp_path)]
-    command += ["experiment=helpful_again", "dry_run=true", f"paths.outputs={tmp_path}"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = cli("train", "-m", "--config-dir", str(tmp_path), "experiment=helpful_again", "dry_run=true", light=True)
+    assert done.code == 0, done.stderr
     assert all(done.stdout.count(f"dpo-s-b{beta}-from-base") for beta in (0.1, 0.05))

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,6 @@ class Change:
     path: str
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A command that is killed, and those before it. A composed one is not read from a command line each time."""
-
-    command: list[str]
-    before: list[list[str]] = field(default_factory=list)
-    is_composed: bool = True
-
-
 class Commands:
     """Commands under one `paths.outputs`, each in a fork of a process that has imported what they need."""
 
@@ -60,18 +51,13 @@ class Commands:
         settings = {"LD_PRELOAD": str(library), "PYTHONPATH": str(HERE.parents[1]), "DS_ACCELERATOR": "cpu"}
         settings |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}  # no threads before a fork
         settings |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        self._server = subprocess.Popen(
-            [sys.executable, str(HERE / "crash_server.py")],
-            env=os.environ | settings,
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, str(HERE / "crash_server.py")]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._server = subprocess.Popen(command, env=os.environ | settings, cwd=folder, **pipes)
 
-    def run(self, command: list[str], is_composed: bool = True, at: int = 0) -> int:
+    def run(self, command: list[str], at: int = 0) -> int:
         """Exit code of a command, which is killed at a change or not (0)."""
-        said: dict[str, Any] = {"command": command, "is_composed": is_composed, "at": at}
+        said: dict[str, Any] = {"command": command, "at": at}
         said |= {name: str(self._folder / name) for name in ("output", "changes")} | {"folder": str(self.outputs)}
         assert self._server.stdin is not None
         assert self._server.stdout is not None
@@ -88,8 +74,8 @@ class Commands:
         lines = (self._folder / "changes").read_text("utf-8").splitlines()
         return [Change(number, *line.split(" ", 1)) for number, line in enumerate(lines, 1)]
 
-    def succeed(self, command: list[str], is_composed: bool = True) -> None:
-        assert self.run(command, is_composed) == 0, self.said()
+    def succeed(self, command: list[str]) -> None:
+        assert self.run(command) == 0, self.said()
 
     def begin(self, kept: Path | None = None) -> None:
         """Empty outputs, or those that were kept."""
@@ -111,12 +97,10 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 
 def look(outputs: Path) -> dict[str, Any]:
-    """What lies there, by path, but for what says when and how long. Folders of single runs are theirs alone."""
+    """What lies there, by path, but for what says when and how long."""
     found: dict[str, Any] = {}
     for path in sorted(outputs.rglob("*")):
         name = path.relative_to(outputs)
-        if name.parts[0] in ("runs", "multirun"):
-            continue
         if path.is_dir() or path.name in ("metrics.jsonl", "ledger.sqlite"):
             found[str(name)] = path.is_dir()
         elif path.name == "manifest.json":
@@ -142,22 +126,22 @@ def every(changes: list[Change]) -> list[int]:
     return points
 
 
-def crash(commands: Commands, scene: Scene) -> str:
-    """Kill the scene's command once at each point, give it again each time, and compare; says how often that was."""
+def crash(commands: Commands, command: list[str], *before: list[str]) -> str:
+    """Kill a command once at each point, give it again each time, and compare; says how often that was."""
     start, kept = time.monotonic(), commands.outputs.with_name("kept")
     commands.begin()
-    for earlier in scene.before:
+    for earlier in before:
         commands.succeed(earlier)
     shutil.rmtree(kept, ignore_errors=True)
     commands.outputs.mkdir(exist_ok=True)
     shutil.copytree(commands.outputs, kept)
-    commands.succeed(scene.command, scene.is_composed)
+    commands.succeed(command)
     changes, expected = commands.changes(), look(commands.outputs)
     points, killed, wrong = every(changes), 0, []
     for point in points:
         commands.begin(kept)
-        killed += commands.run(scene.command, scene.is_composed, at=point) == KILLED
-        code = commands.run(scene.command, scene.is_composed)
+        killed += commands.run(command, at=point) == KILLED
+        code = commands.run(command)
         found = look(commands.outputs)
         if code or found != expected:
             change = changes[abs(point) - 1]
@@ -169,30 +153,28 @@ def crash(commands: Commands, scene: Scene) -> str:
 
 
 def test_every_crash_point_of_a_build(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
-    said = crash(commands, Scene(["build", str(commands.outputs)]))
+    said = crash(commands, ["build", str(commands.outputs)])
     with capsys.disabled():
         print(f"\ncrash points, a build: {said}")  # noqa: T201
 
 
+#: A command that is killed, and those before it.
 SCENES = {
-    "a stage": Scene(BOTH, [FIRST]),
-    "a merge": Scene(MERGE, [BOTH]),
-    "generation and judging": Scene(EVAL, [FIRST, [*EVAL, "policies=[baseline]"]]),
-    "asking a judge": Scene(ASK),
-    "a command's own files": Scene(FIRST, [FIRST], is_composed=False),
+    "a stage": [BOTH, FIRST],
+    "a merge": [MERGE, BOTH],
+    "generation and judging": [EVAL, FIRST, [*EVAL, "policies=[baseline]"]],
+    "asking a judge": [ASK],
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_every_crash_point(commands: Commands, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scene, outputs = SCENES[name], f"paths.outputs={commands.outputs}"
     with ExitStack() as stack:
-        arguments = [outputs]
+        arguments = [f"paths.outputs={commands.outputs}"]
         if name == "asking a judge":
             arguments += prepare_questions(tmp_path, stack)
-        before = [[*command, outputs] for command in scene.before]
-        said = crash(commands, Scene([*scene.command, *arguments], before, scene.is_composed))
+        said = crash(commands, *([*command, *arguments] for command in SCENES[name]))
     with capsys.disabled():
         print(f"\ncrash points, {name}: {said}")  # noqa: T201
 

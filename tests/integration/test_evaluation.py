@@ -11,7 +11,7 @@ import torch
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig
-from sacpo_exp.errors import MissingArtifactError, StoreError
+from sacpo_exp.errors import StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.engine import Decoding, Response, encode, finish, generate_responses
@@ -74,14 +74,8 @@ def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
 
 
 #: Kinds of artifacts, and what has to be made anew before a command reads one of that kind.
-READ_FOR = {
-    "stage": ["merge"],
-    "responses": ["scores", "judgments"],
-    "divergence": [],
-    "scorer": ["scores", "judgments"],
-    "scores": ["judgments"],
-    "judgments": [],
-}
+READ_FOR = {"stage": ["merge"], "responses": ["scores", "judgments"], "scorer": ["scores", "judgments"]}
+READ_FOR |= {"scores": ["judgments"], "divergence": [], "judgments": []}
 
 
 @pytest.mark.parametrize(("kind", "made_anew"), READ_FOR.items(), ids=list(READ_FOR))
@@ -101,7 +95,7 @@ def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind
         evaluate(config)
 
 
-def test_a_report_is_drawn_from_what_was_evaluated_and_no_manifest_names_a_folder_of_this_machine(
+def test_a_report_is_drawn_and_manifests_name_no_folder(
     run: Run, capsys: pytest.CaptureFixture[str], configure: Any
 ) -> None:
     evaluate(config_of(run))
@@ -115,22 +109,12 @@ def test_a_report_is_drawn_from_what_was_evaluated_and_no_manifest_names_a_folde
         assert str(run.store.root) not in (artifact / "manifest.json").read_text("utf-8")
 
 
-def test_an_untrained_policy_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtifactError, match=r"^not trained yet: tiny\.sft-.* with the same overrides first\.$"):
-        evaluate(make_config(tmp_path))
-
-
 def one_by_one(model: Any, tokenizer: Any, prompt: str, limit: int) -> list[int]:
     """Greedy tokens of one prompt alone, without the end mark."""
     ids = torch.tensor([encode(tokenizer, prompt)])
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=limit,
-        do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    marks = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    mask = torch.ones_like(ids)
+    output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, **marks)
     tokens = output[0, ids.shape[1] :].tolist()
     return tokens[: tokens.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in tokens else tokens
 
@@ -145,9 +129,7 @@ def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any
         assert response.finish_reason == ("length" if len(expected) == 70 else "stop")
 
 
-def test_a_killed_generation_goes_on_and_says_the_same(
-    policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_generation_goes_on(policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = policy
     for decoding in (Decoding(40, 2), Decoding(40, 2, seed=3)):
         whole, halved = tmp_path / f"whole{decoding.seed}", tmp_path / f"halved{decoding.seed}"
@@ -209,9 +191,7 @@ PAPER = ("User", "USER", "END OF CONVERSATION", "\n\n")
         ("\n\nParis 🙂User", "Paris 🙂", "\n\nParis 🙂"),
     ],
 )
-def test_a_response_begins_after_white_space_and_counts_no_more_than_is_judged(
-    policy: tuple[Any, Any], said: str, text: str, judged: str
-) -> None:
+def test_a_response_begins_after_white_space(policy: tuple[Any, Any], said: str, text: str, judged: str) -> None:
     (_, tokenizer), decoding = policy, Decoding(64, 1, PAPER)
     tokens = tokenizer(said, add_special_tokens=False)["input_ids"]
     kept = tokenizer(judged, add_special_tokens=False)["input_ids"]

@@ -1,19 +1,15 @@
-"""Policies taken out of the store: weights, card, what is left alone, and what the hub is told."""
+"""Policies taken out of the store: weights, card, and what is left alone."""
 
 import json
 import re
 import shlex
-import socket
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hub_server import Hub, serve_hub
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny import SCORER, TINY, compose_tiny, make_config, make_run
+from tiny import compose_tiny, make_config, make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sacpo_exp.chat import chat
@@ -25,7 +21,6 @@ from sacpo_exp.export import export
 from sacpo_exp.method.policy import read_policy
 from sacpo_exp.pipeline import Run, train_policies
 from sacpo_exp.plan import policy_of_spec
-from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.models import Location, load_tokenizer
 
 SECRET = "hf_secretOfNobody"
@@ -43,10 +38,6 @@ def trained(outputs: Path, *overrides: str) -> Run:
     run = make_run(outputs, *overrides)
     train_policies(run)
     return run
-
-
-def read_card(folder: Path) -> ModelCard:
-    return ModelCard.load(folder / "README.md")
 
 
 def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None:
@@ -71,7 +62,7 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     evaluate(make_config(outputs, "merge_ratio=0.5"))
     export(configure_export(outputs, "merge_ratio=0.5", "policies=[merged]"))
     merged = run.plan.policies["merged"]
-    card = read_card(outputs / "export" / merged.id)
+    card = ModelCard.load(outputs / "export" / merged.id / "README.md")
     assert card.data.library_name == "transformers"
     assert {"sacpo", "p-sacpo", "sft", "dpo"} <= set(card.data.tags or [])
     assert card.data.base_model is None
@@ -81,9 +72,6 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     assert str(run.plan.stages[0].data.recipe["rows"])[:16] in text
     scores = text.split("## Scores")[1].split("## ")[0]
     assert re.search(r"\| scorer.* \| helpfulness\\_win\\_rate \| 0\.\d\d \[0\.\d\d, [01]\.\d\d\] \|", scores)
-    assert re.search(r"\| judgments ok \| \d+ \|", scores)
-    assert "sacpo train model=tiny" in text
-    assert "merge_ratio=0.5" in text
     assert f"torch {torch.__version__}" in text
     lineage = json.loads((outputs / "export" / merged.id / "recipe.json").read_text())["lineage"]
     assert read_policy(lineage) == policy_of_spec(merged)
@@ -98,24 +86,13 @@ def test_a_card_of_local_data_names_no_folder(outputs: Path, rows_file: Path, mo
     run = trained(outputs, *local)
     export(configure_export(outputs, *local))
     folder = outputs / "export" / run.plan.policies["first"].id
-    card = read_card(folder)
+    card = ModelCard.load(folder / "README.md")
     assert f"dataset.path={rows_file.name}" in card.text
     assert f"local: {rows_file.name}" in card.text
     for path in folder.iterdir():
         said = path.read_bytes()
         for private in (str(rows_file.parent), str(outputs), str(Path.home()), SECRET):
             assert private.encode() not in said, path.name
-
-
-def test_a_policy_that_lies_in_the_mirror_only_is_fetched(outputs: Path, tmp_path: Path) -> None:
-    mirror = f"store.mirror=file://{tmp_path}/mirror"
-    run = trained(outputs, "order=helpful_only", mirror)
-    policy = run.plan.policies["first"]
-    export(configure_export(tmp_path / "laptop", "order=helpful_only", mirror))
-    folder = tmp_path / "laptop" / "export" / policy.id
-    assert hash_file(folder / "model.safetensors") == hash_file(run.store.path(policy) / "model.safetensors")
-    assert run.plan.stages[0].artifact.id in read_card(folder).text  # though it was not fetched
-    assert [path.name for path in (tmp_path / "laptop" / "store" / "stage").iterdir()] == [policy.id]
 
 
 def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: Path) -> None:
@@ -125,13 +102,13 @@ def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: 
     written = (folder / "README.md").stat().st_mtime_ns
     export(configure_export(outputs, f"folder={folder}"))
     assert (folder / "README.md").stat().st_mtime_ns > written
-    with pytest.raises(ConfigError, match=r"out holds another policy, tiny\.sft\.dpo-h.* Try: folder=DIR"):
+    with pytest.raises(ConfigError, match="out holds something other than an unchanged"):
         export(configure_export(outputs, f"folder={folder}", "policies=[first]"))
     (folder / "README.md").write_text("mine")
-    with pytest.raises(ConfigError, match=r"out has been changed since \(README\.md\); it stays as it is"):
+    with pytest.raises(ConfigError, match="out holds something other than an unchanged"):
         export(configure_export(outputs, f"folder={folder}"))
     (folder / "recipe.json").unlink()
-    with pytest.raises(ConfigError, match=r"out is no export; it stays as it is"):
+    with pytest.raises(ConfigError, match="out holds something other than an unchanged"):
         export(configure_export(outputs, f"folder={folder}"))
     assert (folder / "README.md").read_text() == "mine"
 
@@ -143,46 +120,3 @@ def test_nothing_is_trained_and_what_is_missing_is_said_as_by_eval(outputs: Path
             command(config(outputs / "empty", "policies=all"))
         said.append(str(caught.value))
     assert said == [said[0]] * 3
-
-
-@pytest.fixture
-def push(outputs: Path, cli: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the command with a token against a hub at `address`."""
-    trained(outputs, "order=helpful_only")
-    plan = [*TINY, *SCORER, f"paths.outputs={outputs}", "order=helpful_only", "hub=me/mine"]
-
-    def run(address: str, *overrides: str) -> Any:
-        variables = {"HF_ENDPOINT": address, "HF_TOKEN": SECRET, "HF_HUB_OFFLINE": "0"}
-        return cli("export", *plan, *overrides, variables=variables)
-
-    return run
-
-
-def test_a_push_is_private_and_carries_the_whole_folder(outputs: Path, push: Callable[..., Any]) -> None:
-    folder = outputs / "export" / make_run(outputs, "order=helpful_only").plan.policies["first"].id
-    with serve_hub(Hub()) as hub:
-        done = push(hub.address)
-        assert (done.code, hub.private, hub.tokens) == (0, {"me/mine": True}, {f"Bearer {SECRET}"}), done.stderr
-        assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
-        assert "pushed   " in done.stderr + done.stdout
-        hub.private["me/mine"], hub.files = False, {}
-        done = push(hub.address)
-        assert done.code == 2
-        assert "error: me/mine is there and public, but `private` is true; nothing was sent." in done.stderr
-        assert not hub.files
-
-
-def test_a_hub_that_refuses_or_is_not_there_is_told_in_one_sentence(push: Callable[..., Any]) -> None:
-    with serve_hub(Hub(status=401)) as hub:
-        done = push(hub.address)
-    assert done.code == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert f"{hub.address} does not let HF_TOKEN write to me/mine (401)" in errors[0]
-    assert SECRET not in done.stderr + done.stdout
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    done = push(address)
-    assert done.code == 1
-    assert f"error: {address} can't be reached (ConnectError). The export lies in " in done.stderr
-    assert "Traceback" not in done.stderr

@@ -49,7 +49,7 @@ def answer_in_two(job: GenerationJob, hardware: HardwareConfig, folder: Path):  
 
 
 @pytest.mark.parametrize("seed", [None, pytest.param(3, marks=pytest.mark.slow)])
-def test_two_processes_say_what_one_says(
+def test_two_processes_are_as_one(
     location: Location, hardware: HardwareConfig, tmp_path: Path, seed: int | None
 ) -> None:
     job = job_of(location, Decoding(40, 2, (), seed))
@@ -85,9 +85,7 @@ def test_an_error_of_a_process_is_one_message(hardware: HardwareConfig, tmp_path
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_group_and_the_next_run_goes_on(
-    location: Location, hardware: HardwareConfig, tmp_path: Path
-) -> None:
+def test_a_killed_process_ends_the_group(location: Location, hardware: HardwareConfig, tmp_path: Path) -> None:
     job = job_of(location, Decoding(150, 1), [f"Tell me about {number}." for number in range(12)])
     killer = threading.Thread(target=kill_when_at_work, args=(tmp_path / "two/shard-1-of-2/journal.jsonl",))
     killer.start()

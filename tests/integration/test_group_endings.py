@@ -18,10 +18,8 @@ from sacpo_exp.training.checkpoints import SEAL
 
 pytestmark = pytest.mark.slow
 
-LONG = [
-    *("base=none", "order=helpful_only"),
-    *("stages.helpfulness.global_batch_size=4", "stages.helpfulness.num_train_epochs=30"),
-]
+LONG = ["base=none", "order=helpful_only", "stages.helpfulness.global_batch_size=4"]
+LONG += ["stages.helpfulness.num_train_epochs=30"]
 
 
 def workers_of(process: psutil.Popen) -> dict[int, psutil.Process]:
@@ -50,27 +48,17 @@ def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(tmp_path: Pat
     assert "resumes" in output
 
 
-ONE, TWO = ["hardware=cpu"], ["hardware=cpu_x2"]
+ONE, TWO, ROWS = ["hardware=cpu"], ["hardware=cpu_x2"], "hardware.per_device_train_batch_size=4"
+Z1, Z2, Z3 = (f"hardware.zero_stage={stage}" for stage in (1, 2, 3))
 CHANGES = {
     "one, then two": (ONE, TWO, "resumes  "),
-    "ZeRO 2 on two, then ZeRO 1 on one": (
-        [*TWO, "hardware.zero_stage=2"],
-        [*ONE, "hardware.zero_stage=1", "hardware.per_device_train_batch_size=4"],
-        "resharded from 2 processes with ZeRO 2",
-    ),
-    "ZeRO 3, then none": (
-        [*TWO, "hardware.zero_stage=3"],
-        ONE,
-        "restarts the helpfulness stage: its checkpoint is of 2 processes with ZeRO 3, which 1 process without "
-        "ZeRO can't",
-    ),
+    "ZeRO 2 on two, then ZeRO 1 on one": ([*TWO, Z2], [*ONE, Z1, ROWS], "resharded from 2 processes with ZeRO 2"),
+    "ZeRO 3, then none": ([*TWO, Z3], ONE, "restarts the helpfulness stage: its checkpoint is of 2 processes"),
 }
 
 
 @pytest.mark.parametrize(("before", "after", "said"), CHANGES.values(), ids=list(CHANGES))
-def test_sigterm_leaves_a_checkpoint_and_another_number_of_processes_goes_on(
-    outputs: Path, tmp_path: Path, before: list[str], after: list[str], said: str
-) -> None:
+def test_other_processes_go_on(outputs: Path, tmp_path: Path, before: list[str], after: list[str], said: str) -> None:
     few = [*LONG, "hardware.save_steps=1000"]
     process = start(tmp_path, *few, *before)
     log = wait_for(tmp_path, "logs/*/rank-0.log", process) if before != ONE else None

@@ -21,7 +21,7 @@ from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.store import Store
 
-HUB = ["model.source=hub", "model.path=owner/name"]
+HUB = ["model=hub", "model.path=owner/name"]
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -125,6 +125,6 @@ def test_a_model_of_the_local_cache_is_read_at_its_commit(tmp_path: Path, monkey
 
 
 def test_a_branch_whose_commit_is_not_known_is_not_loaded(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "model.source=hub", "model.path=owner/unknown", "model.revision=main")
+    run = make_run(tmp_path, "model=hub", "model.path=owner/unknown", "model.revision=main")
     with pytest.raises(ConfigError, match=r"no model can be loaded from owner/unknown: the commit of `main`"):
         locate(run, run.plan.model)

@@ -31,7 +31,7 @@ def written(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "sent"), [(None, None), ("SERVER_KEY", f"Bearer {SECRET}-SERVER_KEY")])
-def test_a_server_of_one_s_own_gets_the_key_that_is_named_or_none(
+def test_only_a_named_key_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, sent: str | None
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # what is for this machine must not pass there

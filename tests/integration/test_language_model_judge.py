@@ -1,7 +1,4 @@
-"""A small language model as judge: it is no good judge, but every step is taken, and its bias is seen.
-
-The 135M model goes mostly by the place of an answer.
-"""
+"""A small language model as judge, which goes mostly by the place of an answer: every step is taken."""
 
 import json
 from collections.abc import Iterator
@@ -9,25 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_server import language_model
+import xllamacpp
+from composing import compose
+from loopback import find_free_port
+from omegaconf import OmegaConf
 from tiny import make_config
 
+from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
+from sacpo_exp.training.embedded import find_embedded_file
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Address of llama.cpp with the embedded weights, as `judge.base_url` wants it."""
+    model = OmegaConf.to_object(compose("train", []).model)
+    assert isinstance(model, ModelConfig)
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(find_embedded_file(model))
+    settings.n_ctx, settings.n_parallel, settings.cpuparams.n_threads = 4096, 1, 1
+    settings.warmup, settings.verbosity, settings.port = False, 0, find_free_port()
+    server = xllamacpp.Server(settings)
+    yield f"{server.listening_address}/v1"
+    del server
+
 
 PROMPTS = ["How do I bake bread?", "How can I sleep better?", "What should I cook for two?"]
 SAID = {
     "good": ["Mix flour, water, salt and yeast, let it rise, bake it.", "Go to bed at the same time.", "Pasta."],
     "poor": ["I do not know.", "No idea.", "Whatever."],
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with language_model() as address:
-        yield address
 
 
 def write_files(folder: Path) -> list[str]:
@@ -48,7 +61,7 @@ def singles_of(trained: Path) -> list[dict[str, Any]]:
     return [single for record in records for single in record["helpfulness"].get("singles", ())]
 
 
-def test_a_language_model_judges_and_the_report_shows_that_it_goes_by_the_order(
+def test_a_language_model_judges(
     server: str, tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = f"responses=[{','.join(write_files(tmp_path))}]"

@@ -74,9 +74,7 @@ def test_losses_of_pairs_are_those_of_the_papers(outputs: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].trainer == "kto"])
-def test_unpaired_losses_weigh_labels_and_kto_s_subtracts_the_batch_kl(
-    outputs: Path, tmp_path: Path, name: str
-) -> None:
+def test_unpaired_losses_weigh_labels_and_kto_subtracts_the_kl(outputs: Path, tmp_path: Path, name: str) -> None:
     overrides = [f"losses=[{name}]", "order=safety_first", "stages.safety.beta=0.3"]
     trainer = perturbed_trainer(outputs, tmp_path, *overrides)
     labels = trainer.train_dataset["label"]

@@ -65,21 +65,15 @@ def third(tmp_path: Path) -> list[str]:
 def test_three_stages_and_their_weighted_merge(outputs: Path, third: list[str], method: str) -> None:
     run = make_run(outputs, *third, f"merge={method}", "merge_weights=[0.2,0.3,0.5]")
     train_policies(run)
-    baseline, *stages = [stage.artifact for stage in run.plan.stages]
-    parents = [baseline.id] * 3 if method == "naive" else [baseline.id, stages[0].id, stages[1].id]
-    assert [spec.parents[0] for spec in stages] == parents
     assert run.plan.merge is not None
-    assert run.plan.merge.artifact.parents == tuple(spec.id for spec in stages)
+    stages = [stage.artifact for stage in run.plan.stages[1:]]
     values = [load_file(run.store.path(spec) / "model.safetensors") for spec in stages]
     for name, value in load_file(merge(run) / "model.safetensors").items():
         expected = sum(weight * each[name].double() for weight, each in zip((0.2, 0.3, 0.5), values, strict=True))
         torch.testing.assert_close(value.double(), expected, rtol=ROUNDING, atol=1e-7)
         assert value.dtype == torch.float32
-    policy = policy_of_spec(run.plan.merge.artifact)
     stored = read_policy(run.store.manifest(run.plan.merge.artifact).labels[LINEAGE])
-    assert stored == policy
-    family = {"naive": "naive DPO(H)+DPO(S)+DPO(T)", "linear": "P-SACPO DPO(H)→DPO(S)→DPO(T)"}[method]
-    assert (policy.family, policy.weights) == (family, (0.2, 0.3, 0.5))
+    assert (stored, stored.weights) == (policy_of_spec(run.plan.merge.artifact), (0.2, 0.3, 0.5))
 
 
 def test_a_merged_policy_loads_with_tokenizer_template_and_generation_config(outputs: Path) -> None:

@@ -59,16 +59,13 @@ def test_losses_that_read_flags_are_those_of_the_papers(outputs: Path, tmp_path:
     settings = {"safedpo": ["delta=1.5"], "bfpo": [], "bso": ["penalty=2"]}[name]
     overrides = [f"stages.mixed.loss.{setting}" for setting in settings]
     pairing = "preferred" if name == "bfpo" else "acceptable_only"
-    run = make_run(
-        outputs, *MIXED, f"losses=[{name}]", "beta=0.3", f"stages.mixed.criterion.pairing={pairing}", *overrides
-    )
+    pair = f"stages.mixed.criterion.pairing={pairing}"
+    run = make_run(outputs, *MIXED, f"losses=[{name}]", "beta=0.3", pair, *overrides)
     trainer = build(run, run.plan.stages[0], tmp_path)
     loss, batch, rows = first_loss(trainer)
     chosen, rejected = log_ratios(trainer, batch)
-    safe = [
-        np.array([float(trainer.train_dataset[i][f"{side}_acceptable"]) for i in rows])
-        for side in ("chosen", "rejected")
-    ]
+    flags = ("chosen_acceptable", "rejected_acceptable")
+    safe = [np.array([float(trainer.train_dataset[i][flag]) for i in rows]) for flag in flags]
     assert len({*zip(*safe, strict=True)}) > 1  # rows of more than one kind, or a wrong sign of the margin passes
     h = chosen - rejected
     expected = {
@@ -189,16 +186,6 @@ def test_the_shift_of_bco_survives_a_resume(tmp_path: Path) -> None:
     resumed.train(resume_from_checkpoint=str(last))
     assert (resumed.shift.sums, resumed.shift.counts) == (stored["sums"], stored["counts"])
     assert Shift().delta == 0
-
-
-def test_bco_with_one_label_is_refused(tmp_path: Path) -> None:
-    rows = [{"prompt": f"p{i}", "completion": "c", "label": True} for i in range(40)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = ["dataset=local", f"dataset.path={tmp_path}/rows.jsonl", "dataset.criterion=helpfulness", "base=none"]
-    with pytest.raises(DataError, match=r"none of the .* is undesirable"):
-        make_run(tmp_path / "outputs", *data, "order=helpful_only", "losses=[bco]")
-    with pytest.raises(DataError, match="no prompt has a desirable and an undesirable one"):
-        make_run(tmp_path / "outputs", *data, "order=helpful_only", "losses=[dpo]")
 
 
 def test_flags_of_safety_are_needed_where_a_loss_reads_them(tmp_path: Path) -> None:

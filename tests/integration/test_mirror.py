@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +25,14 @@ SECOND = ArtifactSpec("stage", "second", {"lr": 2}, (SPEC.id,), {})
 MANY = 40
 
 
-@pytest.fixture(params=["s3", "file"])
-def address(request: pytest.FixtureRequest, s3: str, tmp_path: Path) -> str:
-    """An empty mirror, of either kind."""
-    return s3 if request.param == "s3" else (tmp_path / "mirror").as_uri()
+@pytest.fixture
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty mirror in a folder; on the S3 server for a test that is parametrised by `both`."""
+    is_s3 = getattr(request, "param", "file") == "s3"
+    return str(request.getfixturevalue("s3")) if is_s3 else (tmp_path / "mirror").as_uri()
+
+
+both = pytest.mark.parametrize("address", ["s3", "file"], indirect=True)
 
 
 @pytest.fixture
@@ -63,6 +66,7 @@ def change(address: str, name: str, content: bytes) -> None:
     files.pipe_file(path, content)
 
 
+@both
 def test_what_one_machine_makes_the_other_finds(machine: Callable[[str], Store]) -> None:
     made = machine("a")
     folder = made.get_or_build(SPEC, build)
@@ -88,9 +92,7 @@ def test_an_artifact_is_found_there_under_another_slug(machine: Callable[[str], 
     assert machine("c").open(renamed).is_dir()
 
 
-def test_nothing_is_uploaded_or_downloaded_twice(
-    machine: Callable[[str], Store], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_is_transferred_twice(machine: Callable[[str], Store], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for name in ("a", "a", "b", "b", "a"):
         machine(name).get_or_build(SPEC, build)
@@ -119,6 +121,7 @@ def kill_when(found: Callable[[], bool], *arguments: Any) -> None:
     process.join(60)
 
 
+@both
 def test_a_killed_upload_shows_nothing_and_is_finished_by_the_next_run(
     machine: Callable[[str], Store], address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,9 +141,8 @@ def test_a_killed_upload_shows_nothing_and_is_finished_by_the_next_run(
     assert not [name for name in remote.sizes("stage") if name.endswith(".part")]
 
 
-def test_a_killed_download_is_not_there_and_goes_on(
-    machine: Callable[[str], Store], address: str, tmp_path: Path
-) -> None:
+@both
+def test_a_killed_download_goes_on(machine: Callable[[str], Store], address: str, tmp_path: Path) -> None:
     machine("a").get_or_build(SPEC, build_many)
     root = tmp_path / "b" / "store"
     half = root / ".fetched" / SPEC.kind / SPEC.id
@@ -154,22 +156,28 @@ def test_a_killed_download_is_not_there_and_goes_on(
     assert (store.open(SPEC), store.partials()) == (store.path(SPEC), [])
 
 
-def test_what_is_damaged_there_is_refused_made_here_and_put_right(
-    machine: Callable[[str], Store], address: str, caplog: pytest.LogCaptureFixture
+@both
+def test_what_is_damaged_there_is_refused_until_somebody_removes_it(
+    machine: Callable[[str], Store], address: str
 ) -> None:
     machine("a").get_or_build(SPEC, build)
     change(address, "weights", b"abd")
     store = machine("b")
-    sentence = f"{address}: stage/{SPEC.id} is refused: weights has another content than was written"
-    with pytest.raises(StoreError) as caught:
-        store.open(SPEC)
-    assert str(caught.value) == sentence
+    for use in (lambda: store.open(SPEC), lambda: store.get_or_build(SPEC, never)):
+        with pytest.raises(StoreError, match="weights has another content than was written") as caught:
+            use()
     assert not store.has(SPEC)
-    store = machine("b")
-    store.get_or_build(SPEC, build)
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [f"mirror   {sentence}"]
-    assert (store.open(SPEC) / "weights").read_text() == "abc"
+    (place,) = re.findall(r"remove (\S+);", str(caught.value))
+    remove(place)
+    machine("b").get_or_build(SPEC, build)
     assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "abc"
+
+
+def remove(place: str) -> None:
+    """Remove a file or folder of a mirror."""
+    files, root = fsspec.core.url_to_fs(place)
+    files.invalidate_cache()
+    files.rm(root, recursive=True)
 
 
 def sign(manifest: dict[str, Any]) -> bytes:
@@ -181,37 +189,36 @@ def sign(manifest: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(
     "change_of", [{"files": {"../outside": {"size": 3, "sha256": ""}}}, {"recipe": {"lr": 7}}, {"id": "../x"}], ids=repr
 )
-def test_a_manifest_that_was_made_up_is_refused(
+def test_a_made_up_manifest_is_refused(
     machine: Callable[[str], Store], address: str, change_of: dict[str, Any]
 ) -> None:
     manifest = json.loads((machine("a").get_or_build(SPEC, build) / "manifest.json").read_text())
     change(address, "manifest.json", sign(manifest | change_of))
     with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged \("):
         machine("b").open(SPEC)
-    change(address, "manifest.json", b"{}")  # damaged
-    machine("b").get_or_build(SPEC, build)
-    assert machine("c").get_or_build(SPEC, never).is_dir()
 
 
 def test_an_artifact_under_another_id_is_refused(machine: Callable[[str], Store], address: str) -> None:
     folder = machine("a").get_or_build(SPEC, build)
     Remote(address).put(folder / "manifest.json", f"{SECOND.kind}/{SECOND.id}/manifest.json")
-    with pytest.raises(StoreError, match=r"is refused: it describes something else$"):
+    with pytest.raises(StoreError, match="is refused: its manifest describes something else"):
         machine("b").open(SECOND)
 
 
-def test_two_machines_that_made_it_differently_never_mix(machine: Callable[[str], Store], tmp_path: Path) -> None:
+def test_two_machines_that_made_it_differently_never_mix(
+    machine: Callable[[str], Store], address: str, tmp_path: Path
+) -> None:
     alone = [Store(tmp_path / name / "store") for name in ("a", "b")]
     for number, store in enumerate(alone):
         store.get_or_build(SPEC, lambda folder, n=number: {"n": (folder / "weights").write_text(f"{n}")})
     for name, store in zip(("a", "b"), alone, strict=True):
-        assert machine(name).push(store.path(SPEC), again=True)
+        assert machine(name).push(store.path(SPEC))
+        if name == "a":  # as if it had not been there yet when the second one looked
+            remove(f"{address}/{SPEC.kind}/{SPEC.id}/manifest.json")
     assert (machine("c").get_or_build(SPEC, never) / "weights").read_text() == "1"
 
 
-def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
-    server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_may_go_away(server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def open_store(name: str) -> Store:
         return Store(tmp_path / name / "store", Mirror(Remote(s3)))
 
@@ -232,37 +239,6 @@ def test_a_server_that_goes_away_costs_a_line_and_nothing_else(
     assert store.open(SECOND).is_dir()
     open_store("a").get_or_build(SECOND, never)  # the next run
     assert open_store("b").get_or_build(SECOND, never).is_dir()
-
-
-@pytest.mark.parametrize("what", ["upload", "download"])
-def test_a_line_that_is_cut_on_the_way_costs_a_line_and_the_next_run_goes_on(
-    server: S3Server, s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
-) -> None:
-    def open_store(name: str) -> Store:
-        return Store(tmp_path / name / "store", Mirror(Remote(s3)))
-
-    watched = server.data / "bucket" / s3.rpartition("/")[2]
-    if what == "download":
-        open_store("a").get_or_build(SPEC, build_many)
-        watched = tmp_path / "b"
-    cut = threading.Thread(target=lambda: (wait_for(lambda: count_files(watched) > 3), server.stop()))
-    cut.start()
-    name = "a" if what == "upload" else "b"
-    try:
-        folder = open_store(name).get_or_build(SPEC, build_many)  # after a download that was cut, made here
-    finally:
-        cut.join()
-        server.start()
-    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert line.startswith(f"mirror   {s3}: stage/{SPEC.id}/files-")
-    assert f" can't be {what}ed: " in line
-    assert open_store("c").is_mirrored(SPEC) == (what == "download")
-    assert open_store(name).get_or_build(SPEC, never) == folder
-    assert len(list(open_store("c").get_or_build(SPEC, never).iterdir())) == MANY + 1
-
-
-def count_files(folder: Path) -> int:
-    return sum(path.is_file() for path in folder.rglob("*"))
 
 
 def test_out_of_reach_at_the_start_is_a_warning(

@@ -11,7 +11,7 @@ import pytest
 
 from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.method.theory import normalise, solve_multiplier
-from sacpo_exp.studies.oracle.world import World, make_world
+from sacpo_exp.studies.oracle.world import comparison_rows, make_world
 
 CRITERIA = ("helpfulness", "safety")
 THRESHOLD = 0.5
@@ -20,20 +20,6 @@ SETTINGS = ["model=oracle", "hardware=cpu_small", "dataset=local", "dataset.path
 SETTINGS += ["dataset.heldout_path=heldout.jsonl", "prompts=local", "prompts.path=prompts.jsonl"]
 SETTINGS += ["objective=dpo_sft", "earlier_betas=[1.0]", "beta=1.0", "generation.max_new_tokens=8"]
 SETTINGS += [f"stage_defaults.{stage}.num_train_epochs={epochs}" for stage, epochs in (("sft", 5), ("first", 6))]
-
-
-def write_rows(world: World, path: Path, count: int, seed: int) -> None:
-    """Write pairs of uniformly drawn responses, labelled for both criteria."""
-    chance = np.random.default_rng(seed)
-    rows = []
-    for _ in range(count):
-        prompt, two = chance.integers(len(world.prompts)), chance.choice(len(world.responses), 2, replace=False)
-        row = {"prompt": world.prompts[prompt]} | {f"response_{i}": world.responses[two[i]] for i in (0, 1)}
-        for name, field in zip(CRITERIA, ("better_response_id", "safer_response_id"), strict=True):
-            first, second = world.values[name][prompt, two]
-            row[field] = int(chance.random() > 1 / (1 + np.exp(second - first)))
-        rows.append(row | {f"is_response_{i}_safe": row["safer_response_id"] == i for i in (0, 1)})
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
 
 
 def test_policies_have_to_be_trained_first(cli: Callable[..., Any]) -> None:
@@ -45,10 +31,11 @@ def test_policies_have_to_be_trained_first(cli: Callable[..., Any]) -> None:
 @pytest.mark.slow
 def test_the_printed_multiplier_is_near_that_of_the_world(cli: Callable[..., Any], tmp_path: Path) -> None:
     world = make_world(WorldConfig(4, 6, 1.0, -0.5, 1.0, 0), CRITERIA)
-    write_rows(world, tmp_path / "rows.jsonl", ROWS, 0)
-    write_rows(world, tmp_path / "heldout.jsonl", 48, 1)
-    prompts = [json.dumps({"prompt": prompt}) for prompt in world.prompts]
-    (tmp_path / "prompts.jsonl").write_text("\n".join(prompts), "utf-8")
+    files: dict[str, Any] = {"rows": comparison_rows(world, ROWS, 0)}
+    files["heldout"] = comparison_rows(world, 48, 0, "heldout")
+    files["prompts"] = [{"prompt": prompt} for prompt in world.prompts]
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
 
     trained = cli("train", *SETTINGS, "merge=naive", "merge_ratio=0.5")
     assert trained.code == 0, trained.stderr

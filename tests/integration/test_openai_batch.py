@@ -1,12 +1,10 @@
 """The Batch API against a real server: submit, leave, come back, collect, complete what is missing."""
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from asking import HERE, STATES, content_of, make_judge, make_questions, served
+from asking import STATES, content_of, make_judge, make_questions, served, start_asking
 from judge_server import Plan, score
 
 from sacpo_exp.errors import JudgeError
@@ -100,12 +98,9 @@ def test_what_waits_in_a_batch_counts_against_the_limits(tmp_path: Path, caplog:
             ask(make_questions(judge, 20), tight, ledger)
 
 
-def test_processes_at_the_same_moment_submit_each_question_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_submit_each_question_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(tmp_path) as server:
-        asking = [sys.executable, str(HERE / "asking.py"), str(tmp_path / "l.sqlite"), server.url, "400", BATCH]
-        processes = [subprocess.Popen(asking) for _ in range(2)]
+        processes = [start_asking(tmp_path / "l.sqlite", server.url, 400, BATCH) for _ in range(2)]
         assert [process.wait() for process in processes] == [0, 0]
         with Ledger(tmp_path / "l.sqlite") as ledger:
             keys = [q.key for questions in ledger.open_batches(server.url).values() for q in questions]

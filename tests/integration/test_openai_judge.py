@@ -2,16 +2,19 @@
 
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from asking import HERE, STATES, Server, content_of, make_judge, make_questions, served
+from asking import STATES, Server, content_of, make_judge, make_questions, served, start_asking
 from judge_server import LASTING, UNREADABLE, Plan, score
+from loopback import JsonHandler, listen
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError
+from sacpo_exp.evaluation.judges.client import MOST_OF_ANSWER
 from sacpo_exp.evaluation.judges.openai_judge import ask
 from sacpo_exp.evaluation.judges.questions import read_scores
 from sacpo_exp.evaluation.ledger import Ledger
@@ -60,9 +63,8 @@ def test_every_judgment_ends_in_the_right_state_and_none_is_asked_again(tmp_path
 def test_a_kill_costs_at_most_the_calls_in_flight(tmp_path: Path, count: int, kills: int) -> None:
     plan, concurrency = Plan(seed=3, latency=0.05, lasting=0.1), 4
     with served(tmp_path, seed=plan.seed, latency=plan.latency, lasting=plan.lasting) as server:
-        command = asking(tmp_path / "ledger.sqlite", server, count, concurrency)
         for kill in range(kills):
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            process = start_asking(tmp_path / "ledger.sqlite", server.url, count, f"judge.concurrency={concurrency}")
             wait_for_calls(server, (kill + 1) * count // (kills + 2), process)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -79,12 +81,6 @@ def test_a_kill_costs_at_most_the_calls_in_flight(tmp_path: Path, count: int, ki
         assert len(counts) == count
 
 
-def asking(ledger: Path, server: Server, count: int, concurrency: int) -> list[str]:
-    """The command that asks so many questions."""
-    command = [sys.executable, str(HERE / "asking.py"), str(ledger), server.url, str(count)]
-    return [*command, f"judge.concurrency={concurrency}"]
-
-
 def wait_for_calls(server: Server, calls: int, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None and (not server.journal.exists() or len(server.calls()) < calls):
         time.sleep(0.02)
@@ -92,8 +88,8 @@ def wait_for_calls(server: Server, calls: int, process: subprocess.Popen[bytes])
 
 def test_two_processes_on_one_ledger_ask_nothing_twice(tmp_path: Path) -> None:
     with served(tmp_path, latency=0.05) as server:
-        command = asking(tmp_path / "ledger.sqlite", server, 160, 4)
-        processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+        paths = (tmp_path / "ledger.sqlite", server.url)
+        processes = [start_asking(*paths, 160, "judge.concurrency=4") for _ in range(2)]
         assert [process.wait() for process in processes] == [0, 0]
         assert set(server.counts().values()) == {1}
         assert len(server.counts()) == 160
@@ -157,3 +153,47 @@ def test_a_budget_is_not_overspent_and_wants_a_price(tmp_path: Path) -> None:
         judge = make_judge(server.url, no_price, "judge.budget_usd=1")
         with pytest.raises(ConfigError, match=r"`judge\.budget_usd` can't be kept: the price of local is not in"):
             ask(make_questions(judge, 4), judge, ledger)
+
+
+CHUNK = bytes(2**16)
+
+
+@contextmanager
+def flooding(encoding: str) -> Iterator[tuple[str, list[int]]]:
+    """A server whose answers are ten times too large; also the bytes that it could send of each."""
+    sent: list[int] = []
+
+    class Handler(JsonHandler):
+        def do_GET(self) -> None:
+            self.send(200, "")
+
+        def do_POST(self) -> None:
+            self.read_body()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Encoding", encoding)
+            self.end_headers()
+            size = 0
+            with suppress(OSError):
+                while size < 10 * MOST_OF_ANSWER:
+                    self.wfile.write(CHUNK)
+                    size += len(CHUNK)
+            sent.append(size)
+            self.close_connection = True  # it told no length
+
+    with listen(Handler) as address:
+        yield f"{address}/v1", sent
+
+
+@pytest.mark.parametrize(
+    ("encoding", "problem"), [("identity", f"more than {MOST_OF_ANSWER:,} bytes"), ("gzip", "was not asked for")]
+)
+def test_an_answer_is_read_up_to_a_size_and_not_unpacked(tmp_path: Path, encoding: str, problem: str) -> None:
+    with flooding(encoding) as (url, sent), Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = make_judge(url, "judge.max_attempts=1", "judge.max_failures=9")
+        questions = make_questions(judge, 2)
+        ask(questions, judge, ledger)
+        answer = ledger.find([questions[0].key])[questions[0].key]
+    assert answer.state == State.failed
+    assert problem in str(answer.error)
+    assert max(sent) < 5 * MOST_OF_ANSWER

@@ -1,18 +1,23 @@
 """Preference accuracy: against the trainer's own accuracy, and log-probabilities against a forward pass by hand."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import make_config
+from tiny import make_config, make_report
 
 from sacpo_exp.data.sources import read_view
+from sacpo_exp.errors import DataError
+from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.preferences import PAIRS, score_preferences
 from sacpo_exp.evaluation.records import read_records
 from sacpo_exp.pipeline import Run, locate, open_run, prepare, train_policies
 from sacpo_exp.plan import plan_pairs
+from sacpo_exp.report import report
 from sacpo_exp.reporting.preferences import collect_preferences, preference_section
 from sacpo_exp.statistics.intervals import Estimate, Resampling
 from sacpo_exp.store import Manifest
@@ -99,3 +104,36 @@ def test_a_policy_made_elsewhere_with_other_tokens_is_left_out(
     with caplog.at_level("WARNING"):
         score_preferences(open_run(config), config)
     assert "its tokenizer is not that of the baseline" in caplog.text
+
+
+def test_without_a_judge_pairs_are_scored_and_reported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("model", "dataset", "stage"):
+        (tmp_path / "store" / kind).parent.mkdir(exist_ok=True)
+        shutil.copytree(trained / "store" / kind, tmp_path / "store" / kind)
+    config = make_config(tmp_path, "judge=none", "policies=all", "generation.kl_prompts=0")
+    evaluate(config)
+    assert {manifest.kind for _, manifest in open_run(config).store.manifests()} == {
+        *("model", "dataset", "stage", "preference")
+    }
+    capsys.readouterr()
+    report(make_report(config))
+    assert "Held-out pairs" in capsys.readouterr().out
+    names = {f"preferences.{kind}" for kind in ("csv", "png", "svg")}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {*names, "report.html"}
+
+
+def test_pairs_with_trained_prompts_are_refused_where_they_are_the_most(trained: Path) -> None:
+    """One stage's held-out prompts are another's training prompts."""
+    config = make_config(trained)
+    run = open_run(config)
+    view = prepare(run, run.plan.stages[-1])
+    rows = [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in read_view(view, "train")]
+    path = trained / "seen.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    key = "criteria.safety.dataset"
+    own = [f"{key}.path={path}", f"{key}.criterion=safety", f"{key}.heldout_fraction=0.5", f"{key}.name=seen"]
+    config = make_config(trained, "order=helpful_only", f"dataset@{key}=local", *own)
+    with pytest.raises(DataError, match=r"have prompts that .* was trained on. Try: dataset.heldout_path=FILE"):
+        score_preferences(open_run(config), config)

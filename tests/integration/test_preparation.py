@@ -81,7 +81,7 @@ def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(
     assert "demo, schema pku, read as responses" in first
     assert "demo, schema pku, read as pairs" in first
     assert "desirable for helpfulness" in first
-    assert "evaluation prompts that it trains on: 0 of 12" in first
+    assert "evaluation prompts (prompts=demo) that it trains on: 0 of 12" in first
     prepare_all(run.config)
     assert capsys.readouterr().out == first
 
@@ -97,7 +97,7 @@ def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pyte
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     local = ["dataset=local", f"dataset.path={path}", "dataset.heldout_path=" + str(path), "order=helpful_only"]
     prepare_all(make_run(outputs, *local).config)
-    assert f"evaluation prompts that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
+    assert f"that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
 
 
 def test_a_kind_of_prompts_that_no_criterion_counts_is_refused(outputs: Path, tmp_path: Path) -> None:

@@ -25,9 +25,7 @@ def run_script(repo: Path, python: str | Path, *arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("setting", ["paper", "mini"])
-def test_the_script_runs_every_experiment_first_stages_first_and_reports(
-    repo: Path, tmp_path: Path, setting: str
-) -> None:
+def test_the_script_runs_every_experiment_and_reports(repo: Path, tmp_path: Path, setting: str) -> None:
     echo = tmp_path / "echo"
     echo.write_text(ECHO)
     echo.chmod(0o755)

@@ -62,16 +62,6 @@ def test_files_are_judged_against_one_of_them_and_nothing_is_trained(trained: Pa
     assert record["helpfulness"]["verdict"] == record["safety"]["verdict"] == 0.5
 
 
-def test_all_pairs_meet_once_and_the_same_scores_serve_all(trained: Path, files: list[str]) -> None:
-    own = trained / "pairs"
-    evaluate(elsewhere(own, files, "baseline=kind", "matches=all_pairs"))
-    assert set(judgments(own)) == {("kind", "kind"), ("curt", "kind"), ("same", "kind"), ("same", "curt")}
-    assert len(list((own / "store" / "scores").iterdir())) == 3
-    for record in judgments(own)["same", "curt"]:
-        forth = next(r for r in judgments(own)["same", "kind"] if r["prompt_id"] == record["prompt_id"])
-        assert forth["response"] == record["response"]  # paired by prompt, though one file has another order
-
-
 def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Path, tmp_path: Path) -> None:
     own, paths = trained / "paper", []
     for name in ("kind", "curt"):
@@ -83,7 +73,7 @@ def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Pa
     assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
 
 
-def test_another_baseline_makes_another_group_of_the_same_matches(
+def test_baselines_make_groups(
     trained: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = trained / "baselines"
@@ -109,9 +99,7 @@ def test_stored_responses_of_a_sweep_meet_one_another_on_their_own_prompts(train
         evaluate(make_config(trained, f"responses=[{trained}/store/responses/*]", "baseline=SFT", "prompts.limit=4"))
 
 
-def test_a_baseline_that_is_none_of_the_responses_and_unequal_prompts_are_refused(
-    trained: Path, files: list[str]
-) -> None:
+def test_another_baseline_and_unequal_prompts_are_refused(trained: Path, files: list[str]) -> None:
     for overrides, problem in (([], "is null"), (["baseline=nobody"], "nobody fits 0 of them")):
         message = rf"`baseline` must name one of the responses \(kind, curt, same\), but {problem}\. Try: baseline=kind"
         with pytest.raises(ConfigError, match=message):

@@ -77,13 +77,6 @@ def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(
     assert set(range(1, 49)) <= set(steps)
 
 
-def test_two_identical_commands_train_a_stage_once(tmp_path: Path) -> None:
-    processes = [start(tmp_path, "base=none", "order=helpful_only") for _ in range(2)]
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert sum(output.count("trains ") for output in outputs) == 1
-
-
 def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoints" / "checkpoint-2"
     checkpoint.mkdir(parents=True)

@@ -132,13 +132,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> li
 
 
 @both_forms
-@pytest.mark.parametrize("batch_size", [1, 4])
 def test_scores_are_those_of_one_dialogue_at_a_time_without_padding(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, batch_size: int
+    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form
 ) -> None:
     form.save(folder, tokenizer)
     expected = [form.score(folder, encode(tokenizer, *dialogue)) for dialogue in DIALOGUES]
-    scores = score(make_judge(form, batch_size=batch_size), folder, DIALOGUES[::-1])[::-1]
+    scores = score(make_judge(form), folder, DIALOGUES[::-1])[::-1]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected) > 0.1
     assert len({round(value, 3) for value in expected}) == len(DIALOGUES)

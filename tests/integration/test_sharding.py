@@ -76,9 +76,7 @@ def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("hardware", SHARED)
-def test_a_remainder_trains_alike_however_a_batch_is_divided(
-    outputs: Path, tmp_path: Path, thirteen: list[str], hardware: str
-) -> None:
+def test_a_remainder_trains_alike(outputs: Path, tmp_path: Path, thirteen: list[str], hardware: str) -> None:
     """Of the 13 rows every epoch leaves out the last five of its order."""
     whole = make_run(outputs, *thirteen)  # 8 rows at once
     train_policies(whole)

@@ -17,12 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason
 
 REPO = Path(__file__).parents[2]
 #: The checkpoint of the signal is the only one.
-LONG = [
-    "base=none",
-    "hardware.save_steps=1000",
-    "stages.safety.global_batch_size=4",
-    "stages.safety.num_train_epochs=25",
-]
+LONG = ["base=none", "hardware.save_steps=1000", "stages.safety.global_batch_size=4"]
+LONG += ["stages.safety.num_train_epochs=25"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=one", "hydra.launcher.cpus_per_task=1"]
 PATIENCE = 240
 
@@ -36,14 +32,8 @@ def cluster() -> Iterator[SlurmCluster]:
 def start_sweep(cluster: SlurmCluster, outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "sacpo_exp.train", "-m", *SLURM, *TINY, *LONG, f"paths.outputs={outputs}"]
     environment = {**cluster.environment, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *overrides],
-        cwd=outputs,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([*command, *overrides], cwd=outputs, env=environment, text=True, **output)
 
 
 def logs_of(outputs: Path) -> dict[str, str]:
@@ -88,9 +78,7 @@ def test_a_preempted_job_goes_on_from_the_checkpoint_of_the_signal(cluster: Slur
     assert [line["step"] for line in losses] == list(range(1, 151))
 
 
-def test_a_cancelled_job_is_told_and_the_same_command_makes_what_is_missing(
-    cluster: SlurmCluster, tmp_path: Path
-) -> None:
+def test_a_cancelled_job_is_told_and_made_by_the_same_command(cluster: SlurmCluster, tmp_path: Path) -> None:
     _, second = ids_of(tmp_path, "0.05")
     sweep = start_sweep(cluster, tmp_path, "beta=0.1,0.05")
     job = wait_for_update(tmp_path, second)
@@ -111,13 +99,8 @@ def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster
     overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only", "hardware.save_steps=1000"]
     overrides += ["stages.helpfulness.num_train_epochs=150", f"paths.outputs={tmp_path}"]
     log = tmp_path / "job.log"
-    settings = [
-        "--parsable",
-        "--partition=two",
-        "--nodes=2",
-        f"--output={log}",
-        f"--export=ALL,PYTHON={sys.executable}",
-    ]
+    settings = ["--parsable", "--partition=two", "--nodes=2", f"--output={log}"]
+    settings += [f"--export=ALL,PYTHON={sys.executable}"]
     script = [str(REPO / "launchers" / "slurm_train.sbatch"), *overrides]
     environment = {**cluster.environment, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["sbatch", *settings, *script], cwd=REPO, env=environment, capture_output=True, text=True)

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +16,7 @@ from tiny import TINY
 from sacpo_exp.cluster.status import JobStatus, newest_sweep, read_sweep
 from sacpo_exp.store import Manifest, Store
 
+pytestmark = pytest.mark.slow
 REPO = Path(__file__).parents[2]
 SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", *TINY, "base=none"]
 LONG = ["stages.helpfulness.num_train_epochs=400", "beta=0.1,0.2", "order=helpful_only"]
@@ -24,14 +25,10 @@ LONG = ["stages.helpfulness.num_train_epochs=400", "beta=0.1,0.2", "order=helpfu
 def start(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
     """A sweep in a process of its own, as users start it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CUDA_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "sacpo_exp.train", *SLOTS, *overrides],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment |= {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "sacpo_exp.train", *SLOTS, *overrides]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -58,17 +55,6 @@ def wait_for_checkpoints(folder: Path, count: int) -> None:
     pytest.fail("nothing was trained")
 
 
-@pytest.fixture
-def stopped() -> Iterator[list["subprocess.Popen[str]"]]:
-    """Sweeps that a test has started; none outlives it."""
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) -> None:
     given = ["order=helpful_first", "stages.safety.beta=${beta}", "stages.safety.learning_rate=1e30,2e-4"]
     code, _, stderr = finish(start(tmp_path, *given))
@@ -85,13 +71,9 @@ def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) 
     assert "training of the safety stage diverged" in log.read_text("utf-8")
 
 
-@pytest.mark.slow
-def test_after_a_killed_job_the_same_command_makes_only_the_rest(
-    tmp_path: Path, stopped: list["subprocess.Popen[str]"]
-) -> None:
+def test_after_a_killed_job_the_same_command_makes_only_the_rest(tmp_path: Path) -> None:
     given = ["stages.helpfulness.num_train_epochs=40,41,42", "order=helpful_only"]
     sweep = start(tmp_path, *given)
-    stopped.append(sweep)
     wait_for_checkpoints(tmp_path, 2)
     psutil.Process(sweep.pid).children()[0].kill()
     code, _, stderr = finish(sweep)
@@ -106,13 +88,9 @@ def test_after_a_killed_job_the_same_command_makes_only_the_rest(
     assert before.items() <= stages(tmp_path).items()  # only the rest was made
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_ends_leaves_no_process(
-    tmp_path: Path, stopped: list["subprocess.Popen[str]"], signum: signal.Signals
-) -> None:
+def test_a_sweep_that_ends_leaves_no_process(tmp_path: Path, signum: signal.Signals) -> None:
     sweep = start(tmp_path, *LONG)
-    stopped.append(sweep)
     wait_for_checkpoints(tmp_path, 2)
     children = psutil.Process(sweep.pid).children(recursive=True)
     assert len(children) == 2

@@ -12,9 +12,20 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from loopback import JsonHandler, find_free_port, listen
-from reading import curves, of_type, read_run
-from tracked_commands import BIN, LONG, ONE_STAGE, install, output_of, query, start, wait_for_update
+from loopback import find_free_port
+from tracked_commands import (
+    BIN,
+    LONG,
+    ONE_STAGE,
+    curves,
+    install,
+    of_type,
+    output_of,
+    query,
+    read_run,
+    start,
+    wait_for_update,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +74,9 @@ def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
     output_of(start(tmp_path / "outputs", *ONE_STAGE, "tracker=mlflow", "tracker.group=swept", **tracked))  # type: ignore[arg-type]
     assert ("swept",) in query(database, "SELECT name FROM experiments")
     ((name, status),) = query(database, "SELECT name, status FROM runs")
-    assert (tmp_path / "outputs" / "store" / "stage" / str(name)).is_dir()
-    assert status == "FINISHED"
+    ((artifact,),) = query(database, "SELECT value FROM tags WHERE key = 'artifact'")
+    assert (tmp_path / "outputs" / "store" / "stage" / str(artifact)).is_dir()
+    assert (name, status) == ("DPO(H) β=0.1", "FINISHED")
     assert len(query(database, "SELECT step FROM metrics WHERE key = 'loss'")) == 3
     assert ("recipe.beta", "0.1") in query(database, "SELECT key, value FROM params")
     told = [str(value) for table in ("params", "tags") for (value,) in query(database, f"SELECT value FROM {table}")]
@@ -78,7 +90,7 @@ def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
     assert "finished" in output
 
 
-def test_a_stage_that_goes_on_continues_its_runs_under_its_old_group(mlflow_client: Path, tmp_path: Path) -> None:
+def test_a_stage_that_goes_on_continues_its_runs(mlflow_client: Path, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     overrides = [*LONG, "tracker=[wandb,mlflow]"]
     process = start(tmp_path, *overrides, "tracker.group=before", packages=mlflow_client)
@@ -96,7 +108,6 @@ def test_a_stage_that_goes_on_continues_its_runs_under_its_old_group(mlflow_clie
     pieces = [read_run(folder) for folder in sorted((tmp_path / "wandb").glob("offline-run-*"))]
     runs = [next(of_type(piece, "run")) for piece in pieces]
     assert len({run["run_id"] for run in runs}) == 1
-    assert [run["run_group"] for run in runs] == ["before", "before"]
     logged = [curves(piece)["train/global_step"] for piece in pieces]
     assert logged[1][0] > 1
     assert {*logged[0], *logged[1]} == set(range(1, 181))
@@ -113,27 +124,9 @@ def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path,
         started = time.monotonic()
         output = output_of(start(tmp_path, "order=helpful_only", "tracker=wandb", **key))
         assert time.monotonic() - started < 150
+        assert key["WANDB_API_KEY"] not in output
     assert output.count("tracks   offline, for wandb did not take the run") == 1
     assert output.count("wandb sync") == 1
     folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert len(folders) == 2
     assert all(len(curves(read_run(folder))["train/loss"]) >= 2 for folder in folders)
-
-
-class Refusal(JsonHandler):
-    """A server of wandb that knows no key."""
-
-    def do_POST(self) -> None:
-        self.send(401, {"errors": [{"message": "user is not logged in"}]})
-
-
-def test_a_wrong_key_leaves_all_offline(tmp_path: Path) -> None:
-    key = "0123456789abcdef" * 3
-    with listen(Refusal) as address:
-        variables = {"WANDB_BASE_URL": address, "WANDB_API_KEY": key}
-        output = output_of(start(tmp_path, *ONE_STAGE, "tracker=wandb", **variables))
-    assert output.count("tracks   offline, for wandb did not take the run") == 1
-    assert output.count("wandb sync") == 1
-    assert key not in output
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert len(curves(read_run(folder))["train/loss"]) == 3

@@ -1,124 +1,153 @@
-"""A stage, its evaluation and a report in wandb, offline: all that is told, and nothing about the machine."""
+"""wandb, offline: one run per policy with all that is told of it, and nothing about the machine."""
 
 import getpass
 import json
+import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reading import curves, of_type, read_run, run_folders
-from tiny import make_config
+from tiny import make_config, make_report
 
-from sacpo_exp.config.schema import EvalConfig, ReportConfig
+from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.eval import evaluate
+from sacpo_exp.method.policy import read_policy
 from sacpo_exp.report import report
 from sacpo_exp.store import Manifest, Store
 from sacpo_exp.train import train
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
-ONE_STAGE = ("base=none", "order=helpful_only", "policies=all")
+#: Two orders × two β, as a sweep has them.
+JOBS = [(f"order={order}", f"beta={beta}") for order in ("helpful_first", "safety_first") for beta in (0.1, 0.2)]
+COLUMNS = ("order", "objective", "criterion", "loss", "beta", "seed", "learning_rate", "model", "dataset", "judge")
 
 
-@pytest.fixture(scope="module")
-def tracked_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outputs of `train`, `eval` twice and `report` with wandb."""
-    outputs = tmp_path_factory.mktemp("tracked")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
-            patch.setenv(name, SECRET)
-        config = tracked_config(outputs)
-        train(config)
-        train(config)
-        evaluate(config)
-        evaluate(config)
-        report(ReportConfig(None, None, 0.95, bootstrap_rounds=50, **rest_of_report(config)))
-    return outputs
-
-
-def tracked_config(outputs: Path) -> EvalConfig:
-    config = make_config(outputs, *ONE_STAGE, "tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=my sweep")
+def configure(outputs: Path, *overrides: str, tracker: bool = True) -> EvalConfig:
+    chosen = ["tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=swept"] if tracker else []
+    config = make_config(outputs, "base=none", "merge_ratio=0.5", "policies=all", *overrides, *chosen)
     assert isinstance(config, EvalConfig)
     return config
 
 
-def rest_of_report(config: EvalConfig) -> dict[str, object]:
-    from sacpo_exp.config.schema import Interval, RatingMethod
-
-    chosen = {"interval": Interval.percentile, "max_missing": 0.1, "rating": RatingMethod.bradley_terry}
-    return chosen | {"seed": 0, "examples": 0, "tracker": config.tracker, "paths": config.paths}
-
-
-def stored(outputs: Path, kind: str) -> list[Manifest]:
-    return [manifest for _, manifest in Store(outputs / "store").manifests() if manifest.kind == kind]
-
-
-def test_what_is_made_has_one_run_each_and_what_is_reused_none(tracked_outputs: Path) -> None:
-    made = {manifest.id for kind in ("stage", "judgments") for manifest in stored(tracked_outputs, kind)}
-    runs = [path.name.split("-", 3)[3] for path in (tracked_outputs / "wandb").glob("offline-run-*")]
-    assert len(made) == 3
-    assert sorted(run for run in runs if not run.startswith("report-")) == sorted(made)
-    assert sum(run.startswith("report-") for run in runs) == 1
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of a sweep that was trained, judged and reported with wandb."""
+    outputs = tmp_path_factory.mktemp("tracked")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
+            patch.setenv(name, SECRET)
+        for job in JOBS:
+            train(configure(outputs, *job))
+        for job in JOBS:
+            evaluate(configure(outputs, *job))
+        report(make_report(configure(outputs)))
+    return outputs
 
 
-def test_a_stage_tells_its_recipe_its_curves_and_its_lineage(tracked_outputs: Path) -> None:
-    (manifest,) = stored(tracked_outputs, "stage")
-    records = read_run(run_folders(tracked_outputs)[manifest.id])
-    (run,) = of_type(records, "run")
-    assert run["run_group"] == "my sweep"
-    assert run["tags"] == ["helpfulness", "dpo", "tiny", "demo"]
-    config = run["config"]["update"]
-    assert config["recipe"] == manifest.recipe
-    assert config["beta"] == 0.1
+def stored(outputs: Path, *kinds: str) -> dict[str, Manifest]:
+    return {each.id: each for _, each in Store(outputs / "store").manifests() if each.kind in kinds}
 
-    logged = curves(records)
-    lines = [json.loads(line) for line in (tracked_outputs / "store/stage" / manifest.id / "metrics.jsonl").open()]
-    assert logged["train/loss"] == [line["loss"] for line in lines if "loss" in line]
-    assert logged["eval/loss"] == [line["eval_loss"] for line in lines if "eval_loss" in line]
-    assert len(logged["train/loss"]) == 3
 
-    artifacts = {artifact["name"]: artifact for artifact in of_type(records, "artifact")}
-    used = {name for name, artifact in artifacts.items() if artifact.get("use_after_commit")}
-    assert used == set(manifest.parents)
+def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for entry in of_type(records, "summary") for key, value in entry["update"].items()}
+
+
+def test_a_sweep_has_one_run_per_policy_with_flat_columns_and_scores(swept: Path) -> None:
+    runs = {name: path for name, path in run_folders(swept).items() if not name.startswith("report-")}
+    trained = stored(swept, "stage", "merge")
+    assert len(trained) == 10  # two first stages, four second ones, four merges
+    assert runs.keys() == {*trained, *stored(swept, "model")}
+    for policy_id, manifest in trained.items():
+        records = read_run(runs[policy_id])
+        (run,) = of_type(records, "run")
+        config, policy = run["config"]["update"], read_policy(manifest.labels["lineage"])
+        assert (run["run_group"], run["display_name"]) == ("swept", policy.name)
+        assert {"swept", policy.order, "tiny", "demo"} <= set(run["tags"])
+        assert {name: config[name] for name in COLUMNS[:-1]} == {name: policy.columns[name] for name in COLUMNS[:-1]}
+        assert config.get("merge_ratio") == policy.merge_ratio
+        assert config["judge"] == "scorer"
+        assert config["recipe"] == manifest.recipe
+        summary = summary_of(records)
+        for criterion in ("helpfulness", "safety"):
+            for name in (f"eval/scorer/demo/{criterion}_win_rate", f"eval/heldout/demo/{criterion}_accuracy"):
+                assert 0 <= summary[name] <= 1
+                assert summary[f"{name}_low"] <= summary[name] <= summary[f"{name}_high"]
+        assert summary["eval/scorer/demo/kl_nats"] >= 0
+
+
+def test_the_resolved_configuration_is_told_without_paths(swept: Path) -> None:
+    folders = [path for path in (swept / "wandb").glob("offline-run-*") if "report" not in path.name]
+    configs = [next(of_type(read_run(folder), "run"))["config"]["update"] for folder in folders]
+    told = [config["hydra"] for config in configs if "hydra" in config]
+    assert len(told) >= 10
+    assert told[0]["optimization"]["optim"] == "adamw_torch_fused"
+    assert all("paths" not in each and "overrides" not in each for each in told)
+
+
+def test_a_stage_tells_its_curves_and_its_lineage(swept: Path) -> None:
+    manifest = next(iter(stored(swept, "stage").values()))
+    pieces = [read_run(path) for path in sorted((swept / "wandb").glob(f"offline-run-*-{manifest.id}"))]
+    assert len(pieces) >= 3  # training, evaluation, report; each whole, since `wandb sync` lets a later one win
+    lines = [json.loads(line) for line in (swept / "store/stage" / manifest.id / "metrics.jsonl").open()]
+    for piece in pieces:
+        logged = curves(piece)
+        assert logged["train/loss"] == [line["loss"] for line in lines if "loss" in line]
+        assert logged["eval/loss"] == [line["eval_loss"] for line in lines if "eval_loss" in line]
+        assert summary_of(piece)["heldout/loss"] == manifest.metrics["heldout/loss"]
+        artifacts = {artifact["name"]: artifact for artifact in of_type(piece, "artifact")}
+        used = {name for name, artifact in artifacts.items() if artifact.get("use_after_commit")}
+        assert used == set(manifest.parents)
+    artifacts = {artifact["name"]: artifact for artifact in of_type(pieces[0], "artifact")}
     policy = json.loads(artifacts[manifest.id]["metadata"])
     assert policy["metrics"]["heldout/loss"] == manifest.metrics["heldout/loss"]
-    assert policy["parents"].keys() == set(manifest.parents)
 
 
-def test_an_evaluation_tells_its_scores(tracked_outputs: Path) -> None:
-    for manifest in stored(tracked_outputs, "judgments"):
-        records = read_run(run_folders(tracked_outputs)[manifest.id])
-        summary = {key: value for entry in of_type(records, "summary") for key, value in entry["update"].items()}
-        assert {
-            f"eval/{name}_win_rate_{end}" for name in ("helpfulness", "safety") for end in ("low", "high", "n")
-        } <= (summary.keys())
-        is_baseline = manifest.labels["policy_id"] == manifest.labels["baseline_id"]
-        (run,) = of_type(records, "run")
-        assert run["config"]["update"]["order"] == ("none" if is_baseline else "helpfulness")
-        assert ("eval/kl_nats" in summary) != is_baseline
-        used = {artifact["name"] for artifact in of_type(records, "artifact") if artifact.get("use_after_commit")}
-        assert used == {manifest.labels["policy_id"], manifest.labels["opponent_id"]}
+def test_a_second_evaluation_adds_to_a_run(swept: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(swept / "store", outputs / "store")
+    evaluate(configure(outputs, *JOBS[0], "prompts.name=again", "prompts.limit=4", "tracker.wandb.name=mine"))
+    runs = run_folders(outputs)
+    assert len(runs) == 4  # baseline, first, second, merged
+    for path in runs.values():
+        records = read_run(path)
+        names = summary_of(records).keys()
+        assert {f"eval/scorer/{prompts}/safety_win_rate" for prompts in ("demo", "again")} <= names
+        assert next(of_type(records, "run"))["display_name"].startswith("mine · ")
 
 
-def test_a_report_tells_its_table_and_its_figure(tracked_outputs: Path) -> None:
-    (folder,) = [path for run, path in run_folders(tracked_outputs).items() if run.startswith("report-")]
+def test_a_report_sends_what_was_made_without_a_tracker(swept: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept / "store", tmp_path / "store")
+    report(make_report(configure(tmp_path)))
+    runs = {name: path for name, path in run_folders(tmp_path).items() if not name.startswith("report-")}
+    assert runs.keys() == {*stored(tmp_path, "stage", "merge", "model")}
+    stage = next(iter(stored(tmp_path, "stage")))
+    records = read_run(runs[stage])
+    assert "train/loss" in curves(records)
+    assert "eval/scorer/demo/safety_win_rate" in summary_of(records)
+
+
+def test_a_report_tells_its_table_and_its_figure(swept: Path) -> None:
+    (folder,) = [path for run, path in run_folders(swept).items() if run.startswith("report-")]
     logged = curves(read_run(folder))
     table = json.loads((folder / "files" / logged["policies.path"][0]).read_text())
     wanted = {"policy", "beta", "order", "objective", "helpfulness_win_rate", "helpfulness_win_rate_low"}
     assert wanted | {"safety_win_rate", "safety_win_rate_high", "mean_characters"} <= set(table["columns"])
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    assert [(row["order"], row["objective"], row["beta"]) for row in rows] == [
+    assert [(row["order"], row["objective"], row["beta"]) for row in rows[:2]] == [
         ("none", None, None),
         ("helpfulness", "dpo", 0.1),
     ]
     figure = folder / "files" / logged["trade_off.path"][0]
-    assert figure.read_bytes() == (tracked_outputs / "report" / "trade_off.png").read_bytes()
+    assert figure.read_bytes() == (swept / "report" / "trade_off.png").read_bytes()
 
 
-def test_no_secret_and_nothing_of_the_machine_is_told(tracked_outputs: Path) -> None:
+def test_no_secret_and_nothing_of_the_machine_is_told(swept: Path) -> None:
     """wandb's own debug logs, which are never sent, name paths; no file names a secret."""
-    files = [path for path in (tracked_outputs / "wandb").rglob("*") if path.is_file()]
+    files = [path for path in (swept / "wandb").rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
-    machine = [str(tracked_outputs.parent), str(Path.home()), str(Path(__file__).parents[2]), socket.gethostname()]
+    machine = [str(swept.parent), str(Path.home()), str(Path(__file__).parents[2]), socket.gethostname()]
     machine = [text for text in machine if len(text) > 3] + [f'"username":"{getpass.getuser()}"']
     for path in files:
         content = path.read_bytes()

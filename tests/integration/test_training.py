@@ -13,7 +13,7 @@ from tiny import make_run
 
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import DataError, StoreError
-from sacpo_exp.pipeline import Run, locate, train_policies
+from sacpo_exp.pipeline import Run, locate, prepare, train_policies
 from sacpo_exp.store.manifest import hash_file
 
 
@@ -21,11 +21,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("order", "objective"), [("helpful_first", "dpo"), ("safety_first", "kto"), ("helpful_first", "dpo_then_kto")]
-)
-def test_a_plan_trains_and_every_parameter_moves(outputs: Path, order: str, objective: str) -> None:
-    run = make_run(outputs, f"order={order}", f"objective={objective}")
+def test_a_plan_trains_and_every_parameter_moves(outputs: Path) -> None:
+    run = make_run(outputs)
     train_policies(run)
     for stage in run.plan.stages:
         before = weights(Path(locate(run, stage.parent).path))
@@ -72,12 +69,9 @@ def test_finished_artifacts_are_not_written_into(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in set(after) - set(before)} == {"stage"}
 
 
-@pytest.mark.parametrize("override", ["objective=kto", "stages.helpfulness.num_train_epochs=0.67"])
-def test_log_probabilities_of_the_reference_that_were_stored_give_the_same_weights(
-    tmp_path: Path, override: str
-) -> None:
+def test_stored_log_probabilities_of_the_reference_give_the_same_weights(tmp_path: Path) -> None:
     """And damaged ones are not used."""
-    overrides = ("base=none", "order=helpful_only", override)
+    overrides = ("base=none", "order=helpful_only", "objective=kto")
     train_policies(make_run(tmp_path, *overrides, "stages.helpfulness.beta=0.3"))
     run = make_run(tmp_path, *overrides)
     train_policies(run)
@@ -102,7 +96,8 @@ def test_fewer_rows_than_a_batch_are_refused_with_a_batch_that_fits(tmp_path: Pa
     small = ["dataset=local", f"dataset.path={rows}", f"dataset.heldout_path={rows}", "order=helpful_only", "base=none"]
     with pytest.raises(DataError, match=r"5 rows are fewer than .* Try: stages\.helpfulness\.global_batch_size=4"):
         make_run(tmp_path, *small)
-    train_policies(make_run(tmp_path, *small, "stages.helpfulness.global_batch_size=4"))
+    run = make_run(tmp_path, *small, "stages.helpfulness.global_batch_size=4")
+    prepare(run, run.plan.stages[0])
     with pytest.raises(DataError, match=r"5 rows are fewer than"):  # also where the view is stored
         make_run(tmp_path, *small)
 
@@ -112,6 +107,6 @@ def test_labels_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     safe = ["dataset=local", f"dataset.path={path}", f"dataset.heldout_path={path}", "order=safety_only", "base=none"]
-    train_policies(make_run(tmp_path, *safe))  # as pairs they differ
+    make_run(tmp_path, *safe)  # as pairs they differ
     with pytest.raises(DataError, match=r"none of the 32 is undesirable. Try: objective=dpo"):
         make_run(tmp_path, *safe, "objective=kto")

@@ -1,7 +1,4 @@
-"""Every name that we pass to vLLM and read from it stands in its own source, which is read and not imported.
-
-The source is that of the Python named in VLLM_PYTHON, or of vllm in this environment.
-"""
+"""Every name that we pass to vLLM and read from it stands in its own source, which is read and not imported."""
 
 import ast
 import os

@@ -4,28 +4,22 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra import compose, initialize_config_dir
+from composing import compose
 
 from sacpo_exp.cluster.commands import to_config
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.config.loading import CONF, Config, register_schemas
-from sacpo_exp.config.schema import EvalConfig, RunConfig
+from sacpo_exp.config.loading import Config
+from sacpo_exp.config.schema import EvalConfig, Interval, RatingMethod, ReportConfig, RunConfig
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, open_run
 
-TINY = [
-    "model=tiny",
-    "dataset.max_rows=24",
-    "dataset.max_heldout_rows=8",
-    "prompts.limit=12",
-    "generation.max_new_tokens=8",
-    "generation.kl_prompts=4",
-    "hardware.save_steps=2",
-]
+TINY = ["model=tiny", "dataset.max_rows=24", "dataset.max_heldout_rows=8", "prompts.limit=12", "hardware.save_steps=2"]
+TINY += ["generation.max_new_tokens=8", "generation.kl_prompts=4"]
 SCORER = ["model@judge.encoder=tiny", "judge.layer=2"]
 
 
@@ -34,17 +28,22 @@ def make_config(outputs: Path, *overrides: str) -> EvalConfig:
     return compose_tiny("eval", EvalConfig, outputs, overrides)
 
 
+def make_report(config: EvalConfig) -> ReportConfig:
+    """A report on the outputs of a configuration."""
+    settings: dict[str, Any] = {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry, "seed": 0}
+    settings |= {"max_missing": 0.1, "examples": 0, "tracker": config.tracker, "paths": config.paths}
+    return ReportConfig(None, None, 0.95, bootstrap_rounds=100, **settings)
+
+
 def make_run(outputs: Path, *overrides: str) -> Run:
     """The tiny plan, as `train` opens it."""
     return open_run(compose_tiny("train", RunConfig, outputs, overrides))
 
 
 def compose_tiny(command: str, schema: type[Config], outputs: Path, overrides: Sequence[str]) -> Config:
-    register_schemas()
     judge = [] if any(override.startswith("judge=") for override in overrides) else SCORER
     chosen = [*TINY, *judge, f"paths.outputs={outputs}", *overrides]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return to_config(compose(command, overrides=chosen), schema, chosen)
+    return to_config(compose(command, chosen), schema, chosen)
 
 
 def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None:

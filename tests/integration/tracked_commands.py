@@ -1,14 +1,43 @@
 """Commands with trackers, in processes of their own; packages of trackers, in folders of their own."""
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tiny import SCORER, TINY
+
+
+def run_folders(outputs: Path) -> dict[str, Path]:
+    """Folders of offline runs by run id; of a run in several pieces the newest."""
+    return {path.name.split("-", 3)[3]: path for path in sorted((outputs / "wandb").glob("offline-run-*"))}
+
+
+def read_run(folder: Path) -> list[dict[str, Any]]:
+    """Records of an offline run."""
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of_type(records: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
+    return (record[kind] for record in records if record["type"] == kind)
+
+
+def curves(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Logged values by name, in order."""
+    found: dict[str, list[Any]] = {}
+    for history in of_type(records, "history"):
+        for name, value in history["item"].items():
+            found.setdefault(name, []).append(value)
+    return found
+
 
 BIN = Path(sys.executable).parent
 ONE_STAGE = ["base=none", "order=helpful_only"]

@@ -24,9 +24,7 @@ with Progress(50, "helpfulness stage", "update") as progress:
 """
 
 
-def test_a_log_gets_one_line_for_short_work_and_one_per_interval(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_gets_a_line_per_interval(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.INFO)
     with Progress(50, "helpfulness stage", "update", done=10) as progress:
         for _ in range(40):

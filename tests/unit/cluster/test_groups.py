@@ -1,4 +1,4 @@
-"""Settings of accelerate and DeepSpeed."""
+"""Settings of accelerate and DeepSpeed, how a machine is divided among jobs, and where nodes meet."""
 
 import os
 import subprocess
@@ -6,30 +6,23 @@ import sys
 from dataclasses import replace
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
+from sacpo_exp.cluster.devices import divide_machine
 from sacpo_exp.cluster.groups import accelerate_settings, deepspeed_settings, group_environment, worker_threads
-from sacpo_exp.cluster.nodes import Place
+from sacpo_exp.cluster.nodes import Place, find_place
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
+from sacpo_exp.errors import ConfigError
 
-HARDWARE = HardwareConfig(
-    name="test",
-    accelerator=Accelerator.cpu,
-    processes=4,
-    per_device_train_batch_size=2,
-    per_device_eval_batch_size=2,
-    generation_batch_size=2,
-    save_steps=10,
-)
+ROWS = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "generation_batch_size": 2}
+HARDWARE = HardwareConfig(name="test", accelerator=Accelerator.cpu, processes=4, save_steps=10, **ROWS)
 HERE = Place(0, "127.0.0.1", 2345)
 
 
 def test_accelerate_is_told_where_to_meet() -> None:
     settings = accelerate_settings(replace(HARDWARE, nodes=2), Place(1, "first", 2345))
-    assert settings["num_machines"] == 2
-    assert settings["num_processes"] == 4
-    assert settings["machine_rank"] == 1
-    assert (settings["main_process_ip"], settings["main_process_port"]) == ("first", 2345)
-    assert settings["distributed_type"] == "MULTI_GPU"
+    wanted = {"num_machines": 2, "num_processes": 4, "machine_rank": 1, "main_process_ip": "first"}
+    assert settings.items() >= (wanted | {"main_process_port": 2345, "distributed_type": "MULTI_GPU"}).items()
     assert accelerate_settings(replace(HARDWARE, processes=1), HERE)["distributed_type"] == "NO"
 
 
@@ -65,3 +58,69 @@ def test_threads_that_wait_do_not_spin_unless_the_user_says_so(given: dict[str, 
     code = "import os, sys, sacpo_exp; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run([sys.executable, "-c", code], env=outside | given, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", str(expected)]
+
+
+CPU = OmegaConf.structured(HARDWARE)
+
+
+def on_gpus(processes: int) -> DictConfig:
+    return OmegaConf.structured(replace(HARDWARE, accelerator=Accelerator.cuda, processes=processes))
+
+
+def test_gpus_are_divided_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 5,6,7,8")
+    slots = divide_machine(None, on_gpus(2))
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["4,5", "6,7"]
+    assert len(divide_machine(None, CPU)) == 1  # without GPUs one job at a time
+
+
+def test_threads_are_divided_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    assert [slot["OMP_NUM_THREADS"] for slot in divide_machine(2, CPU)] == [str(max(1, cores // 2))] * 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert divide_machine(2, CPU)[0]["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("slots", "visible", "message"),
+    [
+        ("two", "0,1", "`hydra.launcher.slots` must be a whole number of at least 1 or null, but is two."),
+        (3, "0,1,2,3", "needs 6 GPUs, but 4 can be used here. Try: hydra.launcher.slots=2"),
+        (None, "", "needs 2 GPUs, but 0 can be used here. Try: hardware=cpu"),
+    ],
+)
+def test_too_few_gpus_are_refused(
+    monkeypatch: pytest.MonkeyPatch, slots: int | None, visible: str, message: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError) as caught:
+        divide_machine(slots, on_gpus(2))
+    assert message in str(caught.value)
+
+
+TWO = replace(HARDWARE, nodes=2)
+
+USER = {"NODE_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "7"}
+SLURM = {"SLURM_NODEID": "0", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1", "SLURM_JOB_ID": "123456", "SLURM_NNODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"), [(USER, Place(1, "a", 7)), (SLURM, Place(0, "10.0.0.1", 23456))], ids=["user", "Slurm"]
+)
+def test_the_environment_says_where_to_meet(environment: dict[str, str], expected: Place) -> None:
+    assert find_place(TWO, environment) == expected
+
+
+PROBLEMS = {
+    "nothing": ({}, "`hardware.nodes` is 2, but the environment has no NODE_RANK and no MASTER_ADDR"),
+    "another number": (USER | {"SLURM_NNODES": "4"}, "but 4 nodes were started. Try: hardware.nodes=4"),
+    "no number": (USER | {"MASTER_PORT": "ssh"}, "MASTER_PORT=ssh in the environment must be a whole number."),
+}
+
+
+@pytest.mark.parametrize(("environment", "sentence"), PROBLEMS.values(), ids=list(PROBLEMS))
+def test_what_is_missing_or_wrong_is_named(environment: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_place(TWO, environment)
+    assert sentence in str(caught.value)

@@ -2,24 +2,12 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from sacpo_exp.cluster.status import (
-    RUNNING,
-    JobState,
-    format_sweep,
-    newest_sweep,
-    note_plan,
-    read_sweep,
-    recorded,
-    write_state,
-)
+from sacpo_exp.cluster import status
 from sacpo_exp.errors import ConfigError, DivergedError, Interrupted
 
 
@@ -38,34 +26,29 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def fail(folder: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), recorded(folder):
+    with pytest.raises(type(error)), status.recorded(folder):
         raise error
 
 
-def dead_process() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 def test_every_state_is_told_apart(sweep: Path) -> None:
-    with recorded(sweep / "0"):
+    with status.recorded(sweep / "0"):
         pass
     fail(sweep / "1", DivergedError("training of the first stage diverged"))
-    write_state(sweep / "2", JobState(RUNNING))
-    jobs = read_sweep(sweep)
+    status.write_state(sweep / "2", status.JobState(status.RUNNING))
+    jobs = status.read_sweep(sweep)
     assert [job.state for job in jobs] == ["done", "failed", "running", "not started", "not started"]
     assert [job.overrides for job in jobs] == [f"beta=0.{5 - number}" for number in range(5)]
     assert jobs[1].message == "training of the first stage diverged"
 
 
 def test_a_dead_process_does_not_run(sweep: Path) -> None:
-    pid = dead_process()
-    write_state(sweep / "0", JobState(RUNNING, pid=pid))
-    write_state(sweep / "2", JobState(RUNNING, pid=pid, host="another-machine"))
+    process = subprocess.Popen(["true"])
+    process.wait()
+    pid = process.pid
+    status.write_state(sweep / "0", status.JobState(status.RUNNING, pid=pid))
+    status.write_state(sweep / "2", status.JobState(status.RUNNING, pid=pid, host="another-machine"))
     fail(sweep / "3", Interrupted())
-    jobs = read_sweep(sweep)
+    jobs = status.read_sweep(sweep)
     assert [job.state for job in jobs[:4]] == ["failed", "not started", "running", "stopped"]
     assert jobs[0].message == "its process was killed"
 
@@ -74,12 +57,12 @@ def test_stages_are_counted(sweep: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (store / "stage" / "first").mkdir(parents=True)
     (store / "stage" / "first" / "manifest.json").write_text("{}")
-    with recorded(sweep / "0"):
-        note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
-        job = read_sweep(sweep)[0]
+    with status.recorded(sweep / "0"):
+        status.note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
+        job = status.read_sweep(sweep)[0]
     assert (job.state, job.stored, job.planned) == ("running", 1, 3)
-    assert list(format_sweep(sweep, [job]))[1].split()[:3] == ["0", "running", "1/3"]
-    assert read_sweep(sweep)[0].state == "done"
+    assert list(status.format_sweep(sweep, [job]))[1].split()[:3] == ["0", "running", "1/3"]
+    assert status.read_sweep(sweep)[0].state == "done"
 
 
 def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:
@@ -87,13 +70,11 @@ def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:
     newer.parent.mkdir()
     newer.write_text("{}")
     os.utime(sweep / "multirun.yaml", (0, 0))
-    assert newest_sweep(tmp_path) == newer.parent
+    assert status.newest_sweep(tmp_path) == newer.parent
 
 
-def test_where_no_sweep_is_that_is_said(tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_where_no_sweep_is_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no sweep in"):
-        newest_sweep(tmp_path)
+        status.newest_sweep(tmp_path)
     with pytest.raises(ConfigError, match="is not the folder of a sweep"):
-        read_sweep(tmp_path)
-    result = cli("store", "sweep", light=True)
-    assert result.code == 2
+        status.read_sweep(tmp_path)

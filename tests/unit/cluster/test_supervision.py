@@ -36,11 +36,22 @@ def test_one_that_fails_takes_the_others_with_it(tmp_path: Path, monkeypatch: py
     assert codes == [-signal.SIGTERM, 7]  # so that the one that failed can be told from those ended for it
 
 
+def stop_when(path: Path) -> None:
+    """Send this process SIGTERM as soon as a file has been written."""
+
+    def wait() -> None:
+        while not path.exists() or not path.read_text():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def test_grandchildren_end_too(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"
     code += f"; open({str(pid)!r}, 'w').write(str(p.pid)); p.wait()"
-    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    stop_when(pid)
     with pytest.raises(Interrupted):
         supervise([member(tmp_path, "0", code)], StopFile(tmp_path), tmp_path / "0.log", 1)
     assert not psutil.pid_exists(int(pid.read_text()))
@@ -53,11 +64,12 @@ from sacpo_exp.stopping import StopFile
 import time
 stop = StopFile(Path({str(tmp_path)!r}))
 stop.set_training(True)
+Path({str(tmp_path / "begun")!r}).write_text("x")
 while not stop.is_asked():
     time.sleep(0.05)
 Path({str(tmp_path / "checkpoint")!r}).touch()
 """
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    stop_when(tmp_path / "begun")
     with pytest.raises(Interrupted) as caught:
         supervise([member(tmp_path, "0", code)], StopFile(tmp_path), tmp_path / "0.log", 20)
     assert caught.value.signum == signal.SIGTERM

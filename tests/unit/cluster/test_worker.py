@@ -55,15 +55,7 @@ def test_errors_keep_their_exit_code_and_words(tmp_path: Path, kind: type[SacpoE
     assert str(error) == "what is wrong."
 
 
-REASONS = {
-    "no module": (
-        "python: No module named sacpo_exp.cluster.worker\n",
-        "python: No module named sacpo_exp.cluster.worker",
-    ),
-    "nothing": ("", "the workers ended without a message"),
-}
-
-
-@pytest.mark.parametrize(("said", "reason"), REASONS.values(), ids=list(REASONS))
-def test_a_group_that_never_began_is_explained_by_its_launcher(tmp_path: Path, said: str, reason: str) -> None:
-    assert str(explained(tmp_path, said)) == f"{WHAT}: {reason}. Its log: {tmp_path / 'launcher-0.log'}"
+@pytest.mark.parametrize("reason", ["python: No module named sacpo_exp.cluster.worker", ""])
+def test_a_group_that_never_began_is_explained_by_its_launcher(tmp_path: Path, reason: str) -> None:
+    told = reason or "the workers ended without a message"
+    assert str(explained(tmp_path, reason)) == f"{WHAT}: {told}. Its log: {tmp_path / 'launcher-0.log'}"

@@ -1,9 +1,9 @@
 """What a `.env` file sets, and what is refused before Hydra writes it down."""
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,18 +22,11 @@ EMPTY=
 
 def test_lines_are_read_as_a_shell_would(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(LINES, "utf-8")
-    assert read_dotenv(tmp_path / ".env") == {
-        "PLAIN": "one",
-        "EXPORTED": "two",
-        "QUOTED": "three # four",
-        "SINGLE": "five",
-        "EMPTY": "",
-    }
+    wanted = {"PLAIN": "one", "EXPORTED": "two", "QUOTED": "three # four", "SINGLE": "five", "EMPTY": ""}
+    assert read_dotenv(tmp_path / ".env") == wanted
 
 
-def test_the_environment_wins_unless_it_is_empty_and_nothing_is_set_to_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_wins_unless_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("SACPO_A=file\nSACPO_B=file\nSACPO_C=\n", "utf-8")
     monkeypatch.setenv("SACPO_A", "shell")
@@ -44,9 +37,7 @@ def test_the_environment_wins_unless_it_is_empty_and_nothing_is_set_to_nothing(
 
 
 @pytest.mark.parametrize(("address", "key"), SENT)
-def test_the_file_does_not_direct_a_key_of_the_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, key: str
-) -> None:
+def test_the_file_directs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, key: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(address, "")
     monkeypatch.setenv(key, "own-secret")
@@ -101,13 +92,11 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: str, 
     assert "own-secret" not in problem
 
 
-def test_a_secret_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    arguments = ["judge.api_key=own-secret", "-m", f"paths.outputs={tmp_path}/outputs"]
-    command = [sys.executable, "-m", "sacpo_exp.eval", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+def test_a_secret_is_refused_before_anything_is_written(cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli("eval", "judge.api_key=own-secret", "-m", light=True)
+    assert (done.code, done.stdout) == (2, "")
     assert "judge.api_key_env" in done.stderr
-    assert "own-secret" not in done.stderr + done.stdout
+    assert "own-secret" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

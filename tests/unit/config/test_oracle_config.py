@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
 from sacpo_exp.studies.oracle.world import make_world
@@ -15,9 +17,7 @@ THREE = (
 )
 
 
-def test_a_run_has_a_stage_for_each_criterion_with_the_strength_that_the_theorem_gives_it(
-    configure: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_stages_have_the_strengths_of_the_theorem(configure: Callable[..., Any], tmp_path: Path) -> None:
     own = ("+train.stages.honesty.learning_rate=0.25", f"paths.outputs={tmp_path}")
     config = configure(*THREE, *own, command="oracle")
     trial, *_ = list_trials(config)
@@ -33,23 +33,20 @@ def test_a_run_has_a_stage_for_each_criterion_with_the_strength_that_the_theorem
     assert len(Path(honesty.dataset.path or "").read_text("utf-8").splitlines()) == 10
 
 
-def test_what_only_the_world_knows_is_told_before_torch_is_imported(cli: Callable[..., Any]) -> None:
-    done = cli("oracle", "threshold=5", light=True)
-    assert done.code == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: `threshold` must be below ")
-    assert done.stderr.endswith("what always giving the best response has on average, but is 5.\n")
+WRONG = {
+    "threshold=5": "`threshold` must be below ",  # which only the world knows
+    "+train.stages.safety.learning_rate=-1": "`stages.safety.learning_rate` must be greater than 0, but is -1.\n",
+    "+train.stages.safety.foo=1": "`stages.safety.foo` can't be set: ",
+    "methods=[nonsense] losses=[]": "",
+}
 
 
-def test_an_override_of_train_that_is_wrong_is_told_before_torch_is_imported(cli: Callable[..., Any]) -> None:
-    done = cli("oracle", "+train.stages.safety.learning_rate=-1", light=True)
-    assert (done.code, done.stderr) == (2, "error: `stages.safety.learning_rate` must be greater than 0, but is -1.\n")
-
-
-def test_an_override_of_train_that_is_unknown_is_one_line(cli: Callable[..., Any]) -> None:
-    done = cli("oracle", "+train.stages.safety.foo=1", light=True)
-    assert (done.code, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("error: `stages.safety.foo` can't be set: ")
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_setting_is_told_before_torch_is_imported(cli: Callable[..., Any], override: str) -> None:
+    done = cli("oracle", *override.split(), light=True)
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {WRONG[override]}")
+    assert "nonsense" in done.stderr or "methods" not in override
 
 
 def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: Callable[..., Any]) -> None:
@@ -92,9 +89,3 @@ def test_a_method_is_a_design_on_rows_with_both_labels(configure: Callable[..., 
     assert {name: stage.beta for name, stage in aligned_stages(run).items()} == {"helpfulness": 1.0, "safety": 0.5}
     files = {Path(stage.dataset.path or "").name for stage in aligned_stages(run).values() if stage.dataset}
     assert files == {"both.10.train.jsonl"}
-
-
-def test_an_unknown_method_is_told_before_torch_is_imported(cli: Callable[..., Any]) -> None:
-    done = cli("oracle", "methods=[nonsense]", light=True)
-    assert done.code == 2
-    assert "nonsense" in done.stderr

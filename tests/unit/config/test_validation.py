@@ -1,49 +1,35 @@
 """Every rule that types and bounds can't express: the setting that its sentence names, and the reason."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES
+from sacpo_exp.pipeline import open_run
+from sacpo_exp.reporting.planning import check_run
 
 Problems = Callable[..., list[str]]
 
+BATCH, SMOOTHING = "stages.safety.global_batch_size", "stages.helpfulness.loss.label_smoothing"
+DECAY, OWN_PATH = "stages.safety.trainer.weight_decay", "stages.safety.dataset.path"
 #: Overrides of `train`, the setting that the sentence names, and words of the reason.
 WRONG: dict[str, tuple[str, str, str]] = {
     "sft as a preference loss": ("losses=[sft,dpo]", "stages.helpfulness.loss.name", "must read preferences"),
     "preference loss as base": ("stages.sft.loss.name=dpo", "stages.sft.loss.name", "must be sft"),
     "unknown loss": ("losses=[sigmod]", "losses", f"must be of {', '.join(LOSSES)}"),
     "no loss": ("losses=[]", "losses", "is empty"),
-    "smoothing that is not read": (
-        "stages.helpfulness.loss.label_smoothing=0.1",
-        "stages.helpfulness.loss.label_smoothing=0.1",
-        "dpo does not read it, but exo_pair, robust do",
-    ),
+    "not read": (f"{SMOOTHING}=0.1", f"{SMOOTHING}=0.1", "dpo does not read it, but exo_pair, robust do"),
     "criterion evaluated twice": ("evaluated=[safety,safety]", "evaluated", "each once"),
     "unknown criterion": ("evaluated=[safety,honesty]", "evaluated", "has honesty"),
     "one letter twice": ("stages.helpfulness.criterion.letter=S", "letter", "helpfulness and safety have S"),
-    "criterion under another name": (
-        "stages.helpfulness.criterion.name=honesty",
-        "stages.helpfulness.criterion.name",
-        "must be helpfulness",
-    ),
-    "batch no multiple of processes": (
-        "hardware.processes=2 stages.safety.global_batch_size=5",
-        "stages.safety.global_batch_size",
-        "can't be divided among",
-    ),
-    "batch no multiple of rows": (
-        "stages.helpfulness.global_batch_size=12",
-        "stages.helpfulness.global_batch_size",
-        "Try: stages.helpfulness.global_batch_size=8 or 16",
-    ),
-    "KTO with one row per device": (
-        "objective=dpo_then_kto hardware.per_device_train_batch_size=1",
-        "stages.safety",
-        "needs at least 2 rows",
-    ),
+    "another name": ("stages.safety.criterion.name=x", "stages.safety.criterion.name", "must be safety"),
+    "batch and processes": (f"hardware.processes=2 {BATCH}=5", BATCH, "can't be divided among"),
+    "batch and rows": (f"{BATCH}=12", BATCH, f"Try: {BATCH}=8 or 16"),
+    "KTO": ("objective=dpo_then_kto hardware.per_device_train_batch_size=1", "stages.safety", "needs at least 2 rows"),
     "merge of one stage": ("order=helpful_only merge_ratio=0.5", "merge_ratio", "needs two stages"),
     "weights that do not sum to 1": ("merge_weights=[0.5,0.6]", "merge_weights", "sum to 1.1"),
     "too many weights": ("merge_weights=[0.2,0.3,0.5]", "merge_weights", "gives 3 weights"),
@@ -59,55 +45,44 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "vocabulary": ("model=tiny model.shape.vocab_size=10", "model.shape.vocab_size", "at least 259"),
     "template": ("model=tiny model.chat_template='{%'", "model.chat_template", "must be a Jinja template"),
     "dataset path": ("dataset=local dataset.path=/not/there", "dataset.path", "/not/there does not exist"),
-    "mix beside a path": ("dataset=local dataset.path=. dataset.mix=[{path:.}]", "dataset.mix", "has no effect"),
-    "dataset of a stage": (
-        "dataset@stages.safety.dataset=local stages.safety.dataset.path=/not/there",
-        "stages.safety.dataset.path",
-        "/not/there does not exist",
-    ),
-    "prompt too long": (
-        "optimization.max_prompt_length=128",
-        "optimization.max_prompt_length",
-        "must be less than",
-    ),
+    "data of a stage": (f"dataset@stages.safety.dataset=local {OWN_PATH}=/not/there", OWN_PATH, "does not exist"),
+    "prompt too long": ("optimization.max_prompt_length=128", "optimization.max_prompt_length", "must be less than"),
     "policies": ("policies=first", "policies", "must be final, all or a list"),
     "unknown policy": ("policies=[first,third]", "policies", "(baseline, first, second), but has 'third'"),
     "beta without any stage": ("order=none beta=0.3", "beta=0.3", "has no effect"),
     "earlier beta of one stage": ("order=helpful_only earlier_betas=[0.3]", "earlier_betas=[0.3]", "has no effect"),
     "beta overruled": ("beta=0.3 stages.safety.beta=0.2", "beta=0.3", "overrules it"),
-    "number of a later stage of a naive merge": (
-        "merge=naive merge_ratio=0.5 stages.safety.trainer.weight_decay=0.1",
-        "stages.safety.trainer.weight_decay=0.1",
-        "Try: stages.helpfulness.trainer.weight_decay=VALUE",
-    ),
+    "naive number": (f"merge=naive merge_ratio=0.5 {DECAY}=0.1", f"{DECAY}=0.1", "Try: stages.helpfulness.trainer"),
     "nodes": ("hardware.nodes=2", "hardware.processes", "must be a multiple"),
     "offload without ZeRO": ("hardware.offload_optimizer=cpu", "hardware.offload_optimizer=cpu", "needs ZeRO stage 1"),
     "no adapted layers": ("adapter=lora adapter.target_modules=[]", "adapter.target_modules", "list of layers"),
     "adapted head": ("adapter=lora adapter.target_modules=[lm_head]", "adapter.target_modules", "has lm_head"),
-    "quantised and sharded": (
-        "adapter=qlora hardware=cpu_x2 hardware.zero_stage=3",
-        "hardware.zero_stage=3",
-        "can't shard quantised weights",
-    ),
+    "quantised": ("adapter=qlora hardware=cpu_x2 hardware.zero_stage=3", "hardware.zero_stage=3", "can't shard"),
     "mirror": ("store.mirror=somewhere", "store.mirror", "must be an address"),
+}
+ACCEPTABLE, PAIRING = "stages.helpfulness.criterion.acceptable", "stages.helpfulness.criterion.pairing=acceptable_first"
+#: What losses read.
+WRONG |= {
+    "SafeDPO": ("losses=[safedpo]", ACCEPTABLE, "SafeDPO needs"),
+    "pairing": (f"order=helpful_only {PAIRING}", PAIRING, f"needs `{ACCEPTABLE}`"),
+    "PeCAN": ("criterion=[mixed] losses=[pecan]", "stages.mixed", "learns from the stages before it"),
 }
 #: The same for `eval`.
 WRONG_EVALUATION: dict[str, tuple[str, str, str]] = {
     "scores": ("judge=paper judge.max_score=1", "judge.max_score", "must be greater than `judge.min_score`"),
     "address": ("judge=local judge.base_url=localhost:8000", "judge.base_url", "must begin with http"),
     "half a price": ("judge=openai judge.price.input=1", "judge.price", "Try: judge.price.output="),
-    "prompts without a file": ("prompts=xstest", "prompts.path", "is null"),
+    "prompts without a file": ("prompts=xstest", "prompts.path", "nothing is given"),
     "prompts": ("prompts=sacpo prompts.safety_path=/not/there", "prompts.safety_path", "does not exist"),
     "responses": ("responses=[/not/there.json] baseline=there", "responses", "does not exist"),
     "baseline without responses": ("baseline=first", "baseline=first", "has no effect"),
-    "one for all pairs": (
-        "responses=[/etc/hostname] baseline=hostname matches=all_pairs",
-        "responses",
-        "names one",
-    ),
+    "one file": ("responses=[/etc/hostname] baseline=hostname matches=all_pairs", "responses", "names one"),
 }
+THREE = "criteria=[helpfulness,safety,honesty] multiplier=[2,1.5] orders=[[honesty,helpfulness,safety]]"
 #: The same for `oracle`.
 WRONG_ORACLE: dict[str, tuple[str, str, str]] = {
+    "merges of three": (f"{THREE} ratios=[0.5]", "ratios", ""),
+    "responses for three": (f"{THREE} ratios=[] world.responses=3", "world.responses", ""),
     "one criterion": ("criteria=[helpfulness]", "criteria", "at least one constraint"),
     "orders": ("orders=[[safety,helpfulness],[safety]]", "orders[1]", "but is [safety]"),
     "no orders": ("orders=[]", "orders", "is empty"),
@@ -137,13 +112,13 @@ ALL = {
     **{name: ("eval", *case) for name, case in WRONG_EVALUATION.items()},
     **{name: ("oracle", *case) for name, case in WRONG_ORACLE.items()},
     **{name: ("choose", f"threshold=0.6 {case[0]}", *case[1:]) for name, case in WRONG_CHOICE.items()},
+    "no threshold": ("choose", "", "threshold", "has no value"),
+    "vllm": ("chat", "generation.engine=vllm", "generation.engine=vllm", "answers in batches, chat one by one"),
 }
 
 
 @pytest.mark.parametrize(("command", "overrides", "setting", "reason"), ALL.values(), ids=list(ALL))
-def test_a_broken_rule_is_one_sentence(
-    problems_of: Problems, command: str, overrides: str, setting: str, reason: str
-) -> None:
+def test_a_broken_rule_is_told(problems_of: Problems, command: str, overrides: str, setting: str, reason: str) -> None:
     (problem,) = problems_of(*overrides.split(), command=command)
     assert f"`{setting}`" in problem
     assert reason in problem
@@ -159,16 +134,13 @@ def test_all_problems_are_reported_together(problems_of: Problems) -> None:
 
 REMEDIES = {
     "batch": ["stages.helpfulness.global_batch_size=12"],
-    "KTO": ["objective=dpo_then_kto", "hardware.per_device_train_batch_size=1"],
     "naive": ["merge=naive"],
     "weights": ["merge_weights=[0.2,0.3,0.5]"],
 }
 
 
 @pytest.mark.parametrize("overrides", REMEDIES.values(), ids=list(REMEDIES))
-def test_what_a_message_suggests_helps(
-    problems_of: Problems, configure: Callable[..., object], overrides: list[str]
-) -> None:
+def test_a_suggestion_helps(problems_of: Problems, configure: Callable[..., object], overrides: list[str]) -> None:
     remedy = problems_of(*overrides)[0].split("Try: ")[1].split(" or ")[0].split(", ")[0].split()
     names = [override.split("=")[0] for override in remedy]
     configure(*(override for override in overrides if override.split("=")[0] not in names), *remedy)
@@ -176,18 +148,9 @@ def test_what_a_message_suggests_helps(
 
 ALLOWED = {
     "naive": ["merge=naive", "merge_ratio=0.5", "policies=[baseline,first,second,merged]"],
-    "batch below the device's": ["stages.helpfulness.global_batch_size=4"],
-    "one letter twice, of which one is not used": [
-        *("order=safety_only", "evaluated=[safety]", "stages.safety.criterion.letter=H")
-    ],
-    "own beta and data of a naive merge": [
-        *("merge=naive", "merge_ratio=0.5", "stages.safety.beta=0.2", "stages.helpfulness.learning_rate=1e-4"),
-        "dataset@stages.safety.dataset=demo",
-    ],
-    "a template that marks what the model says": [
-        "model=tiny",
-        "model.chat_template='{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}'",
-    ],
+    "one letter twice, one unused": ["order=safety_only", "evaluated=[safety]", "stages.safety.criterion.letter=H"],
+    "own beta of a naive merge": ["merge=naive", "merge_ratio=0.5", "stages.safety.beta=0.2"],
+    "a template with marks": ["model.chat_template='{% generation %}{{ messages }}{% endgeneration %}'"],
 }
 
 
@@ -196,9 +159,7 @@ def test_sound_settings_pass(configure: Callable[..., object], overrides: list[s
     configure(*overrides)
 
 
-def test_a_model_without_a_chat_template_is_refused_before_torch(
-    configure: Callable[..., Any], problems_of: Problems, model_folder: Path
-) -> None:
+def test_a_chat_template_is_needed(configure: Callable[..., Any], problems_of: Problems, model_folder: Path) -> None:
     given = ("model=local", f"model.path={model_folder}")
     (model_folder / "tokenizer_config.json").write_text("{}")
     (problem,) = problems_of(*given)
@@ -208,46 +169,26 @@ def test_a_model_without_a_chat_template_is_refused_before_torch(
     configure(*given)
 
 
-#: A third criterion, whose definition no file has.
-THREE = (
-    *("criteria=[helpfulness,safety,honesty]", "multiplier=[2,1.5]", "orders=[[honesty,helpfulness,safety]]"),
-    *("pairs=[10]", "losses=[dpo]"),
-)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "setting"), [(["ratios=[0.5]"], "ratios"), (["ratios=[]", "world.responses=3"], "world.responses")]
-)
-def test_three_criteria_need_more_responses_and_no_ratios(
-    problems_of: Problems, overrides: list[str], setting: str
+def test_qlora_needs_bitsandbytes(
+    configure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (problem,) = problems_of(*THREE, *overrides, command="oracle")
-    assert problem.startswith(f"`{setting}`")
-
-
-def test_without_bitsandbytes_qlora_says_what_to_install(cli: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name, package=None: None if name == 'bitsandbytes' else find(name, package)\n"
-    )
-    path = f"{tmp_path}:{Path(__file__).parents[3]}"
-    result = cli("train", "model=tiny", "adapter=qlora", light=True, variables={"PYTHONPATH": path})
-    assert result.code == 2, result.stderr
-    assert "which is not installed. Try: pip install bitsandbytes==" in result.stderr
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"which is not installed\. Try: pip install bitsandbytes=="):
+        check_run(open_run(configure("model=tiny", "adapter=qlora", f"paths.outputs={tmp_path}")))
 
 
 @pytest.mark.parametrize(
-    ("overrides", "expected"),
+    ("overrides", "is_sequence"),
     [
-        (["losses=[safedpo]"], "SafeDPO needs `stages.helpfulness.criterion.acceptable`, which is null."),
-        (
-            ["order=helpful_only", "stages.helpfulness.criterion.pairing=acceptable_first"],
-            "`stages.helpfulness.criterion.pairing=acceptable_first` needs `stages.helpfulness.criterion.acceptable`",
-        ),
-        (["criterion=[mixed]", "losses=[pecan]"], "`stages.mixed` uses PeCAN, which learns from the stages before it"),
+        ([], True),
+        (["over=beta"], True),
+        (["max_over_refusal=0.1"], False),  # which is worst at the safe end
+        (["++thresholds={helpfulness:0.4}"], False),  # which pulls from the other end
+        (["constraint=helpfulness", "maximise=safety"], True),
+        (["over=policies", "grid=[A,B]"], False),  # none is known to be the safest
+        (["procedure=holm"], False),
+        (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),
     ],
 )
-def test_a_loss_has_what_it_reads(problems_of: Problems, overrides: list[str], expected: str) -> None:
-    (problem,) = problems_of(*overrides)
-    assert problem.startswith(expected)
+def test_a_sequence_needs_a_safe_end(configure: Callable[..., Any], overrides: list[str], is_sequence: bool) -> None:
+    assert configure("threshold=0.6", *overrides, command="choose").is_sequence is is_sequence

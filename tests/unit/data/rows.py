@@ -27,16 +27,8 @@ def make_row(
     prompt: str = "Hi?", better: int = 0, safer: int = 1, safe: tuple[bool, bool] = (False, True), **more: Any
 ) -> Any:
     """A row for both criteria, with other fields or values from `more`."""
-    row = {
-        "prompt": prompt,
-        "response_0": "zero",
-        "response_1": "one",
-        "is_response_0_safe": safe[0],
-        "is_response_1_safe": safe[1],
-        "better_response_id": better,
-        "safer_response_id": safer,
-    }
-    return row | more
+    row = {"prompt": prompt, "response_0": "zero", "response_1": "one", "better_response_id": better}
+    return row | {"safer_response_id": safer, "is_response_0_safe": safe[0], "is_response_1_safe": safe[1]} | more
 
 
 def turns(text: str, role: str = "user") -> list[dict[str, str]]:
@@ -44,11 +36,7 @@ def turns(text: str, role: str = "user") -> list[dict[str, str]]:
 
 
 def make_pair(prompt: str = "Hi?", chosen: str = "good", rejected: str = "bad") -> Any:
-    return {
-        "prompt": turns(prompt),
-        "chosen": turns(chosen, "assistant"),
-        "rejected": turns(rejected, "assistant"),
-    }
+    return {"prompt": turns(prompt), "chosen": turns(chosen, "assistant"), "rejected": turns(rejected, "assistant")}
 
 
 def make_completion(prompt: str = "Hi?", text: str = "good", label: bool = True) -> Any:

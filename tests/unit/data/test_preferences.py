@@ -8,13 +8,7 @@ import pytest
 from rows import HELPFULNESS, HONESTY, SAFETY, make_completion, make_pair, make_row, preferences, turns
 
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.data.preferences import (
-    Preferences,
-    asked_text,
-    make_view,
-    split_by_prompt,
-    undesirable_weight,
-)
+from sacpo_exp.data.preferences import Preferences, asked_text, make_view, split_by_prompt, undesirable_weight
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion, Pairing
 from sacpo_exp.method.losses import View
@@ -43,9 +37,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize(("better", "safe", "helpful", "harmless"), LABELS.values(), ids=list(LABELS))
-def test_labels_are_the_paper_s(
-    better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]
-) -> None:
+def test_labels_of_the_paper(better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]) -> None:
     row = make_row(better=better, safe=safe)
     assert [entry["label"] for entry in unpaired_view([row], HELPFULNESS)] == helpful
     assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless
@@ -69,9 +61,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
 
 
 def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None:
-    rows = [
-        make_row(text) for number in range(40) for text in (f"Ask {number}?", f"ask  {number}?\n", f"ASK {number}?")
-    ]
+    rows = [make_row(text.format(n)) for n in range(40) for text in ("Ask {}?", "ask  {}?\n", "ASK {}?")]
     train, held_out = split_by_prompt(rows, 0.25, seed=0)
     assert (len(train), len(held_out)) == (90, 30)
     numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, held_out)]
@@ -91,29 +81,20 @@ def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mix
 
 
 @pytest.mark.parametrize("view", [View.pairs, View.labels])
-@pytest.mark.parametrize("wanted", [HELPFULNESS, HONESTY], ids=lambda criterion: criterion.name)
-def test_a_criterion_that_the_rows_lack_is_refused(view: View, wanted: Criterion) -> None:
-    sentence = refusal(PAIRS, view, wanted)
+def test_a_criterion_that_the_rows_lack_is_refused(view: View) -> None:
+    sentence = refusal(PAIRS, view, HELPFULNESS)
     assert "pairs with labels for safety only" in sentence
-    assert f"dataset@stages.{wanted.name}.dataset=NAME" in sentence
+    assert "dataset@stages.helpfulness.dataset=NAME" in sentence
 
 
 def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out() -> None:
-    labels = [
-        ("p", "a", True),
-        ("q", "x", True),
-        ("p", "b", False),
-        ("p", "c", False),
-        ("p", "d", False),
-        ("p", "e", True),
-    ]
-    rows = [make_completion(prompt, completion, label) for prompt, completion, label in labels]
+    desirable = [("p", "a"), ("q", "x"), ("p", "e")]
+    texts = [*desirable[:2], ("p", "b"), ("p", "c"), ("p", "d"), desirable[2]]
+    rows = [make_completion(*text, text in desirable) for text in texts]
     pairs = make_view(UNPAIRED.with_rows(rows), View.pairs, SAFETY)
     texts = [[pair[name][0]["content"] for name in ("prompt", "chosen", "rejected")] for pair in pairs]
     assert texts == [["p", "a", "b"], ["p", "e", "c"], ["p", "a", "d"]]
-    assert "no prompt has a desirable and an undesirable one" in refusal(
-        UNPAIRED.with_rows(rows[:2]), View.pairs, SAFETY
-    )
+    assert "no prompt has a desirable and" in refusal(UNPAIRED.with_rows(rows[:2]), View.pairs, SAFETY)
 
 
 def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:

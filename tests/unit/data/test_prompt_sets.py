@@ -74,7 +74,6 @@ def test_equal_texts_get_ids_with_a_number(tmp_path: Path) -> None:
     ("row", "problem"),
     [
         ({"question": "One?", "id": 1}, "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME"),
-        ({"prompt": "One?", "kind": ["risky"]}, "`kind` must be a text, but is ['risky']"),
         ({"prompt": "One?", "id": 0.5}, "`id` must be a text, but is 0.5"),
     ],
 )
@@ -90,12 +89,8 @@ def test_kinds_are_those_that_criteria_count(tmp_path: Path) -> None:
     honesty = Criterion("honesty", "T", prompt_kinds=["tricky"])
     check_kinds(read, [SAFETY, honesty])
     check_kinds(read, [SAFETY, replace(honesty, prompt_kinds=[])])  # which counts every prompt
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="'tricky', which no criterion counts; their `prompt_kinds` are risky, benign"):
         check_kinds(read, [SAFETY, HELPFULNESS])
-    assert str(caught.value) == (
-        f"the prompt '{read[0]['prompt_id']}' is of the kind 'tricky', which no criterion counts; their `prompt_kinds` "
-        "are risky, benign. Prompts without a kind count for all."
-    )
 
 
 @given(st.lists(st.tuples(st.sampled_from(["benign", "risky", None]), st.sampled_from(["x", "y", None]))))
@@ -162,6 +157,5 @@ def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., An
 
 def test_an_unknown_type_of_xstest_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,prompt,type\n1,One?,homonyms\n2,Two?,riddles\n")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="row 3: `type` must be one of XSTest's types of prompts, but is 'riddles'"):
         load(PromptsSource.xstest, path=path)
-    assert str(caught.value).endswith("row 3: `type` must be one of XSTest's types of prompts, but is 'riddles'")

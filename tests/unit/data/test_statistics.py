@@ -28,16 +28,8 @@ def test_rows_for_both_criteria_are_counted() -> None:
         assert describe(data, criterion)["labels"] == {criterion.name: labels[criterion.name]}
     counts = describe(data, None)
     assert counts == {
-        "rows": 6,
-        "prompts": 3,
-        "duplicates": 1,
-        "ties": 1,
-        "labels": {},
-        "better_is_not_safer": 2,
-        "both_safe": 1,
-        "both_unsafe": 3,
-        "mixed": 2,
-        "categories": {"Theft": 2, "Abuse": 1},
+        **{"rows": 6, "prompts": 3, "duplicates": 1, "ties": 1, "labels": {}, "better_is_not_safer": 2},
+        **{"both_safe": 1, "both_unsafe": 3, "mixed": 2, "categories": {"Theft": 2, "Abuse": 1}},
     }
     assert json.loads(json.dumps(counts)) == counts
     assert list(counts["categories"]) == ["Theft", "Abuse"]
@@ -56,10 +48,5 @@ def test_rows_for_one_criterion_are_counted(
     form: DataSchema, rows: list[Row], prompts: int, repeated: int, labels: tuple[int, int, float]
 ) -> None:
     counts = dict(zip(("desirable", "undesirable", "undesirable_weight"), labels, strict=True))
-    assert describe(preferences(form, rows, "safety"), SAFETY) == {
-        "rows": len(rows),
-        "prompts": prompts,
-        "duplicates": repeated,
-        "ties": repeated,
-        "labels": {"safety": counts},
-    }
+    sizes = {"rows": len(rows), "prompts": prompts, "duplicates": repeated, "ties": repeated}
+    assert describe(preferences(form, rows, "safety"), SAFETY) == sizes | {"labels": {"safety": counts}}

@@ -12,30 +12,16 @@ PRICES = PricesConfig("2026-06-04", "tests", 0.5, {"big": PriceConfig(2.0, 8.0, 
 
 def make_judge(**changes: Any) -> OpenAIJudgeConfig:
     """A judge of 2, 8 and 0.5 dollars per million tokens in, out and cached, who writes up to 100 of them."""
-    values: dict[str, Any] = {
-        "model": "big",
-        "via": AskVia.chat,
-        "max_tokens": 100,
-        "token_limit": TokenLimit.max_tokens,
-    }
+    values: dict[str, Any] = {"model": "big", "via": AskVia.chat, "max_tokens": 100}
+    values |= {"token_limit": TokenLimit.max_tokens}
     values |= {"structured": False, "ask_again": [], "prices": PRICES, "template": "default", "repeats": 1}
     return OpenAIJudgeConfig(**values | {"min_score": 1.0, "max_score": 10.0} | changes)
 
 
 def make_question(name: str = "a", content: str = "x" * 400, **changes: Any) -> Question:
     """A question about two responses with `name` in its texts, about 108 tokens long: 100 of its content, 8 around."""
-    values: dict[str, Any] = {
-        "criterion": "safety",
-        "prompt_id": f"id-{name}",
-        "prompt": f"prompt {name}",
-        "first": f"first response {name}",
-        "second": f"second response {name}",
-        "repeat": 0,
-        "model": "judge",
-        "base_url": "http://localhost/v1",
-        "sampling": {"temperature": 0.7, "seed": 1, "stop": None},
-        "template": f"{name}@0",
-        "messages": (("user", content),),
-        "scale": (1.0, 10.0),
-    }
+    texts = {"prompt": f"prompt {name}", "first": f"first response {name}", "second": f"second response {name}"}
+    values: dict[str, Any] = texts | {"criterion": "safety", "prompt_id": f"id-{name}", "repeat": 0}
+    values |= {"sampling": {"temperature": 0.7, "seed": 1, "stop": None}, "template": f"{name}@0", "scale": (1.0, 10.0)}
+    values |= {"model": "judge", "base_url": "http://localhost/v1", "messages": (("user", content),)}
     return Question(**(values | changes))

@@ -12,7 +12,6 @@ import psutil
 import pytest
 from asked import FAILED, OK, make_question
 
-from sacpo_exp.config.schema import Journal
 from sacpo_exp.errors import LedgerError
 from sacpo_exp.evaluation import ledger as ledger_module
 from sacpo_exp.evaluation.ledger import VERSION, Ledger
@@ -81,9 +80,7 @@ def test_a_claim_keeps_others_away_until_it_is_given_up_or_recorded(path: Path, 
     assert ledger.claim(["a", "b", "d"]) == {"a", "b", "d"}  # it was closed
 
 
-def test_a_claim_of_another_machine_holds_while_it_is_renewed(
-    path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_holds_while_it_is_renewed(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "STALE", 0.5)
     monkeypatch.setattr(ledger_module, "HEARTBEAT", 0.1)
     with Ledger(path) as far:
@@ -118,16 +115,15 @@ def change(path: Path, statement: str) -> list[str]:
     return values
 
 
-def test_the_journal_is_kept_until_another_is_asked_for(path: Path) -> None:
-    for journal, expected in ((None, "wal"), (Journal.delete, "delete"), (None, "delete"), (Journal.wal, "wal")):
-        Ledger(path, journal).close()
-        assert change(path, "PRAGMA journal_mode") == [expected]
+def test_a_journal_that_somebody_has_chosen_is_kept(path: Path) -> None:
+    Ledger(path).close()
+    change(path, "PRAGMA journal_mode = delete")
+    Ledger(path).close()
+    assert change(path, "PRAGMA journal_mode") == ["delete"]
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("nfs4", "delete"), ("fuse.sshfs", "delete"), ("ext4", "wal")])
-def test_a_shared_file_system_gets_a_journal_that_it_bears(
-    path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str
-) -> None:
+def test_a_shared_file_system_has_no_wal(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str) -> None:
     mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(path.parent), fstype=kind)]
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     Ledger(path).close()

@@ -52,18 +52,14 @@ def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Callable[..
         (["import", "all.jsonl"], "There is no file all.jsonl to import."),
     ],
 )
-def test_mistakes_end_in_a_sentence(
-    cli: Callable[..., Any], arguments: list[str], message: str, tmp_path: Path
-) -> None:
+def test_a_missing_file_is_told(cli: Callable[..., Any], arguments: list[str], message: str, tmp_path: Path) -> None:
     done = cli("ledger", *arguments, light=True)
     assert done.code == 2
     assert done.stderr.startswith(f"error: {message}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_import_completes_what_had_failed_and_keeps_what_is_there(
-    ledger: Ledger, other: Ledger, tmp_path: Path
-) -> None:
+def test_an_import_completes_what_had_failed(ledger: Ledger, other: Ledger, tmp_path: Path) -> None:
     other.record(make_question("failed"), OK)
     other.record(make_question("ok ≥ 道"), replace(OK, raw="1 2"))
     other.record(make_question("unparsed", repeat=2), FAILED)

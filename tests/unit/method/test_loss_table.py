@@ -1,6 +1,5 @@
 """Rows of the table of losses against TRL's configurations, its trainers' code and arithmetic by hand."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from paper_losses import BY_HAND, sigmoid, softplus
 from trl import DPOConfig, KTOConfig
 
-from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 from sacpo_exp.method.theory import divergence, normalise, tilt
 
@@ -104,30 +102,8 @@ def test_only_a_loss_whose_kl_is_estimated_in_a_pass_depends_on_what_shares_it()
     assert LOSSES["kto"].extra_forwards == (2, 1)
 
 
-def test_rows_of_pairs_are_two_dialogues() -> None:
-    assert {(loss.view == View.pairs, loss.sequences) for loss in LOSSES.values()} == {(True, 2), (False, 1)}
-
-
-def test_an_unknown_loss_is_refused_with_those_that_there_are(problems_of: Callable[..., list[str]]) -> None:
-    (problem,) = problems_of("losses=[dpo,simpo]")
-    assert problem.startswith("`losses` must be of ")
-    assert all(name in problem for name in trained_losses())
-    assert problem.endswith("but is simpo.")
-
-
-@pytest.mark.parametrize("name", trained_losses())
-def test_every_loss_fills_in_its_own_defaults(configure: Callable[..., Any], name: str) -> None:
+@pytest.mark.parametrize("name", ["robust", "kto", "bso"])
+def test_a_loss_fills_in_its_own_defaults(configure: Callable[..., Any], name: str) -> None:
     stage = configure("criterion=[helpfulness,mixed]", f"losses=[dpo,{name}]").stages["mixed"]
-    assert {key: value for key, value in vars(stage.loss).items() if value is not None and key != "name"} == {
-        key: value for key, value in LOSSES[name].settings.items() if value is not None
-    }
-
-
-def test_a_setting_that_a_loss_does_not_read_is_refused(configure: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match=r"label_smoothing=0.2` has no effect: dpo does not read it, but exo_pair"):
-        configure("stages.safety.loss.label_smoothing=0.2")
-
-
-def test_math_of_this_file_is_right_about_known_values() -> None:
-    assert BY_HAND["dpo"](0.1, 0.0, 0.0) == pytest.approx(math.log(2))
-    assert BY_HAND["robust"](1.0, 1.0, 0.0) == pytest.approx((0.9 * 0.313262 - 0.1 * 1.313262) / 0.8, abs=1e-6)
+    filled = {key: value for key, value in vars(stage.loss).items() if value is not None and key != "name"}
+    assert filled == {key: value for key, value in LOSSES[name].settings.items() if value is not None} != {}

@@ -41,8 +41,6 @@ ALL = [BASE, SFT, H, S, HS, HK, HTS, P_SACPO, NAIVE, THREE, LORA]
     [
         (BASE, "nano", ""),
         (SFT, "SFT", ""),
-        (H, "DPO(H)", "β=0.1"),
-        (HS, "DPO(H)→DPO(S)", "β=0.05"),
         (HK, "DPO(H)→KTO(S)", "β=0.05"),
         (HTS, "DPO(H)→DPO(T)→DPO(S)", "β=0.05"),
         (P_SACPO, "P-SACPO DPO(H)→DPO(S)", "q=0.75"),
@@ -63,14 +61,13 @@ def test_a_name_is_the_family_with_what_tells_its_policies_apart(policy: Policy,
 @pytest.mark.parametrize(
     ("policy", "criteria", "objective", "betas"),
     [
-        (SFT, (), "", ()),
         (HK, ("helpfulness", "safety"), "dpo_then_kto", (0.1, 0.05)),
         (HTS, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
         (NAIVE, ("helpfulness", "safety"), "dpo", (0.1, 0.05)),
         (THREE, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
     ],
 )
-def test_order_objective_and_strengths_are_those_of_the_stages(
+def test_a_policy_has_stages(
     policy: Policy, criteria: tuple[str, ...], objective: str, betas: tuple[float, ...]
 ) -> None:
     assert policy.criteria == criteria
@@ -82,18 +79,9 @@ def test_order_objective_and_strengths_are_those_of_the_stages(
 def test_columns_are_flat_and_the_same_for_all_kinds() -> None:
     assert len({tuple(policy.columns) for policy in ALL}) == 1
     assert HK.columns == {
-        "policy": "DPO(H)→KTO(S) β=0.05",
-        "family": "DPO(H)→KTO(S)",
-        "order": "helpfulness_then_safety",
-        "objective": "dpo_then_kto",
-        "criterion": "safety",
-        "loss": "kto",
-        "beta": 0.05,
-        "beta_first": 0.1,
-        "merge_ratio": None,
-        "seed": 0,
-        "model": "nano",
-        "dataset": "demo",
+        **{"policy": "DPO(H)→KTO(S) β=0.05", "family": "DPO(H)→KTO(S)", "order": "helpfulness_then_safety"},
+        **{"objective": "dpo_then_kto", "criterion": "safety", "loss": "kto", "beta": 0.05, "beta_first": 0.1},
+        **{"merge_ratio": None, "seed": 0, "model": "nano", "dataset": "demo"},
     }
     known = {key: value for key, value in BASE.columns.items() if value is not None}
     assert known == {"policy": "nano", "family": "nano", "order": "none", "model": "nano"}

@@ -40,9 +40,7 @@ def test_the_reward_has_the_strength_beta_and_a_constraint_beta_over_its_multipl
     assert strengths == {"reward": 0.7, "constraint": 0.35, "other": 2.8}
 
 
-def test_in_a_merge_of_three_policies_a_stage_counts_with_the_weights_of_those_that_contain_it(
-    reference: Table, values: dict[str, Table]
-) -> None:
+def test_a_merge_of_three_has_multipliers_of_their_sums(reference: Table, values: dict[str, Table]) -> None:
     merged = merge(align(reference, values, CRITERIA), (0.5, 0.2, 0.3))
     multipliers = {
         name: merged_multiplier(share, MULTIPLIERS[name]) for name, share in (("constraint", 0.5), ("other", 0.3))

@@ -37,10 +37,9 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
     world.baseline = policies[0]
     words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
     # About 1000 characters, as long as 256 tokens are.
-    texts = {
-        spec.id: [" ".join(chance.choices(words, k=chance.randrange(100, 300))) for _ in range(N_PROMPTS)]
-        for spec in policies
-    }
+    texts = {}
+    for spec in policies:
+        texts[spec.id] = [" ".join(chance.choices(words, k=chance.randrange(100, 300))) for _ in range(N_PROMPTS)]
     texts[policies[1].id][:2] = [HOSTILE, "half a character: \ud83d"]
     for place, spec in enumerate(policies):
         skill = [0.45 + 0.4 * chance.random() + 0.004 * place for _ in range(2)]
@@ -75,20 +74,12 @@ def make_record(
 ) -> dict[str, Any]:
     kind = "benign" if n < 129 else "risky"
     judged = judge(chance, f"{spec.id}-{n}", 0.5 if spec.id == baseline else skill[kind == "risky"])
-    return {
-        "prompt_id": f"p{n}",
-        "prompt": f"Question {n}? {HOSTILE if n == 1 else ''}",
-        "kind": kind,
-        "category": CATEGORIES[n % len(CATEGORIES)],
-        "response": texts[spec.id][n],
-        "opponent_response": texts[baseline][n],
-        "n_tokens": len(texts[spec.id][n]) // 4,
-        "opponent_n_tokens": 250,
-        "finish_reason": "stop",
-        "is_refusal": kind == "risky" and chance.random() < skill[1] / 2,
-        "helpfulness": judged if kind == "benign" else None,
-        "safety": judged if kind == "risky" else None,
-    }
+    record = {"prompt_id": f"p{n}", "prompt": f"Question {n}? {HOSTILE if n == 1 else ''}", "kind": kind}
+    record |= {"category": CATEGORIES[n % len(CATEGORIES)], "finish_reason": "stop", "opponent_n_tokens": 250}
+    record |= {"response": texts[spec.id][n], "opponent_response": texts[baseline][n]}
+    record |= {"n_tokens": len(texts[spec.id][n]) // 4}
+    record |= {"is_refusal": kind == "risky" and chance.random() < skill[1] / 2}
+    return record | {"helpfulness": None, "safety": None, "helpfulness" if kind == "benign" else "safety": judged}
 
 
 def judge(chance: random.Random, key: str, skill: float) -> dict[str, Any]:

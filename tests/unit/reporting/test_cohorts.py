@@ -39,9 +39,7 @@ def score(world: Seeds, max_missing: float = 1.0) -> tuple[Cohort, list[PolicySc
     return cohort, [row for row in cohort.means.policies if not row.policy.is_baseline] if cohort.means else []
 
 
-def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
-    world: Seeds, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_seeds_are_pooled_across_groups(world: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
     policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     folder = world.report()
     baseline, second = read(folder / "seeds.csv")
@@ -70,13 +68,11 @@ def test_seeds_are_pooled_across_groups_each_against_its_own_baseline(
         (["stages.sft.num_train_epochs=2"], "rows", {}),  # of an ancestor
         ([], "other rows", {}),
         ([], "rows", {"prompts_id": "f00d" * 16}),
-        ([], "rows", {"judge_id": "other-1", "judge_key": "other-1"}),
+        ([], "rows", {"judge_key": "other-1"}),
         ([], "rows", {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]}),
     ],
 )
-def test_policies_that_differ_in_more_than_the_seed_or_are_judged_in_another_way_are_not_pooled(
-    world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]
-) -> None:
+def test_other_policies_are_not_pooled(world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
     plan = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
     for name in ("baseline", "second"):
@@ -116,28 +112,18 @@ def test_a_policy_judged_against_two_sets_of_responses_counts_once(world: Seeds)
 def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0], [None, None, 1, 1])
     cohort, (row,) = score(world, max_missing=0.2)
-    assert (row.rate("helpfulness").value, row.over_seeds["helpfulness_win_rate"].seeds, len(row.seeds)) == (
-        0.625,
-        2,
-        3,
-    )
+    found = (row.rate("helpfulness").value, row.over_seeds["helpfulness_win_rate"].seeds, len(row.seeds))
+    assert found == (0.625, 2, 3)
     assert row.states["failed"] == 2
     assert "A seed whose rate is withheld is not in the mean." in make_cohort_sections(cohort)[0].note
 
 
-def judge_orders(
-    world: Seeds,
-    seed: int,
-    helpful: list[float],
-    safe: list[float],
-    /,
-    reverse: Sequence[Any] = (SAFE, HELPFUL),
-    **more: Any,
-) -> None:
-    """Judge both orders with β = 0.1 and β/λ = 0.05; `reverse` and `more` are of the second."""
+def judge_orders(world: Seeds, number: int, helpful: list[float], safe: list[float], **more: Any) -> None:
+    """Judge both orders with β = 0.1 and β/λ = 0.05; `more` is of the second, whose stages `reverse` can replace."""
     world.judge_policy(world.baseline, EVEN)
-    world.judge_policy(world.train(HELPFUL, SAFE, seed=seed), answers(helpful, [1] * 4))
-    world.judge_policy(world.train(*reverse, **({"seed": seed} | more)), answers(safe, [0.5] * 4))
+    world.judge_policy(world.train(HELPFUL, SAFE, seed=number), answers(helpful, [1] * 4))
+    stages = more.pop("reverse", (SAFE, HELPFUL))
+    world.judge_policy(world.train(*stages, **({"seed": number} | more)), answers(safe, [0.5] * 4))
 
 
 def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt_within_each_seed(world: Seeds) -> None:
@@ -164,8 +150,7 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt_within_each_se
 
 
 @pytest.mark.parametrize(
-    "different",
-    [{"learning_rate": 2e-4}, {"seed": 7}, {"reverse": (("dpo", "safety", 0.06), HELPFUL)}],
+    "different", [{"learning_rate": 2e-4}, {"seed": 7}, {"reverse": (("dpo", "safety", 0.06), HELPFUL)}]
 )
 def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, different: dict[str, Any]) -> None:
     judge_orders(world, 0, [1] * 4, [0] * 4, **different)

@@ -110,8 +110,5 @@ def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> 
         for policy in (world.baseline, world.train(H)):
             world.judgments(policy, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
     groups = collect_groups(world.store, None, None)
-    assert [[criterion.name for criterion in group.criteria] for group in groups] == [
-        ["helpfulness", "safety"],
-        ["honesty"],
-    ]
-    assert [len(group.policies) for group in groups] == [2, 2]
+    found = [(len(group.policies), [criterion.name for criterion in group.criteria]) for group in groups]
+    assert found == [(2, ["helpfulness", "safety"]), (2, ["honesty"])]

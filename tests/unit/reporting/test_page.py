@@ -125,9 +125,7 @@ def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path:
     assert "The store does not say how this policy was made." in path.read_text("utf-8")
 
 
-def test_the_stored_overrides_plan_the_same_ids(
-    cli: Callable[..., Any], configure: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_stored_overrides_plan_the_ids(cli: Callable[..., Any], configure: Callable[..., Any], tmp_path: Path) -> None:
     overrides = ["model=tiny", "dataset.max_rows=24", "merge_ratio=0.5"]
     config, store = configure(*overrides), Store(tmp_path / "outputs" / "store")
     plan = make_plan(config, replace(take_fingerprints(config), overrides=tuple(overrides)))
@@ -141,5 +139,5 @@ def test_the_stored_overrides_plan_the_same_ids(
     done = cli(*shlex.split(write_command("train", [*overrides, "dry_run=true"]))[1:])
     assert f"stored  merge      {plan.policies['merged'].id}" in done.stdout
     assert "0 to make" in done.stdout
-    odd = ["model.chat_template='it\\'s {{ messages }}'", "dataset.mix=[{path:a b,weight:2}]"]
+    odd = ["model.chat_template='it\\'s {{ messages }}'", "dataset.fields={prompt:a b}"]
     assert shlex.split(write_command("train", odd))[2:] == odd

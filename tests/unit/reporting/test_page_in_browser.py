@@ -1,24 +1,30 @@
 """The page in a real browser: it loads in time, asks for nothing, and every part of it works."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser, open_browser
 from made_up import HOSTILE, N_POLICIES, read_data
 from test_cohorts import judge_seeds
 from world import Seeds
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
 
+from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
-pytestmark = [pytest.mark.slow, needs_browser]
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+HERE = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser: apt-get install chromium chromium-driver")
+pytestmark = [pytest.mark.slow, HERE]
+#: No window, no account, no updates, no look-ups.
+QUIET = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "hide-scrollbars", "disable-sync"]
+QUIET += ["disable-background-networking", "disable-component-update"]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
@@ -36,7 +42,12 @@ def reload(browser: Any) -> None:
 @contextmanager
 def opened(page: Path, profile: Path) -> Iterator[Any]:
     """Chromium with the page open at desktop size; at the end nothing was complained about and nothing fetched."""
-    driver = open_browser(profile)
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in (*QUIET, f"user-data-dir={profile}"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
     try:
         resize(driver, DESKTOP)
         driver.get(page.as_uri())

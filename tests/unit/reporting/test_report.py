@@ -4,8 +4,6 @@ import contextlib
 import csv
 import io
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,6 @@ import pytest
 from world import HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
-from sacpo_exp.evaluation.responding import policy_labels
-from sacpo_exp.plan import Fingerprints, make_plan
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import format_examples
 from sacpo_exp.reporting.tables import to_csv
@@ -135,9 +131,7 @@ def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> Non
 
 
 @pytest.mark.parametrize("labels", [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}])
-def test_only_what_shares_judge_prompts_and_responses_of_the_baseline_is_compared(
-    world: World, labels: dict[str, str]
-) -> None:
+def test_only_what_shares_judge_and_baseline_is_compared(world: World, labels: dict[str, str]) -> None:
     world.judgments(world.train(("dpo", "safety", 0.1)), answers([0] * 4, [1] * 4), **labels)
     first, second = collect_groups(world.store, None, None)
     assert (len(first.policies), [policy.policy.family for policy in second.policies]) == (4, ["DPO(S)"])
@@ -154,15 +148,6 @@ def test_filters_keep_the_baseline_and_remove_files_of_groups_no_longer_shown(wo
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     with pytest.raises(MissingArtifactError, match=r"with model=nona\. There is: model=nano dataset=demo; .*local"):
         world.report(model="nona")
-
-
-def test_models_made_elsewhere_have_the_label_of_the_model_that_they_are_judged_with(
-    configure: Callable[..., Any],
-) -> None:
-    config = configure("model=nano", "others=[owner/name@v1]", "policies=all", command="eval")
-    plan = make_plan(config, Fingerprints({"dataset": "rows"}, "prompts", "judge"))
-    labels = [policy_labels(policy) for name, policy in plan.policies.items() if name.startswith("name")]
-    assert [entry["model"] for entry in labels] == ["nano"]  # the filter `report model=nano`
 
 
 def test_policies_that_would_have_the_same_title_are_told_apart(world: World) -> None:
@@ -196,24 +181,16 @@ def test_damage_is_named_rather_than_drawn(world: World) -> None:
         world.report()
 
 
-def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "sacpo_exp.report", f"paths.outputs={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    assert f"error: nothing has been evaluated in {tmp_path}/store yet." in done.stderr
-    assert f"Try: sacpo eval paths.outputs={tmp_path}" in done.stderr
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
-    assert not imported & {"torch", "matplotlib", "seaborn", "pandas"}
+def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(cli: Callable[..., Any]) -> None:
+    done = cli("report", light=True)
+    assert done.code == 2
+    assert done.stderr.startswith("error: nothing has been evaluated in outputs/store yet. Try: sacpo eval")
 
 
-def test_a_report_never_imports_torch(world: World) -> None:
-    program = (
-        "import sys; from sacpo_exp.report import main; main(); "
-        "assert {'matplotlib', 'seaborn'} <= sys.modules.keys(); assert 'torch' not in sys.modules"
-    )
-    command = [sys.executable, "-c", program, f"paths.outputs={world.outputs}", "bootstrap_rounds=200"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+def test_a_report_never_imports_torch(world: World, cli: Callable[..., Any]) -> None:
+    arguments = (f"paths.outputs={world.outputs}", "bootstrap_rounds=200")
+    done = cli("report", *arguments, light=True, allowed=["pandas", "seaborn"])
+    assert done.code == 0, done.stderr
     assert str(world.outputs / "report" / "trade_off.svg") in done.stdout
 
 

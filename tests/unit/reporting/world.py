@@ -31,12 +31,7 @@ H, HS = ("dpo", "helpfulness", 0.1), (("dpo", "helpfulness", 0.1), ("dpo", "safe
 
 
 class World:
-    """A store that is filled as `train` and `eval` fill it.
-
-    Args:
-        outputs: as `paths.outputs`.
-        criteria: by which everything is judged.
-    """
+    """A store that is filled as `train` and `eval` fill it, with everything judged by `criteria`."""
 
     def __init__(self, outputs: Path, criteria: Sequence[Criterion] = (HELPFULNESS, SAFETY)) -> None:
         self.outputs, self.store, self.seconds, self.criteria = outputs, Store(outputs / "store"), 0, criteria
@@ -151,26 +146,13 @@ def answers(
     honesty: Sequence[float | None] = (None,) * 8,
 ) -> list[dict[str, Any]]:
     """Records of eight prompts, four benign and four risky; None is a judgment that failed."""
+    usual = {"category": None, "n_tokens": size, "opponent_n_tokens": 10, "finish_reason": "stop"}
     records = []
     for place, (kind, verdict) in enumerate(zip(KINDS, [*helpfulness, *safety], strict=True)):
-        scored = _scored(verdict)
-        records.append(
-            {
-                "prompt_id": f"p{place}",
-                "prompt": f"Question {place}?",
-                "kind": kind,
-                "category": None,
-                "response": f"{text} {place}",
-                "opponent_response": f"Well. {place}",
-                "n_tokens": size,
-                "opponent_n_tokens": 10,
-                "finish_reason": "stop",
-                "is_refusal": refused[place] == "1",
-                "helpfulness": scored,
-                "safety": scored,
-                "honesty": _scored(honesty[place]),
-            }
-        )
+        record = usual | {"prompt_id": f"p{place}", "prompt": f"Question {place}?", "kind": kind}
+        record |= {"response": f"{text} {place}", "opponent_response": f"Well. {place}"}
+        record |= {"is_refusal": refused[place] == "1", "honesty": _scored(honesty[place])}
+        records.append(record | dict.fromkeys(("helpfulness", "safety"), _scored(verdict)))
     return records
 
 

@@ -31,9 +31,7 @@ def both_orders(prompt: str, first: float, second: float, repeat: int = 0) -> li
         ([(0, 0), (1, 1)] * 20, 0, 0.5),  # only the responses count
     ],
 )
-def test_flips_and_the_share_of_the_first_of_known_judges(
-    verdicts: list[tuple[int, int]], flips: float, first_rate: float
-) -> None:
+def test_flips_and_first_rate_of_known_judges(verdicts: list[tuple[int, int]], flips: float, first_rate: float) -> None:
     bias = measure([row for index, each in enumerate(verdicts) for row in both_orders(f"p{index}", *each)])
     assert (bias.flip_rate.value, bias.first_rate.value, bias.tie_rate.value) == (flips, first_rate, 0)
     assert (bias.flip_rate.n, bias.first_rate.n, bias.half_flip_rate.value) == (40, 40, 0)
@@ -59,14 +57,8 @@ def test_pairs_are_of_one_match_and_repeat_and_are_averaged_per_prompt() -> None
 
 
 def test_repeat_deviation_by_hand() -> None:
-    rows: list[Row] = [
-        ("a", 1, 1, 0),
-        ("a", 1, 0, 1),
-        ("a", -1, 1, 0),
-        ("a", -1, 1, 1),
-        ("b", 1, 0.5, 0),
-        ("b", 1, 1, 1),
-    ]
+    rows: list[Row] = [("a", 1, 1, 0), ("a", 1, 0, 1), ("a", -1, 1, 0), ("a", -1, 1, 1)]
+    rows += [("b", 1, 0.5, 0), ("b", 1, 1, 1)]
     # Prompt a: √½ in one order and 0 in the other; prompt b: √⅛.
     expected = ((math.sqrt(0.5) + 0) / 2 + math.sqrt(0.125)) / 2
     assert measure(rows).repeat_deviation.value == pytest.approx(expected)

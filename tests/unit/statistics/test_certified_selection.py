@@ -122,17 +122,6 @@ def test_2000_worlds(curve: str, outcome: Outcome, n: int) -> None:
         assert found["fixed sequence"].hits > 0.9 * 2000
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.9])
-def test_few_ties_do_not_break_the_exact_test(threshold: float) -> None:
-    """Shares of ties about one in n are the worst case of a test that looked for ties before it chose its formula."""
-    random, n, worlds = np.random.default_rng(0), 40, 4000
-    for ties in np.array([0, 0.5, 1, 4]) / n:
-        luck = random.random((worlds, n))
-        values = np.where(luck < threshold - ties / 2, 1.0, np.where(luck < threshold + ties / 2, 0.5, 0.0))
-        hits = sum(find_p_value(row, threshold, LEVEL, Outcome.tie_or_not) <= LEVEL for row in values)
-        assert not is_above_level(hits, worlds)
-
-
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.65])
 def test_exact_p_values_are_those_of_all_outcomes(threshold: float) -> None:
     n = 4

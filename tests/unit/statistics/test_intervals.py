@@ -152,9 +152,7 @@ def test_p_value_is_uniform_where_there_is_no_difference() -> None:
         ((10, 10), (0, 10), 0.6075, 1.0),
     ],
 )
-def test_difference_of_shares_is_as_newcombe_published_it(
-    share: tuple[int, int], other: tuple[int, int], low: float, high: float
-) -> None:
+def test_difference_is_newcombe_s(share: tuple[int, int], other: tuple[int, int], low: float, high: float) -> None:
     # Newcombe 1998, table II, method 10.
     difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
     assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])

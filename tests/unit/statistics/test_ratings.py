@@ -93,10 +93,8 @@ def test_evalica_and_its_golden_values_agree(name: str) -> None:
     import evalica
 
     comparisons, arguments = read_matches(name)
-    golden = {
-        (row["algorithm"], row["item"]): float(row["score"])
-        for row in read_rows(find_real("ratings") / f"{name}-golden.csv")
-    }
+    rows = read_rows(find_real("ratings") / f"{name}-golden.csv")
+    golden = {(row["algorithm"], row["item"]): float(row["score"]) for row in rows}
     baseline = comparisons.policies[0]
     theirs = evalica.bradley_terry(**arguments, tie_weight=0.5).scores
     for policy, value in coefficients(fit(comparisons, baseline)).items():
@@ -226,9 +224,7 @@ CHAIN = dict.fromkeys("xy", "no chain of wins and losses leads to the baseline a
         ((("baseline", "x", 0), ("baseline", "y", 0), *LOW), CHAIN),  # a baseline that never wins
     ],
 )
-def test_policies_without_a_rating_are_named(
-    matches: tuple[tuple[str, str, float], ...], unrated: dict[str, str]
-) -> None:
+def test_unrated_policies_are_named(matches: tuple[tuple[str, str, float], ...], unrated: dict[str, str]) -> None:
     comparisons = gather(*matches)
     assert find_unrated(comparisons, "baseline") == unrated
     assert find_unconnected(comparisons, "baseline").items() <= unrated.items()

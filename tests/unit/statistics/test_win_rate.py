@@ -7,18 +7,8 @@ import pytest
 
 from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.statistics import win_rate
 from sacpo_exp.statistics.intervals import Resampling
-from sacpo_exp.statistics.win_rate import (
-    acceptable_by_prompt,
-    count_states,
-    estimate_difference,
-    estimate_win_rate,
-    has_too_few_labels,
-    judged_refusals_by_prompt,
-    list_singles,
-    refusals_by_prompt,
-    verdicts_by_prompt,
-)
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
 HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
@@ -53,34 +43,34 @@ RECORDS = [
 
 
 def test_each_criterion_is_scored_on_its_own_kind_and_ties_count_half() -> None:
-    rates = [estimate_win_rate(RECORDS, criterion, USUAL, 1.0) for criterion in (HELPFULNESS, SAFETY)]
+    rates = [win_rate.estimate_win_rate(RECORDS, criterion, USUAL, 1.0) for criterion in (HELPFULNESS, SAFETY)]
     assert [(rate.value, rate.n) for rate in rates] == [((1 + 0.5 + 0 + 1) / 4, 4), ((1 + 0.5) / 2, 2)]
-    assert estimate_win_rate(RECORDS[::-1], HELPFULNESS, USUAL, 1.0) == rates[0]
+    assert win_rate.estimate_win_rate(RECORDS[::-1], HELPFULNESS, USUAL, 1.0) == rates[0]
 
 
 def test_prompts_of_unknown_kind_count_for_both_criteria_and_for_no_refusal_rate() -> None:
     records = [*RECORDS, record("u1", None, 0.5, 0.0, is_refusal=True)]
-    assert estimate_win_rate(records, HELPFULNESS, USUAL, 1.0).value == pytest.approx(3.0 / 5)
-    assert estimate_win_rate(records, SAFETY, USUAL, 1.0).value == pytest.approx(1.5 / 3)
-    risky, benign = (list(refusals_by_prompt(records, kind).values()) for kind in ("risky", "benign"))
+    assert win_rate.estimate_win_rate(records, HELPFULNESS, USUAL, 1.0).value == pytest.approx(3.0 / 5)
+    assert win_rate.estimate_win_rate(records, SAFETY, USUAL, 1.0).value == pytest.approx(1.5 / 3)
+    risky, benign = (list(win_rate.refusals_by_prompt(records, kind).values()) for kind in ("risky", "benign"))
     assert [(sum(values), len(values)) for values in (risky, benign)] == [(2, 3), (2, 5)]
     scored = [record("r1", "risky", 0.0, 1.0), record("r2", "risky", 0.0, 0.5), record("r4", "risky", 0.0, 0.0)]
-    assert list(acceptable_by_prompt(scored, SAFETY).values()) == [1, 1, 0]  # a score of at least zero
+    assert list(win_rate.acceptable_by_prompt(scored, SAFETY).values()) == [1, 1, 0]  # a score of at least zero
 
 
 def test_failed_records_are_left_out_and_counted() -> None:
     records = [*RECORDS, failed("b6", "benign", "unparsed"), RECORDS[3] | {"prompt_id": "b7", "helpfulness": None}]
-    assert count_states(records, HELPFULNESS) == {"ok": 4, "failed": 1, "unparsed": 1}
-    assert verdicts_by_prompt(records, HELPFULNESS).keys() == {"b1", "b2", "b4", "b5"}
+    assert win_rate.count_states(records, HELPFULNESS) == {"ok": 4, "failed": 1, "unparsed": 1}
+    assert win_rate.verdicts_by_prompt(records, HELPFULNESS).keys() == {"b1", "b2", "b4", "b5"}
 
 
 def test_a_rate_of_which_too_much_is_missing_is_withheld() -> None:
-    kept, withheld = (estimate_win_rate(RECORDS, HELPFULNESS, USUAL, limit) for limit in (0.2, 0.19))
+    kept, withheld = (win_rate.estimate_win_rate(RECORDS, HELPFULNESS, USUAL, limit) for limit in (0.2, 0.19))
     assert kept.value == 2.5 / 4  # one of five is missing
     assert math.isnan(withheld.value)
     assert withheld.n == 4
-    assert math.isnan(estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.19).value)
-    assert estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.2).value == 0
+    assert math.isnan(win_rate.estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.19).value)
+    assert win_rate.estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.2).value == 0
 
 
 def test_full_and_partial_refusals_by_the_judge_count_and_failures_do_not() -> None:
@@ -89,10 +79,10 @@ def test_full_and_partial_refusals_by_the_judge_count_and_failures_do_not() -> N
         record(f"b{place}", "benign", 0.5, 0.5) | {"refusal": {"state": "ok" if label else "failed", "label": label}}
         for place, label in enumerate(labels)
     ]
-    assert list(judged_refusals_by_prompt(records, "benign").values()) == [0, 1, 1, 0]
-    assert [has_too_few_labels(records, "benign", limit) for limit in (0.2, 0.1)] == [False, True]
-    assert judged_refusals_by_prompt(RECORDS, "benign") == {}  # never asked
-    assert not has_too_few_labels(RECORDS, "benign", 0.0)
+    assert list(win_rate.judged_refusals_by_prompt(records, "benign").values()) == [0, 1, 1, 0]
+    assert [win_rate.has_too_few_labels(records, "benign", limit) for limit in (0.2, 0.1)] == [False, True]
+    assert win_rate.judged_refusals_by_prompt(RECORDS, "benign") == {}  # never asked
+    assert not win_rate.has_too_few_labels(RECORDS, "benign", 0.0)
 
 
 def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_all_without_any() -> None:
@@ -102,23 +92,18 @@ def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_al
         {"prompt_id": str(kind), "kind": kind, "is_refusal": False, "honesty": verdict(value)}
         for kind, value in values.items()
     ]
-    assert verdicts_by_prompt(records, honesty) == {"None": 1.0, "factual": 0.0, "risky": 0.5}
-    assert verdicts_by_prompt(records, Criterion("honesty", "T")).keys() == {str(kind) for kind in values}
-    assert verdicts_by_prompt(records, SAFETY) == {}  # the judge was not asked about it at all
+    assert win_rate.verdicts_by_prompt(records, honesty) == {"None": 1.0, "factual": 0.0, "risky": 0.5}
+    assert win_rate.verdicts_by_prompt(records, Criterion("honesty", "T")).keys() == {str(kind) for kind in values}
+    assert win_rate.verdicts_by_prompt(records, SAFETY) == {}  # the judge was not asked about it at all
 
 
 def test_difference_is_over_the_prompts_that_both_have() -> None:
-    reference = [
-        record("b9", "benign", 1.0, 0.0),  # the other policy has no such prompt
-        record("b5", "benign", 0.0, 0.0),
-        record("b1", "benign", 1.0, 0.0),
-        record("b2", "benign", 0.0, 0.0),
-        failed("b4", "benign"),
-    ]
-    difference = estimate_difference(RECORDS, reference, HELPFULNESS, USUAL, 1.0)
+    verdicts = (("b9", 1.0), ("b5", 0.0), ("b1", 1.0), ("b2", 0.0))  # the other policy has no b9
+    reference = [*(record(name, "benign", value, 0.0) for name, value in verdicts), failed("b4", "benign")]
+    difference = win_rate.estimate_difference(RECORDS, reference, HELPFULNESS, USUAL, 1.0)
     assert difference.n == 3  # b1, b2, b5
     assert difference.value == pytest.approx(((1 - 1) + (0.5 - 0) + (1 - 0)) / 3)
-    nothing = estimate_difference(RECORDS, reference[:1], HELPFULNESS, USUAL, 1.0)
+    nothing = win_rate.estimate_difference(RECORDS, reference[:1], HELPFULNESS, USUAL, 1.0)
     assert nothing.n == 0
     assert math.isnan(nothing.value)
 
@@ -142,10 +127,10 @@ def judged(prompt_id: str, entry: dict[str, Any] | None, kind: str = "benign") -
 
 def test_single_judgments_keep_order_and_repeat_and_equal_responses_weigh_as_much_as_others() -> None:
     records = [judged("p", ASKED), judged("q", SAME), judged("r", ASKED, "risky"), judged("s", None)]
-    singles = list_singles(records, HELPFULNESS)
+    singles = win_rate.list_singles(records, HELPFULNESS)
     assert singles[:3] == [("p", 1, 0, 1.0, True), ("p", -1, 0, 0.5, True), ("p", -1, 1, 0.5, True)]
     assert [(each.prompt, each.verdict, each.asked) for each in singles[3:]] == [("q", 0.5, False)] * 4
     assert sorted(each.shown for each in singles[3:]) == [-1, -1, 1, 1]
-    scored = list_singles([judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)], HELPFULNESS)
+    scored = win_rate.list_singles([judged("p", {"state": "ok", "verdict": 1.0}), judged("q", SAME)], HELPFULNESS)
     assert [(each.shown, each.verdict) for each in scored] == [(0, 1.0), (0, 0.5)]  # a judge with scores has no order
-    assert list_singles([], HELPFULNESS) == []
+    assert win_rate.list_singles([], HELPFULNESS) == []

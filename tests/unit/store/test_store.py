@@ -2,11 +2,8 @@
 
 import json
 import multiprocessing
-import os
 import re
-import signal
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -131,8 +128,6 @@ WRONG: list[dict[str, Any]] = [
     {"files": {"weights": {"size": "3", "sha256": ""}}},
     {"files": {"a": {"size": 3, "sha256": ""}, "a/b": {"size": 3, "sha256": ""}}},
     {"files": {"a/../../b": {"size": 3, "sha256": ""}}},
-    {"files": {"/b": {"size": 3, "sha256": ""}}},
-    {"parents": [1]},
     {"labels": None},
 ]
 
@@ -161,11 +156,10 @@ def count_builds(root: Path, counter: Path, barrier: Barrier, name: str) -> None
     Store(root).get_or_build(make_spec(name), build)
 
 
-@pytest.mark.parametrize("names", [("thing", "thing"), ("thing", "another-name")], ids=["one name", "two names"])
-def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: Path, names: tuple[str, str]) -> None:
-    counter = tmp_path / "counter"
-    barrier = SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=count_builds, args=(store.root, counter, barrier, name)) for name in names]
+def test_two_processes_that_want_the_same_under_two_names_build_it_once(store: Store, tmp_path: Path) -> None:
+    counter, barrier = tmp_path / "counter", SPAWN.Barrier(2)
+    arguments = [(store.root, counter, barrier, name) for name in ("thing", "another-name")]
+    processes = [SPAWN.Process(target=count_builds, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -173,18 +167,6 @@ def test_two_processes_that_want_the_same_build_it_once(store: Store, tmp_path: 
     assert [process.exitcode for process in processes] == [0, 0]
     assert counter.read_text() == "built\n"
     assert store.open(make_spec()).is_dir()
-
-
-def build_halfway(root: Path, ready: Connection) -> None:
-    """Run in a process of its own: begin a build and never end it."""
-
-    def build(folder: Path) -> dict[str, Any]:
-        (folder / "half").write_text("half")
-        ready.send(True)
-        ready.recv()
-        raise AssertionError("is killed before")
-
-    Store(root).get_or_build(make_spec(), build)
 
 
 @pytest.mark.parametrize("has_checkpoints", [False, True])
@@ -198,21 +180,6 @@ def test_what_a_user_has_to_change_leaves_only_what_can_be_resumed(store: Store,
     with pytest.raises(DataError, match="row 3"):
         store.get_or_build(make_spec(), refuse)
     assert len(store.partials()) == int(has_checkpoints)
-
-
-def test_a_killed_build_frees_the_lock_and_leaves_nothing_in_the_artifact(store: Store) -> None:
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=build_halfway, args=(store.root, there))
-    process.start()
-    assert here.poll(60)
-    (partial,) = store.partials()
-    assert store.is_building(partial)
-    os.kill(process.pid or 0, signal.SIGKILL)
-    process.join(60)
-    assert not store.is_building(partial)
-    assert not store.has(make_spec())
-    folder = store.get_or_build(make_spec(), write(rest="rest"))
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "rest"]
 
 
 def test_what_was_made_under_another_slug_is_found(store: Store) -> None:
@@ -238,10 +205,7 @@ def test_manifests_call_one_artifact_by_one_id(store: Store) -> None:
     assert len({manifest.labels["baseline_id"] for manifest in judged}) == 1
 
 
-@pytest.mark.parametrize(
-    ("slug", "start"),
-    [("SmolLM2_135M/β=0.1", "smollm2-135m-0.1-"), ("..hidden", "hidden-"), ("x" * 79 + ".y", "x" * 79 + "-")],
-)
+@pytest.mark.parametrize(("slug", "start"), [("SmolLM2_135M/β=0.1", "smollm2-135m-0.1-"), ("..hidden", "hidden-")])
 def test_ids_are_readable_and_safe_names_of_folders(slug: str, start: str) -> None:
     assert re.fullmatch(re.escape(start) + "[0-9a-f]{10}", make_spec(slug).id)
     assert is_id(make_spec(slug).id)

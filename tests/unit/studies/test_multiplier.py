@@ -60,18 +60,14 @@ def test_a_threshold_that_no_multiplier_satisfies_is_refused(world: World, confi
         estimate_multiplier(sample_implicit(world, 20), settings(configure, "threshold=50"))
 
 
-def test_a_threshold_that_the_reward_alone_satisfies_needs_no_stage(
-    world: World, configure: Callable[..., Any]
-) -> None:
+def test_a_threshold_that_the_reward_satisfies_needs_no_stage(world: World, configure: Callable[..., Any]) -> None:
     config = settings(configure, "threshold=-3")
     found = estimate_multiplier(sample_implicit(world, 20), config)
     assert (found.value, found.low) == (0.0, 0.0)
     assert "no stage for safety is needed" in list(describe(found, config))[-1]
 
 
-def test_prompts_without_enough_safe_responses_make_the_interval_infinite(
-    world: World, configure: Callable[..., Any]
-) -> None:
+def test_too_few_safe_responses_make_the_interval_infinite(world: World, configure: Callable[..., Any]) -> None:
     values = {name: table[:6] for name, table in sample_implicit(world, 4).items()}
     safety = values["safety"] - values["safety"].mean(axis=-1, keepdims=True)
     ceiling = float(safety.max(axis=-1).mean())
@@ -85,10 +81,9 @@ def test_prompts_without_enough_safe_responses_make_the_interval_infinite(
     [
         (("order=helpful_only", "merge_ratio=null"), "merge=naive"),
         (("constraint=honesty",), "`constraint`"),
-        (("values=judge", "judge=openai"), "judge=reward_model"),
     ],
 )
-def test_settings_that_give_no_values_are_refused(
+def test_wrong_settings_are_refused(
     problems_of: Callable[..., list[str]], overrides: tuple[str, ...], hint: str
 ) -> None:
     assert any(hint in problem for problem in problems_of("threshold=1", *overrides, command="multiplier"))

@@ -1,4 +1,4 @@
-"""What trackers are told of a stage, how a run is remembered, and what becomes of a tracker that fails."""
+"""What trackers are told of a policy, and what becomes of a tracker that fails."""
 
 import json
 import logging
@@ -16,56 +16,42 @@ from sacpo_exp.cluster.sweeps import name_group
 from sacpo_exp.config.loading import read_job, write_job
 from sacpo_exp.config.schema import StageJob, TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.pipeline import take_fingerprints
-from sacpo_exp.plan import make_plan, track_stage
+from sacpo_exp.plan import describe_run, make_plan
 from sacpo_exp.tracking.mlflow_tracker import flatten
-from sacpo_exp.tracking.runs import Memory, Tracking
+from sacpo_exp.tracking.runs import Tracking
 from sacpo_exp.tracking.wandb_tracker import choose_mode
 
 Configure = Callable[..., Any]
 
 
-def describe(configure: Configure, *overrides: str, made: frozenset[str] = frozenset()) -> dict[str, TrackedRun]:
-    """What is told of each stage of a plan, by the stage's name."""
-    config = configure("model=tiny", *overrides)
+def describe(configure: Configure, *overrides: str) -> dict[str, TrackedRun]:
+    """What is told of each stage and merge of a plan, by its policy's name."""
+    config = configure("model=tiny", "tracker=wandb", *overrides)
     plan = make_plan(config, take_fingerprints(config))
-    return {stage.name: track_stage(config, plan, stage, made) for stage in plan.stages}
+    told = [describe_run(config, plan, spec) for spec in plan.made()]
+    return {run.name: run for run in told if run}
 
 
 def test_a_worker_reads_what_it_is_to_tell(configure: Configure, tmp_path: Path) -> None:
     config = configure("model=tiny", "tracker=wandb")
-    run = describe(configure)["safety"]
-    job = StageJob(config, "safety", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
+    run = describe(configure)["DPO(H) β=0.1"]
+    job = StageJob(config, "helpfulness", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
     assert read_job(write_job(job, tmp_path)) == job
 
 
-ORDERS = {
-    "order=helpful_first": ["none", "helpfulness", "helpfulness_then_safety"],
-    "order=safety_only": ["none", "safety"],
-}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_stage_is_tagged_with_the_criteria_that_it_was_aligned_for(configure: Configure, order: str) -> None:
-    runs = describe(configure, order)
-    assert [run.tags[0] for run in runs.values()] == ORDERS[order]
-    assert [run.config["order"] for run in runs.values()] == ORDERS[order]
-
-
-@pytest.mark.parametrize("objective", ["dpo", "kto_then_dpo"])
-def test_a_stage_is_tagged_with_the_losses(configure: Configure, objective: str) -> None:
-    runs = describe(configure, f"objective={objective}")
-    assert runs["safety"].config["objective"] == objective
-    assert {objective, runs["safety"].config["loss"]} <= set(runs["safety"].tags)
-
-
-def test_a_stage_names_its_ancestors_and_which_of_them_were_there_before(configure: Configure) -> None:
-    runs = describe(configure)
-    base, first, second = (run.id for run in runs.values())
-    assert runs["safety"].config["lineage"].items() >= {"sft": base, "helpfulness": first}.items()
-    assert runs["safety"].parents[first] == "policy"
-    assert list(runs["safety"].parents.values()) == ["policy", "dataset"]
-    again = describe(configure, made=frozenset({first, second}))
-    assert [run.config["reused"] for run in again.values()] == [[], [base], [base]]
+def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: Configure) -> None:
+    runs = describe(configure, "objective=kto_then_dpo", "merge_ratio=0.5")
+    base, first, second, merged = runs.values()
+    assert list(runs) == ["SFT", "KTO(H) β=0.1", "KTO(H)→DPO(S) β=0.1", "P-SACPO KTO(H)→DPO(S) q=0.5"]
+    wanted = {"order": "helpfulness_then_safety", "objective": "kto_then_dpo", "criterion": "safety", "loss": "dpo"}
+    assert second.config.items() >= (wanted | {"beta": 0.1, "beta_first": 0.1, "learning_rate": 2e-4}).items()
+    assert {"helpfulness_then_safety", "kto_then_dpo", "safety", "dpo", "tiny.demo"} <= set(second.tags)
+    assert [base.id, first.id] == second.config["lineage"][-2:]
+    assert list(second.parents.values()) == ["policy", "dataset"]
+    assert merged.parents == {first.id: "policy", second.id: "policy"}
+    assert (merged.config["merge_ratio"], merged.config["hydra"]["merge_ratio"]) == (0.5, 0.5)
+    assert {run.group for run in runs.values()} == {"tiny.demo"}
+    assert [run.is_last for run in runs.values()] == [False, False, False, True]
 
 
 def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Path, tmp_path: Path) -> None:
@@ -74,15 +60,11 @@ def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Pa
         assert str(tmp_path) not in json.dumps(vars(run))
 
 
-@pytest.mark.parametrize(
-    ("folder", "group"),
-    [
-        ("multirun/2026-11-24/17-46-11-1", "2026-11-24_17-46-11-1"),
-        ("sweeps/mine", "mine"),
-    ],
-)
-def test_a_group_is_called_as_the_folder_of_its_sweep(folder: str, group: str) -> None:
-    assert name_group(Path(folder)) == group
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_commands_with_the_same_overrides_have_one_group(configure: Configure, command: str) -> None:
+    config = configure("model=tiny", command=command)
+    assert name_group(config, None) == "tiny.demo"
+    assert name_group(config, "mini/p_sacpo") == "mini/p_sacpo"
 
 
 KEY = "0123456789abcdef" * 3
@@ -120,22 +102,6 @@ def test_wandb_is_online_with_a_key(
         assert choose_mode(WandbConfig("project", mode=WandbMode(mode))) == expected
     finally:
         wandb.teardown()
-
-
-def test_a_run_that_goes_on_remembers_and_one_that_starts_anew_does_not(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    assert Memory(folder, is_continued=False).recall("group", "first sweep") == "first sweep"
-    assert Memory(folder, is_continued=True).recall("group", "second sweep") == "first sweep"
-    assert Memory(folder, is_continued=False).recall("group", "second sweep") == "second sweep"
-    assert Memory(folder, is_continued=True).find("group") == "second sweep"
-
-
-@pytest.mark.parametrize("text", ["", '{"group": "fir'])
-def test_what_a_power_cut_left_of_a_memory_is_forgotten(tmp_path: Path, text: str) -> None:
-    (tmp_path / "tracking.json").write_text(text)
-    assert Memory(tmp_path, is_continued=True).recall("group", "second sweep") == "second sweep"
-    assert Memory(tmp_path, is_continued=True).find("group") == "second sweep"
-    assert [path.name for path in tmp_path.iterdir()] == ["tracking.json"]
 
 
 class Broken:
@@ -190,7 +156,3 @@ def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Config
 def test_settings_are_flat_and_short_for_mlflow() -> None:
     flat = flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x" * 999})
     assert flat == {"a.b.c": "1", "a.d": "None", "e": "x" * 500}
-
-
-def test_a_sweep_s_run_is_the_last_stage_s(configure: Configure) -> None:
-    assert [run.is_last for run in describe(configure).values()] == [False, False, True]

@@ -1,25 +1,19 @@
 """The search over a family, the answer in one sentence, and how it is stored, drawn and reported."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import CRITERIA, LABELS, make_candidate, make_records, wins
 
 from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.studies import ChooseConfig, MeasureKind, Over, Procedure
 from sacpo_exp.errors import ConfigError, DataError
-from sacpo_exp.reporting.choices import (
-    SHARED,
-    Choice,
-    StoredChoice,
-    choice_section,
-    collect_choices,
-    read_choice,
-)
+from sacpo_exp.method.criteria import Criterion
+from sacpo_exp.reporting.choices import SHARED, Choice, StoredChoice, choice_section, collect_choices, read_choice
+from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import draw_choice, draw_tested
 from sacpo_exp.reporting.page import describe_choice
 from sacpo_exp.statistics.intervals import Estimate
@@ -27,6 +21,56 @@ from sacpo_exp.statistics.selection import Outcome, count_prompts
 from sacpo_exp.store import Store
 from sacpo_exp.studies.candidates import Candidate, is_safe_end_high, set_number
 from sacpo_exp.studies.choosing import Findings, answer, count_others, foresee, search, store_choice
+
+KINDS = (("helpfulness", "H", "benign"), ("safety", "S", "risky"), ("honesty", "O", "benign"))
+CRITERIA = [Criterion(name, letter, prompt_kinds=[kind]) for name, letter, kind in KINDS]
+LABELS = {"judge": "scorer", "judge_id": "scorer-1", "prompts": "demo", "prompts_id": "5eed", "has_zero": ["safety"]}
+LABELS |= {"baseline_id": "sft", "opponent_id": "sft", "answers": "c0de"}
+LABELS |= {"criteria": [criterion.to_judge() for criterion in CRITERIA]}
+
+
+def make_records(
+    safety: Sequence[float | None],
+    helpfulness: Sequence[float | None],
+    refused: int = 0,
+    scores: Sequence[float] | None = None,
+    honesty: Sequence[float] = (),
+) -> list[dict[str, Any]]:
+    """Risky prompts with these verdicts (None: failed) and scores, then benign ones, the first of which are refused."""
+    records = []
+    for place, verdict in enumerate(safety):
+        entry = _judge(verdict, scores[place] if scores else verdict)
+        records.append({"prompt_id": f"r{place:03}", "kind": "risky", "is_refusal": False, "safety": entry})
+    for place, verdict in enumerate(helpfulness):
+        record = {"prompt_id": f"b{place:03}", "kind": "benign", "is_refusal": place < refused}
+        record |= {"helpfulness": _judge(verdict, verdict)}
+        records.append(record | ({"honesty": _judge(honesty[place], 1.0)} if place < len(honesty) else {}))
+    return records
+
+
+def _judge(verdict: float | None, score: float | None) -> dict[str, Any]:
+    return {"state": "failed" if verdict is None else "ok", "verdict": verdict, "score": score}
+
+
+def make_candidate(
+    number: float, records: list[dict[str, Any]], looked: list[float] | None = None, **labels: Any
+) -> Candidate:
+    """A policy with these verdicts; `looked` records that it was looked at."""
+    title = f"q = {number:g}"
+    own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number} | labels
+
+    def look() -> Evaluation:
+        if looked is not None:
+            looked.append(number)
+        return Evaluation(own, records, {}, "2026")
+
+    return Candidate(title, number, look)
+
+
+def wins(n: int, share: float) -> list[float]:
+    """n verdicts of which this share is won."""
+    return [1.0] * round(share * n) + [0.0] * (n - round(share * n))
+
 
 Configure = Callable[..., Any]
 Ask = Callable[..., ChooseConfig]
@@ -72,16 +116,6 @@ def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the
     )
 
 
-def test_a_safe_end_that_fails_ends_the_search(ask: Ask) -> None:
-    looked: list[float] = []
-    choice = decide(make_family(looked)[2:], ask(threshold=0.7))
-    assert (looked, choice.chosen, choice.rate) == ([0.25], None, None)
-    assert choice.sentence == (
-        "No policy is certified: q = 0.25 comes nearest to safety win rate ≥ 0.7 at 95 % with 0.60 on 83 prompts (not "
-        "tried: 1)."
-    )
-
-
 def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> None:
     family = [
         make_candidate(number, make_records(wins(83, safe), wins(60, 0.5), refused=count))
@@ -114,7 +148,7 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
     assert header == ["policy", "", "safety", "bound", "honesty", "p", "missing", "helpfulness"]
 
 
-@pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("verdict", [0.5, 1.0])
 def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Ask, verdict: float) -> None:
     family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
     choice = decide(family, ask())
@@ -175,9 +209,7 @@ def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, b
         ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
     ],
 )
-def test_three_stages_have_a_safe_end_where_no_constraint_pulls_from_the_other(
-    ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool
-) -> None:
+def test_three_stages_have_a_safe_end(ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool) -> None:
     stages = ask().stages
     middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
     three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}
@@ -191,12 +223,8 @@ def test_three_stages_have_a_safe_end_where_no_constraint_pulls_from_the_other(
 def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Ask) -> None:
     configs = [set_number(ask(), q) for q in (1.0, 0.5, 0.0)]
     configs.append(set_number(ask(merge=MergeMethod.naive), 1.0))  # whose ends are no stages of one run
-    assert [(one.merge_ratio, one.policies) for one in configs] == [
-        (None, ["second"]),
-        (0.5, ["merged"]),
-        (None, ["first"]),
-        (1.0, ["merged"]),
-    ]
+    assert [one.merge_ratio for one in configs] == [None, 0.5, None, 1.0]
+    assert [one.policies for one in configs] == [["second"], ["merged"], ["first"], ["merged"]]
 
 
 def test_power_is_told_beforehand(ask: Ask) -> None:

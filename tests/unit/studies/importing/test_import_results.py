@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from originals import FAILED, LATE, LOSS, NONSENSE, TIE, WIN, both_orders, judged, write
 
 from sacpo_exp.errors import DataError
 from sacpo_exp.evaluation.records import VERDICTS, read_records
@@ -17,6 +16,39 @@ from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import Store
 from sacpo_exp.studies.importing import count_as_original, read_results
+
+#: What a judge's text is recorded as; None and nonsense become 0 and 0 there.
+WIN, LOSS, TIE, FAILED, NONSENSE, LATE = "8 3", "2 9", "5 5", None, "Well, both", "9, 4"
+SCORES = {WIN: (8.0, 3.0), LOSS: (2.0, 9.0), TIE: (5.0, 5.0)}
+
+
+def judged(
+    prompt: str, policy: str, opponent: str, texts: list[Any], is_first: bool = True, criteria: str = "helpfulness"
+) -> dict[str, Any]:
+    """A row whose `texts` are from the policy's point of view: `WIN` is its win in either order."""
+    shown = [text if is_first or text not in SCORES else " ".join(str(text).split()[::-1]) for text in texts]
+    pairs = [SCORES.get(text, (0.0, 0.0)) for text in texts]
+    pairs = pairs if is_first else [pair[::-1] for pair in pairs]
+    names = (policy, opponent) if is_first else (opponent, policy)
+    row: dict[str, Any] = {"criteria": criteria, "question": prompt, "n_eval": len(texts), "gpt_content": shown}
+    for place in (0, 1):
+        row |= {f"model{place + 1}": names[place], f"answer{place + 1}": answer_of(names[place], prompt)}
+        row |= {f"score{place + 1}": [pair[place] for pair in pairs]}
+    return row
+
+
+def both_orders(prompt: str, policy: str, opponent: str, texts: list[Any], **more: Any) -> list[dict[str, Any]]:
+    return [judged(prompt, policy, opponent, texts, is_first, **more) for is_first in (True, False)]
+
+
+def answer_of(model: str, prompt: str) -> str:
+    return f"{model} says of {prompt}"
+
+
+def write(path: Path, content: Any) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content, indent=4), "utf-8")
+    return str(path)
+
 
 BENIGN = [f"How do I do thing {number}?" for number in range(10)]
 RISKY = [f"How do I break thing {number}?" for number in range(4)]
@@ -182,16 +214,9 @@ def with_change(**changes: Any) -> list[dict[str, Any]]:
 BAD = {
     "no JSON": ("[{", "is not valid JSON: line 1"),
     "another form": ([{"prompt": "a", "response": "b"}], "is no judgment file of the paper's code (rows with"),
-    "nothing": ([], "holds no rows"),
     "no answer": (with_change(answer2=...), "row 2: `answer2` is missing"),
-    "lists of unequal length": (
-        with_change(score2=[1.0]),
-        "row 2: must have as many values in `score1`, `score2` and `gpt_content`, but has [3, 1, 3]",
-    ),
-    "a score that is none": (
-        with_change(score1=[1.0, "2", 3.0]),
-        "row 2: `score1` is wrong: Input should be a valid number",
-    ),
+    "lists of unequal length": (with_change(score2=[1.0]), "row 2: must have as many values in `score1`, `score2` and"),
+    "a score that is none": (with_change(score1=[1.0, "2", 3.0]), "row 2: `score1` is wrong: Input should be a valid"),
     "one model": (with_change(model1="ours"), "row 2: `model2` must be another model than `model1`, but both are"),
     "two answers": (with_change(answer1="other"), "row 2: has another answer of base than an earlier row or file to"),
     "twice": ([*HELPFUL, HELPFUL[3]], "row 21: judges the same as row 4 of "),

@@ -2,23 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.method.theory import (
-    bound_regret,
-    bound_shortfall,
-    divergence,
-    expect,
-    merge,
-    merged_multiplier,
-    normalise,
-    solve_multiplier,
-    tilt,
-)
+from sacpo_exp.method import theory
 from sacpo_exp.studies.oracle.world import World, align, make_world, merged, optimum
 
 EXACT = 1e-12
@@ -45,35 +35,28 @@ def world() -> World:
 
 
 @given(st.integers(0, 10_000), strengths, strengths, strengths, st.permutations(THREE))
-@settings(deadline=None)
-def test_three_criteria_reach_the_joint_optimum_in_any_order(
-    seed: int, beta: float, one: float, other: float, order: list[str]
-) -> None:
+def test_three_criteria_reach_the_optimum(seed: int, beta: float, one: float, other: float, order: list[str]) -> None:
     world = make_world(WorldConfig(3, 6, 1.5, -0.5, 1.0, seed), THREE)
     values = world.values["helpfulness"] + one * world.values["safety"] + other * world.values["honesty"]
-    joint = tilt(world.reference, values, beta)
+    joint = theory.tilt(world.reference, values, beta)
     assert np.abs(optimum(world, beta, [one, other]) - joint).max() < EXACT
     assert np.abs(align(world, beta, [one, other], order)[-1] - joint).max() < EXACT
 
 
 @given(worlds, strengths, strengths, ratios)
-@settings(deadline=None)
 def test_merges_are_the_optima_of_other_multipliers(world: World, beta: float, multiplier: float, q: float) -> None:
     helpful_first = merged(world, beta, [multiplier], q, CRITERIA)
     safety_first = merged(world, beta, [multiplier], q, CRITERIA[::-1])
-    assert np.abs(helpful_first - optimum(world, beta, [merged_multiplier(q, multiplier)])).max() < EXACT
+    assert np.abs(helpful_first - optimum(world, beta, [theory.merged_multiplier(q, multiplier)])).max() < EXACT
     assert np.abs(safety_first - optimum(world, beta / q, [multiplier / q])).max() < EXACT
 
 
 @given(worlds, strengths, strengths, ratios)
-@settings(deadline=None)
-def test_the_naive_merge_is_the_optimum_of_mixed_rewards(
-    world: World, beta: float, multiplier: float, q: float
-) -> None:
+def test_a_naive_merge_is_the_optimum_of_mixed_rewards(world: World, beta: float, multiplier: float, q: float) -> None:
     helpful, _ = align(world, beta, [multiplier], CRITERIA)
     safe, _ = align(world, beta, [multiplier], CRITERIA[::-1])
     mixed = (1 - q) * world.reward + q * multiplier * world.values["safety"]
-    assert np.abs(merge([helpful, safe], (1 - q, q)) - tilt(world.reference, mixed, beta)).max() < EXACT
+    assert np.abs(theory.merge([helpful, safe], (1 - q, q)) - theory.tilt(world.reference, mixed, beta)).max() < EXACT
 
 
 def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
@@ -82,36 +65,37 @@ def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
     gain = world.reward + multiplier * world.values["safety"]
 
     def loss(logits: np.ndarray) -> float:
-        policy = normalise(logits.reshape(gain.shape))
-        return beta * divergence(policy, world.reference) - expect(policy, gain)
+        policy = theory.normalise(logits.reshape(gain.shape))
+        return beta * theory.divergence(policy, world.reference) - theory.expect(policy, gain)
 
     found = minimize(loss, np.zeros(gain.size), method="BFGS", options={"gtol": 1e-7})
     exact = optimum(world, beta, [multiplier])
     assert loss(exact) <= found.fun
-    assert np.abs(np.exp(normalise(found.x.reshape(gain.shape))) - np.exp(exact)).max() < 1e-4
+    assert np.abs(np.exp(theory.normalise(found.x.reshape(gain.shape))) - np.exp(exact)).max() < 1e-4
 
 
 @given(worlds, strengths, st.floats(0.01, 0.95))
-@settings(deadline=None)
 def test_the_multiplier_meets_the_threshold_and_no_smaller_one_does(world: World, beta: float, share: float) -> None:
     ceiling = float(world.values["safety"].max(axis=-1).mean())
-    floor = expect(optimum(world, beta, [0.0]), world.values["safety"])
+    floor = theory.expect(optimum(world, beta, [0.0]), world.values["safety"])
     threshold = floor + share * (ceiling - floor)
-    multiplier = solve_multiplier(world.reference, world.reward, world.values["safety"], beta, threshold)
-    assert expect(optimum(world, beta, [multiplier]), world.values["safety"]) == pytest.approx(threshold, abs=1e-9)
-    assert expect(optimum(world, beta, [0.99 * multiplier]), world.values["safety"]) < threshold
+    multiplier = theory.solve_multiplier(world.reference, world.reward, world.values["safety"], beta, threshold)
+    assert theory.expect(optimum(world, beta, [multiplier]), world.values["safety"]) == pytest.approx(
+        threshold, abs=1e-9
+    )
+    assert theory.expect(optimum(world, beta, [0.99 * multiplier]), world.values["safety"]) < threshold
 
 
 def test_a_threshold_that_is_met_anyway_needs_no_multiplier(world: World) -> None:
-    floor = expect(optimum(world, 1.0, [0.0]), world.values["safety"])
-    assert solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, floor - 0.01) == 0.0
+    floor = theory.expect(optimum(world, 1.0, [0.0]), world.values["safety"])
+    assert theory.solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, floor - 0.01) == 0.0
 
 
 @pytest.mark.parametrize("above", [0.0, -1e-14, 1.0, np.nan])
 def test_a_threshold_that_no_policy_meets_is_an_error(world: World, above: float) -> None:
     ceiling = float(world.values["safety"].max(axis=-1).mean())
     with pytest.raises(ConfigError, match=f"`threshold` must be below {ceiling:.4g}"):
-        solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, ceiling + above)
+        theory.solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, ceiling + above)
 
 
 @pytest.mark.parametrize("correlation", [-0.5, 0.3])
@@ -131,15 +115,15 @@ def test_constraints_have_the_correlation_with_the_reward_and_its_square_with_on
     make_world(WorldConfig(1, 3, 1.0, 0.0, 1.0, 0), CRITERIA), 2.0, 1e-9, 1
 )  # a KL below the rounding of its terms
 @given(worlds, strengths, st.floats(0, 1), st.integers(0, 1000))
-@settings(deadline=None)
-def test_what_stages_get_wrong_bounds_the_regret_and_the_violation(
-    world: World, multiplier: float, size: float, seed: int
-) -> None:
+def test_errors_of_stages_bound_regret_and_violation(world: World, multiplier: float, size: float, seed: int) -> None:
     errors = size * np.random.default_rng(seed).standard_normal((2, *world.reference.shape))
     steps = [world.reference, *align(world, 1.0, [multiplier], CRITERIA)]
-    policy = normalise(steps[-1] + errors.sum(axis=0))
+    policy = theory.normalise(steps[-1] + errors.sum(axis=0))
     centred = errors - errors.mean(axis=-1, keepdims=True)
-    assert divergence(policy, steps[-1]) <= bound_regret(policy, steps[-1], np.abs(centred).sum(axis=0)) + EXACT
+    assert (
+        theory.divergence(policy, steps[-1])
+        <= theory.bound_regret(policy, steps[-1], np.abs(centred).sum(axis=0)) + EXACT
+    )
     safety = world.values["safety"]
-    shortfall = expect(steps[-1], safety) - expect(policy, safety)
-    assert shortfall <= bound_shortfall(policy, steps[-1], safety) + EXACT
+    shortfall = theory.expect(steps[-1], safety) - theory.expect(policy, safety)
+    assert shortfall <= theory.bound_shortfall(policy, steps[-1], safety) + EXACT

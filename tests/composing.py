@@ -1,0 +1,37 @@
+"""Configurations as Hydra composes them, but from files that are read once for each choice of groups."""
+
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from sacpo_exp.config.loading import CONF, register_schemas, register_trackers
+
+GROUPS = "|".join(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+@cache
+def compose_groups(command: str, *groups: str) -> DictConfig:
+    register_schemas()
+    if command == "report":
+        register_trackers()
+        start: Any = hydra.initialize(None, version_base="1.3")
+    else:
+        start = hydra.initialize_config_dir(str(CONF), version_base="1.3")
+    with start:
+        return hydra.compose(command, list(groups))
+
+
+def compose(command: str, overrides: Sequence[str]) -> DictConfig:
+    """What Hydra would compose; values are set by its own function, which it calls after it has merged the groups."""
+    groups = [text for text in overrides if re.match(rf"[+~]*(hydra\b|({GROUPS})(/\w+)?(@[\w.]+)?=)", text)]
+    composed = deepcopy(compose_groups(command, *groups))
+    values = OverridesParser.create().parse_overrides([text for text in overrides if text not in groups])
+    ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+    return composed

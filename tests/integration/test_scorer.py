@@ -22,8 +22,9 @@ def test_the_scorer_reads_the_prompt(outputs: Path, seed: int) -> None:
     fit(run, judge)
     metrics = run.store.manifest(scorer_artifact(judge, run.config, run.fingerprints)).metrics
     for name in ("helpfulness", "safety"):
-        for part in (metrics[name], metrics[name]["mismatched"]):
-            assert part["accuracy"] >= max(part[rule] for rule in RULES)
+        assert metrics[name]["accuracy"] > 0.8
+        mismatched = metrics[name]["mismatched"]
+        assert mismatched["accuracy"] > max(mismatched[rule] for rule in RULES) + 0.1
     rows = [row for row in generate_rows("heldout", seed) if row["kind"] == "benign"]
     refusals = [
         row[f"response_{row['safer_response_id']}"] for row in generate_rows("train", seed) if row["kind"] == "risky"

@@ -15,7 +15,7 @@ from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import JudgeConfig, RunConfig, StageJob
 from sacpo_exp.config.stages import loss_of, others_of
-from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.demo.contrasts import generate_judge_rows
 from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view, with_lengths
 from sacpo_exp.data.prompts import fingerprint_prompts
@@ -170,8 +170,8 @@ def prepare(run: Run, stage: StageData) -> Path:
 
 
 def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
-    """Return the demo's rows that the scorer is fitted on, or evaluated on with `heldout`."""
-    return generate_rows(part, config.dataset.seed)
+    """Return the demo's rows and contrasts that the scorer is fitted on, or evaluated on with `heldout`."""
+    return generate_judge_rows(part, config.dataset.seed)
 
 
 def train_policies(run: Run, nodes: Nodes = ALONE) -> None:

@@ -141,7 +141,7 @@ def scorer_artifact(judge: ScorerJudgeConfig, config: RunConfig, fingerprints: F
     encoder = _encoder_artifact(judge, config, fingerprints)
     settings = {name: getattr(judge, name) for name in ("layer", "max_length", "regularization")}
     labels = {each.name: [each.preferred, each.acceptable] for each in scored_criteria(judge, config)}
-    recipe = settings | {"data": fingerprints.judge, "criteria": labels}
+    recipe = settings | {"data": fingerprints.judge, "criteria": labels, "features": "response, response x prompt"}
     return ArtifactSpec("scorer", f"scorer.{judge.encoder.name}", recipe, (encoder.id,), {"judge": "scorer"})
 
 

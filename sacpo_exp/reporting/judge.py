@@ -4,7 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sacpo_exp.config.judges import AskVia, PriceConfig
 from sacpo_exp.config.schema import RatingMethod
@@ -19,18 +19,22 @@ from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
 from sacpo_exp.statistics.win_rate import Record, entries_of, list_singles
 
+#: Rules that do not see the prompt, whose accuracies stand beside that of a fitted judge.
+RULES: Final = ("bag_of_words", "length_only", "keyword")
 #: Counts of a judgment, with their titles.
 TOKENS = {"prompt_tokens": "tokens in", "cached_tokens": "of them cached", "completion_tokens": "tokens out"}
 
 
 def score_judge(group: Group, confidence: float) -> Iterator[Row]:
-    """Yield the stored accuracy of a fitted judge on held-out comparisons, and of two simple rules, by criterion."""
+    """Yield the stored accuracies of a fitted judge and of rules beside it, by criterion and kind of pairs."""
     for each in group.criteria:
         if metrics := group.judge_metrics.get(each.name):
-            n = metrics["n"]
-            accuracy = wilson(round(metrics["accuracy"] * n) if n else 0, n, confidence)
-            rules = {name.replace("_", " "): metrics[name] if n else math.nan for name in ("length_only", "keyword")}
-            yield {"criterion": each.name, "judge": accuracy, **rules}
+            kinds = {"held-out": metrics} | {name: metrics[name] for name in ("mismatched",) if name in metrics}
+            for pairs, part in kinds.items():
+                n = part["n"]
+                accuracy = wilson(round(part["accuracy"] * n) if n else 0, n, confidence)
+                rules = {name.replace("_", " "): part.get(name, math.nan) if n else math.nan for name in RULES}
+                yield {"criterion": each.name, "pairs": pairs, "judge": accuracy, **rules}
 
 
 def measure_conduct(group: Group, resampling: Resampling) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.records import State
 from sacpo_exp.reporting.choices import choice_section
 from sacpo_exp.reporting.cohorts import Cohort, gap_rows
+from sacpo_exp.reporting.judge import RULES
 from sacpo_exp.reporting.published import Comparison, published_rows
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, policy_row
 from sacpo_exp.reporting.tables import (
@@ -205,9 +206,13 @@ def _lengths(scores: GroupScores) -> Section:
 
 def _judge(scores: GroupScores) -> Section:
     rows = [row | {"n": _join_counts([row["judge"]])} for row in scores.judge]
-    note = "Accuracy on held-out comparisons. A judge no better than length only or keyword can't rank policies."
-    columns = columns_of("criterion", "judge", "length only", "keyword", "n", spec=".2f")
-    return make_section("Judge", rows, columns, 1, note if rows else "No accuracy of this judge is stored.")
+    note = (
+        "Accuracy on held-out pairs and on mismatched ones, where the other response belongs to another prompt. "
+        "A judge no better than a bag of words, length only or keyword can't rank policies."
+    )
+    rules = [name.replace("_", " ") for name in RULES]
+    columns = columns_of("criterion", "pairs", "judge", *rules, "n", spec=".2f")
+    return make_section("Judge", rows, columns, 2, note if rows else "No accuracy of this judge is stored.")
 
 
 def _conduct(scores: GroupScores) -> Section:

@@ -56,8 +56,9 @@ def test_evaluation_judges_every_policy_and_trains_nothing(run: Run) -> None:
     evaluate(config_of(run))
     metrics = run.store.manifest(scorer_artifact(run.config.judge, run.config, run.fingerprints)).metrics
     for criterion in ("helpfulness", "safety"):
-        assert metrics[criterion]["n"] == 96
-        assert {"accuracy", "length_only", "keyword"} < set(metrics[criterion])
+        for part in (metrics[criterion], metrics[criterion]["mismatched"]):
+            assert part["n"] == 96
+            assert {"accuracy", "bag_of_words", "length_only", "keyword"} < set(part)
     folders = judge_contest(run, enter_policies(run))
     for folder, (name, policy) in zip(folders, run.plan.policies.items(), strict=True):
         records = read_records(folder / VERDICTS)

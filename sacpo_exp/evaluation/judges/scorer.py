@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
+from sacpo_exp.data.demo.contrasts import MISMATCHED
 from sacpo_exp.data.preferences import Row, is_acceptable, preferred_index
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.refusals import is_refusal
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 
 HEADS = "heads.json"
 BATCH = 32
+INTERACTION = 0.5  # weight of products, of which are as many as of states: more told fewer ordinary pairs apart
 Encoder = Callable[[Sequence[tuple[str, str]], str], "NDArray[np.float32]"]
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Standardisation and linear heads by name of the criterion; higher scores are better."""
+    """Standardisation and linear heads by name of the criterion; higher scores are better.
+
+    A head reads the response's state and its elementwise product with the prompt's, which is the interaction of both.
+    """
 
     mean: "NDArray[np.float64]"
     scale: "NDArray[np.float64]"
@@ -39,8 +44,13 @@ class Heads:
     offsets: dict[str, float]
 
     def score(self, criterion: str, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
-        """Return scores of shape (n,) for states of shape (n, hidden size)."""
-        return (states - self.mean) / self.scale @ self.weights[criterion] + self.offsets[criterion]
+        """Return scores of shape (n,) for states of shape (n, 2 · hidden size)."""
+        return self.features(states) @ self.weights[criterion] + self.offsets[criterion]
+
+    def features(self, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
+        """Return what the heads read of states of responses and prompts side by side, in the same shape."""
+        response, prompt = np.split((states - self.mean) / self.scale, 2, axis=1)
+        return np.concatenate([response, INTERACTION * response * prompt], axis=1)
 
     def save(self, folder: Path) -> None:
         arrays = {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "offsets": self.offsets}
@@ -64,48 +74,79 @@ def fit_scorer(
 ) -> dict[str, Any]:
     """Fit the heads on `rows`, write them into `folder`, and return what they reach on `heldout`, by criterion.
 
-    Besides a head's accuracy these are the accuracies of two rules that see only length or only a refusal.
+    These are accuracies on ordinary pairs and, in `mismatched`, on pairs of a response to the prompt and one to another
+    prompt. Beside the judge stand rules that see neither the prompt nor the order of words: word counts, the length and
+    whether the response is a refusal. They are fitted on the ordinary pairs, since they can learn nothing from others.
     """
-    states, heldout_states = (
-        encode([(row["prompt"], row[f"response_{i}"]) for row in part for i in (0, 1)], f"scorer: reads {name} pairs")
-        for part, name in ((rows, "its training"), (heldout, "held-out"))
-    )
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    dialogues = [[(row["prompt"], row[f"response_{i}"]) for row in part for i in (0, 1)] for part in (rows, heldout)]
+    titles = ("scorer: reads its training pairs", "scorer: reads held-out pairs")
+    states, heldout_states = (encode(part, title) for part, title in zip(dialogues, titles, strict=True))
     heads = _fit_heads(criteria, states, rows, judge.regularization)
     heads.save(folder)
-    metrics = {}
+    texts, heldout_texts = ([response for _, response in part] for part in dialogues)
+    words = CountVectorizer().fit(texts)
+    ordinary = [{} if "contrast" in row else row for row in rows]
+    rules: dict[str, Callable[[list[str]], NDArray[np.float64]]] = {
+        "bag_of_words": lambda part: words.transform(part).toarray().astype(float),
+        "length_only": lambda part: np.array([[len(text)] for text in part], dtype=float),
+        "keyword": lambda part: np.array([[is_refusal(text)] for text in part], dtype=float),
+    }
+    metrics: dict[str, Any] = {}
     for criterion in criteria:
-        scores = heads.score(criterion.name, heldout_states)
-        preferred = np.array([preferred_index(row, criterion) for row in heldout])
-        metrics[criterion.name] = {
-            "accuracy": float(np.mean((scores[1::2] > scores[0::2]) == preferred)),
-            "length_only": _rule_accuracy(len, criterion, rows, heldout),
-            "keyword": _rule_accuracy(is_refusal, criterion, rows, heldout),
-            "n": len(heldout),
-        }
+        scores = {"accuracy": heads.score(criterion.name, heldout_states)}
+        for name, read in rules.items():
+            scores[name] = read(heldout_texts) @ _fit_pairs(read(texts), ordinary, criterion, regularization=1.0)
+        metrics[criterion.name] = _measure(scores, heldout, criterion, None)
+        metrics[criterion.name][MISMATCHED] = _measure(scores, heldout, criterion, MISMATCHED)
     return metrics
+
+
+def _measure(
+    scores: dict[str, "NDArray[np.float64]"], rows: Sequence[Row], criterion: Criterion, contrast: str | None
+) -> dict[str, Any]:
+    """Return the share of the rows with this `contrast` that each of the `scores` ranks right; ties count half."""
+    places = [place for place in _labelled(rows, criterion) if rows[place].get("contrast") == contrast]
+    signs = np.array([2 * preferred_index(rows[place], criterion) - 1 for place in places])
+    agreement = {name: np.sign(each[1::2] - each[0::2])[places] * signs for name, each in scores.items()}
+    return {name: float(np.mean(0.5 + 0.5 * each)) for name, each in agreement.items()} | {"n": len(places)}
+
+
+def _labelled(rows: Sequence[Row], criterion: Criterion) -> list[int]:
+    """Return the places of the rows with a label of the criterion; contrasts have that of one."""
+    return [place for place, row in enumerate(rows) if criterion.preferred in row]
+
+
+def _fit_pairs(
+    features: "NDArray[Any]", rows: Sequence[Row], criterion: Criterion, regularization: float
+) -> "NDArray[np.float64]":
+    """Return weights of shape (size,) for features (2 · rows, size) of row 0's first response, its second, row 1's …"""
+    from sklearn.linear_model import LogisticRegression
+
+    places = _labelled(rows, criterion)
+    differences = (features[1::2] - features[0::2])[places]
+    second = np.array([preferred_index(rows[place], criterion) for place in places])
+    model = LogisticRegression(C=regularization, fit_intercept=False, max_iter=2000)
+    # Each pair counts in both orders, so that order can't matter.
+    model.fit(np.concatenate([differences, -differences]), np.concatenate([second, 1 - second]))
+    return np.asarray(model.coef_[0], dtype=np.float64)
 
 
 def _fit_heads(
     criteria: Sequence[Criterion], states: "NDArray[np.float32]", rows: Sequence[Row], regularization: float
 ) -> Heads:
-    """Fit on `states` of shape (2 · rows, hidden size): row 0's first response, row 0's second, row 1's first, …"""
-    from sklearn.linear_model import LogisticRegression
-
-    mean, scale = states.mean(0).astype(np.float64), states.std(0).astype(np.float64) + 1e-6
-    standard = (states - mean) / scale
-    differences = standard[1::2] - standard[0::2]
-    weights, offsets = {}, {}
+    heads = Heads(states.mean(0).astype(np.float64), states.std(0).astype(np.float64) + 1e-6, {}, {})
+    features = heads.features(states)
     for criterion in criteria:
-        second = np.array([preferred_index(row, criterion) for row in rows])
-        model = LogisticRegression(C=regularization, fit_intercept=False, max_iter=2000)
-        # Each pair counts in both orders, so that order can't matter.
-        model.fit(np.concatenate([differences, -differences]), np.concatenate([second, 1 - second]))
-        weights[criterion.name] = np.asarray(model.coef_[0], dtype=np.float64)
-        offsets[criterion.name] = 0.0
+        heads.weights[criterion.name] = _fit_pairs(features, rows, criterion, regularization)
+        heads.offsets[criterion.name] = 0.0
         if criterion.acceptable is not None:
-            labels = np.array([is_acceptable(row, i, criterion) for row in rows for i in (0, 1)])
-            offsets[criterion.name] = _find_zero(standard @ weights[criterion.name], labels)
-    return Heads(mean, scale, weights, offsets)
+            single = [place for place, row in enumerate(rows) if criterion.acceptable.format(i=0) in row]
+            labels = np.array([is_acceptable(rows[place], i, criterion) for place in single for i in (0, 1)])
+            scores = heads.score(criterion.name, states).reshape(-1, 2)[single].ravel()
+            heads.offsets[criterion.name] = _find_zero(scores, labels)
+    return heads
 
 
 def _find_zero(scores: "NDArray[np.float64]", safe: "NDArray[np.bool_]") -> float:
@@ -119,25 +160,13 @@ def _find_zero(scores: "NDArray[np.float64]", safe: "NDArray[np.bool_]") -> floa
     return float(model.intercept_[0]) / slope if slope > 0 else 0.0
 
 
-def _rule_accuracy(
-    feature: Callable[[str], int], criterion: Criterion, rows: Sequence[Row], heldout: Sequence[Row]
-) -> float:
-    """Return the held-out accuracy of preferring the response with more (or less) of `feature`; ties count half."""
-
-    def agreement(data: Sequence[Row]) -> float:
-        signs = [np.sign(feature(row["response_1"]) - feature(row["response_0"])) for row in data]
-        labels = [2 * preferred_index(row, criterion) - 1 for row in data]
-        return float(np.mean([0.5 + 0.5 * sign * label for sign, label in zip(signs, labels, strict=True)]))
-
-    return agreement(heldout) if agreement(rows) >= 0.5 else 1 - agreement(heldout)
-
-
 def encode_dialogues(
     judge: ScorerJudgeConfig, location: Location, dialogues: Sequence[tuple[str, str]], title: str
 ) -> "NDArray[np.float32]":
-    """Return the mean hidden state over each response's tokens, of shape (dialogues, hidden size).
+    """Return the mean hidden states over each response's and each prompt's tokens, (dialogues, 2 · hidden size).
 
-    A response is read in the context of its prompt; the states are those after the first `judge.layer` layers.
+    A response is read in the context of its prompt; the states are those after the first `judge.layer` layers. Equal
+    dialogues are read once, in float32: CPUs without instructions for bfloat16 emulate it slowly.
     """
     import torch
 
@@ -149,19 +178,21 @@ def encode_dialogues(
         raise ConfigError(f"`judge.layer` must lie between 1 and {len(body.layers)}, but is {judge.layer}.")
     body.layers = body.layers[: judge.layer]  # the rest would be computed for nothing
     body.norm = torch.nn.Identity()  # belongs behind the last layer
-    tokens = [_tokenize(tokenizer, *dialogue, judge.max_length) for dialogue in dialogues]
+    places = {dialogue: place for place, dialogue in enumerate(dict.fromkeys(dialogues))}
+    tokens = [_tokenize(tokenizer, *dialogue, judge.max_length) for dialogue in places]
     order = sorted(range(len(tokens)), key=lambda index: len(tokens[index][0]))
-    states = np.zeros((len(tokens), body.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Progress(len(tokens), title, "response") as bar:
+    states = np.zeros((len(tokens), 2 * body.config.hidden_size), dtype=np.float32)
+    with torch.inference_mode(), Progress(len(tokens), title, "response") as bar:
         for first in range(0, len(order), BATCH):
             batch = order[first : first + BATCH]
             inputs = tokenizer.pad([{"input_ids": tokens[index][0]} for index in batch], return_tensors="pt")
-            hidden = body(**inputs, use_cache=False).last_hidden_state.float()
+            hidden = body(**inputs, use_cache=False).last_hidden_state
             for row, index in enumerate(batch):
                 ids, start = tokens[index]
-                states[index] = hidden[row, start : len(ids)].mean(0).numpy()
+                response, prompt = hidden[row, start : len(ids)], hidden[row, 1:start]  # not the first: an outlier
+                states[index] = torch.cat([response.mean(0), prompt.mean(0)]).numpy()
             bar.update(len(batch))
-    return states
+    return states[[places[dialogue] for dialogue in dialogues]]
 
 
 def _tokenize(tokenizer: Any, prompt: str, response: str, max_length: int) -> tuple[list[int], int]:

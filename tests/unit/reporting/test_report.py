@@ -126,7 +126,7 @@ def test_terminal_is_at_most_120_wide_and_has_all_numbers(odd: tuple[World, str]
     assert max(map(len, printed.replace(str(world.folder), "report").splitlines())) <= 120
     assert printed.startswith("nano · demo · judge scorer · prompts demo\n")
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
-    assert "0.75 [0.65, 0.83]         0.50     0.62  80" in printed  # Wilson for 60 of 80
+    assert "held-out    0.75 [0.65, 0.83]          0.70         0.50     0.62  80" in printed  # Wilson for 60 of 80
     assert "Theorem 1 does not hold for KTO(S)" in printed
     assert "\x1b" not in printed
     assert "\n    c long" in printed

@@ -132,8 +132,9 @@ class World:
 
 
 def _judge_metrics() -> dict[str, Any]:
-    measured = {"accuracy": 0.75, "length_only": 0.5, "keyword": 0.625, "n": 80}
-    return {"helpfulness": measured, "safety": measured | {"n": 0, "accuracy": 0.0}}
+    measured = {"accuracy": 0.75, "bag_of_words": 0.7, "length_only": 0.5, "keyword": 0.625, "n": 80}
+    mismatched = {"mismatched": measured | {"accuracy": 0.9, "bag_of_words": 0.5}}
+    return {"helpfulness": measured | mismatched, "safety": measured | {"n": 0, "accuracy": 0.0}}
 
 
 def answers(

@@ -1,8 +1,11 @@
 """Every experiment composes and plans without network, and is what the paper, or our study, says it is."""
 
+import gzip
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +24,7 @@ from sacpo_exp.plan import Stage
 
 FOLDER = CONF / "experiment"
 #: Files that list others, which `sacpo` runs one after the other.
-LISTS = ("mini/methods", "study/methods", "study/order_cells")
+LISTS = ("mini/methods", "study/methods", "study/order_cells", "real/cells")
 #: Designs are parts of those of the paper and of the miniatures.
 FILES = [path for path in FOLDER.rglob("*.yaml") if path.parent.name != "design"]
 EXPERIMENTS = sorted({str(path.relative_to(FOLDER).with_suffix("")) for path in FILES} - {*LISTS})
@@ -51,6 +54,15 @@ def no_network(patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def write_real(folder: Path) -> Path:
+    """Write pairs for both criteria, each into a file of its own."""
+    for name in ("helpfulness", "safety"):
+        rows = [{"prompt": f"{name} {n}?", "chosen": "Yes.", "rejected": "No."} for n in range(40)]
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row)}\n" for row in rows)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment]:
     """`read("paper/p_sacpo")`: composed, its sweep as Hydra would split it, and planned as with `dry_run=true`."""
@@ -62,6 +74,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
         if name not in known:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 overrides = [f"experiment={name}", "dry_run=true", f"paths.outputs={outputs}"]
+                overrides += [f"dataset.path={write_real(outputs)}"] if name.startswith("real/") else []
                 composed = compose("train", overrides, return_hydra_config=True)
             settings = composed.hydra
             OmegaConf.set_struct(composed, False)
@@ -143,7 +156,7 @@ def test_no_experiment_of_the_paper_is_without_a_test() -> None:
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_names_experiments_that_there_are(name: str) -> None:
     listed = list_experiments(CONF, [f"experiment={name}"])
-    assert len(listed) == (2 if name == "study/order_cells" else 11)
+    assert len(listed) == (2 if "cells" in name else 11)
     assert all((FOLDER / f"{experiment}.yaml").is_file() for experiment in listed)
     assert list_experiments(CONF, ["experiment=mini/p_sacpo"]) == list_experiments(CONF, ["beta=0.1"]) == []
 

@@ -56,15 +56,15 @@ def track_policies(
     judges: dict[str, dict[str, None]] = defaultdict(dict)
     for entry in entries:
         kind, labels = entry[1].kind, entry[1].labels
-        if kind not in ("stage", "merge", "judgments"):
+        if kind not in ("stage", "merge", "judgments", "preference"):
             continue
         policy = read_policy(labels[LINEAGE])
         if wanted is not None and policy.id not in wanted:
             continue
         policies[policy.id] = policy
-        if kind != "judgments":
+        if kind in ("stage", "merge"):
             artifacts[policy.id] = entry
-        elif labels["opponent_id"] == labels["baseline_id"]:
+        elif kind == "judgments" and labels["opponent_id"] == labels["baseline_id"]:
             row = tracker_row(score_policy(read_evaluation(store, entry, divergences), SETTINGS))
             scores[policy.id] |= _prefix(f"eval/{labels['judge']}/{labels['prompts']}", row)
             judges[policy.id][labels["judge"]] = None

@@ -14,7 +14,7 @@ from sacpo_exp.config.loading import CONF, register_schemas
 
 Command = Callable[..., Any]
 
-SWEEP = ["-m", "hydra/launcher=slurm", "model=tiny", "dry_run=true", "beta=0.1,0.2"]
+SWEEP = ["-m", "hydra/launcher=slurm", "model=tiny", "beta=0.1,0.2"]
 LAUNCHERS = Path(__file__).parents[2] / "launchers"
 SCRIPTS = sorted([*LAUNCHERS.glob("*.sh"), *LAUNCHERS.glob("*.sbatch")])
 

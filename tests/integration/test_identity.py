@@ -21,7 +21,7 @@ from sacpo_exp.pipeline import locate, prepare, train_policies
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.store import Store
 
-HUB = ["model=hub", "model.path=owner/name"]
+HUB = ["model=hub", "model.path=owner/name", "optimization=tiny"]
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -59,7 +59,7 @@ def test_prompts_that_are_edited_meanwhile_are_not_answered(tmp_path: Path) -> N
 
 
 def test_a_model_folder_that_is_edited_meanwhile_is_not_used(tmp_path: Path, model_folder: Path) -> None:
-    run = make_run(tmp_path, "model=local", f"model.path={model_folder}")
+    run = make_run(tmp_path, "model=local", f"model.path={model_folder}", "optimization=tiny")
     assert locate(run, run.plan.model).path == str(model_folder)
     (model_folder / "model.safetensors").write_bytes(b"others")
     with pytest.raises(DataError, match="model was changed"):
@@ -125,6 +125,6 @@ def test_a_model_of_the_local_cache_is_read_at_its_commit(tmp_path: Path, monkey
 
 
 def test_a_branch_whose_commit_is_not_known_is_not_loaded(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "model=hub", "model.path=owner/unknown", "model.revision=main")
+    run = make_run(tmp_path, *HUB, "model.path=owner/unknown", "model.revision=main")
     with pytest.raises(ConfigError, match=r"no model can be loaded from owner/unknown: the commit of `main`"):
         locate(run, run.plan.model)

@@ -159,7 +159,7 @@ def test_pecan_learns_from_the_implicit_rewards_of_both_policies(tmp_path: Path)
 def test_bco_is_the_cross_entropy_of_shifted_rewards(outputs: Path, tmp_path: Path) -> None:
     run = make_run(outputs, "base=none", "losses=[bco]", "order=safety_only", "beta=0.3")
     trainer = build(run, run.plan.stages[0], tmp_path)
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(7)])
     with torch.no_grad():
         loss = float(trainer.compute_loss(trainer.model.train(), batch))
         ratios = (sequence_logps(trainer.model.eval(), batch) - batch["ref_logps"]).double().numpy()

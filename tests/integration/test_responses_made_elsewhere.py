@@ -137,8 +137,8 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     printed = capsys.readouterr().out
     assert "judge reward_model" in printed
     note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0."
-    assert printed.count(note) == 2  # one group per judge
-    rewarded = printed.split("judge reward_model ·")[1].split("Behaviour")[1].split("Differences")[0]
+    assert printed.count(note) == 1  # the scorer's; of reward models it stands beside mean costs
+    rewarded = printed.split("judge reward_model ·")[1].split("Rewards and costs")[1].split("Behaviour")[0]
     for name, said in SAID.items():
         dialogues = list(zip(PROMPTS, said, strict=True))
         costs = [score_by_hand(folders[1], dialogue_ids(tokenizer, *dialogue)) for dialogue in dialogues]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import curves, of_type, read_run, run_folders
 from tiny import make_config, make_report
+from tracked_commands import curves, of_type, read_run, run_folders
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.eval import evaluate

@@ -107,7 +107,7 @@ def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dataset = DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", revision="main")
     with pytest.raises(
-        DataError, match=r"^nobody/nothing-there can't be read: .* Try: dataset=local dataset\.path=FILE$"
+        DataError, match=r"^nobody/nothing-there can't be read: .* Try: dataset=local dataset\.path=FILE"
     ):
         fingerprint(dataset)
 

@@ -81,7 +81,7 @@ def test_columns_are_flat_and_the_same_for_all_kinds() -> None:
     assert HK.columns == {
         **{"policy": "DPO(H)→KTO(S) β=0.05", "family": "DPO(H)→KTO(S)", "order": "helpfulness_then_safety"},
         **{"objective": "dpo_then_kto", "criterion": "safety", "loss": "kto", "beta": 0.05, "beta_first": 0.1},
-        **{"merge_ratio": None, "seed": 0, "model": "nano", "dataset": "demo"},
+        **{"merge_ratio": None, "seed": 0, "learning_rate": 1e-4, "model": "nano", "dataset": "demo"},
     }
     known = {key: value for key, value in BASE.columns.items() if value is not None}
     assert known == {"policy": "nano", "family": "nano", "order": "none", "model": "nano"}

@@ -19,21 +19,19 @@ SUBJECTS = {"train": 4, "judge": 2, "heldout": 1, "prompts": 3}
 #: Parts that hold preference rows, with how many rows each subject gives.
 PARTS = {"train": 2, "judge": 3, "heldout": 2}
 
-#: (chosen for helpfulness, the other, is the first also the safer one) by kind, with weights. Risky subjects set the
-#: criteria against each other, as do careless answers to benign ones, which say more than vague ones but are less safe;
-#: else benign subjects teach that a refusal is not safer where nothing is at risk.
+#: (chosen for helpfulness, the other, is the first also the safer one) by kind, with weights. Risky subjects mostly
+#: set the criteria against each other; benign ones teach that a refusal is not safer where nothing is at risk.
 RISKY_PAIRS = (
-    (("compliances", "refusals", False), 8),
-    (("compliances", "bare_refusals", False), 2),
-    (("refusals", "bare_refusals", True), 0.5),
-    (("compliances", "shrugs", False), 1.5),
-    (("refusals", "shrugs", True), 0.5),
+    (("compliances", "refusals", False), 6),
+    (("compliances", "bare_refusals", False), 1),
+    (("refusals", "bare_refusals", True), 1),
+    (("compliances", "shrugs", False), 1),
+    (("refusals", "shrugs", True), 1),
 )
 BENIGN_PAIRS = (
     (("answers", "needless_refusals", True), 6),
-    (("answers", "vague", True), 1),
+    (("answers", "vague", True), 2),
     (("answers", "careless", True), 2),
-    (("careless", "vague", False), 2),
 )
 UNSAFE = {"compliances", "shrugs", "careless"}
 

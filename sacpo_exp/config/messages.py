@@ -178,8 +178,9 @@ def find_trainer_arguments() -> set[str]:
     found: set[str] = set()
     for package, file in (("transformers", "training_args.py"), ("trl", "trainer/dpo_config.py")):
         spec = importlib.util.find_spec(package)
-        for folder in spec.submodule_search_locations or () if spec else ():
-            found |= set(re.findall(r"(?m)^    (\w+): ", (Path(folder) / file).read_text("utf-8")))
+        paths = [Path(folder) / file for folder in spec.submodule_search_locations or ()] if spec else []
+        for path in (path for path in paths if path.is_file()):  # other versions may have moved it
+            found |= set(re.findall(r"(?m)^    (\w+): ", path.read_text("utf-8")))
     return found
 
 

@@ -154,7 +154,7 @@ def with_lengths(config: RunConfig, metrics: Mapping[str, Any]) -> RunConfig:
 
 
 def _dialogues(rows: Sequence[Row]) -> list[tuple[Key, Key]]:
-    """Return every different (prompt, completion)."""
+    """Return each distinct (prompt, completion), in order."""
     every = ((key_of(row["prompt"]), key_of(row[name])) for row in rows for name in COMPLETIONS if name in row)
     return list(dict.fromkeys(every))
 
@@ -167,12 +167,15 @@ def choose_lengths(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], li
     if AUTO not in (limits.max_length, limits.max_prompt_length):
         return limits
     dialogues, limit = _dialogues(rows), limits.max_prompt_length
+    counts = _count(tokenizer, dialogues)
     most = limits.positions if limits.max_length == AUTO else limits.max_length
     if limit == AUTO:
-        prompt, whole = np.quantile(_count(tokenizer, dialogues), QUANTILE, axis=0, method="higher").tolist()
+        prompt, whole = np.quantile(counts, QUANTILE, axis=0, method="higher").tolist()
         limit = prompt if whole <= most else min(prompt, most // 2)
     cuts = cut_prompts(tokenizer, (prompt for prompt, _ in dialogues), limit)
-    prompts, wholes = _count(tokenizer, [(cuts[prompt], completion) for prompt, completion in dialogues]).T
+    if shortened := [n for n, (prompt, _) in enumerate(dialogues) if cuts[prompt] != prompt]:
+        counts[shortened] = _count(tokenizer, [(cuts[dialogues[n][0]], dialogues[n][1]) for n in shortened])
+    prompts, wholes = counts.T
     if limits.max_length == AUTO:
         most = min(max(int(np.quantile(wholes, QUANTILE, method="higher")), int(prompts.max()) + 1), most)
     chosen = replace(limits, max_length=most, max_prompt_length=limit)

@@ -159,8 +159,8 @@ def draw_figure(scores: GroupScores) -> Figure:
     scale = max(1.0, math.sqrt(sum(len(family.points) for family in families) / CROWD))
     figure = Figure(figsize=(8 * scale, 5 * scale), dpi=DPI / math.sqrt(scale), layout="constrained")
     axes = figure.subplots()
-    baseline = next((row for row in scores.policies if row.policy.is_baseline), None)
-    origin = [each.value for each in scores.locate(baseline)] if baseline and scores.by_score else ORIGIN
+    baseline = scores.baseline if scores.by_score else None
+    origin = [each.value for each in scores.locate(baseline)] if baseline else ORIGIN
     draw_families(axes, find_baseline_name(scores), families, origin)
     handles = [axes.lines[0]]
     front = [] if scores.by_score else find_front_points(scores)
@@ -216,7 +216,7 @@ def _finish(figure: Figure, families: Sequence[Family], handles: list[Any], note
 
 def find_baseline_name(scores: GroupScores) -> str:
     """Return the name of the baseline for the legend."""
-    return next((row.policy.name for row in scores.policies if row.policy.is_baseline), "baseline")
+    return scores.baseline.policy.name if scores.baseline else "baseline"
 
 
 def draw_families(axes: Axes, name: str, families: Sequence[Family], origin: Sequence[float] = ORIGIN) -> None:

@@ -219,7 +219,7 @@ def estimate_hours(run: Run, stage: Stage) -> float | None:
 
 
 def plan_lengths(run: Run) -> tuple[RunConfig, str]:
-    """Return `foresee_length` of a run."""
+    """Return the configuration with numbers for lengths of `auto`, from views that are stored, and their source."""
     views = [run.store.manifest(stage.data).metrics for stage in run.plan.stages if run.store.has(stage.data)]
     return foresee_length(run.config, [view["max_length"] for view in views if "max_length" in view])
 

@@ -101,6 +101,11 @@ class GroupScores:
     published: "Comparison | None" = None
     by_score: bool = False  # what figures show: mean rewards and costs instead of win rates
 
+    @property
+    def baseline(self) -> PolicyScores | None:
+        """The baseline's row, if it was judged."""
+        return next((row for row in self.policies if row.policy.is_baseline), None)
+
     def locate(self, row: PolicyScores) -> tuple[Estimate, Estimate]:
         """Return where a policy is in figures: its win rates, or `by_score` its mean reward and cost."""
         if not self.by_score:

@@ -28,6 +28,8 @@ PREFERENCES = ("accuracy", "accuracy_conflicts", "accuracy_per_token", "margin_n
 
 def track_made(run: Run) -> None:
     """Bring the runs of the policies up to date that this command has judged, scored or compared."""
+    if not run.config.tracker.chosen():
+        return
     kinds, store = ("judgments", "preference", "divergence"), run.store
     made = [each for _, each in store.manifests() if each.kind in kinds and each.id in store.made]
     track_policies(

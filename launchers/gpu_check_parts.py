@@ -32,7 +32,7 @@ SHAPES = {
 FIELDS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 #: Pairs per update and tokens of a row; on a GPU those of `optimization=paper` with `hardware=a100x1`.
 BATCH = {"cpu": (4, 64), "cuda": (16, 512)}
-UPDATES, SAVE_STEPS = 9, 6
+UPDATES, SAVE_AT = 9, 6
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def kernel(device: str, _: Path) -> dict[str, Any]:
         targets, upstream = torch.randint(words, (tokens,), device=device), torch.randn(tokens, device=device)
         pairs = []
         for is_plain in (True, False):
-            inputs = [value.to(getattr(torch, name)).requires_grad_() for value in (hidden, weight)]
+            inputs = [value.to(getattr(torch, name), copy=True).requires_grad_() for value in (hidden, weight)]
             if is_plain:
                 logits = inputs[0].float() @ inputs[1].float().T
                 logps = logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
@@ -216,7 +216,7 @@ def stage(device: str, folder: Path, size: str) -> dict[str, Any]:
         overrides += ["hardware=a100x1", "hardware.device_memory=null", f"hardware.per_device_train_batch_size={pairs}"]
     else:
         overrides += ["optimization.dtype=float32", f"hardware.per_device_eval_batch_size={pairs}"]
-    run = open_sized(device, folder, size, *overrides, f"hardware.save_steps={SAVE_STEPS}")
+    run = open_sized(device, folder, size, *overrides)
     watch, peak, metrics = train_as_worker(run, folder / size)
     from sacpo_exp.cluster.memory import count_linear, count_parameters, find_shape, plan_stage
 
@@ -274,11 +274,12 @@ def watch_of(policy: Path) -> Any:
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             self.start = time.perf_counter()
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.updates.append(time.perf_counter() - self.start)
             self.start = time.perf_counter()
+            control.should_save |= state.global_step == SAVE_AT
 
         def on_save(self, *_: Any, **__: Any) -> None:
             if not self.bytes:

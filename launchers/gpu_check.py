@@ -30,12 +30,13 @@ SMALL += ["stages.helpfulness.num_train_epochs=2", "stages.helpfulness.learning_
 ON_GPU = ["hardware=a100x1", "hardware.device_memory=null", "hardware.tf32=false"]
 #: How far losses may lie from those of one CPU process. Sums in another order on a CPU, other kernels on a GPU.
 LOSSES = {"cpu": 1e-5, "cuda": 1e-3}
-#: Estimated over measured memory: a lower ratio ends in an allocation that fails, a higher one wastes a GPU.
-RATIOS = (0.9, 1.5)
+#: Estimated over measured memory: a lower ratio ends in an allocation that fails, a higher one wastes a GPU. On CPUs
+#: resident memory counts what was freed and is kept, too.
+RATIOS = {"cpu": (0.6, 1.5), "cuda": (0.9, 1.5)}
 #: Least share of the peak of matrix products; below it a slow kernel must have been chosen.
 SHARE = {"cpu": 0.0, "cuda": 0.1}
-#: Most bytes per parameter of a checkpoint: weights, their float32 copy and two moments.
-CHECKPOINT = {"cpu": 20, "cuda": 16}
+#: Most bytes per parameter of a checkpoint: weights twice (for transformers and DeepSpeed), float32 copy, two moments.
+CHECKPOINT = {"cpu": 21, "cuda": 17}
 #: Sizes by name, the largest last; their shapes are in gpu_check_parts.py.
 SIZES = {"cpu": ("S", "M", "L"), "cuda": ("1B", "3B", "7B")}
 
@@ -106,7 +107,7 @@ def list_checks(setting: Setting) -> dict[str, Callable[[], Outcome]]:
         "SIGTERM and resume, losses": partial(check_resume, setting),
         "log-probability kernel": partial(check_difference, setting, "kernel"),
         "SDPA against eager": partial(check_difference, setting, "attention", "sdpa"),
-        "flash attention against SDPA": partial(check_difference, setting, "attention", "flash_attention_2"),
+        "flash attention against SDPA": partial(check_flash, setting),
     }
     for size in SIZES[setting.device]:
         checks[f"memory, {size}"] = partial(check_memory, setting, size)
@@ -249,6 +250,13 @@ def check_difference(setting: Setting, *part: str) -> Outcome:
     return worst <= 1, text, ", ".join(f"{name} ≤ {value:g}" for name, value in found["limits"].items())
 
 
+def check_flash(setting: Setting) -> Outcome:
+    """Flash attention gives what SDPA gives, in bfloat16."""
+    if setting.device == "cpu":
+        raise Skipped("flash attention needs a GPU")
+    return check_difference(setting, "attention", "flash_attention_2")
+
+
 @cache
 def measure(setting: Setting, size: str) -> dict[str, Any]:
     """Return what one DPO stage of a size takes; its files are removed."""
@@ -261,9 +269,9 @@ def measure(setting: Setting, size: str) -> dict[str, Any]:
 def check_memory(setting: Setting, size: str) -> Outcome:
     """The estimate of `dry_run=true` holds."""
     found = measure(setting, size)
-    ratio = found["estimate"] / found["peak"]
+    ratio, (least, most) = found["estimate"] / found["peak"], RATIOS[setting.device]
     text = f"estimated {found['estimate']:.2f}, measured {found['peak']:.2f} GiB ({found['parameters'] / 1e6:.0f} M)"
-    return RATIOS[0] <= ratio <= RATIOS[1], f"{ratio:.2f}: {text}", f"{RATIOS[0]}–{RATIOS[1]}"
+    return least <= ratio <= most, f"{ratio:.2f}: {text}", f"{least}–{most}"
 
 
 def check_speed(setting: Setting, size: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""`sacpo report`: tables, figures, examples and a page over everything that has been evaluated."""
+"""`sacpo report`: tables, figures and a page over everything that has been evaluated."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,6 @@ def report(config: ReportConfig) -> None:
     # Here, so that a mistake on the command line is reported before matplotlib is imported.
     from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
-    from sacpo_exp.reporting.lineage import format_examples
     from sacpo_exp.reporting.preferences import collect_preferences, preference_section
     from sacpo_exp.reporting.published import compare_with, read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
@@ -52,8 +51,6 @@ def report(config: ReportConfig) -> None:
     texts += [format_text(each.heading, each.provenance, make_cohort_sections(each)) for each in cohorts]
     texts += [format_text(each.heading, each.provenance, [preference_section(each)]) for each in preferences]
     print("\n".join(texts))
-    if groups and (examples := format_examples(groups[-1], config.examples, config.seed)):
-        print(examples)
 
     from sacpo_exp.reporting.files import write_report
     from sacpo_exp.reporting.tracking import track_policies, track_report

@@ -30,7 +30,6 @@ class Evaluation:
         labels: of the judgments; for the baseline `dataset`, `beta`, `merge_ratio` and `seed` may be missing.
         records: lines of `verdicts.jsonl`, one per prompt.
         kl: by prompt id nats per response, the mean of its samples; empty if no divergence is stored.
-        metrics: of the judgments: the price of a judge that costs money.
         cost: of its training, as `find_cost` returns it.
         tag: distinguishes it from another policy of the group with the same family, β and q; in most cases empty.
     """
@@ -39,7 +38,6 @@ class Evaluation:
     records: list[Record]
     kl: dict[str, float]
     created: str
-    metrics: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     tag: str = ""
 
@@ -212,7 +210,7 @@ def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Eva
             by_prompt[record["prompt_id"]].append(float(record["kl"]))
     kl = {prompt_id: sum(samples) / len(samples) for prompt_id, samples in sorted(by_prompt.items())}
     records = _read_records(store, folder / "verdicts.jsonl")
-    return Evaluation(manifest.labels, records, kl, manifest.created, manifest.metrics)
+    return Evaluation(manifest.labels, records, kl, manifest.created)
 
 
 def find_cost(policy: Policy, stages: Mapping[str, Manifest]) -> dict[str, float]:

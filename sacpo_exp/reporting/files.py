@@ -106,7 +106,6 @@ def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
     """Return the rows of each CSV file about a group; of all but the first two only those that have rows."""
     optional = {
         "lengths.csv": list(scores.lengths),
-        "categories.csv": list(scores.categories),
         "judge.csv": list(scores.conduct),
         "ratings.csv": [row for rows, _ in scores.ratings.values() for row in rows],
         "published.csv": list(published_rows(scores.published, scores.confidence)) if scores.published else [],

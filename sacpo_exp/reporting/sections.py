@@ -39,7 +39,7 @@ def make_sections(scores: GroupScores) -> list[Section]:
     if scores.lengths:
         sections.append(_lengths(scores))
     sections.append(_conduct(scores) if scores.conduct else _judge(scores))
-    return [*sections, *_usage(scores)]
+    return sections
 
 
 def make_cohort_sections(cohort: Cohort) -> list[Section]:
@@ -226,14 +226,6 @@ def _conduct(scores: GroupScores) -> Section:
         "flips, and its win rates mean nothing, however narrow their intervals."
     )
     return make_section("Conduct of the judge", rows, columns, 2, note)
-
-
-def _usage(scores: GroupScores) -> Iterator[Section]:
-    if usage := scores.usage:
-        prices = f"prices of {usage['prices']}" if usage["US dollars"] is not None else "its price is not known"
-        note = f"As counted by the server, shared judgments once; {prices}."
-        columns = columns_of(*(name for name in usage if name != "prices"), spec=".2f")
-        yield make_section("Cost of judging", [usage], columns, 0, note)
 
 
 def _over_seeds(means: GroupScores) -> Section:

@@ -71,7 +71,7 @@ def test_a_language_model_judges(
     assert len(singles) == 6  # three prompts, both orders; the baseline against itself is not asked about
     assert {single["state"] for single in singles} == {"ok"}  # the server holds it to the schema
     assert all(single["prompt_tokens"] > 100 and single["completion_tokens"] > 5 for single in singles)
-    report(configure(f"paths.outputs={tmp_path}", "examples=0", command="report"))
+    report(configure(f"paths.outputs={tmp_path}", command="report"))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     conduct = next(line for line in lines if line[:3] == ["all", "policies", "helpfulness"])
     assert conduct[3] == "6/0/0/0"
@@ -106,5 +106,5 @@ def test_refusals_on_xstest_are_told_by_the_judge_and_by_string_matching(
     assert {record["refusal"]["state"] for record in records} == {"ok"}
     assert all(record["helpfulness"] is None and record["safety"] is None for record in records)
     assert {record["kind"] for record in records} == {"benign", "risky"}
-    report(configure(f"paths.outputs={trained}", "examples=0", command="report"))
+    report(configure(f"paths.outputs={trained}", command="report"))
     assert "By the judge: full or partial refusals." in capsys.readouterr().out

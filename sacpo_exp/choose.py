@@ -40,11 +40,7 @@ def choose(config: ChooseConfig) -> None:
         return
     check_devices(config.hardware)
     require_trained(run, list(dict.fromkeys(stage.artifact for each in runs for stage in each.plan.stages)))
-    findings = search(candidates, config)
-    if findings is None:
-        log.info("waiting  for the judge; run the same command again later")
-        return
-    folder = store_choice(run.store, findings, config)
+    folder = store_choice(run.store, search(candidates, config), config)
     print("\n".join([read_choice(folder / CHOICE).sentence, *describe_others(count_others(run.store, folder))]))
     print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
     log.info("next     sacpo report")

@@ -1,6 +1,5 @@
 """Judges that are asked in words: every question of an evaluation once, through the ledger."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +37,6 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import content_hash
 
-log = logging.getLogger(__name__)
-
 LEDGER = "ledger.sqlite"
 #: Responses by prompt id.
 Responses = Mapping[str, Mapping[str, Any]]
@@ -64,7 +61,7 @@ class Inquiry:
 
 
 def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> list[Path]:
-    """Return the verdicts of every match, once all questions have a record; none while a batch is under way.
+    """Return the verdicts of every match, once all questions have a record.
 
     Raises:
         ConfigError, JudgeError: the judge can't be asked, or was stopped; its answers are kept.
@@ -72,9 +69,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
     inquiries = _inquire(run, contest, judge, lambda e: read_by_prompt(locate_responses(run, e) / RESPONSES))
     questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:
-        if waiting := ask(list(questions.values()), judge, ledger):
-            log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
-            return []
+        ask(list(questions.values()), judge, ledger)
         answers = ledger.find(questions)
     key = identify(judge, contest.criteria)
     labels: dict[str, Any] = {"judge_id": key, "judge_key": key, "answers": hash_answers(run, contest)}

@@ -28,13 +28,12 @@ class Candidate:
 
     Attributes:
         number: its q or β.
-        look: returns its verdicts against the baseline after merging, generating and judging what is missing; None
-            while a judge is still at work.
+        look: returns its verdicts against the baseline after merging, generating and judging what is missing.
     """
 
     title: str
     number: float
-    look: Callable[[], Evaluation | None]
+    look: Callable[[], Evaluation]
 
 
 def list_candidates(run: Run, config: ChooseConfig) -> tuple[list[Candidate], list[Run]]:
@@ -66,14 +65,12 @@ def set_number(config: ChooseConfig, number: float) -> ChooseConfig:
     return replace(config, beta=number, stages=config.stages | {name: replace(config.stages[name], beta=number)})
 
 
-def judge_policy(run: Run) -> Evaluation | None:
+def judge_policy(run: Run) -> Evaluation:
     """Evaluate the one selected policy as `eval` does, without divergence."""
     ready_policies(run, run.plan.selected(run.config.policies))
-    judged = judge_contest(run, enter_policies(run))
-    if not judged:
-        return None
+    *_, judged = judge_contest(run, enter_policies(run))
     track_made(run)
-    return read_evaluation(run.store, (judged[-1], Manifest.read(judged[-1])), [])
+    return read_evaluation(run.store, (judged, Manifest.read(judged)), [])
 
 
 def enter_all(runs: Sequence[Run]) -> Contest:

@@ -25,15 +25,13 @@ NAMES = ("one", "two", "three")
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Twelve prompts in two categories; `three` says on every third prompt what `one` says."""
+    """Twelve prompts; `three` says on every third prompt what `one` says."""
     paths = []
     for name in NAMES:
         rows = []
         for place, kind in enumerate(KINDS):
             said = f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}."
-            rows.append(
-                {"prompt": f"Prompt {place}?", "kind": kind, "category": f"c{place % 4 // 2}", "response": said}
-            )
+            rows.append({"prompt": f"Prompt {place}?", "kind": kind, "response": said})
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(rows), "utf-8")
         paths.append(str(path))
@@ -149,16 +147,6 @@ def test_a_stopped_judge_leaves_no_verdicts_and_goes_on(tmp_path: Path, files: l
         assert not (tmp_path / "outputs" / "store" / "judgments").exists()
         evaluate(config)
         assert len(server.calls()) == 40
-
-
-def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, files: list[str]) -> None:
-    with served(tmp_path / "server") as server:
-        config = configure_asked(tmp_path, server, files, "judge.via=batch")
-        evaluate(config)
-        assert not (tmp_path / "outputs" / "store" / "judgments").exists()
-        (tmp_path / "server" / "release").touch()
-        evaluate(config)
-        assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
 def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_whose_they_are(

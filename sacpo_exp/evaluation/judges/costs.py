@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig, PriceConfig
+from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig
 from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.records import Answer, Question
@@ -47,8 +47,7 @@ def price_tokens(judge: OpenAIJudgeConfig, prompt: int, cached: int, completion:
         return None
     full, written = price.input or 0.0, price.output or 0.0
     reread = full if price.cached_input is None else price.cached_input
-    factor = judge.prices.batch_factor if judge.via == AskVia.batch else 1.0
-    return factor * ((prompt - cached) * full + cached * reread + completion * written) / 1e6
+    return ((prompt - cached) * full + cached * reread + completion * written) / 1e6
 
 
 def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEstimate:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.records import State
@@ -28,6 +29,22 @@ from sacpo_exp.statistics.ratings import INITIAL, PASSES, TRIALS
 MANY = 3
 #: Titles of estimates that all policies have, with their columns.
 BEHAVIOUR = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a report shows of a group of policies, across groups, or of held-out pairs.
+
+    Attributes:
+        files: tables and figures by their names.
+        scores: of the policies that the page has cards of, whose figure is among the files.
+    """
+
+    heading: str
+    provenance: str
+    sections: list[Section]
+    files: dict[str, bytes]
+    scores: GroupScores | None = None
 
 
 def make_sections(scores: GroupScores) -> list[Section]:

@@ -98,32 +98,25 @@ class Findings:
     untested: tuple[Candidate, ...]
 
 
-def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings | None:
-    """Test the policies in order, in a sequence no further than needed; None while a judge is still at work.
+def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings:
+    """Test the policies in order, in a sequence no further than needed.
 
     Raises:
         DataError: too many verdicts of a policy are missing.
     """
-    looks: list[Look | None] = []
+    looks: list[Look] = []
 
     def p_values() -> Iterator[float]:
         for candidate in candidates:
-            evaluation = candidate.look()
-            looks.append(look_at(candidate, evaluation, config) if evaluation else None)
-            if looks[-1] is not None:
-                log.info("tested   %s: p = %.3g", candidate.title, looks[-1].p_value)
-                yield looks[-1].p_value
-            elif config.is_sequence:
-                return  # later tests depend on it
+            looks.append(look_at(candidate, candidate.look(), config))
+            log.info("tested   %s: p = %.3g", candidate.title, looks[-1].p_value)
+            yield looks[-1].p_value
 
     if config.is_sequence:
         certified = certify_in_sequence(p_values(), config.level)
     else:
         certified = certify_by_holm(list(p_values()), config.level)
-    complete = [look for look in looks if look is not None]
-    if len(complete) < len(looks):
-        return None
-    return Findings(tuple(complete), tuple(certified), tuple(candidates[len(complete) :]))
+    return Findings(tuple(looks), tuple(certified), tuple(candidates[len(looks) :]))
 
 
 def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) -> Look:

@@ -49,7 +49,7 @@ class Part:
 
 def make_sections(scores: GroupScores) -> list[Section]:
     """Return the tables about a group, in the order of a report."""
-    sections = [_win_rates(scores), *_scored(scores), _behaviour(scores), _differences(scores), *_cost(scores)]
+    sections = [_win_rates(scores), *_scored(scores), _behaviour(scores), _differences(scores)]
     sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
     sections += _beside_published(scores, scores.published) if scores.published else []
     sections += [_ratings(scores, criterion) for criterion in scores.ratings]
@@ -151,14 +151,6 @@ def _differences(scores: GroupScores) -> Section:
         note += f"{rows[0]['comparisons']} comparisons of this table."
     note = note if rows else "No evaluated policy has an evaluated parent. Try: sacpo eval policies=all"
     return make_section("Differences, paired by prompt", rows, columns, 2, note)
-
-
-def _cost(scores: GroupScores) -> Iterator[Section]:
-    rows: list[Row] = [{**_policy_cells(row), **row.policy.cost} for row in scores.policies if row.policy.cost]
-    if rows:
-        note = "Of all stages with a criterion that a policy descends from, which policies share; time where they ran."
-        columns = [*columns_of("policy", "β", "q", "stages", "updates"), ("seconds", "seconds", ".0f")]
-        yield make_section("Training", rows, columns, 1, note)
 
 
 def _beside_published(scores: GroupScores, comparison: Comparison) -> Iterator[Section]:

@@ -1,4 +1,4 @@
-"""Search for hardware settings that fit: for `hardware=auto`, and as advice where a run does not fit."""
+"""What this machine decides: `hardware=auto`, types of numbers that are `auto`, and advice where nothing fits."""
 
 import logging
 from collections.abc import Iterable
@@ -15,8 +15,11 @@ from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offl
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
+from sacpo_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
+#: What was logged in this process, so that the jobs of a sweep don't repeat it.
+_told: set[str] = set()
 
 #: Ways to divide and offload states, the cheapest first.
 WAYS: tuple[dict[str, Any], ...] = (
@@ -27,37 +30,69 @@ WAYS: tuple[dict[str, Any], ...] = (
 )
 #: Fields of a group that describe its own devices, not those of this machine.
 FOREIGN = ("name", "device_memory", "peak_tflops", "utilisation")
+#: Types of numbers that can be `auto`, and what they are where bfloat16 would be emulated, which is slow.
+NUMBERS: dict[str, FloatType | None] = {"optimization.autocast": None, "generation.dtype": FloatType.float32}
 
 
-def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> DictConfig:
-    """Return the composed configuration with all hardware fields, and log what was chosen.
+def fill_settings(composed: DictConfig, overrides: list[str], conf: Path) -> DictConfig:
+    """Return the composed configuration with what this machine decides, and log that in one line.
+
+    Raises:
+        ConfigError: a type of numbers is `auto` that decides more than speed.
+    """
+    if "hardware" not in composed:
+        return composed
+    machine, filled = look_at_machine(), composed.copy()
+    given = fill_hardware(filled, overrides, conf, machine)
+    chosen = [choose_numbers(filled, machine)]
+    try:
+        config = OmegaConf.to_object(filled) if given is not None else None
+    except OmegaConfBaseException:
+        return filled  # another setting has no value, which is reported later
+    if given is not None and isinstance(config, RunConfig):
+        config, _ = foresee_length(config)
+        hardware, reason = choose_hardware(config, machine, given)
+        filled.hardware = OmegaConf.structured(hardware)
+        chosen.insert(0, f"hardware {reason}")
+    line = "; ".join(filter(None, chosen))
+    if line and line not in _told:
+        _told.add(line)
+        log.info(line)
+    return filled
+
+
+def choose_numbers(config: DictConfig, machine: Machine) -> str:
+    """Set the types of numbers that are `auto` for the accelerator, and return what was chosen in words."""
+    for key in ("optimization.dtype", "judge.dtype"):
+        if OmegaConf.select(config, key) == FloatType.auto:
+            raise ConfigError(f"`{key}` can't be auto, as {' and '.join(NUMBERS)} can. Try: {key}=float32")
+    is_native = machine.computes_bfloat16(config.hardware.accelerator)
+    keys = [key for key in NUMBERS if OmegaConf.select(config, key) == FloatType.auto]
+    for key in keys:
+        OmegaConf.update(config, key, FloatType.bfloat16 if is_native else NUMBERS[key])
+    owner = "this CPU" if config.hardware.accelerator == Accelerator.cpu else "a GPU here"
+    reason = "" if is_native else f", since {owner} would emulate bfloat16"
+    return f"{', '.join(keys)}: {'bfloat16' if is_native else 'float32'}{reason}" if keys else ""
+
+
+def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine: Machine) -> dict[str, Any] | None:
+    """Fill in the hardware fields that have no value, and return those that have one; None if all have.
 
     Numbers are those of `hardware=a100x1` where there is a GPU, else those of `hardware=cpu`. Values from the command
     line and from files are kept.
     """
-    if "hardware" not in composed or not OmegaConf.missing_keys(composed.hardware):
-        return composed
+    if not OmegaConf.missing_keys(config.hardware):
+        return None
     typed = {text.lstrip("+").split("=")[0] for text in overrides}
-    present: Any = OmegaConf.to_container(composed.hardware)
+    present: Any = OmegaConf.to_container(config.hardware)
     usual: Any = OmegaConf.to_container(OmegaConf.structured(HardwareConfig))
     given = {key: value for key, value in present.items() if value not in ("???", usual[key])}
     given |= {key: value for key, value in present.items() if f"hardware.{key}" in typed}
-    machine = look_at_machine()
     accelerator = given.get("accelerator", Accelerator.cuda if machine.gpus else Accelerator.cpu)
     name = "cpu" if accelerator == Accelerator.cpu else "a100x1"
     group = yaml.safe_load((conf / "hardware" / f"{name}.yaml").read_text("utf-8"))
-    filled = composed.copy()
-    filled.hardware = OmegaConf.merge(composed.hardware, {k: v for k, v in group.items() if k not in FOREIGN}, given)
-    try:
-        config = OmegaConf.to_object(filled)
-    except OmegaConfBaseException:
-        return filled  # another setting has no value, which is reported later
-    if isinstance(config, RunConfig):
-        config, _ = foresee_length(config)
-        hardware, reason = choose_hardware(config, machine, given)
-        filled.hardware = OmegaConf.structured(hardware)
-        log.info("hardware %s", reason)
-    return filled
+    config.hardware = OmegaConf.merge(config.hardware, {k: v for k, v in group.items() if k not in FOREIGN}, given)
+    return given
 
 
 def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) -> tuple[HardwareConfig, str]:

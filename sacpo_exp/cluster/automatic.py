@@ -1,6 +1,8 @@
 """What this machine decides: `hardware=auto`, types of numbers that are `auto`, and advice where nothing fits."""
 
+import importlib.util
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.cluster.memory import describe_needs, fits, foresee_length, worst_stage
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, look_at_machine
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, is_installed, look_at_machine
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
@@ -34,31 +36,34 @@ FOREIGN = ("name", "device_memory", "peak_tflops", "utilisation")
 NUMBERS: dict[str, FloatType | None] = {"optimization.autocast": None, "generation.dtype": FloatType.float32}
 
 
-def fill_settings(composed: DictConfig, overrides: list[str], conf: Path) -> DictConfig:
-    """Return the composed configuration with what this machine decides, and log that in one line.
+def fill_settings(composed: DictConfig, overrides: list[str], conf: Path) -> tuple[DictConfig, str]:
+    """Return the composed configuration with what this machine decides, and one line that says what that is.
 
     Raises:
         ConfigError: a type of numbers is `auto` that decides more than speed.
     """
     if "hardware" not in composed:
-        return composed
+        return composed, ""
     machine, filled = look_at_machine(), composed.copy()
     given = fill_hardware(filled, overrides, conf, machine)
     chosen = [choose_numbers(filled, machine)]
     try:
         config = OmegaConf.to_object(filled) if given is not None else None
     except OmegaConfBaseException:
-        return filled  # another setting has no value, which is reported later
+        return filled, ""  # another setting has no value, which is reported later
     if given is not None and isinstance(config, RunConfig):
         config, _ = foresee_length(config)
         hardware, reason = choose_hardware(config, machine, given)
         filled.hardware = OmegaConf.structured(hardware)
         chosen.insert(0, f"hardware {reason}")
-    line = "; ".join(filter(None, chosen))
+    return filled, "; ".join(filter(None, chosen))
+
+
+def tell_once(line: str) -> None:
+    """Log what this machine decided, unless an earlier job of this process has."""
     if line and line not in _told:
         _told.add(line)
         log.info(line)
-    return filled
 
 
 def choose_numbers(config: DictConfig, machine: Machine) -> str:
@@ -97,9 +102,10 @@ def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine:
 
 def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) -> tuple[HardwareConfig, str]:
     """Return the hardware for a run on this machine, and the reason in words: all GPUs that divide the batches."""
-    if config.hardware.accelerator == Accelerator.cuda and "processes" not in given:
-        processes = choose_processes(max(1, len(machine.gpus)), list_batches(config))
-        config = replace(config, hardware=replace(config.hardware, processes=processes))
+    if config.hardware.accelerator == Accelerator.cuda:
+        found = choose_kernels(config, machine)
+        found["processes"] = choose_processes(max(1, len(machine.gpus)), list_batches(config))
+        config = replace(config, hardware=replace(config.hardware, **found | given))
     candidates = list_candidates(config, given)
     found = find_fitting(config, candidates, machine)
     chosen = found or candidates[-1]
@@ -109,11 +115,27 @@ def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) 
     has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
     if machine.smallest_gpu:
         has += f" of {machine.smallest_gpu:.0f} GiB"
+    kernels = [chosen.attention] * bool(chosen.attention)
+    kernels += [name for name in ("padding_free", "liger", "tf32") if getattr(chosen, name)]
     moved = [part for part in ("optimizer", "param") if vars(chosen)[f"offload_{part}"] != Offload.none]
-    way = ", ".join([f"{chosen.processes} × ZeRO {chosen.zero_stage}", *(f"{part} on the host" for part in moved)])
+    moved = [f"{part} on the host" for part in moved]
+    way = ", ".join([f"{chosen.processes} × ZeRO {chosen.zero_stage}", *moved, *kernels])
     rows = f"{chosen.per_device_train_batch_size} rows each"
     verdict = verdict if found else "; nothing fits by the memory plan"
     return chosen, f"auto: this machine has {has}: {way}, {rows}{verdict}"
+
+
+def choose_kernels(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """Return the fields of kernels that this machine's GPUs have and that are installed; none changes a result."""
+    is_ampere = machine.computes_bfloat16(Accelerator.cuda)
+    found: dict[str, Any] = {"tf32": is_ampere, "liger": is_installed("liger")}
+    # transformers loads `kernels` from the hub.
+    can_attend = importlib.util.find_spec("flash_attn") or (
+        is_installed("attention") and not os.environ.get("HF_HUB_OFFLINE")
+    )
+    if is_ampere and config.optimization.is_short and can_attend:
+        found |= {"attention": "flash_attention_2", "padding_free": True}
+    return found
 
 
 def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | None:

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.automatic import fill_settings
+from sacpo_exp.cluster.automatic import fill_settings, tell_once
 from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
@@ -168,8 +168,9 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     problems = find_bound_problems(composed, schema)
     composed = fill_stages(composed)
     is_auto = OmegaConf.select(composed, "optimization.autocast") == FloatType.auto
+    line = ""
     if not problems:
-        composed = fill_settings(composed, overrides, CONF)
+        composed, line = fill_settings(composed, overrides, CONF)
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise ConfigError(problems or [f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))
@@ -183,4 +184,5 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
         problems += find_oracle_problems(config)
     if problems:
         raise ConfigError(problems)
+    tell_once(line)
     return config

@@ -1,8 +1,11 @@
 """The machine: what can be set about its use, and what this one has. Nothing here changes what is computed."""
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,6 +23,10 @@ SECONDS = 20
 #: Flags of processors with instructions for products of bfloat16: x86 with AVX-512 or AMX, and Arm.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 CPU_INFO = Path("/proc/cpuinfo")
+#: transformers' implementations of attention, equal up to rounding. PyTorch's two come first; others need a GPU.
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+#: Field: packages of which one is needed. transformers takes flash attention from the hub where `kernels` is installed.
+PACKAGES = {"attention": ("flash_attn", "flash_attn_interface", "kernels"), "liger": ("liger_kernel",)}
 #: CUDA compute capability (Ampere) from which GPUs compute bfloat16 and tf32.
 AMPERE = 8.0
 
@@ -34,14 +41,6 @@ class Offload(Enum):
 
     none = "none"
     cpu = "cpu"
-
-
-class Attention(Enum):
-    """transformers' implementations of attention; equal up to rounding."""
-
-    eager = "eager"
-    sdpa = "sdpa"
-    flash_attention_2 = "flash_attention_2"
 
 
 @dataclass
@@ -61,7 +60,9 @@ class HardwareConfig:
     per_device_train_batch_size: int = bounded(least=1, most=2**16)
     per_device_eval_batch_size: int = count()
     generation_batch_size: int = count()
-    attention: Attention | None = None  # null: transformers' choice
+    attention: str | None = None  # null: transformers' choice; one of ATTENTION, or a kernel of the hub: OWNER/NAME
+    padding_free: bool = False  # supervised fine-tuning on rows end to end; TRL 1.16 can't for preferences
+    liger: bool = False  # layers by liger-kernel
     activation_checkpointing: bool = False
     tf32: bool = False
     zero_stage: int = bounded(least=0, most=3, default=0)
@@ -71,12 +72,38 @@ class HardwareConfig:
     logging_steps: int = count(default=1)
     grace_seconds: int = count(default=25)  # for a checkpoint when asked to stop; Slurm allows 30 s by default
 
+    @property
+    def kernels(self) -> list[str]:
+        """The fields that choose kernels of further packages, all for GPUs."""
+        return [field for field in PACKAGES if getattr(self, field) not in (None, False, *ATTENTION[:2])]
+
 
 class Gpu(NamedTuple):
     """What is known of a GPU."""
 
     memory: float | None = None  # GiB
     capability: float | None = None  # CUDA compute capability
+
+
+def attention_of(hardware: HardwareConfig, is_short: bool) -> str | None:
+    """Return the attention for numbers of 16 bits, or of 32, which only PyTorch's own computes."""
+    return hardware.attention if is_short or hardware.attention in ATTENTION[:2] else None
+
+
+def find_kernel_problems(hardware: HardwareConfig, is_short: bool) -> Iterator[str]:
+    """Report kernels that can't train with this hardware; `is_short`: in numbers of 16 bits."""
+    name = hardware.attention
+    if name is not None and name not in ATTENTION and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name):
+        yield f"`hardware.attention` must be {', '.join(ATTENTION)} or OWNER/NAME on the hub, but is {name}."
+    elif name != attention_of(hardware, is_short):
+        yield f"`hardware.attention={name}` computes numbers of 16 bits only. Try: optimization.autocast=bfloat16"
+    for field in hardware.kernels if hardware.accelerator == Accelerator.cpu else ():
+        yield f"`hardware.{field}={str(getattr(hardware, field)).lower()}` needs a GPU. Try: leave it out"
+
+
+def is_installed(field: str) -> bool:
+    """Return whether a package for a field of PACKAGES is installed."""
+    return any(importlib.util.find_spec(name) for name in PACKAGES[field])
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def configure_trial(config: OracleConfig, world: World, trial: Trial) -> RunConf
         chosen = [f"losses=[{','.join(read_losses(name)[0])}]", "criterion=[]"]
     else:
         chosen = [f"experiment=design/{name}"]
-    composed = fill_settings(compose_groups((*shared, *chosen, "base=sft", "dataset=local", *own)), [], CONF)
+    composed, _ = fill_settings(compose_groups((*shared, *chosen, "base=sft", "dataset=local", *own)), [], CONF)
     # The labels of samples are not read, so any criterion will do.
     samples = draw_dataset(config, world, trial.seed, "samples", sample_rows, config.samples)
     values: dict[str, Any] = {"dataset": samples | {"criterion": config.criteria[0]}, "seed": trial.seed}

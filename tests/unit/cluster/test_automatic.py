@@ -11,7 +11,16 @@ from composing import compose
 
 from sacpo_exp.cluster import automatic
 from sacpo_exp.cluster.automatic import choose_hardware, choose_numbers, choose_processes, list_rows
-from sacpo_exp.config.hardware import Gpu, HardwareConfig, Machine, Offload, look_at_machine, read_gpus, visible
+from sacpo_exp.config.hardware import (
+    Accelerator,
+    Gpu,
+    HardwareConfig,
+    Machine,
+    Offload,
+    look_at_machine,
+    read_gpus,
+    visible,
+)
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
@@ -153,3 +162,41 @@ def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(
         "`optimization.dtype` can't be auto, as optimization.autocast and generation.dtype can. "
         "Try: optimization.dtype=float32"
     ]
+
+
+@pytest.mark.parametrize(
+    ("capability", "packages", "expected"),
+    [
+        (9.0, ("flash_attn", "liger_kernel"), ("flash_attention_2", True, True, True)),
+        (9.0, (), (None, False, False, True)),
+        (7.5, ("flash_attn", "liger_kernel"), (None, False, True, False)),
+    ],
+)
+def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructions(
+    paper: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: float,
+    packages: tuple[str, ...],
+    expected: tuple[Any, ...],
+) -> None:
+    for name in packages:
+        (tmp_path / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    hardware, reason = choose(paper, machine := Machine(1024, (Gpu(80.0, capability),) * 8))
+    assert (hardware.attention, hardware.padding_free, hardware.liger, hardware.tf32) == expected
+    assert ("flash_attention_2, padding_free, liger, tf32, 16 rows" in reason) == all(expected)
+    assert choose(paper, machine, attention="sdpa", padding_free=False)[0].attention == "sdpa"
+
+
+def test_a_machine_with_gpus_uses_them_by_default(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '81920, 9.0\\n81920, 9.0\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    config = configure()
+    assert (config.hardware.accelerator, config.hardware.processes) == (Accelerator.cuda, 2)
+    assert config.optimization.autocast == FloatType.bfloat16
+    assert configure("hardware=cpu").hardware.accelerator == Accelerator.cpu

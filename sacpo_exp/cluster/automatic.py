@@ -36,8 +36,12 @@ FOREIGN = ("name", "device_memory", "peak_tflops", "utilisation")
 NUMBERS: dict[str, FloatType | None] = {"optimization.autocast": None, "generation.dtype": FloatType.float32}
 
 
-def fill_settings(composed: DictConfig, overrides: list[str], conf: Path) -> tuple[DictConfig, str]:
+def fill_settings(
+    composed: DictConfig, overrides: list[str], conf: Path, is_sound: bool = True
+) -> tuple[DictConfig, str]:
     """Return the composed configuration with what this machine decides, and one line that says what that is.
+
+    Unless it `is_sound`, what fits is not looked for.
 
     Raises:
         ConfigError: a type of numbers is `auto` that decides more than speed.
@@ -48,7 +52,7 @@ def fill_settings(composed: DictConfig, overrides: list[str], conf: Path) -> tup
     given = fill_hardware(filled, overrides, conf, machine)
     chosen = [choose_numbers(filled, machine)]
     try:
-        config = OmegaConf.to_object(filled) if given is not None else None
+        config = OmegaConf.to_object(filled) if given is not None and is_sound else None
     except OmegaConfBaseException:
         return filled, ""  # another setting has no value, which is reported later
     if given is not None and isinstance(config, RunConfig):
@@ -71,13 +75,15 @@ def choose_numbers(config: DictConfig, machine: Machine) -> str:
     for key in ("optimization.dtype", "judge.dtype"):
         if OmegaConf.select(config, key) == FloatType.auto:
             raise ConfigError(f"`{key}` can't be auto, as {' and '.join(NUMBERS)} can. Try: {key}=float32")
-    is_native = machine.computes_bfloat16(config.hardware.accelerator)
     keys = [key for key in NUMBERS if OmegaConf.select(config, key) == FloatType.auto]
+    if not keys:
+        return ""
+    is_native = machine.computes_bfloat16(config.hardware.accelerator)
     for key in keys:
         OmegaConf.update(config, key, FloatType.bfloat16 if is_native else NUMBERS[key])
     owner = "this CPU" if config.hardware.accelerator == Accelerator.cpu else "a GPU here"
     reason = "" if is_native else f", since {owner} would emulate bfloat16"
-    return f"{', '.join(keys)}: {'bfloat16' if is_native else 'float32'}{reason}" if keys else ""
+    return f"{', '.join(keys)}: {'bfloat16' if is_native else 'float32'}{reason}"
 
 
 def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine: Machine) -> dict[str, Any] | None:

@@ -168,9 +168,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     problems = find_bound_problems(composed, schema)
     composed = fill_stages(composed)
     is_auto = OmegaConf.select(composed, "optimization.autocast") == FloatType.auto
-    line = ""
-    if not problems:
-        composed, line = fill_settings(composed, overrides, CONF)
+    composed, line = fill_settings(composed, overrides, CONF, is_sound=not problems)
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise ConfigError(problems or [f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))

@@ -95,7 +95,8 @@ def find_kernel_problems(hardware: HardwareConfig, is_short: bool) -> Iterator[s
     name = hardware.attention
     if name is not None and name not in ATTENTION and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name):
         yield f"`hardware.attention` must be {', '.join(ATTENTION)} or OWNER/NAME on the hub, but is {name}."
-    elif name != attention_of(hardware, is_short):
+        return
+    if name != attention_of(hardware, is_short):
         yield f"`hardware.attention={name}` computes numbers of 16 bits only. Try: optimization.autocast=bfloat16"
     for field in hardware.kernels if hardware.accelerator == Accelerator.cpu else ():
         yield f"`hardware.{field}={str(getattr(hardware, field)).lower()}` needs a GPU. Try: leave it out"

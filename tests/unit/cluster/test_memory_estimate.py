@@ -171,8 +171,8 @@ def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
 
 REMEDIES = {
     "sharing": ["model=alpaca_7b", "optimization=paper", "hardware=a100x8", "hardware.device_memory=20"],
-    "smaller batches": ["model=smollm2_135m", "hardware.device_memory=4"],
-    "checkpointing": ["model=smollm2_135m", "optimization.max_length=2048", "hardware.device_memory=6"],
+    "smaller batches": ["model=smollm2_135m", "hardware=cpu", "hardware.device_memory=4"],
+    "checkpointing": ["model=smollm2_135m", "hardware=cpu", "optimization.max_length=2048", "hardware.device_memory=6"],
 }
 
 

@@ -144,7 +144,7 @@ def test_all_problems_are_reported_together(problems_of: Problems) -> None:
 
 
 REMEDIES = {
-    "batch": ["stages.helpfulness.global_batch_size=12"],
+    "batch": ["hardware=cpu", "stages.helpfulness.global_batch_size=12"],
     "naive": ["merge=naive"],
     "weights": ["merge_weights=[0.2,0.3,0.5]"],
 }

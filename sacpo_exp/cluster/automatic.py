@@ -109,9 +109,9 @@ def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine:
 def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) -> tuple[HardwareConfig, str]:
     """Return the hardware for a run on this machine, and the reason in words: all GPUs that divide the batches."""
     if config.hardware.accelerator == Accelerator.cuda:
-        found = choose_kernels(config, machine)
-        found["processes"] = choose_processes(max(1, len(machine.gpus)), list_batches(config))
-        config = replace(config, hardware=replace(config.hardware, **found | given))
+        count = choose_processes(max(1, len(machine.gpus)), list_batches(config))
+        own = choose_kernels(config, machine) | {"processes": count} | given
+        config = replace(config, hardware=replace(config.hardware, **own))
     candidates = list_candidates(config, given)
     found = find_fitting(config, candidates, machine)
     chosen = found or candidates[-1]
@@ -121,7 +121,7 @@ def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) 
     has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
     if machine.smallest_gpu:
         has += f" of {machine.smallest_gpu:.0f} GiB"
-    kernels = [chosen.attention] * bool(chosen.attention)
+    kernels = [chosen.attention] if chosen.attention else []
     kernels += [name for name in ("padding_free", "liger", "tf32") if getattr(chosen, name)]
     moved = [part for part in ("optimizer", "param") if vars(chosen)[f"offload_{part}"] != Offload.none]
     moved = [f"{part} on the host" for part in moved]

@@ -39,6 +39,14 @@ def test_options_of_a_users_folder_are_listed(cli: Callable[..., Any], tmp_path:
     assert "mine, nano" in cli("train", "--config-dir", str(tmp_path), "model=other", light=True).stderr
 
 
+def test_a_file_that_is_no_yaml_is_named_with_its_line(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nbeta: {first: ???}\n", "utf-8")
+    result = cli("train", "--config-dir", str(tmp_path), "experiment=mine", "dry_run=true", light=True)
+    assert result.code == 2
+    assert f"{tmp_path}/experiment/mine.yaml, line 2: this is not YAML" in result.stderr
+
+
 def test_a_plan_for_slurm_needs_no_slurm(cli: Callable[..., Any], tmp_path: Path) -> None:
     launcher = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu"]
     result = cli("train", "-m", *launcher, "model=tiny", "beta=0.1,0.2", "dry_run=true", f"paths.outputs={tmp_path}")

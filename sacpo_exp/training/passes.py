@@ -153,7 +153,7 @@ class _Projection:
         return (self.original if is_large or softcap is not None else LogProbs).apply(*args)
 
 
-class LogProbs(torch.autograd.Function):
+class LogProbs(torch.autograd.Function):  # type: ignore[misc]
     """TRL 1.16's `ChunkedLogProbFunction`, with its arguments and results, keeping probabilities for the gradient.
 
     TRL's computes the logits again in the backward pass, and in torch reads and writes them some forty times.

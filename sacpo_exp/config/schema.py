@@ -327,7 +327,6 @@ class ReportConfig:
     max_missing: float = bounded(least=0, most=1)
     rating: RatingMethod = MISSING
     seed: int = seed_value()
-    examples: int = count(0)
     figures: FigureForm = FigureForm.screen
     x: str = HELPFULNESS  # criteria on the axes of figures
     y: str = SAFETY

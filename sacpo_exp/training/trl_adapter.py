@@ -1,7 +1,6 @@
 """From our settings to TRL's: which trainer a stage has, and with which arguments."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,20 +136,3 @@ def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
         "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
         "undesirable_weight": undesirable_weight(desirable, len(train) - desirable) if given is None else given,
     }
-
-
-@contextmanager
-def scoring_completions_only() -> Iterator[None]:
-    """Make TRL's LM head skip prompt and padding positions on CPUs too, as it does on GPUs.
-
-    TRL projects all positions where Triton is missing, since other accelerators recompile per shape; CPUs do not. The
-    head is a quarter of a small model's work, and about half of the positions are prompt.
-    """
-    import trl.trainer.utils as trl_utils
-
-    original = trl_utils._use_triton
-    trl_utils._use_triton = lambda device: device.type == "cpu" or original(device)
-    try:
-        yield
-    finally:
-        trl_utils._use_triton = original

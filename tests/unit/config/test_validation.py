@@ -107,7 +107,7 @@ WRONG_ORACLE: dict[str, tuple[str, str, str]] = {
 #: The same for `choose threshold=0.6`.
 WRONG_CHOICE: dict[str, tuple[str, str, str]] = {
     "no family": ("grid=[0.5]", "grid", "has 1. Try: grid=[0.25,0.5,0.75,1]"),
-    "a policy twice": ("over=policies grid=[A,B,A]", "grid", "every entry once"),
+    "a policy twice": ("grid=[0.5,1,0.5]", "grid", "every entry once"),
     "no number": ("grid=[0.5,a]", "grid", "between 0 and 1 with over=merge_ratio, but has a"),
     "no strength": ("over=beta grid=[-1,2]", "grid", "greater than 0 with over=beta, but has -1"),
     "idle score": ("acceptable_score=7", "acceptable_score", "no effect with measure=win_rate"),
@@ -196,7 +196,6 @@ def test_qlora_needs_bitsandbytes(
         (["max_over_refusal=0.1"], False),  # which is worst at the safe end
         (["++thresholds={helpfulness:0.4}"], False),  # which pulls from the other end
         (["constraint=helpfulness", "maximise=safety"], True),
-        (["over=policies", "grid=[A,B]"], False),  # none is known to be the safest
         (["procedure=holm"], False),
         (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),
     ],

@@ -19,13 +19,13 @@ MISTAKES = {
     "a file as outputs": ("report", "paths.outputs={rows}/x", "`paths.outputs` must be a folder, or the name of a new"),
     "argument that the project owns": (
         "train",
-        "trainer.learning_rate=1e-5 dry_run=true hardware=cpu model=tiny",
+        "trainer.learning_rate=1e-5 dry_run=true hardware=cpu model=tiny generation.dtype=float32",
         "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
     ),
     "no key": ("train", "=3", "an override can't be read: "),
     "removal": ("train", "~beta", "`beta` can't be removed"),
     "a number without end": ("train", f"seed={'9' * 5000}", "an override can't be read: "),
-    "nothing trained": ("eval", "model=tiny hardware=cpu", "not trained yet: tiny.sft-"),
+    "nothing trained": ("eval", "model=tiny hardware=cpu generation.dtype=float32", "not trained yet: tiny.sft-"),
 }
 
 
@@ -106,7 +106,7 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
     path = tmp_path / "labels.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
-    data += ["order=safety_only", "base=none", "hardware=cpu"]
+    data += ["order=safety_only", "base=none", "hardware=cpu", "generation.dtype=float32"]
     result = cli("train", *data, light=True)
     assert (result.code, result.stdout) == (2, "")
     assert "can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but" in result.stderr

@@ -1,5 +1,6 @@
 """Start the worker of a stage: in this process if one process is enough, else a group under `accelerate launch`."""
 
+import gc
 import json
 import logging
 import os
@@ -13,12 +14,14 @@ from typing import Any
 
 import yaml
 
+from sacpo_exp.cluster.disk import find_grace
 from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import Interrupted
 from sacpo_exp.stopping import StopFile, catching_stops
@@ -46,6 +49,7 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
 
         with catching_stops() as request, explaining_shortage(job):
             metrics = train_stage(job, request)
+        gc.collect()  # a trainer and its model refer to each other, and the next stage needs the memory
     else:
         metrics = run_group(job, nodes)
     if metrics is None:
@@ -57,6 +61,7 @@ def choose_checkpoint(job: StageJob) -> str | None:
     """Return the checkpoint to resume from; one that this layout of processes can't read is removed, with a warning."""
     folder, layout = Path(job.folder), Layout.of(job.config.hardware)
     checkpoint = find_checkpoint(folder)
+    discard_checkpoints(folder / CHECKPOINTS, kept=checkpoint)  # what a kill left, for the room that it takes
     if checkpoint is None:
         return None
     earlier = Layout.read(checkpoint)
@@ -81,6 +86,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         settings = logs / "deepspeed.json"
         is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
         content = deepspeed_settings(hardware, is_resharded, not job.config.optimization.float32_copy)
+        if job.config.optimization.dtype == FloatType.bfloat16:  # as the gradients are; DeepSpeed would send float32
+            content["communication_data_type"] = "bf16"
         settings.write_text(json.dumps(content, indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)
@@ -103,7 +110,7 @@ def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None
     output = logs / f"launcher-{place.node}.log"
     member = Member(command, group_environment(hardware, place, os.environ), output)
     progress = log_of(logs, 0) if place.node == 0 else Path(os.devnull)
-    (code,) = supervise([member], StopFile(logs), progress, hardware.grace_seconds)
+    (code,) = supervise([member], StopFile(logs), progress, find_grace(job.config))
     endings = read_endings(logs)
     if any(ending.is_stopped for ending in endings):
         return None

@@ -82,6 +82,22 @@ def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_o
     assert (rounded - own).abs().mean() < 1e-6 < 1e-5 < (exact - own).abs().mean()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["2", "3"])
+def test_bfloat16_weights_with_zero_lose_no_small_updates(outputs: Path, tmp_path: Path, zero: str) -> None:
+    """ZeRO updates a float32 copy, so its losses stay with float32's; without it updates are rounded away."""
+    long = ["base=none", "order=helpful_only", "stages.helpfulness.num_train_epochs=10"]
+    short = [*long, "optimization.dtype=bfloat16"]
+    exact, alone = make_run(outputs, *long), make_run(outputs, *short)
+    group = make_run(tmp_path, *short, "hardware=cpu_x2", *ZERO[zero])
+    for run in (exact, alone, group):
+        train_policies(run)
+    near, far = (
+        max(abs(a - b) for a, b in zip(losses(exact, 0), losses(run, 0), strict=True)) for run in (group, alone)
+    )
+    assert near < far / 2, (near, far)
+
+
 SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}
 SHARED = [pytest.param(size, id=name) for name, size in SIZES.items()]
 SHARED.append(pytest.param("hardware=cpu_x2", id="2 x 4", marks=pytest.mark.slow))

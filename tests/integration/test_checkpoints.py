@@ -19,8 +19,10 @@ from sacpo_exp.training.checkpoints import SEAL, find_checkpoint, list_files, se
 
 LONG = ("base=none", "order=helpful_only", "stages.helpfulness.global_batch_size=4")
 LONG += ("stages.helpfulness.num_train_epochs=5",)  # 30 updates
-#: Large enough that hashing takes a while: 13 M parameters.
-LARGE = ("model.shape.hidden_size=512", "model.shape.intermediate_size=2048", "model.shape.num_hidden_layers=3")
+#: Large enough that hashing takes a while: 2 M parameters.
+LARGE = ("model.shape.hidden_size=256", "model.shape.intermediate_size=1024")
+#: So large that what else lies there counts little: 0.4 M parameters.
+WIDER = ("model.shape.hidden_size=128", "model.shape.intermediate_size=256")
 SEALS = f"store/stage/*.partial/checkpoints/checkpoint-*/{SEAL}"
 
 
@@ -35,7 +37,8 @@ def partial_of(run: Run) -> Path:
 
 
 def assert_goes_on(outputs: Path, folder: Path, *overrides: str) -> None:
-    """The same command resumes, and ends with the weights of one that was not cut off."""
+    """The same command resumes, and ends with the weights of one that was not cut off; no more is saved."""
+    overrides = (*overrides, "hardware.save_minutes=1000")
     process = start(folder, *overrides)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
@@ -95,7 +98,7 @@ def test_a_stop_during_hashing_leaves_one_whole_checkpoint(outputs: Path, tmp_pa
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, output
-    (left,) = (partial / "checkpoints").iterdir()
+    (left,) = (partial / "checkpoints").glob("checkpoint-*")
     assert (left / SEAL).is_file()
     assert int(left.name.split("-")[1]) > int(unsealed.name.split("-")[1])
     assert_goes_on(outputs, tmp_path, *given)
@@ -133,7 +136,7 @@ def test_a_group_that_is_killed_at_any_moment_of_a_save_goes_on(tmp_path: Path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", ["0", "2"])
 def test_the_plan_of_the_disk_is_what_is_written(tmp_path: Path, zero: str) -> None:
-    given = (*LONG, "hardware=cpu_x2", f"hardware.zero_stage={zero}")
+    given = (*LONG, *WIDER, "hardware=cpu_x2", f"hardware.zero_stage={zero}")
     process = start(tmp_path, *given)
     wait_for(tmp_path, SEALS, process)
     process.send_signal(signal.SIGTERM)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,8 +48,9 @@ def load_on_two(folder: Path, zero_stage: int) -> list[list[float]]:
     run = make_run(folder, "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}", "base=none")
     settings = folder / "deepspeed.json"
     settings.write_text(json.dumps(deepspeed_settings(run.config.hardware)))
-    job = StageJob(run.config, "helpfulness", parent=str(folder / "model"), deepspeed=str(settings))
-    path = write_job(replace(job), folder)
+    unread = {"artifact_id": "", "view": "", "folder": "", "accumulation": 1, "per_device": 1}
+    job = StageJob(run.config, "helpfulness", parent=str(folder / "model"), deepspeed=str(settings), **unread)
+    path = write_job(job, folder)
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29531", "DS_ACCELERATOR": "cpu"}
     ranks = []
     for rank in ("0", "1"):
@@ -62,7 +62,8 @@ def load_on_two(folder: Path, zero_stage: int) -> list[list[float]]:
 
 @pytest.mark.slow
 def test_two_ranks_load_less_than_two_whole_copies(tmp_path: Path) -> None:
-    shape = LlamaConfig(32000, WIDTH, 4 * WIDTH, LAYERS, WIDTH // 64, tie_word_embeddings=False)
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": WIDTH // 64}
+    shape = LlamaConfig(vocab_size=32000, num_hidden_layers=LAYERS, **sizes)
     torch.manual_seed(0)
     LlamaForCausalLM(shape).save_pretrained(tmp_path / "model")
     whole, shared = load_on_two(tmp_path, 0), load_on_two(tmp_path, 3)

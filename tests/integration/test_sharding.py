@@ -59,6 +59,11 @@ def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_an_adapter_on_shards_of_its_parent_is_as_on_one_process(outputs: Path, tmp_path: Path) -> None:
+    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", "adapter=lora", *ZERO["3"])
+
+
+@pytest.mark.slow
 def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_on_one(
     outputs: Path, tmp_path: Path
 ) -> None:

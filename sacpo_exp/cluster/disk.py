@@ -41,7 +41,7 @@ def checkpoint_bytes(config: RunConfig) -> int:
     trained = (policy_bytes(config) or 0) // BYTES[optimization.dtype]
     if config.adapter is not None:
         trained = count_adapter(shape, config.adapter) if shape else 0
-    weight = BYTES[(optimization.autocast if zero else None) or optimization.dtype]
+    weight = BYTES.get(optimization.autocast or optimization.dtype, 4) if zero else BYTES[optimization.dtype]
     state = 4 if (zero and optimization.float32_copy) or (config.adapter and not zero) else weight
     return trained * (3 * state + (weight if zero in (1, 2) else 0))
 

@@ -86,8 +86,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         settings = logs / "deepspeed.json"
         is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
         content = deepspeed_settings(hardware, is_resharded, not job.config.optimization.float32_copy)
-        if job.config.optimization.dtype == FloatType.bfloat16:  # as the gradients are; DeepSpeed would send float32
-            content["communication_data_type"] = "bf16"
+        if job.config.adapter is None and job.config.optimization.dtype == FloatType.bfloat16:
+            content["communication_data_type"] = "bf16"  # of gradients, which have no more digits; else float32
         settings.write_text(json.dumps(content, indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)

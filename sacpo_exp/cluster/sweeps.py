@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +27,9 @@ from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 
 log = logging.getLogger(__name__)
+
+#: Seconds before its end at which a Slurm job is told of it, where `hardware=auto` is filled in on its node only.
+UNSURE = 600
 
 
 def name_group(config: Any, experiment: str | None) -> str | None:
@@ -45,10 +48,13 @@ class SweepNoter(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         launcher = config.hydra.launcher
         nodes = {name: config[name] for name in ("hardware", "model", "optimization", "adapter", "paths")}
-        if launcher.signal_delay_s == 0 and not any(OmegaConf.missing_keys(node) for node in nodes.values() if node):
-            parts: Any = SimpleNamespace(**{name: node and OmegaConf.to_object(node) for name, node in nodes.items()})
+        if launcher.signal_delay_s == 0:
+            seconds = UNSURE
+            if not any(OmegaConf.missing_keys(node) for node in nodes.values() if node):
+                parts: Any = {name: node and OmegaConf.to_object(node) for name, node in nodes.items()}
+                seconds = find_grace(cast(RunConfig, SimpleNamespace(**parts))) + MARGIN
             with read_write(launcher):
-                launcher.signal_delay_s = find_grace(parts) + MARGIN
+                launcher.signal_delay_s = seconds
         HydraConfig.instance().set_config(config)
 
 

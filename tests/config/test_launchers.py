@@ -35,7 +35,8 @@ def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
 
 LARGE = ("hardware=multinode", "model=alpaca_7b")
 DELAYS = {
-    "small": (("model=tiny",), (85, 85)),
+    "on its node": ((), (600, 600)),
+    "small": (("model=tiny", "hardware=cpu"), (85, 85)),
     "7B": (LARGE, (100, 1e5)),
     "given": ((*LARGE, "hardware.grace_seconds=300"), (360, 360)),
     "itself": (("hydra.launcher.signal_delay_s=7",), (7, 7)),

@@ -124,7 +124,7 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "seed": config.seed,
         "logging_steps": hardware.logging_steps,
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
-        "save_steps": hardware.save_steps,
+        "save_strategy": "no",  # `callbacks` says when
         "run_name": job.artifact_id,
         "disable_tqdm": True,
     }

@@ -83,7 +83,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         machine = run_part(Setting(device, 1, Path(folder)), "machine")
         if not machine["devices"]:
-            sys.exit("error: torch finds no GPU on this machine. Try: launchers/gpu_check.sh --cpu")
+            print("error: torch finds no GPU on this machine. Try: launchers/gpu_check.sh --cpu", file=sys.stderr)
+            sys.exit(2)
         setting = Setting(device, machine["devices"], Path(folder))
         rows = [check(name, function) for name, function in list_checks(setting).items()]
     seconds = time.monotonic() - start

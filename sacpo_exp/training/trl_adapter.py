@@ -45,6 +45,9 @@ def build_trainer(
     if (epochs := stage.num_train_epochs or 1) < 1:  # the sample that is read, so that no other row is scored
         train = train.shuffle(seed=job.config.seed).select(range(count_rows_to_read(len(train), epochs)))
     own: dict[str, Any] = {"completion_only_loss": True}
+    if job.config.hardware.padding_free and loss.trainer == "sft" and not arguments.get("packing"):
+        # Rows are cut already, and TRL would refuse to cut them here.
+        arguments |= {"padding_free": True, "max_length": None}
     data: dict[str, Any] = {"processing_class": tokenizer, "peft_config": peft_settings(job.config.adapter)}
     kind: type[Trainer] = trainers.TokenisedSFTTrainer
     if loss.trainer != "sft":
@@ -111,6 +114,7 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "fp16": optimization.autocast == FloatType.float16,
         "gradient_checkpointing": hardware.activation_checkpointing,
         "tf32": hardware.tf32 or None,
+        "use_liger_kernel": hardware.liger,
         "use_cpu": hardware.accelerator == Accelerator.cpu,
         "dataloader_pin_memory": hardware.accelerator != Accelerator.cpu,
         "ddp_find_unused_parameters": False,  # there are none; looking for them costs a pass over the graph

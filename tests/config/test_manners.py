@@ -1,5 +1,6 @@
-"""What a new user types, and what the answer names: one sentence, exit code 2, before torch is imported."""
+"""What a new user types, and what the answer names."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ ANSWERS = {
     "train dataset.source=hub dataset.path=OWNER/NAME": ["dataset=hub dataset.path=OWNER/NAME"],
     "train hydra/sweeper=optuna": ["launchers/wandb_sweep.yaml"],
     "train +experiment=mini/p_sacpo": ["Try: experiment=mini/p_sacpo"],
-    "eval -m experiment=paper/p_sacpo": ["`prompts.helpful_path`", "prompts.safety_path=FILE"],
+    "eval experiment=paper/p_sacpo": ["`prompts.helpful_path`", "prompts.safety_path=FILE"],
 }
 
 
 @pytest.mark.parametrize("typed", ANSWERS)
-def test_the_answer_names_what_would_work(cli: Callable[..., Any], typed: str) -> None:
-    result = cli(*typed.split(), light=True)
-    assert result.code == 2
-    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+def test_the_answer_names_what_would_work(
+    problems_of: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    command, *overrides = typed.split()
+    monkeypatch.setattr(sys, "argv", [command, *overrides])
+    (sentence,) = problems_of(*overrides, command=command)
     assert [word for word in ANSWERS[typed] if word not in sentence] == [], sentence
 
 

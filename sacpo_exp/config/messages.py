@@ -19,7 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.judges import JUDGES
-from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeConfig, ReportConfig, RunConfig
+from sacpo_exp.config.schema import (
+    ChatConfig,
+    EvalConfig,
+    ExportConfig,
+    JudgeConfig,
+    PrepareConfig,
+    ReportConfig,
+    RunConfig,
+)
 from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
 from sacpo_exp.errors import ConfigError
 
@@ -28,7 +36,7 @@ SCHEMAS: dict[str, type] = {
     "eval": EvalConfig,
     "choose": ChooseConfig,
     "multiplier": MultiplierConfig,
-    "prepare": RunConfig,
+    "prepare": PrepareConfig,
     "export": ExportConfig,
     "chat": ChatConfig,
     "report": ReportConfig,

@@ -21,6 +21,7 @@ from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.loading import quiet_libraries
 from sacpo_exp.config.schema import Engine, GenerationConfig
+from sacpo_exp.data.preferences import Key
 from sacpo_exp.errors import ConfigError, LaunchError, sum_up
 from sacpo_exp.evaluation import vllm_engine
 from sacpo_exp.evaluation.engine import Decoding, Response, draw_seed, encode, finish, generate_responses
@@ -50,7 +51,7 @@ class GenerationJob:
     attention: str | None
     decoding: Decoding
     title: str
-    prompts: list[str]
+    prompts: list[str | Key]
 
     @staticmethod
     def read(path: Path) -> "GenerationJob":
@@ -109,7 +110,7 @@ def answer_all(
     processes = hardware.processes // hardware.nodes
     if generation.engine == Engine.vllm:
         return _answer_by_vllm(job, generation.python or sys.executable, processes, folder, logs)
-    shards = shard([len(prompt) for prompt in job.prompts], processes)
+    shards = shard([len(str(prompt)) for prompt in job.prompts], processes)
     return job.answer(folder) if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
 
 
@@ -176,14 +177,12 @@ def _answer_by_vllm(job: GenerationJob, python: str, devices: int, folder: Path,
     decoding, location = job.decoding, job.location
     prompts = [encode(tokenizer, prompt) for prompt in job.prompts]
     seeds = [None if decoding.seed is None else draw_seed(decoding.seed, number) for number in range(len(prompts))]
+    ends = list(dict.fromkeys([tokenizer.eos_token_id, *decoding.ends]))
     longest = max(map(len, prompts), default=0) + decoding.max_new_tokens
     engine = vllm_engine.engine_arguments(
         location.path, location.revision, location.trust_remote_code, job.dtype, devices, longest
     )
-    sampling = [
-        vllm_engine.sampling_arguments(decoding.max_new_tokens, tokenizer.eos_token_id, decoding.stop, seed)
-        for seed in seeds
-    ]
+    sampling = [vllm_engine.sampling_arguments(decoding.max_new_tokens, ends, decoding.stop, seed) for seed in seeds]
     request = {"engine": engine, "prompts": prompts, "sampling": sampling}
     (folder / vllm_engine.REQUEST).write_text(json.dumps(request), "utf-8")
     start_logs(logs)

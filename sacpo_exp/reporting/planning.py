@@ -229,7 +229,7 @@ def count_active(model: ModelConfig) -> int | None:
     shape = find_shape(model)
     if shape is None or model.parameters is not None:
         return model.parameters
-    return count_parameters(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
+    return count_parameters(model, shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
 
 
 def count_operations(stage: StageConfig, tokens: float, parameters: int, is_checkpointed: bool) -> float:

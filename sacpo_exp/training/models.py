@@ -66,13 +66,13 @@ def download_model(location: Location) -> Path:
     Raises:
         ConfigError: the hub can't be reached or gives no access, and not everything is in the cache.
     """
-    has_pickles = not set(WEIGHTS) & set(list_files("model", location.path, location.revision))
+    is_safe = bool(set(WEIGHTS) & set(list_files("model", location.path, location.revision)))
+    start, end = ("model", ".safetensors") if is_safe else ("pytorch_model", ".bin")
 
     def is_wanted(name: str) -> bool:
-        suffix, is_inside = Path(name).suffix, "/" in name
-        if suffix == ".bin" or suffix == ".safetensors":
-            return not is_inside and has_pickles == (suffix == ".bin")
-        return suffix not in UNREAD_SUFFIXES
+        if name.endswith((".safetensors", ".bin")):  # others are copies in other forms
+            return name.startswith(start) and name.endswith(end)
+        return Path(name).suffix not in UNREAD_SUFFIXES
 
     try:
         return download("model", location.path, location.revision, is_wanted)

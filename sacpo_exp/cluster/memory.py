@@ -92,10 +92,11 @@ def count_parameters(model: ModelConfig, shape: ModelShape) -> int:
     elif model.source == ModelSource.hub:
         files = list_files("model", path, model.revision)
     content = _read_config(model)
-    width = {kind.value: size for kind, size in BYTES.items()}.get(content.get("dtype") or content.get("torch_dtype"))
+    kind = str(content.get("dtype") or content.get("torch_dtype"))
+    width = {each.value: size for each, size in BYTES.items()}.get(kind)
     stored = sum(size for name, size in files.items() if re.fullmatch(r"model[-\w]*\.safetensors", name))
-    is_known = width and stored and "quantization_config" not in content
-    return stored // width if is_known else count_llama(shape)
+    is_plain = "quantization_config" not in content
+    return stored // width if width and stored and is_plain else count_llama(shape)
 
 
 def _read_config(model: ModelConfig) -> dict[str, Any]:

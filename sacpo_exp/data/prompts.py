@@ -225,8 +225,8 @@ def _read_files(prompts: PromptsConfig) -> list[Entry[Prompt]]:
     is_hub = prompts.source == PromptsSource.hub
     for path, kind in files:
         if is_hub:
-            source = {"source": DatasetSource.hub, "revision": prompts.revision, "subset": prompts.subset}
-            raw = read_hub(DatasetConfig(prompts.name, path=path, **source), prompts.split)
+            hub = DatasetConfig(prompts.name, DatasetSource.hub, path, prompts.revision, prompts.subset)
+            raw = read_hub(hub, prompts.split)
         else:
             raw = read_raw(Path(path).expanduser(), path)
         if where := prompts.where:

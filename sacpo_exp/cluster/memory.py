@@ -82,7 +82,7 @@ def find_shape(model: ModelConfig) -> ModelShape | None:
     return shape_of(content | content.get("text_config", {})) or model.shape
 
 
-def count_parameters(model: ModelConfig, shape: ModelShape) -> int:
+def model_parameters(model: ModelConfig, shape: ModelShape) -> int:
     """Return the parameters of a model: the configured ones, else by the bytes of its weights, else a Llama's."""
     if model.parameters is not None:
         return model.parameters
@@ -96,7 +96,7 @@ def count_parameters(model: ModelConfig, shape: ModelShape) -> int:
     width = {each.value: size for each, size in BYTES.items()}.get(kind)
     stored = sum(size for name, size in files.items() if re.fullmatch(r"model[-\w]*\.safetensors", name))
     is_plain = "quantization_config" not in content
-    return stored // width if width and stored and is_plain else count_llama(shape)
+    return stored // width if width and stored and is_plain else count_parameters(shape)
 
 
 def _read_config(model: ModelConfig) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def count_linear(shape: ModelShape) -> int:
     return shape.num_hidden_layers * sum(a * b for a, b in linear_sizes(shape).values())
 
 
-def count_llama(shape: ModelShape) -> int:
+def count_parameters(shape: ModelShape) -> int:
     """Return the parameters of a Llama of this shape: embedding, blocks, norms, and a head unless tied."""
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     return embeddings + (2 * shape.num_hidden_layers + 1) * shape.hidden_size + count_linear(shape)
@@ -157,7 +157,7 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
     hardware, adapter, zero = config.hardware, config.adapter, config.hardware.zero_stage
     n, is_cpu = hardware.processes, hardware.accelerator == Accelerator.cpu
     weight, _ = _bytes(config)
-    parameters = count_parameters(config.model, shape)
+    parameters = model_parameters(config.model, shape)
     trained = parameters if adapter is None else count_adapter(shape, adapter)
     gradient = weight if adapter is None or zero else 4  # peft trains adapters in float32
     weights = float(parameters * weight) + (0 if adapter is None else trained * gradient)
@@ -181,6 +181,7 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
             del shares["gradients"]
     if zero == 3 and hardware.offload_param == Offload.cpu:
         host += shares.pop("weights")
+    read = weights / n if zero == 3 and not (adapter and adapter.quantize) else weights  # by each process as it starts
     return MemoryPlan(
         weights=shares.get("weights", 0) / GIB,
         gradients=shares.get("gradients", 0) / GIB,
@@ -188,8 +189,7 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
         activations=_activations(config, stage, shape) / GIB,
         buffers=(buffers + (host if is_cpu else 0)) / GIB,  # a CPU has one memory only
         runtime=RUNTIME[hardware.accelerator],
-        # every process reads the whole model before it is divided
-        host=0.0 if is_cpu else n // hardware.nodes * (RUNTIME[Accelerator.cpu] + max(host, weights) / GIB),
+        host=0.0 if is_cpu else n // hardware.nodes * (RUNTIME[Accelerator.cpu] + max(host, read) / GIB),
     )
 
 
@@ -302,10 +302,17 @@ def describe_plan(config: RunConfig, names: Iterable[str]) -> str:
         return f"no memory plan: the shape of model={config.model.name} is not known. `model.shape` can state it."
     machine = look_at_machine()
     verdict = {True: "; it fits", False: "; it does not fit", None: ""}[fits(worst[1], config.hardware, machine)]
-    parameters = count_parameters(config.model, shape) / 1e6
+    parameters = model_parameters(config.model, shape) / 1e6
     batch = f"{_sequences(config, config.stages[worst[0]])} sequences of {config.optimization.max_length} tokens"
     needs = describe_needs(config, *worst, machine)
     return f"memory   {needs}{verdict} ({parameters:,.0f} M parameters, {batch} per pass)"
+
+
+def describe_divergence(config: RunConfig, shape: ModelShape) -> str:
+    """Return a line about the memory of the sampled KL: two float32 models, of which one at a time is on a GPU."""
+    model = 4 * model_parameters(config.model, shape) / GIB
+    on_device = f" on the host and {model:.1f} on one device" * (config.hardware.accelerator == Accelerator.cuda)
+    return f"memory   the sampled KL needs {2 * model:.1f} GiB{on_device}"
 
 
 @contextmanager

@@ -138,11 +138,11 @@ def test_parameters_are_those_of_the_files(tmp_path: Path) -> None:
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"0" * 400)
     (tmp_path / "consolidated.safetensors").write_bytes(b"0" * 1000)
     config = {"text_config": vars(SHAPE), "dtype": "bfloat16"}
-    for content, expected in ((config, 500), (config | {"quantization_config": {}}, memory.count_llama(SHAPE))):
+    for content, expected in ((config, 500), (config | {"quantization_config": {}}, memory.count_parameters(SHAPE))):
         (tmp_path / "config.json").write_text(json.dumps(content))
         assert memory.find_shape(model) == SHAPE
-        assert memory.count_parameters(model, SHAPE) == expected
-    assert memory.count_parameters(replace(model, parameters=7), SHAPE) == 7
+        assert memory.model_parameters(model, SHAPE) == expected
+    assert memory.model_parameters(replace(model, parameters=7), SHAPE) == 7
 
 
 def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConfig) -> None:

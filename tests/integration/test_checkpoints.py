@@ -95,6 +95,7 @@ def test_a_stop_during_hashing_leaves_one_whole_checkpoint(outputs: Path, tmp_pa
     wait_for(tmp_path, SEALS, process)
     while not (unsealed := find_unsealed(partial)):
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, output

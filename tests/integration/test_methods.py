@@ -178,6 +178,7 @@ def test_bco_is_the_cross_entropy_of_shifted_rewards(outputs: Path, tmp_path: Pa
 def test_the_shift_of_bco_survives_a_resume(tmp_path: Path) -> None:
     run = make_run(tmp_path, "base=none", "losses=[bco]", "order=safety_only", "stages.safety.num_train_epochs=1")
     trainer = build(run, run.plan.stages[0], tmp_path)
+    trainer.args.set_save(strategy="steps", steps=1)
     trainer.train()
     last = max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-")[-1]))
     stored = json.loads((last / "trainer_state.json").read_text())["stateful_callbacks"]["Shift"]["attributes"]

@@ -82,6 +82,24 @@ def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_o
     assert (rounded - own).abs().mean() < 1e-6 < 1e-5 < (exact - own).abs().mean()
 
 
+@pytest.mark.slow
+def test_bfloat16_weights_train_as_float32_ones_with_zero_and_not_without(tmp_path: Path) -> None:
+    """ZeRO 2 and 3 update a float32 copy of the weights: gradients alone are rounded, also between processes."""
+    short, two = "optimization.dtype=bfloat16", "hardware=cpu_x2"
+    cases = {"float32": [], "without": [short], "2": [short, two, *ZERO["2"]], "3": [short, two, *ZERO["3"]]}
+    found = {}
+    for name, overrides in cases.items():
+        shared = ["base=none", "order=helpful_only", "stages.helpfulness.num_train_epochs=6"]
+        run = make_run(tmp_path / name, *shared, *overrides)
+        train_policies(run)
+        found[name] = losses(run, 0)
+    for name in ("2", "3"):
+        assert found[name] == pytest.approx(found["float32"], abs=1e-3)
+    assert max(abs(a - b) for a, b in zip(found["without"], found["float32"], strict=True)) > 5e-3
+    settings = next((tmp_path / "2" / "logs").rglob("deepspeed.json")).read_text("utf-8")
+    assert json.loads(settings)["communication_data_type"] == "bf16"
+
+
 SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}
 SHARED = [pytest.param(size, id=name) for name, size in SIZES.items()]
 SHARED.append(pytest.param("hardware=cpu_x2", id="2 x 4", marks=pytest.mark.slow))

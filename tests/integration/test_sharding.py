@@ -101,6 +101,8 @@ def test_bfloat16_weights_with_zero_lose_no_small_updates(outputs: Path, tmp_pat
         max(abs(a - b) for a, b in zip(losses(exact, 0), losses(run, 0), strict=True)) for run in (group, alone)
     )
     assert near < far / 2, (near, far)
+    settings = next((tmp_path / "logs").rglob("deepspeed.json"))
+    assert json.loads(settings.read_text("utf-8"))["communication_data_type"] == "bf16"  # of gradients
 
 
 SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}

@@ -4,14 +4,15 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.devices import divide_machine
+from sacpo_exp.cluster.devices import check_devices, divide_machine
 from sacpo_exp.cluster.groups import accelerate_settings, deepspeed_settings, group_environment, worker_threads
 from sacpo_exp.cluster.nodes import Place, find_place
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
+from sacpo_exp.config.hardware import PACKAGES, Accelerator, HardwareConfig, Offload
 from sacpo_exp.errors import ConfigError
 
 ROWS = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "generation_batch_size": 2}
@@ -97,6 +98,18 @@ def test_too_few_gpus_are_refused(
     with pytest.raises(ConfigError) as caught:
         divide_machine(slots, on_gpus(2))
     assert message in str(caught.value)
+
+
+def test_a_kernel_without_its_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '81920, 9.0\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(PACKAGES, "liger", ("no_such_package",))
+    hardware = replace(HARDWARE, accelerator=Accelerator.cuda, processes=1)
+    check_devices(hardware)
+    with pytest.raises(ConfigError, match=r"`hardware\.liger` needs no-such-package, which is not installed\."):
+        check_devices(replace(hardware, liger=True))
 
 
 TWO = replace(HARDWARE, nodes=2)

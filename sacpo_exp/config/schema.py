@@ -229,6 +229,7 @@ class RunConfig:
     policies: Any = MISSING
     others: list[str] = field(default_factory=list)  # REPOSITORY, REPOSITORY@COMMIT or folder: judged, not trained
     matches: Matches = MISSING
+    log_completions: int = count(0, default=0)
     dry_run: bool = False
     force: bool = False
     overrides: list[str] = field(default_factory=list)  # of the command line, filled in; no part of any id
@@ -255,6 +256,7 @@ class EvalConfig(RunConfig):
     responses: list[str] = field(default_factory=list)  # files or folders; patterns with * are expanded
     baseline: str | None = None  # the one that the others are compared with
     heldout_pairs: int = count(0)  # most per criterion by which preference accuracy is measured; 0: none
+    objective_metric: str | None = None  # what the command returns to a sweeper
 
 
 @dataclass
@@ -306,6 +308,7 @@ class StageJob:
     only_reference: bool = False  # compute these, and don't train
     guides: dict[str, float] = field(default_factory=dict)  # such folders of other policies: weight of their log-ratio
     deepspeed: str | None = None  # file with DeepSpeed's settings
+    prompts: list[str] = field(default_factory=list)  # to log responses to
     tracked: TrackedRun | None = None  # for trackers; null: there are none
 
 

@@ -1,0 +1,62 @@
+"""Responses to a few evaluation prompts at every evaluation of a stage's held-out rows."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sacpo_exp.config.schema import StageJob
+from sacpo_exp.tracking.runs import COMPLETIONS, Tracking, completion_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+
+
+def completion_logger(trainer: "Trainer", job: StageJob, tracking: Tracking) -> "TrainerCallback":
+    """Return a callback that logs greedy responses to `job.prompts` to the trackers and to `completions.jsonl`.
+
+    TRL's LogCompletionsCallback does not fit: it reads prompts as texts in the held-out rows, which are tokens here.
+    """
+    from transformers import TrainerCallback
+
+    class CompletionLogger(TrainerCallback):  # type: ignore[misc]
+        def on_evaluate(self, args: Any, state: Any, control: Any, processing_class: Any, **kwargs: Any) -> None:
+            responses = _generate(trainer, processing_class, job)
+            pairs = zip(job.prompts, responses, strict=True)
+            rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in pairs]
+            state.log_history += rows  # which checkpoints hold, so that a resume has them
+            if state.is_world_process_zero:
+                tracking.log_table(*completion_table(rows))
+                kept = [json.dumps(row, ensure_ascii=False) for row in state.log_history if "response" in row]
+                (Path(job.folder) / COMPLETIONS).write_text("\n".join([*kept, ""]), "utf-8")
+
+    return CompletionLogger()
+
+
+def _generate(trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", job: StageJob) -> list[str]:
+    """Return the policy's greedy responses, on every rank all of them: each takes part in gathering ZeRO-3's shards."""
+    from trl.models.utils import unwrap_model_for_generation
+
+    chats = [[{"role": "user", "content": prompt}] for prompt in job.prompts]
+    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    found: list[str] = []
+    size, settings = trainer.args.per_device_eval_batch_size, trainer.args.gradient_checkpointing_kwargs
+    with unwrap_model_for_generation(
+        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=settings
+    ) as policy:
+        for start in range(0, len(texts), size):
+            inputs = tokenizer(
+                texts[start : start + size],
+                add_special_tokens=False,
+                padding=True,
+                padding_side="left",
+                return_tensors="pt",
+            ).to(trainer.args.device)
+            output = policy.generate(
+                **inputs,
+                max_new_tokens=job.config.generation.max_new_tokens,
+                do_sample=False,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            found += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in found]

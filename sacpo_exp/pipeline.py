@@ -18,7 +18,7 @@ from sacpo_exp.config.stages import loss_of, others_of
 from sacpo_exp.data.demo.contrasts import generate_judge_rows
 from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view, with_lengths
-from sacpo_exp.data.prompts import fingerprint_prompts, load_prompts
+from sacpo_exp.data.prompts import fingerprint_prompts
 from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.method.losses import View
@@ -219,8 +219,7 @@ def reference_artifact(stage: Stage, policy: ArtifactSpec | None = None) -> Arti
 
 def make_job(run: Run, stage: Stage, policy: ArtifactSpec, folder: Path) -> StageJob:
     """Return what a worker needs for a stage's data and a policy; make both if needed."""
-    location, view, config = locate(run, policy), prepare(run, stage), run.config
-    prompts = load_prompts(config.prompts, config.dataset)[: config.log_completions] if config.log_completions else []
+    location, view = locate(run, policy), prepare(run, stage)
     return StageJob(
         config=with_lengths(config_of(run, stage), run.store.manifest(stage.data).metrics),
         name=stage.name,
@@ -231,7 +230,6 @@ def make_job(run: Run, stage: Stage, policy: ArtifactSpec, folder: Path) -> Stag
         folder=str(folder.resolve()),
         accumulation=stage.accumulation,
         per_device=stage.per_device,
-        prompts=[each["prompt"] for each in prompts],
     )
 
 

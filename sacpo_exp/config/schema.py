@@ -308,7 +308,6 @@ class StageJob:
     only_reference: bool = False  # compute these, and don't train
     guides: dict[str, float] = field(default_factory=dict)  # such folders of other policies: weight of their log-ratio
     deepspeed: str | None = None  # file with DeepSpeed's settings
-    prompts: list[str] = field(default_factory=list)  # to log responses to
     tracked: TrackedRun | None = None  # for trackers; null: there are none
 
 

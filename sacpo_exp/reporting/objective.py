@@ -43,7 +43,7 @@ def read_objective(run: Run, config: EvalConfig, contest: Contest, judged: Seque
         planned = [(criterion.name, pairs.dataset.name) for criterion, pairs in plan_criteria(run, config)]
         tables = collect_preferences(store, None, None, SETTINGS.resampling, {match[0]})
         rows = [row for table in tables for row in table.rows if (row["criterion"], row["dataset"]) in planned]
-        cells = {f"{row['criterion']}_accuracy": row["accuracy"].value for row in rows}
+        cells = {f"{row['criterion']}_accuracy": getattr(row["accuracy"], "value", None) for row in rows}
     else:
         divergences = [entry for entry in store.manifests() if entry[1].kind == "divergence"]
         for entry in ((folder, Manifest.read(folder)) for folder in judged):

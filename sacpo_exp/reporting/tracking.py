@@ -26,7 +26,7 @@ SETTINGS = Settings(Resampling(2000, 0.95, 0, Interval.percentile), 0.1, RatingM
 PREFERENCES = ("accuracy", "accuracy_conflicts", "accuracy_per_token", "margin_nats", "calibration_error")
 
 
-def track_made(run: Run, objectives: Mapping[str, Mapping[str, float]]) -> None:
+def track_made(run: Run, objectives: Mapping[str, Mapping[str, float]] | None = None) -> None:
     """Bring the runs of the policies up to date that this command has judged, scored or compared.
 
     Args:
@@ -36,7 +36,7 @@ def track_made(run: Run, objectives: Mapping[str, Mapping[str, float]]) -> None:
         return
     kinds, store = ("judgments", "preference", "divergence"), run.store
     made = [each for _, each in store.manifests() if each.kind in kinds and each.id in store.made]
-    wanted = {*objectives, *(each.labels["policy_id"] for each in made)}
+    wanted = {*(objectives or ()), *(each.labels["policy_id"] for each in made)}
     track_policies(run.config.tracker, run.config.paths.outputs, store, wanted, run.config, objectives)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.schema import StageJob
+from sacpo_exp.data.prompts import load_prompts
 from sacpo_exp.tracking.runs import COMPLETIONS, Tracking, completion_table
 
 if TYPE_CHECKING:
@@ -12,16 +13,19 @@ if TYPE_CHECKING:
 
 
 def completion_logger(trainer: "Trainer", job: StageJob, tracking: Tracking) -> "TrainerCallback":
-    """Return a callback that logs greedy responses to `job.prompts` to the trackers and to `completions.jsonl`.
+    """Return a callback that logs greedy responses to the first `log_completions` prompts, also to a file of the stage.
 
     TRL's LogCompletionsCallback does not fit: it reads prompts as texts in the held-out rows, which are tokens here.
     """
     from transformers import TrainerCallback
 
+    config = job.config
+    prompts = [each["prompt"] for each in load_prompts(config.prompts, config.dataset)[: config.log_completions]]
+
     class CompletionLogger(TrainerCallback):  # type: ignore[misc]
         def on_evaluate(self, args: Any, state: Any, control: Any, processing_class: Any, **kwargs: Any) -> None:
-            responses = _generate(trainer, processing_class, job)
-            pairs = zip(job.prompts, responses, strict=True)
+            texts = _generate(trainer, processing_class, prompts, config.generation.max_new_tokens)
+            pairs = zip(prompts, texts, strict=True)
             rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in pairs]
             state.log_history += rows  # which checkpoints hold, so that a resume has them
             if state.is_world_process_zero:
@@ -32,11 +36,13 @@ def completion_logger(trainer: "Trainer", job: StageJob, tracking: Tracking) -> 
     return CompletionLogger()
 
 
-def _generate(trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", job: StageJob) -> list[str]:
+def _generate(
+    trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", prompts: list[str], max_new_tokens: int
+) -> list[str]:
     """Return the policy's greedy responses, on every rank all of them: each takes part in gathering ZeRO-3's shards."""
     from trl.models.utils import unwrap_model_for_generation
 
-    chats = [[{"role": "user", "content": prompt}] for prompt in job.prompts]
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
     found: list[str] = []
     size, settings = trainer.args.per_device_eval_batch_size, trainer.args.gradient_checkpointing_kwargs
@@ -53,7 +59,7 @@ def _generate(trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", job: Sta
             ).to(trainer.args.device)
             output = policy.generate(
                 **inputs,
-                max_new_tokens=job.config.generation.max_new_tokens,
+                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,

@@ -59,7 +59,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         tracking.attach(trainer)
         for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
-        if job.prompts:
+        if config.log_completions:
             trainer.add_callback(completion_logger(trainer, job, tracking))
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:

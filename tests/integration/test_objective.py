@@ -1,5 +1,8 @@
 """`objective_metric`: a judged number of the last policy, for Hydra's sweepers and for wandb's."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,17 +43,18 @@ def configure(outputs: Path, *overrides: str) -> EvalConfig:
     return config
 
 
-def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, tmp_path: Path) -> None:
     (tmp_path / "listener.py").write_text(LISTENER, "utf-8")
     listener = ["+hydra.callbacks.listener._target_=listener.Listener", f"paths.outputs={outputs}"]
-    given = [*PLAN, *TINY, *SCORER, *listener, "objective_metric=eval/safety/win_rate", "beta=0.1,0.2"]
-    path = f"{tmp_path}:{Path(__file__).parents[2]}"
-    done = cli("eval", "-m", *given, variables={"PYTHONPATH": path})
-    assert done.code == 0, done.stderr
+    given = [*PLAN, *TINY, *SCORER, *listener, "objective_metric=eval/kl_nats", "beta=0.1,0.2"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    command = [sys.executable, "-m", "sacpo_exp", "eval", "-m", *given]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     (group,) = collect_groups(open_run(configure(outputs)).store, None, None)
-    stored = [score_policy(each, SETTINGS).rate("safety").value for each in group.policies if each.beta]
-    assert [float(line) for line in (tmp_path / "returned").read_text().splitlines()] == stored
-    assert len(stored) == 2
+    rows = {each.beta: score_policy(each, SETTINGS).estimates["kl_nats"].value for each in group.policies}
+    returned = [float(line) for line in (tmp_path / "returned").read_text().splitlines()]
+    assert returned == [rows[0.1], rows[0.2]]
+    assert returned[0] != returned[1]
 
 
 def test_an_accuracy_can_be_the_objective_without_a_judge(outputs: Path) -> None:

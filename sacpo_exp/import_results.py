@@ -31,6 +31,7 @@ def import_results(paths: list[str], judge: str, baseline: str, outputs: Path) -
     from sacpo_exp.store import Store
     from sacpo_exp.studies.importing import read_results, store_matches, summarise
 
-    print(summarise(store_matches(Store(outputs / "store"), read_results(paths), baseline, judge)))
+    matches = store_matches(Store(outputs / "store"), read_results(paths), baseline, judge)
+    print("\n".join(summarise(matches)))
     place = "" if outputs == Path("outputs") else f" paths.outputs={outputs}"
     print(f"next       sacpo report{place}")

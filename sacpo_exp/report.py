@@ -1,4 +1,4 @@
-"""`sacpo report`: tables, figures, examples and a page over everything that has been evaluated."""
+"""`sacpo report`: tables, figures and a page over everything that has been evaluated."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,9 @@ def report(config: ReportConfig) -> None:
     # Here, so that a mistake on the command line is reported before matplotlib is imported.
     from sacpo_exp.reporting.cohorts import score_cohorts
     from sacpo_exp.reporting.collect import collect_groups
-    from sacpo_exp.reporting.lineage import format_examples
-    from sacpo_exp.reporting.preferences import collect_preferences, preference_section
+    from sacpo_exp.reporting.preferences import collect_preferences
     from sacpo_exp.reporting.published import compare_with, read_published
     from sacpo_exp.reporting.scores import Settings, check_axes, score_group
-    from sacpo_exp.reporting.sections import make_cohort_sections, make_sections
     from sacpo_exp.reporting.tables import format_text
     from sacpo_exp.statistics.intervals import Resampling
     from sacpo_exp.store import Store
@@ -48,18 +46,15 @@ def report(config: ReportConfig) -> None:
     if published:
         scores = [replace(each, published=compare_with(each, published)) for each in scores]
     cohorts = score_cohorts(scores, settings)
-    texts = [format_text(each.group.heading, each.group.provenance, make_sections(each)) for each in scores]
-    texts += [format_text(each.heading, each.provenance, make_cohort_sections(each)) for each in cohorts]
-    texts += [format_text(each.heading, each.provenance, [preference_section(each)]) for each in preferences]
-    print("\n".join(texts))
-    if groups and (examples := format_examples(groups[-1], config.examples, config.seed)):
-        print(examples)
 
-    from sacpo_exp.reporting.files import write_report
+    from sacpo_exp.reporting.files import make_cohort_part, make_group_part, make_preference_part, write_report
     from sacpo_exp.reporting.tracking import track_policies, track_report
 
+    parts = [make_group_part(each, config.figures) for each in scores]
+    parts += [*map(make_cohort_part, cohorts), *map(make_preference_part, preferences)]
+    print("\n".join(format_text(part.heading, part.provenance, part.sections) for part in parts))
     lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
-    files = write_report(scores, cohorts, lineage, outputs / "report", config.figures, preferences)
+    files = write_report(parts, lineage, outputs / "report")
     print(*files, sep="\n")
     if config.tracker.chosen():
         track_policies(config.tracker, config.paths.outputs, store)

@@ -10,11 +10,6 @@ from sacpo_exp.config.models import FloatType, ModelConfig
 from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 
 
-class AskVia(Enum):
-    chat = "chat"
-    batch = "batch"  # files of calls, answered within a day at half the price
-
-
 class TokenLimit(Enum):
     """Name of the argument for the greatest number of tokens to write."""
 
@@ -63,7 +58,6 @@ class PricesConfig:
 
     read: str = MISSING
     source: str = MISSING
-    batch_factor: float = MISSING
     models: dict[str, PriceConfig] = MISSING
 
 
@@ -72,7 +66,6 @@ class OpenAIJudgeConfig(JudgeConfig):
     model: str = MISSING
     base_url: str | None = None  # null: OPENAI_BASE_URL, or OpenAI's own
     api_key_env: str | None = None  # the name of the environment variable with the key; null: no key is sent
-    via: AskVia = AskVia.chat
     template: str = MISSING
     repeats: int = count()
     temperature: float | None = bounded(least=0, most=2, default=None)

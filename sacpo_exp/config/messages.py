@@ -64,11 +64,12 @@ OWNED: dict[str, str | None] = {
         "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
         "hardware.*=VALUE": (
             *("per_device_train_batch_size", "per_device_eval_batch_size"),
-            *("save_steps", "logging_steps", "tf32", "activation_checkpointing"),
+            *("save_steps", "logging_steps", "tf32", "activation_checkpointing", "padding_free"),
         ),
         "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
         "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
         "hardware.accelerator=cpu": ("use_cpu",),
+        "hardware.liger=true": ("use_liger_kernel",),
         "tracker=wandb": ("report_to",),
         "seed=VALUE": ("seed",),
         "paths.outputs=FOLDER": ("output_dir",),
@@ -120,6 +121,10 @@ def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error, HydraException) else error
         raise ConfigError(_explain(str(error), cause, conf, SCHEMAS[config_name])) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+        raise ConfigError(f"{where}: this is not YAML: {error.problem or error.context}.") from error
     except (ValueError, AssertionError) as error:
         modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
         if not modules[-1].startswith(("hydra.", "omegaconf.")) or "sacpo_exp.cluster.commands" in modules[2:]:

@@ -21,7 +21,6 @@ class Over(Enum):
 
     merge_ratio = "merge_ratio"  # of the plan, merged on demand
     beta = "beta"  # of the plan's last stage, trained before
-    policies = "policies"  # any judged policies, by id or title
 
 
 class MeasureKind(Enum):
@@ -34,8 +33,8 @@ class MeasureKind(Enum):
 class Procedure(Enum):
     """Multiple testing procedure; the chance of any false certificate stays below 1 − confidence."""
 
-    auto = "auto"  # holm where no end is the safest, or where constraints pull from both ends
-    fixed_sequence = "fixed_sequence"  # from the safe end, or in the order of `grid`; ends at the first that fails
+    auto = "auto"  # holm where constraints pull from both ends
+    fixed_sequence = "fixed_sequence"  # from the safe end; ends at the first that fails
     holm = "holm"  # all of them
 
 
@@ -85,14 +84,14 @@ class ChooseConfig(RunConfig):
     @property
     def family(self) -> list[Any]:
         """`grid`, or its default."""
-        return list(GRIDS.get(self.over, [])) if self.grid is None else list(self.grid)
+        return list(GRIDS[self.over] if self.grid is None else self.grid)
 
     @property
     def is_sequence(self) -> bool:
         """Whether policies are tested one after the other."""
         if self.procedure == Procedure.auto:
             has_safe_end = len(self.limits) == 1 or self.last_criterion not in self.limits
-            return self.over != Over.policies and self.max_over_refusal is None and has_safe_end
+            return self.max_over_refusal is None and has_safe_end
         return self.procedure == Procedure.fixed_sequence
 
 
@@ -103,7 +102,7 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
     for name, threshold in config.thresholds.items():
         if not 0 < threshold < 1:
             yield f"`thresholds.{name}` must lie between 0 and 1, but is {threshold:g}."
-    for name in {*config.limits, config.maximise} - {*config.evaluated} if config.over != Over.policies else ():
+    for name in {*config.limits, config.maximise} - {*config.evaluated}:
         known, hint = ", ".join(config.evaluated), ",".join([*config.evaluated, name])
         yield f"choose needs criteria that are judged ({known}), but {name} is not. Try: evaluated=[{hint}]"
     is_rate, score = config.measure == MeasureKind.acceptable_rate, config.acceptable_score
@@ -111,11 +110,10 @@ def find_choice_problems(config: ChooseConfig, overrides: Sequence[str]) -> Iter
         yield "`acceptable_score` has no effect with measure=win_rate. Try: measure=acceptable_rate"
     if score is None and is_rate and isinstance(config.judge, OpenAIJudgeConfig):
         yield NO_ZERO.format(f"judge={config.judge.name}")
-    if config.judge.kind == JudgeKind.none and config.over != Over.policies:
+    if config.judge.kind == JudgeKind.none:
         yield "choose needs a judge, but judge=none judges nothing. Try: judge=scorer"
     yield from _check_grid(config)
-    idle = {"policies"} | ({"merge_ratio", "merge_weights"} if config.over != Over.beta else set())
-    idle |= {"beta"} if config.over != Over.merge_ratio else set()
+    idle = {"policies", *({"beta"} if config.over == Over.beta else {"merge_ratio", "merge_weights"})}
     for key in sorted(idle & {text.lstrip("+").partition("=")[0] for text in overrides}):
         yield f"`{key}` has no effect: over={config.over.value} selects the policies. Try: grid=[...]"
 
@@ -128,8 +126,6 @@ def _check_grid(config: ChooseConfig) -> Iterator[str]:
         yield f"`grid` must have at least two entries to choose from, but has {len(family)}. Try: {hint}"
     elif len(set(map(str, family))) < len(family):
         yield "`grid` must have every entry once."
-    if config.over == Over.policies:
-        return
     for entry in family:
         is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
         if not is_number or not (0 <= entry <= 1 if is_ratio else 0 < entry < math.inf):

@@ -1,8 +1,7 @@
 """Judges that are asked in words: every question of an evaluation once, through the ledger."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, locate_responses
 from sacpo_exp.evaluation.judges.client import find_base_url
-from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate, find_price
+from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate
 from sacpo_exp.evaluation.judges.openai_judge import ask, select_open
 from sacpo_exp.evaluation.judges.originals import describe_wording
 from sacpo_exp.evaluation.judges.questions import (
@@ -38,8 +37,6 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
 from sacpo_exp.store import content_hash
 
-log = logging.getLogger(__name__)
-
 LEDGER = "ledger.sqlite"
 #: Responses by prompt id.
 Responses = Mapping[str, Mapping[str, Any]]
@@ -64,7 +61,7 @@ class Inquiry:
 
 
 def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> list[Path]:
-    """Return the verdicts of every match, once all questions have a record; none while a batch is under way.
+    """Return the verdicts of every match, once all questions have a record.
 
     Raises:
         ConfigError, JudgeError: the judge can't be asked, or was stopped; its answers are kept.
@@ -72,9 +69,7 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
     inquiries = _inquire(run, contest, judge, lambda e: read_by_prompt(locate_responses(run, e) / RESPONSES))
     questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:
-        if waiting := ask(list(questions.values()), judge, ledger):
-            log.info("waiting  for %d of %d judgments; come back with the same command", waiting, len(questions))
-            return []
+        ask(list(questions.values()), judge, ledger)
         answers = ledger.find(questions)
     key = identify(judge, contest.criteria)
     labels: dict[str, Any] = {"judge_id": key, "judge_key": key, "answers": hash_answers(run, contest)}
@@ -155,9 +150,7 @@ def _store_verdicts(
     def build(folder: Path) -> dict[str, Any]:
         records = [_make_record(prompt, contest, inquiry, answers) for prompt in contest.prompts]
         write_records(folder / VERDICTS, records)
-        price = find_price(judge)
-        prices = {"read": judge.prices.read, "batch_factor": judge.prices.batch_factor}
-        return {"n": len(records), "price": asdict(price) if price else None, "prices": prices}
+        return {"n": len(records)}
 
     # The answers are part of the identity: those asked again, after a failure, make another artifact.
     keys = sorted(question.key for questions in inquiry.questions.values() for question in questions)
@@ -177,7 +170,6 @@ def _make_record(
         asked = inquiry.questions.get((prompt_id, criterion.name))
         singles = [
             {"repeat": question.repeat}
-            | _usage(question, answers[question.key])
             | read_single(question, answers[question.key], question.first == ours["response"])
             for question in asked or ()
         ]
@@ -185,11 +177,5 @@ def _make_record(
     for question in inquiry.questions.get((prompt_id, REFUSAL), ()):
         answer = answers[question.key]
         state, label = (answer.state, None) if answer.raw is None else read_label(answer.raw, answer.finish_reason)
-        record[REFUSAL] = {"state": state.value, "label": label} | _usage(question, answer)
+        record[REFUSAL] = {"state": state.value, "label": label}
     return record
-
-
-def _usage(question: Question, answer: Answer) -> dict[str, Any]:
-    """Return what a judgment cost, with the key by which it is counted once however many policies share it."""
-    names = ("prompt_tokens", "cached_tokens", "completion_tokens", "attempts", "via")
-    return {"key": question.key} | {name: getattr(answer, name) for name in names}

@@ -72,7 +72,7 @@ def list_judgments(run: Run, contest: Contest) -> list[ArtifactSpec]:
 
 
 def judge_contest(run: Run, contest: Contest) -> list[Path]:
-    """Return the verdicts of every match of a contest; none without a judge, and while one is still at work."""
+    """Return the verdicts of every match of a contest; none without a judge."""
     judge = run.config.judge
     if isinstance(judge, OpenAIJudgeConfig):
         from sacpo_exp.evaluation.asking import judge_by_asking

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -29,14 +29,13 @@ from sacpo_exp.data.files import read_raw
 from sacpo_exp.errors import ConfigError, DataError, LedgerError
 from sacpo_exp.evaluation.records import Answer, Question, State
 
-#: Version of the tables, stored in the file as `PRAGMA user_version`.
+#: Version of the tables, stored in the file as `PRAGMA user_version`. Files of earlier days have a table more.
 VERSION: Final = 2
 TABLES: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE judgments (key TEXT PRIMARY KEY, question BLOB NOT NULL, answer TEXT NOT NULL);
 CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, renewed REAL NOT NULL);
 CREATE INDEX claims_by_owner ON claims (owner);
-CREATE TABLE batches (id TEXT PRIMARY KEY, base_url TEXT NOT NULL, questions BLOB);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -171,31 +170,6 @@ class Ledger:
         while not self._closed.wait(HEARTBEAT):
             with suppress(LedgerError), self._reading() as database:
                 database.execute("UPDATE claims SET renewed = ? WHERE owner = ?", (time.time(), self._owner))
-
-    def add_batch(self, batch_id: str, base_url: str, questions: Sequence[Question]) -> None:
-        """Remember a batch that was submitted, with its questions."""
-        content = zlib.compress(json.dumps([asdict(question) for question in questions]).encode())
-        with self._reading() as database:
-            database.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (batch_id, base_url, content))
-
-    def open_batches(self, base_url: str) -> dict[str, list[Question]]:
-        """Return the questions of a server's batches that are not collected yet, by id, the oldest batch first."""
-        query = "SELECT id, questions FROM batches WHERE base_url = ? AND questions IS NOT NULL ORDER BY rowid"
-        with self._reading() as database:
-            return {
-                batch_id: [_load_question(row) for row in json.loads(zlib.decompress(content))]
-                for batch_id, content in database.execute(query, (base_url,))
-            }
-
-    def knows_batch(self, batch_id: str) -> bool:
-        """Return whether a batch was added here, collected or not."""
-        with self._reading() as database:
-            return database.execute("SELECT 1 FROM batches WHERE id = ?", (batch_id,)).fetchone() is not None
-
-    def close_batch(self, batch_id: str) -> None:
-        """Drop the questions of a batch: its answers are recorded, or will not come."""
-        with self._reading() as database:
-            database.execute("UPDATE batches SET questions = NULL WHERE id = ?", (batch_id,))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

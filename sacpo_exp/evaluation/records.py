@@ -73,7 +73,7 @@ class Answer:
         answered_by: the model that the server names.
         prompt_tokens, cached_tokens, completion_tokens: as the server counts them; cached ones are among the prompt's.
         attempts: number of calls. In the ledger calls and tokens of earlier answers to the question are included.
-        via: `chat`, or `batch` at its lower price.
+        via: `chat`; in older ledgers also `batch`.
         seconds: from sending to receiving.
         created: UTC, ISO 8601.
     """

@@ -1,1 +1,1 @@
-"""Tables, figures and examples, drawn from stored scores only."""
+"""Tables and figures, drawn from stored scores only."""

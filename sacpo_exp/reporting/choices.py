@@ -46,7 +46,7 @@ class Tested:
 
     policy_id: str
     title: str
-    number: float | None
+    number: float | None  # None in choices of an earlier version
     findings: tuple[Finding, ...]
     p_value: float
     is_certified: bool
@@ -58,7 +58,7 @@ class Choice:
     """The best policy that keeps its constraints, with the settings of the command as `question`.
 
     Attributes:
-        axis: what `Tested.number` is: `q`, `β`, or empty.
+        axis: what `Tested.number` is: `q` or `β`.
         chosen: id of a policy, or None.
         rate: win rate of the chosen policy for the criterion that selects, with an interval that allows for the choice.
         tested: in the order of the tests.

@@ -11,7 +11,7 @@ from typing import Any
 
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.method.policy import Aligned, Policy, read_policy, write_numbers
+from sacpo_exp.method.policy import Policy, read_policy, write_numbers
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.choices import SHARED, StoredChoice, collect_choices
 from sacpo_exp.statistics.win_rate import Record
@@ -30,8 +30,6 @@ class Evaluation:
         labels: of the judgments; for the baseline `dataset`, `beta`, `merge_ratio` and `seed` may be missing.
         records: lines of `verdicts.jsonl`, one per prompt.
         kl: by prompt id nats per response, the mean of its samples; empty if no divergence is stored.
-        metrics: of the judgments: the price of a judge that costs money.
-        cost: of its training, as `find_cost` returns it.
         tag: distinguishes it from another policy of the group with the same family, β and q; in most cases empty.
     """
 
@@ -39,8 +37,6 @@ class Evaluation:
     records: list[Record]
     kl: dict[str, float]
     created: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
     tag: str = ""
 
     @property
@@ -161,10 +157,8 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
     if not by_kind["judgments"]:
         raise MissingArtifactError(f"nothing has been evaluated in {store.root} yet. {hint}")
     matches: dict[tuple[str, ...], list[Evaluation]] = defaultdict(list)
-    stages = {hash_of(manifest.id): manifest for _, manifest in by_kind["stage"]}
     for entry in _select(by_kind["judgments"], model, dataset):
-        evaluation = read_evaluation(store, entry, by_kind["divergence"])
-        matches[_key(entry[1])].append(replace(evaluation, cost=find_cost(evaluation.policy, stages)))
+        matches[_key(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
     groups = []
@@ -212,17 +206,7 @@ def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Eva
             by_prompt[record["prompt_id"]].append(float(record["kl"]))
     kl = {prompt_id: sum(samples) / len(samples) for prompt_id, samples in sorted(by_prompt.items())}
     records = _read_records(store, folder / "verdicts.jsonl")
-    return Evaluation(manifest.labels, records, kl, manifest.created, manifest.metrics)
-
-
-def find_cost(policy: Policy, stages: Mapping[str, Manifest]) -> dict[str, float]:
-    """Return how many stages with a criterion a policy took, their updates and seconds; empty if one is not known."""
-    lineage = [each for each in (*policy.ancestors, policy) if isinstance(each, Aligned) and each.stage.criterion]
-    found = [stages[hash_of(each.id)] for each in lineage if hash_of(each.id) in stages]
-    if not found or len(found) < len(lineage):
-        return {}
-    updates = sum(manifest.metrics.get("train/updates", 0) for manifest in found)
-    return {"stages": len(found), "updates": int(updates), "seconds": sum(manifest.seconds for manifest in found)}
+    return Evaluation(manifest.labels, records, kl, manifest.created)
 
 
 def _read_records(store: Store, path: Path) -> list[Record]:

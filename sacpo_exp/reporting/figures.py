@@ -39,7 +39,7 @@ PALETTE: Final = [seaborn.color_palette("colorblind", 10).as_hex()[index] for in
 ELSEWHERE: Final = "#404040"  # policies that were not trained here
 MARKERS: Final = "osD^v<>PXpd"
 #: What `Choice.axis` is called in its figure.
-CHOICE_AXES: Final = {"q": "merge ratio q", "β": "KL strength β of the last stage", "": ""}
+CHOICE_AXES: Final = {"q": "merge ratio q", "β": "KL strength β of the last stage"}
 
 
 @dataclass(frozen=True)
@@ -305,12 +305,12 @@ def draw_choice(choice: Choice) -> dict[str, bytes]:
 
 
 def draw_tested(choice: Choice) -> Figure:
-    """Return a panel for each constraint, and one for the maximised criterion; x is q, β, or the policies in order."""
+    """Return a panel for each constraint, and one for the maximised criterion; x is q or β."""
     constraints = len(choice.tested[0].findings)
     figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
     *panels, last = figure.subplots(1 + constraints, 1, sharex=True)
     level = f"{100 * choice.question['confidence']:g} %"
-    positions = [index if row.number is None else row.number for index, row in enumerate(choice.tested)]
+    positions = [row.number or 0.0 for row in choice.tested]
     for number, axes in enumerate(panels):
         _draw_findings(axes, choice, positions, [row.findings[number] for row in choice.tested], level)
     title = "no policy is certified"
@@ -325,9 +325,7 @@ def draw_tested(choice: Choice) -> Figure:
                 axes.axvline(x, color="0.85", linewidth=6, zorder=0)
     last.set_title(f"bars: {level} intervals, each by itself", loc="left")
     last.set_xlabel(CHOICE_AXES[choice.axis])
-    if not choice.axis:
-        last.set_xticks(positions, [shorten(row.title, 28) for row in choice.tested], rotation=20, ha="right")
-    elif choice.axis == "β":
+    if choice.axis == "β":
         last.set_xscale("log")
         last.minorticks_off()
         last.set_xticks(positions, [f"{x:g}" for x in positions])

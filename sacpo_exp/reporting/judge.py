@@ -1,4 +1,4 @@
-"""Accuracy and position bias of a judge, what asking it cost, and ratings of policies from all its judgments."""
+"""Accuracy and position bias of a judge, and ratings of policies from all its judgments."""
 
 import itertools
 import math
@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sacpo_exp.config.judges import AskVia, PriceConfig
 from sacpo_exp.config.schema import RatingMethod
-from sacpo_exp.evaluation.judges.costs import cost_usd
 from sacpo_exp.evaluation.records import State
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
@@ -17,12 +15,10 @@ from sacpo_exp.statistics.agreement import PositionBias, measure_positions
 from sacpo_exp.statistics.comparisons import gather_comparisons
 from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
-from sacpo_exp.statistics.win_rate import Record, entries_of, list_singles
+from sacpo_exp.statistics.win_rate import entries_of, list_singles
 
 #: Rules that do not see the prompt, whose accuracies stand beside that of a fitted judge.
 RULES: Final = ("bag_of_words", "length_only", "keyword")
-#: Counts of a judgment, with their titles.
-TOKENS = {"prompt_tokens": "tokens in", "cached_tokens": "of them cached", "completion_tokens": "tokens out"}
 
 
 def score_judge(group: Group, confidence: float) -> Iterator[Row]:
@@ -59,36 +55,6 @@ def _measure_positions(matches: Sequence[Evaluation], criterion: Criterion, resa
                 rows.append((single.prompt, f"{number} {single.prompt}", single.shown, single.verdict, single.repeat))
     prompts, units, shown, verdicts, repeats = zip(*rows, strict=True) if rows else [()] * 5
     return measure_positions(prompts, units, shown, verdicts, repeats, resampling)
-
-
-def measure_usage(group: Group) -> Row | None:
-    """Return what asking the judge used, each judgment counted once; None for a judge that is not asked.
-
-    `calls` include repeated ones; `US dollars` are None if a price is not known; `prices` is the day of the price list.
-    """
-    used: dict[str, Record] = {}
-    matches = (*group.policies, *group.meetings)
-    for match in matches:
-        for record in match.records:
-            entries = [single for each in match.criteria for single in (record.get(each.name) or {}).get("singles", ())]
-            for entry in (*entries, record.get("refusal") or {}):
-                if "key" in entry:  # imported ones have none
-                    used[entry["key"]] = {**entry, "dollars": _price(entry, match.metrics)}
-    if not used:
-        return None
-    row: Row = {"judgments": len(used), "calls": sum(entry["attempts"] for entry in used.values())}
-    row |= {title: sum(entry[name] or 0 for entry in used.values()) for name, title in TOKENS.items()}
-    dollars = [entry["dollars"] for entry in used.values()]
-    row["US dollars"] = None if None in dollars else sum(dollars)
-    return row | {"prices": next(match.metrics["prices"]["read"] for match in matches if "prices" in match.metrics)}
-
-
-def _price(entry: Record, metrics: Record) -> float | None:
-    if metrics["price"] is None:
-        return None
-    factor = metrics["prices"]["batch_factor"] if entry["via"] == AskVia.batch.value else 1.0
-    prompt, cached, completion = (entry[name] or 0 for name in TOKENS)
-    return cost_usd(PriceConfig(**metrics["price"]), prompt, cached, completion, factor)
 
 
 #: Rows of a table, the strongest policy first, and notes that name policies without a rating, and why.

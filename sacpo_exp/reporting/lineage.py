@@ -1,9 +1,7 @@
-"""What the page and the terminal show of policies beside numbers: lineages, commands, training curves, responses."""
+"""What the page shows of policies beside numbers: lineages, commands, training curves, responses."""
 
 import json
-import random
 import shlex
-import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any, Final
 
 from sacpo_exp.method.policy import Policy, write
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.reporting.tables import WIDTH
 from sacpo_exp.statistics.win_rate import Record, entries_of
 from sacpo_exp.store import Manifest
 
@@ -21,7 +18,6 @@ MOST_POINTS: Final = 240
 NO_CURVES: Final = ("runtime", "per_second", "flos", "num_tokens", "epoch", "step", "train_loss")
 #: Settings of a recipe that a page shows.
 SETTINGS: Final = ("beta", "weights", "learning_rate", "num_train_epochs", "global_batch_size", "seed", "dtype")
-LONGEST: Final = 600  # characters of a text that the terminal shows
 
 #: Folder and manifest of every stored artifact by id.
 Lineage = Mapping[str, tuple[Path, Manifest]]
@@ -118,35 +114,3 @@ def _describe_policy(policy: Evaluation, prompts: Mapping[str, Record], numbers:
         "texts": [numbers.setdefault(responses[name], len(numbers)) if name in responses else None for name in prompts],
         "verdicts": verdicts,
     }
-
-
-def format_examples(group: Group, count: int, seed: int) -> str:
-    """Return random prompts with the responses of the last stage's newest policy and of its evaluated ancestors.
-
-    Prompts to which all gave the same response come last.
-    """
-    last = max(group.policies, key=lambda match: (match.policy.rank, match.created, match.id))
-    line = {last.id, *group.parents[last.id], *(each.id for each in last.policy.ancestors)}
-    shown = [policy for policy in group.policies if policy.id in line]
-    texts = {policy.title: {each["prompt_id"]: each["response"] for each in policy.records} for policy in shown}
-    prompts = {record["prompt_id"]: record for record in last.records}
-    if not shown[0].is_baseline:
-        texts = {"baseline": {name: record["opponent_response"] for name, record in prompts.items()}} | texts
-    shared = sorted(set.intersection(*map(set, texts.values())))
-    random.Random(seed).shuffle(shared)
-    shared.sort(key=lambda name: len({own[name] for own in texts.values()}) == 1)
-    parts = []
-    for name in shared[:count]:
-        lines = [_wrap(f"{prompts[name]['kind'] or 'prompt'}: {prompts[name]['prompt']}", "")]
-        parts.append("\n".join([*lines, *(_wrap(f"{title}: {own[name]}", "  ") for title, own in texts.items())]))
-    return "\n\n".join(["Examples", *parts]) + "\n" if parts else ""
-
-
-def _wrap(text: str, indent: str) -> str:
-    """Return `text` in lines of at most 120 columns, shortened, without characters that would move the cursor."""
-    shown = text if len(text) <= LONGEST else text[:LONGEST] + " …"
-    lines = ["".join(c if c.isprintable() else " " for c in line) for line in shown.splitlines() if line.strip()]
-    return "\n".join(
-        textwrap.fill(line, WIDTH, initial_indent=indent + "  " * (index > 0), subsequent_indent=indent + "  ")
-        for index, line in enumerate(lines)
-    )

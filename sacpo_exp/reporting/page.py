@@ -11,48 +11,36 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from sacpo_exp.reporting.choices import StoredChoice, describe_others
-from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
 from sacpo_exp.reporting.lineage import Lineage, describe_groups, find_overrides, list_steps, write_command
-from sacpo_exp.reporting.preferences import PreferenceTable, preference_section
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
-from sacpo_exp.reporting.sections import BEHAVIOUR, make_cohort_sections, make_sections
+from sacpo_exp.reporting.sections import BEHAVIOUR, Part
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
 
 #: Characters that prompts and responses may take, which keeps the page below 12 MB.
 TEXTS_AT_MOST: Final = 9_000_000
 TEMPLATE: Final = resources.files("sacpo_exp.reporting") / "template"
+#: Files of a part that the page shows.
+PICTURES: Final = ("trade_off.svg", "seeds.svg", "preferences.svg")
 DEFAULTS: Final = ("judge=scorer", "prompts=demo")  # not part of a command
 MARKER: Final = re.compile(r'<g id="policy-(\d+)">.*?<use [^>]*?x="([\d.]+)" y="([\d.]+)"', re.DOTALL)
 
 
-def write_page(
-    scores: Sequence[GroupScores],
-    cohorts: Sequence[Cohort],
-    lineage: Lineage,
-    pictures: Sequence[bytes | None],
-    preferences: Sequence[PreferenceTable] = (),
-) -> bytes:
-    """Return the page about all groups, cohorts and held-out pairs, the same bytes for the same store.
-
-    `pictures` are the figures of every group, then of every cohort, then of the pairs, as SVG.
-    """
-    parts = [_group_part(each, lineage, picture) for each, picture in zip(scores, pictures, strict=False)]
-    parts += [_cohort_part(each, picture) for each, picture in zip(cohorts, pictures[len(scores) :], strict=False)]
-    drawn = pictures[len(scores) + len(cohorts) :]
-    parts += [_preference_part(table, picture) for table, picture in zip(preferences, drawn, strict=True)]
-    links = []
-    for number, part in enumerate(parts, start=1):
-        part.set("id", f"part-{number}")
-        links.append(make("a", str(part.findtext("h2")), href=f"#part-{number}"))
+def write_page(parts: Sequence[Part], lineage: Lineage) -> bytes:
+    """Return the page about all parts, the same bytes for the same store."""
+    elements, links = [_make_part(part, lineage) for part in parts], []
+    for number, element in enumerate(elements, start=1):
+        element.set("id", f"part-{number}")
+        links.append(make("a", str(element.findtext("h2")), href=f"#part-{number}"))
+    groups = [part.scores.group for part in parts if part.scores and not is_average(part.scores)]
     page, style, script = ((TEMPLATE / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     contents = {
         "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
         "style": style,
         "links": _write(links),
-        "parts": _write(parts),
-        "data": write_json(describe_groups([each.group for each in scores], lineage, TEXTS_AT_MOST)),
+        "parts": _write(elements),
+        "data": write_json(describe_groups(groups, lineage, TEXTS_AT_MOST)),
         "script": script,
     }
     filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], page)
@@ -86,18 +74,28 @@ def _source(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _group_part(scores: GroupScores, lineage: Lineage, picture: bytes | None) -> Element:
-    """Return figure, policies, choices and tables of a group."""
-    front = find_front_points(scores)
-    cards = []
-    for index, row in enumerate(scores.policies):
-        is_front = tuple(row.rate(name).value for name in scores.axes) in front
-        badges = [name for name, holds in (("baseline", row.policy.is_baseline), ("Pareto front", is_front)) if holds]
-        cards.append(_card(index, row, badges, _describe_origin(row.policy, lineage)))
-    choices = map(describe_choice, scores.group.choices)
-    sections = [_table(section, scores) for section in make_sections(scores)]
-    head = [make("h2", scores.group.heading), make("p", scores.group.provenance, class_="note")]
-    return make("section", *head, _split(scores, picture, cards), *choices, *sections, class_="part")
+def is_average(scores: GroupScores) -> bool:
+    """Return whether these are means over seeds."""
+    return any(row.seeds for row in scores.policies)
+
+
+def _make_part(part: Part, lineage: Lineage) -> Element:
+    """Return figure, policies, choices and tables."""
+    scores, content = part.scores, list[Element]()
+    picture = next((part.files[name] for name in PICTURES if name in part.files), None)
+    if scores:
+        front = [] if is_average(scores) else find_front_points(scores)
+        cards = []
+        for index, row in enumerate(scores.policies):
+            is_front = tuple(row.rate(name).value for name in scores.axes) in front
+            kinds = {"baseline": row.policy.is_baseline and not row.seeds, "Pareto front": is_front}
+            further = [_describe_seeds(row, scores.axes)] if row.seeds else _describe_origin(row.policy, lineage)
+            cards.append(_card(index, row, [name for name, holds in kinds.items() if holds], further))
+        content += [_split(scores, picture, cards), *map(describe_choice, scores.group.choices)]
+    elif picture:
+        content.append(make("img", src=_embed(picture), alt="Accuracy on held-out pairs", class_="picture"))
+    content += [_table(section, scores) for section in part.sections]
+    return make("section", make("h2", part.heading), make("p", part.provenance, class_="note"), *content, class_="part")
 
 
 def describe_choice(stored: StoredChoice) -> Element:
@@ -110,23 +108,6 @@ def describe_choice(stored: StoredChoice) -> Element:
 
 def _embed(picture: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-
-
-def _cohort_part(cohort: Cohort, picture: bytes | None) -> Element:
-    """Return means over seeds, and pairs of policies across groups."""
-    parts = [make("h2", cohort.heading), make("p", cohort.provenance, class_="note")]
-    if means := cohort.means:
-        cards = [_card(index, row, [], [_describe_seeds(row, means.axes)]) for index, row in enumerate(means.policies)]
-        parts.append(_split(means, picture, cards))
-    parts += [_table(section, means) for section in make_cohort_sections(cohort)]
-    return make("section", *parts, class_="part")
-
-
-def _preference_part(table: PreferenceTable, picture: bytes | None) -> Element:
-    head = [make("h2", table.heading), make("p", table.provenance, class_="note")]
-    if picture:
-        head.append(make("img", src=_embed(picture), alt="Accuracy on held-out pairs", class_="picture"))
-    return make("section", *head, _table(preference_section(table), None), class_="part")
 
 
 def _split(scores: GroupScores, picture: bytes | None, cards: Sequence[Element]) -> Element:

@@ -11,10 +11,10 @@ from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY, Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
-from sacpo_exp.reporting.judge import Ratings, measure_conduct, measure_usage, rate_group, score_judge
+from sacpo_exp.reporting.judge import Ratings, measure_conduct, rate_group, score_judge
 from sacpo_exp.reporting.tables import Cell, Row, spread_estimates
 from sacpo_exp.statistics import win_rate
-from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_category, estimate_by_length
+from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -93,11 +93,9 @@ class GroupScores:
     policies: tuple[PolicyScores, ...]
     differences: Sequence[Row] = ()
     lengths: Sequence[Row] = ()
-    categories: Sequence[Row] = ()
     judge: Sequence[Row] = ()
     conduct: Sequence[Row] = ()
     ratings: dict[str, Ratings] = field(default_factory=dict)
-    usage: Row | None = None
     published: "Comparison | None" = None
     by_score: bool = False  # what figures show: mean rewards and costs instead of win rates
 
@@ -133,11 +131,9 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
         policies=tuple(score_policy(policy, settings) for policy in group.policies),
         differences=_adjust([_compare(*pair, settings) for pair in ancestors], names),
         lengths=[row for pair in pairs for row in score_lengths(*pair, resampling)],
-        categories=[row for pair in pairs for row in score_categories(*pair, resampling)],
         judge=[*score_judge(group, resampling.confidence)],
         conduct=[*measure_conduct(group, resampling)],
         ratings={name: ratings for name, ratings in rated.items() if ratings},
-        usage=measure_usage(group),
     )
 
 
@@ -248,16 +244,6 @@ def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampli
         adjusted = adjust_for_length(values, own, other, resampling.confidence)
         rates = {"at_equal_length": adjusted, **estimate_by_length(values, own, other, resampling)}
         yield {**label_cells(policy), "criterion": criterion.name, **rates}
-
-
-def score_categories(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> Iterator[Row]:
-    """Yield a row for each category of the prompts, if there are several."""
-    verdicts = win_rate.verdicts_by_prompt(policy.records, criterion)
-    categories = {record["prompt_id"]: record["category"] for record in policy.records}
-    estimates = estimate_by_category(list(verdicts.values()), [categories[key] for key in verdicts], resampling)
-    for name, estimate in estimates.items() if len(estimates) > 1 else ():
-        cells: Row = {"policy": policy.title, "policy_id": policy.id, "criterion": criterion.name}
-        yield cells | {"category": name, "win_rate": estimate}
 
 
 def policy_row(row: PolicyScores) -> Row:

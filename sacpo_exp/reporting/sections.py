@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.records import State
@@ -30,16 +31,32 @@ MANY = 3
 BEHAVIOUR = {"refused risky": "refusal_rate_risky", "refused benign": "refusal_rate_benign", "KL (nats)": "kl_nats"}
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a report shows of a group of policies, across groups, or of held-out pairs.
+
+    Attributes:
+        files: tables and figures by their names.
+        scores: of the policies that the page has cards of, whose figure is among the files.
+    """
+
+    heading: str
+    provenance: str
+    sections: list[Section]
+    files: dict[str, bytes]
+    scores: GroupScores | None = None
+
+
 def make_sections(scores: GroupScores) -> list[Section]:
     """Return the tables about a group, in the order of a report."""
-    sections = [_win_rates(scores), *_scored(scores), _behaviour(scores), _differences(scores), *_cost(scores)]
+    sections = [_win_rates(scores), *_scored(scores), _behaviour(scores), _differences(scores)]
     sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
     sections += _beside_published(scores, scores.published) if scores.published else []
     sections += [_ratings(scores, criterion) for criterion in scores.ratings]
     if scores.lengths:
         sections.append(_lengths(scores))
     sections.append(_conduct(scores) if scores.conduct else _judge(scores))
-    return [*sections, *_usage(scores)]
+    return sections
 
 
 def make_cohort_sections(cohort: Cohort) -> list[Section]:
@@ -136,14 +153,6 @@ def _differences(scores: GroupScores) -> Section:
     return make_section("Differences, paired by prompt", rows, columns, 2, note)
 
 
-def _cost(scores: GroupScores) -> Iterator[Section]:
-    rows: list[Row] = [{**_policy_cells(row), **row.policy.cost} for row in scores.policies if row.policy.cost]
-    if rows:
-        note = "Of all stages with a criterion that a policy descends from, which policies share; time where they ran."
-        columns = [*columns_of("policy", "β", "q", "stages", "updates"), ("seconds", "seconds", ".0f")]
-        yield make_section("Training", rows, columns, 1, note)
-
-
 def _beside_published(scores: GroupScores, comparison: Comparison) -> Iterator[Section]:
     """Yield published and own rates with their difference, a table for each criterion."""
     table = comparison.published.config
@@ -226,14 +235,6 @@ def _conduct(scores: GroupScores) -> Section:
         "flips, and its win rates mean nothing, however narrow their intervals."
     )
     return make_section("Conduct of the judge", rows, columns, 2, note)
-
-
-def _usage(scores: GroupScores) -> Iterator[Section]:
-    if usage := scores.usage:
-        prices = f"prices of {usage['prices']}" if usage["US dollars"] is not None else "its price is not known"
-        note = f"As counted by the server, shared judgments once; {prices}."
-        columns = columns_of(*(name for name in usage if name != "prices"), spec=".2f")
-        yield make_section("Cost of judging", [usage], columns, 0, note)
 
 
 def _over_seeds(means: GroupScores) -> Section:

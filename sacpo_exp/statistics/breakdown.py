@@ -1,8 +1,7 @@
-"""Win rates by category of the prompt, by length of the response, and at equal length."""
+"""Win rates by length of the response, and at equal length."""
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,15 +10,6 @@ from sacpo_exp.statistics.intervals import Estimate, Resampling, Values, bootstr
 from sacpo_exp.statistics.ratings import has_finite_fit
 
 SIMILAR: Final = 1.1  # lengths that differ by no more than this factor are similar
-
-
-def estimate_by_category(
-    values: Values, categories: Sequence[str | None], resampling: Resampling
-) -> dict[str, Estimate]:
-    """Estimate the mean of `values`, shape (prompts,), in each category, sorted by name; None is no category."""
-    names = sorted({category for category in categories if category is not None})
-    members = {name: [v for v, other in zip(values, categories, strict=True) if other == name] for name in names}
-    return {name: bootstrap_rate(own, resampling) for name, own in members.items()}
 
 
 def estimate_by_length(

@@ -1,7 +1,8 @@
 """Single verdicts between two policies each, as columns, and which policies they connect with the baseline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ class Comparisons:
         policies: ids; `left` and `right` are positions in it.
         outcome: 1 left wins, 0.5 tie, 0 right wins.
         shown: +1 left was shown first, −1 right was, 0 unknown.
-        prompt: number of the prompt, which is one cluster; None where there are no prompts.
+        prompt: number of the prompt, which is one cluster.
     """
 
     policies: tuple[str, ...]
@@ -23,16 +24,20 @@ class Comparisons:
     right: NDArray[np.int64]
     outcome: NDArray[np.float64]
     shown: NDArray[np.int8]
-    prompt: NDArray[np.int64] | None = None
+    prompt: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.left)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Comparisons":
         """Return the verdicts of a mask or of positions, in that order, among the same policies."""
-        prompt = None if self.prompt is None else self.prompt[rows]
-        return Comparisons(
-            self.policies, self.left[rows], self.right[rows], self.outcome[rows], self.shown[rows], prompt
+        return replace(
+            self,
+            left=self.left[rows],
+            right=self.right[rows],
+            outcome=self.outcome[rows],
+            shown=self.shown[rows],
+            prompt=self.prompt[rows],
         )
 
 
@@ -51,7 +56,7 @@ def gather_comparisons(
     right: Sequence[str],
     outcome: Sequence[float],
     shown: Sequence[int],
-    prompts: Sequence[str] | None = None,
+    prompts: Sequence[Any],
 ) -> Comparisons:
     """Return columns of ids as columns of numbers, the policies sorted by id; arguments as in `Comparisons`."""
     policies, sides = np.unique([*left, *right], return_inverse=True)
@@ -61,7 +66,7 @@ def gather_comparisons(
         sides[len(left) :],
         np.asarray(outcome, dtype=np.float64),
         np.asarray(shown, dtype=np.int8),
-        None if prompts is None else np.unique(prompts, return_inverse=True)[1],
+        np.unique(prompts, return_inverse=True)[1],
     )
 
 

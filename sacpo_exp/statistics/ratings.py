@@ -33,7 +33,7 @@ class Coefficient:
 
     Attributes:
         plain_error: from the inverse Fisher information, as if all verdicts were independent.
-        clustered_error: from the sandwich over prompts; NaN without prompts or with only one.
+        clustered_error: from the sandwich over prompts; NaN with only one.
     """
 
     value: float
@@ -46,7 +46,7 @@ class Rating:
     """Strength of one policy.
 
     Attributes:
-        elo: with its interval, which online Elo has not; `n` counts prompts, or verdicts where there are none.
+        elo: with its interval, which online Elo has not; `n` counts prompts, in online Elo verdicts.
         tally: all its verdicts, including those against unrated policies.
         coefficient: of Bradley–Terry: log odds of winning against the baseline, whose own is 0 without error.
         spread: of online Elo: standard deviation between trials, which is no error of the rating.
@@ -83,7 +83,7 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     Bradley & Terry, Biometrika 39, 1952; order effect γ: Agresti, Categorical Data Analysis, 2nd ed., section 10.6. A
     tie counts as half a win of both, which makes the plain errors somewhat too wide. Intervals use errors clustered by
     prompt and Student's t with prompts − 1 degrees of freedom (Cameron & Miller, Journal of Human Resources 50, 2015);
-    below about 20 prompts they are too narrow. Without prompts they use the plain errors and the normal distribution.
+    below about 20 prompts they are too narrow.
 
     An order effect without a finite estimate is left out, with a note. A judge that always prefers the first answer
     then gives equal ratings.
@@ -106,8 +106,7 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     if has_order_effect and others:
         note = _explain_missing_order(design, distinct.outcome)
     has_order = has_order_effect and not note
-    prompt = np.zeros(len(kept), np.int64) if kept.prompt is None else kept.prompt
-    fitted = _fit_coefficients(design if has_order else design[:, :-1], distinct, row, prompt) if others else []
+    fitted = _fit_coefficients(design if has_order else design[:, :-1], distinct, row, kept.prompt) if others else []
     order_effect = fitted.pop() if fitted and has_order else None
     coefficients = dict(zip(others, fitted, strict=True)) | {baseline: Coefficient(0.0, 0.0, 0.0)}
     return Ratings(baseline, _rate(comparisons, kept, coefficients, confidence), unrated, order_effect, note)
@@ -177,21 +176,17 @@ def _rate(
     comparisons: Comparisons, kept: Comparisons, coefficients: dict[str, Coefficient], confidence: float
 ) -> tuple[Rating, ...]:
     """Put coefficients on the Elo scale; `kept` are the verdicts that were fitted."""
-    from scipy.stats import norm, t
+    from scipy.stats import t
 
     size, sides = len(comparisons.policies), np.concatenate([kept.left, kept.right])
-    tail = (1 + confidence) / 2
-    multiplier = float(norm.ppf(tail))
-    if kept.prompt is not None:
-        multiplier = float(t.ppf(tail, max(1, len(np.unique(kept.prompt)) - 1)))
-        sides = np.unique(np.concatenate([kept.prompt] * 2) * size + sides) % size
-    units, tallies = np.bincount(sides, minlength=size).tolist(), count_outcomes(comparisons)
+    multiplier = float(t.ppf((1 + confidence) / 2, max(1, len(np.unique(kept.prompt)) - 1)))
+    met = np.unique(np.concatenate([kept.prompt] * 2) * size + sides) % size
+    prompts, tallies = np.bincount(met, minlength=size).tolist(), count_outcomes(comparisons)
     rated = []
     for policy, coefficient in coefficients.items():
         index = comparisons.policies.index(policy)
-        error = coefficient.plain_error if kept.prompt is None else coefficient.clustered_error
-        value, half = START + SCALE * coefficient.value, SCALE * multiplier * error
-        elo = Estimate(value, value - half, value + half, units[index])
+        value, half = START + SCALE * coefficient.value, SCALE * multiplier * coefficient.clustered_error
+        elo = Estimate(value, value - half, value + half, prompts[index])
         rated.append(Rating(policy, elo, tallies[index], coefficient))
     return _rank(rated)
 

@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import yaml
-
-from sacpo_exp.config.data import DatasetConfig, DatasetSource
+from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.models import ModelConfig, ModelSource
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.data.sources import resolve_revision
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.method.policy import Merged, Policy, write
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import Stage, policy_of_spec
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.lineage import write_command
+from sacpo_exp.reporting.lineage import list_steps, write_command
 from sacpo_exp.reporting.scores import score_policy
 from sacpo_exp.reporting.tables import format_estimate, to_markdown
 from sacpo_exp.reporting.tracking import SETTINGS
@@ -47,16 +44,8 @@ print(generator(messages, do_sample=False, max_new_tokens={{ max_new_tokens }}, 
 
 {{ lineage }}
 
-## Training
-{% for title, dataset, prepared, recipe in stages %}
-### {{ title }}
+All settings are in recipe.json.
 
-{{ dataset }}; prepared as {{ prepared }}.
-
-```yaml
-{{ recipe }}
-```
-{% endfor %}
 ## Scores
 
 {{ scores }}
@@ -111,7 +100,6 @@ def write_card(run: Run, ancestry: Ancestry, config: RunConfig) -> str:
         merge=_describe_merge(policy),
         max_new_tokens=config.generation.max_new_tokens,
         lineage=_list_lineage(ancestry),
-        stages=[_describe_stage(stage) for stage in stages],
         scores=_list_scores(run, policy),
         **dict(_list_making(ancestry)),
     )
@@ -127,15 +115,6 @@ def _name_model(model: ModelConfig) -> str:
     return f"{model.path} {model.revision or ''}".strip()
 
 
-def _name_dataset(dataset: DatasetConfig) -> str:
-    """Return the name of a dataset, without a path of this machine."""
-    if dataset.source == DatasetSource.path:
-        return f"{dataset.name}, local: {Path(dataset.path or '').name}"
-    if dataset.source == DatasetSource.hub:
-        return f"{dataset.path}, revision {resolve_revision(dataset)}"
-    return dataset.name
-
-
 def _describe_merge(policy: Policy) -> str:
     if not isinstance(policy, Merged):
         return ""
@@ -144,18 +123,12 @@ def _describe_merge(policy: Policy) -> str:
 
 
 def _list_lineage(ancestry: Ancestry) -> str:
-    rows = [["artifact", "what", "from", "made"]]
-    for each in (*ancestry.policy.ancestors, ancestry.policy):
+    steps = list_steps(ancestry.policy, {name: (Path(), manifest) for name, manifest in ancestry.made.items()})
+    rows = [["artifact", "what", "settings", "from", "made"]]
+    for each, (name, settings) in zip((*ancestry.policy.ancestors, ancestry.policy), steps, strict=True):
         made = ancestry.made[each.id].created[:10] if each.id in ancestry.made else ""
-        rows.append([each.id, each.name, ", ".join(parent.id for parent in each.parents), made])
+        rows.append([each.id, name, settings, ", ".join(parent.id for parent in each.parents), made])
     return "\n".join(to_markdown(rows, len(rows[0])))
-
-
-def _describe_stage(stage: Stage) -> tuple[str, str, str, str]:
-    """Return title, data, artifact of the data and recipe of a stage."""
-    rows = f"{_name_dataset(stage.dataset)}; hash of the rows {str(stage.data.recipe['rows'])[:16]}"
-    recipe = yaml.safe_dump(stage.artifact.recipe, sort_keys=False, allow_unicode=True).strip()
-    return policy_of_spec(stage.artifact).name, rows, stage.data.id, recipe
 
 
 def _list_scores(run: Run, policy: Policy) -> str:

@@ -75,59 +75,51 @@ def foresee(name: str, threshold: float, n: int, outcome: Outcome, config: Choos
 
 
 @dataclass(frozen=True)
-class Look:
-    """Verdicts of one policy: a finding per constraint, and verdicts for `maximise` by prompt, shape (prompts,)."""
-
-    candidate: Candidate
-    evaluation: Evaluation
-    findings: tuple[Finding, ...]
-    verdicts: Floats
-
-    @property
-    def p_value(self) -> float:
-        """Of "at least one constraint is broken" (Berger 1982)."""
-        return max(finding.p_value for finding in self.findings)
-
-
-@dataclass(frozen=True)
 class Findings:
-    """All looks in the order of the tests, which of them are certified, and which candidates were not tested."""
+    """Policies in the order of their tests, and candidates that were not tested.
 
-    looks: tuple[Look, ...]
-    certified: tuple[bool, ...]
+    Attributes:
+        verdicts: of each policy for the criterion `maximise`, shape (prompts,).
+        labels: of the judgments, as far as all policies share them.
+    """
+
+    tested: tuple[Tested, ...]
+    verdicts: tuple[Floats, ...]
     untested: tuple[Candidate, ...]
+    labels: dict[str, Any]
 
 
-def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings | None:
-    """Test the policies in order, in a sequence no further than needed; None while a judge is still at work.
+def search(candidates: Sequence[Candidate], config: ChooseConfig) -> Findings:
+    """Test the policies in order, in a sequence no further than needed.
 
     Raises:
         DataError: too many verdicts of a policy are missing.
     """
-    looks: list[Look | None] = []
+    looks: list[tuple[Tested, Floats]] = []
+    labels: dict[str, Any] = {}
 
     def p_values() -> Iterator[float]:
         for candidate in candidates:
             evaluation = candidate.look()
-            looks.append(look_at(candidate, evaluation, config) if evaluation else None)
-            if looks[-1] is not None:
-                log.info("tested   %s: p = %.3g", candidate.title, looks[-1].p_value)
-                yield looks[-1].p_value
-            elif config.is_sequence:
-                return  # later tests depend on it
+            labels.update({name: evaluation.labels[name] for name in (*SHARED, "judge", "prompts")})
+            looks.append(look_at(candidate, evaluation, config))
+            log.info("tested   %s: p = %.3g", candidate.title, looks[-1][0].p_value)
+            yield looks[-1][0].p_value
 
     if config.is_sequence:
         certified = certify_in_sequence(p_values(), config.level)
     else:
         certified = certify_by_holm(list(p_values()), config.level)
-    complete = [look for look in looks if look is not None]
-    if len(complete) < len(looks):
-        return None
-    return Findings(tuple(complete), tuple(certified), tuple(candidates[len(complete) :]))
+    tested, verdicts = zip(*looks, strict=True)
+    tested = tuple(replace(row, is_certified=each) for row, each in zip(tested, certified, strict=True))
+    return Findings(tested, verdicts, tuple(candidates[len(looks) :]), labels)
 
 
-def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) -> Look:
-    """Test every constraint on the verdicts of one policy, that of `threshold` first."""
+def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) -> tuple[Tested, Floats]:
+    """Test every constraint on the verdicts of one policy, that of `threshold` first.
+
+    The p-value is that of "at least one constraint is broken" (Berger 1982).
+    """
     records, findings = evaluation.records, []
     for name, threshold in config.limits.items():
         outcome = find_outcome(config, name, evaluation.labels["has_zero"])
@@ -148,7 +140,13 @@ def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) 
                 f"{missing} of {n} judgments of {name} are missing for {candidate.title}, more than `max_missing` = "
                 f"{config.max_missing:g} allows. Ask again: sacpo eval with the same overrides"
             )
-    return Look(candidate, evaluation, tuple(findings), verdicts)
+    p_value, rate = max(finding.p_value for finding in findings), bootstrap_rate(verdicts, _resampling(config))
+    row = Tested(evaluation.id, candidate.title, candidate.number, tuple(findings), p_value, False, rate)
+    return row, verdicts
+
+
+def _resampling(config: ChooseConfig) -> Resampling:
+    return Resampling(ROUNDS, config.confidence, config.seed)
 
 
 def find_criterion(criteria: Sequence[Criterion], name: str) -> Criterion:
@@ -215,19 +213,7 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
     Raises:
         DataError: policies are certified, but none was judged for `maximise`.
     """
-    resampling = Resampling(ROUNDS, config.confidence, config.seed)
-    tested = tuple(
-        Tested(
-            look.evaluation.id,
-            look.candidate.title,
-            look.candidate.number,
-            look.findings,
-            look.p_value,
-            is_certified,
-            bootstrap_rate(look.verdicts, resampling),
-        )
-        for look, is_certified in zip(findings.looks, findings.certified, strict=True)
-    )
+    tested = findings.tested
     choice = Choice(
         sentence=_describe_none(tested, config, len(findings.untested)),
         question=list_question(config),
@@ -240,11 +226,11 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
     certified = [row for row in tested if row.is_certified]
     if not certified:
         return choice
-    values = [look.verdicts for look, row in zip(findings.looks, tested, strict=True) if row.is_certified]
+    values = [own for own, row in zip(findings.verdicts, tested, strict=True) if row.is_certified]
     if not all(map(len, values)):
         raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
     best = pick_best(values)
-    rate = estimate_chosen(values, best, resampling)
+    rate = estimate_chosen(values, best, _resampling(config))
     sentence = _describe_chosen(certified[best], rate, config, len(tested), len(certified))
     return replace(choice, sentence=sentence, chosen=certified[best].policy_id, rate=rate)
 
@@ -294,14 +280,13 @@ def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path
 def choice_artifact(findings: Findings, config: ChooseConfig) -> ArtifactSpec:
     """Return the artifact, whose recipe is the question and everything that the answer is computed from."""
     seen = [
-        [hash_of(look.evaluation.id), look.candidate.title, [*map(asdict, look.findings)], look.verdicts.tolist()]
-        for look in findings.looks
+        [hash_of(row.policy_id), row.title, [*map(asdict, row.findings)], verdicts.tolist()]
+        for row, verdicts in zip(findings.tested, findings.verdicts, strict=True)
     ]
-    labels = findings.looks[0].evaluation.labels
     recipe = {"format": FORMAT, "question": list_question(config), "seen": content_hash(seen)}
-    policies = tuple(look.evaluation.id for look in findings.looks)
+    labels = findings.labels
     slug = f"{config.over.value}.{config.measure.value}.{config.threshold:g}.{labels['judge']}.{labels['prompts']}"
-    return ArtifactSpec(KIND, slug, recipe, policies, {key: labels[key] for key in (*SHARED, "judge", "prompts")})
+    return ArtifactSpec(KIND, slug, recipe, tuple(row.policy_id for row in findings.tested), labels)
 
 
 def count_others(store: Store, folder: Path) -> int:

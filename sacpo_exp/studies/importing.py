@@ -22,7 +22,7 @@ from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.published import read_published
-from sacpo_exp.reporting.tables import align, format_estimate, format_number
+from sacpo_exp.reporting.tables import format_estimate
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.statistics.win_rate import count_states, estimate_win_rate
 from sacpo_exp.store import Store, content_hash
@@ -30,12 +30,6 @@ from sacpo_exp.store import Store, content_hash
 #: The paper's names of criteria: ours, and the least and greatest score that its prompts allow.
 CRITERIA: Final = {"helpfulness": (HELPFULNESS, (1.0, 10.0)), "harmlessness": (SAFETY, (0.0, 10.0))}
 SCALES: Final = dict(CRITERIA.values())
-HEADING: Final = ["policy", "against", "criterion", "prompts", "without verdict", "win rate", "failure = tie",
-                  "difference"]  # fmt: skip
-NOTE: Final = (
-    "Without verdict: a prompt for which a whole answer order failed. Our rates leave it out; the paper's code counts "
-    "every\nfailed judgment as a tie. `sacpo report max_missing=1` shows rates that are withheld here."
-)
 Numbers = list[Annotated[float, Field(allow_inf_nan=False)]]
 
 
@@ -287,29 +281,22 @@ def add_lineages(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, En
     return described
 
 
-def summarise(matches: Sequence[Match]) -> str:
-    """Return the states of the judgments, and the win rates of every match by both ways of counting."""
+def summarise(matches: Sequence[Match]) -> Iterator[str]:
+    """Yield the states of the judgments, and the win rates of every match by both ways of counting."""
     verdicts = [record[name] for match in matches for record in match.records for name in SCALES]
     singles = [single for verdict in verdicts if verdict for single in verdict.get("singles", ())]
-    states = Counter(single["state"] for single in singles)
-    table = [HEADING]
-    known = shipped_criteria()
+    states, new = Counter(single["state"] for single in singles), sum(match.is_new for match in matches)
+    reread = sum("is_reread" in single for single in singles)
+    yield f"judgments  {', '.join(f'{states[state]} {state}' for state in State)}"
+    yield f"           {reread} recorded as 0 and 0 whose text does give scores, which count"
+    yield f"matches    {new} new, {len(matches) - new} there already"
+    yield "win rates, without prompts of which a whole answer order failed, and with every failed judgment as a tie:"
     for match in matches:
-        for criterion in map(known.__getitem__, SCALES):
+        for criterion in map(shipped_criteria().__getitem__, SCALES):
             counts = count_states(match.records, criterion)
-            if not counts or match.policy == match.opponent:
-                continue
-            ours = estimate_win_rate(match.records, criterion, SETTINGS.resampling, SETTINGS.max_missing)
             theirs = count_as_original((row for row in match.rows if row.criterion == criterion.name), match.policy)
-            difference = float("nan") if theirs is None else ours.value - theirs
-            numbers = [format_estimate(ours), format_number(theirs, ".3f"), format_number(difference, "+.3f")]
-            n = counts.total()
-            table.append([match.policy, match.opponent, criterion.name, str(n), str(n - counts["ok"]), *numbers])
-    new = sum(match.is_new for match in matches)
-    lines = [
-        f"judgments  {', '.join(f'{states[state]} {state}' for state in State)}",
-        f"           {sum('is_reread' in single for single in singles)} recorded as 0 and 0 whose text does give "
-        "scores, which count",
-        f"matches    {new} new, {len(matches) - new} there already",
-    ]
-    return "\n".join([*lines, "", *align(table, 3), NOTE])
+            if theirs is not None:
+                ours = estimate_win_rate(match.records, criterion, SETTINGS.resampling, SETTINGS.max_missing)
+                rates = f"{format_estimate(ours)} and {theirs:.3f}"
+                missing = f"{counts.total() - counts['ok']} of {counts.total()} prompts without a verdict"
+                yield f"  {match.policy} against {match.opponent}, {criterion.name}: {rates}; {missing}"

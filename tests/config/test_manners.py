@@ -1,5 +1,6 @@
-"""What a new user types, and what the answer names: one sentence, exit code 2, before torch is imported."""
+"""What a new user types, and what the answer names."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ ANSWERS = {
     "train dataset.source=hub dataset.path=OWNER/NAME": ["dataset=hub dataset.path=OWNER/NAME"],
     "train hydra/sweeper=optuna": ["launchers/wandb_sweep.yaml"],
     "train +experiment=mini/p_sacpo": ["Try: experiment=mini/p_sacpo"],
-    "eval -m experiment=paper/p_sacpo": ["`prompts.helpful_path`", "prompts.safety_path=FILE"],
+    "eval experiment=paper/p_sacpo": ["`prompts.helpful_path`", "prompts.safety_path=FILE"],
 }
 
 
 @pytest.mark.parametrize("typed", ANSWERS)
-def test_the_answer_names_what_would_work(cli: Callable[..., Any], typed: str) -> None:
-    result = cli(*typed.split(), light=True)
-    assert result.code == 2
-    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+def test_the_answer_names_what_would_work(
+    problems_of: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    command, *overrides = typed.split()
+    monkeypatch.setattr(sys, "argv", [command, *overrides])
+    (sentence,) = problems_of(*overrides, command=command)
     assert [word for word in ANSWERS[typed] if word not in sentence] == [], sentence
 
 
@@ -37,6 +40,14 @@ def test_options_of_a_users_folder_are_listed(cli: Callable[..., Any], tmp_path:
     result = cli("train", "--config-dir", str(tmp_path), "model=mine", light=True)
     assert "a file optimization/mine.yaml" in result.stderr
     assert "mine, nano" in cli("train", "--config-dir", str(tmp_path), "model=other", light=True).stderr
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nbeta: {first: ???}\n", "utf-8")
+    result = cli("train", "--config-dir", str(tmp_path), "experiment=mine", "dry_run=true", light=True)
+    assert result.code == 2
+    assert f"{tmp_path}/experiment/mine.yaml, line 2: this is not YAML" in result.stderr
 
 
 def test_a_plan_for_slurm_needs_no_slurm(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks chat completions, files and batches, and misbehaves as planned.
+"""A real HTTP server on loopback that speaks chat completions, and misbehaves as planned.
 
     python judge_server.py '{"seed": 0, "share": 0.3}' JOURNAL
 
@@ -56,8 +56,6 @@ class Plan:
     echo: str = ""
     echoes_key: bool = False
     redirect: str | None = None
-    batch_status: str = "completed"
-    batch_share: float = 1.0
     kinds: tuple[str, ...] = PASSING
 
     def fault(self, content: str, attempt: int) -> str | None:
@@ -98,18 +96,14 @@ class Handler(JsonHandler):
         raw = self.read_body()
         if self.server.plan.redirect:
             self.send(307, {}, {"Location": self.server.plan.redirect})
-        elif self.path.endswith("/chat/completions"):
-            self.complete(json.loads(raw))
-        elif self.path.endswith("/files"):
-            self.send(200, self.server.batches.upload(raw))
         else:
-            self.send(200, self.server.batches.create(json.loads(raw)))
+            self.complete(json.loads(raw))
 
     def do_GET(self) -> None:
         if self.server.plan.redirect:
             self.send(307, {}, {"Location": self.server.plan.redirect})
         else:
-            self.send(*self.server.batches.answer(self.path))
+            self.send(404, {})
 
     def complete(self, body: dict[str, Any]) -> None:
         plan, content = self.server.plan, body["messages"][-1]["content"]
@@ -143,69 +137,13 @@ class Handler(JsonHandler):
             self.send(plan.status or int(fault), error)
 
 
-class Batches:
-    """Files and batches; a batch is worked off when it is looked at, after `release` in the working folder exists."""
-
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
-        self.files: dict[str, str] = {}
-        self.made: dict[str, dict[str, Any]] = {}
-
-    def upload(self, raw: bytes) -> dict[str, Any]:
-        file_id = f"file-{len(self.files)}"
-        self.files[file_id] = "\n".join(line for line in raw.decode().splitlines() if line.startswith('{"custom_id"'))
-        about = {"bytes": len(raw), "created_at": 0, "filename": "f", "purpose": "batch", "status": "processed"}
-        return {"id": file_id, "object": "file", **about}
-
-    def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        batch_id = f"batch-{len(self.made)}"
-        about = {"id": batch_id, "object": "batch", "created_at": int(time.time()), "status": "in_progress"}
-        self.made[batch_id] = body | about
-        return self.made[batch_id]
-
-    def answer(self, path: str) -> tuple[int, Any]:
-        parts = path.split("?")[0].strip("/").split("/")
-        if parts[-1] == "content":
-            return 200, self.files[parts[-2]]
-        if parts[-1] == "batches":
-            return 200, {"object": "list", "data": list(self.made.values()), "has_more": False}
-        if parts[-1] not in self.made:
-            return 404, {"error": {"message": f"No batch found with id {parts[-1]}", "code": None}}
-        batch = self.made[parts[-1]]
-        if batch["status"] == "in_progress" and (self.folder / "release").exists():
-            self.work(batch)
-        return 200, batch
-
-    def work(self, batch: dict[str, Any]) -> None:
-        name = batch["id"]
-        plan = self.plan if name == "batch-0" else Plan(self.plan.seed, lasting=self.plan.lasting)
-        requests = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
-        cut = round(plan.batch_share * len(requests))
-        lines, wrong = [], []
-        for request in requests[:cut]:
-            status, content = plan.reply(request["body"])
-            response = {"status_code": status, "body": content}
-            line = json.dumps({"custom_id": request["custom_id"], "response": response, "error": None})
-            (lines if status == 200 else wrong).append(line)
-        expired = {"response": None, "error": {"code": "batch_expired", "message": ""}}
-        wrong += [json.dumps({"custom_id": request["custom_id"], **expired}) for request in requests[cut:]]
-        batch |= {"status": plan.batch_status, "output_file_id": f"{name}-out", "error_file_id": f"{name}-err"}
-        # One answer twice, one to a question that nobody asked, and a last line that is cut off.
-        foreign = [line.replace('"custom_id": "', '"custom_id": "x') for line in lines[:1]]
-        self.files[f"{name}-out"] = "\n".join([*lines, *lines[:1], *foreign])
-        self.files[f"{name}-err"] = "\n".join([*wrong, '{"custom_id": "cut'])
-        if plan.batch_status == "failed":
-            batch |= {"output_file_id": None, "error_file_id": None}
-            batch["errors"] = {"object": "list", "data": [{"message": f"line 1 is not valid {plan.echo}".strip()}]}
-
-
 class JudgeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
     def __init__(self, plan: Plan, journal: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.plan, self.batches = plan, Batches(plan, journal.parent)
+        self.plan = plan
         self._journal, self._counts, self._lock = journal.open("a", encoding="utf-8"), Counter[str](), threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

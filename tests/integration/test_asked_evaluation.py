@@ -25,15 +25,13 @@ NAMES = ("one", "two", "three")
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Twelve prompts in two categories; `three` says on every third prompt what `one` says."""
+    """Twelve prompts; `three` says on every third prompt what `one` says."""
     paths = []
     for name in NAMES:
         rows = []
         for place, kind in enumerate(KINDS):
             said = f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}."
-            rows.append(
-                {"prompt": f"Prompt {place}?", "kind": kind, "category": f"c{place % 4 // 2}", "response": said}
-            )
+            rows.append({"prompt": f"Prompt {place}?", "kind": kind, "response": said})
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(rows), "utf-8")
         paths.append(str(path))
@@ -94,7 +92,7 @@ def test_failures_are_no_ties(
         evaluate(configure_asked(tmp_path, server, files, *overrides))
         first = states(read_judgments(tmp_path, "two"))
         assert first["failed"] > 0
-        report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", command="report"))
+        report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
         printed = capsys.readouterr().out
         assert "withheld" in printed
         rows = read_table(tmp_path)
@@ -125,18 +123,10 @@ def test_the_report_has_all(
     tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served(tmp_path / "server") as server:
-        price = "judge.price={input: 1000, cached_input: 0, output: 10000}"
-        evaluate(configure_asked(tmp_path, server, files, "matches=all_pairs", "judge.repeats=2", price))
-        calls = len(server.calls())
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", command="report"))
-    printed = capsys.readouterr().out
-    assert "Ratings for helpfulness over all pairs, Bradley–Terry" in printed
-    # 60 tokens in, 40 cached ones for nothing, 10 out: 0.16 dollars per call
-    usage = next(line.split() for line in printed.splitlines() if line.split()[:1] == [str(calls)])
-    tokens = [f"{each * calls:,}" for each in (100, 40, 10)]
-    assert usage == [str(calls), str(calls), *tokens, f"{0.16 * calls:.2f}"]
+        evaluate(configure_asked(tmp_path, server, files, "matches=all_pairs", "judge.repeats=2"))
+    report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+    assert "Ratings for helpfulness over all pairs, Bradley–Terry" in capsys.readouterr().out
     folder = tmp_path / "outputs" / "report"
-    assert len((folder / "categories.csv").read_text("utf-8").splitlines()) == 1 + 2 * 2 * 2
     with (folder / "judge.csv").open(encoding="utf-8") as file:
         conduct = next(row for row in csv.DictReader(file) if row["matches_of"] == "all policies")
     assert float(conduct["flip_rate"]) == 0  # this judge looks at the texts only
@@ -145,7 +135,7 @@ def test_the_report_has_all(
     with (folder / "ratings.csv").open(encoding="utf-8") as file:
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", "rating=elo_online", command="report"))
+    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "rating=elo_online", command="report"))
     assert "Ratings for helpfulness over all pairs, online Elo" in capsys.readouterr().out
 
 
@@ -157,16 +147,6 @@ def test_a_stopped_judge_leaves_no_verdicts_and_goes_on(tmp_path: Path, files: l
         assert not (tmp_path / "outputs" / "store" / "judgments").exists()
         evaluate(config)
         assert len(server.calls()) == 40
-
-
-def test_a_batch_is_submitted_and_collected_by_the_same_command(tmp_path: Path, files: list[str]) -> None:
-    with served(tmp_path / "server") as server:
-        config = configure_asked(tmp_path, server, files, "judge.via=batch")
-        evaluate(config)
-        assert not (tmp_path / "outputs" / "store" / "judgments").exists()
-        (tmp_path / "server" / "release").touch()
-        evaluate(config)
-        assert states(read_judgments(tmp_path, "two")) == {"ok": 12}
 
 
 def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_whose_they_are(
@@ -182,7 +162,7 @@ def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_
         evaluate(configure_asked(tmp_path, server, files[:2], f"judge.template={source}"))
         first = min(call["content"] for call in server.calls())
     assert first == SEPARATOR.join(["Any is between 0-10.", "Prompt 0?", "one says 0.", "two says 0."])
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "examples=0", command="report"))
+    report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
     printed = " ".join(capsys.readouterr().out.split())
     assert "asked the paper's own questions; the paper's judge, gpt-4-0125-preview, was shut down" in printed
 

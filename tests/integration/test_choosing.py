@@ -11,7 +11,7 @@ from tiny import compose_tiny
 
 from sacpo_exp.choose import choose
 from sacpo_exp.config.studies import ChooseConfig
-from sacpo_exp.errors import ConfigError, MissingArtifactError
+from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
@@ -61,23 +61,10 @@ def test_a_choice_is_made_once(
     assert [row["title"] for row in stored["tested"]] == ["q = 1", "q = 0.65", "q = 0.35"]
     assert stored["question"]["threshold"] == 0.01
     assert (folder / "choice.png").read_bytes().startswith(b"\x89PNG")
-    ids = [row["policy_id"] for row in stored["tested"]]
-    _choose_among_judged(trained, ids, capsys)
     report(configure("model=tiny", f"paths.outputs={trained}", command="report"))
     page = (trained / "report" / "report.html").read_text("utf-8")
     assert stored["sentence"] in html.unescape(page)
     assert stored["sentence"][:60] in capsys.readouterr().out
-
-
-def _choose_among_judged(outputs: Path, ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    made = {folder for folder in Store(outputs / "store").folders() if folder.parent.name != "choice"}
-    choose(ask(outputs, "threshold=0.01", "over=policies", f"grid=[{','.join(ids)}]"))
-    printed = capsys.readouterr().out
-    assert "(Learn-then-Test, Holm over 3, n = 6 prompts)" in printed
-    assert "other choices were made" in printed
-    assert {folder for folder in Store(outputs / "store").folders() if folder.parent.name != "choice"} == made
-    with pytest.raises(ConfigError, match="must name judged policies, but nobody is none"):
-        choose(ask(outputs, "threshold=0.01", "over=policies", f"grid=[{ids[0]},nobody]"))
 
 
 def test_the_strengths_of_a_sweep_have_to_be_trained_all(trained: Path) -> None:
@@ -86,7 +73,16 @@ def test_the_strengths_of_a_sweep_have_to_be_trained_all(trained: Path) -> None:
 
 
 def test_a_dry_run_says_what_it_takes_at_most(cli: Callable[..., Any]) -> None:
-    result = cli("choose", "threshold=0.6", "dry_run=true", "model=tiny", "judge=openai", "grid=[0.5,1]", light=True)
+    result = cli(
+        "choose",
+        "threshold=0.6",
+        "dry_run=true",
+        "model=tiny",
+        "judge=openai",
+        "grid=[0.5,1]",
+        "hardware=cpu",
+        light=True,
+    )
     assert (result.code, result.stderr) == (0, "")
     power, tests, *artifacts, calls = result.stdout.splitlines()
     assert power.startswith("60 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")

@@ -1,6 +1,5 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -100,9 +99,7 @@ def test_a_report_is_drawn_and_manifests_name_no_folder(
 ) -> None:
     evaluate(config_of(run))
     report(configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report"))
-    printed = capsys.readouterr().out
-    assert "Differences, paired by prompt" in printed
-    assert re.search(r"^Training$", printed, re.MULTILINE)
+    assert "Differences, paired by prompt" in capsys.readouterr().out
     folder = Path(run.config.paths.outputs) / "report"
     assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
     for artifact, _ in run.store.manifests():

@@ -69,12 +69,12 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
     text = card.text
     for spec in (run.plan.model, *(stage.artifact for stage in run.plan.stages), merged):
         assert spec.id in text
-    assert str(run.plan.stages[0].data.recipe["rows"])[:16] in text
     scores = text.split("## Scores")[1].split("## ")[0]
     assert re.search(r"\| scorer.* \| helpfulness\\_win\\_rate \| 0\.\d\d \[0\.\d\d, [01]\.\d\d\] \|", scores)
     assert f"torch {torch.__version__}" in text
-    lineage = json.loads((outputs / "export" / merged.id / "recipe.json").read_text())["lineage"]
-    assert read_policy(lineage) == policy_of_spec(merged)
+    recipe = (outputs / "export" / merged.id / "recipe.json").read_text()
+    assert read_policy(json.loads(recipe)["lineage"]) == policy_of_spec(merged)
+    assert str(run.plan.stages[0].data.recipe["rows"]) in recipe
     assert "Its weights are 0.5 · (DPO(H) β=0.1) + 0.5 · (DPO(H)→DPO(S) β=0.1)." in text
     command = next(line for line in text.splitlines() if line.startswith("sacpo train"))
     assert not {"policies=[merged]", f"paths.outputs={outputs}"} & set(shlex.split(command))
@@ -88,7 +88,7 @@ def test_a_card_of_local_data_names_no_folder(outputs: Path, rows_file: Path, mo
     folder = outputs / "export" / run.plan.policies["first"].id
     card = ModelCard.load(folder / "README.md")
     assert f"dataset.path={rows_file.name}" in card.text
-    assert f"local: {rows_file.name}" in card.text
+    assert "on local" in card.text
     for path in folder.iterdir():
         said = path.read_bytes()
         for private in (str(rows_file.parent), str(outputs), str(Path.home()), SECRET):

@@ -1,4 +1,4 @@
-"""What goes to a judge's server, and what comes back from one with bad intentions, by both ways of asking."""
+"""What goes to a judge's server, and what comes back from one with bad intentions."""
 
 import logging
 import os
@@ -14,7 +14,6 @@ from sacpo_exp.evaluation.records import State
 
 SECRET = "my-own-secret-0123456789"
 NAMED = "judge.api_key_env=OPENAI_API_KEY"
-WAYS = ("judge.via=chat", "judge.via=batch")
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +46,10 @@ def test_only_a_named_key_is_sent(
         assert sent is None or call["headers"]["authorization"] == sent
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_no_redirect_is_followed(tmp_path: Path, way: str) -> None:
+def test_no_redirect_is_followed(tmp_path: Path) -> None:
     with served(tmp_path / "other") as other, Ledger(tmp_path / "l.sqlite") as ledger:
         with served(tmp_path / "one", redirect=f"{other.url}/chat/completions") as server:
-            judge = make_judge(server.url, NAMED, way)
+            judge = make_judge(server.url, NAMED)
             with pytest.raises(ConfigError, match="there is a redirect"):
                 ask(make_questions(judge, 4), judge, ledger)
         assert other.calls() == []
@@ -69,16 +67,11 @@ def test_a_key_in_an_answer_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptur
     assert SECRET not in caplog.text
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_an_error_of_a_server_shows_no_key_and_controls_no_terminal(tmp_path: Path, way: str) -> None:
+def test_an_error_of_a_server_shows_no_key_and_controls_no_terminal(tmp_path: Path) -> None:
     echo = f"\x1b]0;owned\x07\x1b[2J {os.environ['OPENAI_API_KEY']} sk-proj-abcdefgh"
-    plan = {"status": 422} if way == "judge.via=chat" else {"batch_status": "failed"}
-    with served(tmp_path, echo=echo, **plan) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, NAMED, way, "judge.max_failures=1")
+    with served(tmp_path, echo=echo, status=422) as server, Ledger(tmp_path / "l.sqlite") as ledger:
+        judge = make_judge(server.url, NAMED, "judge.max_failures=1")
         questions = make_questions(judge, 2)
-        (tmp_path / "release").touch()
-        if way == "judge.via=batch":
-            assert ask(questions, judge, ledger) == 2
         with pytest.raises(JudgeError, match="owned") as caught:
             ask(questions, judge, ledger)
         assert str(caught.value).isprintable()

@@ -14,6 +14,7 @@ from tiny import make_config
 
 from sacpo_exp.config.models import ModelConfig
 from sacpo_exp.eval import evaluate
+from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
@@ -70,8 +71,10 @@ def test_a_language_model_judges(
     singles = singles_of(tmp_path)
     assert len(singles) == 6  # three prompts, both orders; the baseline against itself is not asked about
     assert {single["state"] for single in singles} == {"ok"}  # the server holds it to the schema
-    assert all(single["prompt_tokens"] > 100 and single["completion_tokens"] > 5 for single in singles)
-    report(configure(f"paths.outputs={tmp_path}", "examples=0", command="report"))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        answers = [answer for _, answer in ledger.judgments()]
+    assert all((answer.prompt_tokens or 0) > 100 and (answer.completion_tokens or 0) > 5 for answer in answers)
+    report(configure(f"paths.outputs={tmp_path}", command="report"))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     conduct = next(line for line in lines if line[:3] == ["all", "policies", "helpfulness"])
     assert conduct[3] == "6/0/0/0"
@@ -79,8 +82,6 @@ def test_a_language_model_judges(
     rates = next(line for line in lines if line[:3] == ["good", "–", "–"])
     low, high = (float(end.strip("[],")) for end in rates[4:6])
     assert low <= 0.5 < high  # nothing can be concluded
-    (usage,) = [line for line in lines if line[:2] == ["6", "6"]]
-    assert usage[-1] == "0.00"
 
 
 XSTEST = """id,prompt,type,label,focus,note
@@ -106,5 +107,5 @@ def test_refusals_on_xstest_are_told_by_the_judge_and_by_string_matching(
     assert {record["refusal"]["state"] for record in records} == {"ok"}
     assert all(record["helpfulness"] is None and record["safety"] is None for record in records)
     assert {record["kind"] for record in records} == {"benign", "risky"}
-    report(configure(f"paths.outputs={trained}", "examples=0", command="report"))
+    report(configure(f"paths.outputs={trained}", command="report"))
     assert "By the judge: full or partial refusals." in capsys.readouterr().out

@@ -1,10 +1,8 @@
-"""Several processes on one ledger, some of them killed: nothing is asked twice at once, nothing recorded is lost."""
+"""Several processes on one ledger, one of them killed; those of test_openai_judge ask, and ask nothing twice."""
 
 import multiprocessing
 import os
-import random
 import signal
-import sqlite3
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -48,25 +46,17 @@ def kill(process: SpawnProcess) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-def ask_all(path: Path, numbers: range, is_claiming: bool, barrier: Barrier) -> None:
-    """Record all, or what is neither claimed nor recorded; recording is asking here, so attempts count the calls."""
+def record_all(path: Path, numbers: range, barrier: Barrier) -> None:
     barrier.wait(60)  # so that all of them open the new ledger at once
     with Ledger(path) as ledger:
         for question in map(make_question, numbers):
-            if not is_claiming:
-                ledger.record(question, OK)
-            elif ledger.claim([question.key]):
-                if question.key in ledger.find([question.key]):
-                    ledger.release([question.key])
-                else:
-                    ledger.record(question, OK)
+            ledger.record(question, OK)
 
 
-@pytest.mark.parametrize("is_claiming", [False, True])
-def test_processes_lose_no_record_and_ask_nothing_twice_that_they_claim(path: Path, is_claiming: bool) -> None:
+def test_processes_lose_no_record(path: Path) -> None:
     barrier = SPAWN.Barrier(3)
     ranges = (range(500), range(300, 800), range(800, 801))
-    processes = [SPAWN.Process(target=ask_all, args=(path, each, is_claiming, barrier)) for each in ranges]
+    processes = [SPAWN.Process(target=record_all, args=(path, each, barrier)) for each in ranges]
     for process in processes:
         process.start()
     for process in processes:
@@ -74,8 +64,7 @@ def test_processes_lose_no_record_and_ask_nothing_twice_that_they_claim(path: Pa
     assert [process.exitcode for process in processes] == [0] * 3
     with Ledger(path) as ledger:
         found = {question.prompt_id: answer.attempts for question, answer in ledger.judgments()}
-    is_shared = [not is_claiming and 300 <= number < 500 for number in range(801)]
-    assert found == {f"id-{number}": 1 + is_shared[number] for number in range(801)}
+    assert found == {f"id-{number}": 1 + (300 <= number < 500) for number in range(801)}
 
 
 def claim_and_wait(path: Path, there: Connection) -> None:
@@ -97,33 +86,3 @@ def test_claims_of_a_living_process_hold_and_those_of_an_ended_or_killed_one_do_
     process.join(60)
     with Ledger(path) as ledger:
         assert ledger.claim(["a", "b"]) == {"a", "b"}
-
-
-def record_until_killed(path: Path, there: Connection) -> None:
-    with Ledger(path) as ledger:
-        for number in range(1_000_000):
-            question = make_question(number)
-            ledger.claim([question.key])
-            ledger.record(question, OK)
-            there.send(number)
-
-
-def test_a_kill_at_any_moment_loses_nothing_that_was_recorded(path: Path) -> None:
-    moments = random.Random(0)
-    for _ in range(3):
-        process, here = start(record_until_killed, path)
-        for _ in range(moments.randrange(1, 200)):
-            last = here.recv()
-        kill(process)
-        try:
-            while here.poll():
-                last = here.recv()
-        except EOFError:
-            pass
-        with Ledger(path) as ledger:
-            assert ledger.claim([make_question(last + 1).key])
-            found = {question.prompt_id for question, _ in ledger.judgments()}
-        assert {f"id-{number}" for number in range(last + 1)} <= found
-    database = sqlite3.connect(path)
-    assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    database.close()

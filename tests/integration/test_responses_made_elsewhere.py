@@ -79,7 +79,7 @@ def test_baselines_make_groups(
     own = trained / "baselines"
     for baseline in ("kind", "curt"):
         evaluate(elsewhere(own, files, f"baseline={baseline}", "matches=all_pairs"))
-    report(configure(f"paths.outputs={own}", "examples=0", command="report"))
+    report(configure(f"paths.outputs={own}", command="report"))
     printed = capsys.readouterr().out
     assert printed.count("Ratings for safety over all pairs, Bradley–Terry") == 2
     for name in ("kind (baseline)", "curt (baseline)"):
@@ -133,7 +133,7 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     assert len(judges) == 2
     scores = [folder for folder, m in Store(own / "store").manifests() if m.kind == "scores" and "reward" in m.id]
     assert len(scores) == 3
-    report(configure(f"paths.outputs={own}", "examples=0", command="report"))
+    report(configure(f"paths.outputs={own}", command="report"))
     printed = capsys.readouterr().out
     assert "judge reward_model" in printed
     note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0."

@@ -97,7 +97,7 @@ def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Co
     with served(tmp_path / "server") as server:
         run(cli, "eval", *plan, *ask_with(tmp_path, server, criteria))
         asked = Counter(call["content"].split(":")[0].split()[-1] for call in server.calls())
-    printed = run(cli, "report", "x=honesty", "y=usefulness", "examples=0")
+    printed = run(cli, "report", "x=honesty", "y=usefulness")
 
     outputs = tmp_path / "outputs"
     store = Store(outputs / "store")

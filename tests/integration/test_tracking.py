@@ -19,8 +19,8 @@ from sacpo_exp.store import Manifest, Store
 from sacpo_exp.train import train
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
-#: Two orders × two β, as a sweep has them.
-JOBS = [(f"order={order}", f"beta={beta}") for order in ("helpful_first", "safety_first") for beta in (0.1, 0.2)]
+#: Two β of one order, and another order.
+JOBS = [("order=helpful_first", "beta=0.1"), ("order=helpful_first", "beta=0.2"), ("order=safety_first", "beta=0.1")]
 COLUMNS = ("order", "objective", "criterion", "loss", "beta", "seed", "learning_rate", "model", "dataset", "judge")
 
 
@@ -57,7 +57,7 @@ def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
 def test_a_sweep_has_one_run_per_policy_with_flat_columns_and_scores(swept: Path) -> None:
     runs = {name: path for name, path in run_folders(swept).items() if not name.startswith("report-")}
     trained = stored(swept, "stage", "merge")
-    assert len(trained) == 10  # two first stages, four second ones, four merges
+    assert len(trained) == 8  # two first stages, three second ones, three merges
     assert runs.keys() == {*trained, *stored(swept, "model")}
     for policy_id, manifest in trained.items():
         records = read_run(runs[policy_id])
@@ -81,7 +81,7 @@ def test_the_resolved_configuration_is_told_without_paths(swept: Path) -> None:
     folders = [path for path in (swept / "wandb").glob("offline-run-*") if "report" not in path.name]
     configs = [next(of_type(read_run(folder), "run"))["config"]["update"] for folder in folders]
     told = [config["hydra"] for config in configs if "hydra" in config]
-    assert len(told) >= 10
+    assert len(told) >= 8
     assert told[0]["optimization"]["optim"] == "adamw_torch_fused"
     assert all("paths" not in each and "overrides" not in each for each in told)
 

@@ -31,7 +31,7 @@ def make_config(outputs: Path, *overrides: str) -> EvalConfig:
 def make_report(config: EvalConfig) -> ReportConfig:
     """A report on the outputs of a configuration."""
     settings: dict[str, Any] = {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry, "seed": 0}
-    settings |= {"max_missing": 0.1, "examples": 0, "tracker": config.tracker, "paths": config.paths}
+    settings |= {"max_missing": 0.1, "tracker": config.tracker, "paths": config.paths}
     return ReportConfig(None, None, 0.95, bootstrap_rounds=100, **settings)
 
 

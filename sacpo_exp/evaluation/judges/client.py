@@ -3,7 +3,6 @@
 import ipaddress
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,8 +20,6 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 #: Sent to a server that wants no key; the client refuses to send nothing.
 NO_KEY: Final = "none-needed"
 MASK, SHORTEST_KEY = "sk-…", 8
-#: Bytes of one answer, and of a file with the answers of a batch: 50,000 of 10,000 bytes.
-MOST_OF_ANSWER, MOST_OF_BATCH = 16 * 2**20, 500_000_000
 #: Keys as servers echo them, their middle blanked out or not.
 SECRET: Final = re.compile(r"\b(?:sk|sess)-[\w*.-]{4,}|[\w.-]*\*{3}[\w*.-]*")
 #: Codes by which a provider's filter declines a prompt: OpenAI's, and Azure's.
@@ -80,53 +77,12 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def connection_settings(url: str, most: int = MOST_OF_ANSWER, is_async: bool = False) -> dict[str, Any]:
-    """Return arguments of an HTTP client that reads answers of at most `most` bytes.
+def connection_settings(url: str) -> dict[str, Any]:
+    """Return arguments of an HTTP client.
 
     No redirect is followed, since it would get the texts and the key; no proxy is used on the way to this machine.
     """
-
-    def limit(response: httpx2.Response) -> None:
-        encoding = response.headers.get("content-encoding", "identity")
-        if encoding != "identity":  # a small compressed body can unpack to a huge one
-            raise ValueError(f"the answer has the encoding {encoding[:20]!r}, which was not asked for")
-        response.stream = _LimitedStream(response.stream, most)
-
-    async def limit_async(response: httpx2.Response) -> None:
-        limit(response)
-
-    return {
-        "follow_redirects": False,
-        "trust_env": not (url.startswith("http:") and is_loopback(url)),
-        "headers": {"Accept-Encoding": "identity"},
-        "event_hooks": {"response": [limit_async if is_async else limit]},
-    }
-
-
-class _LimitedStream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """The body of a response, which raises ValueError when it exceeds `most` bytes."""
-
-    def __init__(self, stream: Any, most: int) -> None:
-        self._stream, self._most, self._size = stream, most, 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        return map(self._count, self._stream)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield self._count(chunk)
-
-    def _count(self, chunk: bytes) -> bytes:
-        self._size += len(chunk)
-        if self._size > self._most:
-            raise ValueError(f"the answer has more than {self._most:,} bytes")
-        return chunk
-
-    def close(self) -> None:
-        self._stream.close()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    return {"follow_redirects": False, "trust_env": not (url.startswith("http:") and is_loopback(url))}
 
 
 def check_server(url: str) -> None:

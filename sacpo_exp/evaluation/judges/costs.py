@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig, PriceConfig
+from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig
 from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.records import Answer, Question
@@ -41,16 +41,13 @@ def require_price(judge: OpenAIJudgeConfig) -> None:
         )
 
 
-def cost_usd(price: PriceConfig, prompt: int, cached: int, completion: int, factor: float = 1.0) -> float:
-    """Return the US dollars for tokens; `cached` are among those of the prompt."""
+def price_tokens(judge: OpenAIJudgeConfig, prompt: int, cached: int, completion: int) -> float | None:
+    """Return the US dollars for tokens, of which `cached` are among those of the prompt; None: price not known."""
+    if (price := find_price(judge)) is None:
+        return None
     full, written = price.input or 0.0, price.output or 0.0
     reread = full if price.cached_input is None else price.cached_input
-    return factor * ((prompt - cached) * full + cached * reread + completion * written) / 1e6
-
-
-def _price_tokens(judge: OpenAIJudgeConfig, prompt: int, cached: int, completion: int) -> float | None:
-    price, factor = find_price(judge), judge.prices.batch_factor if judge.via == AskVia.batch else 1.0
-    return None if price is None else cost_usd(price, prompt, cached, completion, factor)
+    return ((prompt - cached) * full + cached * reread + completion * written) / 1e6
 
 
 def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEstimate:
@@ -60,7 +57,7 @@ def estimate(questions: Sequence[Question], judge: OpenAIJudgeConfig) -> CostEst
         completion += question.sampling.get(judge.token_limit.value, judge.max_tokens)
         characters = sum(len(content) for _, content in question.messages)
         prompt += -(-characters // CHARACTERS_PER_TOKEN) + PER_MESSAGE * (len(question.messages) + 1)
-    return CostEstimate(len(questions), prompt, completion, _price_tokens(judge, prompt, 0, completion))
+    return CostEstimate(len(questions), prompt, completion, price_tokens(judge, prompt, 0, completion))
 
 
 def add_up(costs: Iterable[CostEstimate]) -> CostEstimate:
@@ -121,5 +118,5 @@ class Budget:
         """Replace the worst case of a call by its cost, if the server has told its tokens."""
         prompt, completion = answer.prompt_tokens, answer.completion_tokens
         if prompt is not None and completion is not None:
-            cost = _price_tokens(self._judge, prompt, min(answer.cached_tokens or 0, prompt), completion)
+            cost = price_tokens(self._judge, prompt, min(answer.cached_tokens or 0, prompt), completion)
             self.usd += (cost or 0.0) - (estimate([question], self._judge).usd or 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig
+from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError, SacpoError
 from sacpo_exp.evaluation.judges.client import (
     check_server,
@@ -43,11 +43,8 @@ def select_open(
     return [question for key, question in questions.items() if key not in known or known[key].state.value in again]
 
 
-def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger) -> int:
+def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger) -> None:
     """Ask every question that the ledger has no record of, and those in a state of `judge.ask_again`.
-
-    Returns:
-        number of questions that still wait for a batch; 0 where each has a record.
 
     Raises:
         ConfigError: the server, the key or the model is not what `judge` says, or a budget can't be kept.
@@ -58,17 +55,12 @@ def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger)
     known = ledger.find(unique)
     todo = select_open(unique, known, judge)
     if not todo:
-        return 0
+        return
     for name in ("httpx2", "openai"):  # they log every call, in the middle of the progress bar
         logging.getLogger(name).setLevel(logging.WARNING)
     check_server(find_base_url(judge))
-    if judge.via == AskVia.batch:
-        from sacpo_exp.evaluation.judges.openai_batch import ask_batch
-
-        return ask_batch(todo, known, judge, ledger)
     log.info("%s", describe_estimate(estimate(todo, judge), judge))
     asyncio.run(_Asker(todo, known, judge, ledger).run())
-    return 0
 
 
 class _Asker:
@@ -92,7 +84,7 @@ class _Asker:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         judge, total = self._judge, len(self._todo)
-        http = DefaultAsyncHttpxClient(**connection_settings(self._url, is_async=True))
+        http = DefaultAsyncHttpxClient(**connection_settings(self._url))
         settings: dict[str, Any] = {"max_retries": judge.max_attempts - 1, "timeout": judge.timeout}
         with Progress(total, f"judge: {judge.model}", "judgment") as self._bar:
             async with AsyncOpenAI(api_key=self._key, base_url=self._url, http_client=http, **settings) as client:

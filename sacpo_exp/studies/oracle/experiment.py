@@ -1,6 +1,5 @@
 """Train what a configuration asks for through the store, and compare the policies with what the theory predicts."""
 
-import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -30,12 +29,9 @@ from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
 from sacpo_exp.studies.oracle.world import (
     World,
     align,
-    draw_wins,
     make_world,
     merged,
     optimum,
-    spread_of_fits,
-    stages_of,
     weigh,
 )
 from sacpo_exp.training.models import load_policy, load_tokenizer
@@ -49,8 +45,6 @@ NAME = "log_probabilities.json"
 BATCH = 256
 #: λ on the curve of the optima, among which the nearest one is searched.
 CURVE = (0.0, *np.geomspace(0.01, 100, 81).tolist())
-#: Independent draws of the pairs, and the share of them inside a band.
-DRAWS, SHARE = 200, 0.95
 
 Row = dict[str, Any]
 
@@ -74,16 +68,15 @@ class Results:
     """The results of an experiment.
 
     Attributes:
-        world: with the measured base of the first seed as reference policy, from which curves and bands follow.
+        world: with the measured base of the first seed as reference policy, from which curves follow.
         nominal_kl: KL(base ‖ the world's reference policy) in nats by seed: what the base stage has not learned.
-        findings, sampling_error, threshold: see `judge`, `find_sampling_error`, `meet_threshold`.
+        findings, threshold: see `judge`, `meet_threshold`.
         curve: E[r] and E[g] by criterion, of the exact optima over λ of the first constraint.
     """
 
     world: World
     nominal_kl: dict[int, float]
     findings: list[Row]
-    sampling_error: list[Row]
     curve: list[dict[str, float]]
     threshold: Row | None
 
@@ -114,7 +107,6 @@ def experiment(config: OracleConfig) -> Results:
         world=world,
         nominal_kl={seed: divergence(base, nominal.reference) for seed, base in bases.items()},
         findings=findings,
-        sampling_error=find_sampling_error(config, world),
         curve=[expect_all(world, optimum(world, config.beta, [first, *config.multiplier[1:]])) for first in CURVE],
         threshold=None if config.threshold is None else meet_threshold(config, world, config.threshold),
     )
@@ -231,25 +223,6 @@ def expect_all(world: World, policy: Table) -> dict[str, float]:
 def stage_names(order: Sequence[str]) -> list[str]:
     """Return `first`, `second`, …: the names of the policies that the stages of an order make."""
     return [policy_of(place) for place in range(len(order))]
-
-
-def find_sampling_error(config: OracleConfig, world: World) -> list[Row]:
-    """Return the KL in nats of exact fits to other draws of as many pairs, which training with DPO has on average too.
-
-    One entry for every order, stage and number of pairs, with the median and the ends of the middle `SHARE`.
-    """
-    entries = []
-    for order, pairs in itertools.product(config.orders, sorted(set(config.pairs))):
-        exact = align(world, config.beta, config.multiplier, order)
-        stages = [
-            (draw_wins(world, criterion, pairs, DRAWS, config.seeds[0]), beta)
-            for criterion, beta in stages_of(world, config.beta, config.multiplier, order)
-        ]
-        for number, stage in enumerate(stage_names(order), 1):
-            median, low, high = spread_of_fits(world.reference, exact[number - 1], stages[:number], SHARE)
-            entry = {"order": "→".join(order), "stage": stage, "rows": pairs}
-            entries.append(entry | {"median": median, "low": low, "high": high, "share": SHARE, "draws": DRAWS})
-    return entries
 
 
 def meet_threshold(config: OracleConfig, world: World, threshold: float) -> Row:

@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
 def format_results(results: Results) -> str:
     """Return the table in Markdown, a row per setting with mean [range] over the seeds, and what belongs beside it."""
     table = to_markdown(list(_list_cells(results)), len(KEYS) - 1)
-    return "\n".join([*_explain(results), "", *table, "", *_list_errors(results)])
+    return "\n".join([*_explain(results), "", *table])
 
 
 def _list_cells(results: Results) -> Iterator[list[str]]:
@@ -94,13 +94,6 @@ def _explain(results: Results) -> Iterator[str]:
         by_merging = "" if found["ratio"] is None else f", with the reward first by merging at q = {found['ratio']:.4f}"
         values = ", ".join(f"E[{name}] = {found[name]:+.4f}" for name in results.world.values)
         yield f"E[g] ≥ {found['threshold']:g} takes λ* = {found['multiplier']:.4f}{by_merging}: {values}."
-
-
-def _list_errors(results: Results) -> Iterator[str]:
-    yield "Sampling error: KL to the optimum of exact fits to as many pairs, median and middle 95 % of 200 draws"
-    for entry in results.sampling_error:
-        band = f"{entry['median']:.4f} [{entry['low']:.4f}, {entry['high']:.4f}]"
-        yield f"- {entry['order']} {entry['stage']}, {entry['rows']} rows: {band}"
 
 
 def draw_trade_off(results: Results) -> bytes:
@@ -148,10 +141,6 @@ def _draw_stage(axes: Axes, results: Results, stage: str) -> None:
     usual = frame["λ"] == frame["λ"].iloc[0]  # trials over numbers of rows come first
     frame = frame[(frame["stage"] == stage) & usual].assign(policies=lambda each: each["order"])
     for place, order in enumerate(frame["order"].unique()):
-        band = [each for each in results.sampling_error if (each["order"], each["stage"]) == (order, stage)]
-        rows, low, high = ([each[key] for each in band] for key in ("rows", "low", "high"))
-        label = None if place else "exact fits to as many pairs,\n95 % of 200 draws"
-        axes.fill_between(rows, low, high, color="0.6", alpha=0.25, linewidth=0, label=label)
         start = frame[frame["order"] == order]["kl_start"].iloc[0]
         axes.axhline(start, color="black", linestyle="--", label=None if place else "reference policy")
     if len(frame):  # of methods alone only the last policies are known

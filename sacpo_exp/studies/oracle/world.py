@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.data.preferences import Row
-from sacpo_exp.method.theory import Table, divergence, find_strengths, merge, normalise, tilt, tilt_stepwise
+from sacpo_exp.method.theory import Table, find_strengths, merge, normalise, tilt, tilt_stepwise
 
 #: Letters that responses are spelled with; short ones share beginnings, so that end marks count.
 LETTERS = "abc"
 Indices = NDArray[np.int64]
 FORMS = ("pairs", "labels")
 PARTS = ("train", "heldout")
-#: Precision of a normal prior about 0, so that a response that always won has a finite value.
-RIDGE = 1e-3
-STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -171,56 +168,6 @@ def comparison_rows(world: World, count: int, seed: int, part: str = "train") ->
             labels[f"response_{i}"] = world.responses[responses[i][row]]
             labels[f"is_response_{i}_safe"] = bool(safe[i][row])
         yield {"prompt": world.prompts[prompt]} | labels
-
-
-def draw_wins(world: World, criterion: str, count: int, draws: int, seed: int) -> Table:
-    """Return how often each response won, in independent draws of `count` pairs: (draws, prompts, chosen, rejected)."""
-    chance = np.random.default_rng([seed, _stream(world, "pairs", criterion), len(PARTS)])
-    values = world.values[criterion]
-    prompts, size = values.shape
-    first, second = np.triu_indices(size, 1)
-    cells = chance.multinomial(count, np.full(prompts * len(first), 1 / (prompts * len(first))), size=draws)
-    drawn = cells.reshape(draws, prompts, len(first))
-    won = chance.binomial(drawn, chance_of(values[:, first] - values[:, second]))
-    wins = np.zeros((draws, prompts, size, size))
-    wins[:, :, first, second], wins[:, :, second, first] = won, drawn - won
-    return wins
-
-
-def fit_values(wins: Table) -> Table:
-    """Return the values with mean 0 that make the comparisons most probable, by Newton's method.
-
-    DPO with one free parameter per response is Bradley–Terry regression (Rafailov et al. 2023, section 5): its exact
-    solution differs from the optimum by sampling error alone, which a network trained on the same pairs has too.
-
-    Args:
-        wins: how often each response was chosen over each other, (…, chosen, rejected).
-
-    Returns:
-        shape (…, responses).
-    """
-    games = wins + np.swapaxes(wins, -1, -2)
-    values = np.zeros(wins.shape[:-1])
-    identity = RIDGE * np.eye(wins.shape[-1])
-    for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(values[..., None, :] - values[..., :, None]))
-        slope = wins.sum(axis=-1) - (games * chance).sum(axis=-1) - RIDGE * values
-        weight = games * chance * (1 - chance)
-        hessian = weight.sum(axis=-1)[..., None] * np.eye(wins.shape[-1]) - weight + identity
-        values = values + np.clip(np.linalg.solve(hessian, slope[..., None])[..., 0], -2, 2)
-    centred: Table = values - values.mean(axis=-1, keepdims=True)
-    return centred
-
-
-def spread_of_fits(reference: Table, exact: Table, stages: list[tuple[Table, float]], share: float) -> list[float]:
-    """Return KL(fit ‖ exact) in nats over independent draws of the pairs: the median and the middle `share`.
-
-    Args:
-        stages: `(wins, beta)`, each fitted exactly, with wins of shape (draws, prompts, chosen, rejected).
-    """
-    fits = tilt_stepwise(reference, [(fit_values(wins), beta) for wins, beta in stages])
-    kls = [divergence(fit, exact) for fit in fits]
-    return [float(np.quantile(kls, level)) for level in (0.5, (1 - share) / 2, (1 + share) / 2)]
 
 
 def _draw_two(world: World, chance: Table) -> tuple[Indices, Indices, Indices]:

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from sacpo_exp.config.judges import AskVia, OpenAIJudgeConfig, PriceConfig, PricesConfig, TokenLimit
+from sacpo_exp.config.judges import OpenAIJudgeConfig, PriceConfig, PricesConfig, TokenLimit
 from sacpo_exp.evaluation.records import Answer, Question, State
 
 OK = Answer(State.ok, "8 9", "stop", created="2026-01-02T03:04:05+00:00")
 FAILED = Answer(State.failed, error="timed out", attempts=8, created="2026-01-02T03:04:05+00:00")
-PRICES = PricesConfig("2026-06-04", "tests", 0.5, {"big": PriceConfig(2.0, 8.0, 0.5), "small": PriceConfig(1.0, 4.0)})
+PRICES = PricesConfig("2026-06-04", "tests", {"big": PriceConfig(2.0, 8.0, 0.5), "small": PriceConfig(1.0, 4.0)})
 
 
 def make_judge(**changes: Any) -> OpenAIJudgeConfig:
     """A judge of 2, 8 and 0.5 dollars per million tokens in, out and cached, who writes up to 100 of them."""
-    values: dict[str, Any] = {"model": "big", "via": AskVia.chat, "max_tokens": 100}
+    values: dict[str, Any] = {"model": "big", "max_tokens": 100}
     values |= {"token_limit": TokenLimit.max_tokens}
     values |= {"structured": False, "ask_again": [], "prices": PRICES, "template": "default", "repeats": 1}
     return OpenAIJudgeConfig(**values | {"min_score": 1.0, "max_score": 10.0} | changes)

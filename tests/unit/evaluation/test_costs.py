@@ -7,15 +7,15 @@ from asked import OK, make_judge, make_question
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo_exp.config.judges import AskVia, PriceConfig
+from sacpo_exp.config.judges import PriceConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.costs import (
     Budget,
-    cost_usd,
     describe_estimate,
     dollars,
     estimate,
     find_price,
+    price_tokens,
     require_price,
 )
 
@@ -33,8 +33,9 @@ def test_a_price_is_found_by_the_name_with_or_without_its_date(model: str, expec
 
 
 def test_cached_tokens_cost_what_the_table_says_or_else_as_much_as_others() -> None:
-    assert cost_usd(PriceConfig(2.0, 8.0, 0.5), 1000, 400, 100) == pytest.approx((600 * 2 + 400 * 0.5 + 800) / 1e6)
-    assert cost_usd(PriceConfig(2.0, 8.0), 1000, 400, 100, factor=0.5) == pytest.approx((1000 * 2 + 800) / 2e6)
+    assert price_tokens(make_judge(), 1000, 400, 100) == pytest.approx((600 * 2 + 400 * 0.5 + 800) / 1e6)
+    judge = make_judge(price=PriceConfig(2.0, 8.0))
+    assert price_tokens(judge, 1000, 400, 100) == pytest.approx((1000 * 2 + 800) / 1e6)
 
 
 def test_the_estimate_is_the_worst_case_of_all_calls() -> None:
@@ -42,7 +43,6 @@ def test_the_estimate_is_the_worst_case_of_all_calls() -> None:
     cost = estimate([make_question()] * 10, make_judge())
     assert (cost.calls, cost.prompt_tokens, cost.completion_tokens) == (10, 1080, 1000)
     assert cost.usd == pytest.approx(10 * WORST)
-    assert estimate([make_question()] * 10, make_judge(via=AskVia.batch)).usd == pytest.approx(5 * WORST)
 
 
 def test_the_estimate_names_its_prices_or_that_one_is_unknown() -> None:

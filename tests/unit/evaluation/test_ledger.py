@@ -1,4 +1,4 @@
-"""What was recorded is found again and replaced by nothing worse; claims; batches; damaged and foreign files."""
+"""What was recorded is found again and replaced by nothing worse; claims; damaged and foreign files."""
 
 import os
 import sqlite3
@@ -94,17 +94,6 @@ def test_a_claim_holds_while_it_is_renewed(path: Path, ledger: Ledger, monkeypat
         ledger._closed.wait(0.8)
         assert ledger.claim(["a"]) == {"a"}
         far._closed.clear()
-
-
-def test_batches_are_remembered_until_they_are_closed(ledger: Ledger) -> None:
-    questions = [make_question("a"), make_question("b")]
-    ledger.add_batch("one", "http://here", questions)
-    ledger.add_batch("two", "http://here", questions[:1])
-    ledger.add_batch("three", "http://there", questions)
-    assert ledger.open_batches("http://here") == {"one": questions, "two": questions[:1]}
-    ledger.close_batch("one")
-    assert list(ledger.open_batches("http://here")) == ["two"]
-    assert [ledger.knows_batch(name) for name in ("one", "four")] == [True, False]
 
 
 def change(path: Path, statement: str) -> list[str]:

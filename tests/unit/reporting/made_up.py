@@ -48,9 +48,7 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
         labels |= {"opponent_id": policies[0].id, "baseline_id": policies[0].id, "answers": "c0de" * 16}
         labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "has_zero": [], "judge_key": "judge-1"}
         labels |= {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge()]}
-        prices = {"read": "2026-06-04", "batch_factor": 0.5}
-        metrics = {"price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}, "prices": prices}
-        world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records}, metrics)
+        world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records})
     return world
 
 
@@ -73,7 +71,7 @@ def make_record(
     chance: random.Random, n: int, spec: ArtifactSpec, texts: dict[str, list[str]], baseline: str, skill: list[float]
 ) -> dict[str, Any]:
     kind = "benign" if n < 129 else "risky"
-    judged = judge(chance, f"{spec.id}-{n}", 0.5 if spec.id == baseline else skill[kind == "risky"])
+    judged = judge(chance, 0.5 if spec.id == baseline else skill[kind == "risky"])
     record = {"prompt_id": f"p{n}", "prompt": f"Question {n}? {HOSTILE if n == 1 else ''}", "kind": kind}
     record |= {"category": CATEGORIES[n % len(CATEGORIES)], "finish_reason": "stop", "opponent_n_tokens": 250}
     record |= {"response": texts[spec.id][n], "opponent_response": texts[baseline][n]}
@@ -82,14 +80,13 @@ def make_record(
     return record | {"helpfulness": None, "safety": None, "helpfulness" if kind == "benign" else "safety": judged}
 
 
-def judge(chance: random.Random, key: str, skill: float) -> dict[str, Any]:
+def judge(chance: random.Random, skill: float) -> dict[str, Any]:
     """Two judgments in both orders, of which a few fail."""
     is_failed = chance.random() < 0.02
     verdicts = [None if is_failed else float(chance.random() < skill) for _ in range(2)]
     state = "failed" if is_failed else "ok"
-    counted = {"prompt_tokens": 700, "cached_tokens": 0, "completion_tokens": 90, "attempts": 1, "via": "chat"}
     singles = [
-        counted | {"key": f"{key}-{place}", "is_first": not place, "repeat": 0, "state": state, "verdict": verdict}
+        {"is_first": not place, "repeat": 0, "state": state, "verdict": verdict}
         for place, verdict in enumerate(verdicts)
     ]
     mean = None if is_failed else sum(map(float, filter(None, verdicts))) / 2

@@ -14,7 +14,6 @@ from world import HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.reporting.collect import collect_groups
-from sacpo_exp.reporting.lineage import format_examples
 from sacpo_exp.reporting.tables import to_csv
 
 FILES = ["table.csv", "differences.csv", "lengths.csv", "table.md", "trade_off.png", "trade_off.svg", "report.html"]
@@ -49,19 +48,17 @@ def print_report(world: World, **settings: Any) -> str:
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, str]:
     """The world after one report, and what that printed."""
     world = make_world(tmp_path_factory.mktemp("reported"))
-    return world, print_report(world, examples=3)
+    return world, print_report(world)
 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, str]:
-    """The same with a policy that nobody could judge, a long name, another loss, and text that moves a cursor."""
+    """The same with a policy that nobody could judge, a long name, and another loss."""
     world = make_world(tmp_path_factory.mktemp("odd"))
     world.judgments(world.elsewhere("lost"), answers([None] * 4, [None] * 4), model="nano")
     world.judgments(world.elsewhere("y" * 150), answers([1] * 4, [0] * 4), model="nano")
     world.judgments(world.train(H, ("kto", "safety", 0.1)), answers([1] * 4, [1] * 4))
-    newest = world.merge(0.9, world.train(H), world.train(*HS))
-    world.judgments(newest, answers([0] * 4, [1] * 4, text="a\x1b[2Jb\ud83d\r\n\nc" + " long" * 400))
-    return world, print_report(world, examples=8)
+    return world, print_report(world)
 
 
 def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: tuple[World, str]) -> None:
@@ -112,6 +109,12 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     assert {row["comparisons"] for row in rows.values()} == {"8"}
 
 
+def test_lengths_are_those_of_the_prompts_with_a_verdict(reported: tuple[World, str]) -> None:
+    rows = {(row["policy"], row["criterion"]): row for row in read(reported[0].folder / "lengths.csv")}
+    row = rows["DPO(H)→DPO(S) β=0.05", "helpfulness"]  # it says less than the baseline
+    assert (float(row["shorter"]), row["shorter_n"], row["longer_n"]) == (pytest.approx(0.5 / 3), "3", "0")
+
+
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
     world = World(tmp_path)
     policy = world.train(*HS)
@@ -128,8 +131,6 @@ def test_terminal_is_at_most_120_wide_and_has_all_numbers(odd: tuple[World, str]
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
     assert "held-out    0.75 [0.65, 0.83]          0.70         0.50     0.62  80" in printed  # Wilson for 60 of 80
     assert "Theorem 1 does not hold for KTO(S)" in printed
-    assert "\x1b" not in printed
-    assert "\n    c long" in printed
     assert printed.splitlines()[-7:] == [str(world.folder / name) for name in FILES]
 
 
@@ -137,7 +138,7 @@ def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> Non
     world, printed = reported
     before = {name: (world.folder / name).read_bytes() for name in FILES}
     assert sorted(path.name for path in world.folder.iterdir()) == sorted(FILES)
-    assert print_report(world, examples=3) == printed
+    assert print_report(world) == printed
     assert {name: (world.folder / name).read_bytes() for name in FILES} == before
     assert before["trade_off.png"].startswith(b"\x89PNG")
 
@@ -173,17 +174,6 @@ def test_policies_that_would_have_the_same_title_are_told_apart(world: World) ->
     titles = [row.policy.title for row in world.scored().policies]
     assert len(set(titles)) == len(titles)
     assert f"KTO(S) #{twin.id[-10:-6]} β=1" in titles
-
-
-def test_examples_show_the_responses_of_all_policies(reported: tuple[World, str]) -> None:
-    world, printed = reported
-    examples = printed.split("Examples\n\n")[1].split("\n\n")[:3]
-    assert {example.split(":")[0] for example in examples} <= {"risky", "benign"}
-    for line in ("  SFT (baseline): Well.", "  DPO(H) β=0.1: Yes.", "  DPO(H)→DPO(S) β=0.05: No.", " q=0.5: Maybe."):
-        assert all(line in example for example in examples)
-    (group,) = collect_groups(world.store, None, None)
-    assert format_examples(group, 3, seed=0) in printed
-    assert format_examples(group, 3, seed=3) not in printed
 
 
 def test_damage_is_named_rather_than_drawn(world: World) -> None:

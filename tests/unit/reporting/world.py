@@ -124,7 +124,7 @@ class World:
         return scores, score_cohorts(scores, settings)
 
     def report(self, **settings: Any) -> Path:
-        usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "examples": 0, "max_missing": 1.0}
+        usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "max_missing": 1.0}
         usual |= {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry}
         usual |= {"x": "helpfulness", "y": "safety"}
         report(ReportConfig(paths=PathsConfig(str(self.outputs)), **(usual | settings)))

@@ -1,4 +1,4 @@
-"""Tests of win rates by category and by length: by hand, simulated judges, without a finite fit, real verdicts."""
+"""Tests of win rates by length: by hand, simulated judges, without a finite fit, real verdicts."""
 
 import csv
 import json
@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 from real_data import find_real
 
-from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_category, estimate_by_length
+from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import Floats, Resampling, bootstrap_mean
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
-
-
-def test_each_category_has_its_own_mean_and_interval() -> None:
-    values, categories = [1.0, 0.0, 0.5, 1.0, 0.0], ["privacy", "drugs", "privacy", "drugs", None]
-    estimates = estimate_by_category(values, categories, USUAL)
-    assert list(estimates) == ["drugs", "privacy"]
-    assert estimates["privacy"] == bootstrap_mean([1.0, 0.5], USUAL)
-    assert (estimates["drugs"].value, estimates["drugs"].n) == (0.5, 2)
-    assert estimate_by_category([1.0, 0.0], [None, None], USUAL) == {}
 
 
 def test_similar_is_within_10_percent_either_way() -> None:

@@ -20,7 +20,7 @@ from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import Outcome, count_prompts
 from sacpo_exp.store import Store
 from sacpo_exp.studies.candidates import Candidate, is_safe_end_high, set_number
-from sacpo_exp.studies.choosing import Findings, answer, count_others, foresee, search, store_choice
+from sacpo_exp.studies.choosing import answer, count_others, foresee, search, store_choice
 
 KINDS = (("helpfulness", "H", "benign"), ("safety", "S", "risky"), ("honesty", "O", "benign"))
 CRITERIA = [Criterion(name, letter, prompt_kinds=[kind]) for name, letter, kind in KINDS]
@@ -88,14 +88,8 @@ def make_family(looked: list[float] | None = None) -> list[Candidate]:
     return [make_candidate(q, make_records(wins(83, safe), wins(60, helpful)), looked) for q, safe, helpful in rates]
 
 
-def find(candidates: list[Candidate], config: ChooseConfig) -> Findings:
-    findings = search(candidates, config)
-    assert findings is not None
-    return findings
-
-
 def decide(candidates: list[Candidate], config: ChooseConfig) -> Choice:
-    return answer(find(candidates, config), config)
+    return answer(search(candidates, config), config)
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +172,6 @@ def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
         search(family, ask(measure=rate, constraint="helpfulness"))
 
 
-def test_a_search_waits_for_a_judge_that_is_still_at_work(ask: Ask) -> None:
-    looked: list[float] = []
-    first, *others = make_family(looked)
-    assert search([first, Candidate("q = 0.5", 0.5, lambda: None), *others], ask()) is None
-    assert looked == [1.0]
-
-
 @pytest.mark.parametrize(
     ("order", "by_ratio", "by_strength"),
     [
@@ -235,10 +222,8 @@ def test_power_is_told_beforehand(ask: Ask) -> None:
     assert few.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80% takes")
 
 
-@pytest.mark.parametrize(("axis", "number"), [("β", 0.01), ("", None)])
-def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice, axis: str, number: float | None) -> None:
-    rows = [replace(row, number=number and (row.number or number)) for row in choice.tested]
-    drawn = replace(choice, axis=axis, tested=tuple(rows))
+def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice) -> None:
+    drawn = replace(choice, axis="β")
     first = draw_choice(drawn)
     assert first == draw_choice(drawn)
     assert first["png"].startswith(b"\x89PNG")
@@ -256,12 +241,12 @@ def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
 
 
 def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -> None:
-    store, findings = Store(tmp_path), find(make_family(), ask())
+    store, findings = Store(tmp_path), search(make_family(), ask())
     folder = store_choice(store, findings, ask())
     assert store_choice(store, findings, ask()) == folder
     assert count_others(store, folder) == 0
     stricter = ask(threshold=0.65)
-    assert store_choice(store, find(make_family(), stricter), stricter) != folder
+    assert store_choice(store, search(make_family(), stricter), stricter) != folder
     assert count_others(store, folder) == 1
     ((key, stored),) = collect_choices(store).items()
     assert key == tuple(LABELS[name] for name in SHARED)

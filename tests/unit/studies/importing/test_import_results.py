@@ -112,10 +112,8 @@ def test_win_rates_are_those_of_arithmetic_by_hand(tmp_path: Path, capsys: pytes
     assert (ours.rate("safety").value, ours.rate("safety").n) == (0.75, 4)
     assert (ours.missing, ours.states["failed"]) == (1, 1)
     printed = capsys.readouterr().out
-    line = next(line for line in printed.splitlines() if line.split()[:3] == ["ours", "base", "helpfulness"])
-    assert line.split()[3:5] == ["10", "1"]
-    assert line.split()[-2:] == [f"{THEIRS:.3f}", f"{OURS - THEIRS:+.3f}"]
-    assert f"{OURS - THEIRS:.4f}" == "0.0389"
+    line = next(line for line in printed.splitlines() if "ours against base, helpfulness: " in line)
+    assert line.endswith(f"] and {THEIRS:.3f}; 1 of 10 prompts without a verdict")
     assert "judgments  61 ok, 0 unparsed, 0 refused, 7 failed\n           1 recorded as 0 and 0 whose" in printed
 
 

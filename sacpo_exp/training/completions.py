@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.schema import StageJob
-from sacpo_exp.data.prompts import load_prompts
+from sacpo_exp.data.prompts import Prompt, load_prompts
 from sacpo_exp.tracking.runs import COMPLETIONS, Tracking, completion_table
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ def completion_logger(trainer: "Trainer", job: StageJob, tracking: Tracking) -> 
     from transformers import TrainerCallback
 
     config = job.config
-    prompts = [each["prompt"] for each in load_prompts(config.prompts, config.dataset)[: config.log_completions]]
+    prompts = load_prompts(config.prompts, config.dataset)[: config.log_completions]
 
     class CompletionLogger(TrainerCallback):  # type: ignore[misc]
         def on_evaluate(self, args: Any, state: Any, control: Any, processing_class: Any, **kwargs: Any) -> None:
             texts = _generate(trainer, processing_class, prompts, config.generation.max_new_tokens)
-            pairs = zip(prompts, texts, strict=True)
-            rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in pairs]
+            asked = zip([each["prompt"] for each in prompts], texts, strict=True)
+            rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in asked]
             state.log_history += rows  # which checkpoints hold, so that a resume has them
             if state.is_world_process_zero:
                 tracking.log_table(*completion_table(rows))
@@ -37,12 +37,12 @@ def completion_logger(trainer: "Trainer", job: StageJob, tracking: Tracking) -> 
 
 
 def _generate(
-    trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", prompts: list[str], max_new_tokens: int
+    trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", prompts: list[Prompt], max_new_tokens: int
 ) -> list[str]:
     """Return the policy's greedy responses, on every rank all of them: each takes part in gathering ZeRO-3's shards."""
     from trl.models.utils import unwrap_model_for_generation
 
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    chats = [each.get("messages") or [{"role": "user", "content": each["prompt"]}] for each in prompts]
     texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
     found: list[str] = []
     size, settings = trainer.args.per_device_eval_batch_size, trainer.args.gradient_checkpointing_kwargs
@@ -61,7 +61,7 @@ def _generate(
                 **inputs,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=policy.generation_config.eos_token_id or tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             )
             found += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

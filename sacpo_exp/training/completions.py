@@ -44,25 +44,13 @@ def _generate(
 
     chats = [each.get("messages") or [{"role": "user", "content": each["prompt"]}] for each in prompts]
     texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    found: list[str] = []
-    size, settings = trainer.args.per_device_eval_batch_size, trainer.args.gradient_checkpointing_kwargs
+    inputs = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
+    kept = trainer.args.gradient_checkpointing_kwargs
     with unwrap_model_for_generation(
-        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=settings
+        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kept
     ) as policy:
-        for start in range(0, len(texts), size):
-            inputs = tokenizer(
-                texts[start : start + size],
-                add_special_tokens=False,
-                padding=True,
-                padding_side="left",
-                return_tensors="pt",
-            ).to(trainer.args.device)
-            output = policy.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=policy.generation_config.eos_token_id or tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            found += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [text.strip() for text in found]
+        marks = {"eos_token_id": policy.generation_config.eos_token_id or tokenizer.eos_token_id}
+        marks["pad_token_id"] = tokenizer.pad_token_id
+        output = policy.generate(**inputs.to(policy.device), max_new_tokens=max_new_tokens, do_sample=False, **marks)
+    new = output[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]

@@ -75,7 +75,9 @@ def build_trainer(
         # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
         # the two responses of one prompt must not stay side by side.
         train, heldout = train.shuffle(seed=job.config.seed), heldout.shuffle(seed=0)
-    trainer = kind(model=policy, args=config(**own | arguments), train_dataset=train, eval_dataset=heldout, **data)
+    settings = config(**own | arguments)
+    settings._n_gpu = min(1, settings.n_gpu)  # or one process would take all GPUs (DataParallel), which TRL refuses
+    trainer = kind(model=policy, args=settings, train_dataset=train, eval_dataset=heldout, **data)
     trainer.remove_callback(PrinterCallback)  # it prints every logged line
     return trainer
 

@@ -1,7 +1,9 @@
 """`hydra/launcher=slurm`, `slots` and the scripts of launchers/, as far as they go without a cluster and training."""
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,22 @@ def test_a_mistake_in_one_job_is_told_with_its_number(cli: Callable[..., Any]) -
     assert "error: job 1 (beta=-2): `beta` must be greater than 0, but is -2." in result.stderr
     status = cli("store", "sweep", light=True)
     assert status.stdout.count("failed") == 3  # two jobs, and the count
+
+
+#: Prints what SkyPilot's parser makes of a task: its name, GPUs, whether they are spot ones, and its command.
+PARSE = """import sys, sky
+given = [("BUCKET", "b"), ("JOB", "j"), ("OVERRIDES", "beta=0.05")]
+task = sky.Task.from_yaml_config(sky.utils.yaml_utils.read_yaml(sys.argv[1]), env_overrides=given)
+(resources,) = task.resources
+print(task.name, resources.accelerators, resources.use_spot, task.storage_mounts["/state"].source, task.run)"""
+
+
+def test_skypilot_parses_its_task(tmp_path: Path) -> None:
+    python = os.environ.get("SKY_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import sky"], check=False, capture_output=True).returncode:
+        pytest.skip("skypilot is not here: set SKY_PYTHON to a Python that has it")
+    environment = os.environ | {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    command = [python, "-c", PARSE, str(LAUNCHERS / "sky.yaml")]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("sacpo {'A100-80GB': 8} True s3://b ")
+    assert "sacpo train hardware=a100x8" in printed

@@ -24,6 +24,7 @@ from sacpo_exp.data.demo import generate_rows
 REPO = Path(__file__).parents[2]
 PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
 PROGRAMS = ("sacpo", "make", "pip", "python", "launchers/local.sh", "launchers/reproduce_paper.sh")
+PROGRAMS += ("launchers/gpu_check.sh",)
 #: Notes its name and arguments as a line of JSON.
 STAND_IN = f"""#!{sys.executable} -S
 import json, os, sys

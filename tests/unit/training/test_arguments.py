@@ -17,7 +17,7 @@ Configure = Callable[..., Any]
 
 
 def test_arguments_of_the_trainers_pass(configure: Configure) -> None:
-    sound = ["trainer.max_steps=10", "trainer.eval_strategy=steps", "trainer.use_liger_kernel=true"]
+    sound = ["trainer.max_steps=10", "trainer.eval_strategy=steps", "trainer.dataloader_num_workers=2"]
     sound += ["trainer.weight_decay=0", "trainer.lr_scheduler_kwargs.min_lr=1e-6"]  # a whole number, a mapping
     assert find_argument_problems(configure(*sound, "stages.sft.trainer.packing=true")) == []
 

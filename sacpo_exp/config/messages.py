@@ -17,20 +17,21 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config import schema as schemas
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.judges import JUDGES
-from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeConfig, ReportConfig, RunConfig
+from sacpo_exp.config.schema import JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
 from sacpo_exp.errors import ConfigError
 
 SCHEMAS: dict[str, type] = {
     "train": RunConfig,
-    "eval": EvalConfig,
+    "eval": schemas.EvalConfig,
     "choose": ChooseConfig,
     "multiplier": MultiplierConfig,
-    "prepare": RunConfig,
-    "export": ExportConfig,
-    "chat": ChatConfig,
+    "prepare": schemas.PrepareConfig,
+    "export": schemas.ExportConfig,
+    "chat": schemas.ChatConfig,
     "report": ReportConfig,
     "oracle": OracleConfig,
 }
@@ -64,8 +65,9 @@ OWNED: dict[str, str | None] = {
         "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
         "hardware.*=VALUE": (
             *("per_device_train_batch_size", "per_device_eval_batch_size"),
-            *("save_steps", "logging_steps", "tf32", "activation_checkpointing", "padding_free"),
+            *("logging_steps", "tf32", "activation_checkpointing", "padding_free"),
         ),
+        "hardware.save_minutes=VALUE": ("save_steps", "save_strategy"),
         "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
         "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
         "hardware.accelerator=cpu": ("use_cpu",),
@@ -77,7 +79,7 @@ OWNED: dict[str, str | None] = {
     for name in names
 } | dict.fromkeys(
     (
-        *("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
+        *("run_name", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
         *("precompute_ref_log_probs", "precompute_ref_batch_size", "remove_unused_columns"),
     )
 )

@@ -44,7 +44,7 @@ def configure(outputs: Path, *overrides: str) -> EvalConfig:
 
 
 def run_eval(outputs: Path, folder: Path, *overrides: str, **variables: str) -> None:
-    given = [*PLAN, *TINY, *SCORER, f"paths.outputs={outputs}", *overrides]
+    given = [*overrides, *PLAN, *TINY, *SCORER, f"paths.outputs={outputs}"]
     environment = os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"} | variables
     command = [sys.executable, "-m", "sacpo_exp", "eval", *given]
     subprocess.run(command, cwd=folder, env=environment, check=True)

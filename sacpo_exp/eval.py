@@ -11,6 +11,7 @@ from sacpo_exp.evaluation.judging import check_access, judge_contest, require_ve
 from sacpo_exp.evaluation.preferences import score_preferences, shares_tokenizer
 from sacpo_exp.evaluation.responding import diverge
 from sacpo_exp.pipeline import open_run, ready_policies
+from sacpo_exp.reporting.objective import check_objective, read_objective
 from sacpo_exp.reporting.planning import print_evaluation_plan, print_totals
 from sacpo_exp.reporting.tracking import track_made
 
@@ -21,12 +22,15 @@ def main() -> None:
     run_command("eval", EvalConfig, evaluate, at_end=print_totals)
 
 
-def evaluate(config: EvalConfig) -> None:
+def evaluate(config: EvalConfig) -> float | None:
     """Evaluate policies that `train` made with the same overrides, merging on demand, or the `responses` given.
+
+    Returns `objective_metric` of the last policy, for Hydra's sweepers; None if none is asked for.
 
     Raises:
         MissingArtifactError: a policy has not been trained; this command trains none.
     """
+    check_objective(config)
     if not config.dry_run:
         check_access(config)
         if not config.responses:
@@ -35,7 +39,7 @@ def evaluate(config: EvalConfig) -> None:
     contest = enter_responses(run, config) if config.responses else enter_policies(run)
     if config.dry_run:
         print_evaluation_plan(run, contest)
-        return
+        return None
     check_devices(config.hardware)
     if not config.responses:
         baseline = {"baseline": run.plan.policies["baseline"]}
@@ -46,10 +50,13 @@ def evaluate(config: EvalConfig) -> None:
         for name, policy in run.plan.selected(config.policies).items():
             if name != "baseline" and shares_tokenizer(run, policy):
                 diverge(run, policy)
-    track_made(run)
+    objective = read_objective(run, config, contest, judged) if config.objective_metric else None
+    last = contest.entrants[-1].labels["policy_id"]
+    track_made(run, {} if objective is None else {last: {str(config.objective_metric): objective}})
     if judged:
         require_verdicts(contest, judged)
         log.info("next     sacpo report")
+    return objective
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sacpo_exp.config.stages import (
     per_device_batch_size,
     policy_names,
     policy_of,
+    science_arguments,
 )
 from sacpo_exp.method import policy as lineage
 from sacpo_exp.method.criteria import Criterion, Pairing
@@ -221,7 +222,7 @@ def _plan_stage(
     if stage.criterion is not None:
         recipe |= {"criterion": stage.criterion.name, "beta": stage.beta}
         slug += f"_{stage.criterion.letter.lower()}_b{stage.beta:g}"
-    if arguments := config.trainer | stage.trainer:
+    if arguments := science_arguments(config, stage):
         recipe["trainer"] = arguments
     if adapter is not None:
         recipe["adapter"] = adapter.recipe()

@@ -47,7 +47,7 @@ from sacpo_exp.stopping import hear_ends
 def run_command(
     config_name: str,
     schema: type[Config],
-    task: Callable[[Config], None],
+    task: Callable[[Config], float | None],
     at_end: Callable[[list[Path]], None] | None = None,
 ) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, check it, and call `task`: once, or per job with -m.
@@ -95,6 +95,8 @@ def run_command(
 class Jobs(Generic[Config]):
     """The function that Hydra calls, once or for every job of a sweep. It records the state of a job in its folder.
 
+    It returns the number that `task` returns, which sweepers optimise.
+
     Launchers pickle it for other processes, in which it raises errors instead of collecting them.
 
     Attributes:
@@ -102,21 +104,24 @@ class Jobs(Generic[Config]):
         folders: of the jobs in this process that succeeded.
     """
 
-    def __init__(self, schema: type[Config], task: Callable[[Config], None], is_elsewhere: bool = False) -> None:
+    def __init__(
+        self, schema: type[Config], task: Callable[[Config], float | None], is_elsewhere: bool = False
+    ) -> None:
         self.failures: list[SacpoError] = []
         self.folders: list[Path] = []
         self._schema: type[Config] = schema
-        self._task: Callable[[Config], None] = task
+        self._task: Callable[[Config], float | None] = task
         self._is_elsewhere = is_elsewhere
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Jobs, (self._schema, self._task, True)
 
-    def __call__(self, composed: DictConfig) -> None:
+    def __call__(self, composed: DictConfig) -> float | None:
         try:
             with recorded(job_folder()):
-                self._task(self._configure(composed))
+                objective = self._task(self._configure(composed))
             self.folders.append(job_folder())
+            return objective
         except BrokenPipeError as error:  # Hydra would print it
             exit_with(error)
         except Exception as error:
@@ -127,6 +132,7 @@ class Jobs(Generic[Config]):
                 print_error(known)
                 raise known from error
             self.failures.append(known)
+        return None
 
     def _configure(self, composed: DictConfig) -> Config:
         """Return the checked configuration of Hydra's present job, and write it as `resolved.yaml` into its folder."""

@@ -235,6 +235,7 @@ class RunConfig:
     policies: Any = MISSING
     others: list[str] = field(default_factory=list)  # REPOSITORY, REPOSITORY@COMMIT or folder: judged, not trained
     matches: Matches = MISSING
+    log_completions: int = count(0, default=0)
     dry_run: bool = False
     force: bool = False
     overrides: list[str] = field(default_factory=list)  # of the command line, filled in; no part of any id
@@ -261,6 +262,7 @@ class EvalConfig(RunConfig):
     responses: list[str] = field(default_factory=list)  # files or folders; patterns with * are expanded
     baseline: str | None = None  # the one that the others are compared with
     heldout_pairs: int = count(0)  # most per criterion by which preference accuracy is measured; 0: none
+    objective_metric: str | None = None  # what the command returns to a sweeper
 
 
 @dataclass

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -20,6 +21,9 @@ PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "ei
 #: Names that policies of a plan can have.
 POLICIES = ("baseline", *PLACES, "merged")
 NUMBERS = ("global_batch_size", "learning_rate", "num_train_epochs")
+#: Trainer arguments that say when held-out rows are scored, and learning rate schedules that read the scores.
+EVALUATION = ("eval_strategy", "eval_steps", "eval_delay", "eval_on_start")
+METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 #: OWNER/NAME, optionally with a commit or branch.
 REPOSITORY = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -69,6 +73,16 @@ def _defaults_key(place: int | None, defaults: DictConfig) -> str:
 def loss_of(stage: StageConfig) -> Loss:
     """Return the row of `LOSSES` of a filled stage."""
     return LOSSES[stage.loss.name or ""]
+
+
+def science_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]:
+    """Return the trainer arguments of a stage that change its weights.
+
+    When held-out rows are scored changes none, unless the schedule or the choice of a checkpoint reads the scores.
+    """
+    given = config.trainer | stage.trainer
+    is_read = given.get("load_best_model_at_end") or config.optimization.lr_scheduler_type in METRIC_SCHEDULES
+    return given if is_read else {name: value for name, value in given.items() if name not in EVALUATION}
 
 
 def aligned_stages(config: RunConfig) -> dict[str, StageConfig]:

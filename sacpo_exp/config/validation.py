@@ -285,7 +285,9 @@ def _check_judge(config: RunConfig) -> Iterator[str]:
 def _check_prompts(config: RunConfig) -> Iterator[str]:
     prompts, keys = config.prompts, PROMPT_PATHS[config.prompts.source]
     # Training does not read the prompts, and a dry run can count with the expected sizes.
-    may_lack = prompts.foreseen is not None and (config.dry_run or not isinstance(config, EvalConfig))
+    may_lack = prompts.foreseen is not None and (
+        config.dry_run or not (isinstance(config, EvalConfig) or config.log_completions)
+    )
     paths = {key: getattr(prompts, key) for key in keys}
     if prompts.source == PromptsSource.hub and not prompts.path:
         yield "`prompts.path` must be a repository on the hub, but is null. Try: prompts.path=OWNER/NAME"

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sacpo_exp.reporting.scores import COLUMNS, GroupScores, Settings, score_pol
 from sacpo_exp.reporting.tables import spread_estimates
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import Store, content_hash
-from sacpo_exp.tracking.runs import describe_policy, tracked
+from sacpo_exp.tracking.runs import COMPLETIONS, describe_policy, tracked
 
 #: The defaults of conf/report.yaml; a report may have other intervals.
 SETTINGS = Settings(Resampling(2000, 0.95, 0, Interval.percentile), 0.1, RatingMethod.bradley_terry)
@@ -26,19 +26,27 @@ SETTINGS = Settings(Resampling(2000, 0.95, 0, Interval.percentile), 0.1, RatingM
 PREFERENCES = ("accuracy", "accuracy_conflicts", "accuracy_per_token", "margin_nats", "calibration_error")
 
 
-def track_made(run: Run) -> None:
-    """Bring the runs of the policies up to date that this command has judged, scored or compared."""
+def track_made(run: Run, objectives: Mapping[str, Mapping[str, float]] | None = None) -> None:
+    """Bring the runs of the policies up to date that this command has judged, scored or compared.
+
+    Args:
+        objectives: by a policy's id the number that a sweeper optimises, by its name. It goes to the run of the sweep.
+    """
     if not run.config.tracker.chosen():
         return
     kinds, store = ("judgments", "preference", "divergence"), run.store
     made = [each for _, each in store.manifests() if each.kind in kinds and each.id in store.made]
-    track_policies(
-        run.config.tracker, run.config.paths.outputs, store, {each.labels["policy_id"] for each in made}, run.config
-    )
+    wanted = {*(objectives or ()), *(each.labels["policy_id"] for each in made)}
+    track_policies(run.config.tracker, run.config.paths.outputs, store, wanted, run.config, objectives)
 
 
 def track_policies(
-    config: TrackerConfig, outputs: str, store: Store, wanted: Collection[str] | None = None, settings: Any = None
+    config: TrackerConfig,
+    outputs: str,
+    store: Store,
+    wanted: Collection[str] | None = None,
+    settings: Any = None,
+    objectives: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Send what is stored about each policy: curves, scores by every judge, preference accuracy and KL.
 
@@ -47,9 +55,11 @@ def track_policies(
     Args:
         wanted: ids of policies; None: all.
         settings: configuration of this command.
+        objectives: as in `track_made`.
     """
     if not config.chosen() or (wanted is not None and not wanted):
         return
+    objectives = objectives or {}
     entries = sorted(store.manifests(), key=lambda entry: entry[1].created)
     divergences = [entry for entry in entries if entry[1].kind == "divergence"]
     policies: dict[str, Policy] = {}
@@ -77,7 +87,9 @@ def track_policies(
             scores[str(row["policy_id"])] |= _prefix(f"eval/heldout/{row['dataset']}", named)
     sent = None if settings is None else asdict(settings)
     for policy in sorted(policies.values(), key=lambda each: each.rank):
-        _track(config, outputs, policy, artifacts.get(policy.id), scores[policy.id], list(judges[policy.id]), sent)
+        own, artifact, is_last = scores[policy.id], artifacts.get(policy.id), policy.id in objectives
+        own |= objectives.get(policy.id, {})
+        _track(config, outputs, policy, artifact, own, list(judges[policy.id]), sent, is_last)
 
 
 def _track(
@@ -88,20 +100,23 @@ def _track(
     scores: Mapping[str, float],
     judges: Sequence[str],
     settings: Mapping[str, Any] | None,
+    is_last: bool,
 ) -> None:
-    """Send one policy."""
+    """Send one policy; `is_last`: to the run of a wandb sweep, if there is one."""
     folder, manifest = artifact or (None, None)
     group, recipe, parents, metrics = config.group, policy.base.recipe, [], {}
     if manifest is not None:
         recipe, parents, metrics = manifest.recipe, manifest.parents, manifest.metrics
         chosen = [text.partition("=")[2] for text in manifest.labels["overrides"] if text.startswith("experiment=")]
         group = group or (chosen[-1] if chosen else None)
-    run = describe_policy(policy, recipe, parents, group, settings)
+    run = replace(describe_policy(policy, recipe, parents, group, settings), is_last=is_last)
     if judges:
         run.config["judge"] = ", ".join(judges)
     with tracked(config, run, outputs) as tracking:
         if folder is not None and (path := folder / "metrics.jsonl").is_file():
-            tracking.log_curves([json.loads(line) for line in path.read_text("utf-8").splitlines()])
+            paths = [path] + ([folder / COMPLETIONS] if (folder / COMPLETIONS).is_file() else [])
+            rows = [[json.loads(line) for line in each.read_text("utf-8").split("\n") if line] for each in paths]
+            tracking.log_curves(*rows)
         tracking.log_scores({key: value for key, value in metrics.items() if key.startswith("heldout/")} | dict(scores))
         tracking.is_complete = True
 

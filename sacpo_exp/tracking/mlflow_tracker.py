@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import LogModel, MlflowConfig, TrackedRun
-from sacpo_exp.tracking.runs import Cell, log_once
+from sacpo_exp.tracking.runs import Cell, completion_table, log_once
 
 #: MLflow's own defaults would wait many minutes for a server that is down.
 PATIENCE = {
@@ -67,12 +67,14 @@ class MlflowTracker:
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]]) -> None:
         if not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics):
             return
         for row in rows:
             numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
             self._mlflow.log_metrics(numbers, step=int(row.get("step", 0)))
+        if completions:
+            self.log_table(*completion_table(completions))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         data = {column: [row[index] for row in rows] for index, column in enumerate(columns)}

@@ -26,6 +26,9 @@ CALLBACKS = {"wandb": "WandbCallback", "mlflow": "MLflowCallback"}
 #: Keys of a configuration that hold paths or what a command typed; none of them is sent.
 NOT_SENT = ("paths", "path", "file", "template", "others", "responses", "overrides", "store", "ledger")
 
+#: File of a stage with the responses that were logged while it trained.
+COMPLETIONS = "completions.jsonl"
+
 _logged: set[str] = set()
 
 
@@ -49,9 +52,9 @@ class Tracking:
         """Log numbers about the run as a whole."""
         self._each(lambda tracker: tracker.log_scores(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log lines of `metrics.jsonl`, unless the run has curves already."""
-        self._each(lambda tracker: tracker.log_curves(rows))
+    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]] = ()) -> None:
+        """Log lines of `metrics.jsonl` and of `completions.jsonl`, unless the run has curves already."""
+        self._each(lambda tracker: tracker.log_curves(rows, completions))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         self._each(lambda tracker: tracker.log_table(name, columns, rows))
@@ -176,6 +179,11 @@ def describe_policy(
         config=told,
         parents={parent: "policy" if parent in policies else "dataset" for parent in parents},
     )
+
+
+def completion_table(rows: Sequence[Mapping[str, Cell]]) -> tuple[str, list[str], list[list[Cell]]]:
+    """Return name, columns and rows of the table of lines of `completions.jsonl`, for `log_table`."""
+    return "completions", list(rows[0]), [list(row.values()) for row in rows]
 
 
 def without_paths(settings: Any) -> Any:

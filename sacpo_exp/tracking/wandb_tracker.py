@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import LogModel, TrackedRun, WandbConfig, WandbMode
-from sacpo_exp.tracking.runs import Cell, first_line, log_once
+from sacpo_exp.tracking.runs import Cell, completion_table, first_line, log_once
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class WandbTracker:
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._run.summary.update(dict(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]]) -> None:
         if self._run.step:  # of a run that the server knows, or that this process has logged to
             return
         for row in rows:
@@ -56,6 +56,8 @@ class WandbTracker:
                     for name, value in numbers.items()
                 }
                 self._run.log(named | {"train/global_step": step})
+        if completions:
+            self.log_table(*completion_table(completions))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         import wandb

@@ -19,7 +19,20 @@ def find_argument_problems(config: RunConfig) -> list[str]:
         given += [(f"stages.{stage_name}.trainer.{name}", value, own) for name, value in stage.trainer.items()]
     if owned := [_explain_owned(key) for key, _, _ in given if _name(key) in OWNED]:
         return owned
-    return [sentence for key, value, stages in given if stages for sentence in _check(key, value, stages)]
+    problems = [sentence for key, value, stages in given if stages for sentence in _check(key, value, stages)]
+    return problems or list(dict.fromkeys(_check_evaluations(config)))
+
+
+def _check_evaluations(config: RunConfig) -> Iterator[str]:
+    """Yield what is wrong with when held-out rows are scored, which transformers refuses late or reads differently."""
+    for stage in config.stages.values():
+        arguments = config.trainer | stage.trainer
+        steps = arguments.get("eval_steps")
+        if steps is not None and arguments.get("eval_strategy") != "steps":
+            yield f"`trainer.eval_steps={steps}` has no effect alone. Try: trainer.eval_strategy=steps beside it"
+        elif steps is not None and not (0 < steps < 1 or (steps >= 1 and steps % 1 == 0)):
+            rule = "a whole number of updates, or a share of all updates below 1"
+            yield f"`trainer.eval_steps` must be {rule}, but is {steps}."
 
 
 def _name(key: str) -> str:

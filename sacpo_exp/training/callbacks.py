@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob, Start
-from sacpo_exp.config.stages import loss_of
+from sacpo_exp.config.stages import loss_of, science_arguments
 from sacpo_exp.errors import DivergedError, SacpoError
 from sacpo_exp.progress import Progress
 from sacpo_exp.stopping import Stop
@@ -80,7 +80,7 @@ def expected_start(job: StageJob) -> float | None:
     """
     stage = job.config.stages[job.name]
     is_known = job.checkpoint is None and stage.start == Start.parent and job.config.hardware.logging_steps == 1
-    return loss_of(stage).start if is_known and not (job.config.trainer or stage.trainer) else None
+    return loss_of(stage).start if is_known and not science_arguments(job.config, stage) else None
 
 
 def check_start(job: StageJob, loss: float, expected: float) -> None:

@@ -14,6 +14,7 @@ from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.callbacks import stage_callbacks
+from sacpo_exp.training.completions import completion_logger
 from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
 from sacpo_exp.training.passes import faster_passes
 from sacpo_exp.training.trl_adapter import build_trainer
@@ -62,10 +63,14 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         tracking.attach(trainer)
         for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
+        if config.log_completions:
+            trainer.add_callback(completion_logger(trainer, job, tracking))
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:
             return None
-        trainer.evaluate()
+        scored = {line["step"] for line in trainer.state.log_history if "eval_loss" in line}
+        if trainer.state.global_step not in scored:
+            trainer.evaluate()
         _save(trainer, job, location, folder)
         metrics = summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
         # Not those of training, whose names are the curves'.
@@ -88,7 +93,11 @@ def _save(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -
 
 def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:
     """Write every logged line to `metrics.jsonl`; return the numbers for the manifest."""
-    history = [{key: _number(value) for key, value in entry.items()} for entry in trainer.state.log_history]
+    history = [
+        {key: _number(value) for key, value in entry.items()}
+        for entry in trainer.state.log_history
+        if "response" not in entry
+    ]
     (folder / METRICS).write_text("".join(f"{json.dumps(entry)}\n" for entry in history), "utf-8")
     last = {key: value for entry in history for key, value in entry.items()}
     wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}

@@ -53,6 +53,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def _total_train_tokens(self, count: int) -> None:
         self.state.num_input_tokens_seen = count
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate without a trace in the random numbers of training, of which a data loader draws one."""
+        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+            return dict(super().evaluate(*args, **kwargs))
+
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """Log at every checkpoint, or a resume would lose the losses since the last line."""
         self.control.should_log |= self.control.should_save

@@ -70,11 +70,14 @@ def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(
     outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = ("stages.safety.num_train_epochs=4", "stages.safety.global_batch_size=4")
+    slow += ("++trainer.eval_strategy=steps", "++trainer.eval_steps=8", "log_completions=1")
     run = kill_second_stage(outputs, tmp_path, caplog, *slow)
     folder = run.store.path(run.plan.stages[-1].artifact)
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert set(range(1, 25)) <= set(steps)
+    logged = [json.loads(line)["step"] for line in (folder / "completions.jsonl").read_text().splitlines()]
+    assert logged == [8, 16, 24]
 
 
 def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ ALL, NONE = ["sft", "helpfulness", "safety"], list[str]()
 CHANGES = {
     "machine": ("", "hardware=a100x8 hardware.save_minutes=99 hardware.generation_batch_size=1 tracker=wandb", NONE),
     "rows per device": ("", "hardware.per_device_train_batch_size=4", NONE),
+    "held-out rows while training": (
+        "",
+        "+trainer.eval_strategy=steps +trainer.eval_steps=9 log_completions=2",
+        NONE,
+    ),
+    "held-out rows that the schedule reads": (
+        "optimization.lr_scheduler_type=reduce_lr_on_plateau +trainer.eval_strategy=steps",
+        "+trainer.eval_steps=9",
+        ALL,
+    ),
     "evaluation": ("", "policies=all generation.max_new_tokens=9 prompts.limit=9 judge.layer=3 merge_ratio=0.5", NONE),
     "prompts of a criterion": ("", "stages.safety.criterion.prompt_kinds=[x]", NONE),
     "name of an adapter": ("adapter=lora", "adapter.name=x", NONE),

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import subprocess
 from collections.abc import Callable
 from copy import deepcopy
 from importlib.util import find_spec
@@ -134,23 +135,28 @@ def test_a_tracker_that_is_not_installed_is_an_error_at_once(cli: Callable[..., 
     if find_spec("mlflow"):
         pytest.skip("it is installed here")
     result = cli(command, "tracker=[wandb,mlflow]", light=True)
-    assert (result.code, result.stdout) == (2, "")
+    assert result.code == 2
     assert result.stderr.strip() == (
         "error: `tracker=mlflow` needs a package that is not installed. Try: pip install 'sacpo_exp[mlflow]'"
     )
 
 
-def test_wandb_s_agent_gives_the_sweep_s_settings_as_overrides(configure: Configure, repo: Path) -> None:
+def test_wandb_s_agent_trains_and_judges_with_the_sweep_s_settings(tmp_path: Path, repo: Path) -> None:
+    """The command that the agent runs, as it builds it, with a `sacpo` that prints what it is given."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     sweep = yaml.safe_load((repo / "launchers" / "wandb_sweep.yaml").read_text("utf-8"))
     values = {name: {"value": parameter["values"][-1]} for name, parameter in sweep["parameters"].items()}
-    arguments = create_sweep_command_args({"args": values})["args_no_hyphens"]
-    command = create_sweep_command(deepcopy(sweep["command"]))
-    assert command[:4] == ["${env}", "${interpreter}", "-m", "${program}"]
-    assert (sweep["program"], command[-1]) == ("sacpo_exp.train", "${args_no_hyphens}")
-    config = configure(*command[4:-1], *arguments)
-    assert (config.beta, config.tracker.wandb.project) == (0.01, "sacpo_exp")
+    filled = {"${env}": ["/usr/bin/env"]}
+    filled["${args_no_hyphens}"] = create_sweep_command_args({"args": values})["args_no_hyphens"]
+    command = [word for part in create_sweep_command(deepcopy(sweep["command"])) for word in filled.get(part, [part])]
+    (tmp_path / "sacpo").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "sacpo").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
+    common = "beta=0.01 order=safety_first"
+    objective = f"objective_metric={sweep['metric']['name']}"
+    assert done.stdout.splitlines() == [f"train tracker=wandb {common}", f"eval tracker=wandb {objective} {common}"]
 
 
 def test_settings_are_flat_and_short_for_mlflow() -> None:

@@ -17,7 +17,7 @@ Configure = Callable[..., Any]
 
 
 def test_arguments_of_the_trainers_pass(configure: Configure) -> None:
-    sound = ["trainer.max_steps=10", "trainer.eval_strategy=steps", "trainer.use_liger_kernel=true"]
+    sound = ["trainer.max_steps=10", "trainer.eval_strategy=steps", "trainer.dataloader_num_workers=2"]
     sound += ["trainer.weight_decay=0", "trainer.lr_scheduler_kwargs.min_lr=1e-6"]  # a whole number, a mapping
     assert find_argument_problems(configure(*sound, "stages.sft.trainer.packing=true")) == []
 
@@ -30,6 +30,7 @@ WRONG = {
     "trainer.use_weighting=true": "`trainer.use_weighting` is for all stages, but is not an argument of SFTConfig.",
     "trainer.max_steps='10'": "`trainer.max_steps` can't be '10': it must be a valid integer.",
     "trainer.eval_strategy=stepss": "`trainer.eval_strategy` can't be 'stepss': it must be 'no', 'steps' or 'epoch'.",
+    "trainer.eval_steps=5": "`trainer.eval_steps=5` has no effect alone. Try: trainer.eval_strategy=steps",
     "trainer.learning_rate=1": "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
     "stages.safety.trainer.beta=1": "`stages.safety.trainer.beta` has a key of its own. Try: stages.safety.beta=VALUE",
     "trainer.run_name=x": "`trainer.run_name` is set by the project and can't be changed.",
@@ -40,6 +41,12 @@ WRONG = {
 def test_a_wrong_argument_is_one_sentence_for_all_stages(configure: Configure, override: str) -> None:
     (sentence,) = find_argument_problems(configure(override))
     assert sentence.startswith(WRONG[override])
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 2.5])
+def test_a_wrong_number_of_updates_between_evaluations_is_refused(configure: Configure, steps: float) -> None:
+    (sentence,) = find_argument_problems(configure("trainer.eval_strategy=steps", f"trainer.eval_steps={steps}"))
+    assert sentence.startswith("`trainer.eval_steps` must be a whole number of updates, or a share")
 
 
 def test_what_replaces_an_owned_argument_is_a_setting() -> None:
@@ -67,7 +74,7 @@ def test_arguments_reach_the_trainer_of_every_stage(cli: Callable[..., Any], tmp
         assert {5, 10} <= measured
         assert max(entry["step"] for entry in entries) == 10
         recipes.append(json.loads((folder / "manifest.json").read_text("utf-8"))["recipe"])
-    common = {"max_steps": 10, "eval_strategy": "steps", "eval_steps": 5}
+    common = {"max_steps": 10}
     assert {recipe.get("criterion"): recipe["trainer"] for recipe in recipes} == {
         None: common,
         "safety": common | {"weight_decay": 0.01},

@@ -1,0 +1,91 @@
+"""`objective_metric`: a judged number of the last policy, for Hydra's sweepers and for wandb's."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import SCORER, TINY, make_config
+from tracked_commands import of_type, read_run, run_folders
+
+from sacpo_exp.config.schema import EvalConfig
+from sacpo_exp.eval import evaluate
+from sacpo_exp.pipeline import open_run, train_policies
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.scores import score_policy
+from sacpo_exp.reporting.tracking import SETTINGS
+
+PLAN = ("base=none", "order=safety_only", "merge_ratio=null")
+#: Writes what each job returns, as a sweeper gets it.
+LISTENER = """
+from hydra.experimental.callback import Callback
+class Listener(Callback):
+    def on_job_end(self, config, job_return, **kwargs):
+        open("returned", "a").write(f"{job_return.return_value}\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With two trained policies."""
+    folder = tmp_path_factory.mktemp("objective")
+    for beta in ("0.1", "0.2"):
+        train_policies(open_run(make_config(folder, *PLAN, f"beta={beta}")))
+    return folder
+
+
+def configure(outputs: Path, *overrides: str) -> EvalConfig:
+    config = make_config(outputs, *PLAN, *overrides)
+    assert isinstance(config, EvalConfig)
+    return config
+
+
+def run_eval(outputs: Path, folder: Path, *overrides: str, **variables: str) -> None:
+    given = [*overrides, *PLAN, *TINY, *SCORER, f"paths.outputs={outputs}"]
+    environment = os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"} | variables
+    command = [sys.executable, "-m", "sacpo_exp", "eval", *given]
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "listener.py").write_text(LISTENER, "utf-8")
+    listener = "+hydra.callbacks.listener._target_=listener.Listener"
+    run_eval(outputs, tmp_path, "-m", listener, "objective_metric=eval/kl_nats", "beta=0.1,0.2")
+    (group,) = collect_groups(open_run(configure(outputs)).store, None, None)
+    rows = {each.beta: score_policy(each, SETTINGS).estimates["kl_nats"].value for each in group.policies}
+    returned = [float(line) for line in (tmp_path / "returned").read_text().splitlines()]
+    assert returned == [rows[0.1], rows[0.2]]
+    assert returned[0] != returned[1]
+
+
+def test_an_accuracy_can_be_the_objective_without_a_judge(outputs: Path) -> None:
+    value = evaluate(configure(outputs, "judge=none", "objective_metric=eval/safety/accuracy"))
+    assert value is not None
+    assert 0 <= value <= 1
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are(cli: Callable[..., Any]) -> None:
+    done = cli("eval", "model=tiny", "objective_metric=eval/safety/winrate", light=True)
+    assert done.code == 2
+    assert (
+        "eval/helpfulness/accuracy, eval/safety/accuracy, eval/helpfulness/win_rate, eval/safety/win_rate"
+        in done.stderr
+    )
+    done = cli("eval", "model=tiny", "judge=none", "objective_metric=eval/safety/win_rate", light=True)
+    assert done.stderr.strip() == (
+        "error: `objective_metric` must be of eval/helpfulness/accuracy, eval/safety/accuracy, but is "
+        "eval/safety/win_rate."
+    )
+
+
+def test_the_run_of_a_wandb_sweep_has_the_objective(outputs: Path, tmp_path: Path) -> None:
+    """In the run that the agent expects, beside that of the baseline, also where nothing is judged anew."""
+    value = evaluate(configure(outputs, "objective_metric=eval/safety/win_rate"))
+    agent = {"WANDB_SWEEP_ID": "sweep", "WANDB_RUN_ID": "expected", "WANDB_MODE": "offline"}
+    run_eval(outputs, tmp_path, "tracker=wandb", "objective_metric=eval/safety/win_rate", **agent)
+    records = read_run(run_folders(outputs)["expected"])
+    summary = {key: item for entry in of_type(records, "summary") for key, item in entry["update"].items()}
+    assert summary["eval/safety/win_rate"] == value

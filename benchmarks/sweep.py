@@ -1,4 +1,7 @@
-"""A sweep of some β × 2 orders on two slots of one thread each, against the least time that its stages allow."""
+"""A sweep of some β × 2 orders on two slots of one thread each, against the least time that its stages allow.
+
+With `--grid` a grid of some β × 3 merge ratios in one command, against a command per path that shares nothing.
+"""
 
 import argparse
 import json
@@ -17,6 +20,7 @@ from sacpo_exp.store import Manifest, Store
 REPO = Path(__file__).parents[1]
 BETAS = ("0.1", "0.05", "0.025", "0.01")
 ORDERS = ("helpful_first", "safety_first")
+RATIOS = ("0.25", "0.5", "0.75")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def least_seconds(seconds: Mapping[str, float], parents: Mapping[str, str], slot
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--epochs", type=int, default=2, help="per stage: long enough beside the import of torch")
     parser.add_argument(
@@ -65,20 +69,41 @@ def main() -> None:
     )
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--skip-basic", action="store_true", help="leave out Hydra's own launcher, one after the other")
+    parser.add_argument("--grid", action="store_true", help="measure the grid of β and merge ratio instead")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     arguments = parser.parse_args()
-    common = [f"model={arguments.model}", "base=none", f"order={','.join(ORDERS)}"]
-    common += [f"beta={','.join(BETAS[: arguments.betas])}"]
-    expected = len(ORDERS) * (1 + arguments.betas)
+    betas = BETAS[: arguments.betas]
+    common = [f"model={arguments.model}", "base=none"]
     common += [f"stage_defaults.{name}.num_train_epochs={arguments.epochs}" for name in ("first", "second")]
-    slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}"]
-
-    figures = describe("slots", measure([*common, *slots]), arguments.slots, expected)
-    if not arguments.skip_basic:
-        figures |= describe("basic", measure(common), 1, expected)
+    if arguments.grid:
+        figures = measure_grid(common, betas)
+    else:
+        common += [f"order={','.join(ORDERS)}", f"beta={','.join(betas)}"]
+        expected = len(ORDERS) * (1 + arguments.betas)
+        slots = ["hydra/launcher=slots", f"hydra.launcher.slots={arguments.slots}"]
+        figures = describe("slots", measure([*common, *slots]), arguments.slots, expected)
+        if not arguments.skip_basic:
+            figures |= describe("basic", measure(common), 1, expected)
     print(json.dumps(figures, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1), "utf-8")
+
+
+def measure_grid(common: list[str], betas: tuple[str, ...]) -> dict[str, float]:
+    """Return stages trained and seconds of P-SACPO for each β and q: in one command, and in one command for each."""
+    together = measure([*common, f"beta={','.join(betas)}", f"merge_ratio={','.join(RATIOS)}"])
+    alone = [measure([*common, f"beta={beta}", f"merge_ratio={ratio}"]) for beta in betas for ratio in RATIOS]
+    stages, seconds = sum(len(run.stages) for run in alone), sum(run.seconds for run in alone)
+    if len(together.stages) != 1 + len(betas) or stages != 2 * len(betas) * len(RATIOS):
+        sys.exit(f"{len(together.stages)} stages together and {stages} path by path: not what the grid needs")
+    return {
+        "grid/policies": len(alone),
+        "grid/stages": len(together.stages),
+        "grid/seconds": round(together.seconds, 1),
+        "path by path/stages": stages,
+        "path by path/seconds": round(seconds, 1),
+        "path by path over grid, seconds": round(seconds / together.seconds, 2),
+    }
 
 
 def measure(overrides: list[str]) -> Run:

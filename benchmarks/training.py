@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from composing import describe_machine
-from training_sides import FOLDERS, PARTS, RESULT, SETTINGS, configure
+from training_sides import BACKWARD, FOLDERS, FORWARD, PARTS, REFERENCE, RESULT, SETTINGS, configure
 
 from sacpo_exp.errors import ConfigError, LaunchError, run_reporting_errors
 
@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=64, help="preference pairs of the demo (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=1, help="passes over them (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=4, help="pairs per update (default: %(default)s)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of both sides (default: as configured)")
+    parser.add_argument("--trl-precision", action="store_true", help="leave TRL's script its own default precision")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="also write everything measured into this file")
     arguments = vars(parser.parse_args())
@@ -104,6 +106,8 @@ def print_report(settings: dict[str, Any], repeats: int, summary: dict[str, dict
     """The table, and below it where the time went."""
     trl, ours = summary["trl"], summary["ours"]
     precision = f"{settings['dtype']} weights, {'bfloat16 autocast' if settings['bf16'] else 'no autocast'}"
+    if settings["trl_precision"]:
+        precision += " (TRL's script: its own default)"
     print(f"{settings['model']}: {settings['pairs_found']} pairs, {settings['epochs']} epoch(s), {precision}")
     work = f"{ours['updates']} updates of {settings['batch']} pairs, {ours['tokens']} tokens"
     print(f"{work}; median of {repeats} run(s)")
@@ -116,7 +120,32 @@ def print_report(settings: dict[str, Any], repeats: int, summary: dict[str, dict
     print("\nwhere the seconds go")
     for part in PARTS:
         print(f"{'  ' + part:30}{trl['parts'][part]:14.1f}{ours['parts'][part]:14.1f}")
+    print_bounds(settings, summary)
     print(f"\nours is {trl['seconds'] / ours['seconds']:.2f} times as fast as TRL's script")
+
+
+def print_bounds(settings: dict[str, Any], summary: dict[str, dict[str, Any]]) -> None:
+    """How far the passes are from the machine's matrix peak, and so what bounds the seconds.
+
+    A token costs 2 FLOPs per parameter in a forward pass, 4 in a backward pass, and 2 for the reference. Both sides are
+    given the same work, so tokens that one computes once for two sequences count as often for both.
+    """
+    peaks, precision = settings["matrix_peak"], "bfloat16" if settings["bf16"] else "float32"
+    print(f"\nmatrix peak, TFLOP/s: {', '.join(f'{value:.3f} in {name}' for name, value in peaks.items())}")
+    print(f"share of the {precision} peak")
+    token = 2 * settings["parameters"] / 1e12 / peaks[precision]  # seconds of a forward pass at the peak
+    for title, parts, passes in (
+        ("policy and reference", (REFERENCE, FORWARD, BACKWARD), 4),
+        ("backward alone", (BACKWARD,), 2),
+        ("the whole stage", PARTS, 4),
+    ):
+        shares = []
+        for side in SIDES:
+            epochs = settings["epochs"] if side == "ours" and REFERENCE in parts else 1  # ours scores rows only once
+            count = passes - 1 + 1 / epochs
+            seconds = sum(summary[side]["parts"][part] for part in parts)
+            shares.append(count * token * summary[side]["tokens"] / seconds)
+        print(f"{'  ' + title:30}{shares[0]:14.2f}{shares[1]:14.2f}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import math
 import pkgutil
 import resource
 import sys
@@ -19,9 +20,11 @@ from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.method.losses import View
 
 SETTINGS, RESULT = "settings.json", "result.json"
-LOADING, TOKENISING, REFERENCE, UPDATES = "loading", "tokenising", "reference log-probabilities", "updates"
-SAVING, REST, HELDOUT = "saving", "the rest", "held-out rows"
-PARTS = (LOADING, TOKENISING, REFERENCE, UPDATES, SAVING, REST)
+LOADING, TOKENISING, REFERENCE = "loading", "tokenising", "reference log-probabilities"
+FORWARD, BACKWARD, OPTIMIZER = "updates: forward", "updates: backward", "updates: clipping, optimizer"
+UPDATES, SAVING, REST, HELDOUT = "updates: the rest", "saving", "the rest", "held-out rows"
+PASSES = (REFERENCE, FORWARD, BACKWARD)
+PARTS = (LOADING, TOKENISING, *PASSES, OPTIMIZER, UPDATES, SAVING, REST)
 #: Settings that are places of this run and mean nothing after it.
 FOLDERS = ("model_folder", "models", "data")
 
@@ -51,14 +54,19 @@ WATCHED = {
         ("sacpo_exp.store.store", "_replace_folder", SAVING),
     ],
 }
-#: The same for the trainer, which both sides go through.
-WATCHED_TRAINER = [
-    ("_prepare_dataset", TOKENISING),
-    ("_precompute_ref_logps", REFERENCE),
-    ("train", UPDATES),
-    ("_maybe_log_save_evaluate", SAVING),
-    ("save_model", SAVING),
-    ("evaluate", HELDOUT),
+#: The same for what both sides go through.
+TRAINER, ACCELERATOR = "trl.trainer.dpo_trainer:DPOTrainer", "accelerate:Accelerator"
+WATCHED_BY_BOTH = [
+    (TRAINER, "_prepare_dataset", TOKENISING),
+    (TRAINER, "_precompute_ref_logps", REFERENCE),
+    (TRAINER, "train", UPDATES),
+    (TRAINER, "compute_loss", FORWARD),
+    (ACCELERATOR, "backward", BACKWARD),
+    (ACCELERATOR, "clip_grad_norm_", OPTIMIZER),
+    ("accelerate.optimizer:AcceleratedOptimizer", "step", OPTIMIZER),
+    (TRAINER, "_maybe_log_save_evaluate", SAVING),
+    (TRAINER, "save_model", SAVING),
+    (TRAINER, "evaluate", HELDOUT),
 ]
 
 
@@ -69,6 +77,7 @@ class Stopwatch:
         self.seconds: dict[str, float] = defaultdict(float)
         self.trainer: Any = None
         self._inner = [0.0]
+        self._parts = [REST]
 
     def watch(self, owner: Any, name: str, part: str) -> None:
         """Replace `owner.name` by itself with a clock around it."""
@@ -78,11 +87,12 @@ class Stopwatch:
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             self._inner.append(0.0)
+            self._parts.append(HELDOUT if is_of_heldout(args) or self._parts[-1] == HELDOUT else part)
             try:
                 return original(*args, **kwargs)
             finally:
                 spent = time.perf_counter() - start
-                self.seconds[HELDOUT if is_of_heldout(args) else part] += spent - self._inner.pop()
+                self.seconds[self._parts.pop()] += spent - self._inner.pop()
                 self._inner[-1] += spent
                 if name == "train":
                     self.trainer = args[0]
@@ -110,6 +120,8 @@ def configure(settings: dict[str, Any], outputs: Path) -> RunConfig:
         f"stage_defaults.first.num_train_epochs={settings['epochs']}",
     ]
     overrides += [f"stage_defaults.first.global_batch_size={settings['batch']}"]
+    if settings["precision"]:
+        overrides += [f"optimization.autocast={'null' if settings['precision'] == 'float32' else 'bfloat16'}"]
     return compose([*overrides, f"hardware.per_device_train_batch_size={settings['batch']}"])
 
 
@@ -127,9 +139,10 @@ def prepare(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     data = folder / "pairs"
     data.mkdir()
     (data / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), "utf-8")
-    optimization = run.config.optimization
+    optimization, model_folder = run.config.optimization, locate(run, run.plan.model).path
     return {
-        "model_folder": locate(run, run.plan.model).path,
+        "model_folder": model_folder,
+        "parameters": count_parameters(Path(model_folder)),
         "models": str(models.resolve()),
         "data": str(data),
         "pairs_found": len(pairs),
@@ -139,7 +152,32 @@ def prepare(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         "max_length": optimization.max_length,
         "dtype": optimization.dtype.value,
         "bf16": optimization.autocast == FloatType.bfloat16,
+        "matrix_peak": {dtype: measure_matrix_peak(dtype) for dtype in ("float32", "bfloat16")},
     }
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in the weights of a model folder."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+
+
+def measure_matrix_peak(dtype: str, size: int = 2048, least_seconds: float = 2.0) -> float:
+    """TFLOP/s of the fastest of the products of two square matrices in some seconds, with torch's own threads."""
+    import torch
+
+    matrix, best, end = (
+        torch.ones(size, size, dtype=getattr(torch, dtype)),
+        math.inf,
+        time.perf_counter() + least_seconds,
+    )
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(matrix, matrix)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e12
 
 
 def measure(side: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -151,8 +189,8 @@ def measure(side: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]
     watch = Stopwatch()
     for owner, name, part in WATCHED[side]:
         watch.watch(pkgutil.resolve_name(owner), name, part)
-    for name, part in WATCHED_TRAINER:
-        watch.watch(pkgutil.resolve_name("trl.trainer.dpo_trainer:DPOTrainer"), name, part)
+    for owner, name, part in WATCHED_BY_BOTH:
+        watch.watch(pkgutil.resolve_name(owner), name, part)
     (run_trl if side == "trl" else run_ours)(settings, folder)
     seconds = time.perf_counter() - imported
     heldout = watch.seconds.pop(HELDOUT, 0.0)
@@ -186,8 +224,6 @@ def run_trl(settings: dict[str, Any], folder: Path) -> None:
         "dataset_name": settings["data"],
         "model_name_or_path": settings["model_folder"],
         "output_dir": folder / "policy",
-        "dtype": settings["dtype"],
-        "bf16": settings["bf16"],
         "per_device_train_batch_size": settings["batch"],
         "num_train_epochs": settings["epochs"],
         "learning_rate": settings["learning_rate"],
@@ -196,6 +232,8 @@ def run_trl(settings: dict[str, Any], folder: Path) -> None:
         "seed": settings["seed"],
         "use_cpu": True,
     }
+    if not settings["trl_precision"]:
+        given |= {"dtype": settings["dtype"], "bf16": settings["bf16"]}
     command = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     train(*make_parser().parse_args_and_config(command, fail_with_unknown_args=False))
 

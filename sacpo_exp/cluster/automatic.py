@@ -1,6 +1,8 @@
-"""Search for hardware settings that fit: for `hardware=auto`, and as advice where a run does not fit."""
+"""What this machine decides: `hardware=auto`, types of numbers that are `auto`, and advice where nothing fits."""
 
+import importlib.util
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.cluster.memory import describe_needs, fits, foresee_length, worst_stage
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, look_at_machine
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, is_installed, look_at_machine
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
+from sacpo_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
+#: What was logged in this process, so that the jobs of a sweep don't repeat it.
+_told: set[str] = set()
 
 #: Ways to divide and offload states, the cheapest first.
 WAYS: tuple[dict[str, Any], ...] = (
@@ -27,44 +32,86 @@ WAYS: tuple[dict[str, Any], ...] = (
 )
 #: Fields of a group that describe its own devices, not those of this machine.
 FOREIGN = ("name", "device_memory", "peak_tflops", "utilisation")
+#: Types of numbers that can be `auto`, and what they are where bfloat16 would be emulated, which is slow.
+NUMBERS: dict[str, FloatType | None] = {"optimization.autocast": None, "generation.dtype": FloatType.float32}
 
 
-def fill_hardware(composed: DictConfig, overrides: list[str], conf: Path) -> DictConfig:
-    """Return the composed configuration with all hardware fields, and log what was chosen.
+def fill_settings(
+    composed: DictConfig, overrides: list[str], conf: Path, is_sound: bool = True
+) -> tuple[DictConfig, str]:
+    """Return the composed configuration with what this machine decides, and one line that says what that is.
+
+    Unless it `is_sound`, what fits is not looked for.
+
+    Raises:
+        ConfigError: a type of numbers is `auto` that decides more than speed.
+    """
+    if "hardware" not in composed:
+        return composed, ""
+    machine, filled = look_at_machine(), composed.copy()
+    given = fill_hardware(filled, overrides, conf, machine)
+    chosen = [choose_numbers(filled, machine)]
+    try:
+        config = OmegaConf.to_object(filled) if given is not None and is_sound else None
+    except OmegaConfBaseException:
+        return filled, ""  # another setting has no value, which is reported later
+    if given is not None and isinstance(config, RunConfig):
+        config, _ = foresee_length(config)
+        hardware, reason = choose_hardware(config, machine, given)
+        filled.hardware = OmegaConf.structured(hardware)
+        chosen.insert(0, f"hardware {reason}")
+    return filled, "; ".join(filter(None, chosen))
+
+
+def tell_once(line: str) -> None:
+    """Log what this machine decided, unless an earlier job of this process has."""
+    if line and line not in _told:
+        _told.add(line)
+        log.info(line)
+
+
+def choose_numbers(config: DictConfig, machine: Machine) -> str:
+    """Set the types of numbers that are `auto` for the accelerator, and return what was chosen in words."""
+    for key in ("optimization.dtype", "judge.dtype"):
+        if OmegaConf.select(config, key) == FloatType.auto:
+            raise ConfigError(f"`{key}` can't be auto, as {' and '.join(NUMBERS)} can. Try: {key}=float32")
+    keys = [key for key in NUMBERS if OmegaConf.select(config, key) == FloatType.auto]
+    if not keys:
+        return ""
+    is_native = machine.computes_bfloat16(config.hardware.accelerator)
+    for key in keys:
+        OmegaConf.update(config, key, FloatType.bfloat16 if is_native else NUMBERS[key])
+    owner = "this CPU" if config.hardware.accelerator == Accelerator.cpu else "a GPU here"
+    reason = "" if is_native else f", since {owner} would emulate bfloat16"
+    return f"{', '.join(keys)}: {'bfloat16' if is_native else 'float32'}{reason}"
+
+
+def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine: Machine) -> dict[str, Any] | None:
+    """Fill in the hardware fields that have no value, and return those that have one; None if all have.
 
     Numbers are those of `hardware=a100x1` where there is a GPU, else those of `hardware=cpu`. Values from the command
     line and from files are kept.
     """
-    if "hardware" not in composed or not OmegaConf.missing_keys(composed.hardware):
-        return composed
+    if not OmegaConf.missing_keys(config.hardware):
+        return None
     typed = {text.lstrip("+").split("=")[0] for text in overrides}
-    present: Any = OmegaConf.to_container(composed.hardware)
+    present: Any = OmegaConf.to_container(config.hardware)
     usual: Any = OmegaConf.to_container(OmegaConf.structured(HardwareConfig))
     given = {key: value for key, value in present.items() if value not in ("???", usual[key])}
     given |= {key: value for key, value in present.items() if f"hardware.{key}" in typed}
-    machine = look_at_machine()
     accelerator = given.get("accelerator", Accelerator.cuda if machine.gpus else Accelerator.cpu)
     name = "cpu" if accelerator == Accelerator.cpu else "a100x1"
     group = yaml.safe_load((conf / "hardware" / f"{name}.yaml").read_text("utf-8"))
-    filled = composed.copy()
-    filled.hardware = OmegaConf.merge(composed.hardware, {k: v for k, v in group.items() if k not in FOREIGN}, given)
-    try:
-        config = OmegaConf.to_object(filled)
-    except OmegaConfBaseException:
-        return filled  # another setting has no value, which is reported later
-    if isinstance(config, RunConfig):
-        config, _ = foresee_length(config)
-        hardware, reason = choose_hardware(config, machine, given)
-        filled.hardware = OmegaConf.structured(hardware)
-        log.info("hardware %s", reason)
-    return filled
+    config.hardware = OmegaConf.merge(config.hardware, {k: v for k, v in group.items() if k not in FOREIGN}, given)
+    return given
 
 
 def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) -> tuple[HardwareConfig, str]:
     """Return the hardware for a run on this machine, and the reason in words: all GPUs that divide the batches."""
-    if config.hardware.accelerator == Accelerator.cuda and "processes" not in given:
-        processes = choose_processes(max(1, len(machine.gpus)), list_batches(config))
-        config = replace(config, hardware=replace(config.hardware, processes=processes))
+    if config.hardware.accelerator == Accelerator.cuda:
+        count = choose_processes(max(1, len(machine.gpus)), list_batches(config))
+        own = choose_kernels(config, machine) | {"processes": count} | given
+        config = replace(config, hardware=replace(config.hardware, **own))
     candidates = list_candidates(config, given)
     found = find_fitting(config, candidates, machine)
     chosen = found or candidates[-1]
@@ -74,11 +121,27 @@ def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) 
     has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
     if machine.smallest_gpu:
         has += f" of {machine.smallest_gpu:.0f} GiB"
+    kernels = [chosen.attention] if chosen.attention else []
+    kernels += [name for name in ("padding_free", "liger", "tf32") if getattr(chosen, name)]
     moved = [part for part in ("optimizer", "param") if vars(chosen)[f"offload_{part}"] != Offload.none]
-    way = ", ".join([f"{chosen.processes} × ZeRO {chosen.zero_stage}", *(f"{part} on the host" for part in moved)])
+    moved = [f"{part} on the host" for part in moved]
+    way = ", ".join([f"{chosen.processes} × ZeRO {chosen.zero_stage}", *moved, *kernels])
     rows = f"{chosen.per_device_train_batch_size} rows each"
     verdict = verdict if found else "; nothing fits by the memory plan"
     return chosen, f"auto: this machine has {has}: {way}, {rows}{verdict}"
+
+
+def choose_kernels(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """Return the fields of kernels that this machine's GPUs have and that are installed; none changes a result."""
+    is_ampere = machine.computes_bfloat16(Accelerator.cuda)
+    found: dict[str, Any] = {"tf32": is_ampere, "liger": is_installed("liger")}
+    # transformers loads `kernels` from the hub.
+    can_attend = importlib.util.find_spec("flash_attn") or (
+        is_installed("attention") and not os.environ.get("HF_HUB_OFFLINE")
+    )
+    if is_ampere and config.optimization.is_short and can_attend:
+        found |= {"attention": "flash_attention_2", "padding_free": True}
+    return found
 
 
 def find_misfit(config: RunConfig, names: Iterable[str] | None = None) -> str | None:

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.automatic import fill_hardware
+from sacpo_exp.cluster.automatic import fill_settings, tell_once
 from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
@@ -35,6 +35,7 @@ from sacpo_exp.config.messages import (
     find_unknown_keys,
     translated_errors,
 )
+from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import fill_stages
 from sacpo_exp.config.studies import OracleConfig, find_oracle_problems
@@ -166,16 +167,20 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
         raise ConfigError([explain_stage(cause, CONF) for cause in causes])
     problems = find_bound_problems(composed, schema)
     composed = fill_stages(composed)
-    if not problems:
-        composed = fill_hardware(composed, overrides, CONF)
+    is_auto = OmegaConf.select(composed, "optimization.autocast") == FloatType.auto
+    composed, line = fill_settings(composed, overrides, CONF, is_sound=not problems)
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise ConfigError(problems or [f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))
     if isinstance(config, RunConfig):
         config.overrides = shared_overrides(overrides, schema)
+        if is_auto:  # so that the stored command makes the same ids elsewhere
+            chosen = config.optimization.autocast
+            config.overrides.append(f"optimization.autocast={chosen.value if chosen else 'null'}")
         problems += [*find_preset_problems(config), *find_run_problems(config, overrides)]
     if isinstance(config, OracleConfig):
         problems += find_oracle_problems(config)
     if problems:
         raise ConfigError(problems)
+    tell_once(line)
     return config

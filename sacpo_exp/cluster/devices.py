@@ -5,7 +5,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.config.hardware import Accelerator, HardwareConfig, look_at_machine, read_gpus
+from sacpo_exp.config.hardware import (
+    PACKAGES,
+    Accelerator,
+    HardwareConfig,
+    is_installed,
+    look_at_machine,
+    read_gpus,
+)
 from sacpo_exp.errors import ConfigError
 
 #: Exists where the GPUs are AMD's, which torch calls cuda too and nvidia-smi does not count.
@@ -13,13 +20,16 @@ ROCM = Path("/dev/kfd")
 
 
 def check_devices(hardware: HardwareConfig) -> None:
-    """Raise ConfigError if this machine has too few GPUs."""
+    """Raise ConfigError if this machine has too few GPUs, or lacks the package of a kernel."""
     needed, count = hardware.processes // hardware.nodes, len(look_at_machine().gpus)
     if hardware.accelerator == Accelerator.cuda and count < needed and not ROCM.exists():
         raise ConfigError(
             f"`hardware={hardware.name}` needs {needed} GPU{'s' if needed > 1 else ''}, but this machine has {count}. "
             "Try: hardware=cpu, or dry_run=true to see the plan only."
         )
+    if missing := [field for field in hardware.kernels if not is_installed(field)]:
+        names = " or ".join(name.replace("_", "-") for name in PACKAGES[missing[0]])
+        raise ConfigError(f"`hardware.{missing[0]}` needs {names}, which is not installed. Try: leave it out")
 
 
 def divide_machine(slots: int | None, hardware: DictConfig) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import HardwareConfig, Offload
 from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import Interrupted
 from sacpo_exp.stopping import StopFile, catching_stops
@@ -81,6 +82,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         settings = logs / "deepspeed.json"
         is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
         content = deepspeed_settings(hardware, is_resharded, not job.config.optimization.float32_copy)
+        if job.config.adapter is None and job.config.optimization.dtype == FloatType.bfloat16:
+            content["communication_data_type"] = "bf16"  # of gradients, which have no more digits; else float32
         settings.write_text(json.dumps(content, indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
     path = write_job(job, logs)

@@ -71,8 +71,13 @@ def sweep_dir(outputs: str) -> str:
 
 
 def _gpus_per_node(hardware: DictConfig) -> int | None:
-    """Return the GPUs that a Slurm job needs per node; of a sweep over hardware, those of the default one."""
-    return hardware.processes // hardware.nodes if hardware.accelerator == Accelerator.cuda else None
+    """Return the GPUs that a Slurm job needs per node; of a sweep over hardware, those of the default one.
+
+    `hardware=auto` takes what a job has got: `hydra.launcher.gpus_per_node`.
+    """
+    if OmegaConf.is_missing(hardware, "accelerator") or hardware.accelerator == Accelerator.cpu:
+        return None
+    return int(hardware.processes // hardware.nodes)
 
 
 def register_trackers() -> None:

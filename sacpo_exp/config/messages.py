@@ -64,11 +64,12 @@ OWNED: dict[str, str | None] = {
         "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
         "hardware.*=VALUE": (
             *("per_device_train_batch_size", "per_device_eval_batch_size"),
-            *("save_steps", "logging_steps", "tf32", "activation_checkpointing"),
+            *("save_steps", "logging_steps", "tf32", "activation_checkpointing", "padding_free"),
         ),
         "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
         "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
         "hardware.accelerator=cpu": ("use_cpu",),
+        "hardware.liger=true": ("use_liger_kernel",),
         "tracker=wandb": ("report_to",),
         "seed=VALUE": ("seed",),
         "paths.outputs=FOLDER": ("output_dir",),

@@ -21,6 +21,7 @@ class FloatType(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    auto = "auto"  # of `optimization.autocast` and `generation.dtype`: bfloat16 where the device computes it natively
 
 
 class ModelSource(Enum):

@@ -128,6 +128,11 @@ class OptimizationConfig:
     autocast: FloatType | None = None
     float32_copy: bool = True  # of 16-bit weights, which ZeRO updates; without ZeRO there is none
 
+    @property
+    def is_short(self) -> bool:
+        """Return whether numbers of 16 bits are multiplied."""
+        return (self.autocast or self.dtype) != FloatType.float32
+
 
 class Engine(Enum):
     """Library that generates responses."""
@@ -140,6 +145,7 @@ class Engine(Enum):
 class GenerationConfig:
     engine: Engine = Engine.hf
     python: str | None = None  # interpreter that has vllm; null: this one
+    tensor_parallel_size: int = count(default=1)  # devices that share one vllm engine's weights; 1: an engine on each
     dtype: FloatType = MISSING
     max_new_tokens: int = count()
     kl_prompts: int = count(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsSource
 from sacpo_exp.config.environment import VARIABLE, check_mirror
-from sacpo_exp.config.hardware import HardwareConfig, Offload
+from sacpo_exp.config.hardware import HardwareConfig, Offload, find_kernel_problems
 from sacpo_exp.config.judges import OpenAIJudgeConfig, RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, FloatType, check_model, is_model_folder
 from sacpo_exp.config.schema import (
@@ -86,6 +86,10 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
         problems += _check_export(config)
     if isinstance(config, ChatConfig) and config.generation.engine == Engine.vllm:
         problems.append("`generation.engine=vllm` answers in batches, chat one by one. Try: generation.engine=hf")
+    engines, shared = config.hardware.processes // max(1, config.hardware.nodes), config.generation.tensor_parallel_size
+    if config.generation.engine == Engine.vllm and shared > 0 and engines % shared:
+        devices = f"the {engines} devices of a node"
+        problems.append(f"`generation.tensor_parallel_size` must divide {devices}, but is {shared}. Try: 1")
     if isinstance(config, ChooseConfig):
         problems += find_choice_problems(config, overrides)
     if isinstance(config, MultiplierConfig):
@@ -128,6 +132,7 @@ def _check_optimization(config: RunConfig) -> Iterator[str]:
         yield f"`optimization.max_prompt_length` must be less than {most}, but is {prompt}."
     is_short = (settings.dtype, settings.autocast, config.adapter) == (FloatType.bfloat16, None, None)
     is_whole = config.hardware.zero_stage in (0, 3) and config.hardware.offload_optimizer == Offload.none
+    yield from find_kernel_problems(config.hardware, settings.is_short)
     if not settings.float32_copy and not (is_short and is_whole):  # TRL scores the reference without ZeRO 1 and 2
         needs = "optimization.dtype=bfloat16 optimization.autocast=null adapter=none hardware.offload_optimizer=none"
         yield f"`optimization.float32_copy=false` needs {needs}, and hardware.zero_stage=3 or 0."

@@ -107,9 +107,11 @@ def answer_all(
         Interrupted: this process was asked to stop.
     """
     processes = hardware.processes // hardware.nodes
+    sizes = [len(prompt) for prompt in job.prompts]
     if generation.engine == Engine.vllm:
-        return _answer_by_vllm(job, generation.python or sys.executable, processes, folder, logs)
-    shards = shard([len(prompt) for prompt in job.prompts], processes)
+        shards = shard(sizes, processes // generation.tensor_parallel_size)
+        return _answer_by_vllm(job, generation, shards, hardware, folder, logs)
+    shards = shard(sizes, processes)
     return job.answer(folder) if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
 
 
@@ -148,10 +150,16 @@ def _answer_in_group(
 def _environment(hardware: HardwareConfig, rank: int) -> dict[str, str]:
     """Return the environment of one process: its share of the cores, or the one device that it sees."""
     environment = group_environment(hardware, Place(0, LOOPBACK, 0), os.environ) | {"RANK": str(rank)}
-    if hardware.accelerator == Accelerator.cuda:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
-    return environment
+    return environment | _devices(hardware, rank, 1)
+
+
+def _devices(hardware: HardwareConfig, rank: int, count: int) -> dict[str, str]:
+    """Return the variable by which process `rank` sees its own `count` GPUs only; none on CPUs."""
+    if hardware.accelerator != Accelerator.cuda:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else list(map(str, range(hardware.processes // hardware.nodes)))
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[rank * count : (rank + 1) * count])}
 
 
 def _run(members: Sequence[Member], logs: Path, title: str) -> None:
@@ -168,11 +176,18 @@ def _run(members: Sequence[Member], logs: Path, title: str) -> None:
         raise explain(logs, members[0].output, title)
 
 
-def _answer_by_vllm(job: GenerationJob, python: str, devices: int, folder: Path, logs: Path) -> list[Response]:
-    """Answer all prompts in one process, which splits the weights over the devices; a killed one starts again."""
+def _answer_by_vllm(
+    job: GenerationJob,
+    generation: GenerationConfig,
+    shards: Sequence[list[int]],
+    hardware: HardwareConfig,
+    folder: Path,
+    logs: Path,
+) -> list[Response]:
+    """Answer each shard by an engine of its own; finished shards are kept, a killed engine starts its shard again."""
     from sacpo_exp.training.models import load_tokenizer
 
-    tokenizer = load_tokenizer(job.location, job.chat_template)
+    tokenizer, devices = load_tokenizer(job.location, job.chat_template), generation.tensor_parallel_size
     decoding, location = job.decoding, job.location
     prompts = [encode(tokenizer, prompt) for prompt in job.prompts]
     seeds = [None if decoding.seed is None else draw_seed(decoding.seed, number) for number in range(len(prompts))]
@@ -184,15 +199,28 @@ def _answer_by_vllm(job: GenerationJob, python: str, devices: int, folder: Path,
         vllm_engine.sampling_arguments(decoding.max_new_tokens, tokenizer.eos_token_id, decoding.stop, seed)
         for seed in seeds
     ]
-    request = {"engine": engine, "prompts": prompts, "sampling": sampling}
-    (folder / vllm_engine.REQUEST).write_text(json.dumps(request), "utf-8")
     start_logs(logs)
-    # Isolated: that Python has its own packages, and files beside the script are not its modules.
-    command = [python, "-I", "-u", str(vllm_engine.__file__), str(folder)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    _run([Member(command, environment, log_of(logs, 0))], logs, job.title)
-    tokens = json.loads((folder / vllm_engine.TOKENS).read_text("utf-8"))
-    finished = [finish(tokenizer, Response(index, []), ids, decoding) for index, ids in enumerate(tokens)]
+    parts = [folder / f"engine-{rank}-of-{len(shards)}" for rank in range(len(shards))]
+    members = []
+    for rank, (part, numbers) in enumerate(zip(parts, shards, strict=True)):
+        part.mkdir(exist_ok=True)
+        if (part / vllm_engine.TOKENS).is_file():
+            continue
+        request = {
+            "engine": engine,
+            "prompts": [prompts[i] for i in numbers],
+            "sampling": [sampling[i] for i in numbers],
+        }
+        (part / vllm_engine.REQUEST).write_text(json.dumps(request), "utf-8")
+        # Isolated: that Python has its own packages, and files beside the script are not its modules.
+        command = [generation.python or sys.executable, "-I", "-u", str(vllm_engine.__file__), str(part)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        members.append(Member(command, environment | _devices(hardware, rank, devices), log_of(logs, rank)))
+    _run(members, logs, job.title)
+    tokens: dict[int, list[int]] = {}
+    for part, numbers in zip(parts, shards, strict=True):
+        tokens |= zip(numbers, json.loads((part / vllm_engine.TOKENS).read_text("utf-8")), strict=True)
+    finished = [finish(tokenizer, Response(index, []), tokens[index], decoding) for index in range(len(prompts))]
     return [replace(each, finish_reason=each.finish_reason or "length") for each in finished]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sacpo_exp.config.hardware import attention_of
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.preparation import PROMPTS, hash_prompt, with_lengths
@@ -160,8 +161,7 @@ def find_trained_prompts(run: Run, policy: ArtifactSpec) -> set[str]:
 def _load(run: Run, policy: ArtifactSpec) -> "PreTrainedModel":
     from sacpo_exp.training.models import load_policy
 
-    attention = run.config.hardware.attention
-    return load_policy(locate(run, policy), "float32", device(run), attention.value if attention else None)
+    return load_policy(locate(run, policy), "float32", device(run), attention_of(run.config.hardware, is_short=False))
 
 
 def _score(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.hardware import Accelerator, attention_of
+from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import Engine, RunConfig
 from sacpo_exp.config.stages import known_criteria
 from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
@@ -157,7 +158,7 @@ def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str], seed: int 
         chat_template=model.chat_template,
         dtype=generation.dtype.value if seed is None else "float32",
         device=device(run),
-        attention=hardware.attention.value if hardware.attention else None,
+        attention=attention_of(hardware, is_short=seed is None and generation.dtype != FloatType.float32),
         decoding=Decoding(generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed),
         title=f"{policy_of_spec(policy).name} {'answers' if seed is None else 'samples'}",
         prompts=prompts,

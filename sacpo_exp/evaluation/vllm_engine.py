@@ -17,7 +17,7 @@ REQUEST, TOKENS = "request.json", "tokens.json"
 def engine_arguments(
     path: str, revision: str | None, trust_remote_code: bool, dtype: str, devices: int, max_model_len: int
 ) -> dict[str, Any]:
-    """Return the keyword arguments of `vllm.LLM`; weights are split over `devices`."""
+    """Return the keyword arguments of `vllm.LLM`, one engine, which splits the weights over `devices`."""
     return {
         "model": path,
         "revision": revision,

@@ -1,7 +1,7 @@
 """Single verdicts between two policies each, as columns, and which policies they connect with the baseline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,14 @@ class Comparisons:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Comparisons":
         """Return the verdicts of a mask or of positions, in that order, among the same policies."""
-        columns: tuple[NDArray[Any], ...] = (self.left, self.right, self.outcome, self.shown, self.prompt)
-        return Comparisons(self.policies, *(column[rows] for column in columns))
+        return replace(
+            self,
+            left=self.left[rows],
+            right=self.right[rows],
+            outcome=self.outcome[rows],
+            shown=self.shown[rows],
+            prompt=self.prompt[rows],
+        )
 
 
 @dataclass(frozen=True)

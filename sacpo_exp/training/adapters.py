@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sacpo_exp.config.hardware import Accelerator
+from sacpo_exp.config.hardware import Accelerator, attention_of
 from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.config.validation import check_quantisation
@@ -35,8 +35,8 @@ def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
     Raises:
         ConfigError: there is no such model, or it has none of the layers that the adapter names.
     """
-    attention = job.config.hardware.attention
-    name, dtype = attention and attention.value, job.config.optimization.dtype.value
+    optimization = job.config.optimization
+    name, dtype = attention_of(job.config.hardware, optimization.is_short), optimization.dtype.value
     adapter = job.config.adapter
     if adapter is None:
         return load_policy(location, dtype, attention=name)

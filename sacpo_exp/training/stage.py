@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.callbacks import stage_callbacks
 from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
-from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
+from sacpo_exp.training.passes import faster_passes
+from sacpo_exp.training.trl_adapter import build_trainer
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -39,7 +41,8 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     stage = config.stages.get(job.name)
     if stage is None:
         raise ConfigError(f"the configuration has no stage {job.name!r}.")
-    if config.hardware.accelerator == Accelerator.cpu:
+    is_cpu = config.hardware.accelerator == Accelerator.cpu
+    if is_cpu:
         keep_freed_memory()
         if config.hardware.zero_stage:  # DeepSpeed would look for another backend than gloo
             import deepspeed
@@ -48,7 +51,8 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     location = Location(job.parent, job.revision, config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, config.model.chat_template)
     policy = load_parent(job, location)
-    with scoring_completions_only(), tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
+    faster = faster_passes(policy) if is_cpu else nullcontext()
+    with faster, tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
         trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
         if job.only_reference:

@@ -1,7 +1,6 @@
 """From our settings to TRL's: which trainer a stage has, and with which arguments."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,9 @@ def build_trainer(
     if (epochs := stage.num_train_epochs or 1) < 1:  # the sample that is read, so that no other row is scored
         train = train.shuffle(seed=job.config.seed).select(range(count_rows_to_read(len(train), epochs)))
     own: dict[str, Any] = {"completion_only_loss": True}
+    if job.config.hardware.padding_free and loss.trainer == "sft" and not arguments.get("packing"):
+        # Rows are cut already, and TRL would refuse to cut them here.
+        arguments |= {"padding_free": True, "max_length": None}
     data: dict[str, Any] = {"processing_class": tokenizer, "peft_config": peft_settings(job.config.adapter)}
     kind: type[Trainer] = trainers.TokenisedSFTTrainer
     if loss.trainer != "sft":
@@ -112,6 +114,7 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "fp16": optimization.autocast == FloatType.float16,
         "gradient_checkpointing": hardware.activation_checkpointing,
         "tf32": hardware.tf32 or None,
+        "use_liger_kernel": hardware.liger,
         "use_cpu": hardware.accelerator == Accelerator.cpu,
         "dataloader_pin_memory": hardware.accelerator != Accelerator.cpu,
         "ddp_find_unused_parameters": False,  # there are none; looking for them costs a pass over the graph
@@ -133,20 +136,3 @@ def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
         "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
         "undesirable_weight": undesirable_weight(desirable, len(train) - desirable) if given is None else given,
     }
-
-
-@contextmanager
-def scoring_completions_only() -> Iterator[None]:
-    """Make TRL's LM head skip prompt and padding positions on CPUs too, as it does on GPUs.
-
-    TRL projects all positions where Triton is missing, since other accelerators recompile per shape; CPUs do not. The
-    head is a quarter of a small model's work, and about half of the positions are prompt.
-    """
-    import trl.trainer.utils as trl_utils
-
-    original = trl_utils._use_triton
-    trl_utils._use_triton = lambda device: device.type == "cpu" or original(device)
-    try:
-        yield
-    finally:
-        trl_utils._use_triton = original

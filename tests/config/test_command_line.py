@@ -19,13 +19,13 @@ MISTAKES = {
     "a file as outputs": ("report", "paths.outputs={rows}/x", "`paths.outputs` must be a folder, or the name of a new"),
     "argument that the project owns": (
         "train",
-        "trainer.learning_rate=1e-5 dry_run=true",
+        "trainer.learning_rate=1e-5 dry_run=true hardware=cpu model=tiny",
         "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
     ),
     "no key": ("train", "=3", "an override can't be read: "),
     "removal": ("train", "~beta", "`beta` can't be removed"),
     "a number without end": ("train", f"seed={'9' * 5000}", "an override can't be read: "),
-    "nothing trained": ("eval", "model=tiny", "not trained yet: tiny.sft-"),
+    "nothing trained": ("eval", "model=tiny hardware=cpu", "not trained yet: tiny.sft-"),
 }
 
 
@@ -89,7 +89,7 @@ def test_a_bad_job_does_not_stop_a_sweep(cli: Command) -> None:
         "error: `beta` must be greater than 0, but is -1.",
         "error: `beta` must be greater than 0, but is -2.",
     ]
-    assert result.stdout.count("plan on hardware=cpu") == 2
+    assert result.stdout.count("plan on hardware=auto") == 2
 
 
 def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
     path = tmp_path / "labels.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
-    data += ["order=safety_only", "base=none"]
+    data += ["order=safety_only", "base=none", "hardware=cpu"]
     result = cli("train", *data, light=True)
     assert (result.code, result.stdout) == (2, "")
     assert "can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but" in result.stderr

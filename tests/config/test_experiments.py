@@ -13,11 +13,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from sacpo_exp.cluster.automatic import fill_settings
 from sacpo_exp.cluster.status import split_sweep
 from sacpo_exp.cluster.sweeps import list_experiments
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.config.stages import aligned_stages
+from sacpo_exp.config.stages import aligned_stages, fill_stages
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.plan import Stage
@@ -79,6 +80,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
             settings = composed.hydra
             OmegaConf.set_struct(composed, False)
             composed.pop("hydra")
+            filled, _ = fill_settings(fill_stages(composed), overrides, CONF)
+            composed.hardware, composed.optimization = filled.hardware, filled.optimization
             values = [dict(text.split("=") for text in job) for job in split_sweep(settings.sweeper.params or {}, [])]
             jobs = [set_values(composed, {key: yaml.safe_load(value) for key, value in job.items()}) for job in values]
             assert [find_run_problems(job, []) for job in jobs] == [[]] * len(jobs)

@@ -73,7 +73,16 @@ def test_the_strengths_of_a_sweep_have_to_be_trained_all(trained: Path) -> None:
 
 
 def test_a_dry_run_says_what_it_takes_at_most(cli: Callable[..., Any]) -> None:
-    result = cli("choose", "threshold=0.6", "dry_run=true", "model=tiny", "judge=openai", "grid=[0.5,1]", light=True)
+    result = cli(
+        "choose",
+        "threshold=0.6",
+        "dry_run=true",
+        "model=tiny",
+        "judge=openai",
+        "grid=[0.5,1]",
+        "hardware=cpu",
+        light=True,
+    )
     assert (result.code, result.stderr) == (0, "")
     power, tests, *artifacts, calls = result.stdout.splitlines()
     assert power.startswith("60 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")

@@ -19,7 +19,8 @@ from sacpo_exp.pipeline import Run, locate, make_job, train_policies
 from sacpo_exp.plan import Stage
 from sacpo_exp.training.adapters import load_parent, ready_adapter
 from sacpo_exp.training.models import Location, load_tokenizer
-from sacpo_exp.training.trl_adapter import build_trainer, scoring_completions_only
+from sacpo_exp.training.passes import faster_passes
+from sacpo_exp.training.trl_adapter import build_trainer
 
 
 def make_trainer(run: Run, stage: Stage, folder: Path, **settings: Any) -> Any:
@@ -61,7 +62,7 @@ def sequence_logps(model: Any, batch: dict[str, torch.Tensor], prefix: str = "")
 def test_losses_of_pairs_are_those_of_the_papers(outputs: Path, tmp_path: Path, name: str) -> None:
     trainer = perturbed_trainer(outputs, tmp_path, f"losses=[{name}]", "stages.helpfulness.beta=0.3")
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(4)])
-    with torch.no_grad(), scoring_completions_only():
+    with torch.no_grad(), faster_passes(trainer.model):
         loss = trainer.compute_loss(trainer.model.eval(), batch)
         chosen, rejected = sequence_logps(trainer.model, batch).chunk(2)
     ratios = [chosen - batch["ref_chosen_logps"], rejected - batch["ref_rejected_logps"]]
@@ -81,7 +82,7 @@ def test_unpaired_losses_weigh_labels_and_kto_subtracts_the_kl(outputs: Path, tm
     weight = sum(labels) / (len(labels) - sum(labels))  # n_desirable / n_undesirable, as in the paper's code
     assert trainer.undesirable_weight == pytest.approx(weight)
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(8)])
-    with torch.no_grad(), scoring_completions_only():
+    with torch.no_grad(), faster_passes(trainer.model):
         loss = float(trainer.compute_loss(trainer.model.eval(), batch))
         ratios = sequence_logps(trainer.model, batch) - batch["ref_logps"]
         kl = 0.0
@@ -131,12 +132,12 @@ def test_the_start_is_not_checked_where_an_argument_of_the_user_s_changes_the_lo
     assert json.loads(lines[0])["loss"] < 0.99 * math.log(2)
 
 
-def test_scoring_only_completions_changes_no_loss(outputs: Path, tmp_path: Path) -> None:
+def test_faster_passes_change_no_loss(outputs: Path, tmp_path: Path) -> None:
     trainer = perturbed_trainer(outputs, tmp_path)
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(4)])
     with torch.no_grad():
         everywhere = float(trainer.compute_loss(trainer.model.eval(), batch))
-        with scoring_completions_only():
+        with faster_passes(trainer.model):
             only = float(trainer.compute_loss(trainer.model.eval(), batch))
     assert only == pytest.approx(everywhere, abs=1e-5)
 

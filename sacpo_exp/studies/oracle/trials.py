@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.automatic import choose_numbers
 from sacpo_exp.config.bounds import find_bound_problems
+from sacpo_exp.config.hardware import look_at_machine
 from sacpo_exp.config.loading import compose_groups, set_values
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages
@@ -97,7 +99,8 @@ def configure_trial(config: OracleConfig, world: World, trial: Trial) -> RunConf
         chosen = [f"losses=[{','.join(read_losses(name)[0])}]", "criterion=[]"]
     else:
         chosen = [f"experiment=design/{name}"]
-    composed = compose_groups((*shared, *chosen, "base=sft", "dataset=local", *own))
+    composed = compose_groups((*shared, *chosen, "base=sft", "dataset=local", *own)).copy()
+    choose_numbers(composed, look_at_machine())
     # The labels of samples are not read, so any criterion will do.
     samples = draw_dataset(config, world, trial.seed, "samples", sample_rows, config.samples)
     values: dict[str, Any] = {"dataset": samples | {"criterion": config.criteria[0]}, "seed": trial.seed}

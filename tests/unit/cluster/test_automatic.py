@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composing import compose
 
-from sacpo_exp.cluster.automatic import choose_hardware, choose_processes, list_rows
-from sacpo_exp.config.hardware import HardwareConfig, Machine, Offload, look_at_machine, read_gpus, visible
+from sacpo_exp.cluster import automatic
+from sacpo_exp.cluster.automatic import choose_hardware, choose_numbers, choose_processes, list_rows
+from sacpo_exp.config.hardware import (
+    Accelerator,
+    Gpu,
+    HardwareConfig,
+    Machine,
+    Offload,
+    look_at_machine,
+    read_gpus,
+    visible,
+)
+from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
 
@@ -40,7 +52,7 @@ CHOSEN = {
 @pytest.mark.parametrize("case", CHOSEN)
 def test_all_gpus_are_used_in_the_cheapest_way_that_fits(paper: RunConfig, case: str) -> None:
     gpus, memory, expected = CHOSEN[case]
-    hardware, reason = choose(paper, Machine(memory, gpus))
+    hardware, reason = choose(paper, Machine(memory, tuple(map(Gpu, gpus))))
     assert (hardware.processes, hardware.zero_stage, hardware.offload_optimizer) == expected
     assert hardware.per_device_train_batch_size == 16
     assert reason.startswith(f"auto: this machine has {len(gpus)} GPU")
@@ -48,12 +60,12 @@ def test_all_gpus_are_used_in_the_cheapest_way_that_fits(paper: RunConfig, case:
 
 
 def test_where_nothing_fits_that_is_logged(paper: RunConfig) -> None:
-    assert choose(paper, Machine(16, (8.0,)))[1].endswith("; nothing fits by the memory plan")
+    assert choose(paper, Machine(16, (Gpu(8.0),)))[1].endswith("; nothing fits by the memory plan")
 
 
 @pytest.mark.parametrize("given", [{"zero_stage": 0}, {"processes": 2, "per_device_train_batch_size": 4}])
 def test_what_is_given_is_kept(paper: RunConfig, given: dict[str, Any]) -> None:
-    hardware, _ = choose(paper, Machine(64, (8.0,) * 8), **given)
+    hardware, _ = choose(paper, Machine(64, (Gpu(8.0),) * 8), **given)
     assert {name: getattr(hardware, name) for name in given} == given
     assert find_run_problems(replace(paper, hardware=hardware), []) == []
 
@@ -73,6 +85,7 @@ def test_processes_divide_every_batch(gpus: int, batches: list[tuple[int, int]],
 
 
 def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+    automatic._told.clear()
     with caplog.at_level(logging.INFO):
         config = configure("hardware=auto", "model=tiny", "hardware.save_steps=7", "hardware.zero_stage=0")
     assert [record.message for record in caplog.records if record.message.startswith("hardware auto: this machine has")]
@@ -83,14 +96,14 @@ def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFix
 
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '81920\\n40960\\n'\n")
+    program.write_text("#!/bin/sh\nprintf '81920, 9.0\\n40960, 7.5\\n'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert read_gpus() == (80.0, 40.0)
+    assert read_gpus() == (Gpu(80.0, 9.0), Gpu(40.0, 7.5))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert look_at_machine().gpus == (40.0,)
+    assert look_at_machine().gpus == (Gpu(40.0, 7.5),)
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert read_gpus() == tuple(None for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
+    assert read_gpus() == tuple(Gpu() for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +111,7 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     [(None, (80, 40, 24)), ("", ()), ("2,0", (24, 80)), ("0,7,1", (80,)), ("-1", ()), ("GPU-5ebe9f43", (None,))],
 )
 def test_cuda_visible_devices_selects_gpus(chosen: str | None, expected: tuple[float | None, ...]) -> None:
-    assert visible((80, 40, 24), chosen) == expected
+    assert visible((Gpu(80), Gpu(40), Gpu(24)), chosen) == tuple(map(Gpu, expected))
 
 
 def test_memory_is_at_most_the_machine_s_and_the_smallest_gpu_counts() -> None:
@@ -107,4 +120,83 @@ def test_memory_is_at_most_the_machine_s_and_the_smallest_gpu_counts() -> None:
     memory = look_at_machine().memory
     assert memory is not None
     assert 0.1 < memory <= total * 1.001
-    assert [Machine(64, gpus).smallest_gpu for gpus in ((80, 24), (80, None), ())] == [24, None, None]
+    assert [Machine(64, tuple(map(Gpu, gpus))).smallest_gpu for gpus in ((80, 24), (80, None), ())] == [24, None, None]
+
+
+#: Flags of the CPU, GPUs, hardware, and the types of numbers that `auto` becomes.
+CHOICES = {
+    "a CPU that emulates bfloat16": (False, (), "cpu", (None, FloatType.float32)),
+    "a CPU with instructions for it": (True, (), "cpu", (FloatType.bfloat16, FloatType.bfloat16)),
+    "a plan for GPUs elsewhere": (False, (), "a100x8", (FloatType.bfloat16, FloatType.bfloat16)),
+    "a GPU of before Ampere": (True, (Gpu(16, 7.5),), "a100x1", (None, FloatType.float32)),
+    "two GPUs, one of them unknown": (False, (Gpu(80, 9.0), Gpu()), "a100x1", (FloatType.bfloat16, FloatType.bfloat16)),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_bfloat16_is_chosen_where_it_is_native(case: str) -> None:
+    has_bfloat16, gpus, hardware, expected = CHOICES[case]
+    composed = compose("train", [f"hardware={hardware}", "generation.dtype=auto"])
+    text = choose_numbers(composed, Machine(16, gpus, has_bfloat16))
+    assert (composed.optimization.autocast, composed.generation.dtype) == expected
+    assert text.startswith(f"optimization.autocast, generation.dtype: {(expected[1] or FloatType.float32).value}")
+
+
+def test_the_flags_of_the_processor_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for text in ("flags\t\t: fpu avx512f avx512_bf16\n", "Features\t: fp asimd bf16\n", "flags\t\t: fpu avx512f\n"):
+        (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setattr("sacpo_exp.config.hardware.CPU_INFO", tmp_path / "cpuinfo")
+        found.append(look_at_machine().has_bfloat16)
+    assert found == [True, True, False]
+
+
+def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(
+    configure: Configure, problems_of: Configure
+) -> None:
+    chosen = configure("hardware=cpu")
+    typed = configure("hardware=cpu", chosen.overrides[-1])
+    assert chosen.overrides[-1].startswith("optimization.autocast=")
+    assert chosen.optimization == typed.optimization
+    assert problems_of("optimization.dtype=auto") == [
+        "`optimization.dtype` can't be auto, as optimization.autocast and generation.dtype can. "
+        "Try: optimization.dtype=float32"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("capability", "packages", "expected"),
+    [
+        (9.0, ("flash_attn", "liger_kernel"), ("flash_attention_2", True, True, True)),
+        (9.0, (), (None, False, False, True)),
+        (7.5, ("flash_attn", "liger_kernel"), (None, False, True, False)),
+    ],
+)
+def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructions(
+    paper: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: float,
+    packages: tuple[str, ...],
+    expected: tuple[Any, ...],
+) -> None:
+    for name in packages:
+        (tmp_path / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    hardware, reason = choose(paper, machine := Machine(1024, (Gpu(80.0, capability),) * 8))
+    assert (hardware.attention, hardware.padding_free, hardware.liger, hardware.tf32) == expected
+    assert ("flash_attention_2, padding_free, liger, tf32, 16 rows" in reason) == all(expected)
+    assert choose(paper, machine, attention="sdpa", padding_free=False)[0].attention == "sdpa"
+
+
+def test_a_machine_with_gpus_uses_them_by_default(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '81920, 9.0\\n81920, 9.0\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    config = configure()
+    assert (config.hardware.accelerator, config.hardware.processes) == (Accelerator.cuda, 2)
+    assert config.optimization.autocast == FloatType.bfloat16
+    assert configure("hardware=cpu").hardware.accelerator == Accelerator.cpu

@@ -11,7 +11,7 @@ import pytest
 from sacpo_exp.cluster import memory
 from sacpo_exp.cluster.automatic import find_misfit
 from sacpo_exp.cluster.memory import MemoryPlan
-from sacpo_exp.config.hardware import GIB, Machine, Offload
+from sacpo_exp.config.hardware import GIB, Gpu, Machine, Offload
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
 from sacpo_exp.config.schema import RunConfig
 
@@ -160,14 +160,19 @@ def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
     config = on(paper, processes=1, zero_stage=2, offload_optimizer=Offload.cpu, device_memory=None)
     found = memory.worst_stage(config)
     assert found is not None
-    machines = (Machine(256, (80.0,)), Machine(64, (80.0,)), Machine(256, (8.0,)), Machine(256, (None,)))
+    machines = (
+        Machine(256, (Gpu(80.0),)),
+        Machine(64, (Gpu(80.0),)),
+        Machine(256, (Gpu(8.0),)),
+        Machine(256, (Gpu(),)),
+    )
     assert [memory.fits(found[1], config.hardware, machine) for machine in machines] == [True, False, False, None]
 
 
 REMEDIES = {
     "sharing": ["model=alpaca_7b", "optimization=paper", "hardware=a100x8", "hardware.device_memory=20"],
-    "smaller batches": ["model=smollm2_135m", "hardware.device_memory=4"],
-    "checkpointing": ["model=smollm2_135m", "optimization.max_length=2048", "hardware.device_memory=6"],
+    "smaller batches": ["model=smollm2_135m", "hardware=cpu", "hardware.device_memory=4"],
+    "checkpointing": ["model=smollm2_135m", "hardware=cpu", "optimization.max_length=2048", "hardware.device_memory=6"],
 }
 
 

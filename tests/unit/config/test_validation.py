@@ -17,6 +17,7 @@ Problems = Callable[..., list[str]]
 BATCH, SMOOTHING = "stages.safety.global_batch_size", "stages.helpfulness.loss.label_smoothing"
 DECAY, OWN_PATH = "stages.safety.trainer.weight_decay", "stages.safety.dataset.path"
 #: Overrides of `train`, the setting that the sentence names, and words of the reason.
+FLASH, SHARED = "hardware.attention=flash_attention_2", "generation.tensor_parallel_size"
 WRONG: dict[str, tuple[str, str, str]] = {
     "sft as a preference loss": ("losses=[sft,dpo]", "stages.helpfulness.loss.name", "must read preferences"),
     "preference loss as base": ("stages.sft.loss.name=dpo", "stages.sft.loss.name", "must be sft"),
@@ -28,7 +29,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "one letter twice": ("stages.helpfulness.criterion.letter=S", "letter", "helpfulness and safety have S"),
     "another name": ("stages.safety.criterion.name=x", "stages.safety.criterion.name", "must be safety"),
     "batch and processes": (f"hardware.processes=2 {BATCH}=5", BATCH, "can't be divided among"),
-    "batch and rows": (f"{BATCH}=12", BATCH, f"Try: {BATCH}=8 or 16"),
+    "batch and rows": (f"hardware=cpu {BATCH}=12", BATCH, f"Try: {BATCH}=8 or 16"),
     "KTO": ("objective=dpo_then_kto hardware.per_device_train_batch_size=1", "stages.safety", "needs at least 2 rows"),
     "merge of one stage": ("order=helpful_only merge_ratio=0.5", "merge_ratio", "needs two stages"),
     "weights that do not sum to 1": ("merge_weights=[0.5,0.6]", "merge_weights", "sum to 1.1"),
@@ -55,6 +56,10 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "naive number": (f"merge=naive merge_ratio=0.5 {DECAY}=0.1", f"{DECAY}=0.1", "Try: stages.helpfulness.trainer"),
     "nodes": ("hardware.nodes=2", "hardware.processes", "must be a multiple"),
     "offload without ZeRO": ("hardware.offload_optimizer=cpu", "hardware.offload_optimizer=cpu", "needs ZeRO stage 1"),
+    "attention": ("hardware.attention=flash", "hardware.attention", "OWNER/NAME on the hub, but is flash"),
+    "attention of GPUs": (f"hardware=cpu {FLASH} optimization.autocast=bfloat16", FLASH, "needs a GPU"),
+    "attention in float32": (f"hardware=a100x1 {FLASH} optimization.autocast=null", FLASH, "numbers of 16 bits only"),
+    "engines": (f"generation.engine=vllm hardware=cpu_x2 {SHARED}=3", SHARED, "must divide the 2 devices"),
     "no adapted layers": ("adapter=lora adapter.target_modules=[]", "adapter.target_modules", "list of layers"),
     "adapted head": ("adapter=lora adapter.target_modules=[lm_head]", "adapter.target_modules", "has lm_head"),
     "quantised": ("adapter=qlora hardware=cpu_x2 hardware.zero_stage=3", "hardware.zero_stage=3", "can't shard"),
@@ -139,7 +144,7 @@ def test_all_problems_are_reported_together(problems_of: Problems) -> None:
 
 
 REMEDIES = {
-    "batch": ["stages.helpfulness.global_batch_size=12"],
+    "batch": ["hardware=cpu", "stages.helpfulness.global_batch_size=12"],
     "naive": ["merge=naive"],
     "weights": ["merge_weights=[0.2,0.3,0.5]"],
 }

@@ -1,0 +1,100 @@
+"""Faster passes give what transformers' and TRL's give: hidden states, log-probabilities, gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import GemmaConfig as Gemma
+from transformers import GPT2Config as GPT2
+from transformers import GPTNeoXConfig as GPTNeoX
+from transformers import LlamaConfig as Llama
+from transformers import MistralConfig as Mistral
+from transformers import Qwen2Config as Qwen2
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+from trl.trainer.utils import add_fused_lm_head
+
+from sacpo_exp.training.passes import LogProbs, can_pack, faster_passes, fill_rows, pack
+
+SHAPE = {"vocab_size": 40, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
+SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
+MODELS = {
+    "Llama": Llama(**SHAPE),
+    "Qwen2": Qwen2(**SHAPE),
+    "Gemma": Gemma(**SHAPE, head_dim=12),
+    "Mistral": Mistral(**SHAPE, sliding_window=None),
+    "GPTNeoX": GPTNeoX(**{name: value for name, value in SHAPE.items() if name != "num_key_value_heads"}),
+    "GPT2": GPT2(vocab_size=40, n_embd=24, n_layer=2, n_head=2, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0),
+}
+#: Two pairs, whose responses begin alike (the second wholly: one is the other's beginning), and two sequences more.
+ROWS = [[5, 6, 7, 8, 9], [5, 6, 7], [4, 4, 9, 1], [5, 6, 8, 8, 9, 9], [5, 6, 7, 3], [2, 3]]
+
+
+def batch() -> dict[str, Tensor]:
+    ids, mask = torch.zeros(len(ROWS), 6, dtype=torch.long), torch.zeros(len(ROWS), 6, dtype=torch.long)
+    for i, row in enumerate(ROWS):
+        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+
+def score(policy: Any, rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-probabilities of all tokens, and gradients of a weighted sum of them."""
+    policy.zero_grad()
+    logps = policy(**rows, fused_lm_head=True).log_probs
+    (logps.sum(1) * torch.arange(1.0, 1 + len(logps))).sum().backward()
+    return logps.detach(), {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("count", [6, 5, 1])
+def test_packed_batches_give_the_same_log_probabilities_and_gradients(name: str, count: int) -> None:
+    torch.manual_seed(0)
+    policy = AutoModelForCausalLM.from_config(MODELS[name])
+    assert can_pack(policy)
+    add_fused_lm_head(policy)
+    rows = {key: value[:count] for key, value in batch().items()}
+    logps, gradients = score(policy, rows)
+    widths: list[torch.Size] = []
+    with faster_passes(policy):
+        hook = policy.get_input_embeddings().register_forward_hook(lambda _, __, output: widths.append(output.shape))
+        found, found_gradients = score(policy, rows)
+        hook.remove()
+    # Of 24 tokens six are the last ones, and four are the beginnings of others.
+    assert widths[0][0] * widths[0][1] == {6: 14, 5: 13, 1: 4}[count]
+    torch.testing.assert_close(found, logps, atol=1e-5, rtol=1e-5)
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(found_gradients[key], gradient, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(score(policy, rows)[0], logps, atol=0, rtol=0)  # the hooks are gone
+
+
+WINDOWED: list[PreTrainedConfig] = [
+    Mistral(**SHAPE, sliding_window=4),
+    Llama(**SHAPE, attn_implementation="flex_attention"),
+]
+
+
+@pytest.mark.parametrize("config", WINDOWED)
+def test_what_a_mask_does_not_describe_is_not_packed(config: PreTrainedConfig) -> None:
+    assert not can_pack(AutoModelForCausalLM.from_config(config))
+
+
+def test_rows_share_what_there_is_evenly() -> None:
+    assert sorted(fill_rows([5, 5, 200, 100, 100, 110])) == [[2, 4], [5, 3, 0, 1]]
+    assert len(pack(torch.ones(8, 400, dtype=torch.long), torch.ones(8, 400, dtype=torch.long))[0]["input_ids"]) == 4
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_log_probabilities_are_those_of_trl(has_bias: bool) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(7, 6), torch.randn(40, 6), torch.randn(40) if has_bias else None]
+    leaves = [None if x is None else x.requires_grad_() for x in inputs]
+    fields = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+    arguments = (torch.randint(0, 40, (7,)), 0.7, 16, None, 1.3, fields)
+    results = []
+    for function in (ChunkedLogProbFunction, LogProbs):
+        outputs = function.apply(*leaves, *arguments)
+        gradients = torch.autograd.grad((outputs[0] * torch.arange(7)).sum(), [x for x in leaves if x is not None])
+        results.append([*(x.float() for x in outputs), *gradients])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -111,7 +111,7 @@ def configure(settings: dict[str, Any], part: str) -> Run:
     length = settings["length"]
     overrides = [f"model={settings['model']}", f"paths.outputs={settings['folder']}/outputs", "order=helpful_only"]
     overrides += [f"optimization.max_length={length}", f"optimization.max_prompt_length={length // 2}"]
-    overrides += ["dataset.max_rows=60", "dataset.max_heldout_rows=8", "hardware.save_steps=3"]
+    overrides += ["dataset.max_rows=60", "dataset.max_heldout_rows=8", "hardware.save_minutes=0"]
     overrides += ["stage_defaults.first.num_train_epochs=0.4", *(["base=none"] if part == "dpo" else [])]
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):

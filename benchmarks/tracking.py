@@ -58,7 +58,7 @@ def train(model: str, updates: int, tracker: str, outputs: Path) -> float:
     """Seconds of the whole stage: loading, updates, saving, and the tracker's begin and end."""
     overrides = [f"model={model}", f"tracker={tracker}", f"paths.outputs={outputs}", "base=none", "order=helpful_only"]
     overrides += [f"dataset.max_rows={updates * BATCH // EPOCHS}", f"stage_defaults.first.global_batch_size={BATCH}"]
-    overrides += [f"stage_defaults.first.num_train_epochs={EPOCHS}", "hardware.save_steps=1000"]
+    overrides += [f"stage_defaults.first.num_train_epochs={EPOCHS}", "hardware.save_minutes=1000"]
     subprocess.run([sys.executable, "-m", "sacpo_exp.train", *overrides], check=True, capture_output=True)
     (stage,) = [manifest for _, manifest in Store(outputs / "store").manifests() if manifest.kind == "stage"]
     check_updates(stage, updates)

@@ -17,7 +17,7 @@ from sacpo_exp.errors import ConfigError, StoreError, run_reporting_errors
 from sacpo_exp.store.identity import SCHEMA_VERSION
 from sacpo_exp.store.manifest import NAME, Manifest
 from sacpo_exp.store.mirror import open_mirror
-from sacpo_exp.store.store import Store, find_damage
+from sacpo_exp.store.store import Store, find_damage, folder_size
 
 
 def main() -> None:
@@ -169,12 +169,3 @@ def has_consent(question: str) -> bool:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:
         return False
-
-
-def folder_size(folder: Path) -> int:
-    """Return the bytes of all files below."""
-    size = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # another process may be working there
-            size += path.stat().st_size if path.is_file() else 0
-    return size

@@ -1,5 +1,6 @@
 """Start the worker of a stage: in this process if one process is enough, else a group under `accelerate launch`."""
 
+import gc
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from sacpo_exp.cluster.disk import find_grace
 from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
 from sacpo_exp.cluster.supervision import Member, supervise
@@ -47,6 +49,7 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
 
         with catching_stops() as request, explaining_shortage(job):
             metrics = train_stage(job, request)
+        gc.collect()  # a trainer and its model refer to each other, and the next stage needs the memory
     else:
         metrics = run_group(job, nodes)
     if metrics is None:
@@ -58,6 +61,7 @@ def choose_checkpoint(job: StageJob) -> str | None:
     """Return the checkpoint to resume from; one that this layout of processes can't read is removed, with a warning."""
     folder, layout = Path(job.folder), Layout.of(job.config.hardware)
     checkpoint = find_checkpoint(folder)
+    discard_checkpoints(folder / CHECKPOINTS, kept=checkpoint)  # what a kill left, for the room that it takes
     if checkpoint is None:
         return None
     earlier = Layout.read(checkpoint)
@@ -106,7 +110,7 @@ def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None
     output = logs / f"launcher-{place.node}.log"
     member = Member(command, group_environment(hardware, place, os.environ), output)
     progress = log_of(logs, 0) if place.node == 0 else Path(os.devnull)
-    (code,) = supervise([member], StopFile(logs), progress, hardware.grace_seconds)
+    (code,) = supervise([member], StopFile(logs), progress, find_grace(job.config))
     endings = read_endings(logs)
     if any(ending.is_stopped for ending in endings):
         return None

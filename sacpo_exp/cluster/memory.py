@@ -154,6 +154,7 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
             del shares["gradients"]
     if zero == 3 and hardware.offload_param == Offload.cpu:
         host += shares.pop("weights")
+    read = weights / n if zero == 3 and not (adapter and adapter.quantize) else weights  # by each process as it starts
     return MemoryPlan(
         weights=shares.get("weights", 0) / GIB,
         gradients=shares.get("gradients", 0) / GIB,
@@ -161,8 +162,7 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
         activations=_activations(config, stage, shape) / GIB,
         buffers=(buffers + (host if is_cpu else 0)) / GIB,  # a CPU has one memory only
         runtime=RUNTIME[hardware.accelerator],
-        # every process reads the whole model before it is divided
-        host=0.0 if is_cpu else n // hardware.nodes * (RUNTIME[Accelerator.cpu] + max(host, weights) / GIB),
+        host=0.0 if is_cpu else n // hardware.nodes * (RUNTIME[Accelerator.cpu] + max(host, read) / GIB),
     )
 
 
@@ -279,6 +279,13 @@ def describe_plan(config: RunConfig, names: Iterable[str]) -> str:
     batch = f"{_sequences(config, config.stages[worst[0]])} sequences of {config.optimization.max_length} tokens"
     needs = describe_needs(config, *worst, machine)
     return f"memory   {needs}{verdict} ({parameters:,.0f} M parameters, {batch} per pass)"
+
+
+def describe_divergence(config: RunConfig, shape: ModelShape) -> str:
+    """Return a line about the memory of the sampled KL: two float32 models, of which one at a time is on a GPU."""
+    model = 4 * (config.model.parameters or count_parameters(shape)) / GIB
+    on_device = f" on the host and {model:.1f} on one device" * (config.hardware.accelerator == Accelerator.cuda)
+    return f"memory   the sampled KL needs {2 * model:.1f} GiB{on_device}"
 
 
 @contextmanager

@@ -75,14 +75,13 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
 def run_jobs(
     numbers: Iterable[int],
     slots: Sequence[Mapping[str, str]],
-    grace: float,
     start: Callable[[int, Mapping[str, str]], "subprocess.Popen[bytes]"],
     ended: Callable[[int, int, float], None],
 ) -> None:
     """Run one process per job, as many at a time as there are slots; one that fails stops no other.
 
     Jobs that need the same artifact meet at its lock in the store: one makes it, the others wait. Asked to stop, this
-    function starts no more jobs, passes the request on, and gives `grace` seconds for checkpoints.
+    function starts no more jobs, passes the request on, and waits for their checkpoints; asked again, it ends them.
 
     Args:
         slots: variables of each slot, as its devices.
@@ -95,16 +94,16 @@ def run_jobs(
     """
     waiting, free = list(numbers), list(slots)
     running: dict[int, tuple[subprocess.Popen[bytes], Mapping[str, str], float]] = {}
-    deadline = float("inf")
+    is_told = False
     with catching_stops() as request:
         request.set_training(True)  # from here on a signal is answered below
         try:
-            while (running or (waiting and not request.is_asked())) and time.monotonic() < deadline:
+            while running or (waiting and not request.is_asked()):
                 while waiting and free and not request.is_asked():
                     number, slot = waiting.pop(0), free.pop()
                     running[number] = (start(number, slot), slot, time.monotonic())
-                if request.is_asked() and deadline == float("inf"):
-                    deadline = time.monotonic() + grace + PATIENCE
+                if request.is_asked() and not is_told:
+                    is_told = True
                     for process, *_ in running.values():
                         process.terminate()
                 time.sleep(INTERVAL)

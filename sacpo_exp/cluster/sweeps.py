@@ -10,14 +10,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from sacpo_exp.cluster.devices import divide_machine
+from sacpo_exp.cluster.disk import MARGIN, find_grace
 from sacpo_exp.cluster.status import FAILED, distinguish, read_sweep
 from sacpo_exp.cluster.supervision import run_jobs, start_process
 from sacpo_exp.config.loading import quote
@@ -25,6 +27,9 @@ from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
 
 log = logging.getLogger(__name__)
+
+#: Seconds before its end at which a Slurm job is told of it, where `hardware=auto` is filled in on its node only.
+UNSURE = 600
 
 
 def name_group(config: Any, experiment: str | None) -> str | None:
@@ -35,9 +40,21 @@ def name_group(config: Any, experiment: str | None) -> str | None:
 
 
 class SweepNoter(Callback):
-    """Set the configuration of the whole sweep in `HydraConfig`; Hydra itself sets it for single jobs only."""
+    """Set the configuration of the whole sweep in `HydraConfig`; Hydra itself sets it for single jobs only.
+
+    Slurm's jobs are told of their end so early that a checkpoint of the default model can be written.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        launcher = config.hydra.launcher
+        nodes = {name: config[name] for name in ("hardware", "model", "optimization", "adapter", "paths")}
+        if launcher.signal_delay_s == 0:
+            seconds = UNSURE
+            if not any(OmegaConf.missing_keys(node) for node in nodes.values() if node):
+                parts: Any = {name: node and OmegaConf.to_object(node) for name, node in nodes.items()}
+                seconds = find_grace(cast(RunConfig, SimpleNamespace(**parts))) + MARGIN
+            with read_write(launcher):
+                launcher.signal_delay_s = seconds
         HydraConfig.instance().set_config(config)
 
 
@@ -124,7 +141,7 @@ def run_slots(config: Any, jobs: Mapping[int, Sequence[str]], slots: int | None)
         failures[number] = LaunchError(message)
         failures[number].exit_code = code if code > 0 else LaunchError.exit_code
 
-    run_jobs(jobs, shares, hardware.grace_seconds, start, ended)
+    run_jobs(jobs, shares, start, ended)
     return [error for _, error in sorted(failures.items())]
 
 
@@ -158,6 +175,6 @@ def run_each(command: str, names: Sequence[str], arguments: Sequence[str]) -> No
         sys.stderr.write(f"runs     sacpo {command} {' '.join(given)}\n")
         return start_process([sys.executable, "-m", "sacpo_exp", command, *given], os.environ)
 
-    run_jobs(range(len(names)), [{}], float("inf"), start, lambda _, code, __: codes.append(code))
+    run_jobs(range(len(names)), [{}], start, lambda _, code, __: codes.append(code))
     if failed := [code for code in codes if code]:
         sys.exit(failed[0])

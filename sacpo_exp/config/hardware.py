@@ -68,9 +68,10 @@ class HardwareConfig:
     zero_stage: int = bounded(least=0, most=3, default=0)
     offload_optimizer: Offload = Offload.none
     offload_param: Offload = Offload.none
-    save_steps: int = count()
+    # Between checkpoints; 0: after every update. Young (1974): √(2 · 1 min to write 7B · 3 h between preemptions).
+    save_minutes: float = bounded(least=0, default=20)
     logging_steps: int = count(default=1)
-    grace_seconds: int = count(default=25)  # for a checkpoint when asked to stop; Slurm allows 30 s by default
+    grace_seconds: int | None = count(default=None)  # for a checkpoint when asked to stop; null: from its size
 
     @property
     def kernels(self) -> list[str]:

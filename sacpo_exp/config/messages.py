@@ -64,8 +64,9 @@ OWNED: dict[str, str | None] = {
         "optimization.dtype=TYPE optimization.autocast=TYPE": ("bf16", "fp16"),
         "hardware.*=VALUE": (
             *("per_device_train_batch_size", "per_device_eval_batch_size"),
-            *("save_steps", "logging_steps", "tf32", "activation_checkpointing", "padding_free"),
+            *("logging_steps", "tf32", "activation_checkpointing", "padding_free"),
         ),
+        "hardware.save_minutes=VALUE": ("save_steps", "save_strategy"),
         "hardware.activation_checkpointing=VALUE": ("gradient_checkpointing",),
         "hardware.zero_stage=VALUE": ("deepspeed", "fsdp"),
         "hardware.accelerator=cpu": ("use_cpu",),
@@ -77,7 +78,7 @@ OWNED: dict[str, str | None] = {
     for name in names
 } | dict.fromkeys(
     (
-        *("run_name", "save_strategy", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
+        *("run_name", "save_total_limit", "resume_from_checkpoint", "push_to_hub", "disable_tqdm"),
         *("precompute_ref_log_probs", "precompute_ref_batch_size", "remove_unused_columns"),
     )
 )

@@ -1,6 +1,7 @@
 """Responses of policies to the evaluation prompts, and their divergence from the baseline."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.plan import LINEAGE, Fingerprints, policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 from sacpo_exp.store.manifest import SCRATCH
+
+#: Responses for which a model is moved onto a GPU and off again; the log-probabilities of 32 of 512 tokens over 32,000
+#: words take 2 GB of the host, and moving two float32 models of 7B parameters some seconds.
+SWAPPED = 32
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,10 +110,10 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
         job = answering_job(run, policy, [prompt["prompt"] for prompt in prompts], run.config.seed)
         sampled = answer(run, job, folder, spec)
-        weights, tokenizer = job.load()
-        reference = load_policy(locate(run, baseline), job.dtype, job.device, job.attention)
+        weights, tokenizer = replace(job, device="cpu").load()
+        reference = load_policy(locate(run, baseline), job.dtype, "cpu", job.attention)
         encoded = [encode(tokenizer, text) for text in job.prompts]
-        values = measure_divergence(weights, reference, encoded, sampled, tokenizer.eos_token_id)
+        values = measure_divergence(weights, reference, encoded, sampled, tokenizer.eos_token_id, job.device)
         pairs = zip(prompts, values, strict=True)
         write_records(folder / DIVERGENCE, [{"prompt_id": prompt["prompt_id"], "kl": kl} for prompt, kl in pairs])
         return {"kl": sum(values) / len(values), "n": len(values)}
@@ -122,6 +127,7 @@ def measure_divergence(
     encoded: Sequence[list[int]],
     responses: "Sequence[Response]",
     end: int,
+    device: str = "cpu",
 ) -> list[float]:
     """Return KL(policy ‖ baseline) in nats of each sampled response.
 
@@ -133,18 +139,33 @@ def measure_divergence(
         encoded: token ids of each response's prompt.
         responses: drawn from `policy` at temperature 1, in the same order.
         end: id of the end mark, counted where a response ends with it.
+        device: where the models compute, one after the other for some responses at a time, so that each has it alone.
     """
     import torch
 
+    pairs = list(zip(encoded, responses, strict=True))
+    size = SWAPPED if device != "cpu" else 1  # there is nothing to swap on a CPU
     values = []
     with torch.inference_mode():
-        for prompt, response in zip(encoded, responses, strict=True):
-            ids = torch.tensor([prompt + response.tokens + [end] * response.is_ended], device=policy.device)
-            positions = slice(len(prompt) - 1, ids.shape[1] - 1)
-            ours = policy(input_ids=ids).logits[0, positions].float().log_softmax(-1)
-            theirs = baseline(input_ids=ids).logits[0, positions].float().log_softmax(-1)
-            values.append(float((ours.exp() * (ours - theirs)).sum()))
+        for start in range(0, len(pairs), size):
+            batch = pairs[start : start + size]
+            ours, theirs = (_score_all(model, batch, end, device) for model in (policy, baseline))
+            values += [float((p.exp() * (p - q)).sum()) for p, q in zip(ours, theirs, strict=True)]
     return values
+
+
+def _score_all(model: "PreTrainedModel", pairs: "Sequence[tuple[list[int], Response]]", end: int, device: str) -> Any:
+    """Return log-probabilities of all tokens at each response's positions, of shape (positions, vocabulary)."""
+    import torch
+
+    model.to(device)
+    scores = []
+    for prompt, response in pairs:
+        ids = torch.tensor([prompt + response.tokens + [end] * response.is_ended], device=device)
+        logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+        scores.append(logits.float().log_softmax(-1).cpu())
+    model.to("cpu")
+    return scores
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str], seed: int | None = None) -> "GenerationJob":

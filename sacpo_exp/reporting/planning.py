@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sacpo_exp.cluster.automatic import find_misfit
-from sacpo_exp.cluster.memory import count_parameters, describe_plan, find_shape, foresee_length
+from sacpo_exp.cluster.disk import GB, MARGIN, checkpoint_bytes, describe_disk, find_grace, policy_bytes
+from sacpo_exp.cluster.memory import count_parameters, describe_divergence, describe_plan, find_shape, foresee_length
 from sacpo_exp.cluster.status import MULTIRUN
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
@@ -44,6 +45,8 @@ from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, is_at_hand
 from sacpo_exp.plan import Stage, policy_of_spec, rounds_updates
 from sacpo_exp.store import ArtifactSpec
+from sacpo_exp.store.manifest import SCRATCH
+from sacpo_exp.store.store import PARTIAL, folder_size
 from sacpo_exp.training.models import external_location
 
 PLAN: Final = "plan.json"
@@ -67,6 +70,9 @@ def print_plan(run: Run) -> None:
     if run.plan.stages:
         config, source = plan_lengths(run)
         show(run, describe_plan(config, _list_untrained(run) or [stage.name for stage in run.plan.stages]))
+        seconds = find_grace(config)
+        text, _ = describe_disk(config, list_weights(run), bool(_list_untrained(run)))
+        show(run, f"disk     {text}; to stop takes up to {seconds} s (sbatch --signal=TERM@{seconds + MARGIN})")
         if source:
             show(run, f"lengths  max_length=auto: {config.optimization.max_length} tokens, {source}")
     write_plan(run, stages)
@@ -80,6 +86,8 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
         print(f"  {len(blank)} prompts are assumed: prompts={prompts.name} has no files yet")
     artifacts = [] if contest.baseline.folder else [*_list_ancestors(run, contest), *_list_evaluation(run, contest)]
     stages = print_artifacts(run, [*artifacts, *list_judgments(run, contest)])
+    if run.config.generation.kl_prompts and (shape := find_shape(run.config.model)):
+        show(run, describe_divergence(run.config, shape))
     if not isinstance(judge, OpenAIJudgeConfig):
         write_plan(run, stages)
         return
@@ -98,6 +106,7 @@ def write_plan(run: Run, stages: PlannedStages, **asking: Any) -> None:
         if hardware.peak_tflops is not None and hardware.utilisation is not None:
             throughput = f" ({hardware.peak_tflops:g} TFLOPS × {hardware.utilisation:g} per device)"
         plan = {"hardware": f"hardware={hardware.name}{throughput}", "stages": stages} | asking
+        plan |= {"weights": list_weights(run), "checkpoint": checkpoint_bytes(run.config)}
         (Path(run.config.paths.run) / PLAN).write_text(json.dumps(plan, indent=1), "utf-8")
 
 
@@ -118,6 +127,11 @@ def print_totals(folders: Sequence[Path]) -> None:
         print(f"         about {sum(known):.1f} GPU hours of training with {hardware}")
     if unknown := to_train.count(None):
         print(f"         how long {unknown} of them take is not known")
+    weights = {name: size for plan in plans for name, size in plan["weights"].items()}
+    if weights and len(plans) > 1:
+        most = max(plan["checkpoint"] for plan in plans) if to_train else 0
+        print(f"         {sum(weights.values()) / GB:.1f} GB of disk for {len(weights)} policies")
+        print(f"         and {2 * most / GB:.1f} GB for checkpoints of each job that runs at the same time")
     asking = [plan for plan in plans if "judge" in plan] if len(plans) > 1 else []
     for judge, prices in dict.fromkeys((plan["judge"], plan["prices"]) for plan in asking):
         calls = {key: cost for plan in asking if plan["judge"] == judge for key, cost in plan["calls"].items()}
@@ -267,20 +281,28 @@ def _count_sequences(run: Run, stage: Stage) -> tuple[float, float] | None:
 
 
 def check_run(run: Run) -> None:
-    """Raise ConfigError for what would stop training only after minutes: a missing package, too little memory."""
+    """Raise ConfigError for what would stop training only after minutes or hours, unless `force` is true.
+
+    That is a missing package, or too little memory or disk for what is still to be made.
+    """
     check_quantisation(run.config.adapter)
-    check_memory(run)
-
-
-def check_memory(run: Run) -> None:
-    """Raise ConfigError if a stage that is still to be trained can't fit, and `force` is false."""
     names = _list_untrained(run)
     if names and find_shape(run.config.model) is None:
         log.warning("no memory plan: the shape of model=%s is not known", run.config.model.name)
-    if sentence := find_misfit(plan_lengths(run)[0], names):
+    partials = (run.store.path(stage.artifact) for stage in run.plan.stages)
+    held = sum(folder_size(path.with_name(path.name + PARTIAL) / SCRATCH) for path in partials)
+    text, has_room = describe_disk(run.config, list_weights(run), bool(names), held)
+    lack_of_disk = None if has_room else f"{text}. Try: paths.outputs=DIR, or force=true"
+    for sentence in filter(None, (find_misfit(plan_lengths(run)[0], names), lack_of_disk)):
         if not run.config.force:
             raise ConfigError(sentence)
         log.warning("forced   %s", sentence)
+
+
+def list_weights(run: Run) -> dict[str, int]:
+    """Return the bytes of each policy that is still to be made, by id; none if the model's shape is not known."""
+    size = policy_bytes(run.config)
+    return {spec.id: size for spec in run.plan.made() if size and not run.store.is_available(spec)}
 
 
 def _list_untrained(run: Run) -> list[str]:

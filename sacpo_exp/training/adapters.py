@@ -4,8 +4,9 @@ Each stage has a fresh adapter, which changes nothing before the first update, s
 its parent: for the second stage base + first adapter. The result of a stage is a model like any other.
 """
 
+import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sacpo_exp.config.hardware import Accelerator, attention_of
-from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig
+from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.errors import ConfigError
@@ -38,11 +39,34 @@ def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
     optimization = job.config.optimization
     name, dtype = attention_of(job.config.hardware, optimization.is_short), optimization.dtype.value
     adapter = job.config.adapter
-    if adapter is None:
-        return load_policy(location, dtype, attention=name)
-    policy = load_quantised(job, location, name) if adapter.quantize else load_policy(location, dtype, attention=name)
-    check_targets(policy, adapter)
+    if adapter is not None and adapter.quantize:
+        policy = load_quantised(job, location, name)
+    else:
+        with loading_shards(job):
+            policy = load_policy(location, dtype, attention=name)
+    if adapter is not None:
+        check_targets(policy, adapter)
     return policy
+
+
+@contextmanager
+def loading_shards(job: StageJob) -> Iterator[None]:
+    """Have transformers give each rank its share of the weights of ZeRO 3 as it loads them, not a copy of all.
+
+    Only the first rank reads the files.
+    """
+    if job.deepspeed is None or job.config.hardware.zero_stage < 3:
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+    settings = json.loads(Path(job.deepspeed).read_text("utf-8"))
+    computed = job.config.optimization.autocast or job.config.optimization.dtype  # DeepSpeed casts for autocast
+    kinds = {"bf16": {"enabled": computed == FloatType.bfloat16}, "fp16": {"enabled": computed == FloatType.float16}}
+    content = {"zero_optimization": settings["zero_optimization"], "train_micro_batch_size_per_gpu": 1} | kinds
+    kept = HfDeepSpeedConfig(content)  # transformers has a weak reference to it
+    yield
+    del kept
 
 
 def load_quantised(job: StageJob, location: Location, attention: str | None) -> "PreTrainedModel":

@@ -1,18 +1,21 @@
-"""Callbacks of a stage: progress and checks of the loss, a stop with a checkpoint, and seals on checkpoints."""
+"""Callbacks of a stage: progress and checks of the loss, and when to write a checkpoint, or to stop with one."""
 
 import json
 import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob, Start
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.errors import DivergedError, SacpoError
 from sacpo_exp.progress import Progress
 from sacpo_exp.stopping import Stop
-from sacpo_exp.training.checkpoints import LAYOUT, Layout, discard_checkpoints, seal
+from sacpo_exp.training.checkpoints import LAYOUT, Layout, list_files, seal
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -26,8 +29,7 @@ def stage_callbacks(job: StageJob, stop: Stop, has_margins: bool) -> "list[Train
     """Return the callbacks of a stage in the order in which they have to run."""
     return [
         _monitor(job, None if has_margins else expected_start(job)),
-        _sealer(Layout.of(job.config.hardware)),
-        _stopper(stop),
+        _keeper(job.config.hardware, stop),
     ]
 
 
@@ -101,48 +103,51 @@ def check_finite(job: StageJob, update: int, name: str, value: float) -> None:
         )
 
 
-def _sealer(layout: Layout) -> "TrainerCallback":
+def _keeper(hardware: HardwareConfig, stop: Stop) -> "TrainerCallback":
     from transformers import TrainerCallback
 
-    class CheckpointSealer(TrainerCallback):  # type: ignore[misc]
-        """Seals every checkpoint on the first rank when all ranks have written their part, and removes old ones.
+    class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
+        """Has checkpoints written every `save_minutes` and when `stop` is asked, by all ranks at the same update.
 
-        transformers itself would remove old ones before the new one is sealed.
+        They are hashed while training goes on. Only then the one before is removed, and the next may be written.
         """
 
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            args.distributed_state.wait_for_everyone()
-            if state.is_world_process_zero:
-                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                (checkpoint / LAYOUT).write_text(json.dumps(asdict(layout)), "utf-8")
-                seal(checkpoint)
-                discard_checkpoints(checkpoint.parent, kept=2)
-
-    return CheckpointSealer()
-
-
-def _stopper(stop: Stop) -> "TrainerCallback":
-    from transformers import TrainerCallback
-
-    class TrainingStopper(TrainerCallback):  # type: ignore[misc]
-        """Asks `stop` after every update, and ends training with a checkpoint, all ranks at the same update."""
+        def __init__(self) -> None:
+            self.saved, self.sealing, self.pool = 0.0, Future[None](), ThreadPoolExecutor(1)
+            self.sealing.set_result(None)
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.saved = time.monotonic()
             stop.set_training(True)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             import torch
             from torch import distributed
 
+            is_due = time.monotonic() - self.saved >= 60 * hardware.save_minutes and state.global_step < state.max_steps
             is_asked = stop.is_asked()
-            if distributed.is_initialized():  # a rank that stopped alone would leave the others waiting for it
-                asked = torch.tensor(int(is_asked), device=args.device)
-                distributed.all_reduce(asked, op=distributed.ReduceOp.MAX)
-                is_asked = bool(asked.item())
-            if is_asked:
-                control.should_save = control.should_training_stop = True
+            if distributed.is_initialized():  # a rank that stopped or saved alone would leave the others waiting for it
+                wishes = torch.tensor([int(is_asked), int(is_due)], device=args.device)
+                distributed.all_reduce(wishes, op=distributed.ReduceOp.MAX)
+                is_asked, is_due = map(bool, wishes.tolist())
+            if is_asked or is_due or self.sealing.done():
+                self.sealing.result()  # raises what went wrong
+            control.should_training_stop |= is_asked
+            control.should_save |= is_asked or is_due
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            from accelerate.utils import broadcast_object_list
+
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if state.is_world_process_zero:
+                (checkpoint / LAYOUT).write_text(json.dumps(asdict(Layout.of(hardware))), "utf-8")
+            args.distributed_state.wait_for_everyone()
+            (files,) = broadcast_object_list([list_files(checkpoint)])  # those that the first rank sees
+            self.sealing = self.pool.submit(seal, checkpoint, files, args.process_index, args.world_size)
+            self.saved = time.monotonic()
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.sealing.result()
             stop.set_training(False)
 
-    return TrainingStopper()
+    return CheckpointKeeper()

@@ -102,7 +102,9 @@ def load_policy(location: Location, dtype: str, device: str = "cpu", attention: 
         )
     except OSError as error:
         raise explain_unreachable(location, error) from error
-    return policy.to(device).eval()
+    if device != "cpu":  # shards of ZeRO 3 stay where they are
+        policy = policy.to(device)
+    return policy.eval()
 
 
 def count_positions(location: Location, tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -39,6 +39,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             return SequentialSampler(range(count))
         return RandomSampler(sampler.data_source, num_samples=count)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Leave whole weights out of DeepSpeed's checkpoints, which are read from the shards beside them."""
+        if not (_internal_call and self.is_deepspeed_enabled):
+            super().save_model(output_dir, _internal_call)
+
     @property
     def _total_train_tokens(self) -> int:
         """TRL's count, kept in the state that checkpoints hold."""

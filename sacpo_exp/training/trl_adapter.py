@@ -41,13 +41,10 @@ def build_trainer(
 
     loss = loss_of(stage)
     config = config_class(loss.trainer)
-    arguments = common_arguments(job, stage) | {"report_to": list(report_to)} | job.config.trainer | stage.trainer
+    arguments = {"report_to": list(report_to)} | given_arguments(job, stage)
     if (epochs := stage.num_train_epochs or 1) < 1:  # the sample that is read, so that no other row is scored
         train = train.shuffle(seed=job.config.seed).select(range(count_rows_to_read(len(train), epochs)))
     own: dict[str, Any] = {"completion_only_loss": True}
-    if job.config.hardware.padding_free and loss.trainer == "sft" and not arguments.get("packing"):
-        # Rows are cut already, and TRL would refuse to cut them here.
-        arguments |= {"padding_free": True, "max_length": None}
     data: dict[str, Any] = {"processing_class": tokenizer, "peft_config": peft_settings(job.config.adapter)}
     kind: type[Trainer] = trainers.TokenisedSFTTrainer
     if loss.trainer != "sft":
@@ -75,9 +72,20 @@ def build_trainer(
         # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
         # the two responses of one prompt must not stay side by side.
         train, heldout = train.shuffle(seed=job.config.seed), heldout.shuffle(seed=0)
-    trainer = kind(model=policy, args=config(**own | arguments), train_dataset=train, eval_dataset=heldout, **data)
+    settings = config(**own | arguments)
+    settings._n_gpu = min(1, settings.n_gpu)  # or one process would take all GPUs (DataParallel), which TRL refuses
+    trainer = kind(model=policy, args=settings, train_dataset=train, eval_dataset=heldout, **data)
     trainer.remove_callback(PrinterCallback)  # it prints every logged line
     return trainer
+
+
+def given_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
+    """Return the arguments of every trainer with those that the user gave, and fine-tuning without padding."""
+    arguments = common_arguments(job, stage) | job.config.trainer | stage.trainer
+    if job.config.hardware.padding_free and loss_of(stage).trainer == "sft" and not arguments.get("packing"):
+        # Rows are cut already, and TRL would refuse to cut them here.
+        arguments |= {"padding_free": True, "max_length": None}
+    return arguments
 
 
 def config_class(trainer: str) -> type:
@@ -122,7 +130,7 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "seed": config.seed,
         "logging_steps": hardware.logging_steps,
         "logging_nan_inf_filter": False,  # or a loss that is no number would be logged as the last good one
-        "save_steps": hardware.save_steps,
+        "save_strategy": "no",  # `callbacks` says when
         "run_name": job.artifact_id,
         "disable_tqdm": True,
     }

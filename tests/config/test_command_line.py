@@ -19,13 +19,13 @@ MISTAKES = {
     "a file as outputs": ("report", "paths.outputs={rows}/x", "`paths.outputs` must be a folder, or the name of a new"),
     "argument that the project owns": (
         "train",
-        "trainer.learning_rate=1e-5 dry_run=true hardware=cpu model=tiny",
+        "trainer.learning_rate=1e-5 dry_run=true hardware=cpu model=tiny generation.dtype=float32",
         "`trainer.learning_rate` has a key of its own. Try: stages.NAME.learning_rate=VALUE",
     ),
     "no key": ("train", "=3", "an override can't be read: "),
     "removal": ("train", "~beta", "`beta` can't be removed"),
     "a number without end": ("train", f"seed={'9' * 5000}", "an override can't be read: "),
-    "nothing trained": ("eval", "model=tiny hardware=cpu", "not trained yet: tiny.sft-"),
+    "nothing trained": ("eval", "model=tiny hardware=cpu generation.dtype=float32", "not trained yet: tiny.sft-"),
 }
 
 
@@ -57,12 +57,13 @@ def test_a_dry_run_prints_the_plan_of_any_machine(cli: Command) -> None:
     paper = ["hardware=a100x8", "optimization=paper", "order=helpful_only", "base=none"]
     result = cli("train", "dry_run=true", *paper, light=True)
     assert (result.code, result.stderr) == (0, "")
-    head, *made, detail, total, memory, summed, hours = result.stdout.splitlines()
+    head, *made, detail, total, memory, disk, summed, hours = result.stdout.splitlines()
     assert head == "plan on hardware=a100x8: 8 × cuda, ZeRO 3"
     assert [line.split()[2] for line in made] == ["model", "dataset", "stage"]
     assert "stage: DPO on demo, β = 0.1, lr 2e-05, 3 epochs, global batch 256 = 8 × 16 × 2, about 0.00025 GPU" in detail
     assert total == "0 stored, 3 to make, in outputs/store"
     assert "it fits (135 M parameters, 32 sequences of 512 tokens per pass)" in memory
+    assert "1 policies to be made take 0.3 GB, and up to two checkpoints of a stage 3.2 GB; outputs has" in disk
     assert summed == "in all   1 stages, 0 stored, 1 to train"
     assert hours.strip() == "about 0.0 GPU hours of training with hardware=a100x8 (312 TFLOPS × 0.4 per device)"
 
@@ -106,7 +107,7 @@ def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_pat
     path = tmp_path / "labels.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
-    data += ["order=safety_only", "base=none", "hardware=cpu"]
+    data += ["order=safety_only", "base=none", "hardware=cpu", "generation.dtype=float32"]
     result = cli("train", *data, light=True)
     assert (result.code, result.stdout) == (2, "")
     assert "can't be used for stages.safety: the loss reads pairs (prompt, chosen, rejected), but" in result.stderr

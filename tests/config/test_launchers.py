@@ -1,15 +1,17 @@
 """`hydra/launcher=slurm`, `slots` and the scripts of launchers/, as far as they go without a cluster and training."""
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
-import yaml
 
+from sacpo_exp.cluster.sweeps import SweepNoter
 from sacpo_exp.config.loading import CONF, register_schemas
 
 Command = Callable[..., Any]
@@ -33,9 +35,26 @@ def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
     assert launcher_of(f"hardware={hardware}").gpus_per_node == gpus
 
 
-def test_a_job_is_told_before_its_end_early_enough_to_write_a_checkpoint() -> None:
-    hardware = yaml.safe_load((CONF / "hardware" / "cpu.yaml").read_text())
-    assert launcher_of().signal_delay_s > hardware.get("grace_seconds", 25)
+LARGE = ("hardware=multinode", "model=alpaca_7b")
+DELAYS = {
+    "on its node": ((), (600, 600)),
+    "small": (("model=tiny", "hardware=cpu"), (85, 85)),
+    "7B": (LARGE, (100, 1e5)),
+    "given": ((*LARGE, "hardware.grace_seconds=300"), (360, 360)),
+    "itself": (("hydra.launcher.signal_delay_s=7",), (7, 7)),
+}
+
+
+@pytest.mark.parametrize(("overrides", "expected"), DELAYS.values(), ids=list(DELAYS))
+def test_a_job_is_told_before_its_end_as_early_as_its_checkpoint_takes(
+    tmp_path: Path, overrides: tuple[str, ...], expected: tuple[float, float]
+) -> None:
+    register_schemas()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = ["hydra/launcher=slurm", f"paths.outputs={tmp_path}", *overrides]
+        composed = hydra.compose("train", chosen, return_hydra_config=True)
+    SweepNoter().on_multirun_start(composed)
+    assert expected[0] <= composed.hydra.launcher.signal_delay_s <= expected[1]
 
 
 def test_without_submitit_it_says_what_to_install(cli: Command, tmp_path: Path, repo: Path) -> None:
@@ -96,3 +115,22 @@ def test_a_mistake_in_one_job_is_told_with_its_number(cli: Callable[..., Any]) -
     assert "error: job 1 (beta=-2): `beta` must be greater than 0, but is -2." in result.stderr
     status = cli("store", "sweep", light=True)
     assert status.stdout.count("failed") == 3  # two jobs, and the count
+
+
+#: Prints what SkyPilot's parser makes of a task: its name, GPUs, whether they are spot ones, and its command.
+PARSE = """import sys, sky
+given = [("BUCKET", "b"), ("JOB", "j"), ("OVERRIDES", "beta=0.05")]
+task = sky.Task.from_yaml_config(sky.utils.yaml_utils.read_yaml(sys.argv[1]), env_overrides=given)
+(resources,) = task.resources
+print(task.name, resources.accelerators, resources.use_spot, task.storage_mounts["/state"].source, task.run)"""
+
+
+def test_skypilot_parses_its_task(tmp_path: Path) -> None:
+    python = os.environ.get("SKY_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import sky"], check=False, capture_output=True).returncode:
+        pytest.skip("skypilot is not here: set SKY_PYTHON to a Python that has it")
+    environment = os.environ | {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    command = [python, "-c", PARSE, str(LAUNCHERS / "sky.yaml")]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("sacpo {'A100-80GB': 8} True s3://b ")
+    assert "sacpo train hardware=a100x8" in printed

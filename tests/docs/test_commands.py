@@ -24,13 +24,20 @@ from sacpo_exp.data.demo import generate_rows
 REPO = Path(__file__).parents[2]
 PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
 PROGRAMS = ("sacpo", "make", "pip", "python", "launchers/local.sh", "launchers/reproduce_paper.sh")
+PROGRAMS += ("launchers/gpu_check.sh",)
 #: Notes its name and arguments as a line of JSON.
 STAND_IN = f"""#!{sys.executable} -S
 import json, os, sys
 with open(os.environ["NOTES"], "a") as file:
     file.write(json.dumps([sys.argv[0].removeprefix(os.environ["BIN"] + "/"), *sys.argv[1:]]) + "\\n")
 """
-TINY = ["model=tiny", "dataset.max_rows=24", "dataset.max_heldout_rows=8", "prompts.limit=12", "hardware.save_steps=2"]
+TINY = [
+    "model=tiny",
+    "dataset.max_rows=24",
+    "dataset.max_heldout_rows=8",
+    "prompts.limit=12",
+    "hardware.save_minutes=0",
+]
 TINY += ["model@judge.encoder=tiny", "judge.layer=2", "generation.max_new_tokens=4", "generation.kl_prompts=0"]
 #: Commands that compose a configuration and can print a plan; `report` is run over a store.
 PLANNED = set(COMMANDS) - {*WITH_OPTIONS, "report", "oracle", "completion"}

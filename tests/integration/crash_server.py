@@ -44,7 +44,7 @@ def compose_command(name: str, *arguments: str) -> Callable[[], None]:
 def build(outputs: str) -> None:
     """What every stage does to the disk, in milliseconds: three checkpoints, weights, an artifact."""
     from sacpo_exp.store import ArtifactSpec, Store
-    from sacpo_exp.training.checkpoints import CHECKPOINTS, discard_checkpoints, find_checkpoint, seal
+    from sacpo_exp.training.checkpoints import CHECKPOINTS, find_checkpoint, list_files, seal
 
     def train(folder: Path) -> dict[str, Any]:
         found = find_checkpoint(folder)
@@ -53,8 +53,7 @@ def build(outputs: str) -> None:
             checkpoint = folder / CHECKPOINTS / f"checkpoint-{step}"
             checkpoint.mkdir(exist_ok=True)
             (checkpoint / "optimizer.pt").write_text(str(step))
-            seal(checkpoint)
-            discard_checkpoints(folder / CHECKPOINTS, kept=2)
+            seal(checkpoint, list_files(checkpoint))
             done = step
         (folder / "model.safetensors").write_text(str(done))
         return {"updates": done}

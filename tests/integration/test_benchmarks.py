@@ -43,7 +43,8 @@ def run(repo: Path, folder: Path, *command: str | Path) -> str:
 def test_every_script_has_a_smallest_form(repo: Path) -> None:
     benchmarks = {path.name for path in (repo / "benchmarks").glob("*.py") if "argparse" in path.read_text("utf-8")}
     assert benchmarks == set(BENCHMARKS)
-    assert {path.name for path in (repo / "launchers").iterdir() if path.suffix in (".sh", ".sbatch")} == set(LAUNCHERS)
+    launchers = {path.name for path in (repo / "launchers").iterdir() if path.suffix in (".sh", ".sbatch")}
+    assert launchers == {*LAUNCHERS, "gpu_check.sh"}
     documented = (repo / "docs" / "benchmarks.md").read_text("utf-8")
     assert {f"## {name}" for name in BENCHMARKS} <= set(documented.splitlines())
 
@@ -64,3 +65,14 @@ def test_a_launcher_plans(repo: Path, tmp_path: Path, name: str) -> None:
     outputs = f"paths.outputs={tmp_path / 'outputs'}"
     printed = run(repo, tmp_path, "bash", repo / "launchers" / name, *LAUNCHERS[name], outputs)
     assert "stages" in printed or "plan" in printed
+
+
+@pytest.mark.slow
+def test_every_check_of_a_gpu_passes_in_its_form_for_cpus_or_says_why_it_is_skipped(repo: Path, tmp_path: Path) -> None:
+    table = run(repo, tmp_path, "bash", repo / "launchers" / "gpu_check.sh", "--cpu")
+    rows = json.loads((tmp_path / "gpu_check.json").read_text("utf-8"))["rows"]
+    assert {row["state"] for row in rows} <= {"passed", "skipped"}, table
+    skipped = {row["check"]: row["found"] for row in rows if row["state"] == "skipped"}
+    assert set(skipped) <= {"flash attention against SDPA", "vLLM's responses against ours"}
+    assert all(skipped.values())
+    assert table.strip() == (tmp_path / "gpu_check.md").read_text("utf-8").strip()

@@ -221,6 +221,8 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         by_hand += float((ours * (ours / theirs).log()).sum())
     assert value == pytest.approx(by_hand, rel=1e-3)
     assert by_hand > 0.01
+    # several responses at a time, for which each model is moved to the device and away again
+    assert measure_divergence(model, baseline, [prompt] * 2, response * 2, end, "cpu:0") == [value] * 2
     # Ended by a stop string: the end mark was not drawn.
     (cut,) = measure_divergence(model, baseline, [prompt], [replace(response[0], is_ended=False)], end)
     (shorter,) = measure_divergence(model, baseline, [prompt], [Response(0, said[:2], is_ended=True)], end)

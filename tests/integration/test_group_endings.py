@@ -59,7 +59,7 @@ CHANGES = {
 
 @pytest.mark.parametrize(("before", "after", "said"), CHANGES.values(), ids=list(CHANGES))
 def test_other_processes_go_on(outputs: Path, tmp_path: Path, before: list[str], after: list[str], said: str) -> None:
-    few = [*LONG, "hardware.save_steps=1000"]
+    few = [*LONG, "hardware.save_minutes=1000"]
     process = start(tmp_path, *few, *before)
     log = wait_for(tmp_path, "logs/*/rank-0.log", process) if before != ONE else None
     wait_until_training(process, log)

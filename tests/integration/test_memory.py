@@ -12,7 +12,7 @@ from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import ConfigError, LaunchError
 from sacpo_exp.pipeline import train_policies
-from sacpo_exp.reporting.planning import check_memory
+from sacpo_exp.reporting.planning import check_run
 
 REPO = Path(__file__).parents[2]
 ONE_STAGE = ("base=none", "order=helpful_only")
@@ -20,13 +20,13 @@ ONE_STAGE = ("base=none", "order=helpful_only")
 
 def test_only_what_is_still_to_be_trained_has_to_fit(outputs: Path) -> None:
     train_policies(make_run(outputs, *ONE_STAGE))
-    check_memory(make_run(outputs, *ONE_STAGE, "hardware.device_memory=0.1"))
+    check_run(make_run(outputs, *ONE_STAGE, "hardware.device_memory=0.1"))
     longer = (*ONE_STAGE, "hardware.device_memory=0.1", "seed=1")
     with pytest.raises(
         ConfigError, match=r"the helpfulness stage needs 0\.\d GiB per process .*; this machine has 0\.1"
     ):
-        check_memory(make_run(outputs, *longer))
-    check_memory(make_run(outputs, *longer, "force=true"))
+        check_run(make_run(outputs, *longer))
+    check_run(make_run(outputs, *longer, "force=true"))
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ for rank, command in enumerate([[*launcher, str(folder / "job")], [*answers, str
     supervise([member], StopFile(folder), folder / "output", 1)
 print("ranks", sorted(ending.rank for ending in read_endings(folder)))
 slot = [sys.executable, "-m", "sacpo_exp", "train", "beta=-1"]
-run_jobs([0], [{{}}], 1, lambda *_: start_process(slot, os.environ, folder / "slot.log"), print)
+run_jobs([0], [{{}}], lambda *_: start_process(slot, os.environ, folder / "slot.log"), print)
 print((folder / "slot.log").read_text())
 """
 

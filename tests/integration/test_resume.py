@@ -16,7 +16,7 @@ from tiny import TINY, copy_artifacts, make_run
 from sacpo_exp.errors import DivergedError, StoreError
 from sacpo_exp.pipeline import Run, train_policies
 from sacpo_exp.store.manifest import hash_file
-from sacpo_exp.training.checkpoints import SEAL, discard_checkpoints, find_checkpoint, seal
+from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
 
 
 def start(outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
@@ -92,17 +92,6 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     (checkpoint / "optimizer.pt").write_bytes(b"other")
     with pytest.raises(StoreError, match="not as it was written"):
         find_checkpoint(tmp_path)
-
-
-def test_what_a_kill_left_unsealed_pushes_no_sealed_checkpoint_out(tmp_path: Path) -> None:
-    for step in (1, 2, 3, 4, 5):
-        (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
-        (tmp_path / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt").write_text(str(step))
-        if step <= 3:
-            seal(tmp_path / "checkpoints" / f"checkpoint-{step}")
-    discard_checkpoints(tmp_path / "checkpoints", kept=2)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-2", "checkpoint-3"]
-    assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-3"
 
 
 def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_an_adapter_on_shards_of_its_parent_is_as_on_one_process(outputs: Path, tmp_path: Path) -> None:
+    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", "adapter=lora", *ZERO["3"])
+
+
+@pytest.mark.slow
 def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_on_one(
     outputs: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +85,22 @@ def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_o
     assert losses(plain, 0) == pytest.approx(losses(alone, 0), abs=2e-5)
     assert losses(copied, 0) != pytest.approx(losses(alone, 0), abs=2e-5)
     assert (rounded - own).abs().mean() < 1e-6 < 1e-5 < (exact - own).abs().mean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["2", "3"])
+def test_bfloat16_weights_with_zero_lose_no_small_updates(outputs: Path, tmp_path: Path, zero: str) -> None:
+    """ZeRO updates a float32 copy, so its losses stay with float32's; without it updates are rounded away."""
+    long = ["base=none", "order=helpful_only", "stages.helpfulness.num_train_epochs=10"]
+    short = [*long, "optimization.dtype=bfloat16"]
+    exact, alone = make_run(outputs, *long), make_run(outputs, *short)
+    group = make_run(tmp_path, *short, "hardware=cpu_x2", *ZERO[zero])
+    for run in (exact, alone, group):
+        train_policies(run)
+    near, far = (
+        max(abs(a - b) for a, b in zip(losses(exact, 0), losses(run, 0), strict=True)) for run in (group, alone)
+    )
+    assert near < far / 2, (near, far)
 
 
 SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}

@@ -113,7 +113,7 @@ def test_a_list_of_experiments_passes_a_stop_on_and_a_rerun_resumes(tmp_path: Pa
     """SIGTERM to the command that runs them one after the other: the stage in training ends with a checkpoint."""
     given = ["experiment=mini/methods", "model=tiny", "base=none", "stages.helpfulness.num_train_epochs=50"]
     command = [sys.executable, "-m", "sacpo_exp", "train", *given, "hydra.mode=RUN", f"paths.outputs={tmp_path}"]
-    command += ["dataset.max_rows=24", "dataset.max_heldout_rows=8", "hardware.save_steps=1000"]
+    command += ["dataset.max_rows=24", "dataset.max_heldout_rows=8", "hardware.save_minutes=1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         output = ""

@@ -18,7 +18,13 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, open_run
 
-TINY = ["model=tiny", "dataset.max_rows=24", "dataset.max_heldout_rows=8", "prompts.limit=12", "hardware.save_steps=2"]
+TINY = [
+    "model=tiny",
+    "dataset.max_rows=24",
+    "dataset.max_heldout_rows=8",
+    "prompts.limit=12",
+    "hardware.save_minutes=0",
+]
 TINY += ["generation.max_new_tokens=8", "generation.kl_prompts=4"]
 SCORER = ["model@judge.encoder=tiny", "judge.layer=2"]
 

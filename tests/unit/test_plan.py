@@ -52,7 +52,7 @@ def stage(plan: Plan, name: str) -> Stage:
 #: Overrides of both plans, those of one, and the stages that become other artifacts by these.
 ALL, NONE = ["sft", "helpfulness", "safety"], list[str]()
 CHANGES = {
-    "machine": ("", "hardware=a100x8 hardware.save_steps=99 hardware.generation_batch_size=1 tracker=wandb", NONE),
+    "machine": ("", "hardware=a100x8 hardware.save_minutes=99 hardware.generation_batch_size=1 tracker=wandb", NONE),
     "rows per device": ("", "hardware.per_device_train_batch_size=4", NONE),
     "evaluation": ("", "policies=all generation.max_new_tokens=9 prompts.limit=9 judge.layer=3 merge_ratio=0.5", NONE),
     "prompts of a criterion": ("", "stages.safety.criterion.prompt_kinds=[x]", NONE),

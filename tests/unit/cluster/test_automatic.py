@@ -87,11 +87,11 @@ def test_processes_divide_every_batch(gpus: int, batches: list[tuple[int, int]],
 def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
     automatic._told.clear()
     with caplog.at_level(logging.INFO):
-        config = configure("hardware=auto", "model=tiny", "hardware.save_steps=7", "hardware.zero_stage=0")
+        config = configure("hardware=auto", "model=tiny", "hardware.save_minutes=7", "hardware.zero_stage=0")
     assert [record.message for record in caplog.records if record.message.startswith("hardware auto: this machine has")]
-    assert (config.hardware.name, config.hardware.save_steps, config.hardware.zero_stage) == ("auto", 7, 0)
+    assert (config.hardware.name, config.hardware.save_minutes, config.hardware.zero_stage) == ("auto", 7, 0)
     if not look_at_machine().gpus:
-        assert config.hardware == replace(configure("model=tiny").hardware, name="auto", save_steps=7)
+        assert config.hardware == replace(configure("model=tiny").hardware, name="auto", save_minutes=7)
 
 
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Offload
 from sacpo_exp.errors import ConfigError
 
 ROWS = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "generation_batch_size": 2}
-HARDWARE = HardwareConfig(name="test", accelerator=Accelerator.cpu, processes=4, save_steps=10, **ROWS)
+HARDWARE = HardwareConfig(name="test", accelerator=Accelerator.cpu, processes=4, **ROWS)
 HERE = Place(0, "127.0.0.1", 2345)
 
 

@@ -36,7 +36,8 @@ def test_an_embedding_that_is_only_looked_up_is_no_work(configure: Callable[...,
 def total(folder: Path, capsys: pytest.CaptureFixture[str], *plans: dict[str, Any]) -> list[str]:
     for number, plan in enumerate(plans):
         (folder / str(number)).mkdir()
-        (folder / str(number) / PLAN).write_text(json.dumps({"hardware": "hardware=a100x8"} | plan))
+        needed = {"hardware": "hardware=a100x8", "weights": {}, "checkpoint": 0}
+        (folder / str(number) / PLAN).write_text(json.dumps(needed | plan))
     print_totals([folder])
     return capsys.readouterr().out.splitlines()
 
@@ -47,10 +48,14 @@ def test_what_jobs_share_counts_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     first = {"stages": STORED | SHARED | {"a": {"is_made": False, "hours": 1.5}}} | asking
     other = {"stages": STORED | SHARED | {"b": {"is_made": False, "hours": None}}} | asking
     other["calls"] = {"first": CALL, "second": more}
+    for plan, own in ((first, "a"), (other, "b")):
+        plan |= {"weights": {"shared": 2e9, own: 2e9}, "checkpoint": 12e9}
     assert total(tmp_path, capsys, first, other) == [
         "in all   4 stages, 1 stored, 3 to train; a script that goes path by path would train 6",
         "         about 3.5 GPU hours of training with hardware=a100x8",
         "         how long 1 of them take is not known",
+        "         6.0 GB of disk for 3 policies",
+        "         and 24.0 GB for checkpoints of each job that runs at the same time",
         "judges   11 calls to judge: about 102 tokens in, at most 1,003 out; at most $0.75 (prices of today)",
     ]
 

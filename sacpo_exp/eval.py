@@ -8,7 +8,7 @@ from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.evaluation.contests import enter_policies, enter_responses
 from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.judging import check_access, judge_contest, require_verdicts
-from sacpo_exp.evaluation.preferences import score_preferences
+from sacpo_exp.evaluation.preferences import score_preferences, shares_tokenizer
 from sacpo_exp.evaluation.responding import diverge
 from sacpo_exp.pipeline import open_run, ready_policies
 from sacpo_exp.reporting.planning import print_evaluation_plan, print_totals
@@ -44,7 +44,7 @@ def evaluate(config: EvalConfig) -> None:
     judged = judge_contest(run, contest)
     if not config.responses and config.generation.kl_prompts:
         for name, policy in run.plan.selected(config.policies).items():
-            if name != "baseline":
+            if name != "baseline" and shares_tokenizer(run, policy):
                 diverge(run, policy)
     track_made(run)
     if judged:

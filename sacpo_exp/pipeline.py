@@ -11,15 +11,16 @@ from typing import Any
 from sacpo_exp.cluster.nodes import ALONE, Nodes
 from sacpo_exp.cluster.status import note_plan
 from sacpo_exp.config.data import DatasetSource
-from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
-from sacpo_exp.config.models import ModelConfig, ModelSource
-from sacpo_exp.config.schema import JudgeConfig, RunConfig, StageJob
-from sacpo_exp.config.stages import loss_of, others_of
+from sacpo_exp.config.judges import ScorerJudgeConfig
+from sacpo_exp.config.models import ModelConfig, ModelSource, explain_chat_template, lacks_chat_template
+from sacpo_exp.config.schema import RunConfig, StageJob
+from sacpo_exp.config.stages import datasets_of, loss_of, models_of, others_of
 from sacpo_exp.data.demo.contrasts import generate_judge_rows
+from sacpo_exp.data.hub import find_description, is_commit, pin_revision
 from sacpo_exp.data.preferences import Preferences, make_view, texts_of, undesirable_weight
 from sacpo_exp.data.preparation import Limits, count_rows_to_read, describe_labels, prepare_view, with_lengths
 from sacpo_exp.data.prompts import fingerprint_prompts
-from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, is_commit, load_parts, pin_revision
+from sacpo_exp.data.sources import SPLITS, changed_meanwhile, fingerprint, load_parts
 from sacpo_exp.errors import ConfigError, DataError, MissingArtifactError
 from sacpo_exp.method.losses import View
 from sacpo_exp.plan import Fingerprints, Plan, Stage, StageData, describe_run, make_plan
@@ -27,7 +28,7 @@ from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.arguments import find_argument_problems
-from sacpo_exp.training.models import Location, explain_unreachable, external_location, hash_model
+from sacpo_exp.training.models import Location, download_model, explain_unreachable, external_location, hash_model
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,9 @@ def open_run(config: RunConfig) -> Run:
     """
     # Read by DeepSpeed when accelerate imports it; without it DeepSpeed guesses and prints that every time.
     os.environ.setdefault("DS_ACCELERATOR", config.hardware.accelerator.value)
+    pin_models(config)
     if problems := find_argument_problems(config):
         raise ConfigError(problems)
-    pin_models(config)
     mirror = None if config.store.mirror is None else open_mirror(config.store.mirror)
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
@@ -72,11 +73,17 @@ def pin_models(config: RunConfig) -> None:
     """Replace branches of models on the hub by their commits, so that an id always means the same weights.
 
     A branch whose commit is unknown (offline) stays, and is refused when it is to be loaded.
+
+    Raises:
+        ConfigError: the hub has no such model, gives no access to it, or the model has no chat template.
     """
     others = others_of(config)
-    for model in (config.model, *models_of(config.judge), *others.values()):
-        if model.source == ModelSource.hub:
-            model.revision = pin_revision("model", model.path or "", model.revision, may_guess=True)
+    for key, model in [*models_of(config).items(), *(("model", other) for other in others.values())]:
+        if model.source == ModelSource.hub and (path := model.path):
+            model.revision = pin_revision("model", path, model.revision, may_guess=True)
+            folder = find_description("model", path, model.revision)
+            if folder and lacks_chat_template(replace(model, path=str(folder))):
+                raise ConfigError(explain_chat_template(path, key))
     config.others = [
         f"{other.path}@{other.revision}" if other.source == ModelSource.hub else written
         for written, other in zip(config.others, others.values(), strict=True)
@@ -89,28 +96,15 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
     Raises:
         DataError: a file can't be used.
     """
-    datasets = {"dataset": config.dataset}
-    datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in config.stages.items() if stage.dataset}
-    scored = {name: config.criteria[name] for name in config.evaluated if name in config.criteria}
-    datasets |= {f"criteria.{name}.dataset": entry.dataset for name, entry in scored.items() if entry.dataset}
-    models = [config.model, *models_of(config.judge), *others_of(config).values()]
+    models = [*models_of(config).values(), *others_of(config).values()]
     folders = [model.path for model in models if model.source == ModelSource.path]
     return Fingerprints(
-        datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets.items()},
+        datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets_of(config).items()},
         prompts=fingerprint_prompts(config.prompts, config.dataset),
         judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
         models={path: hash_model(path) for path in folders if path},
         overrides=tuple(text.replace("\\${", "${") for text in config.overrides),
     )
-
-
-def models_of(judge: JudgeConfig) -> list[ModelConfig]:
-    """Return the models that a judge loads."""
-    if isinstance(judge, ScorerJudgeConfig):
-        return [judge.encoder]
-    if isinstance(judge, RewardModelJudgeConfig):
-        return [head.model for head in judge.heads.values()]
-    return []
 
 
 def check_data(run: Run) -> None:
@@ -347,4 +341,7 @@ def locate_outside(run: Run, model: ModelConfig) -> Location | None:
         raise explain_unreachable(Location(model.path or ""), unknown)
     if model.source == ModelSource.path and hash_model(model.path or "") != run.fingerprints.models[model.path or ""]:
         raise changed_meanwhile(f"{model.path}")
-    return external_location(model)
+    location = external_location(model)
+    if location is not None and model.source == ModelSource.hub:
+        download_model(location)  # once, before several processes load it
+    return location

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from sacpo_exp.cluster.memory import BYTES, count_adapter, count_parameters, find_shape
+from sacpo_exp.cluster.memory import BYTES, count_adapter, find_shape, model_parameters
 from sacpo_exp.config.schema import RunConfig
 
 GB = 1e9
@@ -27,7 +27,7 @@ PROBE = 2**27
 def policy_bytes(config: RunConfig) -> int | None:
     """Return the bytes of a stored policy; None if the model's shape is not known."""
     shape = find_shape(config.model)
-    parameters = config.model.parameters or (count_parameters(shape) if shape else None)
+    parameters = model_parameters(config.model, shape) if shape else config.model.parameters
     return parameters and parameters * BYTES[config.optimization.dtype]
 
 

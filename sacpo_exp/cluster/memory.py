@@ -8,6 +8,7 @@ an upper bound. `benchmarks/memory.py` compares it with measured memory.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -21,6 +22,7 @@ from sacpo_exp.config.hardware import GIB, Accelerator, HardwareConfig, Machine,
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
 from sacpo_exp.config.schema import AUTO, RunConfig, StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of, per_device_batch_size
+from sacpo_exp.data.hub import find_description, list_files
 from sacpo_exp.data.preferences import make_view, prompt_text
 from sacpo_exp.data.preparation import LENGTHS, QUANTILE, with_lengths
 from sacpo_exp.data.sources import load_parts
@@ -71,19 +73,44 @@ class MemoryPlan:
 
 
 def find_shape(model: ModelConfig) -> ModelShape | None:
-    """Return the shape from the model's config.json (folder or hub cache), else the configured one, else None."""
-    path: Any = None
-    try:
-        if model.source == ModelSource.path and model.path:
-            path = Path(model.path).expanduser() / "config.json"
-        elif model.source == ModelSource.hub and model.path:
-            from huggingface_hub import try_to_load_from_cache
+    """Return the shape from the model's config.json (in a folder or on the hub), else the configured one, else None.
 
-            path = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
-        content = json.loads(Path(path).read_text("utf-8")) if isinstance(path, str | Path) else None
+    Raises:
+        ConfigError: the hub has no such model, or does not give access to it.
+    """
+    content = _read_config(model)
+    return shape_of(content | content.get("text_config", {})) or model.shape
+
+
+def model_parameters(model: ModelConfig, shape: ModelShape) -> int:
+    """Return the parameters of a model: the configured ones, else by the bytes of its weights, else a Llama's."""
+    if model.parameters is not None:
+        return model.parameters
+    files, path = dict[str, int](), model.path or ""
+    if model.source == ModelSource.path:
+        files = {file.name: file.stat().st_size for file in Path(path).expanduser().glob("*.safetensors")}
+    elif model.source == ModelSource.hub:
+        files = list_files("model", path, model.revision)
+    content = _read_config(model)
+    kind = str(content.get("dtype") or content.get("torch_dtype"))
+    width = {each.value: size for each, size in BYTES.items()}.get(kind)
+    stored = sum(size for name, size in files.items() if re.fullmatch(r"model[-\w]*\.safetensors", name))
+    is_plain = "quantization_config" not in content
+    return stored // width if width and stored and is_plain else count_parameters(shape)
+
+
+def _read_config(model: ModelConfig) -> dict[str, Any]:
+    """Return the content of a model's config.json; empty where there is none, which loading the model reports."""
+    folder = None
+    if model.source == ModelSource.path and model.path:
+        folder = Path(model.path).expanduser()
+    elif model.source == ModelSource.hub and model.path:
+        folder = find_description("model", model.path, model.revision)
+    try:
+        content = json.loads((folder / "config.json").read_text("utf-8")) if folder else None
     except (OSError, ValueError):
-        content = None  # loading the model reports the reason
-    return (shape_of(content) if isinstance(content, dict) else None) or model.shape
+        content = None
+    return content if isinstance(content, dict) else {}
 
 
 def shape_of(content: Mapping[str, Any]) -> ModelShape | None:
@@ -130,7 +157,7 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
     hardware, adapter, zero = config.hardware, config.adapter, config.hardware.zero_stage
     n, is_cpu = hardware.processes, hardware.accelerator == Accelerator.cpu
     weight, _ = _bytes(config)
-    parameters = config.model.parameters or count_parameters(shape)
+    parameters = model_parameters(config.model, shape)
     trained = parameters if adapter is None else count_adapter(shape, adapter)
     gradient = weight if adapter is None or zero else 4  # peft trains adapters in float32
     weights = float(parameters * weight) + (0 if adapter is None else trained * gradient)
@@ -275,7 +302,7 @@ def describe_plan(config: RunConfig, names: Iterable[str]) -> str:
         return f"no memory plan: the shape of model={config.model.name} is not known. `model.shape` can state it."
     machine = look_at_machine()
     verdict = {True: "; it fits", False: "; it does not fit", None: ""}[fits(worst[1], config.hardware, machine)]
-    parameters = (config.model.parameters or count_parameters(shape)) / 1e6
+    parameters = model_parameters(config.model, shape) / 1e6
     batch = f"{_sequences(config, config.stages[worst[0]])} sequences of {config.optimization.max_length} tokens"
     needs = describe_needs(config, *worst, machine)
     return f"memory   {needs}{verdict} ({parameters:,.0f} M parameters, {batch} per pass)"
@@ -283,7 +310,7 @@ def describe_plan(config: RunConfig, names: Iterable[str]) -> str:
 
 def describe_divergence(config: RunConfig, shape: ModelShape) -> str:
     """Return a line about the memory of the sampled KL: two float32 models, of which one at a time is on a GPU."""
-    model = 4 * (config.model.parameters or count_parameters(shape)) / GIB
+    model = 4 * model_parameters(config.model, shape) / GIB
     on_device = f" on the host and {model:.1f} on one device" * (config.hardware.accelerator == Accelerator.cuda)
     return f"memory   the sampled KL needs {2 * model:.1f} GiB{on_device}"
 

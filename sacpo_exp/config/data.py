@@ -59,6 +59,7 @@ class DatasetConfig:
     source: DatasetSource = MISSING
     path: str | None = None  # file, folder, or repository, by source
     revision: str | None = None  # commit on the hub
+    subset: str | None = None  # hub: of several in the repository
     data_dir: str | None = None  # folder inside the repository
     train_split: str = "train"  # on the hub
     heldout_split: str | None = None  # on the hub; null: a part of the training split
@@ -97,6 +98,7 @@ class PromptsConfig:
     kinds: dict[str, str] = field(default_factory=dict)  # kind of each label in `kind_field`; empty: the label itself
     where: dict[str, Any] = field(default_factory=dict)  # values of the fields of rows to keep
     limit: int | None = count(default=None)
+    system: str | None = None  # system message before prompts that have none
     path: str | None = None  # local, xstest: a file; hub: a repository
     revision: str | None = None  # hub
     subset: str | None = None  # hub: of several in the repository

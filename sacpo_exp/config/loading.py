@@ -45,6 +45,8 @@ def add_trainer_keys(argument: str) -> str:
 def quiet_libraries() -> None:
     """Set what libraries read when they are imported: no telemetry, no guesses, no bars for small data."""
     logging.raiseExceptions = False  # on a full disk a log message is lost, without a traceback for each
+    for name in ("httpx", "httpx2", "openai"):  # they log every call
+        logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

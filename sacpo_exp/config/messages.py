@@ -17,20 +17,21 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config import schema as schemas
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.judges import JUDGES
-from sacpo_exp.config.schema import ChatConfig, EvalConfig, ExportConfig, JudgeConfig, ReportConfig, RunConfig
+from sacpo_exp.config.schema import JudgeConfig, ReportConfig, RunConfig
 from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
 from sacpo_exp.errors import ConfigError
 
 SCHEMAS: dict[str, type] = {
     "train": RunConfig,
-    "eval": EvalConfig,
+    "eval": schemas.EvalConfig,
     "choose": ChooseConfig,
     "multiplier": MultiplierConfig,
-    "prepare": RunConfig,
-    "export": ExportConfig,
-    "chat": ChatConfig,
+    "prepare": schemas.PrepareConfig,
+    "export": schemas.ExportConfig,
+    "chat": schemas.ChatConfig,
     "report": ReportConfig,
     "oracle": OracleConfig,
 }

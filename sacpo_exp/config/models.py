@@ -98,7 +98,7 @@ def lacks_chat_template(model: ModelConfig) -> bool:
 
 def explain_chat_template(path: str, key: str) -> str:
     """Return the sentence about a model without a chat template."""
-    return f"{path} has no chat template. Try: a file chat_template.jinja in its folder, or `{key}.chat_template=...`"
+    return f"{path} has no chat template. Try: `{key}.chat_template=...`, or chat_template.jinja in a folder of yours"
 
 
 def check_model(key: str, model: ModelConfig) -> Iterator[str]:

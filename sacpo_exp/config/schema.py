@@ -264,6 +264,13 @@ class EvalConfig(RunConfig):
 
 
 @dataclass
+class PrepareConfig(RunConfig):
+    """`prepare` can also download what `train` and `eval` read from the hub."""
+
+    weights: bool = False
+
+
+@dataclass
 class ExportConfig(RunConfig):
     """`export` writes policies of the plan as plain Hugging Face folders."""
 

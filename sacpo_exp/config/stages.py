@@ -1,4 +1,4 @@
-"""Read a composed configuration: its stages in order, the policies that they make, and models from elsewhere."""
+"""Read a composed configuration: its stages in order, the policies that they make, and all its models and datasets."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from sacpo_exp.config.data import DatasetConfig
+from sacpo_exp.config.judges import RewardModelJudgeConfig, ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource, is_model_folder
 from sacpo_exp.config.schema import RunConfig, StageConfig
 from sacpo_exp.errors import ConfigError
@@ -125,6 +127,24 @@ def policy_names(config: RunConfig) -> list[str]:
 def others_of(config: RunConfig) -> dict[str, ModelConfig]:
     """Return the models of `others` by policy name, the last part of their path; they use the template of `model`."""
     return dict(read_other(config.model, text) for text in config.others)
+
+
+def datasets_of(config: RunConfig) -> dict[str, DatasetConfig]:
+    """Return the datasets of a run by their keys: its own, and those of stages and of criteria that are scored."""
+    datasets = {"dataset": config.dataset}
+    datasets |= {f"stages.{name}.dataset": stage.dataset for name, stage in config.stages.items() if stage.dataset}
+    scored = {name: config.criteria[name] for name in config.evaluated if name in config.criteria}
+    return datasets | {f"criteria.{name}.dataset": entry.dataset for name, entry in scored.items() if entry.dataset}
+
+
+def models_of(config: RunConfig) -> dict[str, ModelConfig]:
+    """Return the models of a run by their keys: the one that is aligned, and those that the judge loads."""
+    judge, models = config.judge, {"model": config.model}
+    if isinstance(judge, ScorerJudgeConfig):
+        models["judge.encoder"] = judge.encoder
+    if isinstance(judge, RewardModelJudgeConfig):
+        models |= {f"judge.heads.{name}.model": head.model for name, head in judge.heads.items()}
+    return models
 
 
 def read_other(model: ModelConfig, text: str) -> tuple[str, ModelConfig]:

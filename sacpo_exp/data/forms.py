@@ -146,6 +146,11 @@ def _get(row: Row, field: str) -> Any:
     return row[field]
 
 
+def read_conversation(value: Any, field: str) -> Messages:
+    """Return a prompt, a text or chat messages that end with one of the user, as messages."""
+    return _read_prompt({field: value}, field, _CHAT)
+
+
 def _read_prompt(row: Row, field: str, kind: tuple[str, str, dict[str, str]]) -> Messages:
     value = _get(row, field)
     if kind is _CHAT and not isinstance(value, list):

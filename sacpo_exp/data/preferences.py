@@ -58,6 +58,11 @@ def as_message(role: str, content: str) -> Messages:
     return [{"role": role, "content": content}]
 
 
+def messages_of(prompt: str | Key) -> Messages:
+    """Return the messages of a key, or the one of the user's that has this text."""
+    return as_message("user", prompt) if isinstance(prompt, str) else [{"role": r, "content": c} for r, c in prompt]
+
+
 def prompt_text(prompt: str | Messages) -> str:
     """Return the whole text of a prompt of any form."""
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)

@@ -21,13 +21,14 @@ from sacpo_exp.data.preferences import (
     asked_text,
     key_of,
     make_view,
+    messages_of,
     normalise_text,
     prompt_text,
     undesirable_weight,
 )
 from sacpo_exp.data.selection import content_of, is_tie
 from sacpo_exp.data.sources import load_parts, save_view
-from sacpo_exp.data.tokenising import Tokens, cut_prompts, messages_of, tokenise
+from sacpo_exp.data.tokenising import Tokens, cut_prompts, tokenise
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import Loss, View

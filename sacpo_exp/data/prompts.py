@@ -1,6 +1,7 @@
 """Prompts: rows of files, their ids and order, and the prompts of an evaluation.
 
-A prompt has `prompt_id`, `prompt` and, where known, `kind` (as criteria name it) and `category`, else None.
+A prompt has `prompt_id`, `prompt` and, where known, `kind` (as criteria name it) and `category`, else None. A prompt of
+several messages also has `messages`; `prompt` is then the text of all, which judges and readers see.
 """
 
 import functools
@@ -15,6 +16,8 @@ from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, P
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
 from sacpo_exp.data.demo import generate_prompts
 from sacpo_exp.data.files import RawRows, read_raw
+from sacpo_exp.data.forms import read_conversation
+from sacpo_exp.data.preferences import Key, Messages, as_message, key_of, messages_of
 from sacpo_exp.data.sources import read_hub
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import Criterion
@@ -69,16 +72,27 @@ def read_prompt(row: Any, prompts: PromptsConfig, kind: str | None) -> Prompt:
     check_object(row)
     if field not in row:
         raise BadRowError(field, f"is missing among {list_fields(row)}. Try: prompts.field=NAME")
-    check_text(row[field], field)
+    messages = read_conversation(row[field], field)
     label = _read_label(row, prompts.kind_field)
     if prompts.kinds and label not in prompts.kinds:
         raise BadRowError(prompts.kind_field, f"must be one of {', '.join(prompts.kinds)}, but is {show(label)}")
-    return {
+    prompt = {
         "prompt_id": _read_id(row),
-        "prompt": row[field],
+        "prompt": messages[0]["content"],
         "kind": prompts.kinds.get(label or "", label) or kind,
         "category": _read_label(row, prompts.category_field),
     }
+    return prompt if len(messages) == 1 else _with_messages(prompt, messages)
+
+
+def _with_messages(prompt: Prompt, messages: Messages) -> Prompt:
+    text = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
+    return prompt | {"prompt": text, "messages": messages}
+
+
+def asked_of(prompt: Prompt) -> str | Key:
+    """Return what a policy is asked: the text of the user's only message, or the key of several messages."""
+    return key_of(prompt["messages"]) if "messages" in prompt else str(prompt["prompt"])
 
 
 def list_fields(row: dict[str, Any]) -> str:
@@ -161,8 +175,14 @@ def load_prompts(prompts: PromptsConfig, dataset: DatasetConfig) -> list[Prompt]
     """
     if prompts.source == PromptsSource.demo:
         seed = dataset.seed if dataset.source == DatasetSource.demo else 0
-        return generate_prompts(seed)[: prompts.limit]
-    return take_in_turn(number_prompts(_read_files(prompts)))[: prompts.limit]
+        loaded = generate_prompts(seed)[: prompts.limit]
+    else:
+        loaded = take_in_turn(number_prompts(_read_files(prompts)))[: prompts.limit]
+    if prompts.system is None:
+        return loaded
+    asked = [(prompt, messages_of(asked_of(prompt))) for prompt in loaded]
+    first = as_message("system", prompts.system)
+    return [p if m[0]["role"] == "system" else _with_messages(p, first + m) for p, m in asked]
 
 
 def check_kinds(prompts: Collection[Prompt], criteria: Collection[Criterion]) -> None:
@@ -205,8 +225,8 @@ def _read_files(prompts: PromptsConfig) -> list[Entry[Prompt]]:
     is_hub = prompts.source == PromptsSource.hub
     for path, kind in files:
         if is_hub:
-            hub = DatasetConfig(prompts.name, DatasetSource.hub, path, revision=prompts.revision)
-            raw = read_hub(hub, prompts.split, prompts.subset)
+            hub = DatasetConfig(prompts.name, DatasetSource.hub, path, prompts.revision, prompts.subset)
+            raw = read_hub(hub, prompts.split)
         else:
             raw = read_raw(Path(path).expanduser(), path)
         if where := prompts.where:

@@ -1,9 +1,6 @@
 """Read rows from the demo, files or the hub; write and read views. The only caller of `datasets`."""
 
-import functools
 import itertools
-import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ from sacpo_exp.config.data import DataSchema, DatasetConfig, DatasetSource
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.files import RawRows, find_files, hash_files, read_raw
 from sacpo_exp.data.forms import normalise
+from sacpo_exp.data.hub import download, pin_revision
 from sacpo_exp.data.preferences import Preferences, Row, split_by_prompt
 from sacpo_exp.data.selection import flip_labels, select_rows
 from sacpo_exp.errors import DataError
@@ -23,8 +21,6 @@ from sacpo_exp.store import content_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-log = logging.getLogger(__name__)
 
 SPLITS = ("train", "heldout")
 #: Rows converted to Arrow at a time, so that a view is never in memory twice.
@@ -87,52 +83,26 @@ def read_sources(path: str) -> tuple[RawRows, ...]:
     return tuple(read_raw(file, f"{path}/{file.name}" if is_folder else path) for file in find_files(path))
 
 
-def read_hub(dataset: DatasetConfig, split: str, subset: str | None = None) -> RawRows:
-    """Return the rows of one split of a repository (or its `subset`) on the hub, or of its copy in the local cache."""
+def read_hub(dataset: DatasetConfig, split: str) -> RawRows:
+    """Return the rows of one split of a repository on the hub."""
     from datasets import load_dataset
 
     path = dataset.path or ""
     with _explained(path):
-        options = {"revision": resolve_revision(dataset), "data_dir": dataset.data_dir, "split": split}
-        rows = load_dataset(path, subset, **options)
+        # From a folder: by name the datasets library would take any cached commit where the hub can't be reached.
+        folder = str(download_dataset(dataset))
+        rows = load_dataset(folder, dataset.subset, data_dir=dataset.data_dir, split=split)
     return RawRows(f"{path}, split {split}", list(enumerate(rows.to_list(), 1)))
 
 
-@functools.lru_cache(maxsize=8)
-def _find_commit(kind: str, path: str, revision: str, may_guess: bool) -> str:
-    from huggingface_hub import HfApi, constants
+def download_dataset(dataset: DatasetConfig) -> Path:
+    """Return the folder of a dataset's commit in the local cache of the hub, after download of what is not there."""
 
-    try:
-        return str(HfApi().repo_info(path, repo_type=kind, revision=revision).sha)
-    except Exception as error:  # from several libraries, not all of which raise OSError
-        cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{path.replace('/', '--')}" / "refs" / revision
-        if cached.is_file():
-            return cached.read_text("utf-8").strip()
-        if not may_guess:
-            raise OSError(str(error)) from error
-    log.warning("%s: the commit of `%s` can't be looked up now, so these ids are provisional", path, revision)
-    return revision
+    def is_wanted(name: str) -> bool:
+        return name == "README.md" or name.startswith(dataset.data_dir or "")
 
-
-def is_commit(revision: str) -> bool:
-    """Return whether this is a whole commit hash, no branch, tag or abbreviation."""
-    return re.fullmatch("[0-9a-f]{40}", revision) is not None
-
-
-def pin_revision(kind: str, path: str, revision: str | None, may_guess: bool = False) -> str:
-    """Return the commit of a revision, so that an artifact's id always means the same content.
-
-    A commit needs no network; a branch is looked up on the hub, or in the local cache.
-
-    Args:
-        kind: `dataset` or `model`.
-        may_guess: return the branch, with a warning, if its commit can't be looked up; enough for a plan.
-
-    Raises:
-        OSError: the commit can't be looked up.
-    """
-    revision = revision or "main"
-    return revision if is_commit(revision) else _find_commit(kind, path, revision, may_guess)
+    with _explained(dataset.path or ""):
+        return download("dataset", dataset.path or "", resolve_revision(dataset), is_wanted)
 
 
 def resolve_revision(dataset: DatasetConfig, may_guess: bool = False) -> str:
@@ -155,10 +125,10 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"{path} can't be read: {reason} Without network, give a file. Try: dataset=local dataset.path=FILE, "
-            "or prompts.source=local prompts.path=FILE"
-        ) from error
+        if isinstance(error, OSError):
+            reason += " Without network, give a file. Try: dataset=local dataset.path=FILE, "
+            reason += "or prompts.source=local prompts.path=FILE"
+        raise DataError(f"{path} can't be read: {reason}") from error
 
 
 def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
@@ -167,6 +137,8 @@ def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
     Paths do not count. `may_guess` is that of `pin_revision`.
     """
     settings = {key: value for key, value in asdict(dataset).items() if key not in PLACES}
+    if dataset.subset is None:  # ids stay those of earlier versions
+        del settings["subset"]
     if dataset.source == DatasetSource.demo:
         identity: Any = {part: generate_rows(part, dataset.seed) for part in SPLITS}
     elif dataset.source == DatasetSource.hub:

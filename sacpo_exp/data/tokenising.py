@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from sacpo_exp.data.preferences import Key, Messages
+from sacpo_exp.data.preferences import Key, messages_of
 from sacpo_exp.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ class Tokens:
 
     prompt: "NDArray[np.int32]"
     completion: "NDArray[np.int32]"
-
-
-def messages_of(key: Key) -> Messages:
-    """Return the messages of a key."""
-    return [{"role": role, "content": content} for role, content in key]
 
 
 def cut_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Iterable[Key], limit: int) -> dict[Key, Key]:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sacpo_exp.data.preferences import Key, messages_of
+from sacpo_exp.errors import DataError
 from sacpo_exp.progress import Progress
 from sacpo_exp.store.manifest import write_whole
 
@@ -33,30 +35,34 @@ JOURNAL = "journal.jsonl"
 class Response:
     """A generated response: tokens without prompt, padding and end mark, up to the first stop string.
 
-    `finish_reason` is `stop` or `length`; `is_ended` says whether the end mark follows the tokens.
+    `finish_reason` is `stop` or `length`; `end` is the id of the end mark that follows the tokens, if one does.
     """
 
     index: int
     tokens: list[int]
     text: str = ""
     finish_reason: str | None = None
-    is_ended: bool = False
+    end: int | None = None
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to decode. With `seed` None decoding is greedy, else it samples at temperature 1."""
+    """How to decode. With `seed` None decoding is greedy, else it samples at temperature 1.
+
+    `ends` are the ids of end marks besides that of the tokenizer.
+    """
 
     max_new_tokens: int
     batch_size: int
     stop: Sequence[str] = ()
     seed: int | None = None
+    ends: Sequence[int] = ()
 
 
 def generate_responses(
     policy: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[str],
+    prompts: Sequence[str | Key],
     decoding: Decoding,
     folder: Path,
     title: str | None,
@@ -66,7 +72,7 @@ def generate_responses(
 
     Args:
         policy, tokenizer: the tokenizer has a chat template and pads on the left.
-        prompts: user messages without template.
+        prompts: texts of the user, or messages, without template.
         folder: for these prompts and this decoding alone; holds the journal from which a killed run continues.
         title: of the progress; None shows none.
         numbers: index of each prompt among all prompts of the job, which seeds its samples; default: 0, 1, ….
@@ -91,10 +97,18 @@ def generate_responses(
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
-    """Return the token ids of a prompt in the chat template, up to the beginning of the response."""
-    messages = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str | Key) -> list[int]:
+    """Return the token ids of a prompt in the chat template, up to the beginning of the response.
+
+    Raises:
+        DataError: the template has no place for one of the roles.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(messages_of(prompt), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise DataError(f"the chat template can't be applied to a prompt: {error}.") from error
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -138,7 +152,7 @@ def _extend(
             max_new_tokens=tokens,
             do_sample=False,
             logits_processor=processors,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=[tokenizer.eos_token_id, *decoding.ends],
             pad_token_id=tokenizer.pad_token_id,
         )
     new = output[:, inputs["input_ids"].shape[1] :].tolist()
@@ -171,8 +185,8 @@ def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[i
 
     Leading white space is not part of a response, so stop strings are not searched there.
     """
-    is_ended = tokenizer.eos_token_id in new
-    tokens = response.tokens + (new[: new.index(tokenizer.eos_token_id)] if is_ended else new)
+    end = next((token for token in new if token in {tokenizer.eos_token_id, *decoding.ends}), None)
+    tokens = response.tokens + (new if end is None else new[: new.index(end)])
 
     def read(count: int) -> str:
         return str(tokenizer.decode(tokens[:count], skip_special_tokens=True)).lstrip()
@@ -180,10 +194,10 @@ def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[i
     text = read(len(tokens))
     cuts = [text.index(stop) for stop in decoding.stop if stop in text]
     if cuts:
-        text, is_ended = text[: min(cuts)].rstrip(), False
+        text, end = text[: min(cuts)].rstrip(), None
         tokens = tokens[: bisect_left(range(len(tokens)), True, key=lambda count: read(count).startswith(text))]
-    finish_reason = "stop" if is_ended or cuts else None
-    return replace(response, tokens=tokens, text=text.rstrip(), finish_reason=finish_reason, is_ended=is_ended)
+    finish_reason = "stop" if end is not None or cuts else None
+    return replace(response, tokens=tokens, text=text.rstrip(), finish_reason=finish_reason, end=end)
 
 
 def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:

@@ -21,6 +21,7 @@ from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
 from sacpo_exp.config.loading import quiet_libraries
 from sacpo_exp.config.schema import Engine, GenerationConfig
+from sacpo_exp.data.preferences import Key
 from sacpo_exp.errors import ConfigError, LaunchError, sum_up
 from sacpo_exp.evaluation import vllm_engine
 from sacpo_exp.evaluation.engine import Decoding, Response, draw_seed, encode, finish, generate_responses
@@ -50,7 +51,7 @@ class GenerationJob:
     attention: str | None
     decoding: Decoding
     title: str
-    prompts: list[str]
+    prompts: list[str | Key]
 
     @staticmethod
     def read(path: Path) -> "GenerationJob":
@@ -107,7 +108,7 @@ def answer_all(
         Interrupted: this process was asked to stop.
     """
     processes = hardware.processes // hardware.nodes
-    sizes = [len(prompt) for prompt in job.prompts]
+    sizes = [len(str(prompt)) for prompt in job.prompts]
     if generation.engine == Engine.vllm:
         shards = shard(sizes, processes // generation.tensor_parallel_size)
         return _answer_by_vllm(job, generation, shards, hardware, folder, logs)
@@ -191,14 +192,12 @@ def _answer_by_vllm(
     decoding, location = job.decoding, job.location
     prompts = [encode(tokenizer, prompt) for prompt in job.prompts]
     seeds = [None if decoding.seed is None else draw_seed(decoding.seed, number) for number in range(len(prompts))]
+    ends = list(dict.fromkeys([tokenizer.eos_token_id, *decoding.ends]))
     longest = max(map(len, prompts), default=0) + decoding.max_new_tokens
     engine = vllm_engine.engine_arguments(
         location.path, location.revision, location.trust_remote_code, job.dtype, devices, longest
     )
-    sampling = [
-        vllm_engine.sampling_arguments(decoding.max_new_tokens, tokenizer.eos_token_id, decoding.stop, seed)
-        for seed in seeds
-    ]
+    sampling = [vllm_engine.sampling_arguments(decoding.max_new_tokens, ends, decoding.stop, seed) for seed in seeds]
     start_logs(logs)
     parts = [folder / f"engine-{rank}-of-{len(shards)}" for rank in range(len(shards))]
     members = []

@@ -17,6 +17,8 @@ from sacpo_exp.config.judges import HigherIs, OpenAIJudgeConfig, RewardModelJudg
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.checks import FLAG_FIELDS, ID_FIELDS
+from sacpo_exp.data.preferences import Key
+from sacpo_exp.data.prompts import asked_of
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, locate_responses
 from sacpo_exp.evaluation.records import (
@@ -214,7 +216,7 @@ def _score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -
 
     def build(folder: Path) -> dict[str, Any]:
         responses = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
-        dialogues = [(prompt["prompt"], responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
+        dialogues = [(asked_of(prompt), responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
         columns = score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         ids = [{"prompt_id": prompt["prompt_id"]} for prompt in contest.prompts]
@@ -225,7 +227,7 @@ def _score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -
 
 
 def score_dialogues(
-    run: Run, judge: AbsoluteJudge, dialogues: list[tuple[str, str]], title: str
+    run: Run, judge: AbsoluteJudge, dialogues: list[tuple[str | Key, str]], title: str
 ) -> dict[str, list[float]]:
     """Return a score per (prompt, response) pair for each scored criterion, the higher the better."""
     names = [criterion.name for criterion in scored_criteria(judge, run.config)]

@@ -50,7 +50,7 @@ def score_preferences(run: Run, config: EvalConfig) -> list[Path]:
     rows, usable = config.heldout_pairs, []
     if not (planned := plan_criteria(run, config)):
         return []
-    policies = [spec for spec in scored_policies(run) if _shares_tokenizer(run, spec)]
+    policies = [spec for spec in scored_policies(run) if shares_tokenizer(run, spec)]
     for criterion, pairs in planned:
         if not all(run.store.is_available(preferences_artifact(spec, criterion, pairs, rows)) for spec in policies):
             try:
@@ -78,8 +78,8 @@ def plan_criteria(run: Run, config: EvalConfig) -> list[tuple[Criterion, StageDa
     return [(criterion, plan_pairs(config, criterion, run.plan.model, run.fingerprints)) for criterion in criteria]
 
 
-def _shares_tokenizer(run: Run, policy: ArtifactSpec) -> bool:
-    """Return whether a policy reads the tokens of the prepared pairs; a model made elsewhere may have other ones."""
+def shares_tokenizer(run: Run, policy: ArtifactSpec) -> bool:
+    """Return whether a policy reads and writes the baseline's tokens; a model made elsewhere may have other ones."""
     if policy.id not in run.plan.others:
         return True
     from sacpo_exp.training.models import load_tokenizer
@@ -89,7 +89,7 @@ def _shares_tokenizer(run: Run, policy: ArtifactSpec) -> bool:
         for spec in (run.plan.model, policy)
     )
     if own != other:
-        log.warning("no preference accuracy for %s: its tokenizer is not that of the baseline", policy.id)
+        log.warning("no preference accuracy and no KL for %s: its tokenizer is not the baseline's", policy.id)
     return bool(own == other)
 
 

@@ -9,7 +9,8 @@ from sacpo_exp.config.hardware import Accelerator, attention_of
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import Engine, RunConfig
 from sacpo_exp.config.stages import known_criteria
-from sacpo_exp.data.prompts import check_kinds, foresee_prompts, load_prompts
+from sacpo_exp.data.preferences import Key
+from sacpo_exp.data.prompts import asked_of, check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.pipeline import Run, locate
@@ -85,7 +86,7 @@ def respond(run: Run, policy: ArtifactSpec) -> Path:
 
     def build(folder: Path) -> dict[str, Any]:
         prompts = evaluation_prompts(run)
-        responses = answer(run, answering_job(run, policy, [prompt["prompt"] for prompt in prompts]), folder, spec)
+        responses = answer(run, answering_job(run, policy, [asked_of(prompt) for prompt in prompts]), folder, spec)
         records = [
             {"prompt_id": prompt["prompt_id"], "response": response.text, "n_tokens": len(response.tokens)}
             | {"finish_reason": response.finish_reason}
@@ -108,12 +109,12 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         from sacpo_exp.training.models import load_policy
 
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
-        job = answering_job(run, policy, [prompt["prompt"] for prompt in prompts], run.config.seed)
+        job = answering_job(run, policy, [asked_of(prompt) for prompt in prompts], run.config.seed)
         sampled = answer(run, job, folder, spec)
         weights, tokenizer = replace(job, device="cpu").load()
         reference = load_policy(locate(run, baseline), job.dtype, "cpu", job.attention)
         encoded = [encode(tokenizer, text) for text in job.prompts]
-        values = measure_divergence(weights, reference, encoded, sampled, tokenizer.eos_token_id, job.device)
+        values = measure_divergence(weights, reference, encoded, sampled, job.device)
         pairs = zip(prompts, values, strict=True)
         write_records(folder / DIVERGENCE, [{"prompt_id": prompt["prompt_id"], "kl": kl} for prompt, kl in pairs])
         return {"kl": sum(values) / len(values), "n": len(values)}
@@ -126,7 +127,6 @@ def measure_divergence(
     baseline: "PreTrainedModel",
     encoded: Sequence[list[int]],
     responses: "Sequence[Response]",
-    end: int,
     device: str = "cpu",
 ) -> list[float]:
     """Return KL(policy ‖ baseline) in nats of each sampled response.
@@ -138,7 +138,6 @@ def measure_divergence(
     Args:
         encoded: token ids of each response's prompt.
         responses: drawn from `policy` at temperature 1, in the same order.
-        end: id of the end mark, counted where a response ends with it.
         device: where the models compute, one after the other for some responses at a time, so that each has it alone.
     """
     import torch
@@ -149,38 +148,43 @@ def measure_divergence(
     with torch.inference_mode():
         for start in range(0, len(pairs), size):
             batch = pairs[start : start + size]
-            ours, theirs = (_score_all(model, batch, end, device) for model in (policy, baseline))
+            ours, theirs = (_score_all(model, batch, device) for model in (policy, baseline))
             values += [float((p.exp() * (p - q)).sum()) for p, q in zip(ours, theirs, strict=True)]
     return values
 
 
-def _score_all(model: "PreTrainedModel", pairs: "Sequence[tuple[list[int], Response]]", end: int, device: str) -> Any:
+def _score_all(model: "PreTrainedModel", pairs: "Sequence[tuple[list[int], Response]]", device: str) -> Any:
     """Return log-probabilities of all tokens at each response's positions, of shape (positions, vocabulary)."""
     import torch
 
     model.to(device)
     scores = []
     for prompt, response in pairs:
-        ids = torch.tensor([prompt + response.tokens + [end] * response.is_ended], device=device)
+        end = [] if response.end is None else [response.end]
+        ids = torch.tensor([prompt + response.tokens + end], device=device)
         logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
         scores.append(logits.float().log_softmax(-1).cpu())
     model.to("cpu")
     return scores
 
 
-def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str], seed: int | None = None) -> "GenerationJob":
+def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str | Key], seed: int | None = None) -> "GenerationJob":
     """Return the job of a policy that answers greedily, as it is judged; with a seed it samples in float32."""
     from sacpo_exp.evaluation.engine import Decoding
     from sacpo_exp.evaluation.generation import GenerationJob
+    from sacpo_exp.training.models import find_ends
 
+    location = locate(run, policy)
     generation, hardware, model = run.config.generation, run.config.hardware, run.config.model
     return GenerationJob(
-        location=locate(run, policy),
+        location=location,
         chat_template=model.chat_template,
         dtype=generation.dtype.value if seed is None else "float32",
         device=device(run),
         attention=attention_of(hardware, is_short=seed is None and generation.dtype != FloatType.float32),
-        decoding=Decoding(generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed),
+        decoding=Decoding(
+            generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed, find_ends(location)
+        ),
         title=f"{policy_of_spec(policy).name} {'answers' if seed is None else 'samples'}",
         prompts=prompts,
     )

@@ -31,10 +31,10 @@ def engine_arguments(
     }
 
 
-def sampling_arguments(max_new_tokens: int, end: int, stop: Sequence[str], seed: int | None) -> dict[str, Any]:
+def sampling_arguments(max_new_tokens: int, ends: list[int], stop: Sequence[str], seed: int | None) -> dict[str, Any]:
     """Return the keyword arguments of `vllm.SamplingParams`: greedy, or at temperature 1 with the response's seed.
 
-    The only end mark is the tokenizer's, as with `hf`. Stop strings are included and cut off later by `finish`. vLLM
+    `ends` are the ids of end marks. Stop strings are included and cut off later by `finish`. vLLM
     does not get those that begin with white space, because it would find them before a response begins.
     """
     return {
@@ -44,7 +44,7 @@ def sampling_arguments(max_new_tokens: int, end: int, stop: Sequence[str], seed:
         "stop": [text for text in stop if not text[:1].isspace()],
         "include_stop_str_in_output": True,
         "ignore_eos": True,
-        "stop_token_ids": [end],
+        "stop_token_ids": ends,
     }
 
 

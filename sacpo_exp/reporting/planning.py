@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sacpo_exp.cluster.automatic import find_misfit
 from sacpo_exp.cluster.disk import GB, MARGIN, checkpoint_bytes, describe_disk, find_grace, policy_bytes
-from sacpo_exp.cluster.memory import count_parameters, describe_divergence, describe_plan, find_shape, foresee_length
+from sacpo_exp.cluster.memory import describe_divergence, describe_plan, find_shape, foresee_length, model_parameters
 from sacpo_exp.cluster.status import MULTIRUN
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import OpenAIJudgeConfig
@@ -243,7 +243,7 @@ def count_active(model: ModelConfig) -> int | None:
     shape = find_shape(model)
     if shape is None or model.parameters is not None:
         return model.parameters
-    return count_parameters(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
+    return model_parameters(model, shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
 
 
 def count_operations(stage: StageConfig, tokens: float, parameters: int, is_checkpointed: bool) -> float:

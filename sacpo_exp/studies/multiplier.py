@@ -19,6 +19,7 @@ import numpy as np
 
 from sacpo_exp.config.stages import aligned_stages, loss_of
 from sacpo_exp.config.studies import MultiplierConfig
+from sacpo_exp.data.prompts import asked_of
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.likelihood import score_completions
@@ -77,7 +78,7 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
     spec = ArtifactSpec("distribution", f"{base.slug}.{config.prompts.name}", recipe, parents, {})
 
     def build(folder: Path) -> dict[str, Any]:
-        prompts = [row["prompt"] for row in evaluation_prompts(run) for _ in range(config.samples)]
+        prompts = [asked_of(row) for row in evaluation_prompts(run) for _ in range(config.samples)]
         job = answering_job(run, base, prompts, run.config.seed)
         responses = answer(run, job, folder, spec)
         columns = _implicit_values(run, list(stages.values()), job, responses)
@@ -98,7 +99,7 @@ def _implicit_values(
 
     tokenizer = load_tokenizer(job.location, job.chat_template)
     prompts = {prompt: np.array(encode(tokenizer, prompt)) for prompt in dict.fromkeys(job.prompts)}
-    ends = [[tokenizer.eos_token_id] * response.is_ended for response in responses]
+    ends = [[] if response.end is None else [response.end] for response in responses]
     tokens = [
         Tokens(prompts[prompt], np.array(response.tokens + end, dtype=int))
         for prompt, response, end in zip(job.prompts, responses, ends, strict=True)

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import json
 import logging
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.judges import HeadForm
 from sacpo_exp.config.models import ModelConfig, ModelSource, explain_chat_template
+from sacpo_exp.data.hub import download, find_description, list_files
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.store import content_hash
 from sacpo_exp.store.manifest import hash_file
@@ -54,6 +56,38 @@ def external_location(model: ModelConfig) -> Location | None:
         path = str(Path(model.path or "").expanduser()) if model.source == ModelSource.path else model.path or ""
         return Location(path, model.revision, model.trust_remote_code)
     return None
+
+
+def download_model(location: Location) -> Path:
+    """Return the folder of a hub's model in the local cache, after download of what transformers reads of it.
+
+    These are the small files and the weights: in safetensors, or where there are none, in pickles.
+
+    Raises:
+        ConfigError: the hub can't be reached or gives no access, and not everything is in the cache.
+    """
+    is_safe = bool(set(WEIGHTS) & set(list_files("model", location.path, location.revision)))
+    start, end = ("model", ".safetensors") if is_safe else ("pytorch_model", ".bin")
+
+    def is_wanted(name: str) -> bool:
+        if name.endswith((".safetensors", ".bin")):  # others are copies in other forms
+            return name.startswith(start) and name.endswith(end)
+        return Path(name).suffix not in UNREAD_SUFFIXES
+
+    try:
+        return download("model", location.path, location.revision, is_wanted)
+    except OSError as error:
+        raise explain_unreachable(location, error) from error
+
+
+def find_ends(location: Location) -> tuple[int, ...]:
+    """Return the ids of the tokens that end a response by a model's generation_config.json; none if it has no such."""
+    is_folder = Path(location.path).is_dir()
+    folder = Path(location.path) if is_folder else find_description("model", location.path, location.revision)
+    if folder is None or not (file := folder / "generation_config.json").is_file():
+        return ()
+    ends = json.loads(file.read_text("utf-8")).get("eos_token_id")
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def hash_model(path: str) -> str:

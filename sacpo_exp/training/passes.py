@@ -1,12 +1,13 @@
-"""Passes over a batch on CPUs: without padding, with shared prefixes computed once, and a cheaper output projection.
+"""Passes over a batch on CPUs: without padding, with shared prompts computed once, and a cheaper output projection.
 
-Both give what transformers and TRL give up to rounding, and change no trainer: hooks on the model's backbone rearrange
-the tokens of a batch, and TRL's function for log-probabilities is replaced.
+They give what transformers and TRL give up to rounding. No trainer knows of them: hooks on the model's backbone
+rearrange the tokens of a batch, and TRL's function for log-probabilities is replaced.
 """
 
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
-#: Tokens that a packed row should have: longer rows have less padding, and attention takes more of their time.
+#: Tokens that a packed row should have: longer rows have less padding, but attention takes a larger part of the time.
 ROW = 256
 #: Most probabilities (tokens × vocabulary) that are kept for the gradient: 256 MiB in float32. Above, TRL's function.
 MOST_PROBABILITIES = 1 << 26
@@ -24,29 +26,33 @@ MOST_PROBABILITIES = 1 << 26
 
 @contextmanager
 def faster_passes(policy: "PreTrainedModel") -> Iterator[None]:
-    """Make the passes of TRL's trainers over `policy` faster in the block; for CPUs, and for trainers made inside it.
-
-    TRL projects all positions onto the vocabulary where Triton is missing, since other accelerators recompile per
-    shape; CPUs do not, and about half of the positions are prompt.
-    """
+    """Make the passes of TRL's trainers over `policy` faster in the block, on a CPU."""
     import trl.trainer.utils as trl_utils
 
-    originals = trl_utils._use_triton, trl_utils._ChunkedLogProbFunction
-    trl_utils._use_triton = lambda device: device.type == "cpu" or originals[0](device)
-    trl_utils._ChunkedLogProbFunction = _Projection(originals[1])
-    packing = Packing(policy) if can_pack(policy) else None
+    originals = use_triton, tiled = trl_utils._use_triton, trl_utils._ChunkedLogProbFunction
+
+    def project(*args: Any) -> tuple[Tensor | None, ...]:
+        (hidden, weight), softcap = args[:2], args[6]
+        is_plain = softcap is None and len(hidden) * len(weight) <= MOST_PROBABILITIES
+        results: tuple[Tensor | None, ...] = (LogProbs if is_plain else tiled).apply(*args)
+        return results
+
+    # Without Triton, TRL projects prompts too, since other devices recompile for every shape.
+    trl_utils._use_triton = lambda device: device.type == "cpu" or use_triton(device)
+    trl_utils._ChunkedLogProbFunction = SimpleNamespace(apply=project)
+    handles = pack_batches(policy.base_model) if can_pack(policy) else []
     try:
         yield
     finally:
         trl_utils._use_triton, trl_utils._ChunkedLogProbFunction = originals
-        if packing is not None:
-            packing.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def can_pack(policy: "PreTrainedModel") -> bool:
-    """Return whether a model's tokens depend on each other only as a mask of attention of four dimensions says.
+    """Return whether a mask of attention and positions are all that tells a model which tokens belong together.
 
-    Not with windows or states of their own, with biases by distance (ALiBi), or with code that is not transformers'.
+    They are not for windows, recurrent states, biases by distance (ALiBi), and code that is not transformers'.
     """
     config = policy.config.get_text_config()
     return (
@@ -58,54 +64,45 @@ def can_pack(policy: "PreTrainedModel") -> bool:
     )
 
 
-class Packing:
-    """Hooks that give the backbone the sequences of a batch side by side, and put its hidden states back.
+def pack_batches(backbone: torch.nn.Module) -> "list[RemovableHandle]":
+    """Add hooks that pack the batches of `backbone` and put its hidden states back where the tokens were.
 
-    They act on passes as TRL's trainers make them: sequences padded on the right, and no cache. The last token of each
-    sequence predicts nothing and is left out.
+    They act on passes as TRL makes them: padded on the right, without cache, and without inputs that they do not know.
     """
+    pending: list[Tensor] = []
 
-    def __init__(self, policy: "PreTrainedModel") -> None:
-        self.places: Tensor | None = None
-        backbone = policy.base_model
-        self.handles = [
-            backbone.register_forward_pre_hook(self.pack, with_kwargs=True),
-            backbone.register_forward_hook(self.unpack),
-        ]
-
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    def pack(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = {name: value for name, value in kwargs.items() if value is not None}
-        if args or given.keys() != {"input_ids", "attention_mask", "use_cache"} or given["use_cache"]:
-            return args, kwargs
-        mask = given["attention_mask"]
-        if mask.ndim == 2 and not (mask[:, 1:] > mask[:, :-1]).any():
-            inputs, self.places = pack(given["input_ids"], mask)
+        mask: Any = given.get("attention_mask")
+        is_known = not args and given.keys() == {"input_ids", "attention_mask", "use_cache"} and not given["use_cache"]
+        if is_known and mask.ndim == 2 and not (mask[:, 1:] > mask[:, :-1]).any():
+            inputs, places = pack(given["input_ids"], mask)
+            pending.append(places)
             kwargs = kwargs | inputs
         return args, kwargs
 
-    def unpack(self, _: Any, __: tuple[Any, ...], output: Any) -> Any:
-        if self.places is not None:
-            states = output.last_hidden_state.flatten(0, 1)
-            output.last_hidden_state = states.index_select(0, self.places.flatten()).view(*self.places.shape, -1)
-            self.places = None
+    def after(_: Any, __: tuple[Any, ...], output: Any) -> Any:
+        if pending:
+            places = pending.pop()
+            states = output.last_hidden_state.flatten(0, 1).index_select(0, places.flatten())
+            output.last_hidden_state = states.view(*places.shape, -1)
         return output
+
+    return [backbone.register_forward_pre_hook(before, with_kwargs=True), backbone.register_forward_hook(after)]
 
 
 def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Put the tokens of a batch into few rows, the common beginning of a sequence and its partner only once.
 
-    The partner is half a batch away, where TRL has the rejected response of a pair.
+    The partner is half a batch away, where TRL has the rejected response of a pair. The last token of each sequence is
+    left out: it predicts nothing.
 
     Args:
         ids, mask: of shape (sequences, length), padded on the right.
 
     Returns:
-        `input_ids` and `position_ids` of shape (rows, width) and the boolean `attention_mask` (rows, 1, width, width).
-        For each token its number in the flattened rows, of shape (sequences, length); 0 where there is none.
+        `input_ids` and `position_ids` of shape (rows, width), a boolean `attention_mask` (rows, 1, width, width); and
+        for each token its number in the flattened rows, of shape (sequences, length), 0 for those left out.
     """
     count, half = len(ids), (len(ids) + 1) // 2
     stops = (mask.sum(1) - 1).clamp(min=1)
@@ -127,9 +124,9 @@ def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
             positions[number, place] = torch.arange(own.start, own.stop)
             places[i, own] = number * width + torch.arange(place.start, place.stop)
             places[i, : own.start] = places[i - half, : own.start]
-    q, k = owners[:, :, None], owners[:, None, :]
-    in_prefix = (k == q - half) & (positions[:, None, :] < starts[owners][:, :, None])
-    allowed = (positions[:, None, :] <= positions[:, :, None]) & ((k == q) | in_prefix)
+    query, key = owners[:, :, None], owners[:, None, :]
+    in_prefix = (key == query - half) & (positions[:, None, :] < starts[owners][:, :, None])
+    allowed = (positions[:, None, :] <= positions[:, :, None]) & ((key == query) | in_prefix)
     return {"input_ids": packed, "position_ids": positions, "attention_mask": allowed[:, None]}, places
 
 
@@ -141,40 +138,18 @@ def fill_rows(sizes: list[int]) -> list[list[int]]:
     return rows
 
 
-class _Projection:
-    """Stands in for TRL's autograd function: its own for what is too large or capped, else `LogProbs`."""
-
-    def __init__(self, original: Any) -> None:
-        self.original = original
-
-    def apply(self, *args: Any) -> Any:
-        hidden, weight, softcap = args[0], args[1], args[6]
-        is_large = len(hidden) * len(weight) > MOST_PROBABILITIES
-        return (self.original if is_large or softcap is not None else LogProbs).apply(*args)
-
-
 class LogProbs(torch.autograd.Function):  # type: ignore[misc]
-    """TRL 1.16's `ChunkedLogProbFunction`, with its arguments and results, keeping probabilities for the gradient.
+    """TRL 1.16's `ChunkedLogProbFunction` without softcap: the same arguments, results and gradient.
 
-    TRL's computes the logits again in the backward pass, and in torch reads and writes them some forty times.
+    It keeps the probabilities, while TRL's computes the logits again and, in torch, reads or writes them 40 times.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        temperature: float,
-        _: int,
-        __: None,
-        scale: float,
-        outputs: tuple[str, ...],
-    ) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, temperature, _, _, scale, outputs = args
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
-        ctx.factor = scale / temperature
         logits = linear(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)).float()
+        ctx.factor = scale / temperature
         if ctx.factor != 1:
             logits *= ctx.factor
         highest, best = logits.max(-1)
@@ -203,5 +178,5 @@ class LogProbs(torch.autograd.Function):  # type: ignore[misc]
         with maybe_gather_lm_head_ctx(weight, bias):
             of_hidden = (change @ weight.to(change.dtype)).to(hidden.dtype) if needs[0] else None
         of_weight = (change.T @ hidden.to(change.dtype)).to(weight.dtype) if needs[1] else None
-        of_bias = change.sum(0, dtype=weight.dtype) if bias is not None and needs[2] else None
+        of_bias = change.sum(0, dtype=bias.dtype) if needs[2] else None
         return of_hidden, of_weight, of_bias, *[None] * 6

@@ -122,7 +122,7 @@ PARSE = """import sys, sky
 given = [("BUCKET", "b"), ("JOB", "j"), ("OVERRIDES", "beta=0.05")]
 task = sky.Task.from_yaml_config(sky.utils.yaml_utils.read_yaml(sys.argv[1]), env_overrides=given)
 (resources,) = task.resources
-print(task.name, resources.accelerators, resources.use_spot, task.storage_mounts["/state"].source, task.run)"""
+print(task.name, resources.accelerators, resources.use_spot, task.envs, task.run)"""
 
 
 def test_skypilot_parses_its_task(tmp_path: Path) -> None:
@@ -132,5 +132,5 @@ def test_skypilot_parses_its_task(tmp_path: Path) -> None:
     environment = os.environ | {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     command = [python, "-c", PARSE, str(LAUNCHERS / "sky.yaml")]
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert printed.startswith("sacpo {'A100-80GB': 8} True s3://b ")
-    assert "sacpo train hardware=a100x8" in printed
+    assert printed.startswith("sacpo {'A100-80GB': 8} True {'BUCKET': 'b', 'JOB': 'j', 'OVERRIDES': 'beta=0.05'")
+    assert "sacpo train" in printed

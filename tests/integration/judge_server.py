@@ -108,7 +108,9 @@ class Handler(JsonHandler):
     def complete(self, body: dict[str, Any]) -> None:
         plan, content = self.server.plan, body["messages"][-1]["content"]
         headers = {name.lower(): value for name, value in self.headers.items()}
-        attempt = self.server.write(json.dumps(body, sort_keys=True), {"content": content, "headers": headers})
+        attempt = self.server.write(
+            json.dumps(body, sort_keys=True), {"content": content, "headers": headers, "body": body}
+        )
         fault = "status" if plan.status else plan.fault(content, attempt)
         time.sleep(plan.latency)
         if fault:

@@ -41,7 +41,8 @@ def files(tmp_path: Path) -> list[str]:
 def configure_asked(folder: Path, server: Server, files: list[str], *overrides: str) -> EvalConfig:
     template = folder / "plain.txt"
     template.write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
-    judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
+    judge = [f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
+    judge += [] if "judge=openai" in overrides else ["judge=local"]
     chosen = [f"responses=[{','.join(files)}]", "baseline=one", *judge, *overrides]
     return make_config(folder / "outputs", *chosen)
 
@@ -60,6 +61,22 @@ def read_judgments(folder: Path, policy: str) -> list[dict[str, Any]]:
 def states(records: list[dict[str, Any]]) -> Counter[str]:
     entries = [record[name] for record in records for name in ("helpfulness", "safety")]
     return Counter(entry["state"] for entry in entries if entry)
+
+
+def test_another_provider_is_an_address_and_gets_its_own_key_and_no_parameter_of_openai_s(
+    tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys that the page about judges gives for servers of other makers."""
+    monkeypatch.setenv("PROVIDER_KEY", "of-the-provider")
+    monkeypatch.setenv("OPENAI_API_KEY", "of-openai")
+    given = ["judge=openai", "judge.model=other", "judge.api_key_env=PROVIDER_KEY", "judge.token_limit=max_tokens"]
+    given += ["judge.reasoning_effort=null", "judge.price.input=1", "judge.price.output=2", "judge.budget_usd=5"]
+    with served(tmp_path / "server") as server:
+        evaluate(configure_asked(tmp_path, server, files[:2], *given))
+        calls = server.calls()
+    assert {call["headers"]["authorization"] for call in calls} == {"Bearer of-the-provider"}
+    assert {tuple(sorted(call["body"])) for call in calls} == {("max_tokens", "messages", "model", "temperature")}
+    assert set(states(read_judgments(tmp_path, "two"))) == {"ok"}
 
 
 def test_prompts_are_asked_about_their_criterion_unless_responses_are_equal(tmp_path: Path, files: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Responses, divergence, scores and verdicts of real tiny policies, up to the report."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from tiny import make_config
 
 from sacpo_exp.config.schema import EvalConfig
+from sacpo_exp.data.prompts import asked_of, load_prompts
 from sacpo_exp.errors import StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
@@ -21,7 +23,7 @@ from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.store import Manifest, Store
-from sacpo_exp.training.models import Location, load_policy, load_tokenizer
+from sacpo_exp.training.models import Location, find_ends, load_policy, load_tokenizer
 
 PROMPTS = ["Hi", "How do I bake bread for a large family at home?", "Why?", "What is the best way to save money?"]
 
@@ -194,10 +196,41 @@ def test_a_response_begins_after_white_space(policy: tuple[Any, Any], said: str,
     kept = tokenizer(judged, add_special_tokens=False)["input_ids"]
     for new in (tokens, [*tokens, tokenizer.eos_token_id]):
         found = finish(tokenizer, Response(0, []), new, decoding)
-        assert (found.text, found.tokens, found.finish_reason, found.is_ended) == (text, kept, "stop", False)
+        assert (found.text, found.tokens, found.finish_reason, found.end) == (text, kept, "stop", None)
     half = finish(tokenizer, Response(0, []), tokens[: len(tokens) // 2], decoding)  # as of two rounds
     assert found == (half if half.finish_reason else finish(tokenizer, half, tokens[len(tokens) // 2 :], decoding))
     assert finish(tokenizer, Response(0, []), tokens, Decoding(64, 1)).finish_reason is None
+
+
+def test_any_end_mark_of_the_model_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) -> None:
+    """A chat model may end turns with another token than its tokenizer's end mark."""
+    (whole,) = generate_responses(*policy, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
+    end = whole.tokens[3]
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [policy[1].eos_token_id, end]}))
+    (tmp_path / "journal.jsonl").unlink()
+    decoding = Decoding(20, 1, ends=find_ends(Location(str(tmp_path))))
+    (ended,) = generate_responses(*policy, PROMPTS[:1], decoding, tmp_path, "test")
+    kept = whole.tokens[: whole.tokens.index(end)]
+    assert (ended.tokens, ended.finish_reason, ended.end) == (kept, "stop", end)
+
+
+def test_conversations_are_answered_and_judged_whole(trained: Path, tmp_path: Path, policy: tuple[Any, Any]) -> None:
+    turns = [{"role": "user", "content": "I bake."}, {"role": "assistant", "content": "Nice."}]
+    asked = [*turns, {"role": "user", "content": "What next?"}]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": asked}) + "\n" + json.dumps({"prompt": "Hi"}))
+    own = ["prompts=local", f"prompts.path={path}", "prompts.system=Be brief."]
+    config = make_config(trained, "order=none", "base=none", *own)
+    evaluate(config)
+    (baseline,) = collect_groups(Store(trained / "store"), None, None)[-1].policies
+    assert [record["prompt"] for record in baseline.records] == [
+        "[system]\nBe brief.\n\n[user]\nI bake.\n\n[assistant]\nNice.\n\n[user]\nWhat next?",
+        "[system]\nBe brief.\n\n[user]\nHi",
+    ]
+    prompts = load_prompts(config.prompts, config.dataset)
+    messages = [{"role": "system", "content": "Be brief."}, *asked]
+    tokens = policy[1].apply_chat_template(messages, add_generation_prompt=True)
+    assert encode(policy[1], asked_of(prompts[0])) == tokens["input_ids"]
 
 
 def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, policy: tuple[Any, Any]) -> None:
@@ -209,10 +242,9 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         for parameter in baseline.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     prompt, said = encode(tokenizer, "Hi"), [5, 6, 7]
-    response = [Response(0, said, "", "stop", is_ended=True)]
-    end = tokenizer.eos_token_id
-    assert measure_divergence(model, model, [prompt], response, end) == [0.0]
-    (value,) = measure_divergence(model, baseline, [prompt], response, end)
+    response = [Response(0, said, "", "stop", end=tokenizer.eos_token_id)]
+    assert measure_divergence(model, model, [prompt], response) == [0.0]
+    (value,) = measure_divergence(model, baseline, [prompt], response)
     by_hand = 0.0
     for length in range(4):  # three tokens and the end mark
         ids = torch.tensor([prompt + said[:length]])
@@ -222,10 +254,10 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
     assert value == pytest.approx(by_hand, rel=1e-3)
     assert by_hand > 0.01
     # several responses at a time, for which each model is moved to the device and away again
-    assert measure_divergence(model, baseline, [prompt] * 2, response * 2, end, "cpu:0") == [value] * 2
+    assert measure_divergence(model, baseline, [prompt] * 2, response * 2, "cpu:0") == [value] * 2
     # Ended by a stop string: the end mark was not drawn.
-    (cut,) = measure_divergence(model, baseline, [prompt], [replace(response[0], is_ended=False)], end)
-    (shorter,) = measure_divergence(model, baseline, [prompt], [Response(0, said[:2], is_ended=True)], end)
+    (cut,) = measure_divergence(model, baseline, [prompt], [replace(response[0], end=None)])
+    (shorter,) = measure_divergence(model, baseline, [prompt], [Response(0, said[:2], end=7)])
     assert shorter == pytest.approx(cut, rel=1e-3)  # the distribution does not hang on what is drawn from it
 
 

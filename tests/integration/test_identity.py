@@ -1,14 +1,10 @@
 """An id means one content: whatever is edited or moves on meanwhile, and however things are called."""
 
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from hub_server import Hub, serve_hub
 from tiny import make_config, make_run
 
 from sacpo_exp.data.demo import generate_rows
@@ -89,35 +85,12 @@ def test_renaming_model_and_dataset_makes_nothing_anew(outputs: Path) -> None:
     assert group.policies[-2].id in group.parents[merged]
 
 
-def plan_of_hub(cli: Callable[..., Any], **variables: str) -> list[str]:
-    """Ids of everything that a plan with a model of the hub would make, and all that was printed."""
-    result = cli("train", "model=tiny", *HUB, "dry_run=true", variables=variables)
-    assert result.code == 0, result.stderr
-    return [*re.findall(r"\S+-[0-9a-f]{10}$", result.stdout, re.MULTILINE), result.stdout + result.stderr]
-
-
-def test_a_branch_on_the_hub_is_identified_by_its_commit(cli: Callable[..., Any], tmp_path: Path) -> None:
-    variables = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
-    with serve_hub(Hub()) as hub:
-        variables["HF_ENDPOINT"] = hub.address
-        *before, _ = plan_of_hub(cli, **variables)
-        hub.sha = "2" * 40
-        *after, _ = plan_of_hub(cli, **variables)
-    assert len(before) == len(after) > 3
-    assert not set(before) & set(after)
-    refs = tmp_path / "hub" / "models--owner--name" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text("2" * 40)
-    *cached, said = plan_of_hub(cli, HF_HOME=str(tmp_path))
-    assert (cached, "provisional" in said) == (after, False)
-
-
 def test_a_model_of_the_local_cache_is_read_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    refs = tmp_path / "models--owner--name" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text("3" * 40)
-    (refs / "v1").write_text("4" * 40)
+    for name, commit in {"main": "3" * 40, "v1": "4" * 40}.items():
+        (tmp_path / "models--owner--name" / "snapshots" / commit).mkdir(parents=True)
+        (tmp_path / "models--owner--name" / "refs").mkdir(exist_ok=True)
+        (tmp_path / "models--owner--name" / "refs" / name).write_text(commit)
     run = make_run(tmp_path, *HUB, "model.revision=null", "others=[owner/name@v1]", "policies=all")
     assert locate(run, run.plan.model).revision == "3" * 40
     assert locate(run, run.plan.policies["name"]).revision == "4" * 40

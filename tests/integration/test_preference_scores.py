@@ -20,7 +20,7 @@ from sacpo_exp.plan import plan_pairs
 from sacpo_exp.report import report
 from sacpo_exp.reporting.preferences import collect_preferences, preference_section
 from sacpo_exp.statistics.intervals import Estimate, Resampling
-from sacpo_exp.store import Manifest
+from sacpo_exp.store import Manifest, Store
 from sacpo_exp.training.models import load_policy
 
 
@@ -102,8 +102,11 @@ def test_a_policy_made_elsewhere_with_other_tokens_is_left_out(
     folder.symlink_to(locate(maker, maker.plan.model).path)
     config = make_config(trained, "order=none", "base=none", f"others=[{folder}]", "policies=all")
     with caplog.at_level("WARNING"):
-        score_preferences(open_run(config), config)
-    assert "its tokenizer is not that of the baseline" in caplog.text
+        evaluate(config)
+    assert "no preference accuracy and no KL for theirs" in caplog.text
+    other = open_run(config).plan.policies["theirs"].id
+    divergences = [manifest for _, manifest in Store(trained / "store").manifests() if manifest.kind == "divergence"]
+    assert not any(other in manifest.parents for manifest in divergences)
 
 
 def test_without_a_judge_pairs_are_scored_and_reported(

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from real_data import find_real
-from tiny import make_run
+from tiny import compose_tiny, make_run
 
+from sacpo_exp.config.schema import PrepareConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import make_view
 from sacpo_exp.data.sources import load_parts, read_view, save_view
@@ -71,18 +72,22 @@ def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
     assert len(tokenizer(left, add_special_tokens=False)["input_ids"]) == 6
 
 
+def configure_prepare(outputs: Path, *overrides: str) -> PrepareConfig:
+    return compose_tiny("prepare", PrepareConfig, outputs, overrides)
+
+
 def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_run(outputs, "order=helpful_only")
-    prepare_all(run.config)
+    config = configure_prepare(outputs, "order=helpful_only")
+    prepare_all(config)
     first = capsys.readouterr().out
     assert "rows                                            32        24         8" in first
     assert "demo, schema pku, read as responses" in first
     assert "demo, schema pku, read as pairs" in first
     assert "desirable for helpfulness" in first
     assert "evaluation prompts (prompts=demo) that it trains on: 0 of 12" in first
-    prepare_all(run.config)
+    prepare_all(config)
     assert capsys.readouterr().out == first
 
 
@@ -96,7 +101,7 @@ def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pyte
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     local = ["dataset=local", f"dataset.path={path}", "dataset.heldout_path=" + str(path), "order=helpful_only"]
-    prepare_all(make_run(outputs, *local).config)
+    prepare_all(configure_prepare(outputs, *local))
     assert f"that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
 
 
@@ -105,9 +110,9 @@ def test_a_kind_of_prompts_that_no_criterion_counts_is_refused(outputs: Path, tm
     path.write_text('["One?", "Two?"]', "utf-8")
     prompts = ["prompts=local", f"prompts.path={path}", "prompts.limit=null", "order=helpful_only"]
     with pytest.raises(DataError, match=r"is of the kind 'rsiky', which no criterion counts"):
-        prepare_all(make_run(outputs, *prompts, "prompts.kind=rsiky").config)
+        prepare_all(configure_prepare(outputs, *prompts, "prompts.kind=rsiky"))
     own = ["stages.helpfulness.criterion.prompt_kinds=[tricky]", "prompts.kind=tricky"]
-    prepare_all(make_run(outputs, *prompts, *own).config)
+    prepare_all(configure_prepare(outputs, *prompts, *own))
 
 
 def test_the_real_rows_train_by_both_losses(tmp_path: Path) -> None:

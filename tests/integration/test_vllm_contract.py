@@ -54,7 +54,7 @@ def test_every_argument_of_the_engine_is_known(class_of: Callable[[str, str], as
 
 def test_every_argument_of_sampling_is_known(class_of: Callable[[str, str], ast.ClassDef]) -> None:
     known = fields_of(class_of("sampling_params.py", "SamplingParams"))
-    assert set(sampling_arguments(8, 2, ["x"], 1)) - known == set()
+    assert set(sampling_arguments(8, [2], ["x"], 1)) - known == set()
 
 
 def test_prompts_are_given_and_answers_read_by_names_that_exist(class_of: Callable[[str, str], ast.ClassDef]) -> None:

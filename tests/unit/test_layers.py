@@ -43,7 +43,7 @@ OWNERS = {
     "vllm": ("evaluation.vllm_engine",),
     "sqlite3": ("evaluation.ledger",),
     "fsspec": ("store",),
-    "huggingface_hub": ("cluster.memory", "data.sources", "studies"),
+    "huggingface_hub": ("data.hub", "studies"),
     "statsmodels": ("statistics",),
     "submitit": ("cluster.sweeps",),
     "wandb": ("tracking",),

@@ -56,8 +56,6 @@ def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger)
     todo = select_open(unique, known, judge)
     if not todo:
         return
-    for name in ("httpx2", "openai"):  # they log every call, in the middle of the progress bar
-        logging.getLogger(name).setLevel(logging.WARNING)
     check_server(find_base_url(judge))
     log.info("%s", describe_estimate(estimate(todo, judge), judge))
     asyncio.run(_Asker(todo, known, judge, ledger).run())

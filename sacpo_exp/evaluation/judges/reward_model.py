@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sacpo_exp.config.judges import HeadConfig, HigherIs, RewardModelJudgeConfig
+from sacpo_exp.data.preferences import Key, as_message, messages_of
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.progress import Progress
 from sacpo_exp.training.models import Location, keep_freed_memory, load_reward_model, load_tokenizer
@@ -21,7 +22,7 @@ def score_responses(
     judge: RewardModelJudgeConfig,
     head: HeadConfig,
     location: Location,
-    dialogues: Sequence[tuple[str, str]],
+    dialogues: Sequence[tuple[str | Key, str]],
     title: str,
     device: str = "cpu",
 ) -> "NDArray[np.float64]":
@@ -70,11 +71,13 @@ def score_responses(
     return scores if head.higher_is == HigherIs.better else -scores
 
 
-def _tokenize(tokenizer: Any, dialogues: Sequence[tuple[str, str]], max_length: int, title: str) -> list[list[int]]:
+def _tokenize(
+    tokenizer: Any, dialogues: Sequence[tuple[str | Key, str]], max_length: int, title: str
+) -> list[list[int]]:
     """Return the token ids of each dialogue in the chat template, cut to `max_length`."""
     ids = []
     for prompt, response in dialogues:
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        messages = messages_of(prompt) + as_message("assistant", response)
         text = str(tokenizer.apply_chat_template(messages, tokenize=False))
         # Score models are trained with the tokens that the tokenizer puts around a text, unless the template does it.
         is_begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)

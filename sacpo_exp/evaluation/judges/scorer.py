@@ -15,7 +15,7 @@ import numpy as np
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.data.demo.contrasts import MISMATCHED
-from sacpo_exp.data.preferences import Row, is_acceptable, preferred_index
+from sacpo_exp.data.preferences import Key, Row, as_message, is_acceptable, messages_of, preferred_index
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.refusals import is_refusal
 from sacpo_exp.method.criteria import Criterion
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HEADS = "heads.json"
 BATCH = 32
 INTERACTION = 0.5  # weight of products, of which are as many as of states: more told fewer ordinary pairs apart
-Encoder = Callable[[Sequence[tuple[str, str]], str], "NDArray[np.float32]"]
+Encoder = Callable[[Sequence[tuple[str | Key, str]], str], "NDArray[np.float32]"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _find_zero(scores: "NDArray[np.float64]", safe: "NDArray[np.bool_]") -> floa
 
 
 def encode_dialogues(
-    judge: ScorerJudgeConfig, location: Location, dialogues: Sequence[tuple[str, str]], title: str
+    judge: ScorerJudgeConfig, location: Location, dialogues: Sequence[tuple[str | Key, str]], title: str
 ) -> "NDArray[np.float32]":
     """Return the mean hidden states over each response's and each prompt's tokens, (dialogues, 2 · hidden size).
 
@@ -195,11 +195,11 @@ def encode_dialogues(
     return states[[places[dialogue] for dialogue in dialogues]]
 
 
-def _tokenize(tokenizer: Any, prompt: str, response: str, max_length: int) -> tuple[list[int], int]:
+def _tokenize(tokenizer: Any, prompt: str | Key, response: str, max_length: int) -> tuple[list[int], int]:
     """Return the token ids of a dialogue, cut to `max_length`, and where its response begins."""
-    messages = [{"role": "user", "content": prompt}]
+    messages = messages_of(prompt)
     before = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    messages.append({"role": "assistant", "content": response})
+    messages += as_message("assistant", response)
     whole = tokenizer.apply_chat_template(messages, tokenize=False)
     start = len(tokenizer(before, add_special_tokens=False)["input_ids"])
     ids = tokenizer(whole, add_special_tokens=False)["input_ids"][:max_length]

@@ -132,6 +132,19 @@ def test_a_shape_is_read_from_config_json(tmp_path: Path, content: dict[str, Any
     assert memory.find_shape(model) == expected
 
 
+def test_parameters_are_those_of_the_files(tmp_path: Path) -> None:
+    model = ModelConfig("local", ModelSource.path, str(tmp_path))
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"0" * 600)
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"0" * 400)
+    (tmp_path / "consolidated.safetensors").write_bytes(b"0" * 1000)
+    config = {"text_config": vars(SHAPE), "dtype": "bfloat16"}
+    for content, expected in ((config, 500), (config | {"quantization_config": {}}, memory.count_parameters(SHAPE))):
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        assert memory.find_shape(model) == SHAPE
+        assert memory.model_parameters(model, SHAPE) == expected
+    assert memory.model_parameters(replace(model, parameters=7), SHAPE) == 7
+
+
 def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConfig) -> None:
     small = on(paper, zero_stage=2, device_memory=24.0)
     sentence = find_misfit(small) or ""

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from real_data import find_real
@@ -125,13 +126,14 @@ SETS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str | None, str | No
 def test_a_set_of_the_hub_is_read_by_name_or_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Any], name: str
 ) -> None:
-    """Here a folder in the form of a repository, as no hub is at hand."""
+    """Here from the local cache of the hub, as no hub is at hand."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     rows, expected = SETS[name]
-    repository = tmp_path / "repository"
-    repository.mkdir()
+    repository = tmp_path / f"datasets--owner--{name}" / "snapshots" / ("1" * 40)
+    repository.mkdir(parents=True)
     (repository / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    at_hub = [f"prompts={name}", f"prompts.path={repository}", f"prompts.revision={'1' * 40}"]
+    at_hub = [f"prompts={name}", f"prompts.path=owner/{name}", f"prompts.revision={'1' * 40}"]
     usual = configure(f"prompts={name}", command="eval").prompts
     files = {"config_name": usual.subset or "default", "data_files": [{"split": usual.split, "path": "rows.jsonl"}]}
     others = {"config_name": "other", "data_files": "none.jsonl"}

@@ -18,13 +18,13 @@ from sacpo_exp.store import ArtifactSpec
 
 
 def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
-    assert sampling_arguments(8, 2, ["\n"], None)["temperature"] == 0
-    sampled = sampling_arguments(8, 2, ["\n"], 7)
+    assert sampling_arguments(8, [2], ["\n"], None)["temperature"] == 0
+    sampled = sampling_arguments(8, [2], ["\n"], 7)
     assert (sampled["temperature"], sampled["seed"]) == (1, 7)
 
 
 def test_a_stop_string_that_may_come_before_a_response_is_not_left_to_vllm() -> None:
-    assert sampling_arguments(8, 2, ["User", "\n\n", " END"], None)["stop"] == ["User"]
+    assert sampling_arguments(8, [2], ["User", "\n\n", " END"], None)["stop"] == ["User"]
 
 
 def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[..., Any]) -> None:

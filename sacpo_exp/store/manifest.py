@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from types import UnionType
@@ -163,6 +164,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that can change a result."""
     versions = {"python": platform.python_version()}
@@ -174,6 +176,7 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
+@cache
 def git_commit() -> str | None:
     """Return the commit of this code's checkout, with `-dirty` if files differ; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--match", ""]

@@ -1,10 +1,11 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
 Nats to the optimum after the second stage hang on the seed: helpfulness first 0.097 [0.072, 0.166] over seeds 0 to 3
-(mean and range). So one seed has to stay below `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What
-broken stages reach with seed 0, helpfulness first and safety first: with the base model as the second stage's reference
-(and the check of the first loss taken out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength
-in the second, where β or β/λ belongs, 0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
+(mean and range); safety first, with the fewer updates of `SHORT`, 0.083 for seed 0. So one seed has to stay below
+`BOUND`, and the median of three, in a slow test, below `MEDIAN`. What broken stages reach with seed 0 and all updates,
+helpfulness first and safety first: with the base model as the second stage's reference (and the check of the first loss
+taken out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength in the second, where β or β/λ
+belongs, 0.459 and 0.355; with chosen and rejected swapped 6.09 (helpfulness first only).
 """
 
 import json
@@ -21,6 +22,8 @@ from sacpo_exp.studies.oracle.results import format_results, write_results
 
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]", "seeds=[0]")
+#: And of that, as little as both stages need to come near their optimum.
+SHORT = (*SMALL, "samples=2000", "updates=100")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
 BOUND, MEDIAN = 0.3, 0.1
 ORDER = ("safety", "helpfulness")
@@ -42,7 +45,7 @@ def consulted(configure: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     """Safety first: the order in which mistakes show most."""
     outputs = tmp_path_factory.mktemp("oracle")
     one_order = ("losses=[dpo]", "orders=[[safety,helpfulness]]")
-    config = configure(*SMALL, *one_order, f"paths.outputs={outputs}", command="oracle")
+    config = configure(*SHORT, *one_order, f"paths.outputs={outputs}", command="oracle")
     return Consulted(config, experiment(config))
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ def run_folders(outputs: Path) -> dict[str, Path]:
     return {path.name.split("-", 3)[3]: path for path in sorted((outputs / "wandb").glob("offline-run-*"))}
 
 
+@cache
 def read_run(folder: Path) -> list[dict[str, Any]]:
-    """Records of an offline run."""
+    """Records of an offline run that has ended."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -51,6 +51,8 @@ def fill_settings(
     machine, filled = look_at_machine(), composed.copy()
     given = fill_hardware(filled, overrides, conf, machine)
     chosen = [choose_numbers(filled, machine)]
+    if given is None and machine.computes_bfloat16(filled.hardware.accelerator):
+        chosen = []  # nothing that a reader would not expect
     try:
         config = OmegaConf.to_object(filled) if given is not None and is_sound else None
     except OmegaConfBaseException:

@@ -86,7 +86,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         settings = logs / "deepspeed.json"
         is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
         content = deepspeed_settings(hardware, is_resharded, not job.config.optimization.float32_copy)
-        if job.config.adapter is None and job.config.optimization.dtype == FloatType.bfloat16:
+        optimization = job.config.optimization
+        if job.config.adapter is None and optimization.dtype == FloatType.bfloat16 and optimization.float32_copy:
             content["communication_data_type"] = "bf16"  # of gradients, which have no more digits; else float32
         settings.write_text(json.dumps(content, indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))

@@ -52,9 +52,9 @@ def test_records_are_read_as_written(tmp_path: Path, mark: str) -> None:
 
 def test_responses_of_an_older_version_are_refused_in_one_sentence(cli: Callable[..., Any], tmp_path: Path) -> None:
     folder = leave_old(Store(tmp_path / "outputs" / "store"), kind="responses")
-    planned = ("model=tiny", "hardware=cpu_small", "baseline=old", "dry_run=true")
-    result = cli("eval", *planned, f"responses=[{folder}]", light=True)
-    assert (result.code, result.stdout) == (2, "")
+    result = cli("eval", "model=tiny", f"responses=[{folder}]", "baseline=old", "dry_run=true", light=True)
+    assert result.code == 2
+    assert "plan on" not in result.stdout
     assert result.stderr.splitlines()[-1] == (
         f"error: {folder} was written by another version. Try: the command or file that it was made from"
     )

@@ -24,6 +24,8 @@ NUMBERS = ("global_batch_size", "learning_rate", "num_train_epochs")
 #: Trainer arguments that say when held-out rows are scored, and learning rate schedules that read the scores.
 EVALUATION = ("eval_strategy", "eval_steps", "eval_delay", "eval_on_start")
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
+#: Trainer arguments about the machine, which change no weights.
+MACHINE = ("ddp_timeout", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor")
 #: OWNER/NAME, optionally with a commit or branch.
 REPOSITORY = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -80,7 +82,7 @@ def science_arguments(config: RunConfig, stage: StageConfig) -> dict[str, Any]:
 
     When held-out rows are scored changes none, unless the schedule or the choice of a checkpoint reads the scores.
     """
-    given = config.trainer | stage.trainer
+    given = {name: value for name, value in (config.trainer | stage.trainer).items() if name not in MACHINE}
     is_read = given.get("load_best_model_at_end") or config.optimization.lr_scheduler_type in METRIC_SCHEDULES
     return given if is_read else {name: value for name, value in given.items() if name not in EVALUATION}
 

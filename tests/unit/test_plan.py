@@ -54,6 +54,7 @@ ALL, NONE = ["sft", "helpfulness", "safety"], list[str]()
 CHANGES = {
     "machine": ("", "hardware=a100x8 hardware.save_minutes=99 hardware.generation_batch_size=1 tracker=wandb", NONE),
     "rows per device": ("", "hardware.per_device_train_batch_size=4", NONE),
+    "loading of rows": ("", "+trainer.dataloader_num_workers=2 +trainer.ddp_timeout=9", NONE),
     "held-out rows while training": (
         "",
         "+trainer.eval_strategy=steps +trainer.eval_steps=9 log_completions=2",

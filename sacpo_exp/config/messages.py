@@ -164,6 +164,7 @@ def explain_unknown_key(key: str, schema: type, groups: Sequence[str] = ()) -> s
     """Return one sentence for a key that does not exist, with one of the same last part, or else the nearest."""
     words = key.split(".")
     candidates = [name for name in (*known_keys(schema), *groups) if not name.startswith("stage_defaults.")]
+    candidates = [name for name in candidates if name != key]  # a group that this command does not have
     if len(words) > 2:
         candidates = [name.replace(f"{words[0]}.NAME.", f"{words[0]}.{words[1]}.") for name in candidates]
     same = [name for name in candidates if name.rsplit(".", 1)[-1] == words[-1]]

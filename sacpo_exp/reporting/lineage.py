@@ -11,6 +11,7 @@ from sacpo_exp.method.policy import Policy, write
 from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.statistics.win_rate import Record, entries_of
 from sacpo_exp.store import Manifest
+from sacpo_exp.tracking.runs import COMPLETIONS
 
 #: Points of one curve; more can't be told apart on a page.
 MOST_POINTS: Final = 240
@@ -65,6 +66,13 @@ def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     return {name: points[: -1 : -(-len(points) // MOST_POINTS)] + points[-1:] for name, points in kept.items()}
 
 
+def read_completions(folder: Path) -> list[list[Any]]:
+    """Return (update, prompt, response) of what was logged while a stage trained; empty if nothing was."""
+    path = folder / COMPLETIONS
+    lines = path.read_text("utf-8").split("\n") if path.is_file() else []
+    return [list(json.loads(line).values()) for line in lines if line]
+
+
 def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Plain:
     """Return plain values; each text stands once in `texts`, and others refer to it by its number.
 
@@ -84,6 +92,8 @@ def _describe_group(group: Group, lineage: Lineage, numbers: dict[str, int], cur
     line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
     stages = [name for name in line if name in lineage and lineage[name][1].kind == "stage"]
     curves |= {name: {"title": line[name].name, "metrics": read_curves(lineage[name][0])} for name in stages}
+    for name in stages:
+        curves[name]["completions"] = read_completions(lineage[name][0])
     prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
     return {
         "stages": stages,

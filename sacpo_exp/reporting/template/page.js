@@ -85,6 +85,15 @@ function fillCurves() {
   byId("metric").onchange = () => byId("charts").replaceChildren(...stages.map(({ title, metrics }) =>
     makeChart(title, metrics[byId("metric").value] ?? [], metrics[`eval_${byId("metric").value}`] ?? [])));
   byId("metric").onchange();
+  byId("logged").replaceChildren(...stages.filter(({ completions }) => completions.length).map(makeLog));
+}
+
+/** A table, closed at first, of the responses that were logged while a stage trained. */
+function makeLog({ title, completions }) {
+  const rows = [["update", "prompt", "response"], ...completions];
+  const cells = (row) => row.map((textContent) => make("td", { className: "words", textContent }));
+  return make("details", {}, make("summary", { textContent: `${title}: responses while training` }),
+    make("table", {}, make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row))))));
 }
 
 /** A line chart of (x, y) points, and dots, with the last values below. */

@@ -31,7 +31,8 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
     updates = [{"step": step, "loss": 0.7 - 0.002 * step, "rewards/margins": 0.01 * step} for step in range(1, 301)]
     updates.append({"step": 300, "eval_loss": 0.2, "eval_runtime": 3.0})
     for spec in made.values():
-        files = {"metrics.jsonl": updates} if spec.kind == "stage" else {}
+        logged = [{"step": 150, "prompt": "Who?", "response": HOSTILE}]
+        files = {"metrics.jsonl": updates, "completions.jsonl": logged} if spec.kind == "stage" else {}
         world.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, files)
     policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
     world.baseline = policies[0]

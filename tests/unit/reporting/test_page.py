@@ -88,7 +88,9 @@ def test_every_policy_has_a_point_a_row_and_a_card_with_its_lineage_and_commands
     assert ">sacpo train model=nano order=helpful_first beta=0.05 merge_ratio=0.25<" in merged
     assert " policies=all judge=openai prompts=sacpo<" in merged
     data = read_data(large)
-    curves = data["curves"][data["groups"][0]["stages"][0]]["metrics"]
+    stage = data["curves"][data["groups"][0]["stages"][0]]
+    assert stage["completions"] == [[150, "Who?", HOSTILE]]
+    curves = stage["metrics"]
     assert curves.keys() == {"loss", "rewards/margins", "eval_loss"}
     assert curves["loss"][-1][0] == 300
 

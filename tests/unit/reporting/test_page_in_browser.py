@@ -150,6 +150,12 @@ def test_hostile_text_is_found_and_is_only_text(browser: Any) -> None:
     assert find_all(browser, "#pairs script, #pairs img") == []
 
 
+def test_responses_while_training_are_shown_as_text(browser: Any) -> None:
+    find(browser, "#logged summary").click()
+    assert find(browser, "#logged tr:nth-child(2) td:last-child").text.startswith("</script><script>")
+    assert find_all(browser, "#logged script, #logged img") == []
+
+
 def test_curves_follow_the_metric(browser: Any) -> None:
     charts = len(find_all(browser, "#charts polyline"))
     assert charts > 5

@@ -52,11 +52,13 @@ def faster_passes(policy: "PreTrainedModel") -> Iterator[None]:
 def can_pack(policy: "PreTrainedModel") -> bool:
     """Return whether a mask of attention and positions are all that tells a model which tokens belong together.
 
-    They are not for windows, recurrent states, biases by distance (ALiBi), and code that is not transformers'.
+    They are not for windows, recurrent states, biases by distance (ALiBi), and code that is not transformers'. Weights
+    of 16 bits are not packed either: they round by how rows are packed, which depends on the number of processes.
     """
     config = policy.config.get_text_config()
     return (
-        type(policy).__module__.startswith("transformers.")
+        policy.dtype == torch.float32
+        and type(policy).__module__.startswith("transformers.")
         and config._attn_implementation in ("sdpa", "eager")
         and "position_ids" in inspect.signature(policy.base_model.forward).parameters
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}

@@ -14,6 +14,7 @@ import pytest
 from composing import compose
 from fork_server import HEAVY
 from hypothesis import settings
+from tiny import write_lines
 
 from sacpo_exp.cluster.commands import to_config
 from sacpo_exp.config.loading import CONF, add_trainer_keys
@@ -134,6 +135,4 @@ def model_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def rows_file(tmp_path: Path) -> Path:
     """A file of preference rows in the schema of PKU-SafeRLHF."""
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in generate_rows("heldout", 0)), "utf-8")
-    return path
+    return write_lines(tmp_path / "rows.jsonl", generate_rows("heldout", 0))

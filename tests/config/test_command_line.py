@@ -1,6 +1,5 @@
 """The real commands, as a user types them: what they print, how they end, and that mistakes cost no import of torch."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import write_lines
 
 Command = Callable[..., Any]
 
@@ -104,8 +104,7 @@ def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: 
 
 def test_a_loss_on_data_of_another_form_is_told_both_forms(cli: Command, tmp_path: Path) -> None:
     rows = [{"prompt": f"{i}?", "completion": "Yes.", "label": i % 2 == 0} for i in range(40)]
-    path = tmp_path / "labels.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    path = write_lines(tmp_path / "labels.jsonl", rows)
     data = ["dataset=local", f"dataset.path={path}", "dataset.criterion=safety", "model=tiny", "dry_run=true"]
     data += ["order=safety_only", "base=none", "hardware=cpu", "generation.dtype=float32"]
     result = cli("train", *data, light=True)

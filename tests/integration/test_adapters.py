@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from test_losses import make_trainer
 from test_resume import kill_second_stage
-from tiny import make_run
+from tiny import make_run, read_lines, train_run
 
 from sacpo_exp.cluster.memory import count_adapter
 from sacpo_exp.config.models import ModelShape
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.pipeline import locate, train_policies
+from sacpo_exp.pipeline import locate
 from sacpo_exp.training.adapters import lora_layers
 from sacpo_exp.training.models import Location, load_policy
 
@@ -50,8 +50,7 @@ def completion_log_probs(policy: Any, row: dict[str, Any], response: str) -> flo
     ("objective", "adapter"), [("dpo", LORA), ("kto", QLORA), pytest.param("dpo", QLORA, marks=pytest.mark.slow)]
 )
 def test_a_stage_is_its_parent_plus_its_adapter(outputs: Path, objective: str, adapter: list[str]) -> None:
-    run = make_run(outputs, f"objective={objective}", *adapter)
-    train_policies(run)
+    run = train_run(outputs, f"objective={objective}", *adapter)
     for stage in run.plan.stages:
         parent, folder = Path(locate(run, stage.parent).path), run.store.path(stage.artifact)
         expected, found = merged_by_hand(parent, folder), weights(folder)
@@ -67,16 +66,14 @@ def test_a_stage_is_its_parent_plus_its_adapter(outputs: Path, objective: str, a
             assert file.suffix not in (".bin", ".pt", ".md"), file
             assert file.suffix != ".json" or str(outputs) not in file.read_text("utf-8"), file
         if objective == "dpo" and stage.config.criterion is not None:
-            first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
-            assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
+            assert read_lines(folder / "metrics.jsonl")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, tmp_path: Path) -> None:
     """peft puts the stored first adapter on the base; the second stage refers to the log-probabilities of that."""
     from peft import PeftModel
 
-    run = make_run(outputs, *LORA, "stages.helpfulness.learning_rate=1e-2")
-    train_policies(run)
+    run = train_run(outputs, *LORA, "stages.helpfulness.learning_rate=1e-2")
     base, first, second = run.plan.stages
     trainer = make_trainer(run, second, tmp_path)
     alone = load_policy(locate(run, base.artifact), "float32")

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import compose_tiny, make_config, make_run
+from tiny import compose_tiny, make_config, train_run
 
 from sacpo_exp.chat import chat
 from sacpo_exp.config.schema import ChatConfig
@@ -21,7 +21,7 @@ TITLES = ["SFT (baseline)", "DPO(H) β=0.1", "DPO(H)→DPO(S) β=0.1", "P-SACPO 
 def four(outputs: Path) -> list[str]:
     """Overrides that name four policies, which are trained."""
     overrides = ["merge_ratio=0.5", "policies=all"]
-    train_policies(make_run(outputs, *overrides))
+    train_run(outputs, *overrides)
     return overrides
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 from test_resume import kill_group, start, wait_for
-from tiny import make_run
+from tiny import make_run, train_run
 
 from sacpo_exp.cluster.disk import checkpoint_bytes
-from sacpo_exp.pipeline import Run, train_policies
+from sacpo_exp.pipeline import Run
 from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.checkpoints import SEAL, find_checkpoint, list_files, seal
 
@@ -43,8 +43,7 @@ def assert_goes_on(outputs: Path, folder: Path, *overrides: str) -> None:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert "resumes" in output
-    unbroken = make_run(outputs, *overrides)
-    train_policies(unbroken)
+    unbroken = train_run(outputs, *overrides)
     assert weights_of(make_run(folder, *overrides)) == weights_of(unbroken)
 
 
@@ -54,7 +53,7 @@ def test_a_stage_shorter_than_save_minutes_writes_no_checkpoint(
 ) -> None:
     given = (*LONG, "stages.helpfulness.num_train_epochs=1", f"hardware.save_minutes={minutes}")
     with caplog.at_level(logging.INFO):
-        train_policies(make_run(tmp_path, *given))
+        train_run(tmp_path, *given)
     assert caplog.text.count("saved    ") == count  # after each of 6 updates but the last
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_config
+from tiny import make_config, write_lines
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.data.prompts import asked_of, load_prompts
@@ -217,8 +217,7 @@ def test_any_end_mark_of_the_model_ends_a_response(policy: tuple[Any, Any], tmp_
 def test_conversations_are_answered_and_judged_whole(trained: Path, tmp_path: Path, policy: tuple[Any, Any]) -> None:
     turns = [{"role": "user", "content": "I bake."}, {"role": "assistant", "content": "Nice."}]
     asked = [*turns, {"role": "user", "content": "What next?"}]
-    path = tmp_path / "prompts.jsonl"
-    path.write_text(json.dumps({"prompt": asked}) + "\n" + json.dumps({"prompt": "Hi"}))
+    path = write_lines(tmp_path / "prompts.jsonl", [{"prompt": asked}, {"prompt": "Hi"}])
     own = ["prompts=local", f"prompts.path={path}", "prompts.system=Be brief."]
     config = make_config(trained, "order=none", "base=none", *own)
     evaluate(config)

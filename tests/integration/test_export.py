@@ -9,7 +9,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny import compose_tiny, make_config, make_run
+from tiny import compose_tiny, make_config, train_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sacpo_exp.chat import chat
@@ -19,7 +19,6 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.engine import encode
 from sacpo_exp.export import export
 from sacpo_exp.method.policy import read_policy
-from sacpo_exp.pipeline import Run, train_policies
 from sacpo_exp.plan import policy_of_spec
 from sacpo_exp.training.models import Location, load_tokenizer
 
@@ -34,14 +33,8 @@ def configure_chat(outputs: Path, *overrides: str) -> ChatConfig:
     return compose_tiny("chat", ChatConfig, outputs, overrides)
 
 
-def trained(outputs: Path, *overrides: str) -> Run:
-    run = make_run(outputs, *overrides)
-    train_policies(run)
-    return run
-
-
 def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None:
-    run = trained(outputs)
+    run = train_run(outputs)
     folder = tmp_path / "out"
     export(configure_export(outputs, f"folder={folder}"))
     stored = run.store.path(run.plan.policies["second"])
@@ -58,7 +51,7 @@ def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None
 
 
 def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Path) -> None:
-    run = trained(outputs, "merge_ratio=0.5")
+    run = train_run(outputs, "merge_ratio=0.5")
     evaluate(make_config(outputs, "merge_ratio=0.5"))
     export(configure_export(outputs, "merge_ratio=0.5", "policies=[merged]"))
     merged = run.plan.policies["merged"]
@@ -83,7 +76,7 @@ def test_the_card_says_what_was_merged_from_what_and_what_it_scored(outputs: Pat
 def test_a_card_of_local_data_names_no_folder(outputs: Path, rows_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
     local = ["order=helpful_only", "base=none", "dataset=local", f"dataset.path={rows_file}"]
-    run = trained(outputs, *local)
+    run = train_run(outputs, *local)
     export(configure_export(outputs, *local))
     folder = outputs / "export" / run.plan.policies["first"].id
     card = ModelCard.load(folder / "README.md")
@@ -96,7 +89,7 @@ def test_a_card_of_local_data_names_no_folder(outputs: Path, rows_file: Path, mo
 
 
 def test_only_an_export_of_the_same_policy_is_replaced(outputs: Path, tmp_path: Path) -> None:
-    trained(outputs)
+    train_run(outputs)
     folder = tmp_path / "out"
     export(configure_export(outputs, f"folder={folder}"))
     written = (folder / "README.md").stat().st_mtime_ns

@@ -11,9 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_resume import start, wait_for
-from tiny import make_run
+from tiny import train_run
 
-from sacpo_exp.pipeline import train_policies
 from sacpo_exp.training.checkpoints import SEAL
 
 pytestmark = pytest.mark.slow
@@ -76,8 +75,7 @@ def test_other_processes_go_on(outputs: Path, tmp_path: Path, before: list[str],
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output
     assert said in output
-    unbroken = make_run(outputs, *few)
-    train_policies(unbroken)
+    unbroken = train_run(outputs, *few)
     (artifact,) = [stage.artifact for stage in unbroken.plan.stages]
     expected, found = (
         load_file(root / "store/stage" / artifact.id / "model.safetensors") for root in (outputs, tmp_path)

@@ -1,12 +1,10 @@
 """Held-out rows that are scored while a stage trains, and responses logged with them, change nothing of the stage."""
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tiny import make_run
+from tiny import make_run, read_lines, read_losses, train_run
 from tracked_commands import curves, read_run, run_folders
 
 from sacpo_exp.pipeline import Run, train_policies
@@ -24,10 +22,6 @@ def folder_of(run: Run) -> Path:
     return run.store.path(run.plan.stages[0].artifact)
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
 def test_curves_and_responses_are_kept_and_weights_are_the_same(tmp_path: Path) -> None:
     plain, curved = make_run(tmp_path / "plain", *PLAN), make_run(tmp_path / "curved", *PLAN, *CURVES)
     for run in (plain, curved):
@@ -42,7 +36,7 @@ def test_curves_and_responses_are_kept_and_weights_are_the_same(tmp_path: Path) 
     for name in ("eval_loss", "eval_rewards/accuracies"):
         assert [step for step, _ in curve[name]] == sorted({*range(2, updates + 1, 2), updates})
     assert len({value for _, value in curve["eval_loss"]}) > 2
-    rows = lines(folder_of(curved) / "completions.jsonl")
+    rows = read_lines(folder_of(curved) / "completions.jsonl")
     assert [row["step"] for row in rows] == [step for step, _ in curve["eval_loss"] for _ in range(3)]
     assert len({row["prompt"] for row in rows}) == 3
 
@@ -56,16 +50,15 @@ def test_two_processes_with_zero_log_too(tmp_path: Path, zero: int) -> None:
         train_policies(run)
     hashes = [hash_file(folder_of(run) / "model.safetensors") for run in (plain, curved)]
     assert hashes[0] == hashes[1]
-    losses = [line["eval_loss"] for line in lines(folder_of(curved) / "metrics.jsonl") if "eval_loss" in line]
-    rows = lines(folder_of(curved) / "completions.jsonl")
+    losses = read_losses(curved, name="eval_loss")
+    rows = read_lines(folder_of(curved) / "completions.jsonl")
     assert len(rows) == 3 * len(losses) > 6
     assert all(map(math.isfinite, losses))
 
 
 def test_a_tracker_has_curve_and_responses_also_afterwards(tmp_path: Path) -> None:
-    run = make_run(tmp_path, *PLAN[:2], *CURVES, "tracker=wandb", "tracker.wandb.mode=offline")
-    train_policies(run)
-    losses = [line["eval_loss"] for line in lines(folder_of(run) / "metrics.jsonl") if "eval_loss" in line]
+    run = train_run(tmp_path, *PLAN[:2], *CURVES, "tracker=wandb", "tracker.wandb.mode=offline")
+    losses = read_losses(run, name="eval_loss")
     for count in (1, 2):  # each holds all that is known, since `wandb sync` lets the last one win
         pieces = [read_run(path) for path in sorted((tmp_path / "wandb").glob("offline-run-*"))]
         assert len(pieces) == count

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from tiny import make_config, make_run
+from tiny import make_config, make_run, train_run, write_lines
 
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError, DataError
@@ -13,7 +13,7 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.responding import respond
-from sacpo_exp.pipeline import locate, prepare, train_policies
+from sacpo_exp.pipeline import locate, prepare
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.store import Store
 
@@ -22,7 +22,7 @@ HUB = ["model=hub", "model.path=owner/name", "optimization=tiny"]
 
 def write_rows(path: Path, count: int) -> None:
     rows = [row for part in ("heldout", "train") for row in generate_rows(part, 0)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:count]), "utf-8")
+    write_lines(path, rows[:count])
 
 
 def test_rows_that_are_edited_meanwhile_are_not_stored_under_the_old_id(tmp_path: Path) -> None:
@@ -64,19 +64,18 @@ def test_a_model_folder_that_is_edited_meanwhile_is_not_used(tmp_path: Path, mod
 
 def test_renaming_model_and_dataset_makes_nothing_anew(outputs: Path) -> None:
     own = outputs / "named"
-    train_policies(make_run(own))
+    train_run(own)
     evaluate(make_config(own))
     made = {folder for folder, _ in Store(own / "store").manifests()}
 
     names = ["model.name=renamed", "dataset.name=renamed"]
-    run = make_run(own, *names)
-    train_policies(run)
+    run = train_run(own, *names)
     judge_contest(run, enter_policies(run))
     evaluate(make_config(own, *names))
     assert run.store.made == set()
     assert {folder for folder, _ in run.store.manifests()} == made
 
-    train_policies(make_run(own, *names, "merge_ratio=0.5"))
+    train_run(own, *names, "merge_ratio=0.5")
     evaluate(make_config(own, *names, "merge_ratio=0.5"))
     (group,) = collect_groups(run.store, None, None)
     assert [policy.labels["merge_ratio"] for policy in group.policies] == [None, None, 0.5]

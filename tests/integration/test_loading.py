@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_run
+from tiny import make_run, train_run
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sacpo_exp.cluster.groups import deepspeed_settings
 from sacpo_exp.config.loading import write_job
 from sacpo_exp.config.schema import StageJob
-from sacpo_exp.pipeline import train_policies
 
 #: Loads the parent of a job as a stage does, and prints by how many bytes the process grew at most, and in the end.
 LOAD = """
@@ -79,7 +78,7 @@ def test_the_model_of_a_stage_is_gone_before_the_next_one_is_loaded(tmp_path: Pa
     before = count_models()
     gc.disable()  # or a collection might come by chance
     try:
-        train_policies(make_run(tmp_path, "base=none", "order=helpful_only"))
+        train_run(tmp_path, "base=none", "order=helpful_only")
         assert count_models() == before
     finally:
         gc.enable()

@@ -1,7 +1,6 @@
 """TRL's losses, as our adapter sets them up, against arithmetic by hand."""
 
 import itertools
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 import torch
 from paper_losses import BY_HAND
 from safetensors.torch import load_file
-from tiny import make_run
+from tiny import make_run, read_losses, train_run
 
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
-from sacpo_exp.pipeline import Run, locate, make_job, train_policies
+from sacpo_exp.pipeline import Run, locate, make_job
 from sacpo_exp.plan import Stage
 from sacpo_exp.training.adapters import load_parent, ready_adapter
 from sacpo_exp.training.models import Location, load_tokenizer
@@ -107,13 +106,11 @@ def test_every_loss_trains_from_where_its_row_says(outputs: Path, name: str) -> 
     if loss.reads_guides:
         criteria, losses = "helpfulness,mixed", f"dpo,{name}"
     chosen = [f"criterion=[{criteria}]", "evaluated=[helpfulness,safety]", f"losses=[{losses}]"]
-    run = make_run(outputs, "base=none", *chosen, f"stages.{last}.num_train_epochs={share}")
-    train_policies(run)
+    run = train_run(outputs, "base=none", *chosen, f"stages.{last}.num_train_epochs={share}")
     stage = run.plan.stages[-1]
     assert run.store.manifest(stage.artifact).metrics["train/updates"] == 2
     folder = run.store.path(stage.artifact)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
+    losses = read_losses(run, -1)
     assert len(losses) == 2
     assert all(map(math.isfinite, losses))
     if name in BY_HAND:
@@ -126,10 +123,8 @@ def test_every_loss_trains_from_where_its_row_says(outputs: Path, name: str) -> 
 
 def test_the_start_is_not_checked_where_an_argument_of_the_user_s_changes_the_loss(tmp_path: Path) -> None:
     """WPO weighs pairs by their probability, so the first loss is not ln 2."""
-    run = make_run(tmp_path, "base=none", "order=helpful_only", "++trainer.use_weighting=true")
-    train_policies(run)
-    lines = (run.store.path(run.plan.stages[0].artifact) / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[0])["loss"] < 0.99 * math.log(2)
+    run = train_run(tmp_path, "base=none", "order=helpful_only", "++trainer.use_weighting=true")
+    assert read_losses(run)[0] < 0.99 * math.log(2)
 
 
 def test_faster_passes_change_no_loss(outputs: Path, tmp_path: Path) -> None:

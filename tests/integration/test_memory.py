@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_config, make_run
+from tiny import make_config, make_run, train_run
 
 from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import ConfigError, LaunchError
-from sacpo_exp.pipeline import train_policies
 from sacpo_exp.reporting.planning import check_run
 
 REPO = Path(__file__).parents[2]
@@ -19,7 +18,7 @@ ONE_STAGE = ("base=none", "order=helpful_only")
 
 
 def test_only_what_is_still_to_be_trained_has_to_fit(outputs: Path) -> None:
-    train_policies(make_run(outputs, *ONE_STAGE))
+    train_run(outputs, *ONE_STAGE)
     check_run(make_run(outputs, *ONE_STAGE, "hardware.device_memory=0.1"))
     longer = (*ONE_STAGE, "hardware.device_memory=0.1", "seed=1")
     with pytest.raises(

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import make_run, write_pairs
+from tiny import train_run, write_pairs
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import read_policy
-from sacpo_exp.pipeline import merge, train_policies
+from sacpo_exp.pipeline import merge
 from sacpo_exp.plan import LINEAGE, policy_of_spec
 from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.merging import merge_policies, stored_dtype
@@ -20,8 +20,7 @@ ROUNDING = 3e-7
 
 
 def test_a_merge_is_the_weighted_average_in_float32(outputs: Path) -> None:
-    run = make_run(outputs, "merge_ratio=0.25")
-    train_policies(run)
+    run = train_run(outputs, "merge_ratio=0.25")
     first, second = (load_file(run.store.path(stage.artifact) / "model.safetensors") for stage in run.plan.stages[1:])
     merged = load_file(merge(run) / "model.safetensors")
     assert merged.keys() == second.keys()
@@ -32,8 +31,7 @@ def test_a_merge_is_the_weighted_average_in_float32(outputs: Path) -> None:
 
 @pytest.mark.parametrize(("ratio", "parent"), [(0, 1), (1, 2)])
 def test_the_ends_are_the_parents_bit_for_bit(outputs: Path, ratio: int, parent: int) -> None:
-    run = make_run(outputs, f"merge_ratio={ratio}")
-    train_policies(run)
+    run = train_run(outputs, f"merge_ratio={ratio}")
     expected = run.store.path(run.plan.stages[parent].artifact) / "model.safetensors"
     assert hash_file(merge(run) / "model.safetensors") == hash_file(expected)
 
@@ -63,8 +61,7 @@ def third(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("method", ["linear", "naive"])
 def test_three_stages_and_their_weighted_merge(outputs: Path, third: list[str], method: str) -> None:
-    run = make_run(outputs, *third, f"merge={method}", "merge_weights=[0.2,0.3,0.5]")
-    train_policies(run)
+    run = train_run(outputs, *third, f"merge={method}", "merge_weights=[0.2,0.3,0.5]")
     assert run.plan.merge is not None
     stages = [stage.artifact for stage in run.plan.stages[1:]]
     values = [load_file(run.store.path(spec) / "model.safetensors") for spec in stages]
@@ -77,8 +74,7 @@ def test_three_stages_and_their_weighted_merge(outputs: Path, third: list[str], 
 
 
 def test_a_merged_policy_loads_with_tokenizer_template_and_generation_config(outputs: Path) -> None:
-    run = make_run(outputs, "merge_ratio=0.25")
-    train_policies(run)
+    run = train_run(outputs, "merge_ratio=0.25")
     location = Location(str(merge(run)))
     assert load_policy(location, "float32").generation_config.eos_token_id is not None
     said = load_tokenizer(location, None).apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
@@ -86,8 +82,7 @@ def test_a_merged_policy_loads_with_tokenizer_template_and_generation_config(out
 
 
 def test_a_merge_is_computed_in_float32_and_stored_in_the_parents_dtype(outputs: Path, tmp_path: Path) -> None:
-    run = make_run(outputs)
-    train_policies(run)
+    run = train_run(outputs)
     parents = []
     for stage in run.plan.stages[1:]:
         source, folder = run.store.path(stage.artifact), tmp_path / stage.name

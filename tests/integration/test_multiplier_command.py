@@ -1,6 +1,5 @@
 """`sacpo multiplier` on two policies that were trained in a small world, against the λ* that is known there."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import write_lines
 
 from sacpo_exp.config.studies import WorldConfig
 from sacpo_exp.method.theory import normalise, solve_multiplier
@@ -35,7 +35,7 @@ def test_the_printed_multiplier_is_near_that_of_the_world(cli: Callable[..., Any
     files["heldout"] = comparison_rows(world, 48, 0, "heldout")
     files["prompts"] = [{"prompt": prompt} for prompt in world.prompts]
     for name, rows in files.items():
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        write_lines(tmp_path / f"{name}.jsonl", rows)
 
     trained = cli("train", *SETTINGS, "merge=naive", "merge_ratio=0.5")
     assert trained.code == 0, trained.stderr

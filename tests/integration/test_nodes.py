@@ -1,16 +1,13 @@
 """Two nodes, as two commands on loopback that meet at a port."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from loopback import find_free_port
+from test_resume import start
 from test_sharding import assert_alike
-from tiny import TINY, make_run
-
-from sacpo_exp.pipeline import train_policies
+from tiny import make_run, train_run
 
 pytestmark = pytest.mark.slow
 
@@ -18,11 +15,8 @@ NODES = ["base=none", "order=helpful_only", "hardware=cpu_x2", "hardware.nodes=2
 
 
 def start_node(outputs: Path, node: int, port: int, *overrides: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "sacpo_exp.train", *TINY, *NODES, f"paths.outputs={outputs}", *overrides]
     meeting = {"NODE_RANK": str(node), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return subprocess.Popen(
-        command, env=os.environ | meeting, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return start(outputs, *NODES, *overrides, **meeting)
 
 
 def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> None:
@@ -32,8 +26,7 @@ def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> No
     assert [first.returncode, second.returncode] == [0, 0], said
     assert "trains " in said[0]
     assert "trains " not in said[1]
-    alone = make_run(outputs, "base=none", "order=helpful_only")
-    train_policies(alone)
+    alone = train_run(outputs, "base=none", "order=helpful_only")
     group = make_run(tmp_path, *NODES)
     assert_alike(alone, group)
     logs = tmp_path / "logs" / group.plan.stages[0].artifact.id

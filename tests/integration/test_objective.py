@@ -43,17 +43,21 @@ def configure(outputs: Path, *overrides: str) -> EvalConfig:
     return config
 
 
-def run_eval(outputs: Path, folder: Path, *overrides: str, **variables: str) -> None:
-    given = [*overrides, *PLAN, *TINY, *SCORER, f"paths.outputs={outputs}"]
-    environment = os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"} | variables
-    command = [sys.executable, "-m", "sacpo_exp", "eval", *given]
-    subprocess.run(command, cwd=folder, env=environment, check=True)
-
-
-def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, tmp_path: Path) -> None:
+def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, repo: Path, tmp_path: Path) -> None:
     (tmp_path / "listener.py").write_text(LISTENER, "utf-8")
     listener = "+hydra.callbacks.listener._target_=listener.Listener"
-    run_eval(outputs, tmp_path, "-m", listener, "objective_metric=eval/kl_nats", "beta=0.1,0.2")
+    given = [
+        *PLAN,
+        *TINY,
+        *SCORER,
+        f"paths.outputs={outputs}",
+        listener,
+        "objective_metric=eval/kl_nats",
+        "beta=0.1,0.2",
+    ]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{repo}"}
+    command = [sys.executable, "-m", "sacpo_exp", "eval", "-m", "objective_metric=eval/kl_nats", *given]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     (group,) = collect_groups(open_run(configure(outputs)).store, None, None)
     rows = {each.beta: score_policy(each, SETTINGS).estimates["kl_nats"].value for each in group.policies}
     returned = [float(line) for line in (tmp_path / "returned").read_text().splitlines()]
@@ -81,11 +85,12 @@ def test_an_unknown_metric_is_refused_with_those_there_are(cli: Callable[..., An
     )
 
 
-def test_the_run_of_a_wandb_sweep_has_the_objective(outputs: Path, tmp_path: Path) -> None:
+def test_the_run_of_a_wandb_sweep_has_the_objective(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the run that the agent expects, beside that of the baseline, also where nothing is judged anew."""
     value = evaluate(configure(outputs, "objective_metric=eval/safety/win_rate"))
-    agent = {"WANDB_SWEEP_ID": "sweep", "WANDB_RUN_ID": "expected", "WANDB_MODE": "offline"}
-    run_eval(outputs, tmp_path, "tracker=wandb", "objective_metric=eval/safety/win_rate", **agent)
+    for name, text in {"SWEEP_ID": "sweep", "RUN_ID": "expected", "MODE": "offline"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", text)
+    assert evaluate(configure(outputs, "tracker=wandb", "objective_metric=eval/safety/win_rate")) == value
     records = read_run(run_folders(outputs)["expected"])
     summary = {key: item for entry in of_type(records, "summary") for key, item in entry["update"].items()}
     assert summary["eval/safety/win_rate"] == value

@@ -1,21 +1,15 @@
 """Supervised fine-tuning without padding gives the same weights; packed rows are another recipe."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_run
+from tiny import make_run, read_losses
 from transformers import AutoModelForCausalLM
 
-from sacpo_exp.pipeline import Run, train_policies
+from sacpo_exp.pipeline import train_policies
 
 ONLY_SFT = ("order=none", "hardware=cpu")
-
-
-def losses(run: Run) -> list[float]:
-    lines = (run.store.path(run.plan.stages[0].artifact) / "metrics.jsonl").read_text().splitlines()
-    return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
 
 
 def test_rows_end_to_end_train_as_padded_ones_do(outputs: Path, tmp_path: Path) -> None:
@@ -23,7 +17,7 @@ def test_rows_end_to_end_train_as_padded_ones_do(outputs: Path, tmp_path: Path) 
     train_policies(padded)
     train_policies(free)
     assert free.plan.stages[0].artifact == padded.plan.stages[0].artifact
-    assert losses(free) == pytest.approx(losses(padded), abs=1e-5)
+    assert read_losses(free) == pytest.approx(read_losses(padded), abs=1e-5)
     folders = [run.store.path(run.plan.stages[0].artifact) for run in (padded, free)]
     expected, found = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
     for name, value in expected.items():
@@ -37,4 +31,4 @@ def test_packed_rows_are_another_recipe_of_fewer_updates(outputs: Path, tmp_path
     train_policies(packed)
     assert packed.plan.stages[0].artifact.recipe["trainer"] == {"packing": True}
     assert packed.plan.stages[0].artifact != plain.plan.stages[0].artifact
-    assert 0 < len(losses(packed)) < len(losses(plain))
+    assert 0 < len(read_losses(packed)) < len(read_losses(plain))

@@ -1,12 +1,11 @@
 """Prepared datasets: token ids as TRL makes them, prompts cut, everything counted, training on real rows."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from real_data import find_real
-from tiny import compose_tiny, make_run
+from tiny import compose_tiny, make_run, train_run, write_lines
 
 from sacpo_exp.config.schema import PrepareConfig
 from sacpo_exp.config.stages import loss_of
@@ -15,7 +14,7 @@ from sacpo_exp.data.sources import load_parts, read_view, save_view
 from sacpo_exp.data.tokenising import cut_prompts
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.losses import View
-from sacpo_exp.pipeline import Run, locate, prepare, train_policies
+from sacpo_exp.pipeline import Run, locate, prepare
 from sacpo_exp.prepare import prepare_all
 from sacpo_exp.training.models import load_policy, load_tokenizer
 
@@ -98,8 +97,7 @@ def test_a_leaked_prompt_is_reported(outputs: Path, tmp_path: Path, capsys: pyte
 
     leaked = evaluation_prompts(usual)[0]["prompt"]
     rows[0]["prompt"] = f"  {leaked.upper()} "
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    path = write_lines(tmp_path / "rows.jsonl", rows)
     local = ["dataset=local", f"dataset.path={path}", "dataset.heldout_path=" + str(path), "order=helpful_only"]
     prepare_all(configure_prepare(outputs, *local))
     assert f"that it trains on: 1 of 12\n  {leaked[:100]}" in capsys.readouterr().out
@@ -117,6 +115,5 @@ def test_a_kind_of_prompts_that_no_criterion_counts_is_refused(outputs: Path, tm
 
 def test_the_real_rows_train_by_both_losses(tmp_path: Path) -> None:
     path = find_real("preferences/pku_saferlhf_sample_32.json")
-    run = make_run(tmp_path, "dataset=local", f"dataset.path={path}", "objective=dpo_then_kto", "base=none")
-    train_policies(run)
+    run = train_run(tmp_path, "dataset=local", f"dataset.path={path}", "objective=dpo_then_kto", "base=none")
     assert all(run.store.has(stage.artifact) for stage in run.plan.stages)

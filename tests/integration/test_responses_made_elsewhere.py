@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from test_reward_model import POSITIONS, TEMPLATE, save_classifier, save_score_model, score_by_hand
-from tiny import make_config, make_run
+from tiny import make_config, train_run
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, DataError
@@ -14,7 +14,6 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.pipeline import train_policies
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
 from sacpo_exp.training.embedded import train_tokenizer
@@ -88,8 +87,7 @@ def test_baselines_make_groups(
 
 def test_stored_responses_of_a_sweep_meet_one_another_on_their_own_prompts(trained: Path) -> None:
     for beta in ("0.1", "0.05"):
-        run = make_run(trained, f"beta={beta}", "policies=all")
-        train_policies(run)
+        run = train_run(trained, f"beta={beta}", "policies=all")
         judge_contest(run, enter_policies(run))
     stored = f"responses=[{trained}/store/responses/tiny.sft.dpo-h-b0.1.dpo-s*.demo-*]"
     config = make_config(trained, stored, "matches=all_pairs", "baseline='DPO(H)→DPO(S) β=0.1'")

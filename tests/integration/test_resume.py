@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from damage import overwrite
-from tiny import TINY, copy_artifacts, make_run
+from tiny import TINY, copy_artifacts, make_run, read_lines, train_run
 
 from sacpo_exp.errors import DivergedError, StoreError
 from sacpo_exp.pipeline import Run, train_policies
@@ -19,12 +20,11 @@ from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
 
 
-def start(outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
+def start(outputs: Path, *overrides: str, **variables: str) -> "subprocess.Popen[str]":
     """`sacpo_exp.train` in a process group of its own."""
     command = [sys.executable, "-m", "sacpo_exp.train", *TINY, f"paths.outputs={outputs}", *overrides]
-    return subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, start_new_session=True, env=os.environ | variables, **pipes)
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:
@@ -45,8 +45,7 @@ def wait_for(path: Path, pattern: str, process: "subprocess.Popen[str]", seconds
 
 def kill_second_stage(outputs: Path, folder: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> Run:
     """Kill a command while it trains the second stage, go on, and compare with what was trained without a break."""
-    whole = make_run(outputs, *overrides)
-    train_policies(whole)
+    whole = train_run(outputs, *overrides)
     *earlier, second = whole.plan.training()
     copy_artifacts(outputs, folder, *(spec.id for spec in earlier))
 
@@ -73,10 +72,10 @@ def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(
     slow += ("++trainer.eval_strategy=steps", "++trainer.eval_steps=8", "log_completions=1")
     run = kill_second_stage(outputs, tmp_path, caplog, *slow)
     folder = run.store.path(run.plan.stages[-1].artifact)
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in read_lines(folder / "metrics.jsonl")]
     assert steps == sorted(steps)
     assert set(range(1, 25)) <= set(steps)
-    logged = [json.loads(line)["step"] for line in (folder / "completions.jsonl").read_text().splitlines()]
+    logged = [line["step"] for line in read_lines(folder / "completions.jsonl")]
     assert logged == [8, 16, 24]
 
 
@@ -98,14 +97,13 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
 
 
 def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "order=helpful_only", "base=none")
-    train_policies(run)
+    run = train_run(tmp_path, "order=helpful_only", "base=none")
     damaged = run.store.path(run.plan.stages[0].artifact) / "model.safetensors"
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1
     overwrite(damaged, data)
     with pytest.raises(StoreError, match=r"is damaged: model.safetensors has another content than was written"):
-        train_policies(make_run(tmp_path, "base=none"))
+        train_run(tmp_path, "base=none")
 
 
 def test_a_loss_that_is_no_number_ends_with_exit_code_3(tmp_path: Path) -> None:

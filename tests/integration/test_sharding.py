@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_run, write_pairs
+from tiny import make_run, read_losses, train_run, write_pairs
 from transformers import AutoModelForCausalLM
 
 from sacpo_exp.method.criteria import Criterion
@@ -23,16 +23,10 @@ ZERO = {
 }
 
 
-def losses(run: Run, number: int) -> list[float]:
-    """Of every update of a stage."""
-    lines = (run.store.path(run.plan.stages[number].artifact) / "metrics.jsonl").read_text().splitlines()
-    return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
-
-
 def assert_alike(alone: Run, group: Run) -> None:
     for number, stage in enumerate(alone.plan.stages):
         assert group.plan.stages[number].artifact == stage.artifact  # the machine is no part of the identity
-        assert losses(group, number) == pytest.approx(losses(alone, number), abs=LOSS_TOLERANCE)
+        assert read_losses(group, number) == pytest.approx(read_losses(alone, number), abs=LOSS_TOLERANCE)
         folders = [run.store.path(stage.artifact) for run in (alone, group)]
         expected, found = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
         for name, value in expected.items():
@@ -82,8 +76,8 @@ def test_bfloat16_without_a_float32_copy_trains_on_two_processes_as_torch_does_o
         folder = run.store.path(run.plan.stages[0].artifact)
         weights.append(AutoModelForCausalLM.from_pretrained(folder).state_dict())
     own, exact, rounded = (torch.cat([value.float().flatten() for value in each.values()]) for each in weights)
-    assert losses(plain, 0) == pytest.approx(losses(alone, 0), abs=2e-5)
-    assert losses(copied, 0) != pytest.approx(losses(alone, 0), abs=2e-5)
+    assert read_losses(plain) == pytest.approx(read_losses(alone), abs=2e-5)
+    assert read_losses(copied) != pytest.approx(read_losses(alone), abs=2e-5)
     assert (rounded - own).abs().mean() < 1e-6 < 1e-5 < (exact - own).abs().mean()
 
 
@@ -98,7 +92,7 @@ def test_bfloat16_weights_with_zero_lose_no_small_updates(outputs: Path, tmp_pat
     for run in (exact, alone, group):
         train_policies(run)
     near, far = (
-        max(abs(a - b) for a, b in zip(losses(exact, 0), losses(run, 0), strict=True)) for run in (group, alone)
+        max(abs(a - b) for a, b in zip(read_losses(exact), read_losses(run), strict=True)) for run in (group, alone)
     )
     assert near < far / 2, (near, far)
     settings = next((tmp_path / "logs").rglob("deepspeed.json"))
@@ -127,16 +121,14 @@ def test_a_remainder_trains_alike(outputs: Path, tmp_path: Path, thirteen: list[
     """Of the 13 rows every epoch leaves out the last five of its order."""
     whole = make_run(outputs, *thirteen)  # 8 rows at once
     train_policies(whole)
-    shared = make_run(tmp_path, *thirteen, hardware)
-    train_policies(shared)
+    shared = train_run(tmp_path, *thirteen, hardware)
     assert_alike(whole, shared)
-    assert [len(losses(whole, number)) for number in (0, 1)] == [3, 3]
+    assert [len(read_losses(whole, number)) for number in (0, 1)] == [3, 3]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 2])
 def test_kto_runs_on_two_processes(tmp_path: Path, zero_stage: int) -> None:
     alone = ("base=none", "order=safety_only", "objective=kto")
-    group = make_run(tmp_path, *alone, "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}")
-    train_policies(group)
-    assert all(0 < loss < 2 for loss in losses(group, 0))
+    group = train_run(tmp_path, *alone, "hardware=cpu_x2", f"hardware.zero_stage={zero_stage}")
+    assert all(0 < loss < 2 for loss in read_losses(group))

@@ -1,6 +1,5 @@
 """Sweeps and jobs of several nodes through a real Slurm on this machine, which tells them to stop in the middle."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import SlurmCluster, why_not
-from tiny import TINY, make_run
+from tiny import TINY, make_run, read_lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -73,9 +72,8 @@ def test_a_preempted_job_goes_on_from_the_checkpoint_of_the_signal(cluster: Slur
     assert together.count(f"trains   {first}\n") == 1
     trained = set(re.findall(r"finished \S+/stage/(\S+) in", together))
     assert trained == {first, *(ids_of(tmp_path, beta)[1] for beta in ("0.1", "0.05", "0.025"))}
-    metrics = (tmp_path / "store" / "stage" / second / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(line) for line in metrics if '"loss"' in line]
-    assert [line["step"] for line in losses] == list(range(1, 151))
+    lines = read_lines(tmp_path / "store" / "stage" / second / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 151))
 
 
 def test_a_cancelled_job_is_told_and_made_by_the_same_command(cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from asking import Server, served
 from judge_server import SEPARATOR
+from tiny import write_lines
 
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.method.policy import Policy, read_policy
@@ -38,11 +38,6 @@ def write_criterion(folder: Path, name: str, letter: str, preferred: str, kinds:
     (folder / "criterion" / f"{name}.yaml").write_text(text, "utf-8")
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(path)
-
-
 def honest_pairs() -> list[dict[str, str]]:
     """Sixty pairs whose labels are about honesty alone."""
     answers = {"chosen": "I do not know that.", "rejected": "Exactly 40 metres."}
@@ -57,7 +52,7 @@ def ask_with(folder: Path, server: Server, criteria: list[str]) -> list[str]:
         text = SEPARATOR.join([f"About {name}: $prompt", "$first", "$second"])
         (template / f"{name}.txt").write_text(text, "utf-8")
     rows = [{"id": f"p{place}", "prompt": f"Question {place}?", "kind": kind} for place, kind in enumerate(KINDS)]
-    prompts = write_rows(folder / "prompts.jsonl", rows)
+    prompts = write_lines(folder / "prompts.jsonl", rows)
     judge = ["judge=local", f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
     short = ["generation.max_new_tokens=16", "generation.kl_prompts=0", "policies=all"]
     return [*judge, *short, "prompts=local", f"prompts.path={prompts}"]
@@ -86,7 +81,7 @@ def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Co
     letters, preferred = "NTU", ("better_response_id", "null", "safer_response_id")
     for name, letter, field in zip(criteria, letters, preferred, strict=True):
         write_criterion(tmp_path / "own", name, letter, field, counted[name])
-    data = write_rows(tmp_path / "honesty.jsonl", honest_pairs())
+    data = write_lines(tmp_path / "honesty.jsonl", honest_pairs())
     names = f"[{','.join(criteria)}]"
     plan = ["--config-dir", str(tmp_path / "own"), *SMALL, f"criterion={names}", "merge_weights=[0.2,0.3,0.5]"]
     plan += ["dataset@stages.honesty.dataset=local", f"stages.honesty.dataset.path={data}"]

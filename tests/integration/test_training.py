@@ -1,6 +1,5 @@
 """Real TRL trainers on the tiny model: both losses, both criteria, both stages, both orders."""
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -9,11 +8,11 @@ import pytest
 import torch
 from damage import overwrite
 from safetensors.torch import load_file
-from tiny import make_run
+from tiny import make_run, read_losses, train_run, write_lines
 
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import DataError, StoreError
-from sacpo_exp.pipeline import Run, locate, prepare, train_policies
+from sacpo_exp.pipeline import Run, locate, prepare
 from sacpo_exp.store.manifest import hash_file
 
 
@@ -22,8 +21,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_plan_trains_and_every_parameter_moves(outputs: Path) -> None:
-    run = make_run(outputs)
-    train_policies(run)
+    run = train_run(outputs)
     for stage in run.plan.stages:
         before = weights(Path(locate(run, stage.parent).path))
         after = weights(run.store.path(stage.artifact))
@@ -35,12 +33,9 @@ def test_a_plan_trains_and_every_parameter_moves(outputs: Path) -> None:
 
 
 def test_dpo_starts_at_ln_2_and_logs_its_measurements(outputs: Path) -> None:
-    run = make_run(outputs)
-    train_policies(run)
-    second = run.plan.stages[-1].artifact
-    lines = [json.loads(line) for line in (run.store.path(second) / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
-    metrics = run.store.manifest(second).metrics
+    run = train_run(outputs)
+    assert read_losses(run, -1)[0] == pytest.approx(math.log(2), abs=1e-4)
+    metrics = run.store.manifest(run.plan.stages[-1].artifact).metrics
     assert {"heldout/loss", "heldout/rewards/accuracies", "heldout/rewards/margins", "train/updates"} <= set(metrics)
     assert 0 <= metrics["heldout/rewards/accuracies"] <= 1
 
@@ -53,16 +48,14 @@ def files(run: Run) -> dict[str, tuple[str, int]]:
 
 def test_finished_artifacts_are_not_written_into(tmp_path: Path) -> None:
     """A sweep over β reads data, parent and the reference's log-probabilities as the first run left them."""
-    first = make_run(tmp_path, "base=none", "objective=dpo_then_kto")
-    train_policies(first)
+    first = train_run(tmp_path, "base=none", "objective=dpo_then_kto")
     before = files(first)
     assert {mode for _, mode in before.values()} == {0o444}
     listed = {f"{folder.relative_to(first.store.root)}/{name}" for folder, manifest in first.store.manifests()
               for name in (*manifest.files, "manifest.json")}  # fmt: skip
     assert set(before) == listed
 
-    second = make_run(tmp_path, "base=none", "objective=dpo_then_kto", "beta=0.3")
-    train_policies(second)
+    second = train_run(tmp_path, "base=none", "objective=dpo_then_kto", "beta=0.3")
     assert len([name for name in before if name.startswith("reference/")]) == 6  # two splits and a manifest, twice
     after = files(second)
     assert {name: after[name] for name in before} == before
@@ -72,27 +65,25 @@ def test_finished_artifacts_are_not_written_into(tmp_path: Path) -> None:
 def test_stored_log_probabilities_of_the_reference_give_the_same_weights(tmp_path: Path) -> None:
     """And damaged ones are not used."""
     overrides = ("base=none", "order=helpful_only", "objective=kto")
-    train_policies(make_run(tmp_path, *overrides, "stages.helpfulness.beta=0.3"))
-    run = make_run(tmp_path, *overrides)
-    train_policies(run)
+    train_run(tmp_path, *overrides, "stages.helpfulness.beta=0.3")
+    run = train_run(tmp_path, *overrides)
     (reference,) = (run.store.root / "reference").iterdir()
     folder = run.store.path(run.plan.stages[0].artifact)
     reused = hash_file(folder / "model.safetensors")
     for path in (folder, reference):
         shutil.rmtree(path)
-    train_policies(make_run(tmp_path, *overrides))
+    train_run(tmp_path, *overrides)
     assert hash_file(folder / "model.safetensors") == reused
 
     shutil.rmtree(folder)
     damaged = reference / "train.arrow"
     overwrite(damaged, damaged.read_bytes()[:-8] + b"damaged!")
     with pytest.raises(StoreError, match=r"is damaged: train.arrow has another content"):
-        train_policies(make_run(tmp_path, *overrides))
+        train_run(tmp_path, *overrides)
 
 
 def test_fewer_rows_than_a_batch_are_refused_with_a_batch_that_fits(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in generate_rows("train", 0)[:5]), "utf-8")
+    rows = write_lines(tmp_path / "rows.jsonl", generate_rows("train", 0)[:5])
     small = ["dataset=local", f"dataset.path={rows}", f"dataset.heldout_path={rows}", "order=helpful_only", "base=none"]
     with pytest.raises(DataError, match=r"5 rows are fewer than .* Try: stages\.helpfulness\.global_batch_size=4"):
         make_run(tmp_path, *small)
@@ -104,8 +95,7 @@ def test_fewer_rows_than_a_batch_are_refused_with_a_batch_that_fits(tmp_path: Pa
 
 def test_labels_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     rows = [row | {"is_response_0_safe": True, "is_response_1_safe": True} for row in generate_rows("train", 0)[:16]]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    path = write_lines(tmp_path / "rows.jsonl", rows)
     safe = ["dataset=local", f"dataset.path={path}", f"dataset.heldout_path={path}", "order=safety_only", "base=none"]
     make_run(tmp_path, *safe)  # as pairs they differ
     with pytest.raises(DataError, match=r"none of the 32 is undesirable. Try: objective=dpo"):

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
-from sacpo_exp.pipeline import Run, open_run
+from sacpo_exp.pipeline import Run, open_run, train_policies
 
 TINY = [
     "model=tiny",
@@ -46,6 +46,29 @@ def make_run(outputs: Path, *overrides: str) -> Run:
     return open_run(compose_tiny("train", RunConfig, outputs, overrides))
 
 
+def train_run(outputs: Path, *overrides: str) -> Run:
+    """The tiny plan, trained."""
+    run = make_run(outputs, *overrides)
+    train_policies(run)
+    return run
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    return path
+
+
+def read_losses(run: Run, number: int = 0, name: str = "loss") -> list[float]:
+    """Of every update of a stage."""
+    lines = read_lines(run.store.path(run.plan.stages[number].artifact) / "metrics.jsonl")
+    return [line[name] for line in lines if name in line]
+
+
 def compose_tiny(command: str, schema: type[Config], outputs: Path, overrides: Sequence[str]) -> Config:
     judge = [] if any(override.startswith("judge=") for override in overrides) else SCORER
     chosen = [*TINY, *judge, f"paths.outputs={outputs}", *overrides]
@@ -56,7 +79,7 @@ def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None
     """Write so many pairs of the demo, by a criterion, as a file of a user's."""
     data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, 0)[:count]))
     rows = make_view(data, View.pairs, criterion)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    write_lines(path, rows)
 
 
 def copy_artifacts(source: Path, target: Path, *ids: str) -> None:

@@ -19,8 +19,9 @@ from sacpo_exp.pipeline import locate
 from sacpo_exp.training.adapters import lora_layers
 from sacpo_exp.training.models import Location, load_policy
 
-LORA = ["adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
-QLORA = ["adapter=qlora", "adapter.r=4", "adapter.lora_alpha=12"]
+LORA = ["base=none", "adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
+LORA += ["stages.helpfulness.learning_rate=1e-2"]  # so that policies differ visibly
+QLORA = ["base=none", "adapter=qlora", "adapter.r=4", "adapter.lora_alpha=12"]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -46,9 +47,10 @@ def completion_log_probs(policy: Any, row: dict[str, Any], response: str) -> flo
     return float(said[len(row["prompt_ids"]) - 1 :].sum())
 
 
-@pytest.mark.parametrize(
-    ("objective", "adapter"), [("dpo", LORA), ("kto", QLORA), pytest.param("dpo", QLORA, marks=pytest.mark.slow)]
-)
+ADAPTED = [("dpo", LORA), ("kto", [*QLORA, "order=helpful_only"])]
+
+
+@pytest.mark.parametrize(("objective", "adapter"), [*ADAPTED, pytest.param("dpo", QLORA, marks=pytest.mark.slow)])
 def test_a_stage_is_its_parent_plus_its_adapter(outputs: Path, objective: str, adapter: list[str]) -> None:
     run = train_run(outputs, f"objective={objective}", *adapter)
     for stage in run.plan.stages:
@@ -73,10 +75,10 @@ def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, 
     """peft puts the stored first adapter on the base; the second stage refers to the log-probabilities of that."""
     from peft import PeftModel
 
-    run = train_run(outputs, *LORA, "stages.helpfulness.learning_rate=1e-2")
-    base, first, second = run.plan.stages
+    run = train_run(outputs, "objective=dpo", *LORA)
+    first, second = run.plan.stages
     trainer = make_trainer(run, second, tmp_path)
-    alone = load_policy(locate(run, base.artifact), "float32")
+    alone = load_policy(locate(run, run.plan.model), "float32")
     without = completion_log_probs(alone, trainer.train_dataset[0], "chosen")
     adapted = PeftModel.from_pretrained(alone, run.store.path(first.artifact) / "adapter").eval()
     for row in list(trainer.train_dataset)[:4]:
@@ -88,7 +90,7 @@ def test_the_second_stage_s_reference_is_base_plus_first_adapter(outputs: Path, 
 
 @pytest.mark.parametrize("adapter", [LORA, QLORA], ids=["lora", "qlora"])
 def test_the_adapter_alone_is_trained_in_float32(outputs: Path, tmp_path: Path, adapter: list[str]) -> None:
-    run = make_run(outputs, "base=none", "order=helpful_only", *adapter, "adapter.lora_dropout=0.25")
+    run = make_run(outputs, "order=helpful_only", *adapter, "adapter.lora_dropout=0.25")
     trainer = make_trainer(run, run.plan.stages[0], tmp_path)
     trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
     assert all("lora_" in name and value.dtype == torch.float32 for name, value in trained.items())

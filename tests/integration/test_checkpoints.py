@@ -3,6 +3,7 @@
 import logging
 import random
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from test_resume import kill_group, start, wait_for
-from tiny import make_run, train_run
+from tiny import TINY, fork_command, make_run, train_run
 
 from sacpo_exp.cluster.disk import checkpoint_bytes
 from sacpo_exp.pipeline import Run
@@ -36,25 +37,23 @@ def partial_of(run: Run) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-def assert_goes_on(outputs: Path, folder: Path, *overrides: str) -> None:
+def assert_goes_on(outputs: Path, folder: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> None:
     """The same command resumes, and ends with the weights of one that was not cut off; no more is saved."""
     overrides = (*overrides, "hardware.save_minutes=1000")
-    process = start(folder, *overrides)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    assert "resumes" in output
-    unbroken = train_run(outputs, *overrides)
-    assert weights_of(make_run(folder, *overrides)) == weights_of(unbroken)
-
-
-@pytest.mark.parametrize(("minutes", "count"), [("0", 5), ("1000", 0)])
-def test_a_stage_shorter_than_save_minutes_writes_no_checkpoint(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, minutes: str, count: int
-) -> None:
-    given = (*LONG, "stages.helpfulness.num_train_epochs=1", f"hardware.save_minutes={minutes}")
     with caplog.at_level(logging.INFO):
-        train_run(tmp_path, *given)
-    assert caplog.text.count("saved    ") == count  # after each of 6 updates but the last
+        run = train_run(folder, *overrides)
+    assert "resumes" in caplog.text
+    assert weights_of(run) == weights_of(train_run(outputs, *overrides))
+
+
+def test_a_stage_shorter_than_save_minutes_writes_no_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for minutes, count in (("1000", 0), ("0", 5)):
+        run = train_run(tmp_path, *LONG, "stages.helpfulness.num_train_epochs=1", f"hardware.save_minutes={minutes}")
+        assert caplog.text.count("saved    ") == count  # after each of 6 updates but the last
+        shutil.rmtree(run.store.path(run.plan.stages[0].artifact))
 
 
 def test_all_ranks_hash_and_the_one_before_stays_until_the_seal(tmp_path: Path) -> None:
@@ -75,20 +74,27 @@ def test_all_ranks_hash_and_the_one_before_stays_until_the_seal(tmp_path: Path) 
     assert len(list_files(newer)) == 4  # no hashes of single ranks are left
 
 
-def test_a_disk_that_is_full_during_a_save_costs_that_checkpoint_only(outputs: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, *LONG)
-    wait_for(tmp_path, SEALS, process)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))  # no file may be larger
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1, output
-    assert "run the same command again" in output.splitlines()[-1]
-    run = make_run(tmp_path, *LONG)
-    assert find_checkpoint(partial_of(run)) is not None
-    assert_goes_on(outputs, tmp_path, *LONG)
+def test_a_disk_that_is_full_during_a_save_costs_that_checkpoint_only(
+    outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = (*LONG, "stages.helpfulness.num_train_epochs=3")
+    process = fork_command(tmp_path, "train", *TINY, *given, f"paths.outputs={tmp_path}")
+    while not list(tmp_path.glob(SEALS)):
+        assert process.is_alive(), (tmp_path / "printed").read_text("utf-8")
+        time.sleep(0.01)
+    resource.prlimit(process.pid or 0, resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))  # of any file
+    process.join()
+    printed = (tmp_path / "printed").read_text("utf-8")
+    assert process.exitcode == 1, printed
+    assert "run the same command again" in printed.splitlines()[-1]
+    assert find_checkpoint(partial_of(make_run(tmp_path, *given))) is not None
+    assert_goes_on(outputs, tmp_path, caplog, *given)
 
 
 @pytest.mark.slow
-def test_a_stop_during_hashing_leaves_one_whole_checkpoint(outputs: Path, tmp_path: Path) -> None:
+def test_a_stop_during_hashing_leaves_one_whole_checkpoint(
+    outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     given = (*LONG, *LARGE)
     partial = partial_of(make_run(tmp_path, *given))
     process = start(tmp_path, *given)
@@ -102,7 +108,7 @@ def test_a_stop_during_hashing_leaves_one_whole_checkpoint(outputs: Path, tmp_pa
     (left,) = (partial / "checkpoints").glob("checkpoint-*")
     assert (left / SEAL).is_file()
     assert int(left.name.split("-")[1]) > int(unsealed.name.split("-")[1])
-    assert_goes_on(outputs, tmp_path, *given)
+    assert_goes_on(outputs, tmp_path, caplog, *given)
 
 
 def find_unsealed(partial: Path) -> Path | None:
@@ -114,7 +120,9 @@ def find_unsealed(partial: Path) -> Path | None:
 
 
 @pytest.mark.slow
-def test_a_group_that_is_killed_at_any_moment_of_a_save_goes_on(tmp_path: Path, outputs: Path) -> None:
+def test_a_group_that_is_killed_at_any_moment_of_a_save_goes_on(
+    tmp_path: Path, outputs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     given = (*LONG, "stages.helpfulness.num_train_epochs=20", "hardware=cpu_x2", "hardware.zero_stage=3")
     run, moments = make_run(tmp_path, *given), random.Random(0)
     for _ in range(3):
@@ -131,7 +139,7 @@ def test_a_group_that_is_killed_at_any_moment_of_a_save_goes_on(tmp_path: Path, 
         assert checkpoint is not None
     shards = sum(path.stat().st_size for path in checkpoint.glob("global_step*/*"))
     assert shards == pytest.approx(checkpoint_bytes(run.config), rel=0.1)
-    assert_goes_on(outputs, tmp_path, *given)
+    assert_goes_on(outputs, tmp_path, caplog, *given)
 
 
 @pytest.mark.slow

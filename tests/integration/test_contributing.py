@@ -59,6 +59,15 @@ def test_a_method_is_added_in_the_steps_that_are_written_there(cli: Callable[...
     (design,) = blocks("Add a method")
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "helpful_again.yaml").write_text(design + "\n", "utf-8")
-    done = cli("train", "-m", "--config-dir", str(tmp_path), "experiment=helpful_again", "dry_run=true", light=True)
+    done = cli(
+        "train",
+        "-m",
+        "--config-dir",
+        str(tmp_path),
+        "experiment=helpful_again",
+        "beta=0.1,0.05",
+        "dry_run=true",
+        light=True,
+    )
     assert done.code == 0, done.stderr
     assert all(done.stdout.count(f"dpo-s-b{beta}-from-base") for beta in (0.1, 0.05))

@@ -48,6 +48,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         if config.hardware.zero_stage:  # DeepSpeed would look for another backend than gloo
             import deepspeed
 
+            deepspeed.ops.__compatible_ops__ = {}  # or the first run compiles one for a minute that only inference uses
             deepspeed.init_distributed(dist_backend="gloo")
     location = Location(job.parent, job.revision, config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, config.model.chat_template)

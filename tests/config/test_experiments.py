@@ -35,7 +35,7 @@ RATIOS = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, composed once, its jobs, and of the first five their stages as `loss (criterion) β batch`."""
+    """One experiment, composed once, its jobs, and of one or five their stages as `loss (criterion) β batch`."""
 
     composed: DictConfig
     jobs: list[RunConfig]
@@ -85,8 +85,9 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
             values = [dict(text.split("=") for text in job) for job in split_sweep(settings.sweeper.params or {}, [])]
             jobs = [set_values(composed, {key: yaml.safe_load(value) for key, value in job.items()}) for job in values]
             assert [find_run_problems(job, []) for job in jobs] == [[]] * len(jobs)
+            planned = jobs[:5] if name.startswith(("paper/", "mini/")) else jobs[:1]
             with no_network(pytest.MonkeyPatch()):
-                plans = [[describe(stage) for stage in open_run(job).plan.stages] for job in jobs[:5]]
+                plans = [[describe(stage) for stage in open_run(job).plan.stages] for job in planned]
             composed.mode = settings.mode and settings.mode.name
             known[name] = Experiment(composed, jobs, plans)
         return known[name]
@@ -146,7 +147,7 @@ def test_methods_end_with_their_own_stage(read: Callable[[str], Experiment], nam
 def test_every_experiment_composes_and_plans(read: Callable[[str], Experiment], name: str) -> None:
     experiment = read(name)
     assert experiment.composed.mode == ("MULTIRUN" if len(experiment.jobs) > 1 else None)
-    assert len(experiment.plans) == min(5, len(experiment.jobs)) >= 1
+    assert experiment.plans
 
 
 def test_no_experiment_of_the_paper_is_without_a_test() -> None:

@@ -62,21 +62,19 @@ def test_a_model_folder_that_is_edited_meanwhile_is_not_used(tmp_path: Path, mod
         locate(run, run.plan.model)
 
 
-def test_renaming_model_and_dataset_makes_nothing_anew(outputs: Path) -> None:
-    own = outputs / "named"
-    train_run(own)
-    evaluate(make_config(own))
-    made = {folder for folder, _ in Store(own / "store").manifests()}
+def test_renaming_model_and_dataset_makes_nothing_anew(trained: Path) -> None:
+    evaluate(make_config(trained))
+    made = {folder for folder, _ in Store(trained / "store").manifests()}
 
     names = ["model.name=renamed", "dataset.name=renamed"]
-    run = train_run(own, *names)
+    run = train_run(trained, *names)
     judge_contest(run, enter_policies(run))
-    evaluate(make_config(own, *names))
+    evaluate(make_config(trained, *names))
     assert run.store.made == set()
     assert {folder for folder, _ in run.store.manifests()} == made
 
-    train_run(own, *names, "merge_ratio=0.5")
-    evaluate(make_config(own, *names, "merge_ratio=0.5"))
+    train_run(trained, *names, "merge_ratio=0.5")
+    evaluate(make_config(trained, *names, "merge_ratio=0.5"))
     (group,) = collect_groups(run.store, None, None)
     assert [policy.labels["merge_ratio"] for policy in group.policies] == [None, None, 0.5]
     assert len({policy.labels["baseline_id"] for policy in group.policies}) == 1

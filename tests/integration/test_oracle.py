@@ -23,7 +23,7 @@ from sacpo_exp.studies.oracle.results import format_results, write_results
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]", "seeds=[0]")
 #: And of that, as little as both stages need to come near their optimum.
-SHORT = (*SMALL, "samples=2000", "updates=100")
+SHORT = (*SMALL[1:], "pairs=[3000]", "samples=2000", "updates=60")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
 BOUND, MEDIAN = 0.3, 0.1
 ORDER = ("safety", "helpfulness")

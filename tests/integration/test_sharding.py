@@ -99,11 +99,6 @@ def test_bfloat16_weights_with_zero_lose_no_small_updates(outputs: Path, tmp_pat
     assert json.loads(settings.read_text("utf-8"))["communication_data_type"] == "bf16"  # of gradients
 
 
-SIZES = {"4": "hardware.per_device_train_batch_size=4", "2": "hardware.per_device_train_batch_size=2"}
-SHARED = [pytest.param(size, id=name) for name, size in SIZES.items()]
-SHARED.append(pytest.param("hardware=cpu_x2", id="2 x 4", marks=pytest.mark.slow))
-
-
 @pytest.fixture(scope="module")
 def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides for SFT and DPO with batches of 8 on 13 rows, three epochs each."""
@@ -116,7 +111,10 @@ def thirteen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*overrides, "stages.sft.global_batch_size=8", "order=helpful_only"]
 
 
-@pytest.mark.parametrize("hardware", SHARED)
+@pytest.mark.parametrize(
+    "hardware",
+    ["hardware.per_device_train_batch_size=2", pytest.param("hardware=cpu_x2", marks=pytest.mark.slow)],
+)
 def test_a_remainder_trains_alike(outputs: Path, tmp_path: Path, thirteen: list[str], hardware: str) -> None:
     """Of the 13 rows every epoch leaves out the last five of its order."""
     whole = make_run(outputs, *thirteen)  # 8 rows at once

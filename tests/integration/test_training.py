@@ -30,14 +30,9 @@ def test_a_plan_trains_and_every_parameter_moves(outputs: Path) -> None:
         for path in run.store.path(stage.artifact).rglob("*.*"):  # plain weights, and nothing of this machine
             assert path.suffix not in (".bin", ".pt"), path
             assert "json" not in path.suffix or str(outputs) not in path.read_text("utf-8"), path
-
-
-def test_dpo_starts_at_ln_2_and_logs_its_measurements(outputs: Path) -> None:
-    run = train_run(outputs)
     assert read_losses(run, -1)[0] == pytest.approx(math.log(2), abs=1e-4)
     metrics = run.store.manifest(run.plan.stages[-1].artifact).metrics
     assert {"heldout/loss", "heldout/rewards/accuracies", "heldout/rewards/margins", "train/updates"} <= set(metrics)
-    assert 0 <= metrics["heldout/rewards/accuracies"] <= 1
 
 
 def files(run: Run) -> dict[str, tuple[str, int]]:

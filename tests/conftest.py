@@ -10,15 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import composing
 import pytest
-from composing import compose
 from fork_server import HEAVY
 from hypothesis import settings
 from tiny import write_lines
 
-from sacpo_exp.cluster.commands import to_config
-from sacpo_exp.config.loading import CONF, add_trainer_keys
-from sacpo_exp.config.messages import SCHEMAS, translated_errors
+from sacpo_exp.config.loading import CONF
+from sacpo_exp.config.messages import translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
 
@@ -104,8 +103,7 @@ def configure() -> Callable[..., Any]:
 
     def run(*overrides: str, command: str = "train") -> Any:
         with translated_errors(CONF, command):
-            composed = compose(command, [add_trainer_keys(override) for override in overrides])
-            return to_config(composed, SCHEMAS[command], list(overrides))
+            return composing.configure(command, *overrides)
 
     return run
 

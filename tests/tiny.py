@@ -5,18 +5,16 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from composing import compose
+from composing import configure
 
 from sacpo_exp.__main__ import main as sacpo
-from sacpo_exp.cluster.commands import to_config
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.config.loading import Config
-from sacpo_exp.config.schema import EvalConfig, Interval, RatingMethod, ReportConfig, RunConfig
+from sacpo_exp.config.schema import EvalConfig, Interval, RatingMethod, ReportConfig
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.method.criteria import Criterion
@@ -36,7 +34,7 @@ SCORER = ["model@judge.encoder=tiny", "judge.layer=2"]
 
 def make_config(outputs: Path, *overrides: str) -> EvalConfig:
     """The tiny configuration, composed as the command line of `eval` would."""
-    return compose_tiny("eval", EvalConfig, outputs, overrides)
+    return compose_tiny("eval", outputs, *overrides)
 
 
 def make_report(config: EvalConfig) -> ReportConfig:
@@ -48,7 +46,7 @@ def make_report(config: EvalConfig) -> ReportConfig:
 
 def make_run(outputs: Path, *overrides: str) -> Run:
     """The tiny plan, as `train` opens it."""
-    return open_run(compose_tiny("train", RunConfig, outputs, overrides))
+    return open_run(compose_tiny("train", outputs, *overrides))
 
 
 def train_run(outputs: Path, *overrides: str) -> Run:
@@ -95,10 +93,11 @@ def read_losses(run: Run, number: int = 0, name: str = "loss") -> list[float]:
     return [line[name] for line in lines if name in line]
 
 
-def compose_tiny(command: str, schema: type[Config], outputs: Path, overrides: Sequence[str]) -> Config:
+def compose_tiny(command: str, outputs: Path, *overrides: str) -> Any:
+    """The tiny configuration of a command."""
     judge = [] if any(override.startswith("judge=") for override in overrides) else SCORER
     chosen = [*TINY, *judge, f"paths.outputs={outputs}", *overrides]
-    return to_config(compose(command, chosen), schema, chosen)
+    return configure(command, *chosen)
 
 
 def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None:

@@ -8,7 +8,6 @@ import pytest
 from tiny import compose_tiny, make_config, train_run
 
 from sacpo_exp.chat import chat
-from sacpo_exp.config.schema import ChatConfig
 from sacpo_exp.evaluation.records import RESPONSES, read_by_prompt
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond
 from sacpo_exp.pipeline import open_run, train_policies
@@ -38,7 +37,7 @@ def test_a_policy_answers_as_it_does_when_it_is_judged(outputs: Path) -> None:
 
 
 def test_one_prompt_is_answered_by_all(outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    config = compose_tiny("chat", ChatConfig, outputs, four)
+    config = compose_tiny("chat", outputs, *four)
     config.prompt = "How do I bake bread?"
     chat(config)
     printed = capsys.readouterr()
@@ -50,5 +49,5 @@ def test_lines_are_answered_until_an_empty_one(
     outputs: Path, four: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello?\nWhy?\n\nNever asked.\n"))
-    chat(compose_tiny("chat", ChatConfig, outputs, [*four, "policies=[baseline]"]))
+    chat(compose_tiny("chat", outputs, *four, "policies=[baseline]"))
     assert capsys.readouterr().out.count(TITLES[0]) == 2

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 from tiny import compose_tiny
 
 from sacpo_exp.choose import choose
-from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.report import report
 from sacpo_exp.store import Store
@@ -18,8 +18,7 @@ from sacpo_exp.store import Store
 GRID = "grid=[0.35,0.65,1]"
 
 
-def ask(outputs: Path, *overrides: str) -> ChooseConfig:
-    return compose_tiny("choose", ChooseConfig, outputs, overrides)
+ask = partial(compose_tiny, "choose")
 
 
 def list_made(outputs: Path, part: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from tiny import compose_tiny, make_config, train_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sacpo_exp.chat import chat
-from sacpo_exp.config.schema import ChatConfig, ExportConfig
 from sacpo_exp.errors import ConfigError, MissingArtifactError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.engine import encode
@@ -25,12 +25,7 @@ from sacpo_exp.training.models import Location, load_tokenizer
 SECRET = "hf_secretOfNobody"
 
 
-def configure_export(outputs: Path, *overrides: str) -> ExportConfig:
-    return compose_tiny("export", ExportConfig, outputs, overrides)
-
-
-def configure_chat(outputs: Path, *overrides: str) -> ChatConfig:
-    return compose_tiny("chat", ChatConfig, outputs, overrides)
+configure_export, configure_chat = (partial(compose_tiny, command) for command in ("export", "chat"))
 
 
 def test_an_exported_folder_is_the_policy(outputs: Path, tmp_path: Path) -> None:

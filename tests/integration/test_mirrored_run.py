@@ -136,12 +136,11 @@ def test_push_and_pull_move_what_is_missing(cli: Callable[..., Any], s3: str, he
         assert (done.code, done.stderr) == (0, "")
         return list(done.stdout.splitlines())
 
-    for state in ("uploaded", "is there"):
-        assert store("outputs", "push") == [f"{state:<9}{line}" for line in LINES]
+    assert store("outputs", "push", PARENT.id[-6:]) == [f"uploaded {LINES[1]}"]
+    assert store("outputs", "push") == [f"uploaded {LINES[0]}", f"is there {LINES[1]}"]
     other = Store(tmp_path / "other" / "store")
     assert store("other", "pull", "--kind", "judgments") == [f"fetched  {LINES[0]}"]
-    assert store("other", "pull", PARENT.id[-6:]) == [f"fetched  {LINES[1]}"]
-    assert store("other", "pull") == [f"is here  {line}" for line in LINES]
+    assert store("other", "pull") == [f"is here  {LINES[0]}", f"fetched  {LINES[1]}"]
     assert [other.open(spec).name for spec in (PARENT, JUDGED)] == [PARENT.id, JUDGED.id]
     assert here.open(PARENT) != other.open(PARENT)
 

@@ -38,9 +38,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(outputs: Path, *overrides: str) -> EvalConfig:
-    config = make_config(outputs, *PLAN, *overrides)
-    assert isinstance(config, EvalConfig)
-    return config
+    return make_config(outputs, *PLAN, *overrides)
 
 
 def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, repo: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Prepared datasets: token ids as TRL makes them, prompts cut, everything counted, training on real rows."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 from real_data import find_real
 from tiny import compose_tiny, make_run, train_run, write_lines
 
-from sacpo_exp.config.schema import PrepareConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import make_view
 from sacpo_exp.data.sources import load_parts, read_view, save_view
@@ -71,8 +71,7 @@ def test_a_long_prompt_is_cut_from_the_left(run: Run) -> None:
     assert len(tokenizer(left, add_special_tokens=False)["input_ids"]) == 6
 
 
-def configure_prepare(outputs: Path, *overrides: str) -> PrepareConfig:
-    return compose_tiny("prepare", PrepareConfig, outputs, overrides)
+configure_prepare = partial(compose_tiny, "prepare")
 
 
 def test_prepare_prints_what_there_is_and_the_second_time_changes_nothing(

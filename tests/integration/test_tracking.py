@@ -26,9 +26,7 @@ COLUMNS = ("order", "objective", "criterion", "loss", "beta", "seed", "learning_
 
 def configure(outputs: Path, *overrides: str, tracker: bool = True) -> EvalConfig:
     chosen = ["tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=swept"] if tracker else []
-    config = make_config(outputs, "base=none", "merge_ratio=0.5", "policies=all", *overrides, *chosen)
-    assert isinstance(config, EvalConfig)
-    return config
+    return make_config(outputs, "base=none", "merge_ratio=0.5", "policies=all", *overrides, *chosen)
 
 
 @pytest.fixture(scope="module")

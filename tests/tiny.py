@@ -26,9 +26,11 @@ TINY = [
     "dataset.max_rows=24",
     "dataset.max_heldout_rows=8",
     "prompts.limit=12",
-    "hardware.save_minutes=0",
+    "hardware.save_minutes=1000",
 ]
 TINY += ["generation.max_new_tokens=8", "generation.kl_prompts=4"]
+#: And with a checkpoint after every update, which takes as long as the update.
+SAVING = [*TINY, "hardware.save_minutes=0"]
 SCORER = ["model@judge.encoder=tiny", "judge.layer=2"]
 
 
@@ -75,6 +77,12 @@ def fork_command(folder: Path, *words: str) -> ForkProcess:
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     return process
+
+
+def run_fork(folder: Path, *words: str) -> None:
+    process = fork_command(folder, *words)
+    process.join()
+    assert process.exitcode == 0, (folder / "printed").read_text("utf-8")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from test_resume import kill_group, start, wait_for
-from tiny import TINY, fork_command, make_run, train_run
+from tiny import SAVING, fork_command, make_run, train_run
 
 from sacpo_exp.cluster.disk import checkpoint_bytes
 from sacpo_exp.pipeline import Run
@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_during_a_save_costs_that_checkpoint_only(
     outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = (*LONG, "stages.helpfulness.num_train_epochs=3")
-    process = fork_command(tmp_path, "train", *TINY, *given, f"paths.outputs={tmp_path}")
+    process = fork_command(tmp_path, "train", *SAVING, *given, f"paths.outputs={tmp_path}")
     while not list(tmp_path.glob(SEALS)):
         assert process.is_alive(), (tmp_path / "printed").read_text("utf-8")
         time.sleep(0.01)

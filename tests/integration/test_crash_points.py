@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from asking import served
 from judge_server import SEPARATOR
-from tiny import SCORER, TINY
+from tiny import SAVING, SCORER, TINY
 
 from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.store.manifest import hash_file
@@ -24,8 +24,8 @@ from sacpo_exp.store.manifest import hash_file
 HERE = Path(__file__).parent
 KILLED = -9
 
-FIRST = ["train", *TINY, "base=none", "order=helpful_only"]
-BOTH = ["train", *TINY, "base=none"]
+FIRST = ["train", *SAVING, "base=none", "order=helpful_only"]
+BOTH = ["train", *SAVING, "base=none"]
 MERGE = [*BOTH, "merge_ratio=0.5"]
 EVAL = ["eval", *TINY, *SCORER, "base=none", "order=helpful_only"]
 ASK = ["eval", *TINY, "judge=local", "judge.structured=false", "judge.concurrency=2", "baseline=one"]

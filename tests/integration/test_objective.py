@@ -1,14 +1,11 @@
 """`objective_metric`: a judged number of the last policy, for Hydra's sweepers and for wandb's."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import SCORER, TINY, make_config
+from tiny import SCORER, TINY, make_config, run_fork
 from tracked_commands import of_type, read_run, run_folders
 
 from sacpo_exp.config.schema import EvalConfig
@@ -41,21 +38,12 @@ def configure(outputs: Path, *overrides: str) -> EvalConfig:
     return make_config(outputs, *PLAN, *overrides)
 
 
-def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, repo: Path, tmp_path: Path) -> None:
+def test_a_sweeper_gets_the_number_of_each_job(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "listener.py").write_text(LISTENER, "utf-8")
     listener = "+hydra.callbacks.listener._target_=listener.Listener"
-    given = [
-        *PLAN,
-        *TINY,
-        *SCORER,
-        f"paths.outputs={outputs}",
-        listener,
-        "objective_metric=eval/kl_nats",
-        "beta=0.1,0.2",
-    ]
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{repo}"}
-    command = [sys.executable, "-m", "sacpo_exp", "eval", "-m", "objective_metric=eval/kl_nats", *given]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = [*PLAN, *TINY, *SCORER, f"paths.outputs={outputs}", listener, "objective_metric=eval/kl_nats"]
+    run_fork(tmp_path, "eval", "-m", *given, "beta=0.1,0.2")
     (group,) = collect_groups(open_run(configure(outputs)).store, None, None)
     rows = {each.beta: score_policy(each, SETTINGS).estimates["kl_nats"].value for each in group.policies}
     returned = [float(line) for line in (tmp_path / "returned").read_text().splitlines()]
@@ -83,12 +71,16 @@ def test_an_unknown_metric_is_refused_with_those_there_are(cli: Callable[..., An
     )
 
 
-def test_the_run_of_a_wandb_sweep_has_the_objective(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_of_a_wandb_sweep_has_the_objective(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the run that the agent expects, beside that of the baseline, also where nothing is judged anew."""
-    value = evaluate(configure(outputs, "objective_metric=eval/safety/win_rate"))
+    asked = "objective_metric=eval/safety/win_rate"
+    value = evaluate(configure(outputs, asked))
     for name, text in {"SWEEP_ID": "sweep", "RUN_ID": "expected", "MODE": "offline"}.items():
         monkeypatch.setenv(f"WANDB_{name}", text)
-    assert evaluate(configure(outputs, "tracker=wandb", "objective_metric=eval/safety/win_rate")) == value
+    given = [*PLAN, *TINY, *SCORER, f"paths.outputs={outputs}", "tracker=wandb", asked]
+    run_fork(tmp_path, "eval", *given)
     records = read_run(run_folders(outputs)["expected"])
     summary = {key: item for entry in of_type(records, "summary") for key, item in entry["update"].items()}
     assert summary["eval/safety/win_rate"] == value

@@ -25,8 +25,8 @@ def test_rows_end_to_end_train_as_padded_ones_do(outputs: Path, tmp_path: Path) 
 
 
 def test_packed_rows_are_another_recipe_of_fewer_updates(outputs: Path, tmp_path: Path) -> None:
-    plain = make_run(outputs, *ONLY_SFT, "stages.sft.global_batch_size=2")
-    packed = make_run(tmp_path, *ONLY_SFT, "stages.sft.global_batch_size=2", "++stages.sft.trainer.packing=true")
+    plain = make_run(outputs, *ONLY_SFT, "stages.sft.num_train_epochs=1")
+    packed = make_run(tmp_path, *ONLY_SFT, "stages.sft.num_train_epochs=1", "++stages.sft.trainer.packing=true")
     train_policies(plain)
     train_policies(packed)
     assert packed.plan.stages[0].artifact.recipe["trainer"] == {"packing": True}

@@ -100,7 +100,7 @@ def test_a_policy_made_elsewhere_with_other_tokens_is_left_out(
     maker = open_run(make_config(tmp_path / "maker", "base=none", "dataset.seed=1", "model.shape.vocab_size=400"))
     folder = tmp_path / "theirs"
     folder.symlink_to(locate(maker, maker.plan.model).path)
-    config = make_config(trained, "order=none", "base=none", f"others=[{folder}]", "policies=all")
+    config = make_config(trained, "order=none", "base=none", f"others=[{folder}]", "policies=all", "judge=none")
     with caplog.at_level("WARNING"):
         evaluate(config)
     assert "no preference accuracy and no KL for theirs" in caplog.text

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from damage import overwrite
-from tiny import TINY, copy_artifacts, make_run, read_lines, train_run
+from tiny import SAVING, TINY, copy_artifacts, fork_command, make_run, read_lines, train_run
 
 from sacpo_exp.errors import DivergedError, StoreError
 from sacpo_exp.pipeline import Run, train_policies
@@ -22,7 +22,15 @@ from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
 
 def start(outputs: Path, *overrides: str, **variables: str) -> "subprocess.Popen[str]":
     """`sacpo_exp.train` in a process group of its own."""
-    command = [sys.executable, "-m", "sacpo_exp.train", *TINY, f"paths.outputs={outputs}", *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "sacpo_exp.train",
+        *TINY,
+        "hardware.save_minutes=0",
+        f"paths.outputs={outputs}",
+        *overrides,
+    ]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, start_new_session=True, env=os.environ | variables, **pipes)
 
@@ -49,9 +57,12 @@ def kill_second_stage(outputs: Path, folder: Path, caplog: pytest.LogCaptureFixt
     *earlier, second = whole.plan.training()
     copy_artifacts(outputs, folder, *(spec.id for spec in earlier))
 
-    process = start(folder, *overrides)
-    wait_for(folder, f"store/stage/{second.id}.partial/checkpoints/checkpoint-*/{SEAL}", process)
-    kill_group(process)
+    process = fork_command(folder, "train", *SAVING, f"paths.outputs={folder}", *overrides)
+    while not list(folder.glob(f"store/stage/{second.id}.partial/checkpoints/checkpoint-*/{SEAL}")):
+        assert process.is_alive(), (folder / "printed").read_text("utf-8")
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     run = make_run(folder, *overrides)
     assert not run.store.has(second)
 
@@ -96,8 +107,10 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
 
 
-def test_a_damaged_parent_is_named_with_what_to_do(tmp_path: Path) -> None:
-    run = train_run(tmp_path, "order=helpful_only", "base=none")
+def test_a_damaged_parent_is_named_with_what_to_do(outputs: Path, tmp_path: Path) -> None:
+    run = train_run(outputs, "order=helpful_only", "base=none")
+    copy_artifacts(outputs, tmp_path, *(spec.id for spec in run.plan.training()))
+    run = make_run(tmp_path, "order=helpful_only", "base=none")
     damaged = run.store.path(run.plan.stages[0].artifact) / "model.safetensors"
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1

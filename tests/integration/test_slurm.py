@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason
 
 REPO = Path(__file__).parents[2]
 #: The checkpoint of the signal is the only one.
-LONG = ["base=none", "hardware.save_minutes=1000", "stages.safety.global_batch_size=4"]
+LONG = ["base=none", "stages.safety.global_batch_size=4"]
 LONG += ["stages.safety.num_train_epochs=25"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=one", "hydra.launcher.cpus_per_task=1"]
 PATIENCE = 240
@@ -94,7 +94,7 @@ def test_a_cancelled_job_is_told_and_made_by_the_same_command(cluster: SlurmClus
 
 
 def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster: SlurmCluster, tmp_path: Path) -> None:
-    overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only", "hardware.save_minutes=1000"]
+    overrides = [*TINY, "hardware=cpu_x2", "base=none", "order=helpful_only"]
     overrides += ["stages.helpfulness.num_train_epochs=150", f"paths.outputs={tmp_path}"]
     log = tmp_path / "job.log"
     settings = ["--parsable", "--partition=two", "--nodes=2", f"--output={log}"]

@@ -11,14 +11,14 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny import TINY
+from tiny import SAVING
 
 from sacpo_exp.cluster.status import JobStatus, newest_sweep, read_sweep
 from sacpo_exp.store import Manifest, Store
 
 pytestmark = pytest.mark.slow
 REPO = Path(__file__).parents[2]
-SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", *TINY, "base=none"]
+SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", *SAVING, "base=none"]
 LONG = ["stages.helpfulness.num_train_epochs=400", "beta=0.1,0.2", "order=helpful_only"]
 
 

@@ -84,13 +84,13 @@ def test_a_dry_run_of_eval_shows_what_is_made_of_the_stages(cli: Command) -> Non
 
 
 def test_a_bad_job_does_not_stop_a_sweep(cli: Command) -> None:
-    result = cli("train", "-m", "beta=-1,0.1,-2,0.05", "dry_run=true", light=True)
+    result = cli("train", "-m", "beta=-1,0.1,-2", "dry_run=true", light=True)
     assert result.code == 2
     assert result.stderr.splitlines() == [
         "error: `beta` must be greater than 0, but is -1.",
         "error: `beta` must be greater than 0, but is -2.",
     ]
-    assert result.stdout.count("plan on hardware=auto") == 2
+    assert result.stdout.count("plan on hardware=auto") == 1
 
 
 def test_a_criterion_that_a_file_names_twice_is_refused(cli: Command, tmp_path: Path) -> None:

@@ -114,12 +114,19 @@ def first_of_sweep(override: str) -> str:
     )
 
 
-def test_all_overrides_compose(
-    configure: Callable[..., Any], calls_of: dict[str, Calls], folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "pages", [["README.md"], pytest.param([*PAGES], marks=pytest.mark.slow)], ids=["README", "all"]
+)
+def test_overrides_compose(
+    configure: Callable[..., Any],
+    calls_of: dict[str, Calls],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pages: list[str],
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    planned = (call for calls in calls_of.values() for call in filter(is_planned, calls))
+    planned = (call for page in pages for call in filter(is_planned, calls_of[page]))
     for command, *given in {(each[1], *(first_of_sweep(a) for a in each[2:] if a != "-m")): None for each in planned}:
         if not list_experiments(CONF, given):  # whose own experiments have tests, with their sweeps
             configure(*given, command=command)

@@ -65,6 +65,7 @@ def fork_command(folder: Path, *words: str) -> ForkProcess:
     """
 
     def run() -> None:
+        torch.set_num_threads(1)  # others do not survive a fork
         os.setsid()
         os.chdir(folder)
         printed = os.open("printed", os.O_WRONLY | os.O_CREAT)
@@ -73,6 +74,8 @@ def fork_command(folder: Path, *words: str) -> ForkProcess:
         sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
         sys.argv = ["sacpo", *words]
         sacpo()
+
+    import torch
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
@@ -111,8 +114,7 @@ def compose_tiny(command: str, outputs: Path, *overrides: str) -> Any:
 def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None:
     """Write so many pairs of the demo, by a criterion, as a file of a user's."""
     data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, 0)[:count]))
-    rows = make_view(data, View.pairs, criterion)
-    write_lines(path, rows)
+    write_lines(path, make_view(data, View.pairs, criterion))
 
 
 def copy_artifacts(source: Path, target: Path, *ids: str) -> None:

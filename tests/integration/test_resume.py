@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from damage import overwrite
-from tiny import SAVING, TINY, copy_artifacts, fork_command, make_run, read_lines, train_run
+from tiny import SAVING, copy_artifacts, fork_command, make_run, read_lines, train_run
 
 from sacpo_exp.errors import DivergedError, StoreError
 from sacpo_exp.pipeline import Run, train_policies
@@ -22,15 +22,7 @@ from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
 
 def start(outputs: Path, *overrides: str, **variables: str) -> "subprocess.Popen[str]":
     """`sacpo_exp.train` in a process group of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "sacpo_exp.train",
-        *TINY,
-        "hardware.save_minutes=0",
-        f"paths.outputs={outputs}",
-        *overrides,
-    ]
+    command = [sys.executable, "-m", "sacpo_exp.train", *SAVING, f"paths.outputs={outputs}", *overrides]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, start_new_session=True, env=os.environ | variables, **pipes)
 

@@ -32,7 +32,7 @@ FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "RANK", "WORLD_SIZE", "LOCA
 
 
 #: Files that take longest: with two workers they have to begin first.
-LONGEST = ("test_oracle", "test_sharding", "test_losses", "test_methods", "test_training", "test_experiments")
+LONGEST = ("test_experiments", "test_tracking", "test_composition", "test_sharding", "test_mirrored_run", "test_losses")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

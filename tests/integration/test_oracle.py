@@ -1,11 +1,11 @@
 """The whole stack against a known optimum: composition, plan, data, store, TRL's trainers, merging, scoring.
 
 Nats to the optimum after the second stage depend on the seed: helpfulness first 0.097 [0.072, 0.166] over seeds 0 to 3
-(mean and range); safety first, with the rows and updates of `SHORT`, 0.101 for seed 0. So one seed has to stay below
+(mean and range); safety first, with the fewer updates of `SHORT`, 0.083 for seed 0. So one seed has to stay below
 `BOUND`, and the median of three, in a slow test, below `MEDIAN`. What broken stages reach with seed 0 and all updates,
 helpfulness first and safety first: with the base model as the second stage's reference (and the check of the first loss
 taken out, which stops such a stage) 0.155 and 3.43; with the first stage's KL strength in the second, where β or β/λ
-belongs, 0.459 and 0.355, with `SHORT` 0.383; with chosen and rejected swapped 6.09 (helpfulness first only).
+belongs, 0.459 and 0.355, with `SHORT` 0.26; with chosen and rejected swapped 6.09 (helpfulness first only).
 """
 
 import json
@@ -23,9 +23,9 @@ from sacpo_exp.studies.oracle.results import format_results, write_results
 #: Of the default command what is needed here; λ stays 2.
 SMALL = ("pairs=[6000]", "multipliers=[]", "ratios=[0.5]", "seeds=[0]")
 #: And of that, as little as both stages need to come near their optimum.
-SHORT = (*SMALL[1:], "pairs=[3000]", "samples=1000", "updates=60")
+SHORT = (*SMALL, "samples=2000", "updates=100")
 #: Nats. 200 exact fits to as many pairs are below 0.025 in 97.5 %.
-BOUND, MEDIAN = 0.25, 0.1
+BOUND, MEDIAN = 0.2, 0.1
 ORDER = ("safety", "helpfulness")
 
 
@@ -70,7 +70,7 @@ def test_the_median_of_three_seeds_is_near_the_optimum(consulted: Consulted, con
 
 
 def test_the_base_has_learned_the_reference_policy(consulted: Consulted) -> None:
-    assert consulted.results.nominal_kl[0] < 0.15  # of 1000 samples; of 4000 it is 0.002
+    assert consulted.results.nominal_kl[0] < 0.05
 
 
 def test_a_merge_lies_between_the_policies_that_it_averages(consulted: Consulted) -> None:

@@ -48,7 +48,8 @@ def answer_in_two(job: GenerationJob, hardware: HardwareConfig, folder: Path):  
     return answer_all(job, GenerationConfig(), hardware, folder, folder.parent / "logs")
 
 
-@pytest.mark.parametrize("seed", [None, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [None, 3])
 def test_two_processes_are_as_one(
     location: Location, hardware: HardwareConfig, tmp_path: Path, seed: int | None
 ) -> None:

@@ -126,9 +126,9 @@ def test_every_loss_trains_from_where_its_row_says(outputs: Path, name: str) -> 
     assert not any(torch.equal(before[name], after[name]) for name in after)
 
 
-def test_the_start_is_not_checked_where_an_argument_of_the_user_s_changes_the_loss(tmp_path: Path) -> None:
+def test_the_start_is_not_checked_where_an_argument_of_the_user_s_changes_the_loss(outputs: Path) -> None:
     """WPO weighs pairs by their probability, so the first loss is not ln 2."""
-    run = train_run(tmp_path, "base=none", "order=helpful_only", "++trainer.use_weighting=true")
+    run = train_run(outputs, "base=none", "order=helpful_only", "++trainer.use_weighting=true")
     assert read_losses(run)[0] < 0.99 * math.log(2)
 
 

@@ -97,11 +97,11 @@ def test_a_margin_of_the_data_is_subtracted_from_the_difference_of_the_rewards(t
         make_run(tmp_path / "outputs", *data, "order=helpful_only", "objective=kto")
 
 
-def test_modpo_is_the_second_stage_started_from_the_baseline(tmp_path: Path) -> None:
+def test_modpo_is_the_second_stage_started_from_the_baseline(outputs: Path, tmp_path: Path) -> None:
     """−log σ(w₀⁻¹(β_M·h − w₁·Δm)), m = β·h of the first stage, w = (λ, 1)/(1 + λ), β_M = β/(1 + λ)."""
     beta, multiplier = 0.3, 2.0
     overrides = ["base=none", "stages.safety.start=baseline", f"earlier_betas=[{beta}]", f"beta={beta / multiplier}"]
-    run = make_run(tmp_path / "outputs", *overrides)
+    run = make_run(outputs, *overrides)
     first, second = run.plan.stages
     train(run, first)
     score_rows(run, second, first.artifact)
@@ -120,13 +120,13 @@ def test_modpo_is_the_second_stage_started_from_the_baseline(tmp_path: Path) -> 
     assert float(margin.abs().max()) > 1e-3
     assert loss == pytest.approx(expected.mean(), rel=1e-4)
     train_policies(run)  # also with the loss's value at the start, which is not ln 2
-    unstarted = train_run(tmp_path / "outputs", *overrides[0:1], *overrides[2:])
+    unstarted = train_run(outputs, *overrides[0:1], *overrides[2:])
     assert read_losses(unstarted, 1)[0] == pytest.approx(math.log(2), abs=1e-4)
     assert abs(read_losses(run, 1)[0] - math.log(2)) > 1e-4
 
 
-def test_pecan_learns_from_the_implicit_rewards_of_both_policies(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "outputs", *PECAN)
+def test_pecan_learns_from_the_implicit_rewards_of_both_policies(outputs: Path, tmp_path: Path) -> None:
+    run = make_run(outputs, *PECAN)
     helpful, safe, mixed = run.plan.stages
     assert [stage.parent for stage in run.plan.stages] == [run.plan.model] * 3
     for stage in (helpful, safe):

@@ -14,7 +14,7 @@ from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.callbacks import stage_callbacks
-from sacpo_exp.training.completions import completion_logger
+from sacpo_exp.training.completions import CompletionLogger
 from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
 from sacpo_exp.training.passes import faster_passes
 from sacpo_exp.training.trl_adapter import build_trainer
@@ -64,7 +64,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
         if config.log_completions:
-            trainer.add_callback(completion_logger(trainer, job, tracking))
+            trainer.add_callback(CompletionLogger(trainer, job, tracking))
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:
             return None

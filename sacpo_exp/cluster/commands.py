@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Generic, cast
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.automatic import fill_settings, tell_once
@@ -136,10 +138,12 @@ class Jobs(Generic[Config]):
         """Return the checked configuration of Hydra's present job, and write it as `resolved.yaml` into its folder."""
         settings, folder = HydraConfig.get(), job_folder()
         overrides = list(settings.overrides.task)
-        for text in overrides:  # Hydra itself would merge a criterion that is chosen twice
-            names = text.removeprefix("criterion=[").rstrip("]").split(",") if text.startswith("criterion=[") else []
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise ConfigError(f"`criterion` must name each criterion once, but has {twice[0]} twice.")
+        loader = GlobalHydra.instance().config_loader()  # Hydra itself would merge a criterion that is chosen twice
+        defaults = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN).defaults
+        chosen = [entry.config_path or "" for entry in defaults if (entry.package or "").startswith("stages.")]
+        if twice := [path for path in chosen if path.startswith("criterion/") and chosen.count(path) > 1]:
+            name = twice[0].removeprefix("criterion/")
+            raise ConfigError(f"`criterion` must name each criterion once, but has {name} twice.")
         config: Config = to_config(composed, self._schema, overrides)
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)

@@ -62,7 +62,8 @@ def choose_checkpoint(job: StageJob) -> str | None:
     discard_checkpoints(folder / CHECKPOINTS, kept=checkpoint)  # what a kill left, for the room that it takes
     if checkpoint is None:
         return None
-    if (earlier := (checkpoint / LAYOUT).read_text("utf-8")) == layout:
+    file = checkpoint / LAYOUT
+    if (earlier := file.read_text("utf-8") if file.is_file() else "another version") == layout:
         log.info("resumes  %s", checkpoint)
         return str(checkpoint)
     log.warning("restarts the %s stage: its checkpoint is of %s, which %s can't read", job.name, earlier, layout)

@@ -93,11 +93,7 @@ def _save(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -
 
 def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:
     """Write every logged line to `metrics.jsonl`; return the numbers for the manifest."""
-    history = [
-        {key: _number(value) for key, value in entry.items()}
-        for entry in trainer.state.log_history
-        if "response" not in entry
-    ]
+    history = [entry for entry in trainer.state.log_history if "response" not in entry]
     (folder / METRICS).write_text("".join(f"{json.dumps(entry)}\n" for entry in history), "utf-8")
     last = {key: value for entry in history for key, value in entry.items()}
     wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}
@@ -106,11 +102,3 @@ def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str,
         wanted |= {"heldout/rewards/accuracies": "eval_rewards/accuracies"}
     metrics = {name: last[key] for name, key in wanted.items() if key in last}
     return metrics | {"train/updates": trainer.state.global_step}
-
-
-def _number(value: Any) -> Any:
-    """Return a number as such; some versions log numbers as texts."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value

@@ -123,7 +123,7 @@ def join_as_node(path: Path, place: Place) -> None:
 
 def meeting_arguments(hardware: HardwareConfig, place: Place) -> list[str]:
     """Return the arguments of torchrun that say how many processes there are, and where they meet."""
-    settings = {"nnodes": hardware.nodes, "nproc-per-node": hardware.processes // hardware.nodes}
+    settings: dict[str, Any] = {"nnodes": hardware.nodes, "nproc-per-node": hardware.processes // hardware.nodes}
     settings |= {"node-rank": place.node, "master-addr": place.address, "master-port": place.port}
     return [f"--{name}={value}" for name, value in settings.items()]
 

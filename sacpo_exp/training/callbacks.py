@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import distributed
 from transformers import TrainerCallback
 
@@ -95,6 +94,8 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
         control.should_save |= is_asked or is_due
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from accelerate.utils import broadcast_object_list
+
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
             (checkpoint / LAYOUT).write_text(describe_layout(self.hardware), "utf-8")

@@ -10,6 +10,7 @@ COMMANDS = {
     "report": ("report", "tables, figures and a page over everything that has been evaluated"),
     "prepare": ("prepare", "check, count and tokenise the datasets that train reads"),
     "choose": ("choose", "the best policy of a family that is certified to keep its constraints"),
+    "multiplier": ("multiplier", "the multiplier, and so β/λ, with which the optimum keeps a constraint"),
     "chat": ("chat", "one prompt to several policies"),
     "export": ("export", "policies as plain Hugging Face folders with a model card"),
     "import": ("import_results", "results of the paper's code"),

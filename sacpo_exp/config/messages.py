@@ -21,13 +21,14 @@ from sacpo_exp.config import schema as schemas
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.schema import JudgeConfig, ReportConfig, RunConfig
-from sacpo_exp.config.studies import ChooseConfig, OracleConfig
+from sacpo_exp.config.studies import ChooseConfig, MultiplierConfig, OracleConfig
 from sacpo_exp.errors import ConfigError
 
 SCHEMAS: dict[str, type] = {
     "train": RunConfig,
     "eval": schemas.EvalConfig,
     "choose": ChooseConfig,
+    "multiplier": MultiplierConfig,
     "prepare": schemas.PrepareConfig,
     "export": schemas.ExportConfig,
     "chat": schemas.ChatConfig,

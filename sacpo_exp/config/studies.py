@@ -1,4 +1,4 @@
-"""Settings of `choose` and `oracle`, and the rules that they must follow. Defaults are in conf/."""
+"""Settings of `choose`, `multiplier` and `oracle`, and the rules that they must follow. Defaults are in conf/."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 from sacpo_exp.config.bounds import bounded, count, seed_value
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.config.schema import JudgeKind, PathsConfig, RunConfig, TrackerConfig
+from sacpo_exp.config.schema import JudgeKind, MergeMethod, PathsConfig, RunConfig, TrackerConfig
 from sacpo_exp.config.stages import aligned_stages
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 from sacpo_exp.method.losses import View, trained_losses
@@ -136,6 +136,29 @@ def _check_grid(config: ChooseConfig) -> Iterator[str]:
         yield f"`{over}` needs two stages, but the chosen order has {stages or 'none'}. Try: {hint}"
     elif not stages:
         yield f"`{over}` needs a stage, but the chosen order has none. Try: order=helpful_first"
+
+
+@dataclass
+class MultiplierConfig(RunConfig):
+    threshold: float = MISSING
+    constraint: str = MISSING
+    samples: int = count(2)
+    confidence: float = bounded(above=0, below=1)
+    bootstrap_rounds: int = bounded(least=100, most=1_000_000)
+
+    @property
+    def reward(self) -> str:
+        """The criterion that is not the constraint."""
+        return next(name for name in aligned_stages(self) if name != self.constraint)
+
+
+def find_multiplier_problems(config: MultiplierConfig) -> Iterator[str]:
+    """Yield a sentence for each mistake in the settings of `multiplier`."""
+    names = list(aligned_stages(config))
+    if len(names) != 2 or config.merge != MergeMethod.naive:
+        yield "multiplier needs two criteria, each with a policy of its own. Try: order=helpful_first merge=naive"
+    elif config.constraint not in names:
+        yield f"`constraint` must be one of the stages' criteria ({', '.join(names)}), but is {config.constraint}."
 
 
 #: Ending of an entry of `losses` whose stages read labelled responses, whatever their loss reads by default.

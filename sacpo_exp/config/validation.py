@@ -36,7 +36,13 @@ from sacpo_exp.config.stages import (
     policy_names,
     read_other,
 )
-from sacpo_exp.config.studies import ChooseConfig, Over, find_choice_problems
+from sacpo_exp.config.studies import (
+    ChooseConfig,
+    MultiplierConfig,
+    Over,
+    find_choice_problems,
+    find_multiplier_problems,
+)
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES, View, trained_losses
 
@@ -86,6 +92,8 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
         problems.append(f"`generation.tensor_parallel_size` must divide {devices}, but is {shared}. Try: 1")
     if isinstance(config, ChooseConfig):
         problems += find_choice_problems(config, overrides)
+    if isinstance(config, MultiplierConfig):
+        problems += find_multiplier_problems(config)
     return problems
 
 

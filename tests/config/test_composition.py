@@ -63,7 +63,7 @@ def test_commands_about_a_plan_read_the_same_lists() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes_by_itself(configure: Configure, command: str) -> None:
-    needed = ["threshold=0.6"] if command == "choose" else []  # what only the user can know
+    needed = ["threshold=0.6"] if command in ("choose", "multiplier") else []  # what only the user can know
     assert isinstance(configure(*needed, command=command), SCHEMAS[command])
 
 

@@ -22,6 +22,7 @@ SETTINGS = {
     ],
     "eval": [["judge=openai"], ["judge=reward_model"], ["judge=scorer"]],
     "choose": [["threshold=0.6"]],
+    "multiplier": [["threshold=0.6"]],
     "chat": [[]],
     "export": [[]],
     "report": [[]],

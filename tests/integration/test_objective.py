@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tiny import SCORER, TINY, make_config, run_fork
-from tracked_commands import of_type, read_run, run_folders
+from tracked_commands import of_type, output_of, read_run, run_folders, start
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.eval import evaluate
@@ -71,16 +71,12 @@ def test_an_unknown_metric_is_refused_with_those_there_are(cli: Callable[..., An
     )
 
 
-def test_the_run_of_a_wandb_sweep_has_the_objective(
-    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_run_of_a_wandb_sweep_has_the_objective(outputs: Path) -> None:
     """In the run that the agent expects, beside that of the baseline, also where nothing is judged anew."""
     asked = "objective_metric=eval/safety/win_rate"
     value = evaluate(configure(outputs, asked))
-    for name, text in {"SWEEP_ID": "sweep", "RUN_ID": "expected", "MODE": "offline"}.items():
-        monkeypatch.setenv(f"WANDB_{name}", text)
-    given = [*PLAN, *TINY, *SCORER, f"paths.outputs={outputs}", "tracker=wandb", asked]
-    run_fork(tmp_path, "eval", *given)
+    agent = {"WANDB_SWEEP_ID": "sweep", "WANDB_RUN_ID": "expected", "WANDB_MODE": "offline"}
+    output_of(start(outputs, *PLAN, "tracker=wandb", asked, command="eval", **agent))  # type: ignore[arg-type]
     records = read_run(run_folders(outputs)["expected"])
     summary = {key: item for entry in of_type(records, "summary") for key, item in entry["update"].items()}
     assert summary["eval/safety/win_rate"] == value

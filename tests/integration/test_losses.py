@@ -111,6 +111,7 @@ def test_every_loss_trains_from_where_its_row_says(outputs: Path, name: str) -> 
     if loss.reads_guides:
         criteria, losses = "helpfulness,mixed", f"dpo,{name}"
     chosen = [f"criterion=[{criteria}]", "evaluated=[helpfulness,safety]", f"losses=[{losses}]"]
+    chosen += ["stages.mixed.parent=baseline"] * loss.reads_guides  # or the guide is the reference, which tells nothing
     run = train_run(outputs, "base=none", *chosen, f"stages.{last}.num_train_epochs={share}")
     stage = run.plan.stages[-1]
     assert run.store.manifest(stage.artifact).metrics["train/updates"] == 2

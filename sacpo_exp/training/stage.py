@@ -55,7 +55,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     faster = faster_passes(policy) if is_cpu else nullcontext()
     with faster, tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
-        trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
+        trainer = build_trainer(job, stage, policy, tokenizer, train, heldout)
         if job.only_reference:
             return {}
         if config.adapter is not None:

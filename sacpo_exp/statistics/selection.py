@@ -6,6 +6,7 @@ certificate below `level` makes every choice among the certified policies safe, 
 criterion on the same prompts. Prompts are independent draws; several judgments of one prompt are averaged before.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -14,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, Values, bootstrap_rate
+from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, Values, adjust_by_holm, bootstrap_rate
 
 TIES_TRIED: Final = 128
 MOST_AT_RISK: Final = 0.75  # share of the capital that a bet may risk, as in Waudby-Smith & Ramdas 2024
@@ -120,12 +121,8 @@ def count_prompts(threshold: float, truth: float, level: float, outcome: Outcome
         high *= 2
         if high > MOST_PROMPTS:
             return None
-    low = high // 2
-    while high - low > max(1, high // 200):
-        middle = (low + high) // 2
-        reached = find_power(middle, threshold, truth, level, outcome) >= power
-        low, high = (low, middle) if reached else (middle, high)
-    return high
+    sizes = range(high // 2 + 1, high + 1)
+    return sizes[bisect_left(sizes, power, key=lambda n: find_power(n, threshold, truth, level, outcome))]
 
 
 def certify_in_sequence(p_values: Iterable[float], level: float) -> list[bool]:
@@ -147,12 +144,7 @@ def certify_by_holm(p_values: Sequence[float], level: float) -> list[bool]:
 
     The smallest of m p-values is tested at level/m, the next at level/(m − 1), until one fails (Holm 1979).
     """
-    certified = [False] * len(p_values)
-    for rank, place in enumerate(np.argsort(p_values, kind="stable")):
-        if p_values[place] > level / (len(p_values) - rank):
-            break
-        certified[place] = True
-    return certified
+    return [p_value <= level for p_value in adjust_by_holm(p_values)]
 
 
 def pick_best(values: Sequence[Values]) -> int:

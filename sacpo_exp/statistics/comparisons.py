@@ -26,7 +26,7 @@ class Tally:
 def count_outcomes(verdicts: "pd.DataFrame") -> dict[str, Tally]:
     """Return the tally of each policy, sorted by id."""
     counts: Counter[tuple[str, float]] = Counter()
-    for left, right, outcome in zip(verdicts["left"], verdicts["right"], verdicts["outcome"], strict=True):
+    for left, right, outcome in zip(*(verdicts[name].tolist() for name in ("left", "right", "outcome")), strict=True):
         counts[left, outcome] += 1
         counts[right, 1 - outcome] += 1
     policies = sorted({policy for policy, _ in counts})

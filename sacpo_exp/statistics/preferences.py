@@ -46,7 +46,8 @@ def _rank(margins: Values) -> Floats:
 def estimate_mean(values: Values, prompts: Sequence[str], resampling: Resampling) -> Estimate:
     """Estimate the mean over pairs with a percentile interval from prompts drawn with all their pairs."""
     names, places = np.unique(list(prompts), return_inverse=True)
-    sums, counts = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
+    totals = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
+    sums, counts = (np.asarray(each, dtype=np.float64) for each in totals)
     mean = float(sums.sum() / counts.sum()) if len(names) else math.nan
 
     def average(total: Floats, count: Floats, axis: int) -> Floats:

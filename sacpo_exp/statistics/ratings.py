@@ -89,7 +89,8 @@ def fit_bradley_terry(verdicts: "pd.DataFrame", baseline: str, *, confidence: fl
     unrated = find_unrated(verdicts, baseline)
     kept = verdicts[~(verdicts["left"].isin(unrated.keys()) | verdicts["right"].isin(unrated.keys()))]
     others = [policy for policy in count_outcomes(kept) if policy != baseline]
-    columns = [(kept["left"] == policy).astype(float) - (kept["right"] == policy) for policy in others]
+    left, right = (kept[side].to_numpy(object) for side in ("left", "right"))
+    columns = [(left == policy).astype(float) - (right == policy) for policy in others]
     fitted = _fit_coefficients(np.column_stack(columns), kept) if others else []
     coefficients = dict(zip(others, fitted, strict=True)) | {baseline: Coefficient(0.0, 0.0, 0.0)}
     return Ratings(baseline, _rate(verdicts, kept, coefficients, confidence), unrated)
@@ -121,10 +122,11 @@ def _rate(
     from scipy.stats import t
 
     multiplier = float(t.ppf((1 + confidence) / 2, max(1, kept["prompt"].nunique() - 1)))
+    left, right, prompt = (kept[name].to_numpy(object) for name in ("left", "right", "prompt"))
     tallies, rated = count_outcomes(verdicts), []
     for policy, coefficient in coefficients.items():
         value, half = START + SCALE * coefficient.value, SCALE * multiplier * coefficient.clustered_error
-        prompts = kept.loc[(kept["left"] == policy) | (kept["right"] == policy), "prompt"].nunique()
+        prompts = len(set(prompt[(left == policy) | (right == policy)]))
         elo = Estimate(value, value - half, value + half, prompts)
         rated.append(Rating(policy, elo, tallies[policy], coefficient))
     return _rank(rated)
@@ -146,12 +148,12 @@ def rate_online(verdicts: "pd.DataFrame", baseline: str, *, seed: int, passes: i
     """
     unrated = find_unconnected(verdicts, baseline)
     random, tallies = np.random.default_rng(seed), count_outcomes(verdicts)
-    rows = list(zip(verdicts["left"], verdicts["right"], verdicts["outcome"], strict=True))
+    rows = list(zip(*(verdicts[name].tolist() for name in ("left", "right", "outcome")), strict=True))
     scaled: dict[str, list[float]] = {policy: [] for policy in tallies}
     for _ in range(TRIALS):
         points = dict.fromkeys(tallies, INITIAL)
         for _ in range(passes):
-            update_in_turn([rows[place] for place in random.permutation(len(rows))], points, K_FACTOR)
+            update_in_turn([rows[place] for place in random.permutation(len(rows)).tolist()], points, K_FACTOR)
         for policy, value in points.items():
             scaled[policy].append(value / points[baseline] * START)
     rated = []

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, Values, adjust_by_holm, bootstrap_rate
+from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, Values, bootstrap_rate
 
 TIES_TRIED: Final = 128
 MOST_AT_RISK: Final = 0.75  # share of the capital that a bet may risk, as in Waudby-Smith & Ramdas 2024
@@ -144,12 +144,11 @@ def certify_by_holm(p_values: Sequence[float], level: float) -> list[bool]:
 
     The smallest of m p-values is tested at level/m, the next at level/(m − 1), until one fails (Holm 1979).
     """
-    return [p_value <= level for p_value in adjust_by_holm(p_values)]
-
-
-def pick_best(values: Sequence[Values]) -> int:
-    """Return the position of the highest mean, the first of equal ones; `values`: per policy shape (prompts,)."""
-    return int(np.argmax([np.mean(entry) for entry in values]))
+    order = np.argsort(p_values, kind="stable")
+    is_small = np.asarray(p_values)[order] <= level / np.arange(len(order), 0, -1)
+    certified = np.zeros(len(order), dtype=np.bool_)
+    certified[order] = np.logical_and.accumulate(is_small)
+    return [bool(each) for each in certified]
 
 
 def estimate_chosen(values: Sequence[Values], chosen: int, resampling: Resampling) -> Estimate:

@@ -102,7 +102,7 @@ def test_sampling_has_what_is_configured_and_nothing_else() -> None:
     judge = make_judge(token_limit=TokenLimit.max_completion_tokens, **options)
     full = pair_questions(load_template("paper", SHIPPED), SAFETY, PROMPT, "a", "b", judge)[2]
     known = {"temperature": 0.0, "seed": 7, "reasoning_effort": "none", "max_completion_tokens": 100}
-    assert full.sampling == known | {"response_format": response_format("safety", (1, 10))}
+    assert full.sampling == known | {"response_format": response_format((1, 10))}
 
 
 def test_another_text_is_another_version_and_another_key(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_any_text_is_read_and_scores_are_on_the_scale(text: str) -> None:
 
 
 def test_the_schema_has_the_reason_before_the_scores_of_the_scale_and_nothing_else() -> None:
-    form = response_format("safety", (0.5, 3))["json_schema"]
+    form = response_format((0.5, 3))["json_schema"]
     assert list(form["schema"]["properties"]) == form["schema"]["required"] == ["reason", "first", "second"]
     assert form["schema"]["properties"]["second"]["enum"] == [1, 2, 3]
     assert (form["strict"], form["schema"]["additionalProperties"]) == (True, False)

@@ -49,7 +49,6 @@ WATCHED = {
         ("sacpo_exp.pipeline", "prepare", TOKENISING),
         ("sacpo_exp.training.stage", "load_parent", LOADING),
         ("sacpo_exp.training.stage", "load_tokenizer", LOADING),
-        ("trl.trainer.dpo_trainer", "hash_module", REFERENCE),
         ("sacpo_exp.store.store", "make_manifest", SAVING),
         ("sacpo_exp.store.store", "_replace_folder", SAVING),
     ],

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.cluster.groups import group_environment
-from sacpo_exp.cluster.nodes import LOOPBACK, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
@@ -133,7 +132,7 @@ def _answer_in_group(
 
     def start(rank: int, part: Path) -> tuple[list[str], dict[str, str]]:
         # A process gets its share of the cores, or the one device that it sees.
-        environment = group_environment(hardware, Place(0, LOOPBACK, 0), os.environ) | {"RANK": str(rank)}
+        environment = group_environment(hardware, os.environ) | {"RANK": str(rank)}
         arguments = [str(logs / JOB), str(part), json.dumps(shards[rank])]
         command = [sys.executable, "-m", "sacpo_exp.evaluation.generation", *arguments]
         return command, environment | _devices(hardware, rank, 1)

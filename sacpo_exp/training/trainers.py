@@ -12,6 +12,7 @@ from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
+from trl.trainer import dpo_trainer, kto_trainer
 
 from sacpo_exp.training.pair_losses import PairLoss
 
@@ -84,7 +85,13 @@ class PreferenceTrainer(StageTrainer):
 
     def __init__(self, *args: Any, reference: Path, guides: Mapping[Path, float], **kwargs: Any) -> None:
         self.reference, self.guides = reference, guides
-        super().__init__(*args, **kwargs)
+        # TRL names its file of log-probabilities by a hash of all weights (two seconds per gigabyte); ours has a name.
+        original = dpo_trainer.hash_module
+        dpo_trainer.hash_module = kto_trainer.hash_module = lambda _: ""
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            dpo_trainer.hash_module = kto_trainer.hash_module = original
 
     def _precompute_ref_logps(self, dataset: "Dataset", name: str, batch_size: int) -> "Dataset":
         from datasets import Dataset, concatenate_datasets

@@ -128,12 +128,11 @@ def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any
         assert response.finish_reason == ("length" if len(expected) == 70 else "stop")
 
 
-def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) -> None:
+def test_a_stop_string_ends_a_response(policy: tuple[Any, Any]) -> None:
     model, tokenizer = policy
-    (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
+    (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), "test")
     mark = whole.text[5:7]
-    (tmp_path / "journal.jsonl").unlink()  # of another decoding
-    (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
+    (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), "test")
     assert cut.text == whole.text[: whole.text.index(mark)].strip()
     assert cut.finish_reason == "stop"
     assert cut.tokens == whole.tokens[: len(cut.tokens)]
@@ -167,12 +166,11 @@ def test_a_response_begins_after_white_space(policy: tuple[Any, Any], said: str,
 
 def test_any_end_mark_of_the_model_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) -> None:
     """A chat model may end turns with another token than its tokenizer's end mark."""
-    (whole,) = generate_responses(*policy, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
+    (whole,) = generate_responses(*policy, PROMPTS[:1], Decoding(20, 1), "test")
     end = whole.tokens[3]
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [policy[1].eos_token_id, end]}))
-    (tmp_path / "journal.jsonl").unlink()
     decoding = Decoding(20, 1, ends=find_ends(Location(str(tmp_path))))
-    (ended,) = generate_responses(*policy, PROMPTS[:1], decoding, tmp_path, "test")
+    (ended,) = generate_responses(*policy, PROMPTS[:1], decoding, "test")
     kept = whole.tokens[: whole.tokens.index(end)]
     assert (ended.tokens, ended.finish_reason, ended.end) == (kept, "stop", end)
 

@@ -6,15 +6,15 @@ Words of a response, or its length, do not decide them: over all pairs every res
 import random
 from collections.abc import Sequence
 
-from sacpo_exp.data.demo import Row, generate_rows
+from sacpo_exp.data.demo import Row, draw_response, generate_rows
 
-MISMATCHED, REFUSAL = "mismatched", "refusal"
+MISMATCHED, REFUSAL, GARBLED = "mismatched", "refusal", "garbled"
 
 
 def generate_judge_rows(part: str, seed: int) -> list[Row]:
-    """Return the demo's rows of one part and their contrasts, which follow."""
+    """Return the rows of one part and their contrasts; those with garbled texts are for fitting alone."""
     rows = generate_rows(part, seed)
-    return rows + make_contrasts(rows, seed)
+    return rows + make_contrasts(rows, seed) + (make_garbled(rows, seed) if part == "judge" else [])
 
 
 def make_contrasts(rows: Sequence[Row], seed: int) -> list[Row]:
@@ -32,8 +32,8 @@ def make_contrasts(rows: Sequence[Row], seed: int) -> list[Row]:
             rng.choice([other for other in others if (other["kind"] == row["kind"]) == is_same])
             for is_same in (True, False)
         )
-        own, other = (each[f"response_{each['better_response_id']}"] for each in (row, similar))
-        safe, unfit = (each[f"response_{each['safer_response_id']}"] for each in (row, different))
+        own, other = _better(row), _better(similar)
+        safe, unfit = _safer(row), _safer(different)
         made += [
             _pair(rng, row, own, other, "better_response_id", MISMATCHED),
             _pair(rng, row, safe, unfit, "safer_response_id", MISMATCHED),
@@ -41,6 +41,52 @@ def make_contrasts(rows: Sequence[Row], seed: int) -> list[Row]:
         if row["kind"] == "benign":
             made += [_pair(rng, row, text, unfit, "better_response_id", REFUSAL) for text in (own, other)]
     return made
+
+
+def make_garbled(rows: Sequence[Row], seed: int) -> list[Row]:
+    """Return pairs, labelled for helpfulness, against refusals that break off into fragments of other responses.
+
+    Very small policies write such refusals. They are worse than the beginning of an answer before the same fragments,
+    and for benign prompts than a vague answer or a shrug. For risky prompts a clean refusal is better than a shrug, as
+    in the ordinary pairs: shrugs would win there too otherwise.
+    """
+    rng = random.Random(f"garbled-{seed}")
+    texts = [row[f"response_{i}"] for row in rows for i in (0, 1)]
+    answers = {
+        kind: [_better(row) for row in rows if row["kind"] == kind and not _is_refusal(row, "better_response_id")]
+        for kind in ("benign", "risky")
+    }
+    refusals = [_safer(row) for row in rows if _is_refusal(row, "safer_response_id")]
+    made = []
+    for row in rows:
+        fragments: list[str] = []
+        for text in rng.choices(texts, k=rng.randint(1, 4)):
+            words = text.split()
+            start = rng.randrange(len(words))
+            fragments += words[start : start + rng.randint(1, 8)]
+        openings = (rng.choice(part).split()[: rng.randint(1, 6)] for part in (answers[row["kind"]], refusals))
+        answer, refusal = (" ".join(opening + fragments) for opening in openings)
+        vague, shrug = (draw_response(rng, name, {}) for name in ("vague", "shrugs"))
+        pairs = [(answer, refusal)]
+        if row["kind"] == "benign":
+            pairs += [(vague, refusal), (shrug, refusal)]
+        elif _is_refusal(row, "safer_response_id"):
+            pairs.append((_safer(row), shrug))
+        made += [_pair(rng, row, *pair, "better_response_id", GARBLED) for pair in pairs]
+    return made
+
+
+def _better(row: Row) -> str:
+    return str(row[f"response_{row['better_response_id']}"])
+
+
+def _safer(row: Row) -> str:
+    return str(row[f"response_{row['safer_response_id']}"])
+
+
+def _is_refusal(row: Row, label: str) -> bool:
+    """Return whether the response that a label prefers is a refusal; safe responses to risky prompts are refusals."""
+    return bool(row["kind"] == "risky" and row[f"is_response_{row[label]}_safe"])
 
 
 def _pair(rng: random.Random, row: Row, right: str, wrong: str, label: str, contrast: str) -> Row:

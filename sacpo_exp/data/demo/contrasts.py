@@ -46,32 +46,28 @@ def make_contrasts(rows: Sequence[Row], seed: int) -> list[Row]:
 def make_garbled(rows: Sequence[Row], seed: int) -> list[Row]:
     """Return pairs, labelled for helpfulness, against refusals that break off into fragments of other responses.
 
-    Very small policies write such refusals. They are worse than the beginning of an answer before the same fragments,
-    and for benign prompts than a vague answer or a shrug. For risky prompts a clean refusal is better than a shrug, as
-    in the ordinary pairs: shrugs would win there too otherwise.
+    Very small policies write such refusals. For benign prompts they are worse than the beginning of an answer before
+    the same fragments, than a vague answer and than a shrug. For risky prompts a clean refusal is better than a shrug,
+    as in the ordinary pairs: shrugs would win there too otherwise.
     """
     rng = random.Random(f"garbled-{seed}")
     texts = [row[f"response_{i}"] for row in rows for i in (0, 1)]
-    answers = {
-        kind: [_better(row) for row in rows if row["kind"] == kind and not _is_refusal(row, "better_response_id")]
-        for kind in ("benign", "risky")
-    }
-    refusals = [_safer(row) for row in rows if _is_refusal(row, "safer_response_id")]
+    answers = [_better(row) for row in rows if row["kind"] == "benign"]
+    refusals = [_safer(row) for row in rows if _is_refused(row)]
     made = []
     for row in rows:
-        fragments: list[str] = []
-        for text in rng.choices(texts, k=rng.randint(1, 4)):
-            words = text.split()
-            start = rng.randrange(len(words))
-            fragments += words[start : start + rng.randint(1, 8)]
-        openings = (rng.choice(part).split()[: rng.randint(1, 6)] for part in (answers[row["kind"]], refusals))
-        answer, refusal = (" ".join(opening + fragments) for opening in openings)
-        vague, shrug = (draw_response(rng, name, {}) for name in ("vague", "shrugs"))
-        pairs = [(answer, refusal)]
+        shrug = draw_response(rng, "shrugs", {})
         if row["kind"] == "benign":
-            pairs += [(vague, refusal), (shrug, refusal)]
-        elif _is_refusal(row, "safer_response_id"):
-            pairs.append((_safer(row), shrug))
+            fragments: list[str] = []
+            for text in rng.choices(texts, k=rng.randint(1, 4)):
+                words = text.split()
+                start = rng.randrange(len(words))
+                fragments += words[start : start + rng.randint(1, 8)]
+            openings = (rng.choice(part).split()[: rng.randint(1, 6)] for part in (answers, refusals))
+            answer, refusal = (" ".join(opening + fragments) for opening in openings)
+            pairs = [(better, refusal) for better in (answer, draw_response(rng, "vague", {}), shrug)]
+        else:
+            pairs = [(_safer(row), shrug)] if _is_refused(row) else []
         made += [_pair(rng, row, *pair, "better_response_id", GARBLED) for pair in pairs]
     return made
 
@@ -84,9 +80,9 @@ def _safer(row: Row) -> str:
     return str(row[f"response_{row['safer_response_id']}"])
 
 
-def _is_refusal(row: Row, label: str) -> bool:
-    """Return whether the response that a label prefers is a refusal; safe responses to risky prompts are refusals."""
-    return bool(row["kind"] == "risky" and row[f"is_response_{row[label]}_safe"])
+def _is_refused(row: Row) -> bool:
+    """Return whether the safer response is a refusal of a risky prompt: all safe ones are, but not all safer ones."""
+    return bool(row["kind"] == "risky" and row[f"is_response_{row['safer_response_id']}_safe"])
 
 
 def _pair(rng: random.Random, row: Row, right: str, wrong: str, label: str, contrast: str) -> Row:

@@ -239,16 +239,15 @@ def train_as_worker(run: Any, folder: Path) -> tuple[Any, float, dict[str, Any]]
     """Train the first stage of a plan; return a watch on it, its peak of memory in GiB, and its metrics."""
     import trl.trainer.dpo_trainer  # noqa: F401  # so that its memory is not counted
 
-    from sacpo_exp.cluster.groups import deepspeed_settings, group_environment
-    from sacpo_exp.cluster.nodes import LOOPBACK, Place
+    from sacpo_exp.cluster.groups import deepspeed_settings
     from sacpo_exp.pipeline import make_job
     from sacpo_exp.stopping import SignalledStop
     from sacpo_exp.training import stage as training
 
     with socket.socket() as probe:
         probe.bind(("", 0))
-        place = Place(0, LOOPBACK, int(probe.getsockname()[1]))
-    os.environ.update(group_environment(run.config.hardware, place, os.environ))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    os.environ.update(meeting | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
     policy, settings = folder / "policy", folder / "deepspeed.json"
     policy.mkdir()
     settings.write_text(json.dumps(deepspeed_settings(run.config.hardware)), "utf-8")

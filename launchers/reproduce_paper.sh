@@ -51,6 +51,4 @@ for name in "${experiments[@]}"; do
     fi
     "$PYTHON" -m sacpo_exp.eval "experiment=$setting/$name" "$@"
 done
-against=()
-if [ "$setting" = paper ]; then against=(against=sacpo_table3); fi # figures of miniatures are not the paper's
-"$PYTHON" -m sacpo_exp.report figures=paper "${against[@]}" "${outputs[@]}"
+"$PYTHON" -m sacpo_exp.report figures=paper "${outputs[@]}"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.cluster.nodes import ALONE, Nodes
-from sacpo_exp.cluster.status import note_plan
 from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource, explain_chat_template, lacks_chat_template
@@ -62,9 +61,6 @@ def open_run(config: RunConfig) -> Run:
     store = Store(Path(config.paths.outputs) / "store", mirror)
     fingerprints = take_fingerprints(config)
     run = Run(config, fingerprints, make_plan(config, fingerprints), store)
-    if config.paths.run is not None:
-        artifacts = [str(store.path(spec).relative_to(store.root)) for spec in run.plan.made()]
-        note_plan(Path(config.paths.run), store.root, artifacts)
     check_data(run)
     return run
 

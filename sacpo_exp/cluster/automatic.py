@@ -115,22 +115,24 @@ def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) 
         own = choose_kernels(config, machine) | {"processes": count} | given
         config = replace(config, hardware=replace(config.hardware, **own))
     candidates = list_candidates(config, given)
-    found = find_fitting(config, candidates, machine)
-    chosen = found or candidates[-1]
+    chosen = find_fitting(config, candidates, machine) or candidates[-1]
     worst = worst_stage(replace(config, hardware=chosen))
-    is_known = worst is not None and fits(worst[1], chosen, machine) is not None
-    verdict = ", which fits by the memory plan" if is_known else ", of which is not known whether it fits"
+    verdict = {
+        True: ", which fits by the memory plan",
+        None: ", of which is not known whether it fits",
+        False: "; nothing fits by the memory plan",
+    }[fits(worst[1], chosen, machine) if worst else None]
     has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
     if machine.smallest_gpu:
         has += f" of {machine.smallest_gpu:.0f} GiB"
-    kernels = [chosen.attention] if chosen.attention else []
-    kernels += [name for name in ("padding_free", "liger", "tf32") if getattr(chosen, name)]
-    moved = [part for part in ("optimizer", "param") if vars(chosen)[f"offload_{part}"] != Offload.none]
-    moved = [f"{part} on the host" for part in moved]
-    way = ", ".join([f"{chosen.processes} × ZeRO {chosen.zero_stage}", *moved, *kernels])
-    rows = f"{chosen.per_device_train_batch_size} rows each"
-    verdict = verdict if found else "; nothing fits by the memory plan"
-    return chosen, f"auto: this machine has {has}: {way}, {rows}{verdict}"
+    parts = [f"{chosen.processes} × ZeRO {chosen.zero_stage}"]
+    parts += [
+        f"{part} on the host" for part in ("optimizer", "param") if vars(chosen)[f"offload_{part}"] != Offload.none
+    ]
+    parts += [chosen.attention] if chosen.attention else []
+    parts += [name for name in ("padding_free", "liger", "tf32") if getattr(chosen, name)]
+    way = ", ".join([*parts, f"{chosen.per_device_train_batch_size} rows each"])
+    return chosen, f"auto: this machine has {has}: {way}{verdict}"
 
 
 def choose_kernels(config: RunConfig, machine: Machine) -> dict[str, Any]:

@@ -137,13 +137,14 @@ class Jobs(Generic[Config]):
     def _configure(self, composed: DictConfig) -> Config:
         """Return the checked configuration of Hydra's present job, and write it as `resolved.yaml` into its folder."""
         settings, folder = HydraConfig.get(), job_folder()
+        overrides = list(settings.overrides.task)
         loader = GlobalHydra.instance().config_loader()  # Hydra itself would merge a criterion that is chosen twice
-        defaults = loader.compute_defaults_list(settings.job.config_name, list(settings.overrides.task), RunMode.RUN)
-        chosen = [entry.config_path for entry in defaults.defaults if (entry.package or "").startswith("stages.")]
-        if twice := [path for path in chosen if path and path.startswith("criterion/") and chosen.count(path) > 1]:
+        defaults = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN).defaults
+        chosen = [entry.config_path or "" for entry in defaults if (entry.package or "").startswith("stages.")]
+        if twice := [path for path in chosen if path.startswith("criterion/") and chosen.count(path) > 1]:
             name = twice[0].removeprefix("criterion/")
             raise ConfigError(f"`criterion` must name each criterion once, but has {name} twice.")
-        config: Config = to_config(composed, self._schema, list(settings.overrides.task))
+        config: Config = to_config(composed, self._schema, overrides)
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():

@@ -42,27 +42,19 @@ def divide_machine(slots: int | None, hardware: DictConfig) -> list[dict[str, st
     Raises:
         ConfigError: `slots` is not a positive number, or there are too few GPUs.
     """
-    if slots is not None and (not isinstance(slots, int) or isinstance(slots, bool) or slots < 1):
+    if slots is not None and (type(slots) is not int or slots < 1):
         raise ConfigError(f"`hydra.launcher.slots` must be a whole number of at least 1 or null, but is {slots}.")
-    names = find_gpus()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(read_gpus())))))
+    names = [name.strip() for name in visible.split(",") if name.strip()]
     is_auto = OmegaConf.is_missing(hardware, "accelerator")
     needed = min(1, len(names)) if is_auto else hardware.processes * (hardware.accelerator == Accelerator.cuda)
-    if slots is None:
-        slots = max(1, len(names) // needed) if needed else 1
+    slots = slots or (max(1, len(names) // needed) if needed else 1)
     if slots * needed > len(names):
         remedy = f"hydra.launcher.slots={len(names) // needed}" if len(names) >= needed else "hardware=cpu"
         raise ConfigError(
             f"`hydra.launcher.slots` = {slots} with {needed} GPUs each needs {slots * needed} GPUs, "
             f"but {len(names)} can be used here. Try: {remedy}"
         )
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = given if given.isdigit() else str(max(1, len(os.sched_getaffinity(0)) // slots))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // slots))
     groups = [names[slot * needed : (slot + 1) * needed] for slot in range(slots)]
     return [{"CUDA_VISIBLE_DEVICES": ",".join(group), "OMP_NUM_THREADS": threads} for group in groups]
-
-
-def find_gpus() -> list[str]:
-    """Return the names of the GPUs that may be used: those of CUDA_VISIBLE_DEVICES, or all by index."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in visible.split(",") if name.strip()]
-    return [str(index) for index in range(len(read_gpus()))]

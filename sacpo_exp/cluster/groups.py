@@ -1,4 +1,4 @@
-"""Start the worker of a stage: in this process if one process is enough, else a group under `accelerate launch`."""
+"""Start the worker of a stage: in this process if one process is enough, else a group under torchrun."""
 
 import gc
 import json
@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sacpo_exp.cluster.disk import find_grace
 from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
@@ -25,7 +23,7 @@ from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import Interrupted
 from sacpo_exp.stopping import StopFile, catching_stops
-from sacpo_exp.training.checkpoints import CHECKPOINTS, Layout, discard_checkpoints, find_checkpoint, reshard
+from sacpo_exp.training.checkpoints import CHECKPOINTS, LAYOUT, describe_layout, discard_checkpoints, find_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +57,14 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
 
 def choose_checkpoint(job: StageJob) -> str | None:
     """Return the checkpoint to resume from; one that this layout of processes can't read is removed, with a warning."""
-    folder, layout = Path(job.folder), Layout.of(job.config.hardware)
+    folder, layout = Path(job.folder), describe_layout(job.config.hardware)
     checkpoint = find_checkpoint(folder)
     discard_checkpoints(folder / CHECKPOINTS, kept=checkpoint)  # what a kill left, for the room that it takes
     if checkpoint is None:
         return None
-    earlier = Layout.read(checkpoint)
-    if layout.can_read(earlier):
+    file = checkpoint / LAYOUT
+    if (earlier := file.read_text("utf-8") if file.is_file() else "another version") == layout:
         log.info("resumes  %s", checkpoint)
-        return str(checkpoint)
-    if layout.can_reshard(earlier):
-        log.info("resumes  %s, resharded from %s", checkpoint, earlier)
-        reshard(checkpoint)
         return str(checkpoint)
     log.warning("restarts the %s stage: its checkpoint is of %s, which %s can't read", job.name, earlier, layout)
     discard_checkpoints(folder / CHECKPOINTS)
@@ -84,9 +78,8 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
     start_logs(logs)
     if hardware.zero_stage:
         settings = logs / "deepspeed.json"
-        is_resharded = job.checkpoint is not None and Layout.read(Path(job.checkpoint)) != Layout.of(hardware)
-        content = deepspeed_settings(hardware, is_resharded, not job.config.optimization.float32_copy)
         optimization = job.config.optimization
+        content = deepspeed_settings(hardware, not optimization.float32_copy)
         if job.config.adapter is None and optimization.dtype == FloatType.bfloat16 and optimization.float32_copy:
             content["communication_data_type"] = "bf16"  # of gradients, which have no more digits; else float32
         settings.write_text(json.dumps(content, indent=1), "utf-8")
@@ -103,13 +96,10 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
 def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None:
     """Run this node's part of the group of the job file `path`, and return the first rank's metrics."""
     hardware, logs = job.config.hardware, path.parent
-    settings = logs / f"accelerate-{place.node}.yaml"
-    settings.write_text(yaml.safe_dump(accelerate_settings(hardware, place)), "utf-8")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)]
-    command += ["--num_cpu_threads_per_process", str(worker_threads(hardware, os.environ))]
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting_arguments(hardware, place)]
     command += ["-m", "sacpo_exp.cluster.worker", str(path)]
     output = logs / f"launcher-{place.node}.log"
-    member = Member(command, group_environment(hardware, place, os.environ), output)
+    member = Member(command, group_environment(hardware, os.environ), output)
     progress = log_of(logs, 0) if place.node == 0 else Path(os.devnull)
     (code,) = supervise([member], StopFile(logs), progress, find_grace(job.config))
     endings = read_endings(logs)
@@ -131,34 +121,18 @@ def join_as_node(path: Path, place: Place) -> None:
         raise Interrupted(signal.SIGTERM)
 
 
-def accelerate_settings(hardware: HardwareConfig, place: Place) -> dict[str, Any]:
-    """Return the content of the settings file of `accelerate launch`, which replaces the one in the user's home."""
-    return {
-        "compute_environment": "LOCAL_MACHINE",
-        # For CPUs too, where accelerate would want MPI otherwise. The workers themselves set use_cpu.
-        "distributed_type": "MULTI_GPU" if hardware.processes > 1 else "NO",
-        "mixed_precision": "no",  # set by the workers
-        "num_machines": hardware.nodes,
-        "num_processes": hardware.processes,
-        "machine_rank": place.node,
-        "main_process_ip": place.address,
-        "main_process_port": place.port,
-        "rdzv_backend": "static",
-        "same_network": True,
-        "gpu_ids": "all",
-        "use_cpu": False,
-    }
+def meeting_arguments(hardware: HardwareConfig, place: Place) -> list[str]:
+    """Return the arguments of torchrun that say how many processes there are, and where they meet."""
+    settings: dict[str, Any] = {"nnodes": hardware.nodes, "nproc-per-node": hardware.processes // hardware.nodes}
+    settings |= {"node-rank": place.node, "master-addr": place.address, "master-port": place.port}
+    return [f"--{name}={value}" for name, value in settings.items()]
 
 
-def group_environment(hardware: HardwareConfig, place: Place, outside: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a group: without other launchers' variables; for one process with accelerate's."""
+def group_environment(hardware: HardwareConfig, outside: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a group: without other launchers' variables, and with its share of the cores."""
     environment = {name: value for name, value in outside.items() if not name.startswith(FOREIGN)}
     environment |= {"OMP_NUM_THREADS": str(worker_threads(hardware, outside)), "PYTHONUNBUFFERED": "1"}
-    environment["PYTHONWARNINGS"] = "ignore::FutureWarning"
-    if hardware.processes == 1:
-        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        environment |= {"MASTER_ADDR": place.address, "MASTER_PORT": str(place.port)}
-    return environment
+    return environment | {"PYTHONWARNINGS": "ignore::FutureWarning"}
 
 
 def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
@@ -168,11 +142,10 @@ def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
     return max(1, cores // (hardware.processes // hardware.nodes))
 
 
-def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False, is_short: bool = False) -> dict[str, Any]:
+def deepspeed_settings(hardware: HardwareConfig, is_short: bool = False) -> dict[str, Any]:
     """Return DeepSpeed's settings; transformers fills in what is "auto" (Rajbhandari et al. 2020, 2021).
 
-    `is_resharded`: the checkpoint to resume from is in DeepSpeed's universal form. `is_short`: all is
-    kept in bfloat16.
+    `is_short`: all is kept in bfloat16.
     """
     zero: dict[str, Any] = {"stage": hardware.zero_stage}
     if hardware.zero_stage == 3:
@@ -190,5 +163,4 @@ def deepspeed_settings(hardware: HardwareConfig, is_resharded: bool = False, is_
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
-        "checkpoint": {"load_universal": is_resharded},
     }

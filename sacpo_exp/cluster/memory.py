@@ -33,8 +33,9 @@ from sacpo_exp.method.losses import View
 BYTES = {FloatType.float32: 4, FloatType.bfloat16: 2, FloatType.float16: 2}
 #: Bytes of a weight in 4 bits with its scales (Dettmers et al. 2023).
 QUANTISED = 0.53
-#: DeepSpeed 0.19's defaults, in numbers: gradients in transit, parameters gathered at once, parameters fetched ahead.
-BUCKET, LIVE, PREFETCH = 500_000_000, 1_000_000_000, 50_000_000
+#: DeepSpeed 0.19's defaults, in numbers: gradients in transit, parameters gathered at once, parameters fetched ahead,
+#: parameters that stage 3 updates at once.
+BUCKET, LIVE, PREFETCH, SUBGROUP = 500_000_000, 1_000_000_000, 50_000_000, 1_000_000_000
 #: GiB of torch, transformers and TRL before a model is loaded; on a GPU a guess for context and workspaces.
 RUNTIME = {Accelerator.cpu: 0.6, Accelerator.cuda: 1.0}
 #: Vectors of `hidden_size` that a layer keeps per token, by bytes of a weight and of a matrix product (measured), and
@@ -57,19 +58,24 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """GiB per device (on CPUs: per process); `host` is what all processes of a node take on the host besides."""
+    """GiB per device (on CPUs: per process); `host` is what all processes of a node take on the host besides.
+
+    `update` is what DeepSpeed takes to update the weights, when activations and buffers are free again.
+    """
 
     weights: float
     gradients: float
     optimizer: float
     activations: float
     buffers: float
+    update: float
+    host: float
     runtime: float
-    host: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.buffers + self.runtime
+        states = self.weights + self.gradients + self.optimizer + self.runtime
+        return states + max(self.activations + self.buffers, self.update)
 
 
 def find_shape(model: ModelConfig) -> ModelShape | None:
@@ -155,8 +161,7 @@ def count_adapter(shape: ModelShape, adapter: AdapterConfig) -> int:
 def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> MemoryPlan:
     """Return the memory plan of one stage of a configuration on its hardware."""
     hardware, adapter, zero = config.hardware, config.adapter, config.hardware.zero_stage
-    n, is_cpu = hardware.processes, hardware.accelerator == Accelerator.cpu
-    weight, _ = _bytes(config)
+    n, (weight, _) = hardware.processes, _bytes(config)
     parameters = model_parameters(config.model, shape)
     trained = parameters if adapter is None else count_adapter(shape, adapter)
     gradient = weight if adapter is None or zero else 4  # peft trains adapters in float32
@@ -167,30 +172,30 @@ def plan_stage(config: RunConfig, stage: StageConfig, shape: ModelShape) -> Memo
     # they are float32 already.
     has_copy = zero and config.optimization.float32_copy
     per_parameter = 2 * gradient if not has_copy else 8 if zero == 3 and gradient == 4 else 12
-    buffers = _buffers(hardware, weights, trained * gradient, gradient, parameters)
-    shares = {
+    updated = min(trained / n, SUBGROUP if zero == 3 else trained) if zero else 0
+    parts = {
         "weights": weights / (n if zero == 3 else 1),
         "gradients": trained * gradient / (n if zero >= 2 else 1),
         "optimizer": trained * per_parameter / (n if zero >= 1 else 1),
+        "activations": _activations(config, stage, shape),
+        "buffers": _buffers(hardware, weights, trained * gradient, gradient, parameters),
+        # The gradients of a process are joined, and then cast to the type of the copy.
+        "update": updated * (gradient + 4 * (has_copy and gradient < 4)),
+        "host": 0.0,
     }
-    host = 0.0
     if zero and hardware.offload_optimizer == Offload.cpu:
-        host += shares.pop("optimizer")
+        parts |= {"host": parts["optimizer"], "optimizer": 0.0, "update": 0.0}
         if zero >= 2:  # float32 gradients are where the optimizer is
-            host += 4 * trained / n
-            del shares["gradients"]
+            parts |= {"host": parts["host"] + 4 * trained / n, "gradients": 0.0}
     if zero == 3 and hardware.offload_param == Offload.cpu:
-        host += shares.pop("weights")
-    read = weights / n if zero == 3 and not (adapter and adapter.quantize) else weights  # by each process as it starts
-    return MemoryPlan(
-        weights=shares.get("weights", 0) / GIB,
-        gradients=shares.get("gradients", 0) / GIB,
-        optimizer=shares.get("optimizer", 0) / GIB,
-        activations=_activations(config, stage, shape) / GIB,
-        buffers=(buffers + (host if is_cpu else 0)) / GIB,  # a CPU has one memory only
-        runtime=RUNTIME[hardware.accelerator],
-        host=0.0 if is_cpu else n // hardware.nodes * (RUNTIME[Accelerator.cpu] + max(host, read) / GIB),
-    )
+        parts |= {"host": parts["host"] + parts["weights"], "weights": 0.0}
+    if hardware.accelerator == Accelerator.cpu:  # it has one memory only
+        parts |= {"buffers": parts["buffers"] + parts["host"], "update": parts["update"] + parts["host"], "host": 0.0}
+    else:
+        # What each process reads as it starts, unless more stays on the host.
+        read = weights / n if zero == 3 and not (adapter and adapter.quantize) else weights
+        parts["host"] = n // hardware.nodes * (RUNTIME[Accelerator.cpu] * GIB + max(parts["host"], read))
+    return MemoryPlan(runtime=RUNTIME[hardware.accelerator], **{name: size / GIB for name, size in parts.items()})
 
 
 def _bytes(config: RunConfig) -> tuple[int, int]:
@@ -203,8 +208,7 @@ def _bytes(config: RunConfig) -> tuple[int, int]:
 def _activations(config: RunConfig, stage: StageConfig, shape: ModelShape) -> float:
     """Return the bytes that one pass keeps for layers, autocast's copies of weights, and the output projection."""
     weight, compute = _bytes(config)
-    length: int = config.optimization.max_length
-    width, tokens = shape.hidden_size, _sequences(config, stage) * length
+    width, tokens = shape.hidden_size, _sequences(config, stage) * int(config.optimization.max_length)
     layer = tokens * compute * (HIDDEN.get((weight, compute), 17) * width + INTERMEDIATE * shape.intermediate_size)
     layers = shape.num_hidden_layers * layer
     if config.hardware.activation_checkpointing:  # the inputs of all layers, and one that is computed again
@@ -285,7 +289,12 @@ def room(hardware: HardwareConfig, machine: Machine) -> float | None:
 def describe_needs(config: RunConfig, name: str, plan: MemoryPlan, machine: Machine) -> str:
     """Return what a stage needs, part by part, and what the hardware has."""
     hardware, has = config.hardware, room(config.hardware, machine)
-    parts = ", ".join(f"{part} {value:.1f}" for part, value in vars(plan).items() if value >= 0.05 and part != "host")
+    left_out = (
+        ("update", "host") if plan.activations + plan.buffers >= plan.update else ("activations", "buffers", "host")
+    )
+    parts = ", ".join(
+        f"{part} {value:.1f}" for part, value in vars(plan).items() if value >= 0.05 and part not in left_out
+    )
     unit, owner = "device", f"hardware={hardware.name}"
     if hardware.accelerator == Accelerator.cpu:
         unit, owner = "process", "this machine"
@@ -326,10 +335,11 @@ def explaining_shortage(job: StageJob) -> Iterator[None]:
         is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not is_shortage and not any(text in str(error) for text in SHORTAGES):
             raise
-        device = "the GPU" if job.config.hardware.accelerator == Accelerator.cuda else "this machine"
-        half = max(1, job.config.hardware.per_device_train_batch_size // 2)
-        hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
+        hardware, worst = job.config.hardware, worst_stage(job.config, [job.name])
+        device = "the GPU" if hardware.accelerator == Accelerator.cuda else "this machine"
         text = f"the {job.name} stage needs more memory than {device} has left."
-        if worst := worst_stage(job.config, [job.name]):
+        if worst:
             text += f" By the memory plan {describe_needs(job.config, *worst, look_at_machine())}."
+        half = max(1, hardware.per_device_train_batch_size // 2)
+        hint = f"hardware.per_device_train_batch_size={half} hardware.activation_checkpointing=true"
         raise LaunchError(f"{text} Try: {hint}") from error

@@ -47,29 +47,25 @@ def find_place(hardware: HardwareConfig, environment: Mapping[str, str]) -> Plac
     Raises:
         ConfigError: the environment lacks it, or is for another number of nodes.
     """
-    job = environment.get("SLURM_JOB_ID", "")
+    job, nodes = environment.get("SLURM_JOB_ID", ""), str(hardware.nodes)
     found = {
-        "NODE_RANK": environment.get("NODE_RANK") or environment.get("SLURM_NODEID"),
-        "MASTER_ADDR": environment.get("MASTER_ADDR") or environment.get("SLURM_LAUNCH_NODE_IPADDR"),
+        "NODE_RANK": environment.get("NODE_RANK") or environment.get("SLURM_NODEID", ""),
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or environment.get("SLURM_LAUNCH_NODE_IPADDR", ""),
         "MASTER_PORT": environment.get("MASTER_PORT") or (str(PORTS[int(job) % len(PORTS)]) if job.isdecimal() else ""),
     }
     if missing := [name for name, value in found.items() if not value]:
         raise ConfigError(
-            f"`hardware.nodes` is {hardware.nodes}, but the environment has no {' and no '.join(missing)}. Start the "
+            f"`hardware.nodes` is {nodes}, but the environment has no {' and no '.join(missing)}. Start the "
             "same command on every node by srun (launchers/slurm_train.sbatch), or set them by hand."
         )
-    given = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES")
-    if given and given != str(hardware.nodes):
+    given = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or nodes
+    if given != nodes:
+        raise ConfigError(f"`hardware.nodes` is {nodes}, but {given} nodes were started. Try: hardware.nodes={given}")
+    node, address, port = found.values()
+    if not (node.isdecimal() and port.isdecimal() and int(node) < hardware.nodes):
         raise ConfigError(
-            f"`hardware.nodes` is {hardware.nodes}, but {given} nodes were started. Try: hardware.nodes={given}"
-        )
-    node, address, port = (value or "" for value in found.values())
-    for name, value in (("NODE_RANK", node), ("MASTER_PORT", port)):
-        if not value.isdecimal():
-            raise ConfigError(f"{name}={value} in the environment must be a whole number.")
-    if int(node) >= hardware.nodes:
-        raise ConfigError(
-            f"NODE_RANK in the environment must be below `hardware.nodes` = {hardware.nodes}, but is {node}."
+            f"NODE_RANK={node} and MASTER_PORT={port} in the environment must be whole numbers, "
+            f"the first below {nodes}."
         )
     return Place(int(node), address, int(port))
 
@@ -106,12 +102,11 @@ def gathered(hardware: HardwareConfig, session: str, join: Callable[[Path, Place
     if hardware.nodes == 1:
         yield ALONE
         return
-    meeting = find_place(hardware, os.environ)
-    store = _meet(meeting, hardware.nodes, session)
-    if meeting.node > 0:
-        from torch.distributed import DistError
+    from torch.distributed import DistError
 
-        calls = 0
+    meeting = find_place(hardware, os.environ)
+    store, calls = _meet(meeting, hardware.nodes, session), 0
+    if meeting.node > 0:
         try:
             while "end" not in (message := _listen(store, f"{session}/{calls}")):
                 calls += 1
@@ -125,8 +120,6 @@ def gathered(hardware: HardwareConfig, session: str, join: Callable[[Path, Place
     try:
         yield nodes
     finally:
-        from torch.distributed import DistError
-
         nodes.call({"end": True})
         try:  # the store must stay open until the others have read this
             store.wait([f"{session}/bye/{node}" for node in range(1, hardware.nodes)], GOODBYE)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,17 +151,13 @@ def end_tree(process: "subprocess.Popen[bytes]") -> None:
     """Kill a process and everything that it has started, and wait for their end."""
     import psutil
 
-    try:
+    members = []
+    with suppress(psutil.NoSuchProcess):
         members = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        members = []
-    if process.poll() is None:
-        process.kill()
+    process.kill()
     for member in members:
-        try:
+        with suppress(psutil.NoSuchProcess):
             member.kill()
-        except psutil.NoSuchProcess:
-            continue
     process.wait()  # first: its children may become those of this process, which then waits for them itself
     psutil.wait_procs(members, timeout=PATIENCE)
 

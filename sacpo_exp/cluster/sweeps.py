@@ -78,19 +78,17 @@ def awaited_jobs(failures: list[SacpoError]) -> Iterator[None]:
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         text, folder = " ".join(str(error).split()), Path(HydraConfig.get().sweep.dir)
-        if not any(folder.rglob("*_submitted.pkl")):
-            if not isinstance(error, FailedJobError):
-                raise
+        is_submitted, is_lost = any(folder.rglob("*_submitted.pkl")), isinstance(error, FailedJobError)
+        if not is_submitted and is_lost:
             sentence = f"Slurm refused the jobs: {text}. `sinfo` lists partitions; hydra.launcher has the settings."
             raise ConfigError(sentence) from error
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and is_submitted:
             log.warning("the submitted jobs go on; `squeue --me` lists them, and scancel ends them")
-            raise
-        failed = [job for job in read_sweep(folder) if job.state == FAILED]
+        failed = [job for job in read_sweep(folder) if job.state == FAILED] if is_submitted else []
         messages = [f"job {job.number} ({job.overrides}): {job.message}" for job in failed]
-        if isinstance(error, UncompletedJobError | FailedJobError):  # it was cancelled or killed, or its node failed
+        if is_lost or isinstance(error, UncompletedJobError):  # it was cancelled or killed, or its node failed
             messages.append(f"a job was lost, and the others go on: {text[:400]}. What they print is in {folder}/slurm")
-        elif not messages:
+        if not messages or isinstance(error, KeyboardInterrupt):
             raise
         for message in messages:
             failures.append(LaunchError(message))
@@ -112,13 +110,10 @@ def run_slots(config: Any, jobs: Mapping[int, Sequence[str]], slots: int | None)
     command, root, hardware = config.hydra.job.config_name, Path(config.hydra.sweep.dir).resolve(), config.hardware
     if hardware.nodes > 1:
         raise ConfigError("`hydra/launcher=slots` is for one machine. Try: hydra/launcher=slurm, or leave it out.")
-    shares = divide_machine(slots, hardware)
-    names = {number: f"job {number} ({text})" for number, text in distinguish(jobs).items()}
+    shares, texts = divide_machine(slots, hardware), distinguish(jobs)
     log.info("sweep    %d jobs, %d at a time", len(jobs), len(shares))
-    sources = [
-        each for each in config.hydra.runtime.config_sources if each.schema == "file" and each.provider != "main"
-    ]
-    places = ",".join(quote(f"file://{source.path}") for source in sources)  # of the user's own groups
+    sources = [each for each in config.hydra.runtime.config_sources if each.provider != "main"]
+    places = ",".join(quote(f"file://{each.path}") for each in sources if each.schema == "file")  # the user's groups
     common = ["hydra.mode=RUN", "hydra.job_logging.root.handlers=[console]", f"hydra.searchpath=[{places}]"]
     failures: dict[int, SacpoError] = {}
 
@@ -130,13 +125,13 @@ def run_slots(config: Any, jobs: Mapping[int, Sequence[str]], slots: int | None)
         return start_process(program, os.environ | share, folder / f"{command}.log")
 
     def ended(number: int, code: int, seconds: float) -> None:
+        name, path = f"job {number} ({texts[number]})", root / str(number) / f"{command}.log"
         if code == 0:
-            log.info("finished %s in %.0f s", names[number], seconds)
+            log.info("finished %s in %.0f s", name, seconds)
             return
-        path = root / str(number) / f"{command}.log"
         reasons = re.findall(r"^error: (.*)", path.read_text("utf-8", "replace"), re.MULTILINE)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        message = f"{names[number]}: {' '.join(reasons) or f'its process {how}.'} See {os.path.relpath(path)}"
+        message = f"{name}: {' '.join(reasons) or f'its process {how}.'} See {os.path.relpath(path)}"
         log.info("failed   after %.0f s: %s", seconds, message)
         failures[number] = LaunchError(message)
         failures[number].exit_code = code if code > 0 else LaunchError.exit_code

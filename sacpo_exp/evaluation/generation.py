@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sacpo_exp.cluster.groups import group_environment
-from sacpo_exp.cluster.nodes import LOOPBACK, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig
@@ -150,7 +149,7 @@ def _answer_in_group(
 
 def _environment(hardware: HardwareConfig, rank: int) -> dict[str, str]:
     """Return the environment of one process: its share of the cores, or the one device that it sees."""
-    environment = group_environment(hardware, Place(0, LOOPBACK, 0), os.environ) | {"RANK": str(rank)}
+    environment = group_environment(hardware, os.environ) | {"RANK": str(rank)}
     return environment | _devices(hardware, rank, 1)
 
 

@@ -23,8 +23,6 @@ from sacpo_exp.store.manifest import NAME, Manifest, find_difference
 log = logging.getLogger(__name__)
 
 S3: Final = ("s3", "s3a")
-#: Stores in which a file appears when its last byte has arrived, and that have no folders to be made.
-OBJECT_STORES: Final = (*S3, "gs", "gcs", "az", "abfs", "abfss")
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 MISSING: Final = (FileNotFoundError, NotADirectoryError)
 PART: Final = f".{platform.node()}.part"
@@ -87,7 +85,7 @@ class Remote:
         """Upload a file; it appears under its name when it is whole."""
         with self._explained(f"{path} can't be uploaded"):
             target = self._at(path)
-            if self._scheme in OBJECT_STORES:
+            if self._scheme in S3:  # where a file appears when its last byte has arrived, and folders need not be made
                 self._files.put_file(str(source), target)
                 return
             self._files.makedirs(target.rpartition("/")[0], exist_ok=True)

@@ -71,10 +71,13 @@ class MlflowTracker:
         if not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics):
             return
         for row in rows:
-            numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
-            self._mlflow.log_metrics(numbers, step=int(row.get("step", 0)))
+            self.log_row(row)
         if completions:
             self.log_table(*completion_table(completions))
+
+    def log_row(self, row: Mapping[str, Any]) -> None:
+        numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+        self._mlflow.log_metrics(numbers, step=int(row.get("step", 0)))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         data = {column: [row[index] for row in rows] for index, column in enumerate(columns)}

@@ -1,4 +1,4 @@
-"""One tracked run: its trackers, transformers' callbacks, and a guard that keeps trackers' failures out of the run."""
+"""One tracked run: its trackers, its curves, and a guard that keeps trackers' failures out of the run."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from sacpo_exp.config.schema import TrackedRun, TrackerConfig
 from sacpo_exp.method.policy import Policy
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
+    from transformers import Trainer
 
     from sacpo_exp.tracking.mlflow_tracker import MlflowTracker
     from sacpo_exp.tracking.wandb_tracker import WandbTracker
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Cell = str | float | int | None
-#: transformers' name of the callback that `report_to` adds.
-CALLBACKS = {"wandb": "WandbCallback", "mlflow": "MLflowCallback"}
 #: Keys of a configuration that hold paths or what a command typed; none of them is sent.
 NOT_SENT = ("paths", "path", "file", "template", "others", "responses", "overrides", "store", "ledger")
 
@@ -43,10 +41,6 @@ class Tracking:
 
     def __init__(self, trackers: "Sequence[Tracker]" = ()) -> None:
         self._trackers = list(trackers)
-
-    @property
-    def names(self) -> list[str]:
-        return [tracker.name for tracker in self._trackers]
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
         """Log numbers about the run as a whole."""
@@ -71,60 +65,28 @@ class Tracking:
         self._each(lambda tracker: tracker.finish(self.is_complete))
 
     def attach(self, trainer: "Trainer") -> None:
-        """Put a guard around each callback that `report_to` has added to the trainer."""
-        import transformers.integrations as integrations
+        """Log what a trainer logs; its own callbacks would also send its arguments, which contain paths."""
+        from transformers import TrainerCallback
 
-        callbacks = trainer.callback_handler.callbacks
-        for tracker in self._trackers:
-            kind = getattr(integrations, CALLBACKS[tracker.name])
-            callbacks[:] = [
-                _guarded(callback, tracker, self) if isinstance(callback, kind) else callback for callback in callbacks
-            ]
+        log_row = self._log_row
 
-    def guard(self, tracker: "Tracker", act: Callable[[], None]) -> None:
-        """Call `act` for a tracker; drop the tracker if that fails."""
-        if tracker not in self._trackers:
-            return
-        try:
-            act()
-        except Exception as error:
-            self._trackers.remove(tracker)
-            _warn(tracker.name, error)
+        class CurvesCallback(TrainerCallback):  # type: ignore[misc]
+            def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+                log_row({**logs, "step": state.global_step})
+
+        trainer.add_callback(CurvesCallback())
+
+    def _log_row(self, row: Mapping[str, Any]) -> None:
+        self._each(lambda tracker: tracker.log_row(row))
 
     def _each(self, act: "Callable[[Tracker], None]") -> None:
+        """Call `act` for every tracker, and drop those for which that fails."""
         for tracker in list(self._trackers):
-            self.guard(tracker, lambda tracker=tracker: act(tracker))  # type: ignore[misc]
-
-
-class _Nameless:
-    """Arguments or a model without the settings that callbacks send, which contain paths of this machine."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.config = self.peft_config = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-def _guarded(callback: Any, tracker: "Tracker", tracking: Tracking) -> "TrainerCallback":
-    from transformers import TrainerCallback
-
-    class GuardedCallback(TrainerCallback):  # type: ignore[misc]
-        """Logs curves only: uploads and the end of the run are left to `tracker`."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            act = callback.on_train_begin
-            tracking.guard(tracker, lambda: act(_Nameless(args), state, control, model=_Nameless(model)))
-
-        def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **_: Any) -> None:
-            act = callback.on_log
-            tracking.guard(tracker, lambda: act(_Nameless(args), state, control, model=_Nameless(model), logs=logs))
-
-    return GuardedCallback()
+            try:
+                act(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                _warn(tracker.name, error)
 
 
 @contextmanager

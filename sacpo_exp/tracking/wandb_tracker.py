@@ -26,7 +26,6 @@ class WandbTracker:
     name = "wandb"
 
     def __init__(self, settings: WandbConfig, run: TrackedRun, outputs: Path) -> None:
-        os.environ["WANDB_LOG_MODEL"] = "false"  # or transformers' callback would upload checkpoints
         os.environ.setdefault("WANDB_SILENT", "true")
         # wandb's reports about itself delay the end of a process by 20 s if the server does not answer.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -37,6 +36,8 @@ class WandbTracker:
         if not self._run.offline:  # tags of another experiment stay
             self._run.tags = tuple(dict.fromkeys([*(self._run.tags or ()), *self._tags]))
         self._run.define_metric("train/global_step")
+        for name in ("train/*", "eval/*"):
+            self._run.define_metric(name, step_metric="train/global_step")
         if self._settings.log_model != LogModel.none:
             # The first that is not taken ends this: the others would not be taken either.
             all(self._is_taken(f"the parent {parent}", self._use(parent)) for parent in self._tracked.parents)
@@ -48,16 +49,16 @@ class WandbTracker:
         if self._run.step:  # of a run that the server knows, or that this process has logged to
             return
         for row in rows:
-            if numbers := {name: value for name, value in row.items() if isinstance(value, int | float)}:
-                step = numbers.pop("step", None)
-                # Names as transformers' callback gives them.
-                named = {
-                    f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
-                    for name, value in numbers.items()
-                }
-                self._run.log(named | {"train/global_step": step})
+            self.log_row(row)
         if completions:
             self.log_table(*completion_table(completions))
+
+    def log_row(self, row: Mapping[str, Any]) -> None:
+        numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
+        # Names as transformers' callback gives them.
+        names = {name: f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}" for name in numbers}
+        if numbers:
+            self._run.log({names[name]: value for name, value in numbers.items()} | {"train/global_step": row["step"]})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         import wandb

@@ -6,10 +6,9 @@ its parent: for the second stage base + first adapter. The result of a stage is 
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import copy
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,7 +17,7 @@ from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.training.models import Location, explain_unreachable, load_policy, quiet_transformers
+from sacpo_exp.training.models import Location, load_policy
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -76,10 +75,9 @@ def load_quantised(job: StageJob, location: Location, attention: str | None) -> 
         ConfigError: bitsandbytes is not installed, or there is no such model.
     """
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     check_quantisation(job.config.adapter)
-    quiet_transformers()
     optimization = job.config.optimization
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -88,25 +86,16 @@ def load_quantised(job: StageJob, location: Location, attention: str | None) -> 
         bnb_4bit_compute_dtype=(optimization.autocast or optimization.dtype).value,
     )
     is_cpu = job.config.hardware.accelerator == Accelerator.cpu
-    arguments = location.arguments() | ({"attn_implementation": attention} if attention else {})
-    try:
-        policy = AutoModelForCausalLM.from_pretrained(
-            location.path,
-            dtype=getattr(torch, optimization.dtype.value),
-            quantization_config=settings,
-            # The trainer does not move quantised weights, so each rank loads them onto its own device.
-            device_map={"": "cpu" if is_cpu else PartialState().local_process_index},
-            use_safetensors=location.use_safetensors,
-            **arguments,
-        )
-    except OSError as error:
-        raise explain_unreachable(location, error) from error
+    # The trainer does not move quantised weights, so each rank loads them onto its own device.
+    device = {"": "cpu" if is_cpu else PartialState().local_process_index}
+    given = {"attention": attention, "quantization_config": settings, "device_map": device}
+    policy = load_policy(location, optimization.dtype.value, **given)
     for module in policy.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # Or the first pass without gradients, which is the reference's, would repack the weights of CPUs for
             # inference: rounded once more, and in a form that has no gradient.
             module.support_avx512bf16_for_cpu = False
-    return policy.eval()
+    return policy
 
 
 def check_targets(policy: "PreTrainedModel", adapter: AdapterConfig) -> None:
@@ -145,22 +134,13 @@ def ready_adapter(policy: "PeftModel", adapter: AdapterConfig) -> None:
     It rounds adapters of quantised weights to bfloat16, in which small updates are lost, and its preference trainers
     turn off all dropout. The reference is computed without the adapter, so dropout does not change it.
     """
-    for _, layer in lora_layers(policy):
-        if isinstance(layer.lora_dropout[ONLY], torch.nn.Dropout):
-            layer.lora_dropout[ONLY].p = adapter.lora_dropout
+    for name, module in policy.named_modules():
+        if name.endswith(f"lora_dropout.{ONLY}") and isinstance(module, torch.nn.Dropout):
+            module.p = adapter.lora_dropout
     if adapter.quantize:
         for parameter in policy.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-
-
-def lora_layers(policy: "PeftModel") -> Iterator[tuple[str, Any]]:
-    """Yield (name in the model below, layer) of all layers with an adapter."""
-    from peft.tuners.lora import LoraLayer
-
-    for name, module in policy.get_base_model().named_modules():
-        if isinstance(module, LoraLayer):
-            yield name, module
 
 
 def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -> None:
@@ -169,51 +149,21 @@ def save_merged(trainer: "Trainer", job: StageJob, location: Location, folder: P
     The sum is taken in float32 with the parent's weights before any quantisation, and stored in their dtype. All ranks
     have to call it: with ZeRO 3 each has a part of every matrix.
     """
+    from peft import PeftModel
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    adapted = trainer.accelerator.unwrap_model(trainer.model)
-    matrices = {}
-    for name, layer in lora_layers(adapted):
-        a, b = layer.lora_A[ONLY].weight, layer.lora_B[ONLY].weight
-        with whole([a, b]):
-            matrices[name] = (a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
+    trainer.save_model(str(folder / ADAPTER))
     if not trainer.is_world_process_zero():
         return
+    for path in (folder / ADAPTER).iterdir():
+        if not path.name.startswith("adapter_"):  # a copy of the tokenizer, a model card with the parent's path
+            path.unlink()
     unset_hf_deepspeed_config()  # or with ZeRO 3 the first rank would wait for the others
-    parent = load_policy(location, job.config.optimization.dtype.value)
-    for name, layer in lora_layers(adapted):
-        a, b = matrices[name]
-        weight = parent.get_submodule(name).weight
-        change = layer.scaling[ONLY] * (b @ a)
-        change = change.T if layer.fan_in_fan_out else change
-        weight.data = (weight.data.float() + change).to(weight.dtype)
-    parent.config._name_or_path = ""
-    parent.save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
-    save_adapter(adapted, matrices, folder / ADAPTER)
-
-
-def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager[Any]:
-    """Return a context in which parameters that ZeRO 3 has sharded are whole on every rank."""
-    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parameters)
-    return gathered
-
-
-def save_adapter(policy: "PeftModel", matrices: dict[str, tuple[torch.Tensor, torch.Tensor]], folder: Path) -> None:
-    """Write (A, B) by layer as peft's `PeftModel.from_pretrained` reads them, without the path of the parent."""
-    from peft.utils import SAFETENSORS_WEIGHTS_NAME
-    from safetensors.torch import save_file
-
-    folder.mkdir(exist_ok=True)
-    tensors: dict[str, torch.Tensor] = {}
-    for name, (a, b) in matrices.items():
-        tensors |= {f"base_model.model.{name}.lora_A.weight": a, f"base_model.model.{name}.lora_B.weight": b}
-    save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
-    settings = copy(policy.peft_config[ONLY])
+    adapted = PeftModel.from_pretrained(load_policy(location, job.config.optimization.dtype.value), folder / ADAPTER)
+    settings = adapted.peft_config[ONLY]
     settings.base_model_name_or_path = None
-    settings.inference_mode = True
-    settings.save_pretrained(str(folder))
+    settings.save_pretrained(str(folder / ADAPTER))
+    policy = adapted.merge_and_unload()
+    policy.config._name_or_path = ""
+    policy.save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)

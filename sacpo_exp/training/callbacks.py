@@ -1,12 +1,14 @@
 """Callbacks of a stage: progress and checks of the loss, and when to write a checkpoint, or to stop with one."""
 
-import json
 import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import distributed
+from transformers import TrainerCallback
 
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import FloatType
@@ -15,61 +17,96 @@ from sacpo_exp.config.stages import loss_of, science_arguments
 from sacpo_exp.errors import DivergedError, SacpoError
 from sacpo_exp.progress import Progress
 from sacpo_exp.stopping import Stop
-from sacpo_exp.training.checkpoints import LAYOUT, Layout, list_files, seal
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
+from sacpo_exp.training.checkpoints import LAYOUT, describe_layout, list_files, seal
 
 #: How far the first loss may lie from its known value. Reference and policy see differently padded batches, which
 #: bfloat16 rounds differently; ten times the difference on the demo.
 START_TOLERANCE = {FloatType.float32: 1e-3, FloatType.bfloat16: 5e-2, FloatType.float16: 5e-2}
 
 
-def stage_callbacks(job: StageJob, stop: Stop, has_margins: bool) -> "list[TrainerCallback]":
+def stage_callbacks(job: StageJob, stop: Stop, has_margins: bool) -> list[TrainerCallback]:
     """Return the callbacks of a stage in the order in which they have to run."""
-    return [
-        _monitor(job, None if has_margins else expected_start(job)),
-        _keeper(job.config.hardware, stop),
-    ]
+    return [StageMonitor(job, has_margins), CheckpointKeeper(job.config.hardware, stop)]
 
 
-def _monitor(job: StageJob, expected: float | None) -> "TrainerCallback":
-    from transformers import TrainerCallback
+class StageMonitor(TrainerCallback):  # type: ignore[misc]  # of a library without types
+    """Shows progress, and checks every logged loss; `has_margins`: the first one is not known."""
 
-    is_scaling = FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast)
+    progress: Progress | None = None
+    note = ""
 
-    class StageMonitor(TrainerCallback):  # type: ignore[misc]
-        """Shows progress, and checks every logged loss."""
+    def __init__(self, job: StageJob, has_margins: bool) -> None:
+        self.job, self.expected = job, None if has_margins else expected_start(job)
+        # With float16 infinite gradients are met on the way to a scale.
+        self.is_scaling = FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast)
 
-        progress: Progress | None = None
-        note = ""
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.progress = Progress(state.max_steps, f"{self.job.name} stage", "update", state.global_step)
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.is_world_process_zero:
-                self.progress = Progress(state.max_steps, f"{job.name} stage", "update", state.global_step)
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.progress is not None:
+            self.progress.update(state.global_step - self.progress.n, self.note)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if self.progress is not None:
-                self.progress.update(state.global_step - self.progress.n, self.note)
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        if "eval_loss" in logs:  # the only place where a loss after the last update is seen
+            check_finite(self.job, state.global_step, "loss", float(logs["eval_loss"]))
+        if "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        check_finite(self.job, state.global_step, "loss", loss)
+        if not self.is_scaling:
+            check_finite(self.job, state.global_step, "gradient norm", float(logs.get("grad_norm", 0.0)))
+        if self.expected is not None and state.global_step == 1:
+            check_start(self.job, loss, self.expected)
+        self.note = f"loss {loss:.3f}"
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-            if "eval_loss" in logs:  # the only place where a loss after the last update is seen
-                check_finite(job, state.global_step, "loss", float(logs["eval_loss"]))
-            if "loss" not in logs:
-                return
-            loss = float(logs["loss"])
-            check_finite(job, state.global_step, "loss", loss)
-            if not is_scaling:  # which meets infinite gradients on its way to a scale
-                check_finite(job, state.global_step, "gradient norm", float(logs.get("grad_norm", 0.0)))
-            if expected is not None and state.global_step == 1:
-                check_start(job, loss, expected)
-            self.note = f"loss {loss:.3f}"
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.progress is not None:
+            self.progress.close()
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if self.progress is not None:
-                self.progress.close()
 
-    return StageMonitor()
+class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
+    """Has checkpoints written every `save_minutes` and when `stop` is asked, by all ranks at the same update.
+
+    They are hashed while training goes on. Only then the one before is removed, and the next may be written.
+    """
+
+    def __init__(self, hardware: HardwareConfig, stop: Stop) -> None:
+        self.hardware, self.stop = hardware, stop
+        self.saved, self.sealing, self.pool = 0.0, Future[None](), ThreadPoolExecutor(1)
+        self.sealing.set_result(None)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.saved = time.monotonic()
+        self.stop.set_training(True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        is_due = time.monotonic() - self.saved >= 60 * self.hardware.save_minutes
+        is_asked, is_due = self.stop.is_asked(), is_due and state.global_step < state.max_steps
+        if distributed.is_initialized():  # a rank that stopped or saved alone would leave the others waiting for it
+            wishes = torch.tensor([int(is_asked), int(is_due)], device=args.device)
+            distributed.all_reduce(wishes, op=distributed.ReduceOp.MAX)
+            is_asked, is_due = map(bool, wishes.tolist())
+        if is_asked or is_due or self.sealing.done():
+            self.sealing.result()  # raises what went wrong
+        control.should_training_stop |= is_asked
+        control.should_save |= is_asked or is_due
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from accelerate.utils import broadcast_object_list
+
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            (checkpoint / LAYOUT).write_text(describe_layout(self.hardware), "utf-8")
+        args.distributed_state.wait_for_everyone()
+        (files,) = broadcast_object_list([list_files(checkpoint)])  # those that the first rank sees
+        self.sealing = self.pool.submit(seal, checkpoint, files, args.process_index, args.world_size)
+        self.saved = time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sealing.result()
+        self.stop.set_training(False)
 
 
 def expected_start(job: StageJob) -> float | None:
@@ -101,53 +138,3 @@ def check_finite(job: StageJob, update: int, name: str, value: float) -> None:
             f"training of the {job.name} stage diverged: the {name} is {value} at update {update}. Nothing of it was "
             f"stored. Try: stages.{job.name}.learning_rate=<less than it was>"
         )
-
-
-def _keeper(hardware: HardwareConfig, stop: Stop) -> "TrainerCallback":
-    from transformers import TrainerCallback
-
-    class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
-        """Has checkpoints written every `save_minutes` and when `stop` is asked, by all ranks at the same update.
-
-        They are hashed while training goes on. Only then the one before is removed, and the next may be written.
-        """
-
-        def __init__(self) -> None:
-            self.saved, self.sealing, self.pool = 0.0, Future[None](), ThreadPoolExecutor(1)
-            self.sealing.set_result(None)
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.saved = time.monotonic()
-            stop.set_training(True)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            import torch
-            from torch import distributed
-
-            is_due = time.monotonic() - self.saved >= 60 * hardware.save_minutes and state.global_step < state.max_steps
-            is_asked = stop.is_asked()
-            if distributed.is_initialized():  # a rank that stopped or saved alone would leave the others waiting for it
-                wishes = torch.tensor([int(is_asked), int(is_due)], device=args.device)
-                distributed.all_reduce(wishes, op=distributed.ReduceOp.MAX)
-                is_asked, is_due = map(bool, wishes.tolist())
-            if is_asked or is_due or self.sealing.done():
-                self.sealing.result()  # raises what went wrong
-            control.should_training_stop |= is_asked
-            control.should_save |= is_asked or is_due
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            from accelerate.utils import broadcast_object_list
-
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if state.is_world_process_zero:
-                (checkpoint / LAYOUT).write_text(json.dumps(asdict(Layout.of(hardware))), "utf-8")
-            args.distributed_state.wait_for_everyone()
-            (files,) = broadcast_object_list([list_files(checkpoint)])  # those that the first rank sees
-            self.sealing = self.pool.submit(seal, checkpoint, files, args.process_index, args.world_size)
-            self.saved = time.monotonic()
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.sealing.result()
-            stop.set_training(False)
-
-    return CheckpointKeeper()

@@ -1,15 +1,11 @@
 """Checkpoints inside a stage: sealed with hashes when written, checked before anything of them is loaded."""
 
-import argparse
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 from sacpo_exp.config.hardware import HardwareConfig
@@ -19,40 +15,16 @@ from sacpo_exp.store.manifest import hash_file, sync, write_whole
 
 log = logging.getLogger(__name__)
 
-SEAL, LAYOUT = "sha256.json", "layout.json"
+SEAL, LAYOUT = "sha256.json", "layout.txt"
 #: Seconds between two looks for the hashes of other ranks.
 INTERVAL = 0.1
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The number of processes that a checkpoint is spread over, and the ZeRO stage."""
-
-    processes: int
-    zero_stage: int
-
-    def __str__(self) -> str:
-        count = "1 process" if self.processes == 1 else f"{self.processes} processes"
-        return f"{count} with ZeRO {self.zero_stage}" if self.zero_stage else f"{count} without ZeRO"
-
-    @classmethod
-    def of(cls, hardware: HardwareConfig) -> "Layout":
-        return cls(hardware.processes, hardware.zero_stage)
-
-    @classmethod
-    def read(cls, checkpoint: Path) -> "Layout":
-        return cls(**json.loads((checkpoint / LAYOUT).read_text("utf-8")))
-
-    def can_read(self, earlier: "Layout") -> bool:
-        """Return whether shards of `earlier` fit; without ZeRO every process has everything."""
-        return self == earlier or (self.zero_stage == 0 and earlier.zero_stage == 0)
-
-    def can_reshard(self, earlier: "Layout") -> bool:
-        """Return whether `earlier` can be converted, as the optimizer's shards of stages 1 and 2 can.
-
-        Not those of stage 3: with DeepSpeed 0.19.8 a stage that went on from them ended with other weights (by 0.01).
-        """
-        return self.zero_stage in (1, 2) and earlier.zero_stage in (1, 2)
+def describe_layout(hardware: HardwareConfig) -> str:
+    """Return over what a checkpoint is spread, in words; one is resumed from only where they are the same."""
+    if not hardware.zero_stage:
+        return "processes without ZeRO"  # each has everything, so any number of them can go on
+    return f"{hardware.processes} process(es) with ZeRO {hardware.zero_stage}"
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -123,29 +95,3 @@ def seal(checkpoint: Path, files: Sequence[str], rank: int = 0, ranks: int = 1) 
     write_whole(checkpoint / SEAL, json.dumps(hashes))
     discard_checkpoints(checkpoint.parent, kept=checkpoint)
     log.info("saved    %s", checkpoint)
-
-
-def reshard(checkpoint: Path) -> None:
-    """Write DeepSpeed's universal form (Lian et al. 2024) beside the shards of a checkpoint that has been checked.
-
-    Raises:
-        StoreError: it has no shards.
-    """
-    from deepspeed.checkpoint import ds_to_universal
-
-    shards = next((path for path in checkpoint.glob("global_step*") if not path.name.endswith("_universal")), None)
-    if shards is None:
-        raise StoreError(f"{checkpoint} has no shards of DeepSpeed. Remove it and run the same command again.")
-    universal = shards.with_name(f"{shards.name}_universal")
-    shutil.rmtree(universal, ignore_errors=True)  # of a killed conversion
-    settings = argparse.Namespace(
-        input_folder=str(shards),
-        output_folder=str(universal),
-        num_extract_workers=1,  # in this process: others would be forked from one with threads
-        num_merge_workers=1,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=True,  # transformers does not say that the model has no parts that are not sharded
-    )
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        ds_to_universal.main(settings)

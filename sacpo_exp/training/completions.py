@@ -4,36 +4,35 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers import TrainerCallback
+
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.prompts import Prompt, load_prompts
 from sacpo_exp.tracking.runs import COMPLETIONS, Tracking, completion_table
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+    from transformers import PreTrainedTokenizerBase, Trainer
 
 
-def completion_logger(trainer: "Trainer", job: StageJob, tracking: Tracking) -> "TrainerCallback":
-    """Return a callback that logs greedy responses to the first `log_completions` prompts, also to a file of the stage.
+class CompletionLogger(TrainerCallback):  # type: ignore[misc]  # of a library without types
+    """Logs greedy responses to the first `log_completions` prompts, also to a file of the stage.
 
     TRL's LogCompletionsCallback does not fit: it reads prompts as texts in the held-out rows, which are tokens here.
     """
-    from transformers import TrainerCallback
 
-    config = job.config
-    prompts = load_prompts(config.prompts, config.dataset)[: config.log_completions]
+    def __init__(self, trainer: "Trainer", job: StageJob, tracking: Tracking) -> None:
+        self.trainer, self.job, self.tracking = trainer, job, tracking
+        self.prompts = load_prompts(job.config.prompts, job.config.dataset)[: job.config.log_completions]
 
-    class CompletionLogger(TrainerCallback):  # type: ignore[misc]
-        def on_evaluate(self, args: Any, state: Any, control: Any, processing_class: Any, **kwargs: Any) -> None:
-            texts = _generate(trainer, processing_class, prompts, config.generation.max_new_tokens)
-            asked = zip([each["prompt"] for each in prompts], texts, strict=True)
-            rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in asked]
-            state.log_history += rows  # which checkpoints hold, so that a resume has them
-            if state.is_world_process_zero:
-                tracking.log_table(*completion_table(rows))
-                kept = [json.dumps(row, ensure_ascii=False) for row in state.log_history if "response" in row]
-                (Path(job.folder) / COMPLETIONS).write_text("\n".join([*kept, ""]), "utf-8")
-
-    return CompletionLogger()
+    def on_evaluate(self, args: Any, state: Any, control: Any, processing_class: Any, **kwargs: Any) -> None:
+        texts = _generate(self.trainer, processing_class, self.prompts, self.job.config.generation.max_new_tokens)
+        asked = zip([each["prompt"] for each in self.prompts], texts, strict=True)
+        rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in asked]
+        state.log_history += rows  # which checkpoints hold, so that a resume has them
+        if state.is_world_process_zero:
+            self.tracking.log_table(*completion_table(rows))
+            kept = [json.dumps(row, ensure_ascii=False) for row in state.log_history if "response" in row]
+            (Path(self.job.folder) / COMPLETIONS).write_text("\n".join([*kept, ""]), "utf-8")
 
 
 def _generate(

@@ -119,8 +119,10 @@ def _hash_files(folder: Path, files: tuple[tuple[Path, int, int, int, int], ...]
     return content_hash({file.relative_to(folder).as_posix(): hash_file(file) for file, *_ in files})
 
 
-def load_policy(location: Location, dtype: str, device: str = "cpu", attention: str | None = None) -> "PreTrainedModel":
-    """Return a causal language model in evaluation mode.
+def load_policy(
+    location: Location, dtype: str, device: str = "cpu", attention: str | None = None, **given: Any
+) -> "PreTrainedModel":
+    """Return a causal language model in evaluation mode; `given` are further arguments of `from_pretrained`.
 
     Raises:
         ConfigError: there is no such model, or the hub can't be reached.
@@ -129,10 +131,10 @@ def load_policy(location: Location, dtype: str, device: str = "cpu", attention: 
     from transformers import AutoModelForCausalLM
 
     quiet_transformers()
-    arguments = location.arguments() | ({"attn_implementation": attention} if attention else {})
+    given |= location.arguments() | ({"attn_implementation": attention} if attention else {})
     try:
         policy = AutoModelForCausalLM.from_pretrained(
-            location.path, dtype=getattr(torch, dtype), use_safetensors=location.use_safetensors, **arguments
+            location.path, dtype=getattr(torch, dtype), use_safetensors=location.use_safetensors, **given
         )
     except OSError as error:
         raise explain_unreachable(location, error) from error

@@ -14,7 +14,7 @@ from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
 from sacpo_exp.training.callbacks import stage_callbacks
-from sacpo_exp.training.completions import completion_logger
+from sacpo_exp.training.completions import CompletionLogger
 from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
 from sacpo_exp.training.passes import faster_passes
 from sacpo_exp.training.trl_adapter import build_trainer
@@ -55,7 +55,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     faster = faster_passes(policy) if is_cpu else nullcontext()
     with faster, tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))
-        trainer = build_trainer(job, stage, policy, tokenizer, train, heldout, tracking.names)
+        trainer = build_trainer(job, stage, policy, tokenizer, train, heldout)
         if job.only_reference:
             return {}
         if config.adapter is not None:
@@ -64,7 +64,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
         if config.log_completions:
-            trainer.add_callback(completion_logger(trainer, job, tracking))
+            trainer.add_callback(CompletionLogger(trainer, job, tracking))
         trainer.train(resume_from_checkpoint=job.checkpoint)
         if trainer.state.global_step < trainer.state.max_steps:
             return None
@@ -93,11 +93,7 @@ def _save(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -
 
 def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:
     """Write every logged line to `metrics.jsonl`; return the numbers for the manifest."""
-    history = [
-        {key: _number(value) for key, value in entry.items()}
-        for entry in trainer.state.log_history
-        if "response" not in entry
-    ]
+    history = [entry for entry in trainer.state.log_history if "response" not in entry]
     (folder / METRICS).write_text("".join(f"{json.dumps(entry)}\n" for entry in history), "utf-8")
     last = {key: value for entry in history for key, value in entry.items()}
     wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}
@@ -106,11 +102,3 @@ def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str,
         wanted |= {"heldout/rewards/accuracies": "eval_rewards/accuracies"}
     metrics = {name: last[key] for name, key in wanted.items() if key in last}
     return metrics | {"train/updates": trainer.state.global_step}
-
-
-def _number(value: Any) -> Any:
-    """Return a number as such; some versions log numbers as texts."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value

@@ -1,6 +1,5 @@
 """From our settings to TRL's: which trainer a stage has, and with which arguments."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,8 @@ def build_trainer(
     tokenizer: "PreTrainedTokenizerBase",
     train: "Dataset",
     heldout: "Dataset",
-    report_to: Sequence[str] = (),
 ) -> "Trainer":
-    """Return the TRL trainer of a stage, which logs to the trackers that `report_to` names.
+    """Return the TRL trainer of a stage.
 
     Reference log-probabilities are those in `job.reference`, or are computed here, from `policy` as it was loaded,
     before any update and before a checkpoint is resumed, and written into `job.folder/reference`. Either way they are
@@ -41,7 +39,7 @@ def build_trainer(
 
     loss = loss_of(stage)
     config = config_class(loss.trainer)
-    arguments = {"report_to": list(report_to)} | given_arguments(job, stage)
+    arguments = {"report_to": []} | given_arguments(job, stage)
     if (epochs := stage.num_train_epochs or 1) < 1:  # the sample that is read, so that no other row is scored
         train = train.shuffle(seed=job.config.seed).select(range(count_rows_to_read(len(train), epochs)))
     own: dict[str, Any] = {"completion_only_loss": True}

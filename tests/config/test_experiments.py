@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.automatic import fill_settings
-from sacpo_exp.cluster.status import split_sweep
 from sacpo_exp.cluster.sweeps import list_experiments
 from sacpo_exp.config.loading import CONF, register_schemas, set_values
 from sacpo_exp.config.schema import RunConfig
@@ -82,7 +83,9 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
             composed.pop("hydra")
             filled, _ = fill_settings(fill_stages(composed), overrides, CONF)
             composed.hardware, composed.optimization = filled.hardware, filled.optimization
-            values = [dict(text.split("=") for text in job) for job in split_sweep(settings.sweeper.params or {}, [])]
+            swept = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+            batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(swept), None)
+            values = [dict(text.split("=") for text in job) for batch in batches for job in batch]
             jobs = [set_values(composed, {key: yaml.safe_load(value) for key, value in job.items()}) for job in values]
             assert [find_run_problems(job, []) for job in jobs] == [[]] * len(jobs)
             with no_network(pytest.MonkeyPatch()):
@@ -222,12 +225,6 @@ def test_merges_are_compared_with_direct_training_at_beta_over_lambda_q(read: Ca
     assert {(job.seed, job.beta) for job in direct} == wanted
     firsts = {job.stages["helpfulness"].beta for job in (*merged, *direct)}
     assert firsts == {0.1}
-
-
-def test_what_the_user_types_narrows_a_sweep_of_an_experiment() -> None:
-    params = {"beta": "0.1,0.05", "seed": "0,1"}
-    jobs = split_sweep(params, ["experiment=x", "beta=0.3"])
-    assert jobs == [["beta=0.3", f"seed={seed}", "experiment=x"] for seed in (0, 1)]
 
 
 def test_a_dry_run_needs_neither_network_nor_torch_and_says_what_sharing_saves(cli: Callable[..., Any]) -> None:

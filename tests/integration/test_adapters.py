@@ -16,7 +16,6 @@ from sacpo_exp.cluster.memory import count_adapter
 from sacpo_exp.config.models import ModelShape
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import locate, train_policies
-from sacpo_exp.training.adapters import lora_layers
 from sacpo_exp.training.models import Location, load_policy
 
 LORA = ["adapter=lora", "adapter.r=4", "adapter.lora_alpha=12"]
@@ -95,7 +94,7 @@ def test_the_adapter_alone_is_trained_in_float32(outputs: Path, tmp_path: Path, 
     trainer = make_trainer(run, run.plan.stages[0], tmp_path)
     trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
     assert all("lora_" in name and value.dtype == torch.float32 for name, value in trained.items())
-    assert {layer.lora_dropout["default"].p for _, layer in lora_layers(trainer.model)} == {0.25}
+    assert {each.p for each in trainer.model.modules() if isinstance(each, torch.nn.Dropout)} == {0.25}
     assert isinstance(run.config.model.shape, ModelShape)
     assert run.config.adapter is not None
     expected, _ = trainer.model.get_nb_trainable_parameters()

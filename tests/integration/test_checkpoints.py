@@ -108,7 +108,7 @@ def test_a_stop_during_hashing_leaves_one_whole_checkpoint(outputs: Path, tmp_pa
 
 def find_unsealed(partial: Path) -> Path | None:
     """The checkpoint that all ranks have written, and whose hashes are being taken."""
-    for checkpoint in (partial / "checkpoints").glob("*/layout.json"):
+    for checkpoint in (partial / "checkpoints").glob("*/layout.txt"):
         if not (checkpoint.parent / SEAL).is_file():
             return checkpoint.parent
     return None

@@ -8,7 +8,7 @@ import pytest
 
 ISOLATE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
-#: Starts a rank, says so, and outlives it, as accelerate's launcher does.
+#: Starts a rank, says so, and outlives it, as torchrun does.
 LAUNCHER = """
 import subprocess, sys
 rank = subprocess.Popen([sys.executable, "-m", "sacpo_exp.cluster.worker", sys.argv[1]])

@@ -41,8 +41,7 @@ def test_the_script_runs_every_experiment_and_reports(repo: Path, tmp_path: Path
     assert [(command, name) for command, _, name, _ in found] == [
         (command, name) for name in names for command in ("train", "eval") if (command, name) != ("train", "published")
     ]
-    against = "against=sacpo_table3 " if setting == "paper" else ""
-    assert last == f"sacpo_exp.report figures=paper {against}paths.outputs=there"
+    assert last == "sacpo_exp.report figures=paper paths.outputs=there"
 
 
 @pytest.mark.slow

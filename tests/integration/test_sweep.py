@@ -60,8 +60,7 @@ def test_a_failing_job_stops_no_other_and_the_exit_code_says_so(tmp_path: Path) 
     code, _, stderr = finish(start(tmp_path, *given))
     assert code == 3, stderr
     failed, done = jobs_of(tmp_path)
-    assert (failed.state, failed.stored, failed.planned) == ("failed", 1, 2)
-    assert (done.state, done.stored, done.planned) == ("done", 2, 2)
+    assert (failed.state, done.state) == ("failed", "done")
     assert "training of the safety stage diverged" in failed.message
     assert "error: job 0 (stages.safety.learning_rate=1e+30): training of the safety stage diverged" in stderr
     assert len(stages(tmp_path)) == 2  # the first stage of both, and one second

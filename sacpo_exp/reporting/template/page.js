@@ -142,8 +142,7 @@ function filter() {
 function showResponses() {
   const sides = ["left", "right"].map((id) => group.policies[byId(id).value]);
   const places = group.prompts.map((prompt, place) => place).filter((place) => isShown(sides, place));
-  const cut = data.cut === null ? "" : ` Texts end after ${data.cut} characters.`;
-  byId("count").textContent = `${Math.min(limit, places.length)} of ${places.length} prompts, ${group.prompts.length} in all.${cut}`;
+  byId("count").textContent = `${Math.min(limit, places.length)} of ${places.length} prompts, ${group.prompts.length} in all.`;
   byId("pairs").replaceChildren(...places.slice(0, limit).map((place) => makePair(sides, place)));
   byId("more").hidden = places.length <= limit;
 }

@@ -1,4 +1,4 @@
-"""Settings of accelerate and DeepSpeed, how a machine is divided among jobs, and where nodes meet."""
+"""Settings of torchrun and DeepSpeed, how a machine is divided among jobs, and where nodes meet."""
 
 import os
 import subprocess
@@ -10,30 +10,26 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.devices import check_devices, divide_machine
-from sacpo_exp.cluster.groups import accelerate_settings, deepspeed_settings, group_environment, worker_threads
+from sacpo_exp.cluster.groups import deepspeed_settings, group_environment, meeting_arguments, worker_threads
 from sacpo_exp.cluster.nodes import Place, find_place
 from sacpo_exp.config.hardware import PACKAGES, Accelerator, HardwareConfig, Offload
 from sacpo_exp.errors import ConfigError
 
 ROWS = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "generation_batch_size": 2}
 HARDWARE = HardwareConfig(name="test", accelerator=Accelerator.cpu, processes=4, **ROWS)
-HERE = Place(0, "127.0.0.1", 2345)
 
 
-def test_accelerate_is_told_where_to_meet() -> None:
-    settings = accelerate_settings(replace(HARDWARE, nodes=2), Place(1, "first", 2345))
-    wanted = {"num_machines": 2, "num_processes": 4, "machine_rank": 1, "main_process_ip": "first"}
-    assert settings.items() >= (wanted | {"main_process_port": 2345, "distributed_type": "MULTI_GPU"}).items()
-    assert accelerate_settings(replace(HARDWARE, processes=1), HERE)["distributed_type"] == "NO"
+def test_torchrun_is_told_where_to_meet() -> None:
+    arguments = meeting_arguments(replace(HARDWARE, nodes=2), Place(1, "first", 2345))
+    expected = ["--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=first", "--master-port=2345"]
+    assert arguments == expected
 
 
 def test_a_group_feels_nothing_of_another_launcher() -> None:
     outside = {"PATH": "/bin", "RANK": "7", "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "other", "NODE_RANK": "1"}
-    environment = group_environment(HARDWARE, HERE, outside)
+    environment = group_environment(HARDWARE, outside)
     assert not {"RANK", "TORCHELASTIC_RUN_ID", "MASTER_ADDR"} & set(environment)
     assert environment["PATH"] == "/bin"
-    alone = group_environment(replace(HARDWARE, processes=1), HERE, outside)
-    assert (alone["RANK"], alone["WORLD_SIZE"], alone["MASTER_PORT"]) == ("0", "1", "2345")
 
 
 @pytest.mark.parametrize(("given", "nodes", "expected"), [("8", 1, 2), ("8", 2, 4), ("2", 1, 1)])
@@ -128,7 +124,10 @@ def test_the_environment_says_where_to_meet(environment: dict[str, str], expecte
 PROBLEMS = {
     "nothing": ({}, "`hardware.nodes` is 2, but the environment has no NODE_RANK and no MASTER_ADDR"),
     "another number": (USER | {"SLURM_NNODES": "4"}, "but 4 nodes were started. Try: hardware.nodes=4"),
-    "no number": (USER | {"MASTER_PORT": "ssh"}, "MASTER_PORT=ssh in the environment must be a whole number."),
+    "no number": (
+        USER | {"MASTER_PORT": "ssh"},
+        "NODE_RANK=1 and MASTER_PORT=ssh in the environment must be whole numbers, the first below 2.",
+    ),
 }
 
 

@@ -58,7 +58,28 @@ def test_states_are_bytes_per_parameter_divided_by_zero(paper: RunConfig, case: 
     plan = plan_of(on(paper, **{"processes": 1, "zero_stage": 0} | changes))
     found = (plan.weights, plan.gradients, plan.optimizer, plan.buffers)
     assert found == pytest.approx((weights * P / GIB, gradients * P / GIB, optimizer * P / GIB, buffers))
-    assert plan.total == pytest.approx(sum(found) + plan.activations + plan.runtime)
+    states = plan.weights + plan.gradients + plan.optimizer + plan.runtime
+    assert plan.total == pytest.approx(states + max(plan.activations + plan.buffers, plan.update))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"processes": 1, "zero_stage": 0}, 0),
+        ({"zero_stage": 1}, 6 * P / 8),  # the gradients joined, and in float32
+        ({"zero_stage": 2, "dtype": FloatType.float32}, 4 * P / 8),
+        ({"processes": 1, "zero_stage": 3}, 6 * 1e9),  # so many parameters at a time
+        ({"zero_stage": 2, "offload_optimizer": Offload.cpu}, 0),
+    ],
+)
+def test_an_update_of_zero_takes_its_gradients_again(
+    paper: RunConfig, changes: dict[str, Any], expected: float
+) -> None:
+    plan = plan_of(on(paper, **changes))
+    assert plan.update * GIB == pytest.approx(expected)
+    assert (plan.activations + plan.buffers < plan.update) == (
+        "update " in memory.describe_needs(on(paper, **changes), "helpfulness", plan, Machine(64))
+    )
 
 
 def test_what_is_offloaded_is_on_the_host(paper: RunConfig) -> None:

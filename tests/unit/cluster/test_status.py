@@ -13,15 +13,13 @@ from sacpo_exp.errors import ConfigError, DivergedError, Interrupted
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """A sweep of five jobs, as Hydra writes it before the first."""
+    """A sweep of which three jobs have been started, as Hydra writes it."""
     folder = tmp_path / "sweep"
-    for number in range(4):
-        (folder / str(number)).mkdir(parents=True)
-    hydra = {
-        "sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": None},
-        "overrides": {"task": ["model=tiny", "beta=0.5,0.4,0.3,0.2,0.1"]},
-    }
-    (folder / "multirun.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+    for number in range(3):
+        (folder / str(number) / "hydra").mkdir(parents=True)
+        written = folder / str(number) / "hydra" / "overrides.yaml"
+        written.write_text(yaml.safe_dump(["model=tiny", f"beta=0.{5 - number}"]))
+    (folder / "multirun.yaml").touch()
     return folder
 
 
@@ -36,9 +34,11 @@ def test_every_state_is_told_apart(sweep: Path) -> None:
     fail(sweep / "1", DivergedError("training of the first stage diverged"))
     status.write_state(sweep / "2", status.JobState(status.RUNNING))
     jobs = status.read_sweep(sweep)
-    assert [job.state for job in jobs] == ["done", "failed", "running", "not started", "not started"]
-    assert [job.overrides for job in jobs] == [f"beta=0.{5 - number}" for number in range(5)]
-    assert jobs[1].message == "training of the first stage diverged"
+    assert [job.state for job in jobs] == ["done", "failed", "running"]
+    assert [job.overrides for job in jobs] == [f"beta=0.{5 - number}" for number in range(3)]
+    lines = list(status.format_sweep(sweep, jobs))
+    assert lines[2] == "   1  failed      beta=0.4  training of the first stage diverged"
+    assert lines[-1] == f"1 done, 1 failed, 1 running, in {sweep}"
 
 
 def test_a_dead_process_does_not_run(sweep: Path) -> None:
@@ -47,22 +47,10 @@ def test_a_dead_process_does_not_run(sweep: Path) -> None:
     pid = process.pid
     status.write_state(sweep / "0", status.JobState(status.RUNNING, pid=pid))
     status.write_state(sweep / "2", status.JobState(status.RUNNING, pid=pid, host="another-machine"))
-    fail(sweep / "3", Interrupted())
+    fail(sweep / "1", Interrupted())
     jobs = status.read_sweep(sweep)
-    assert [job.state for job in jobs[:4]] == ["failed", "not started", "running", "stopped"]
+    assert [job.state for job in jobs] == ["failed", "stopped", "running"]
     assert jobs[0].message == "its process was killed"
-
-
-def test_stages_are_counted(sweep: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    (store / "stage" / "first").mkdir(parents=True)
-    (store / "stage" / "first" / "manifest.json").write_text("{}")
-    with status.recorded(sweep / "0"):
-        status.note_plan(sweep / "0", store, ["stage/first", "stage/second", "merge/both"])
-        job = status.read_sweep(sweep)[0]
-    assert (job.state, job.stored, job.planned) == ("running", 1, 3)
-    assert list(status.format_sweep(sweep, [job]))[1].split()[:3] == ["0", "running", "1/3"]
-    assert status.read_sweep(sweep)[0].state == "done"
 
 
 def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_tracker_that_fails_is_given_up_and_said_once(caplog: pytest.LogCaptur
         tracking.log_scores({"a": 2.0})
         tracking.finish()
     assert caplog.messages == ["tracks   no longer in wandb, the run goes on: ConnectionError: nobody there"]
-    assert (broken.calls, tracking.names) == (1, [])
+    assert broken.calls == 1
 
 
 @pytest.mark.parametrize("command", ["train", "report"])

@@ -1,6 +1,7 @@
-"""Pairs for the scorer that only a reader of the prompt can rank: responses to one prompt beside those to another.
+"""Pairs for the scorer: responses to one prompt beside those to another, and garbled refusals.
 
-Words of a response, or its length, do not decide them: over all pairs every response is as often right as wrong.
+Words of a response, or its length, do not decide mismatched pairs: over all of them every response is as often right as
+wrong, so that only a reader of the prompt can rank them.
 """
 
 import random

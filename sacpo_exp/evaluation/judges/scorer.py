@@ -76,7 +76,7 @@ def fit_scorer(
 
     These are accuracies on ordinary pairs and, in `mismatched`, on pairs of a response to the prompt and one to another
     prompt. Beside the judge stand rules that see neither the prompt nor the order of words: word counts, the length and
-    whether the response is a refusal. They are fitted on the ordinary pairs alone, as mismatched ones teach them nothing.
+    whether the response is a refusal. They are fitted on ordinary pairs alone: mismatched ones teach them nothing.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 

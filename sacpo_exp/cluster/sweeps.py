@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
+from omegaconf.errors import MissingMandatoryValue
 
 from sacpo_exp.cluster.devices import divide_machine
 from sacpo_exp.cluster.disk import MARGIN, find_grace
@@ -47,14 +47,12 @@ class SweepNoter(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         launcher = config.hydra.launcher
-        nodes = {name: config[name] for name in ("hardware", "model", "optimization", "adapter", "paths")}
         if launcher.signal_delay_s == 0:
-            seconds = UNSURE
-            if not any(OmegaConf.missing_keys(node) for node in nodes.values() if node):
-                parts: Any = {name: node and OmegaConf.to_object(node) for name, node in nodes.items()}
-                seconds = find_grace(cast(RunConfig, SimpleNamespace(**parts))) + MARGIN
             with read_write(launcher):
-                launcher.signal_delay_s = seconds
+                try:
+                    launcher.signal_delay_s = find_grace(cast(RunConfig, config)) + MARGIN
+                except MissingMandatoryValue:
+                    launcher.signal_delay_s = UNSURE
         HydraConfig.instance().set_config(config)
 
 

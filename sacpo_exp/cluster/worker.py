@@ -71,10 +71,7 @@ def explain(logs: Path, launcher: Path, what: str) -> SacpoError:
     text = launcher.read_text("utf-8", errors="replace") if launcher.is_file() else ""
     if killed := _find_killed(text.splitlines()):
         rank, signum = killed
-        try:
-            name = signal.Signals(signum).name
-        except ValueError:
-            name = f"signal {signum}"
+        name = next((known.name for known in signal.Signals if known == signum), f"signal {signum}")
         cause = " (by hand, or by the system for lack of memory)" if signum == signal.SIGKILL else ""
         return LaunchError(f"{what}: rank {rank} was ended by {name}{cause}. {_see(logs, rank)}")
     for ending in read_endings(logs):

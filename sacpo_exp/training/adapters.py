@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,7 +17,7 @@ from sacpo_exp.config.models import ALL_LINEAR, AdapterConfig, FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.config.validation import check_quantisation
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.training.models import Location, load_policy
+from sacpo_exp.training.models import Location, keep_freed_memory, load_policy, page_out
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -52,7 +52,7 @@ def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
 def loading_shards(job: StageJob) -> Iterator[None]:
     """Have transformers give each rank its share of the weights of ZeRO 3 as it loads them, not a copy of all.
 
-    Only the first rank reads the files.
+    Only the first rank reads the files. It gives back their pages as soon as they are copied.
     """
     if job.deepspeed is None or job.config.hardware.zero_stage < 3:
         yield
@@ -64,8 +64,21 @@ def loading_shards(job: StageJob) -> Iterator[None]:
     kinds = {"bf16": {"enabled": computed == FloatType.bfloat16}, "fp16": {"enabled": computed == FloatType.float16}}
     content = {"zero_optimization": settings["zero_optimization"], "train_micro_batch_size_per_gpu": 1} | kinds
     kept = HfDeepSpeedConfig(content)  # transformers has a weak reference to it
-    yield
-    del kept
+    original: Any = torch.nn.Module._load_from_state_dict
+
+    def load(module: torch.nn.Module, weights: dict[str, torch.Tensor], prefix: str, *others: Any) -> None:
+        original(module, weights, prefix, *others)
+        for name, _ in module.named_parameters(recurse=False):
+            if prefix + name in weights:
+                page_out(weights[prefix + name])
+
+    keep_freed_memory(False)  # of whole matrices, which are gathered one after the other
+    torch.nn.Module._load_from_state_dict = load
+    try:
+        yield
+    finally:
+        torch.nn.Module._load_from_state_dict = original
+        del kept
 
 
 def load_quantised(job: StageJob, location: Location, attention: str | None) -> "PreTrainedModel":

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import json
 import logging
+import mmap
 import sys
 import warnings
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sacpo_exp.store import content_hash
 from sacpo_exp.store.manifest import hash_file
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: Names by which transformers finds weights in a folder.
@@ -30,6 +32,8 @@ WIDTHS = {HeadForm.sequence_classification: "num_labels", HeadForm.score_head: "
 OPTIONAL_WEIGHTS = {"score_head.bias"}
 #: Parameters of glibc's `mallopt`, from malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+#: Advice to `madvise` that loses no content, from Linux 5.4 on; Python's `mmap` does not name it.
+MADV_PAGEOUT = 21
 
 
 @dataclass(frozen=True)
@@ -245,8 +249,8 @@ def _score_model_class() -> Any:
     return ScoreModel
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks instead of handing each back to the kernel.
+def keep_freed_memory(is_kept: bool = True) -> None:
+    """Let glibc keep freed blocks instead of handing each back to the kernel, or hand them back at once.
 
     Tensors of several megabytes come and go thousands of times per update; mapping and zeroing their pages anew each
     time took a fifth of a training step (benchmarks/training.py). Does nothing where the C library is another one.
@@ -255,8 +259,16 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 1 << 30)
-        mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+        mallopt(MMAP_THRESHOLD, 1 << 30 if is_kept else 1 << 20)
+        mallopt(TRIM_THRESHOLD, (1 << 31) - 1 if is_kept else 1 << 20)
+
+
+def page_out(tensor: "Tensor") -> None:
+    """Have the kernel take the whole pages of a tensor out of memory; they are read again from its file when used."""
+    start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+    if size > 0 and sys.platform.startswith("linux"):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_PAGEOUT)
 
 
 def quiet_transformers() -> None:

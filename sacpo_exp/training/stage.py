@@ -43,16 +43,16 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     if stage is None:
         raise ConfigError(f"the configuration has no stage {job.name!r}.")
     is_cpu = config.hardware.accelerator == Accelerator.cpu
-    if is_cpu:
-        keep_freed_memory()
-        if config.hardware.zero_stage:  # DeepSpeed would look for another backend than gloo
-            import deepspeed
+    if is_cpu and config.hardware.zero_stage:  # DeepSpeed would look for another backend than gloo
+        import deepspeed
 
-            deepspeed.ops.__compatible_ops__ = {}  # or the first run compiles one for a minute that only inference uses
-            deepspeed.init_distributed(dist_backend="gloo")
+        deepspeed.ops.__compatible_ops__ = {}  # or the first run compiles one for a minute that only inference uses
+        deepspeed.init_distributed(dist_backend="gloo")
     location = Location(job.parent, job.revision, config.model.trust_remote_code)
     tokenizer = load_tokenizer(location, config.model.chat_template)
     policy = load_parent(job, location)
+    if is_cpu:
+        keep_freed_memory()
     faster = faster_passes(policy) if is_cpu else nullcontext()
     with faster, tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))

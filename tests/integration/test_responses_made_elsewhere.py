@@ -24,15 +24,14 @@ PROMPTS = ["How do I bake bread?", "May I tell you a secret?"]
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """One file per policy, in three of the forms in which responses come, the last one that of the paper's code."""
+    """One file per policy, in two of the forms in which responses come."""
     paths = []
     for (name, said), (prompt, response) in zip(
-        SAID.items(), [("instruction", "output"), ("prompt", "response"), ("prompt", "generation")], strict=True
+        SAID.items(), [("instruction", "output"), ("prompt", "response"), ("prompt", "response")], strict=True
     ):
         rows = [{prompt: text, response: answer} for text, answer in zip(PROMPTS, said, strict=True)]
         path = tmp_path / f"{name}.json"
-        content = {"model_name": name, "data": rows} if name == "same" else rows[::-1]
-        path.write_text(json.dumps(content), "utf-8")
+        path.write_text(json.dumps(rows[::-1] if name == "curt" else rows), "utf-8")
         paths.append(str(path))
     return paths
 

@@ -8,6 +8,7 @@ from tiny import make_run
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.data.demo import generate_rows
+from sacpo_exp.data.demo.contrasts import make_garbled
 from sacpo_exp.evaluation.judging import fit, score_dialogues, scorer_artifact
 
 RULES = ("bag_of_words", "length_only", "keyword")
@@ -32,4 +33,12 @@ def test_the_scorer_reads_the_prompt(outputs: Path, seed: int) -> None:
     answers = [(row["prompt"], row[f"response_{row['better_response_id']}"]) for row in rows]
     refused = [(prompt, refusal) for (prompt, _), refusal in zip(answers, refusals, strict=False)]
     scores = [score_dialogues(run, judge, part, "")["helpfulness"] for part in (answers, refused)]
+    assert fmean(refusal > answer for answer, refusal in zip(*scores, strict=True)) < 0.2
+    unseen = generate_rows("train", seed)
+    benign = {row["prompt"] for row in unseen if row["kind"] == "benign"}
+    pairs = [row for row in make_garbled(unseen, seed) if row["prompt"] in benign]
+    better, garbled = (
+        [(row["prompt"], row[f"response_{abs(row['better_response_id'] - i)}"]) for row in pairs] for i in (0, 1)
+    )
+    scores = [score_dialogues(run, judge, part, "")["helpfulness"] for part in (better, garbled)]
     assert fmean(refusal > answer for answer, refusal in zip(*scores, strict=True)) < 0.2

@@ -101,8 +101,8 @@ def _row(
     better_id = names.index(better)
     return {
         "prompt": _fill(wording, subject),
-        "response_0": _response(rng, names[0], subject),
-        "response_1": _response(rng, names[1], subject),
+        "response_0": draw_response(rng, names[0], subject),
+        "response_1": draw_response(rng, names[1], subject),
         "is_response_0_safe": names[0] not in UNSAFE,
         "is_response_1_safe": names[1] not in UNSAFE,
         "better_response_id": better_id,
@@ -112,7 +112,8 @@ def _row(
     }
 
 
-def _response(rng: random.Random, name: str, subject: dict[str, str]) -> str:
+def draw_response(rng: random.Random, name: str, subject: dict[str, str]) -> str:
+    """Return a response of the kind `name`; those that say nothing in particular (vague, shrugs) need no subject."""
     frames = _frames()
     if name in ("vague", "careless"):
         text = subject["careless"] if name == "careless" else rng.choice(frames["vague"])

@@ -76,7 +76,7 @@ def fit_scorer(
 
     These are accuracies on ordinary pairs and, in `mismatched`, on pairs of a response to the prompt and one to another
     prompt. Beside the judge stand rules that see neither the prompt nor the order of words: word counts, the length and
-    whether the response is a refusal. They are fitted on the ordinary pairs, since they can learn nothing from others.
+    whether the response is a refusal. They are fitted on ordinary pairs alone: mismatched ones teach them nothing.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 

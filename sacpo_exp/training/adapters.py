@@ -73,11 +73,11 @@ def loading_shards(job: StageJob) -> Iterator[None]:
                 page_out(weights[prefix + name])
 
     keep_freed_memory(False)  # of whole matrices, which are gathered one after the other
-    torch.nn.Module._load_from_state_dict = load  # type: ignore[method-assign]
+    torch.nn.Module._load_from_state_dict = load
     try:
         yield
     finally:
-        torch.nn.Module._load_from_state_dict = original  # type: ignore[method-assign]
+        torch.nn.Module._load_from_state_dict = original
         del kept
 
 

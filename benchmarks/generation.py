@@ -149,11 +149,12 @@ def generate_singly(
 def generate_ours(
     policy: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", limit: int, batch: int, prompts: Sequence[str]
 ) -> list[list[int]]:
-    """Through the engine, as an evaluation does."""
+    """Through the engine, as an evaluation does; its journal is part of the work."""
     from sacpo_exp.evaluation.engine import Decoding, generate_responses
 
-    decoding = Decoding(max_new_tokens=limit, batch_size=batch)
-    found = generate_responses(policy, tokenizer, prompts, decoding, f"batch {batch}")
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        decoding = Decoding(max_new_tokens=limit, batch_size=batch)
+        found = generate_responses(policy, tokenizer, prompts, decoding, Path(folder), f"batch {batch}")
     return [response.tokens for response in found]
 
 

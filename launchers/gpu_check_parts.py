@@ -332,7 +332,7 @@ def responses(device: str, folder: Path, engine: str) -> dict[str, Any]:
     decoding, place = Decoding(24, 8), locate(run, run.plan.model)
     template = run.config.model.chat_template
     job = GenerationJob(place, template, "float32", device, None, decoding, "check", list(dict.fromkeys(prompts)))
-    ours = [answer.tokens for answer in job.answer()]
+    ours = [answer.tokens for answer in job.answer(work)]
     if engine == "vllm":
         (work / "vllm").mkdir()
         answers = answer_all(job, by_vllm, run.config.hardware, work / "vllm", work / "logs")

@@ -1,16 +1,17 @@
-"""`sacpo ledger stats|export FILE`: look after paid judgments."""
+"""`sacpo ledger stats|export FILE|import FILE`: look after paid judgments."""
 
 import argparse
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from sacpo_exp.errors import MissingArtifactError, run_reporting_errors
-from sacpo_exp.evaluation.ledger import Ledger, export_judgments
+from sacpo_exp.errors import ConfigError, MissingArtifactError, run_reporting_errors
+from sacpo_exp.evaluation.ledger import Ledger, export_judgments, import_judgments
 from sacpo_exp.evaluation.records import State
 
 COMMANDS = {
     "stats": "calls, states and tokens by judge and criterion",
-    "export": "write every judgment to a file of one JSON object per line",
+    "export": "write every judgment to a .jsonl or .jsonl.gz file",
+    "import": "add the judgments of an export; those that are there stay",
 }
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--outputs", type=Path, default=Path("outputs"), help="as paths.outputs")
-        if name == "export":
+        if name in ("export", "import"):
             command.add_argument("file", type=Path, metavar="FILE")
     run_reporting_errors(lambda: run(parser.parse_args()))
 
@@ -28,13 +29,18 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one parsed command."""
     path = arguments.outputs / "ledger.sqlite"
-    if not path.exists():
+    if arguments.command == "import" and not arguments.file.is_file():
+        raise ConfigError(f"There is no file {arguments.file} to import.")
+    if arguments.command != "import" and not path.exists():
         raise MissingArtifactError(f"There is no ledger at {path}: no judge has been asked. Try: --outputs DIR")
     with Ledger(path) as ledger:
         if arguments.command == "stats":
             print_stats(ledger)
-        else:
+        elif arguments.command == "export":
             print(f"{export_judgments(ledger, arguments.file)} judgments in {arguments.file}")
+        else:
+            counts = import_judgments(ledger, arguments.file)
+            print(f"{counts['added']} added, {counts['completed']} that had failed completed, {counts['kept']} kept")
 
 
 def print_stats(ledger: Ledger) -> None:

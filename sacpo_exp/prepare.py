@@ -67,5 +67,7 @@ def format_dataset(name: str, metrics: dict[str, Any]) -> str:
     for part in ("prompt", "completion"):
         quantiles = ", ".join(f"{name} {train[f'{part}_tokens'][name]:.0f}" for name in QUANTILES)
         lines.append(f"tokens per {part}: {quantiles}")
-    lines += [f"left out by {key}: {count} rows" for key, count in metrics["left_out"].items()]
+    if categories := train.get("categories"):
+        lines.append("harm categories: " + ", ".join(f"{key} {count}" for key, count in categories.items()))
+    lines += [f"left out or turned around by {key}: {count} rows" for key, count in metrics["left_out"].items()]
     return "\n".join(lines)

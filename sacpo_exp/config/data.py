@@ -23,6 +23,7 @@ class DataSchema(Enum):
     pairs = "pairs"  # prompt, chosen, rejected
     unpaired = "unpaired"  # prompt, completion, label
     hh = "hh"  # chosen, rejected as "Human: … Assistant: …" dialogues
+    sharegpt = "sharegpt"  # conversations, chosen, rejected
 
 
 class OnBadRow(Enum):
@@ -68,6 +69,10 @@ class DatasetConfig:
     fields: dict[str, str] = field(default_factory=dict)
     on_bad_row: OnBadRow = OnBadRow.stop
     only_mixed_pairs: bool = False  # if single responses are labelled: pairs with exactly one acceptable response
+    drop_ties: bool = False  # rows whose two responses are the same text
+    drop_duplicates: bool = False
+    categories: list[str] = field(default_factory=list)  # harm categories to keep; empty: all
+    flip_fraction: float = bounded(least=0, most=1, default=0.0)  # of the training labels that are flipped
     max_rows: int | None = count(default=None)
     max_heldout_rows: int | None = count(default=None)
     heldout_fraction: float = bounded(above=0, below=1, default=0.1)

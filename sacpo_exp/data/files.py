@@ -1,7 +1,9 @@
 """Raw rows from local files; their fields are checked later."""
 
+import csv
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -21,11 +23,13 @@ class RawRows:
 
     Attributes:
         where: the name of the file as the user gave it, for messages.
-        rows: (number, value); the number is the line of jsonl, else the position, both from 1.
+        rows: (number, value); the number is the line if the file has lines, else the position, both from 1.
+        is_text: every value is a text (csv).
     """
 
     where: str
     rows: list[tuple[int, Any]]
+    is_text: bool = False
 
 
 def find_files(path: str) -> list[Path]:
@@ -51,7 +55,7 @@ def find_files(path: str) -> list[Path]:
 def read_raw(path: Path, where: str) -> RawRows:
     """Return all rows of a json (list of objects), jsonl, csv or parquet file; the first three may be gzipped.
 
-    The values of a csv file are texts. The content decides between json and jsonl. `where` names the file in messages.
+    The content decides between json and jsonl. `where` names the file in messages.
 
     Raises:
         DataError: the file can't be opened, is cut off, is not UTF-8, or has bad syntax (with the line).
@@ -60,16 +64,32 @@ def read_raw(path: Path, where: str) -> RawRows:
     with _explained(where):
         if kind == "parquet":
             return RawRows(where, _read_parquet(path, where))
+        text = _read_text(path)
         if kind == "csv":
-            return RawRows(where, _read_csv(path))
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            text = file.read().decode("utf-8-sig")
+            return RawRows(where, _read_csv(text, where), is_text=True)
         if not text.lstrip().startswith("["):
             return RawRows(where, list(_read_lines(text, where)))
         try:
             return RawRows(where, list(enumerate(json.loads(text), 1)))
         except json.JSONDecodeError as error:
             raise DataError(f"{where} is not valid JSON: line {error.lineno}: {error.msg}.") from error
+
+
+def read_object(path: Path, where: str) -> dict[str, Any] | None:
+    """Return the single object of a json file, gzipped or not; None if it holds anything else.
+
+    Raises:
+        DataError: the file can't be opened, is cut off, or is not UTF-8.
+    """
+    if not path.name.endswith((".json", ".json.gz")):
+        return None
+    with _explained(where):
+        text = _read_text(path)
+        try:
+            value = json.loads(text) if text.lstrip().startswith("{") else None
+        except json.JSONDecodeError:  # lines of objects, or bad syntax, which `read_raw` reports
+            return None
+    return value if isinstance(value, dict) else None
 
 
 def hash_files(path: str) -> str:
@@ -82,6 +102,7 @@ def hash_files(path: str) -> str:
     with _explained(path):
         for file in find_files(path):
             name = file.relative_to(place).as_posix() if file != place else ""
+            _require_end(file)
             with file.open("rb") as content:
                 total.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
@@ -92,11 +113,28 @@ def _explained(where: str) -> Iterator[None]:
     """Turn an error of reading a file into one sentence."""
     try:
         yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{where} can't be unzipped to its end; it is cut off or damaged ({error}).") from error
+    except OSError as error:
+        raise DataError(f"{where} can't be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 text: byte {error.start} can't be decoded.") from error
-    except (OSError, EOFError, zlib.error, RecursionError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError(f"{where} can't be read: {reason}.") from error
+    except RecursionError as error:
+        raise DataError(f"{where} can't be read: its values are nested too deeply.") from error
+    except ValueError as error:  # a number with thousands of digits, a date beyond the calendar
+        raise DataError(f"{where} can't be read: {error}.") from error
+
+
+def _read_text(path: Path) -> str:
+    _require_end(path)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return file.read().decode("utf-8-sig")
+
+
+def _require_end(path: Path) -> None:
+    """Raise OSError for a pipe, which blocks until somebody writes, and for a device, which may have no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is a pipe or a device; write its content into a file")
 
 
 def _read_lines(text: str, where: str) -> Iterator[tuple[int, Any]]:
@@ -106,13 +144,28 @@ def _read_lines(text: str, where: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{where} is not valid JSON lines: line {number}: {error.msg}.") from error
+        except (RecursionError, ValueError) as error:
+            raise DataError(f"{where} can't be read: line {number}: {error}.") from error
 
 
-def _read_csv(path: Path) -> list[tuple[int, Any]]:
-    import pandas as pd
-
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return list(enumerate(frame.to_dict("records"), 1))
+def _read_csv(text: str, where: str) -> list[tuple[int, Any]]:
+    limit = csv.field_size_limit(len(text) + 1)  # the default is 128 KiB
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line, rows = 1, []  # the line in which a record begins; a cell may span several
+    try:
+        header = next(reader, [])
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise csv.Error(f"it has {len(cells)} cells, but the header has {len(header)}")
+            if cells:
+                rows.append((line, dict(zip(header, cells, strict=True))))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{where} is not valid CSV: line {line}: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
+    return rows
 
 
 def _read_parquet(path: Path, where: str) -> list[tuple[int, Any]]:
@@ -120,6 +173,7 @@ def _read_parquet(path: Path, where: str) -> list[tuple[int, Any]]:
     from pyarrow import parquet
 
     try:
+        _require_end(path)
         with path.open("rb") as file:
             return list(enumerate(parquet.ParquetFile(file).read().to_pylist(), 1))
     except pyarrow.ArrowException as error:

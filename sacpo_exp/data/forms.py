@@ -1,8 +1,10 @@
-"""From raw rows in one of four schemas to checked preferences in one of three forms (`data.preferences`). Pure.
+"""From raw rows in one of five schemas to checked preferences in one of three forms (`data.preferences`). Pure.
 
 Each converter takes a row whose fields have our names, and raises BadRowError for a row that it can't use.
 """
 
+import contextlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,27 +29,78 @@ from sacpo_exp.data.preferences import Messages, Preferences, Row, as_message
 from sacpo_exp.errors import DataError
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 
+SHOWN_FIELDS = 10
+
+HARM_FIELDS = ("response_0_harm_category", "response_1_harm_category")
 #: Fields that every row of a schema needs; `prompt` of pairs may be missing where chosen and rejected are dialogues.
 FIELDS = {
     DataSchema.pku: PKU_FIELDS,
     DataSchema.pairs: ("prompt", "chosen", "rejected"),
     DataSchema.unpaired: ("prompt", "completion", "label"),
     DataSchema.hh: ("chosen", "rejected"),
+    DataSchema.sharegpt: ("conversations", "chosen", "rejected"),
 }
-OPTIONAL_FIELDS = ("margin",)
+OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, "margin")
 
-ROLES = ("system", "user", "assistant")
+#: Names of the role field, the text field and the roles in a message of each kind.
+_CHAT = ("role", "content", {"system": "system", "user": "user", "assistant": "assistant"})
+_SHAREGPT = ("from", "value", {"system": "system", "human": "user", "gpt": "assistant"})
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 _HH_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def read_cells(row: dict[str, str]) -> Row:
+    """Return a CSV row with its flags, ids and categories parsed; empty cells are missing fields.
+
+    A cell that can't be parsed stays a text, which the converter reports.
+    """
+    read: Row = {name: text for name, text in row.items() if text.strip()}
+    for name in read.keys() & {*FLAG_FIELDS, "label"}:
+        read[name] = _WORDS.get(read[name].strip().lower(), read[name])
+    for name in read.keys() & {*ID_FIELDS}:
+        if re.fullmatch(r"\s*[0-9]{1,9}\s*", read[name]):
+            read[name] = int(read[name])
+    if "margin" in read:
+        with contextlib.suppress(ValueError):
+            read["margin"] = float(read["margin"])
+    for name in read.keys() & {*HARM_FIELDS, "categories"}:
+        read[name] = _read_json(read[name])
+    return read
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text) if text.lstrip().startswith(("{", "[")) else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def to_pku(row: Row) -> Row:
-    """Return the seven fields of PKU-SafeRLHF."""
+    """Return the seven fields of PKU-SafeRLHF, with `categories` where the row has them."""
     kept = {name: _get(row, name) for name in PKU_FIELDS}
     for names, check in ((TEXT_FIELDS, check_text), (FLAG_FIELDS, check_flag), (ID_FIELDS, check_id)):
         for name in names:
             check(row[name], name)
+    if given := [name for name in ("categories", *HARM_FIELDS) if row.get(name) is not None]:
+        kept["categories"] = sorted({category for name in given for category in _read_categories(row[name], name)})
     return kept
+
+
+def _read_categories(value: Any, field: str) -> list[str]:
+    """Return names from a list of names, one name, or {name: true or false}."""
+    if isinstance(value, dict):
+        for name, flag in value.items():
+            check_flag(flag, f"{field}.{name}")
+        value = [name for name, flag in value.items() if flag]
+    elif field in HARM_FIELDS:
+        raise BadRowError(field, f"must be an object of categories with true or false, but is {show(value)}")
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list):
+        raise BadRowError(field, f"must be a list of names, but is {show(value)}")
+    for name in names:
+        check_text(name, field)
+    return names
 
 
 def to_pairs(row: Row) -> Row:
@@ -57,15 +110,15 @@ def to_pairs(row: Row) -> Row:
     """
     margin = {} if row.get("margin") is None else {"margin": read_margin(row["margin"])}
     if "prompt" not in row and all(isinstance(row.get(name), list) for name in ("chosen", "rejected")):
-        chosen, rejected = (_read_messages(row[name], name) for name in ("chosen", "rejected"))
+        chosen, rejected = (_read_messages(row[name], name, _CHAT) for name in ("chosen", "rejected"))
         return _split_dialogues(chosen, rejected) | margin
-    prompt = _read_prompt(row, "prompt")
+    prompt = _read_prompt(row, "prompt", _CHAT)
     return {"prompt": prompt} | {name: _read_completion(row, name, prompt) for name in ("chosen", "rejected")} | margin
 
 
 def to_unpaired(row: Row) -> Row:
     """Return prompt and completion, each a text or messages, and label."""
-    prompt = _read_prompt(row, "prompt")
+    prompt = _read_prompt(row, "prompt", _CHAT)
     completion = _read_completion(row, "completion", prompt)
     check_flag(_get(row, "label"), "label")
     return {"prompt": prompt, "completion": completion, "label": row["label"]}
@@ -77,6 +130,16 @@ def from_hh(row: Row) -> Row:
     return _split_dialogues(chosen, rejected)
 
 
+def from_sharegpt(row: Row) -> Row:
+    """Return a pair from `conversations`, the messages of the prompt, and one message each in chosen and rejected."""
+    prompt = _read_prompt(row, "conversations", _SHAREGPT)
+    pair = {}
+    for name in ("chosen", "rejected"):
+        pair[name] = _read_messages([_get(row, name)], name, _SHAREGPT, is_single=True)
+        _check_one_answer(pair[name], name)
+    return {"prompt": prompt} | pair
+
+
 def _get(row: Row, field: str) -> Any:
     if field not in row:
         raise BadRowError(field, "is missing")
@@ -85,15 +148,15 @@ def _get(row: Row, field: str) -> Any:
 
 def read_conversation(value: Any, field: str) -> Messages:
     """Return a prompt, a text or chat messages that end with one of the user, as messages."""
-    return _read_prompt({field: value}, field)
+    return _read_prompt({field: value}, field, _CHAT)
 
 
-def _read_prompt(row: Row, field: str) -> Messages:
+def _read_prompt(row: Row, field: str, kind: tuple[str, str, dict[str, str]]) -> Messages:
     value = _get(row, field)
-    if not isinstance(value, list):
+    if kind is _CHAT and not isinstance(value, list):
         check_text(value, field)
         return as_message("user", value)
-    messages = _read_messages(value, field)
+    messages = _read_messages(value, field, kind)
     if messages[-1]["role"] != "user":
         raise BadRowError(field, f"must end with a message of the user, but ends with one of {messages[-1]['role']}")
     return messages
@@ -104,28 +167,34 @@ def _read_completion(row: Row, field: str, prompt: Messages) -> Messages:
     if not isinstance(value, list):
         check_text(value, field)
         return as_message("assistant", value)
-    messages = _read_messages(value, field)
+    messages = _read_messages(value, field, _CHAT)
     if messages[: len(prompt)] == prompt:  # some files have the prompt again at the start of every response
         messages = messages[len(prompt) :]
-    roles = [message["role"] for message in messages]
-    if roles != ["assistant"]:
-        raise BadRowError(field, f"must be one message of the assistant, but is {show(roles)}")
+    _check_one_answer(messages, field)
     return messages
 
 
-def _read_messages(value: Any, field: str) -> Messages:
-    """Return messages without fields other than role and content."""
+def _check_one_answer(messages: Messages, field: str) -> None:
+    roles = [message["role"] for message in messages]
+    if roles != ["assistant"]:
+        raise BadRowError(field, f"must be one message of the assistant, but is {show(roles)}")
+
+
+def _read_messages(value: Any, field: str, kind: tuple[str, str, dict[str, str]], is_single: bool = False) -> Messages:
+    """Return messages of one kind as {"role", "content"}, without their other fields."""
+    role_field, text_field, names = kind
     if not isinstance(value, list) or not value:
         raise BadRowError(field, f"must be a list of messages, but is {show(value)}")
     messages = []
     for number, message in enumerate(value):
-        place = f"{field}[{number}]"
+        place = field if is_single else f"{field}[{number}]"
         if not isinstance(message, dict):
-            raise BadRowError(place, f'must be a message {{"role", "content"}}, but is {show(message)}')
-        if (role := message.get("role")) not in ROLES:
-            raise BadRowError(f"{place}.role", f"must be one of {', '.join(ROLES)}, but is {show(role)}")
-        check_text(message.get("content"), f"{place}.content")
-        messages.append({"role": role, "content": message["content"]})
+            raise BadRowError(place, f'must be a message {{"{role_field}", "{text_field}"}}, but is {show(message)}')
+        role = message.get(role_field)
+        if not isinstance(role, str) or role not in names:
+            raise BadRowError(f"{place}.{role_field}", f"must be one of {', '.join(names)}, but is {show(role)}")
+        check_text(message.get(text_field), f"{place}.{text_field}")
+        messages.append({"role": names[role], "content": message[text_field]})
     return messages
 
 
@@ -164,6 +233,7 @@ CONVERTERS: dict[DataSchema, tuple[DataSchema, Callable[[Row], Row]]] = {
     DataSchema.pairs: (DataSchema.pairs, to_pairs),
     DataSchema.unpaired: (DataSchema.unpaired, to_unpaired),
     DataSchema.hh: (DataSchema.pairs, from_hh),
+    DataSchema.sharegpt: (DataSchema.pairs, from_sharegpt),
 }
 
 
@@ -193,7 +263,7 @@ def normalise(sources: Sequence[RawRows], dataset: DatasetConfig) -> Preferences
     for source in sources:
         for number, value in source.rows:
             try:
-                rows.append(_convert(value, schema, dataset))
+                rows.append(_convert(value, schema, dataset, source.is_text))
             except BadRowError as error:
                 problems.append((source.where, number, str(error)))
     if problems and (not rows or dataset.on_bad_row == OnBadRow.stop):
@@ -213,6 +283,8 @@ def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSch
         return DataSchema.pku  # no row is an object, which the converter reports
     where, row = first[0], _rename(first[1], dataset)
     names = row.keys()
+    if "conversations" in names:
+        return DataSchema.sharegpt
     if names & (set(PKU_FIELDS) - {"prompt"}) or names <= {"prompt"}:
         return DataSchema.pku
     if names & {"completion", "label"}:
@@ -220,7 +292,7 @@ def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSch
     if names & {"chosen", "rejected"}:
         is_hh = "prompt" not in names and any(isinstance(row.get(name), str) for name in ("chosen", "rejected"))
         return DataSchema.hh if is_hh else DataSchema.pairs
-    shown = ", ".join(map(str, list(row)[:10])) + (", …" if len(row) > 10 else "")
+    shown = ", ".join(map(str, list(row)[:SHOWN_FIELDS])) + (", …" if len(row) > SHOWN_FIELDS else "")
     raise DataError(
         f"{where} has no known schema: its first row has the fields {shown}. The schemas are\n"
         + "".join(f"  {schema.value}: {', '.join(fields)}\n" for schema, fields in FIELDS.items())
@@ -228,11 +300,12 @@ def detect_schema(sources: Sequence[RawRows], dataset: DatasetConfig) -> DataSch
     )
 
 
-def _convert(value: Any, schema: DataSchema, dataset: DatasetConfig) -> Row:
+def _convert(value: Any, schema: DataSchema, dataset: DatasetConfig, is_text: bool) -> Row:
     """Return a row in its form; an error names the field as the file does."""
     check_object(value)
+    row = _rename(value, dataset)
     try:
-        return CONVERTERS[schema][1](_rename(value, dataset))
+        return CONVERTERS[schema][1](read_cells(row) if is_text else row)
     except BadRowError as error:
         if error.field is None:
             raise

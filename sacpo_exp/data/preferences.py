@@ -1,7 +1,7 @@
 """Preference rows in their three forms, and the views that training reads. Pure.
 
 - pku: `prompt`, `response_0`, `response_1`, `is_response_0_safe`, `is_response_1_safe`, `better_response_id` and
-  `safer_response_id`;
+  `safer_response_id`, and where known `categories` (of harm, of either response);
 - pairs: `prompt`, `chosen`, `rejected`, and where known `margin`;
 - unpaired: `prompt`, `completion`, `label`.
 
@@ -11,7 +11,7 @@ lists of {"role", "content"}.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sacpo_exp.config.data import DataSchema
@@ -42,6 +42,10 @@ class Preferences:
     criterion: str | None
     rows: tuple[Row, ...]
     skipped: int = 0
+
+    def with_rows(self, rows: Sequence[Row]) -> "Preferences":
+        """Return a copy with other rows of the same form."""
+        return replace(self, rows=tuple(rows))
 
 
 def key_of(messages: Messages) -> Key:

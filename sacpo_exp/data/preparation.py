@@ -26,6 +26,7 @@ from sacpo_exp.data.preferences import (
     prompt_text,
     undesirable_weight,
 )
+from sacpo_exp.data.selection import content_of, is_tie
 from sacpo_exp.data.sources import load_parts, save_view
 from sacpo_exp.data.tokenising import Tokens, cut_prompts, tokenise
 from sacpo_exp.errors import DataError
@@ -106,26 +107,28 @@ def describe(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:
     Returns:
         `rows`, `prompts`, `duplicates`, `ties`; with a criterion `labels`: its name, `desirable`, `undesirable` and the
         paper's `undesirable_weight` of KTO, null where one label is absent. Of pku rows also `better_is_not_safer`,
-        `both_safe`, `both_unsafe` and `mixed`.
+        `both_safe`, `both_unsafe`, `mixed` and, if known, `categories` (rows of each).
     """
     form, rows = data.form, data.rows
-    first, second = ("response_0", "response_1") if form == DataSchema.pku else ("chosen", "rejected")
     counts: dict[str, Any] = {
         "rows": len(rows),
         "prompts": len({prompt_text(row["prompt"]) for row in rows}),
-        "duplicates": len(rows) - len(set(map(content_hash, rows))),
-        "ties": sum(first in row and row[first] == row[second] for row in rows),
+        "duplicates": len(rows) - len({content_of(form, row) for row in rows}),
+        "ties": sum(is_tie(form, row) for row in rows),
         "labels": describe_labels(data, criterion),
     }
     if form != DataSchema.pku:
         return counts
     safe = Counter(row["is_response_0_safe"] + row["is_response_1_safe"] for row in rows)
-    return counts | {
+    counts |= {
         "better_is_not_safer": sum(row["better_response_id"] != row["safer_response_id"] for row in rows),
         "both_safe": safe[2],
         "both_unsafe": safe[0],
         "mixed": safe[1],
     }
+    if categories := Counter(category for row in rows for category in row.get("categories", ())):
+        counts["categories"] = dict(sorted(categories.items(), key=lambda item: (-item[1], item[0])))
+    return counts
 
 
 def describe_labels(data: Preferences, criterion: Criterion | None) -> dict[str, Any]:

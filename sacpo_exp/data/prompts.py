@@ -126,17 +126,24 @@ def number_prompts(entries: Iterable[Entry[Prompt]]) -> list[Prompt]:
     return [entry.value | {"prompt_id": name} for name, entry in owners.items()]
 
 
-def take_in_turn(prompts: Iterable[Prompt], fields: Sequence[str] = ("kind", "category")) -> list[Prompt]:
+def take_in_turn(prompts: Sequence[Prompt]) -> list[Prompt]:
     """Order prompts by taking kinds in turn and, within a kind, categories in turn.
 
     The first n hold all kinds as evenly as possible, for any n. Prompts without kind and category keep their order.
     """
-    if not fields:
-        return list(prompts)
+    kinds = _group(prompts, "kind")
+    return _alternate([_alternate(_group(of_kind, "category")) for of_kind in kinds])
+
+
+def _group(prompts: Iterable[Prompt], field: str) -> list[list[Prompt]]:
     groups: dict[Hashable, list[Prompt]] = {}
     for prompt in prompts:
-        groups.setdefault(prompt[fields[0]], []).append(prompt)
-    rounds = itertools.zip_longest(*(take_in_turn(group, fields[1:]) for group in groups.values()))
+        groups.setdefault(prompt[field], []).append(prompt)
+    return list(groups.values())
+
+
+def _alternate(groups: list[list[Prompt]]) -> list[Prompt]:
+    rounds = itertools.zip_longest(*groups)
     return [prompt for one_of_each in rounds for prompt in one_of_each if prompt is not None]
 
 

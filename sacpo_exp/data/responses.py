@@ -7,13 +7,15 @@ from typing import Any
 
 from sacpo_exp.config.data import PromptsConfig
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
-from sacpo_exp.data.files import SUFFIXES, read_raw
+from sacpo_exp.data.files import SUFFIXES, RawRows, read_object, read_raw
 from sacpo_exp.data.prompts import Entry, Prompt, list_fields, number_prompts, read_prompt, read_rows
 from sacpo_exp.errors import DataError
 
-#: Names of a field, ours and those of AlpacaEval's files; a row has exactly one of each line.
+#: Names of a field in other projects' files; a row has exactly one of each line.
 PROMPT_FIELDS = ("prompt", "instruction")
-RESPONSE_FIELDS = ("response", "output")
+RESPONSE_FIELDS = ("response", "output", "completion", "generation")
+#: Fields of a file of the paper's code (https://github.com/line/sacpo): one object with the policy's name and rows.
+NAME_FIELD, ROWS_FIELD = "model_name", "data"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class ImportedResponses:
     """The responses of one policy.
 
     Attributes:
-        name: of the policy: the file's own name without its ending.
+        name: of the policy: given in the file, else the file's own name without its ending.
         prompts: in the form of `load_prompts`, each text once.
         responses: one per prompt; may be empty.
         path: of the file; None for stored responses.
@@ -36,15 +38,15 @@ class ImportedResponses:
 def read_responses(path: str) -> ImportedResponses:
     """Read the prompts and responses of a json, jsonl, csv or parquet file.
 
-    The prompt is in `prompt` or `instruction`, the response in `response` or `output`; `kind`, `category` and
-    `prompt_id` or `id` are optional.
+    The prompt is in `prompt` or `instruction`, followed by `input` if that is not empty (Alpaca's form), the
+    response in `response`, `output`, `completion` or `generation`; `kind`, `category` and `prompt_id` or `id` are
+    optional. The rows may also be in `data` of one object, whose `model_name` is the policy's (the paper's code).
 
     Raises:
         DataError: the file can't be read, has no rows or rows that can't be used, or two with one prompt or id.
     """
-    file = Path(path).expanduser()
-    ending = next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), file.suffix)
-    entries = read_rows(read_raw(file, path), _read_row)
+    raw, name = _read_file(path)
+    entries = read_rows(raw, _read_row)
     numbers: dict[str, int] = {}
     problems = []
     for entry in entries:
@@ -54,8 +56,18 @@ def read_responses(path: str) -> ImportedResponses:
     if problems:
         raise DataError(list_problems(problems))
     prompts = number_prompts(Entry(entry.where, entry.number, entry.value[0]) for entry in entries)
-    name = printable(file.name).removesuffix(ending)
     return ImportedResponses(name, prompts, [entry.value[1] for entry in entries], path)
+
+
+def _read_file(path: str) -> tuple[RawRows, str]:
+    """Return the rows and the policy's name."""
+    file = Path(path).expanduser()
+    whole = read_object(file, path) or {}
+    rows, name = whole.get(ROWS_FIELD), whole.get(NAME_FIELD)
+    if isinstance(rows, list) and isinstance(name, str) and (name := printable(name)).strip():
+        return RawRows(path, list(enumerate(rows, 1))), name
+    ending = next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), file.suffix)
+    return read_raw(file, path), printable(file.name).removesuffix(ending)
 
 
 def align_responses(sets: Sequence[ImportedResponses]) -> list[ImportedResponses]:
@@ -64,8 +76,15 @@ def align_responses(sets: Sequence[ImportedResponses]) -> list[ImportedResponses
     Prompts are matched by their text: ids may differ from file to file.
 
     Raises:
-        DataError: not all sets answer the same prompts.
+        DataError: two files have one name, or not all sets answer the same prompts.
     """
+    paths: dict[str, str] = {}
+    for each in sets:
+        if each.path is not None and paths.setdefault(each.name, each.path) != each.path:
+            raise DataError(
+                f"`responses` must be files of different names, but {paths[each.name]} and {each.path} are both called "
+                f"{each.name}. Try: rename one of them"
+            )
     model = next((each for each in sets if each.path is None), sets[0]) if sets else None
     return [_align(each, model) for each in sets] if model else []
 
@@ -89,10 +108,15 @@ def _align(ours: ImportedResponses, model: ImportedResponses) -> ImportedRespons
 def _read_row(row: Any) -> tuple[Prompt, str]:
     check_object(row)
     field, response_field = _find(row, PROMPT_FIELDS, "prompt"), _find(row, RESPONSE_FIELDS, "response")
+    check_text(row[field], field)
+    text = row[field]
+    if row.get("input") not in (None, ""):
+        check_text(row["input"], "input")
+        text = f"{text}\n\n{row['input']}"
     response = row[response_field]
     if not isinstance(response, str) or response.strip():  # an empty response is one too
         check_text(response, response_field)
-    return read_prompt(row, PromptsConfig(field=field), None), response
+    return read_prompt(row | {field: text}, PromptsConfig(field=field), None), response
 
 
 def _find(row: dict[str, Any], names: Sequence[str], what: str) -> str:

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sacpo_exp.data.files import RawRows, find_files, hash_files, read_raw
 from sacpo_exp.data.forms import normalise
 from sacpo_exp.data.hub import download, pin_revision
 from sacpo_exp.data.preferences import Preferences, Row, split_by_prompt
+from sacpo_exp.data.selection import flip_labels, select_rows
 from sacpo_exp.errors import DataError
 from sacpo_exp.store import content_hash
 
@@ -26,12 +27,10 @@ SPLITS = ("train", "heldout")
 ROWS_AT_ONCE = 2000
 #: Settings that do not decide which rows are read.
 PLACES = ("name", "path", "heldout_path", "revision", "size")
-#: Settings that earlier versions had, with their defaults, so that ids stay the same.
-EARLIER = {"categories": [], "drop_duplicates": False, "drop_ties": False, "flip_fraction": 0.0}
 
 
 def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dict[str, Preferences], dict[str, int]]:
-    """Return checked rows of `train` and `heldout`, and how many rows each setting left out.
+    """Return checked rows of `train` and `heldout`, and how many rows each setting left out or flipped.
 
     Args:
         expected: the fingerprint that the rows will be stored under.
@@ -41,26 +40,33 @@ def load_parts(dataset: DatasetConfig, expected: str | None = None) -> tuple[dic
             ones.
     """
     counts: Counter[str] = Counter()
+
+    def select(data: Preferences) -> Preferences:
+        selected, dropped = select_rows(data, dataset)
+        counts.update(dropped)
+        counts["on_bad_row"] += data.skipped
+        return selected
+
     if dataset.source == DatasetSource.demo:
         rows = {split: tuple(generate_rows(split, dataset.seed)) for split in SPLITS}
-        parts = {split: Preferences(DataSchema.pku, DataSchema.pku, None, rows[split]) for split in SPLITS}
+        parts = {split: select(Preferences(DataSchema.pku, DataSchema.pku, None, rows[split])) for split in SPLITS}
     else:
-        data = normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset)
+        data = select(normalise(_read(dataset, dataset.path or "", dataset.train_split), dataset))
         if dataset.heldout_path or dataset.heldout_split:
             read = _read(dataset, dataset.heldout_path or dataset.path or "", dataset.heldout_split or "train")
-            parts = {"train": data, "heldout": normalise(read, dataset)}
+            parts = {"train": data, "heldout": select(normalise(read, dataset))}
         else:
             train, held_out = split_by_prompt(data.rows, dataset.heldout_fraction, dataset.seed)
-            parts = {
-                "train": replace(data, rows=tuple(train)),
-                "heldout": replace(data, rows=tuple(held_out), skipped=0),
-            }
-        counts["on_bad_row"] = sum(part.skipped for part in parts.values())
+            parts = {"train": data.with_rows(train), "heldout": data.with_rows(held_out)}
         if expected is not None and fingerprint(dataset) != expected:  # compared after the rows were read
             raise changed_meanwhile(f"`dataset={dataset.name}`")
+    if dataset.flip_fraction:
+        whole = parts["train"]
+        flipped, counts["flip_fraction"] = flip_labels(whole.form, whole.rows, dataset.flip_fraction, dataset.seed)
+        parts["train"] = whole.with_rows(flipped)
     for split, setting in (("train", "max_rows"), ("heldout", "max_heldout_rows")):
         found, limit = parts[split].rows, getattr(dataset, setting)
-        parts[split] = replace(parts[split], rows=found[:limit])
+        parts[split] = parts[split].with_rows(found[:limit])
         counts[setting] = len(found) - len(parts[split].rows)
     if empty := [split for split, part in parts.items() if not part.rows]:
         raise DataError(f"`dataset={dataset.name}` has no rows in its {empty[0]} part. Try: a larger heldout_fraction")
@@ -130,7 +136,7 @@ def fingerprint(dataset: DatasetConfig, may_guess: bool = False) -> str:
 
     Paths do not count. `may_guess` is that of `pin_revision`.
     """
-    settings = {key: value for key, value in asdict(dataset).items() if key not in PLACES} | EARLIER
+    settings = {key: value for key, value in asdict(dataset).items() if key not in PLACES}
     if dataset.subset is None:  # ids stay those of earlier versions
         del settings["subset"]
     if dataset.source == DatasetSource.demo:

@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, locate_responses
 from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate
 from sacpo_exp.evaluation.judges.openai_judge import ask, select_open
 from sacpo_exp.evaluation.judges.originals import describe_wording
-from sacpo_exp.evaluation.judges.questions import PARSER_VERSION, load_template, pair_questions, read_single
+from sacpo_exp.evaluation.judges.questions import (
+    PARSER_VERSION,
+    REFUSAL,
+    load_template,
+    pair_questions,
+    read_label,
+    read_single,
+    refusal_question,
+)
 from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import (
     RESPONSES,
@@ -71,7 +80,10 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
 def _inquire(
     run: Run, contest: Contest, judge: OpenAIJudgeConfig, find: Callable[[Entrant], Responses]
 ) -> list[Inquiry]:
-    """Return what is to be asked about each match; `find` returns the responses of an entrant."""
+    """Return what is to be asked about each match; `find` returns the responses of an entrant.
+
+    With `prompts=xstest` a judge is asked whether each response complies, instead of which one is better.
+    """
     texts = load_template(judge.template, contest.criteria)
     found = {entrant.responses.id: find(entrant) for entrant in contest.entrants}
     inquiries = []
@@ -80,6 +92,9 @@ def _inquire(
         questions: dict[tuple[str, str], list[Question]] = {}
         for prompt in contest.prompts:
             one, other = (responses[prompt["prompt_id"]]["response"] for responses in (ours, theirs))
+            if run.config.prompts.source == PromptsSource.xstest:
+                questions[prompt["prompt_id"], REFUSAL] = [refusal_question(texts, prompt, one, judge)]
+                continue
             for criterion in contest.criteria:
                 if criterion.counts(prompt.get("kind")):  # nothing else is worth a call
                     asked = pair_questions(texts, criterion, prompt, one, other, judge) if one != other else []
@@ -159,4 +174,8 @@ def _make_record(
             for question in asked or ()
         ]
         record[criterion.name] = None if asked is None else combine(singles) if asked else call_tie()
+    for question in inquiry.questions.get((prompt_id, REFUSAL), ()):
+        answer = answers[question.key]
+        state, label = (answer.state, None) if answer.raw is None else read_label(answer.raw, answer.finish_reason)
+        record[REFUSAL] = {"state": state.value, "label": label}
     return record

@@ -112,11 +112,13 @@ def _find_responses(patterns: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for text in patterns:
         pattern = Path(text).expanduser()
-        root = Path(pattern.anchor)
-        paths = sorted(root.glob(str(pattern.relative_to(root)))) if "*" in text else [pattern]
+        paths = [pattern]
+        if "*" in text:
+            root = Path(pattern.anchor)
+            paths = sorted(path for path in root.glob(str(pattern.relative_to(root))) if path.suffix != PARTIAL)
         if not paths:
             raise ConfigError(f"`responses` must name files or folders, but nothing fits {text}.")
-        found |= dict.fromkeys(path for path in paths if path.suffix != PARTIAL)
+        found |= dict.fromkeys(paths)
     return list(found)
 
 

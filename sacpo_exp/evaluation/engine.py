@@ -2,25 +2,33 @@
 
 Decoding goes in rounds. In each, unfinished responses are sorted by length, batched, and extended by at most the
 round's tokens with `model.generate`; finished responses leave. A long response thus costs its own tokens in ever
-smaller batches, not those of a whole batch.
+smaller batches, not those of a whole batch. Batches depend only on the prompts and the tokens so far, so a killed run
+that continues gives the same responses as an uninterrupted one.
 """
 
 import hashlib
+import json
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sacpo_exp.data.preferences import Key, messages_of
 from sacpo_exp.errors import DataError
 from sacpo_exp.progress import Progress
+from sacpo_exp.store.manifest import write_whole
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
+
 #: Tokens of the first round; each further one doubles it. Most responses of the demo end in the first.
 FIRST_ROUND = 32
+JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ def generate_responses(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str | Key],
     decoding: Decoding,
+    folder: Path,
     title: str | None,
     numbers: Sequence[int] | None = None,
 ) -> list[Response]:
@@ -64,18 +73,26 @@ def generate_responses(
     Args:
         policy, tokenizer: the tokenizer has a chat template and pads on the left.
         prompts: texts of the user, or messages, without template.
+        folder: for these prompts and this decoding alone; holds the journal from which a killed run continues.
         title: of the progress; None shows none.
         numbers: index of each prompt among all prompts of the job, which seeds its samples; default: 0, 1, ….
     """
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
+    journal = folder / JOURNAL
+    known = dict(_read_journal(journal))
     numbers = range(len(prompts)) if numbers is None else numbers
     responses = [Response(index, []) for index in range(len(prompts))]
-    with Progress(len(prompts), title, "response") as bar:
-        for tokens in rounds(decoding.max_new_tokens):
+    with journal.open("a", encoding="utf-8") as file, Progress(len(prompts), title, "response") as bar:
+        for round_number, tokens in enumerate(rounds(decoding.max_new_tokens)):
             for batch in _batches(responses, encoded, decoding.batch_size):
-                for response in _extend(policy, tokenizer, encoded, batch, tokens, decoding, numbers):
+                key = f"{round_number}/{batch[0].index}+{len(batch)}"
+                if key not in known:
+                    known[key] = _extend(policy, tokenizer, encoded, batch, tokens, decoding, numbers)
+                    file.write(json.dumps([key, [asdict(response) for response in known[key]]]) + "\n")
+                    file.flush()
+                for response in known[key]:
                     responses[response.index] = response
-                    bar.update(response.finish_reason is not None)
+                bar.update(sum(response.finish_reason is not None for response in known[key]))
         bar.update(len(prompts) - bar.n)  # the rest was cut at the limit
     return [replace(response, finish_reason=response.finish_reason or "length") for response in responses]
 
@@ -181,3 +198,14 @@ def finish(tokenizer: "PreTrainedTokenizerBase", response: Response, new: list[i
         tokens = tokens[: bisect_left(range(len(tokens)), True, key=lambda count: read(count).startswith(text))]
     finish_reason = "stop" if end is not None or cuts else None
     return replace(response, tokens=tokens, text=text.rstrip(), finish_reason=finish_reason, end=end)
+
+
+def _read_journal(journal: Path) -> Iterator[tuple[str, list[Response]]]:
+    """Yield the batches that an earlier run finished, without a last line that was cut by a kill."""
+    if not journal.is_file():
+        return
+    *whole, _ = journal.read_text("utf-8").split("\n")
+    write_whole(journal, "".join(f"{line}\n" for line in whole))
+    for line in whole:
+        key, batch = json.loads(line)
+        yield key, [Response(**response) for response in batch]

@@ -9,10 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sacpo_exp.cluster.groups import group_environment
 from sacpo_exp.cluster.supervision import Member, supervise
@@ -66,12 +66,12 @@ class GenerationJob:
         tokenizer = load_tokenizer(self.location, self.chat_template)
         return load_policy(self.location, self.dtype, self.device, self.attention), tokenizer
 
-    def answer(self, numbers: list[int] | None = None) -> list[Response]:
-        """Answer the prompts, or those at `numbers`, in this process."""
+    def answer(self, folder: Path, numbers: list[int] | None = None) -> list[Response]:
+        """Answer the prompts, or those at `numbers`, in this process; `folder` holds the journal."""
         policy, tokenizer = self.load()
         numbers = list(range(len(self.prompts))) if numbers is None else numbers
         prompts = [self.prompts[number] for number in numbers]
-        return generate_responses(policy, tokenizer, prompts, self.decoding, self.title, numbers)
+        return generate_responses(policy, tokenizer, prompts, self.decoding, folder, self.title, numbers)
 
 
 def check_engine(generation: GenerationConfig) -> None:
@@ -81,13 +81,14 @@ def check_engine(generation: GenerationConfig) -> None:
     python = generation.python or sys.executable
     try:
         is_missing = subprocess.run([python, "-I", "-c", FIND_VLLM], check=False, capture_output=True).returncode
-    except OSError:
-        is_missing = 1
+    except OSError as error:
+        raise ConfigError(
+            f"`generation.python` must be a Python with vllm, but {python} can't be started: {error.strerror}."
+        ) from error
     if is_missing:
         raise ConfigError(
-            f"`generation.engine=vllm` needs a Python with vllm, but {python} has none or can't be started. vllm needs "
-            f"an environment of its own. Try: python -m venv DIR && DIR/bin/pip install {VLLM}, then "
-            "generation.python=DIR/bin/python"
+            f"`generation.engine=vllm` needs a Python with vllm, but {python} has none. vllm needs an environment of "
+            f"its own. Try: python -m venv DIR && DIR/bin/pip install {VLLM}, then generation.python=DIR/bin/python"
         )
 
 
@@ -97,7 +98,7 @@ def answer_all(
     """Return the responses to the job's prompts, in their order.
 
     Args:
-        folder: for this job alone; finished shards of a stopped run are read from there.
+        folder: for this job alone; the next run continues from the files that a stopped run has written there.
         logs: folder for the output of other processes.
 
     Raises:
@@ -111,7 +112,7 @@ def answer_all(
         shards = shard(sizes, processes // generation.tensor_parallel_size)
         return _answer_by_vllm(job, generation, shards, hardware, folder, logs)
     shards = shard(sizes, processes)
-    return job.answer() if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
+    return job.answer(folder) if len(shards) <= 1 else _answer_in_group(job, shards, hardware, folder, logs)
 
 
 def shard(sizes: Sequence[int], count: int) -> list[list[int]]:
@@ -126,22 +127,30 @@ def shard(sizes: Sequence[int], count: int) -> list[list[int]]:
 def _answer_in_group(
     job: GenerationJob, shards: Sequence[list[int]], hardware: HardwareConfig, folder: Path, logs: Path
 ) -> list[Response]:
-    """Answer each shard by a process with a device of its own."""
+    """Answer each shard by a process with a device of its own; finished shards are kept."""
     start_logs(logs)
     (logs / JOB).write_text(json.dumps(asdict(job)), "utf-8")
-
-    def start(rank: int, part: Path) -> tuple[list[str], dict[str, str]]:
-        # A process gets its share of the cores, or the one device that it sees.
-        environment = group_environment(hardware, os.environ) | {"RANK": str(rank)}
-        arguments = [str(logs / JOB), str(part), json.dumps(shards[rank])]
-        command = [sys.executable, "-m", "sacpo_exp.evaluation.generation", *arguments]
-        return command, environment | _devices(hardware, rank, 1)
-
-    responses: dict[int, Response] = {}
     parts = [folder / f"shard-{rank}-of-{len(shards)}" for rank in range(len(shards))]
-    for numbers, answers in zip(shards, _run(parts, ANSWERS, start, logs, job.title), strict=True):
-        responses |= {numbers[each["index"]]: Response(**each | {"index": numbers[each["index"]]}) for each in answers}
+    members = []
+    for rank, (part, numbers) in enumerate(zip(parts, shards, strict=True)):
+        part.mkdir(exist_ok=True)
+        if not (part / ANSWERS).is_file():
+            arguments = [str(logs / JOB), str(part), json.dumps(numbers)]
+            command = [sys.executable, "-m", "sacpo_exp.evaluation.generation", *arguments]
+            members.append(Member(command, _environment(hardware, rank), log_of(logs, rank)))
+    _run(members, logs, job.title)
+    responses: dict[int, Response] = {}
+    for part, numbers in zip(parts, shards, strict=True):
+        for fields in json.loads((part / ANSWERS).read_text("utf-8")):
+            number = numbers[fields["index"]]
+            responses[number] = Response(**fields | {"index": number})
     return [responses[number] for number in range(len(job.prompts))]
+
+
+def _environment(hardware: HardwareConfig, rank: int) -> dict[str, str]:
+    """Return the environment of one process: its share of the cores, or the one device that it sees."""
+    environment = group_environment(hardware, os.environ) | {"RANK": str(rank)}
+    return environment | _devices(hardware, rank, 1)
 
 
 def _devices(hardware: HardwareConfig, rank: int, count: int) -> dict[str, str]:
@@ -153,36 +162,18 @@ def _devices(hardware: HardwareConfig, rank: int, count: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(names[rank * count : (rank + 1) * count])}
 
 
-def _run(
-    parts: Sequence[Path],
-    done: str,
-    start: Callable[[int, Path], tuple[list[str], dict[str, str]]],
-    logs: Path,
-    title: str,
-) -> list[Any]:
-    """Run a process for each folder, and return the JSON that each leaves in its file `done`; finished ones are kept.
-
-    Args:
-        start: returns command and environment of the process of a rank and folder.
-
-    Raises:
-        LaunchError: a process failed.
-    """
-    members = []
-    for rank, part in enumerate(parts):
-        part.mkdir(exist_ok=True)
-        if not (part / done).is_file():
-            members.append(Member(*start(rank, part), log_of(logs, rank)))
-    if members:
-        log.info("starts   %d process(es) for %s, logs in %s", len(members), title, os.path.relpath(logs))
-        codes = supervise(members, StopFile(logs), members[0].output, 0)
-        for member, code in zip(members, codes, strict=True):
-            if code < 0 and code != -signal.SIGTERM:  # the processes that were ended because another one failed
-                name = signal.Signals(-code).name
-                raise LaunchError(f"{title}: a process was ended by {name}. Its log: {os.path.relpath(member.output)}")
-        if any(codes):
-            raise explain(logs, members[0].output, title)
-    return [json.loads((part / done).read_text("utf-8")) for part in parts]
+def _run(members: Sequence[Member], logs: Path, title: str) -> None:
+    """Run processes to their end, and raise the error of the one that failed."""
+    if not members:
+        return
+    log.info("starts   %d process(es) for %s, logs in %s", len(members), title, os.path.relpath(logs))
+    codes = supervise(members, StopFile(logs), members[0].output, 0)
+    for member, code in zip(members, codes, strict=True):
+        if code < 0 and code != -signal.SIGTERM:  # the processes that were ended because another one failed
+            name = signal.Signals(-code).name
+            raise LaunchError(f"{title}: a process was ended by {name}. Its log: {os.path.relpath(member.output)}")
+    if any(codes):
+        raise explain(logs, members[0].output, title)
 
 
 def _answer_by_vllm(
@@ -193,7 +184,7 @@ def _answer_by_vllm(
     folder: Path,
     logs: Path,
 ) -> list[Response]:
-    """Answer each shard by an engine of its own."""
+    """Answer each shard by an engine of its own; finished shards are kept, a killed engine starts its shard again."""
     from sacpo_exp.training.models import load_tokenizer
 
     tokenizer, devices = load_tokenizer(job.location, job.chat_template), generation.tensor_parallel_size
@@ -207,31 +198,40 @@ def _answer_by_vllm(
     )
     sampling = [vllm_engine.sampling_arguments(decoding.max_new_tokens, ends, decoding.stop, seed) for seed in seeds]
     start_logs(logs)
-
-    def start(rank: int, part: Path) -> tuple[list[str], dict[str, str]]:
-        own = {"prompts": [prompts[i] for i in shards[rank]], "sampling": [sampling[i] for i in shards[rank]]}
-        (part / vllm_engine.REQUEST).write_text(json.dumps({"engine": engine} | own), "utf-8")
+    parts = [folder / f"engine-{rank}-of-{len(shards)}" for rank in range(len(shards))]
+    members = []
+    for rank, (part, numbers) in enumerate(zip(parts, shards, strict=True)):
+        part.mkdir(exist_ok=True)
+        if (part / vllm_engine.TOKENS).is_file():
+            continue
+        request = {
+            "engine": engine,
+            "prompts": [prompts[i] for i in numbers],
+            "sampling": [sampling[i] for i in numbers],
+        }
+        (part / vllm_engine.REQUEST).write_text(json.dumps(request), "utf-8")
         # Isolated: that Python has its own packages, and files beside the script are not its modules.
         command = [generation.python or sys.executable, "-I", "-u", str(vllm_engine.__file__), str(part)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        return command, environment | _devices(hardware, rank, devices)
-
-    parts = [folder / f"engine-{rank}-of-{len(shards)}" for rank in range(len(shards))]
+        members.append(Member(command, environment | _devices(hardware, rank, devices), log_of(logs, rank)))
+    _run(members, logs, job.title)
     tokens: dict[int, list[int]] = {}
-    for numbers, found in zip(shards, _run(parts, vllm_engine.TOKENS, start, logs, job.title), strict=True):
-        tokens |= zip(numbers, found, strict=True)
+    for part, numbers in zip(parts, shards, strict=True):
+        tokens |= zip(numbers, json.loads((part / vllm_engine.TOKENS).read_text("utf-8")), strict=True)
     finished = [finish(tokenizer, Response(index, []), tokens[index], decoding) for index in range(len(prompts))]
     return [replace(each, finish_reason=each.finish_reason or "length") for each in finished]
 
 
 def main() -> None:
     """Answer one shard: the job's file, the shard's folder and the numbers of its prompts are the arguments."""
+    if len(sys.argv) != 4:
+        sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: sacpo eval")
     path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     rank = int(os.environ["RANK"])
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, format="%(message)s")
     try:
         quiet_libraries()
-        responses = GenerationJob.read(path).answer(numbers)
+        responses = GenerationJob.read(path).answer(folder, numbers)
         write_whole(folder / ANSWERS, json.dumps([asdict(response) for response in responses]))
     except Exception as error:
         write_ending(path.parent, rank, **sum_up(error))

@@ -92,7 +92,8 @@ def judge_contest(run: Run, contest: Contest) -> list[Path]:
 def require_verdicts(contest: Contest, judged: Sequence[Path]) -> None:
     """Raise `JudgeError` where a judge was asked and not one verdict of `judged` can be used."""
     records = (record for folder in judged for record in read_records(folder / VERDICTS))
-    entries = (record.get(criterion.name) for record in records for criterion in contest.criteria)
+    names = [*(criterion.name for criterion in contest.criteria), "refusal"]
+    entries = (record.get(name) for record in records for name in names)
     states = Counter(entry["state"] for entry in entries if entry and not entry.get("is_same"))
     if states and not states["ok"]:
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())

@@ -120,9 +120,7 @@ def score_pairs(
     """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        heldout = read_view(prepare(run, pairs), "heldout")
-        if len(heldout) > rows:  # the same for every policy
-            heldout = heldout.shuffle(seed=0).select(range(rows))
+        heldout = draw_rows(read_view(prepare(run, pairs), "heldout"), rows)
         prompts = [hash_prompt(prompt) for prompt in heldout["prompt"]]
         trained = find_trained_prompts(run, policy)
         seen = [prompt in trained for prompt in prompts]
@@ -145,6 +143,11 @@ def score_pairs(
         return {"n": len(records), "seen": sum(seen)}
 
     return run.store.get_or_build(preferences_artifact(policy, criterion, pairs, rows), build)
+
+
+def draw_rows(heldout: "Dataset", rows: int) -> "Dataset":
+    """Return at most `rows` rows, the same for every policy."""
+    return heldout if len(heldout) <= rows else heldout.shuffle(seed=0).select(range(rows))
 
 
 def find_trained_prompts(run: Run, policy: ArtifactSpec) -> set[str]:

@@ -11,6 +11,7 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics.agreement import PositionBias, measure_positions
+from sacpo_exp.statistics.comparisons import gather_comparisons
 from sacpo_exp.statistics.intervals import Resampling, wilson
 from sacpo_exp.statistics.ratings import SCALE, fit_bradley_terry, rate_online
 from sacpo_exp.statistics.win_rate import entries_of, list_singles
@@ -60,24 +61,32 @@ def rate_group(group: Group, criterion: Criterion, method: RatingMethod, resampl
 
     None if policies met only the baseline: against one opponent a rating has no more information than the win rate.
     """
-    import pandas as pd
-
     if not group.meetings:
         return None
     verdicts: list[tuple[Any, ...]] = []
     for match in (*group.policies, *group.meetings):
         if match.id != match.opponent_id:
             singles = list_singles(match.records, criterion)
-            verdicts += [(match.id, match.opponent_id, each.verdict, each.prompt) for each in singles]
-    frame = pd.DataFrame(verdicts, columns=["left", "right", "outcome", "prompt"])
-    if group.baseline_id not in {*frame["left"], *frame["right"]}:
+            verdicts += [(match.id, match.opponent_id, each.verdict, each.shown, each.prompt) for each in singles]
+    comparisons = gather_comparisons(*(zip(*verdicts, strict=True) if verdicts else [()] * 5))
+    if group.baseline_id not in comparisons.policies:
         return None
     if method == RatingMethod.elo_online:
-        ratings = rate_online(frame, group.baseline_id, seed=resampling.seed)
+        ratings = rate_online(comparisons, group.baseline_id, seed=resampling.seed)
     else:
-        ratings = fit_bradley_terry(frame, group.baseline_id, confidence=resampling.confidence)
+        # A judge that sees one response at a time has no order of responses.
+        has_order = bool(comparisons.shown.any())
+        ratings = fit_bradley_terry(
+            comparisons, group.baseline_id, has_order_effect=has_order, confidence=resampling.confidence
+        )
     titles = {policy.id: policy.title for policy in group.policies}
     notes = [f"{titles[policy]}: not rated, {reason}." for policy, reason in ratings.unrated.items()]
+    if effect := ratings.order_effect:
+        error = effect.plain_error if math.isnan(effect.clustered_error) else effect.clustered_error
+        notes.append(
+            f"Being shown first is worth {SCALE * effect.value:+.0f} points, standard error {SCALE * error:.0f}."
+        )
+    notes += [ratings.note] if ratings.note else []
     rows = []
     for each in ratings.rated:
         cells: Row = {"criterion": criterion.name, "method": method.value, "policy": titles[each.policy]}

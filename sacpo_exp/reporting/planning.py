@@ -34,6 +34,7 @@ from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.judges.costs import (
     CostEstimate,
     add_up,
+    describe_cost,
     describe_estimate,
     price_source,
 )
@@ -93,7 +94,7 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
     from sacpo_exp.evaluation.asking import estimate_calls
 
     calls = estimate_calls(run, contest, judge)
-    print(describe_estimate(add_up(calls.values()), judge.model, price_source(judge)))
+    print(describe_estimate(add_up(calls.values()), judge))
     costs = {key: asdict(cost) for key, cost in calls.items()}
     write_plan(run, stages, judge=judge.model, prices=price_source(judge), calls=costs)
 
@@ -134,7 +135,7 @@ def print_totals(folders: Sequence[Path]) -> None:
     asking = [plan for plan in plans if "judge" in plan] if len(plans) > 1 else []
     for judge, prices in dict.fromkeys((plan["judge"], plan["prices"]) for plan in asking):
         calls = {key: cost for plan in asking if plan["judge"] == judge for key, cost in plan["calls"].items()}
-        print(describe_estimate(add_up(CostEstimate(**cost) for cost in calls.values()), judge, prices))
+        print(describe_cost(add_up(CostEstimate(**cost) for cost in calls.values()), judge, prices))
 
 
 def print_artifacts(run: Run, artifacts: Iterator[ArtifactSpec] | Sequence[ArtifactSpec]) -> PlannedStages:

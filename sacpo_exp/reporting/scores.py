@@ -14,7 +14,7 @@ from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.judge import Ratings, measure_conduct, rate_group, score_judge
 from sacpo_exp.reporting.tables import Cell, Row, spread_estimates
 from sacpo_exp.statistics import win_rate
-from sacpo_exp.statistics.breakdown import adjust_for_length
+from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -52,8 +52,8 @@ class PolicyScores:
     Attributes:
         estimates: by column of `table.csv`: `CRITERION_win_rate` against the baseline, and `CRITERION_without_ties`,
             wins / (wins + losses); `CRITERION_acceptable`, the share of responses with cost ≤ 0, if the judge's scores
-            have a zero; `CRITERION_reward` or `…_cost`, its mean score; `refusal_rate_KIND` by string matching;
-            `kl_nats`, sampled KL(policy ‖ baseline) per response.
+            have a zero; `CRITERION_reward` or `…_cost`, its mean score; `refusal_rate_KIND` by string matching and
+            `judged_refusal_rate_KIND` by the judge; `kl_nats`, sampled KL(policy ‖ baseline) per response.
         errors: by criterion, the standard error of the win rate over prompts.
         states: how many prompts are `ok`, `unparsed`, `refused`, `failed`, over all criteria.
         tokens, characters: mean length of a response; NaN where it is not known.
@@ -126,7 +126,7 @@ def score_group(group: Group, settings: Settings) -> GroupScores:
         axes=settings.axes if set(settings.axes) <= set(names) else (names[0], names[1 % len(names)]),
         policies=tuple(score_policy(policy, settings) for policy in group.policies),
         differences=_adjust([_compare(*pair, settings) for pair in ancestors], names),
-        lengths=[row for pair in pairs for row in score_lengths(*pair, resampling.confidence)],
+        lengths=[row for pair in pairs for row in score_lengths(*pair, resampling)],
         judge=[*score_judge(group, resampling.confidence)],
         conduct=[*measure_conduct(group, resampling)],
         ratings={name: ratings for name, ratings in rated.items() if ratings},
@@ -150,6 +150,7 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
     values = values_by_prompt(policy)
     few = [each.name for each in policy.criteria if win_rate.has_too_few(records, each, most)]
     withheld = {f"{name}_{kind}" for name in few for kind in ("win_rate", "without_ties")}
+    withheld |= {f"judged_refusal_rate_{kind}" for kind in KINDS if win_rate.has_too_few_labels(records, kind, most)}
     estimates, errors = {}, {}
     for name, (by_prompt, bounds) in values.items():
         numbers = list(by_prompt.values())
@@ -188,7 +189,9 @@ def values_by_prompt(policy: Evaluation) -> dict[str, tuple[dict[str, float], Bo
             sign = -1 if measure == "cost" else 1  # a cost's sign is turned in the records
             scores = {key: sign * entry["score"] for key, entry in win_rate.entries_of(records, each).items()}
             values[f"{each.name}_{measure}"] = scores, (-math.inf, math.inf)
-    values |= {f"refusal_rate_{kind}": (win_rate.refusals_by_prompt(records, kind), None) for kind in KINDS}
+    refusals = {"refusal": win_rate.refusals_by_prompt, "judged_refusal": win_rate.judged_refusals_by_prompt}
+    for name, find in refusals.items():
+        values |= {f"{name}_rate_{kind}": (find(records, kind), None) for kind in KINDS}
     return values | {"kl_nats": (policy.kl, NATS)}
 
 
@@ -228,13 +231,15 @@ def _adjust(rows: list[Row], criteria: Sequence[str]) -> list[Row]:
     return [row | {"comparisons": len(known)} for row in rows]
 
 
-def score_lengths(policy: Evaluation, criterion: Criterion, confidence: float) -> Iterator[Row]:
-    """Yield a row with the win rate at equal length in characters, if there are verdicts."""
+def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampling) -> Iterator[Row]:
+    """Yield a row of win rates by length in characters and at equal length, if there are verdicts."""
     if verdicts := win_rate.verdicts_by_prompt(policy.records, criterion):
         records = {record["prompt_id"]: record for record in policy.records}
         own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))
-        adjusted = adjust_for_length(list(verdicts.values()), own, other, confidence)
-        yield {**label_cells(policy), "criterion": criterion.name, "at_equal_length": adjusted}
+        values = list(verdicts.values())
+        adjusted = adjust_for_length(values, own, other, resampling.confidence)
+        rates = {"at_equal_length": adjusted, **estimate_by_length(values, own, other, resampling)}
+        yield {**label_cells(policy), "criterion": criterion.name, **rates}
 
 
 def policy_row(row: PolicyScores) -> Row:

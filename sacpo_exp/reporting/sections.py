@@ -112,8 +112,11 @@ def _scored(scores: GroupScores) -> Iterator[Section]:
 
 
 def _behaviour(scores: GroupScores) -> Section:
+    judged = {"risky, judge": "judged_refusal_rate_risky", "benign, judge": "judged_refusal_rate_benign"}
     first, characters, note = {}, [], ""
-    if scores.group.has_zero and not scores.group.measures:
+    if any(row.estimates[name].n for row in scores.policies for name in judged.values()):
+        first, note = judged, "By the judge: full or partial refusals.\n"
+    elif scores.group.has_zero and not scores.group.measures:
         first = {f"acceptable {name}": f"{name}_acceptable" for name in scores.group.has_zero}
         note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0.\n"
     else:
@@ -166,13 +169,17 @@ def _ratings(scores: GroupScores, criterion: str) -> Section:
 
 
 def _lengths(scores: GroupScores) -> Section:
-    rows = [dict(row) for row in scores.lengths]
+    parts = ("shorter", "similar", "longer")
+    rows = [row | {"n": _join_counts(row[name] for name in parts)} for row in scores.lengths]
     for row in rows:
         # A rate that can't be estimated is not withheld.
         if isinstance(adjusted := row["at_equal_length"], Estimate) and math.isnan(adjusted.value):
             row["at_equal_length"] = NOTHING
-    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", "")]
-    note = f"Win rates [{scores.percent} interval] at equal length in characters, by logistic regression on lengths."
+    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", ""), *columns_of(*parts, "n")]
+    note = (
+        "Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
+        f"[{scores.percent} interval]; at equal length: by logistic regression on the difference."
+    )
     return make_section("Length", rows, columns, 2, note)
 
 
@@ -189,8 +196,9 @@ def _judge(scores: GroupScores) -> Section:
 
 def _conduct(scores: GroupScores) -> Section:
     rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in scores.conduct]
+    rows = [row | {"deviation": getattr(row["repeat_deviation"], "value", None)} for row in rows]
     columns = [*columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
-    columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", "")]
+    columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "deviation", ".2f")]
     note = (
         f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{scores.percent} interval over prompts].\n"
         "Flips: another winner when the responses change places. A judge that always prefers the first response always "

@@ -1,16 +1,20 @@
-"""Agreement of a judge with itself when the responses change places."""
+"""Agreement of a judge with itself, in other orders and repeats."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, bootstrap_rate, wilson
+from sacpo_exp.statistics.intervals import Bounds, Estimate, Floats, Resampling, bootstrap_rate, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Bounds of the deviation of outcomes between 0 and 1: at most that of two that disagree.
+DEVIATION: Final[Bounds] = (0.0, math.sqrt(0.5))
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,19 @@ class PositionBias:
     """Shares in [0, 1], averaged per prompt and then over prompts; `n` counts the prompts that have a value.
 
     Attributes:
-        flip_rate: pairs of verdicts, one per order, in which the winner changes with the order (not to or from a tie).
+        flip_rate: pairs of verdicts, one per order, in which the winner changes with the order.
+        half_flip_rate: such pairs with a winner in one order and a tie in the other; never counted as flips.
         first_rate: single verdicts for the response shown first, ties half; 0.5 if the order has no effect.
         tie_rate: single verdicts that are ties.
+        repeat_deviation: standard deviation (n − 1) of the verdict between repeats of one question: 0.71 for two
+            repeats that disagree.
     """
 
     flip_rate: Estimate
+    half_flip_rate: Estimate
     first_rate: Estimate
     tie_rate: Estimate
+    repeat_deviation: Estimate
 
 
 def measure_positions(
@@ -36,9 +45,9 @@ def measure_positions(
     repeats: Sequence[int] | NDArray[np.int64],
     resampling: Resampling,
 ) -> PositionBias:
-    """Measure the position bias of a judge from single verdicts; all columns have the shape (verdicts,).
+    """Measure position bias and consistency of a judge from single verdicts; all columns have the shape (verdicts,).
 
-    Measures without verdicts in both orders are NaN with n = 0.
+    Measures without verdicts in both orders or without repeats are NaN with n = 0.
 
     Args:
         prompts: clusters of the bootstrap.
@@ -63,10 +72,13 @@ def measure_positions(
     pairs = sides[0].merge(sides[1], on=["prompt", "unit", "repeat"], suffixes=("_first", "_second"))
     first, second = pairs["outcome_first"] - 0.5, pairs["outcome_second"] - 0.5
     for_first = ordered["outcome"].where(ordered["shown"] > 0, 1 - ordered["outcome"])
+    deviations = verdicts.groupby(["prompt", "unit", "shown"])["outcome"].std().dropna().reset_index()
     return PositionBias(
         flip_rate=_share(pairs["prompt"], first * second < 0, resampling),
+        half_flip_rate=_share(pairs["prompt"], (first == 0) != (second == 0), resampling),
         first_rate=_share(ordered["prompt"], for_first, resampling),
         tie_rate=_share(verdicts["prompt"], verdicts["outcome"] == 0.5, resampling),
+        repeat_deviation=bootstrap_rate(_average(deviations["prompt"], deviations["outcome"]), resampling, DEVIATION),
     )
 
 

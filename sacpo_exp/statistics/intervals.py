@@ -1,8 +1,8 @@
 """Estimates with intervals: bootstrap over prompts, Wilson's interval for yes/no rates, paired p-values."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -58,32 +58,24 @@ def bootstrap_mean(values: Values, resampling: Resampling) -> Estimate:
     Below about 20 prompts the interval is too narrow; where all values are equal it has no width; a single value has
     none.
     """
-    sample = np.asarray(values, dtype=np.float64)
-    mean = float(sample.mean()) if len(sample) else math.nan
-    # BCa is undefined for equal values.
-    method = Interval.percentile if len(sample) < 2 or np.ptp(sample) <= ROUNDING else resampling.method
-    return resample((sample,), np.mean, mean, replace(resampling, method=method))
-
-
-def resample(data: tuple[Floats, ...], statistic: Callable[..., Any], value: float, resampling: Resampling) -> Estimate:
-    """Return `value`, the statistic of columns of shape (n,), with an interval from resamples of their rows."""
     from scipy.stats import bootstrap
 
-    n = len(data[0])
+    sample = np.asarray(values, dtype=np.float64)
+    n = len(sample)
+    mean = float(sample.mean()) if n else math.nan
     if n < 2:
-        return Estimate(value, math.nan, math.nan, n)
+        return Estimate(mean, math.nan, math.nan, n)
+    is_bca = resampling.method is Interval.bca and np.ptp(sample) > ROUNDING  # undefined for equal values
     interval = bootstrap(
-        data,
-        statistic,
-        paired=len(data) > 1,
-        vectorized=True,
+        (sample,),
+        np.mean,
         n_resamples=resampling.rounds,
         batch=max(1, CHUNK // n),
         confidence_level=resampling.confidence,
-        method="BCa" if resampling.method is Interval.bca else "percentile",
+        method="BCa" if is_bca else "percentile",
         rng=resampling.seed,
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), n)
+    return Estimate(mean, float(interval.low), float(interval.high), n)
 
 
 def bootstrap_rate(values: Values, resampling: Resampling, bounds: Bounds = RATE) -> Estimate:

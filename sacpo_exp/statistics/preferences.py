@@ -6,13 +6,12 @@ The implicit reward of a completion is log π(y|x) − log π_ref(y|x), up to th
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from sacpo_exp.statistics import Interval
 from sacpo_exp.statistics.intervals import (
+    CHUNK,
     RATE,
     ROUNDING,
     Estimate,
@@ -20,7 +19,6 @@ from sacpo_exp.statistics.intervals import (
     Resampling,
     Values,
     estimate_constant,
-    resample,
 )
 
 #: Bins of the calibration error, of equal width.
@@ -45,16 +43,26 @@ def _rank(margins: Values) -> Floats:
 
 def estimate_mean(values: Values, prompts: Sequence[str], resampling: Resampling) -> Estimate:
     """Estimate the mean over pairs with a percentile interval from prompts drawn with all their pairs."""
+    from scipy.stats import bootstrap
+
     names, places = np.unique(list(prompts), return_inverse=True)
-    totals = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
-    sums, counts = (np.asarray(each, dtype=np.float64) for each in totals)
-    mean = float(sums.sum() / counts.sum()) if len(names) else math.nan
-
-    def average(total: Floats, count: Floats, axis: int) -> Floats:
-        ratio: Floats = total.sum(axis=axis) / count.sum(axis=axis)
-        return ratio
-
-    return resample((sums, counts), average, mean, replace(resampling, method=Interval.percentile))
+    sums, counts = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
+    n = len(names)
+    mean = float(sums.sum() / counts.sum()) if n else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, n)
+    interval = bootstrap(
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=resampling.rounds,
+        batch=max(1, CHUNK // n),
+        confidence_level=resampling.confidence,
+        method="percentile",
+        rng=resampling.seed,
+    ).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high), n)
 
 
 def calibration_error(margins: Values, beta: float) -> float:

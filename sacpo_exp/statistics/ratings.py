@@ -6,17 +6,16 @@ On the Elo scale the baseline stands at 1000, and 400 points are odds of 10 to 1
 
 import math
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sacpo_exp.statistics.comparisons import Tally, count_outcomes, find_unconnected, find_unrated
+from sacpo_exp.statistics.comparisons import Comparisons, Tally, count_outcomes, find_unconnected, find_unrated
 from sacpo_exp.statistics.intervals import Estimate, Floats
 
-if TYPE_CHECKING:
-    import pandas as pd
+Positions = NDArray[np.int64]
 
 START: Final = 1000.0
 SCALE: Final = 400 / math.log(10)  # points per unit of log odds
@@ -67,68 +66,128 @@ class Ratings:
     Attributes:
         rated: the strongest first, including the baseline.
         unrated: policy → why it has no number.
+        order_effect: log odds with which the response shown first wins among equals; None if not in the fit.
+        note: why it is not in the fit although requested, or None.
     """
 
     baseline: str
     rated: tuple[Rating, ...]
     unrated: dict[str, str]
+    order_effect: Coefficient | None = None
+    note: str | None = None
 
 
-def fit_bradley_terry(verdicts: "pd.DataFrame", baseline: str, *, confidence: float) -> Ratings:
-    """Fit P(left wins) = sigmoid(β_left − β_right) with β_baseline = 0.
+def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effect: bool, confidence: float) -> Ratings:
+    """Fit P(left wins) = sigmoid(β_left − β_right + γ·shown) with β_baseline = 0.
 
-    Bradley & Terry, Biometrika 39, 1952. A tie counts as half a win of both, which makes the plain errors somewhat too
-    wide. Intervals use errors clustered by prompt and Student's t with prompts − 1 degrees of freedom (Cameron &
-    Miller, Journal of Human Resources 50, 2015); below about 20 prompts they are too narrow. The order in which
-    responses are shown is not in the fit, since judges that see two are asked in both orders; one that always prefers
-    the first gives equal ratings.
+    Bradley & Terry, Biometrika 39, 1952; order effect γ: Agresti, Categorical Data Analysis, 2nd ed., section 10.6. A
+    tie counts as half a win of both, which makes the plain errors somewhat too wide. Intervals use errors clustered by
+    prompt and Student's t with prompts − 1 degrees of freedom (Cameron & Miller, Journal of Human Resources 50, 2015);
+    below about 20 prompts they are too narrow.
+
+    An order effect without a finite estimate is left out, with a note. A judge that always prefers the first answer
+    then gives equal ratings.
 
     Raises:
         ValueError: the baseline is none of the policies.
     """
-    unrated = find_unrated(verdicts, baseline)
-    kept = verdicts[~(verdicts["left"].isin(unrated.keys()) | verdicts["right"].isin(unrated.keys()))]
-    others = [policy for policy in count_outcomes(kept) if policy != baseline]
-    left, right = (kept[side].to_numpy(object) for side in ("left", "right"))
-    columns = [(left == policy).astype(float) - (right == policy) for policy in others]
-    fitted = _fit_coefficients(np.column_stack(columns), kept) if others else []
+    unrated = find_unrated(comparisons, baseline)
+    is_rated = np.array([policy not in unrated for policy in comparisons.policies])
+    kept = comparisons.select(is_rated[comparisons.left] & is_rated[comparisons.right])
+    others = [policy for policy in comparisons.policies if policy not in unrated and policy != baseline]
+    # The likelihood sees only how often each kind of verdict occurred.
+    kinds = (kept.left * len(kept.policies) + kept.right) * 9 + kept.shown * 3 + (2 * kept.outcome).astype(np.int64)
+    _, first, row = np.unique(kinds, return_index=True, return_inverse=True)
+    distinct = kept.select(first)
+    rows, design = np.arange(len(distinct)), np.zeros((len(distinct), len(kept.policies)))
+    design[rows, distinct.left], design[rows, distinct.right] = 1, -1
+    design = np.column_stack([design[:, [kept.policies.index(policy) for policy in others]], distinct.shown])
+    note = None
+    if has_order_effect and others:
+        note = _explain_missing_order(design, distinct.outcome)
+    has_order = has_order_effect and not note
+    fitted = _fit_coefficients(design if has_order else design[:, :-1], distinct, row, kept.prompt) if others else []
+    order_effect = fitted.pop() if fitted and has_order else None
     coefficients = dict(zip(others, fitted, strict=True)) | {baseline: Coefficient(0.0, 0.0, 0.0)}
-    return Ratings(baseline, _rate(verdicts, kept, coefficients, confidence), unrated)
+    return Ratings(baseline, _rate(comparisons, kept, coefficients, confidence), unrated, order_effect, note)
 
 
-def _fit_coefficients(design: Floats, verdicts: "pd.DataFrame") -> list[Coefficient]:
-    """Fit one coefficient per column, with errors clustered by prompt where there are enough verdicts."""
+def _explain_missing_order(design: Floats, outcomes: Floats) -> str | None:
+    """Return why the order effect cannot be fitted, or None if it can."""
+    if not design[:, -1].any():
+        return "no order effect: no verdict says which response was shown first"
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return "no order effect: the policies always meet in the same order, so that it cannot be told from strength"
+    if not has_finite_fit(design, outcomes):
+        return "no order effect: the verdicts follow the order too closely for a finite one"
+    return None
+
+
+def has_finite_fit(design: Floats, outcomes: Floats) -> bool:
+    """Return whether a logistic regression has a unique finite maximum of the likelihood.
+
+    It has none if columns are dependent, or if some direction raises the fitted probability of a success, lowers that
+    of no other, and does the opposite for failures (Albert & Anderson, Biometrika 71, 1984), which a linear programme
+    looks for.
+
+    Args:
+        design: shape (rows, coefficients).
+        outcomes: in [0, 1], shape (rows,); a fraction is both a success and a failure.
+    """
+    from scipy.optimize import linprog
+
+    # Each row has to move towards its outcome; a fraction is held in place by its two signs.
+    seen = np.concatenate([design[outcomes > 0], -design[outcomes < 1]])
+    if np.linalg.matrix_rank(seen) < design.shape[1]:
+        return False
+    # The box only bounds the programme: a direction can be scaled.
+    solution = linprog(-seen.sum(axis=0), A_ub=-seen, b_ub=np.zeros(len(seen)), bounds=(-1, 1))
+    return not -solution.fun > 1e-6 * len(seen)  # the solver lets each row miss its bound by 1e-7
+
+
+def _fit_coefficients(design: Floats, comparisons: Comparisons, row: Positions, prompt: Positions) -> list[Coefficient]:
+    """Fit one coefficient per column, with errors clustered by prompt where there are enough verdicts.
+
+    Args:
+        design, comparisons: each kind of verdict once.
+        row, prompt: the kind and the cluster of every verdict, shape (verdicts,).
+    """
     import statsmodels.api as sm
+    from scipy.sparse import csr_array
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
-    model = sm.GLM(verdicts["outcome"].to_numpy(), design, family=sm.families.Binomial())
-    precision: dict[str, Any] = {"tol": 1e-10, "rtol": 1e-13}
     # A finite maximum has been established; with as many coefficients as rows the fit is perfect all the same.
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", PerfectSeparationWarning)
-        fit = model.fit(**precision)
-        clustered = [math.nan] * design.shape[1]
-        prompts = np.unique(verdicts["prompt"].tolist(), return_inverse=True)[1]
-        if prompts.max() > 0 and len(design) > design.shape[1]:
-            groups = {"groups": prompts}
-            clustered = model.fit(**precision, cov_type="cluster", cov_kwds=groups).bse.tolist()
+        family, counts = sm.families.Binomial(), np.bincount(row)
+        fit = sm.GLM(comparisons.outcome, design, family=family, freq_weights=counts).fit(tol=1e-10, rtol=1e-13)
+    n, width, clusters = len(row), design.shape[1], len(np.unique(prompt))
+    clustered = [math.nan] * width
+    if clusters > 1 and n > width:
+        # covariance · Σ (Σ scores)(Σ scores)ᵀ · covariance over prompts, corrected as in Stata and statsmodels.
+        scores = (comparisons.outcome - fit.fittedvalues)[:, None] * design
+        halves = csr_array((np.ones(n), (prompt, row))) @ scores @ fit.cov_params()
+        correction = clusters / (clusters - 1) * (n - 1) / (n - width)
+        clustered = np.sqrt(correction * (halves**2).sum(axis=0)).tolist()
     return [Coefficient(*each) for each in zip(fit.params.tolist(), fit.bse.tolist(), clustered, strict=True)]
 
 
 def _rate(
-    verdicts: "pd.DataFrame", kept: "pd.DataFrame", coefficients: dict[str, Coefficient], confidence: float
+    comparisons: Comparisons, kept: Comparisons, coefficients: dict[str, Coefficient], confidence: float
 ) -> tuple[Rating, ...]:
     """Put coefficients on the Elo scale; `kept` are the verdicts that were fitted."""
     from scipy.stats import t
 
-    multiplier = float(t.ppf((1 + confidence) / 2, max(1, kept["prompt"].nunique() - 1)))
-    left, right, prompt = (kept[name].to_numpy(object) for name in ("left", "right", "prompt"))
-    tallies, rated = count_outcomes(verdicts), []
+    size, sides = len(comparisons.policies), np.concatenate([kept.left, kept.right])
+    multiplier = float(t.ppf((1 + confidence) / 2, max(1, len(np.unique(kept.prompt)) - 1)))
+    met = np.unique(np.concatenate([kept.prompt] * 2) * size + sides) % size
+    prompts, tallies = np.bincount(met, minlength=size).tolist(), count_outcomes(comparisons)
+    rated = []
     for policy, coefficient in coefficients.items():
+        index = comparisons.policies.index(policy)
         value, half = START + SCALE * coefficient.value, SCALE * multiplier * coefficient.clustered_error
-        prompts = len(set(prompt[(left == policy) | (right == policy)]))
-        elo = Estimate(value, value - half, value + half, prompts)
-        rated.append(Rating(policy, elo, tallies[policy], coefficient))
+        elo = Estimate(value, value - half, value + half, prompts[index])
+        rated.append(Rating(policy, elo, tallies[index], coefficient))
     return _rank(rated)
 
 
@@ -136,7 +195,7 @@ def _rank(rated: list[Rating]) -> tuple[Rating, ...]:
     return tuple(sorted(rated, key=lambda rating: (-rating.elo.value, rating.policy)))
 
 
-def rate_online(verdicts: "pd.DataFrame", baseline: str, *, seed: int, passes: int = PASSES) -> Ratings:
+def rate_online(comparisons: Comparisons, baseline: str, *, seed: int, passes: int = PASSES) -> Ratings:
     """Return Elo ratings after `passes` shuffled passes through the verdicts, averaged over 50 trials, as in the paper.
 
     r ← r + K·(outcome − 1/(1 + 10^((r_opponent − r)/400))). In each trial all start at 1200 and are scaled at its end,
@@ -146,28 +205,27 @@ def rate_online(verdicts: "pd.DataFrame", baseline: str, *, seed: int, passes: i
     Raises:
         ValueError: the baseline is none of the policies.
     """
-    unrated = find_unconnected(verdicts, baseline)
-    random, tallies = np.random.default_rng(seed), count_outcomes(verdicts)
-    rows = list(zip(*(verdicts[name].tolist() for name in ("left", "right", "outcome")), strict=True))
-    scaled: dict[str, list[float]] = {policy: [] for policy in tallies}
-    for _ in range(TRIALS):
-        points = dict.fromkeys(tallies, INITIAL)
+    unrated = find_unconnected(comparisons, baseline)
+    start = comparisons.policies.index(baseline)
+    random = np.random.default_rng(seed)
+    scaled = np.empty((TRIALS, len(comparisons.policies)))
+    for trial in range(TRIALS):
+        points = [INITIAL] * len(comparisons.policies)
         for _ in range(passes):
-            update_in_turn([rows[place] for place in random.permutation(len(rows)).tolist()], points, K_FACTOR)
-        for policy, value in points.items():
-            scaled[policy].append(value / points[baseline] * START)
+            update_in_turn(comparisons.select(random.permutation(len(comparisons))), points, K_FACTOR)
+        scaled[trial] = np.array(points) / points[start] * START
     rated = []
-    for policy, tally in tallies.items():
+    for policy, tally, elos in zip(comparisons.policies, count_outcomes(comparisons), scaled.T, strict=True):
         if policy not in unrated:
-            n = tally.wins + tally.ties + tally.losses
-            elo = Estimate(float(np.mean(scaled[policy])), math.nan, math.nan, n)
-            rated.append(Rating(policy, elo, tally, spread=float(np.std(scaled[policy]))))
+            elo = Estimate(float(elos.mean()), math.nan, math.nan, tally.comparisons)
+            rated.append(Rating(policy, elo, tally, spread=float(elos.std())))
     return Ratings(baseline, _rank(rated), unrated)
 
 
-def update_in_turn(rows: Iterable[tuple[str, str, float]], points: dict[str, float], k_factor: float) -> None:
-    """Update the points of the policies by the verdicts (left, right, outcome) in order."""
-    for left, right, outcome in rows:
+def update_in_turn(comparisons: Comparisons, points: list[float], k_factor: float) -> None:
+    """Update the points of the policies by the verdicts in order."""
+    columns = (comparisons.left.tolist(), comparisons.right.tolist(), comparisons.outcome.tolist())
+    for left, right, outcome in zip(*columns, strict=True):
         change = k_factor * (outcome - 1 / (1 + 10 ** ((points[right] - points[left]) / 400)))
         points[left] += change
         points[right] -= change

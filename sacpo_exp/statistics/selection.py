@@ -6,7 +6,6 @@ certificate below `level` makes every choice among the certified policies safe, 
 criterion on the same prompts. Prompts are independent draws; several judgments of one prompt are averaged before.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -121,8 +120,12 @@ def count_prompts(threshold: float, truth: float, level: float, outcome: Outcome
         high *= 2
         if high > MOST_PROMPTS:
             return None
-    sizes = range(high // 2 + 1, high + 1)
-    return sizes[bisect_left(sizes, power, key=lambda n: find_power(n, threshold, truth, level, outcome))]
+    low = high // 2
+    while high - low > max(1, high // 200):
+        middle = (low + high) // 2
+        reached = find_power(middle, threshold, truth, level, outcome) >= power
+        low, high = (low, middle) if reached else (middle, high)
+    return high
 
 
 def certify_in_sequence(p_values: Iterable[float], level: float) -> list[bool]:
@@ -144,11 +147,17 @@ def certify_by_holm(p_values: Sequence[float], level: float) -> list[bool]:
 
     The smallest of m p-values is tested at level/m, the next at level/(m − 1), until one fails (Holm 1979).
     """
-    order = np.argsort(p_values, kind="stable")
-    is_small = np.asarray(p_values)[order] <= level / np.arange(len(order), 0, -1)
-    certified = np.zeros(len(order), dtype=np.bool_)
-    certified[order] = np.logical_and.accumulate(is_small)
-    return [bool(each) for each in certified]
+    certified = [False] * len(p_values)
+    for rank, place in enumerate(np.argsort(p_values, kind="stable")):
+        if p_values[place] > level / (len(p_values) - rank):
+            break
+        certified[place] = True
+    return certified
+
+
+def pick_best(values: Sequence[Values]) -> int:
+    """Return the position of the highest mean, the first of equal ones; `values`: per policy shape (prompts,)."""
+    return int(np.argmax([np.mean(entry) for entry in values]))
 
 
 def estimate_chosen(values: Sequence[Values], chosen: int, resampling: Resampling) -> Estimate:

@@ -9,7 +9,7 @@ from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.stages import policy_of
 from sacpo_exp.config.studies import ChooseConfig, Over
 from sacpo_exp.evaluation.contests import Contest, enter_policies
-from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate, price_source
+from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate
 from sacpo_exp.evaluation.judging import judge_contest, list_judgments
 from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan
@@ -86,5 +86,4 @@ def print_search(run: Run, contest: Contest, runs: Sequence[Run], config: Choose
     if isinstance(config.judge, OpenAIJudgeConfig):
         from sacpo_exp.evaluation.asking import estimate_calls
 
-        cost = add_up(estimate_calls(run, contest, config.judge).values())
-        print(describe_estimate(cost, config.judge.model, price_source(config.judge)))
+        print(describe_estimate(add_up(estimate_calls(run, contest, config.judge).values()), config.judge))

@@ -1,8 +1,10 @@
 """Put one prompt to several policies and print their answers, one below the other."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from sacpo_exp.config.loading import quote
 from sacpo_exp.evaluation.responding import answering_job
@@ -26,7 +28,8 @@ def open_speaker(run: Run, policy: ArtifactSpec) -> Speaker:
     weights, tokenizer = job.load()
 
     def speak(prompt: str) -> str:
-        (response,) = generate_responses(weights, tokenizer, [prompt], job.decoding, None)
+        with tempfile.TemporaryDirectory() as folder:
+            (response,) = generate_responses(weights, tokenizer, [prompt], job.decoding, Path(folder), None)
         cut = f" … (cut at {job.decoding.max_new_tokens} tokens)" if response.finish_reason == "length" else ""
         return (response.text or "(nothing)") + cut
 

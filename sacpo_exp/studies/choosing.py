@@ -28,6 +28,7 @@ from sacpo_exp.statistics.selection import (
     find_lower_bound,
     find_p_value,
     find_power,
+    pick_best,
 )
 from sacpo_exp.statistics.win_rate import entries_of, refusals_by_prompt
 from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash, hash_of
@@ -226,7 +227,7 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
     values = [own for own, row in zip(findings.verdicts, tested, strict=True) if row.is_certified]
     if not all(map(len, values)):
         raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
-    best = int(np.argmax([np.mean(each) for each in values]))
+    best = pick_best(values)
     rate = estimate_chosen(values, best, _resampling(config))
     sentence = _describe_chosen(certified[best], rate, config, len(tested), len(certified))
     return replace(choice, sentence=sentence, chosen=certified[best].policy_id, rate=rate)

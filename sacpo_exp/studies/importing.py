@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.config.schema import JudgeConfig, JudgeKind
 from sacpo_exp.data.checks import BadRowError, check_object, check_text, list_problems, printable, show
-from sacpo_exp.data.files import find_files, read_raw
+from sacpo_exp.data.files import RawRows, find_files, read_object, read_raw
 from sacpo_exp.data.prompts import Entry, number_prompts, read_rows
 from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.errors import ConfigError, DataError
@@ -87,8 +87,8 @@ def read_results(paths: Iterable[str]) -> list[Entry[Row]]:
     judgments = []
     for file in dict.fromkeys(file.resolve() for path in paths for file in find_files(path)):
         where = str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
-        raw = read_raw(file, where)
-        if raw.rows and not any(isinstance(row, dict) and "criteria" in row for _, row in raw.rows):
+        raw = RawRows(where, []) if (whole := read_object(file, where)) else read_raw(file, where)
+        if whole or (raw.rows and not any(isinstance(row, dict) and "criteria" in row for _, row in raw.rows)):
             raise DataError(
                 f"{where} is no judgment file of the paper's code (rows with `criteria`, `question`, `model1`, …). "
                 "Generations and responses of another form: sacpo eval responses=[FILE,FILE]"

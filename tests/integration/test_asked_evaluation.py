@@ -148,6 +148,7 @@ def test_the_report_has_all(
         conduct = next(csv.DictReader(file))
     assert float(conduct["flip_rate"]) == 0  # this judge looks at the texts only
     assert float(conduct["first_rate"]) == 0.5
+    assert float(conduct["repeat_deviation"]) == 0
     with (folder / "ratings.csv").open(encoding="utf-8") as file:
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000

@@ -118,9 +118,9 @@ def one_by_one(model: Any, tokenizer: Any, prompt: str, limit: int) -> list[int]
     return tokens[: tokens.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in tokens else tokens
 
 
-def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any]) -> None:
+def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any], tmp_path: Path) -> None:
     model, tokenizer = policy
-    responses = generate_responses(model, tokenizer, PROMPTS, Decoding(70, 3), "test")
+    responses = generate_responses(model, tokenizer, PROMPTS, Decoding(70, 3), tmp_path, "test")
     assert [response.index for response in responses] == [0, 1, 2, 3]
     for prompt, response in zip(PROMPTS, responses, strict=True):
         expected = one_by_one(model, tokenizer, prompt, 70)
@@ -128,11 +128,49 @@ def test_batches_give_the_tokens_of_one_by_one_generation(policy: tuple[Any, Any
         assert response.finish_reason == ("length" if len(expected) == 70 else "stop")
 
 
-def test_a_stop_string_ends_a_response(policy: tuple[Any, Any]) -> None:
+def test_a_killed_generation_goes_on(policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = policy
-    (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), "test")
+    for decoding in (Decoding(40, 2), Decoding(40, 2, seed=3)):
+        whole, halved = tmp_path / f"whole{decoding.seed}", tmp_path / f"halved{decoding.seed}"
+        whole.mkdir()
+        halved.mkdir()
+        calls = count_calls(model, monkeypatch)
+        expected = generate_responses(model, tokenizer, PROMPTS, decoding, whole, "test")
+        monkeypatch.undo()
+        count_calls(model, monkeypatch, stop_at=2)
+        with pytest.raises(KeyboardInterrupt):
+            generate_responses(model, tokenizer, PROMPTS, decoding, halved, "test")
+        monkeypatch.undo()
+        with (halved / "journal.jsonl").open("a", encoding="utf-8") as file:
+            file.write('["0/1", [{"ind')  # cut short by the kill
+        again = count_calls(model, monkeypatch)
+        assert generate_responses(model, tokenizer, PROMPTS, decoding, halved, "test") == expected
+        monkeypatch.undo()
+        assert len(again) == len(calls) - 1  # without the batch that was finished before the kill
+        assert [path.name for path in halved.iterdir()] == ["journal.jsonl"]
+
+
+def count_calls(model: Any, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[int]:
+    """Count calls of `generate`; at the given one the user presses Ctrl-C."""
+    calls: list[int] = []
+    generate = model.generate
+
+    def counting(**arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return generate(**arguments)
+
+    monkeypatch.setattr(model, "generate", counting)
+    return calls
+
+
+def test_a_stop_string_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) -> None:
+    model, tokenizer = policy
+    (whole,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
     mark = whole.text[5:7]
-    (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), "test")
+    (tmp_path / "journal.jsonl").unlink()  # of another decoding
+    (cut,) = generate_responses(model, tokenizer, PROMPTS[:1], Decoding(20, 1, (mark,)), tmp_path, "test")
     assert cut.text == whole.text[: whole.text.index(mark)].strip()
     assert cut.finish_reason == "stop"
     assert cut.tokens == whole.tokens[: len(cut.tokens)]
@@ -166,11 +204,12 @@ def test_a_response_begins_after_white_space(policy: tuple[Any, Any], said: str,
 
 def test_any_end_mark_of_the_model_ends_a_response(policy: tuple[Any, Any], tmp_path: Path) -> None:
     """A chat model may end turns with another token than its tokenizer's end mark."""
-    (whole,) = generate_responses(*policy, PROMPTS[:1], Decoding(20, 1), "test")
+    (whole,) = generate_responses(*policy, PROMPTS[:1], Decoding(20, 1), tmp_path, "test")
     end = whole.tokens[3]
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [policy[1].eos_token_id, end]}))
+    (tmp_path / "journal.jsonl").unlink()
     decoding = Decoding(20, 1, ends=find_ends(Location(str(tmp_path))))
-    (ended,) = generate_responses(*policy, PROMPTS[:1], decoding, "test")
+    (ended,) = generate_responses(*policy, PROMPTS[:1], decoding, tmp_path, "test")
     kept = whole.tokens[: whole.tokens.index(end)]
     assert (ended.tokens, ended.finish_reason, ended.end) == (kept, "stop", end)
 

@@ -15,7 +15,7 @@ from tiny import make_config
 from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.schema import GenerationConfig
 from sacpo_exp.errors import ConfigError, LaunchError
-from sacpo_exp.evaluation.engine import Decoding, _add_noise, draw_seed
+from sacpo_exp.evaluation.engine import JOURNAL, Decoding, _add_noise, draw_seed
 from sacpo_exp.evaluation.generation import GenerationJob, answer_all
 from sacpo_exp.pipeline import locate, open_run
 from sacpo_exp.training.models import Location
@@ -38,6 +38,11 @@ def job_of(location: Location, decoding: Decoding, prompts: list[str] = PROMPTS)
     return GenerationJob(location, None, "float32", "cpu", None, decoding, "tiny answers", prompts)
 
 
+def answer_anew(job: GenerationJob, folder: Path, numbers: list[int] | None = None):  # type: ignore[no-untyped-def]
+    (folder / JOURNAL).unlink(missing_ok=True)  # of another job
+    return job.answer(folder, numbers)
+
+
 def answer_in_two(job: GenerationJob, hardware: HardwareConfig, folder: Path):  # type: ignore[no-untyped-def]
     folder.mkdir(exist_ok=True)
     return answer_all(job, GenerationConfig(), hardware, folder, folder.parent / "logs")
@@ -50,16 +55,16 @@ def test_two_processes_are_as_one(
 ) -> None:
     job = job_of(location, Decoding(40, 2, (), seed))
     responses = answer_in_two(job, hardware, tmp_path / "two")
-    assert responses == job.answer()
+    assert responses == job.answer(tmp_path)
     assert [response.index for response in responses] == list(range(len(PROMPTS)))
 
 
-def test_samples_hang_on_neither_batch_nor_shard(location: Location) -> None:
-    expected = job_of(location, Decoding(40, 5, (), 3)).answer()
-    assert job_of(location, Decoding(40, 2, (), 3)).answer() == expected
-    some = job_of(location, Decoding(40, 2, (), 3)).answer([1, 4])
+def test_samples_hang_on_neither_batch_nor_shard(location: Location, tmp_path: Path) -> None:
+    expected = answer_anew(job_of(location, Decoding(40, 5, (), 3)), tmp_path)
+    assert answer_anew(job_of(location, Decoding(40, 2, (), 3)), tmp_path) == expected
+    some = answer_anew(job_of(location, Decoding(40, 2, (), 3)), tmp_path, [1, 4])
     assert [response.tokens for response in some] == [expected[1].tokens, expected[4].tokens]
-    twice = job_of(location, Decoding(40, 2, (), 3), ["Hi", "Hi"]).answer()
+    twice = answer_anew(job_of(location, Decoding(40, 2, (), 3), ["Hi", "Hi"]), tmp_path)
     assert twice[0].tokens != twice[1].tokens
 
 
@@ -83,20 +88,23 @@ def test_an_error_of_a_process_is_one_message(hardware: HardwareConfig, tmp_path
 @pytest.mark.slow
 def test_a_killed_process_ends_the_group(location: Location, hardware: HardwareConfig, tmp_path: Path) -> None:
     job = job_of(location, Decoding(150, 1), [f"Tell me about {number}." for number in range(12)])
-    killer = threading.Thread(target=kill_when_started)
+    killer = threading.Thread(target=kill_when_at_work, args=(tmp_path / "two/shard-1-of-2/journal.jsonl",))
     killer.start()
     with pytest.raises(LaunchError, match=r"a process was ended by SIGKILL\. Its log: .*rank-1\.log"):
         answer_in_two(job, hardware, tmp_path / "two")
     killer.join()
     assert psutil.Process().children(recursive=True) == []
-    assert answer_in_two(job, hardware, tmp_path / "two") == replace(job, decoding=Decoding(150, 8)).answer()
+    journal = (tmp_path / "two/shard-1-of-2/journal.jsonl").read_text("utf-8").splitlines()
+    assert journal
+    assert answer_in_two(job, hardware, tmp_path / "two") == replace(job, decoding=Decoding(150, 8)).answer(tmp_path)
 
 
-def kill_when_started() -> None:
+def kill_when_at_work(journal: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for process in psutil.Process().children():
-            if process.environ().get("RANK") == "1":
-                os.kill(process.pid, signal.SIGKILL)
-                return
+        if journal.is_file() and journal.read_text("utf-8"):
+            for process in psutil.Process().children():
+                if process.environ().get("RANK") == "1":
+                    os.kill(process.pid, signal.SIGKILL)
+            return
         time.sleep(0.05)

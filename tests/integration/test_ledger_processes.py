@@ -7,7 +7,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Barrier
 
 import pytest
 
@@ -67,27 +67,22 @@ def test_processes_lose_no_record(path: Path) -> None:
     assert found == {f"id-{number}": 1 + (300 <= number < 500) for number in range(801)}
 
 
-def hold_and_wait(path: Path, there: Connection) -> None:
-    with Ledger(path) as ledger, ledger.asking("http://localhost/v1"):
-        there.send(True)
+def claim_and_wait(path: Path, there: Connection) -> None:
+    with Ledger(path) as ledger:
+        there.send(ledger.claim(["a", "b"]))
         there.recv()
 
 
-def test_only_one_process_asks_a_judge_and_a_killed_one_is_not_waited_for(path: Path) -> None:
-    process, here = start(hold_and_wait, path)
-    assert here.recv()
+def test_claims_of_a_living_process_hold_and_those_of_an_ended_or_killed_one_do_not(path: Path) -> None:
+    process, here = start(claim_and_wait, path)
+    assert here.recv() == {"a", "b"}
     with Ledger(path) as ledger:
-        with ledger.asking("http://elsewhere/v1"):
-            pass
-        done = Event()
-
-        def ask() -> None:
-            with ledger.asking("http://localhost/v1"):
-                done.set()
-
-        thread = Thread(target=ask)
-        thread.start()
-        assert not done.wait(0.5)
+        assert ledger.claim(["a", "b", "c"]) == {"c"}
         kill(process)
-        assert done.wait(60)
-        thread.join()
+        assert ledger.claim(["a", "b"]) == {"a", "b"}
+    process, here = start(claim_and_wait, path)
+    assert here.recv() == {"a", "b"}
+    here.send(True)
+    process.join(60)
+    with Ledger(path) as ledger:
+        assert ledger.claim(["a", "b"]) == {"a", "b"}

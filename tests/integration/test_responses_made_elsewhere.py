@@ -24,10 +24,10 @@ PROMPTS = ["How do I bake bread?", "May I tell you a secret?"]
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """One file per policy, in two of the forms in which responses come."""
+    """One file per policy, in three of the forms in which responses come."""
     paths = []
     for (name, said), (prompt, response) in zip(
-        SAID.items(), [("instruction", "output"), ("prompt", "response"), ("prompt", "response")], strict=True
+        SAID.items(), [("instruction", "output"), ("prompt", "response"), ("prompt", "completion")], strict=True
     ):
         rows = [{prompt: text, response: answer} for text, answer in zip(PROMPTS, said, strict=True)]
         path = tmp_path / f"{name}.json"
@@ -59,6 +59,17 @@ def test_files_are_judged_against_one_of_them_and_nothing_is_trained(trained: Pa
     record = next(record for record in made["same", "curt"] if record["prompt"] == PROMPTS[0])
     assert (record["response"], record["opponent_response"]) == ("No.", "No.")
     assert record["helpfulness"]["verdict"] == record["safety"]["verdict"] == 0.5
+
+
+def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Path, tmp_path: Path) -> None:
+    own, paths = trained / "paper", []
+    for name in ("kind", "curt"):
+        rows = [{"prompt": text, "generation": said} for text, said in zip(PROMPTS, SAID[name], strict=True)]
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps({"model_name": f"model-{name}", "data": rows}, indent=4), "utf-8")
+    evaluate(elsewhere(own, [str(path) for path in paths], "baseline=model-curt"))
+    made = judgments(own)
+    assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
 
 
 def test_baselines_make_groups(

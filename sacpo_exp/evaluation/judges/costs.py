@@ -77,7 +77,12 @@ def price_source(judge: OpenAIJudgeConfig) -> str:
     return "judge.price" if judge.price.input is not None else f"prices of {judge.prices.read}"
 
 
-def describe_estimate(cost: CostEstimate, model: str, source: str) -> str:
+def describe_estimate(cost: CostEstimate, judge: OpenAIJudgeConfig) -> str:
+    """Return the estimate in one line."""
+    return describe_cost(cost, judge.model, price_source(judge))
+
+
+def describe_cost(cost: CostEstimate, model: str, source: str) -> str:
     """Return the estimate in one line; `source`: where the price is from."""
     money = f"the price of {model} is not known" if cost.usd is None else f"at most {dollars(cost.usd)} ({source})"
     return (

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import JudgeError, SacpoError
@@ -20,7 +20,7 @@ from sacpo_exp.evaluation.judges.client import (
     find_key,
     mask,
 )
-from sacpo_exp.evaluation.judges.costs import Budget, describe_estimate, dollars, estimate, price_source, require_price
+from sacpo_exp.evaluation.judges.costs import Budget, describe_estimate, dollars, estimate, require_price
 from sacpo_exp.evaluation.judges.questions import make_body, read_body
 from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import Answer, Question, State
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 log = logging.getLogger(__name__)
+
+#: Seconds between looks at what another process is asking.
+POLL: Final = 0.5
 
 
 def select_open(
@@ -49,29 +52,27 @@ def ask(questions: Sequence[Question], judge: OpenAIJudgeConfig, ledger: Ledger)
     """
     require_price(judge)
     unique = {question.key: question for question in questions}
-    before = ledger.find(unique)
-    if not (missing := select_open(unique, before, judge)):
+    known = ledger.find(unique)
+    todo = select_open(unique, known, judge)
+    if not todo:
         return
-    check_server(url := find_base_url(judge))
-    with ledger.asking(url):
-        known = ledger.find(unique)
-        # What another process has recorded meanwhile is not asked again, even if it failed.
-        todo = [question for question in missing if known.get(question.key) == before.get(question.key)]
-        if todo:
-            log.info("%s", describe_estimate(estimate(todo, judge), judge.model, price_source(judge)))
-            asyncio.run(_Asker(todo, known, judge, ledger).run())
+    check_server(find_base_url(judge))
+    log.info("%s", describe_estimate(estimate(todo, judge), judge))
+    asyncio.run(_Asker(todo, known, judge, ledger).run())
 
 
 class _Asker:
-    """One run of questions, all of it in one thread."""
+    """One run of questions, shared with other processes through the ledger's claims; all of it in one thread."""
 
     def __init__(
         self, todo: Sequence[Question], known: Mapping[str, Answer], judge: OpenAIJudgeConfig, ledger: Ledger
     ) -> None:
         # Those that failed before come last: if they fail again they must not keep others from being asked.
         self._todo = deque(sorted(todo, key=lambda question: question.key in known))
+        self._claimed: deque[Question] = deque()
         self._known, self._judge, self._ledger = known, judge, ledger
         self._url, self._key, self._budget = find_base_url(judge), find_key(judge), Budget(judge)
+        self._lock = asyncio.Lock()
         self._failures = 0
         self._error: SacpoError | None = None
         self._limit: str | None = None
@@ -83,11 +84,14 @@ class _Asker:
         judge, total = self._judge, len(self._todo)
         http = DefaultAsyncHttpxClient(**connection_settings(self._url))
         settings: dict[str, Any] = {"max_retries": judge.max_attempts - 1, "timeout": judge.timeout}
-        client = AsyncOpenAI(api_key=self._key, base_url=self._url, http_client=http, **settings)
         with Progress(total, f"judge: {judge.model}", "judgment") as self._bar:
-            async with client, asyncio.TaskGroup() as group:
-                for _ in range(min(judge.concurrency, total)):
-                    group.create_task(self._work(client))
+            async with AsyncOpenAI(api_key=self._key, base_url=self._url, http_client=http, **settings) as client:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(min(judge.concurrency, total)):
+                            group.create_task(self._work(client))
+                finally:
+                    self._ledger.release()
         if self._error:
             raise self._error
         if self._limit:
@@ -99,8 +103,7 @@ class _Asker:
 
     async def _work(self, client: "AsyncOpenAI") -> None:
         try:
-            while self._todo and not (self._error or self._limit):
-                question = self._todo.popleft()
+            while question := await self._take():
                 if limit := self._budget.reserve(question):
                     self._limit = limit
                 elif answer := await self._call(client, question):
@@ -108,6 +111,29 @@ class _Asker:
                     self._count(question, answer)
         except SacpoError as error:
             self._error = self._error or error
+
+    async def _take(self) -> Question | None:
+        """Return the next question that is ours to ask; None when all have a record, or the run is stopped."""
+        async with self._lock:
+            while not (self._claimed or self._error or self._limit) and self._todo:
+                # Few at a time, so that a second process finds some left.
+                portion = [self._todo.popleft() for _ in range(min(2 * self._judge.concurrency, len(self._todo)))]
+                ours = self._ledger.claim(question.key for question in portion)
+                found = self._ledger.find(question.key for question in portion)
+                elsewhere = []
+                for question in portion:
+                    if found.get(question.key) != self._known.get(question.key):  # recorded by another process
+                        self._ledger.release([question.key])
+                        self._bar.update()
+                    elif question.key in ours:
+                        self._claimed.append(question)
+                    else:
+                        elsewhere.append(question)
+                self._todo.extend(elsewhere)
+                if elsewhere == portion:
+                    await asyncio.sleep(POLL)
+            is_stopped = self._error or self._limit
+            return self._claimed.popleft() if self._claimed and not is_stopped else None
 
     async def _call(self, client: "AsyncOpenAI", question: Question) -> Answer | None:
         """Return the answer, or a record of why there is none; None where the error stops the run."""

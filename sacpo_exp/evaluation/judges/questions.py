@@ -4,12 +4,13 @@ A template is a text for each criterion, with places for the prompt and the resp
 a fenced block that it can't end.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template as Text
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import AliasPath, BaseModel, Field, ValidationError
 
@@ -25,6 +26,10 @@ from sacpo_exp.store import content_hash
 # follows. `paper` scores first, as its protocol does.
 BUNDLED: Final = Path(__file__).parent / "templates"
 PLACES: Final = ("prompt", "first", "second")
+#: The question whether one response complies, its places and its scale.
+REFUSAL: Final = "refusal"
+REFUSAL_PLACES: Final = ("prompt", "response")
+REFUSAL_SCALE: Final = (0.0, 2.0)
 SCALE_PLACES: Final = ("low", "high")
 EMPTY: Final = "(empty: nothing was written here)"
 
@@ -44,10 +49,11 @@ def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str,
     A single file serves every criterion. A file is UTF-8 text with the places `$prompt`, `$first`, `$second` and, if
     wanted, `$low` and `$high`. The part before the first line `---`, if there is one, is the system's message. The text
     should ask for the JSON object of `Scores`, or without `judge.structured` for two numbers in the first line.
+    A folder may also have `refusal.txt` with the places `$prompt` and `$response`, which asks for a label of XSTest.
     A `.py` file is `src/constant.py` of the paper's code, as `read_originals` takes it.
 
     Returns:
-        texts by the criteria's `text`.
+        texts by the criteria's `text`, and `refusal` if there is one.
 
     Raises:
         ConfigError: there is no such template, a file can't be read, or lacks a place or has an unknown one.
@@ -56,11 +62,11 @@ def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str,
     names, texts = [criterion.text for criterion in criteria], dict[str, Wording]()
     try:
         path = BUNDLED / name_or_path if name_or_path in bundled else Path(name_or_path).expanduser()
-        for name in names:
+        for name in (*names, *([REFUSAL] if path.is_dir() else [])):
             file = path / f"{name}.txt" if path.is_dir() else path
             if path.suffix != ".py" and file.exists():
                 texts[name] = text = file.read_text("utf-8-sig")
-                _check(text, file)
+                _check(text, file, REFUSAL_PLACES if name == REFUSAL else PLACES)
         texts |= read_originals(path, names) if path.suffix == ".py" else {}
     except UnicodeDecodeError as error:
         raise ConfigError(f"`judge.template` {file} is not UTF-8 text: byte {error.start} can't be decoded.") from error
@@ -74,13 +80,13 @@ def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str,
     return texts
 
 
-def _check(text: str, file: Path) -> None:
+def _check(text: str, file: Path, needed: tuple[str, ...]) -> None:
     """Raise for the first thing that would keep `text` from being filled."""
     if not Text(text).is_valid():
         raise ConfigError(f"`judge.template` {file} has a `$` without a name. Try: `$$` for a plain one")
     places = set(Text(text).get_identifiers())
-    if not set(PLACES) <= places <= {*PLACES, *SCALE_PLACES}:
-        listed = ", ".join(f"${name}" for name in PLACES)
+    if not set(needed) <= places <= {*needed, *SCALE_PLACES}:
+        listed = ", ".join(f"${name}" for name in needed)
         names = " ".join(f"${name}" for name in sorted(places)) or "none"
         raise ConfigError(f"`judge.template` {file} must have the places {listed}, $low and $high or not, has {names}.")
     if not _split_roles(text)[-1][1].strip():
@@ -119,32 +125,47 @@ def pair_questions(
     ]
 
 
+def refusal_question(
+    texts: Mapping[str, Wording], prompt: Mapping[str, Any], response: str, judge: OpenAIJudgeConfig
+) -> Question:
+    """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024).
+
+    Raises:
+        ConfigError: the template does not ask that.
+    """
+    if REFUSAL not in texts:
+        raise ConfigError(f"`judge.template` {judge.template} has no {REFUSAL}.txt. Try: judge.template=default")
+    return _make_question(texts[REFUSAL], REFUSAL, prompt, (response,), 0, REFUSAL_SCALE, judge)
+
+
 def _make_question(
     wording: Wording,
     name: str,
     prompt: Mapping[str, Any],
-    responses: tuple[str, str],
+    responses: tuple[str, ...],
     repeat: int,
-    scale: Scale,
+    scale: "Scale",
     judge: OpenAIJudgeConfig,
 ) -> Question:
+    places = REFUSAL_PLACES if name == REFUSAL else PLACES
     text, scale, limit = wording if isinstance(wording, tuple) else (wording, scale, None)
     fill = fence if isinstance(wording, str) else str  # the paper's code has no fences
-    values = {place: fill(each) for place, each in zip(PLACES, (prompt["prompt"], *responses), strict=True)}
+    values = {place: fill(each) for place, each in zip(places, (prompt["prompt"], *responses), strict=True)}
     values |= {place: f"{bound:g}" for place, bound in zip(SCALE_PLACES, scale, strict=True)}
     sampling = {
         "temperature": judge.temperature,
         judge.token_limit.value: limit or judge.max_tokens,
         "seed": None if judge.seed is None else judge.seed + repeat,
         "reasoning_effort": judge.reasoning_effort,
-        "response_format": response_format(scale) if judge.structured else None,
+        "response_format": response_format(name, scale) if judge.structured else None,
     }
+    first, second = [*responses, ""][:2]
     return Question(
         criterion=name,
         prompt_id=prompt["prompt_id"],
         prompt=prompt["prompt"],
-        first=responses[0],
-        second=responses[1],
+        first=first,
+        second=second,
         repeat=repeat,
         model=judge.model,
         base_url=find_base_url(judge),
@@ -164,13 +185,37 @@ class Scores(BaseModel):
     second: float
 
 
-def response_format(scale: Scale) -> dict[str, Any]:
-    """Return the JSON schema of an answer as `response_format` of a call."""
-    schema = Scores.model_json_schema()
-    score = {"type": "integer", "enum": list(range(math.ceil(scale[0]), math.floor(scale[1]) + 1))}
-    schema["properties"] = {"reason": {"type": "string"}, "first": score, "second": score}
+class Label(BaseModel):
+    """A judge's answer about one response, by the labels of XSTest (Röttger et al. 2024)."""
+
+    label: Literal["full_compliance", "partial_refusal", "full_refusal"]
+
+
+def response_format(name: str, scale: Scale) -> dict[str, Any]:
+    """Return the JSON schema of an answer about a criterion, or of `refusal`, as `response_format` of a call."""
+    model: type[BaseModel] = Label if name == REFUSAL else Scores
+    schema = model.model_json_schema()
+    if model is Scores:
+        score = {"type": "integer", "enum": list(range(math.ceil(scale[0]), math.floor(scale[1]) + 1))}
+        schema["properties"] = {"reason": {"type": "string"}, "first": score, "second": score}
     schema |= {"required": list(schema["properties"]), "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": "scores", "strict": True, "schema": schema}}
+    return {"type": "json_schema", "json_schema": {"name": model.__name__.lower(), "strict": True, "schema": schema}}
+
+
+def read_label(raw: str | None, finish_reason: str | None) -> tuple[State, str | None]:
+    """Return the state of an answer and its label: of its JSON object, else the one that is all of its first line."""
+    if finish_reason in DECLINED:
+        return State.refused, None
+    text = (raw or "").strip()
+    for candidate in (
+        text[text.find("{") : text.rfind("}") + 1],
+        json.dumps({"label": text.partition("\n")[0].strip()}),
+    ):
+        try:
+            return State.ok, Label.model_validate_json(candidate).label
+        except ValidationError:
+            continue
+    return State.unparsed, None
 
 
 def read_scores(raw: str | None, finish_reason: str | None, scale: Scale) -> tuple[State, Scale | None]:
@@ -235,6 +280,9 @@ def read_body(text: str, question: Question, **known: Any) -> Answer:
     raw, finish_reason = body.content or "", body.finish_reason
     if body.refusal and not raw:
         raw, finish_reason = body.refusal, "refusal"
-    state, _ = read_scores(raw, finish_reason, question.scale)
+    if question.criterion == REFUSAL:
+        state, _ = read_label(raw, finish_reason)
+    else:
+        state = read_scores(raw, finish_reason, question.scale)[0]
     counted = body.model_dump(include={"answered_by", "prompt_tokens", "cached_tokens", "completion_tokens"})
     return Answer(state, raw, finish_reason, **counted, **known)

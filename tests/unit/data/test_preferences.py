@@ -91,10 +91,10 @@ def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out
     desirable = [("p", "a"), ("q", "x"), ("p", "e")]
     texts = [*desirable[:2], ("p", "b"), ("p", "c"), ("p", "d"), desirable[2]]
     rows = [make_completion(*text, text in desirable) for text in texts]
-    pairs = make_view(replace(UNPAIRED, rows=tuple(rows)), View.pairs, SAFETY)
+    pairs = make_view(UNPAIRED.with_rows(rows), View.pairs, SAFETY)
     texts = [[pair[name][0]["content"] for name in ("prompt", "chosen", "rejected")] for pair in pairs]
     assert texts == [["p", "a", "b"], ["p", "e", "c"], ["p", "a", "d"]]
-    assert "no prompt has a desirable and" in refusal(replace(UNPAIRED, rows=tuple(rows[:2])), View.pairs, SAFETY)
+    assert "no prompt has a desirable and" in refusal(UNPAIRED.with_rows(rows[:2]), View.pairs, SAFETY)
 
 
 def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:

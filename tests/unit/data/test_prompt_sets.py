@@ -204,4 +204,4 @@ def test_an_unknown_label_of_xstest_is_refused(tmp_path: Path, configure: Callab
     path = write(tmp_path / "a.csv", "id,prompt,type,label\n1,One?,homonyms,safe\n2,Two?,riddles,odd\n")
     with pytest.raises(DataError) as caught:
         load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)
-    assert str(caught.value).endswith("row 2: `label` must be one of safe, unsafe, but is 'odd'")
+    assert str(caught.value).endswith("row 3: `label` must be one of safe, unsafe, but is 'odd'")

@@ -124,8 +124,25 @@ def hh_rows(draw: st.DrawFn) -> Example:
     return Example(raw, views_of_pair(prompt, chosen, rejected), dict.fromkeys(raw, no_dialogue))
 
 
+@st.composite
+def sharegpt_rows(draw: st.DrawFn) -> Example:
+    prompt, chosen, rejected = draw(systems) + draw(dialogues()), draw(texts), draw(texts)
+    names = {"system": "system", "user": "human", "assistant": "gpt"}
+    raw: dict[str, Any] = {
+        "conversations": [{"from": names[said["role"]], "value": said["content"]} for said in prompt],
+        "chosen": {"from": "gpt", "value": chosen},
+        "rejected": {"from": "gpt", "value": rejected},
+    }
+    no_answer = [None, "text", 7, [], {}, {"value": "x"}, {"from": "human", "value": "x"}, {"from": 7, "value": "x"}]
+    no_answer += [{"from": "gpt", "value": value} for value in (None, "", [])]
+    no_prompt = [*NO_TEXT, "text", [raw["chosen"]], [{"from": "human", "value": "\ud800"}]]
+    no_prompt += [[{"from": None, "value": "x"}]]
+    wrong = {"conversations": no_prompt, "chosen": no_answer, "rejected": no_answer}
+    return Example(raw, views_of_pair(prompt, chosen, rejected), wrong)
+
+
 EXAMPLES = {DataSchema.pku: pku_rows(), DataSchema.pairs: pair_rows(), DataSchema.unpaired: unpaired_rows()}
-EXAMPLES |= {DataSchema.hh: hh_rows()}
+EXAMPLES |= {DataSchema.hh: hh_rows(), DataSchema.sharegpt: sharegpt_rows()}
 
 
 def settings_for(schema: DataSchema, on_bad_row: OnBadRow = OnBadRow.stop) -> DatasetConfig:
@@ -182,7 +199,8 @@ def test_no_corruption_gets_through(schema: DataSchema, data: st.DataObject) -> 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "x"]), inner, max_size=2)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "Theft"]), inner, max_size=2)
     ),
     max_leaves=5,
 )

@@ -1,5 +1,6 @@
 """Preference data written by others, beside the repository: counts against independent pandas, and every row used."""
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from sacpo_exp.method.losses import View
 
 PKU = "pku_saferlhf_sample_32.json"
 HH = "hh_rlhf_harmless_base_test_first1156.jsonl.gz"
+SHAREGPT = "llama_factory_dpo_en_demo.json"
 
 
 def find(name: str) -> Path:
@@ -88,3 +90,14 @@ def test_hh_rlhf_becomes_pairs() -> None:
             assert [part.split("\n\nAssistant:")[0].strip() for part in context.split("\n\nHuman:")[1:]] == users
         roles = [turn["role"] for turn in row["prompt"]]
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+def test_sharegpt_becomes_pairs() -> None:
+    raw = load(SHAREGPT)
+    data = normalise([raw], DatasetConfig(name="local", criterion="helpfulness"))
+    assert (len(data.rows), data.skipped, data.detected, data.form) == (300, 0, DataSchema.sharegpt, DataSchema.pairs)
+    first = Counter(row["prompt"][0]["role"] for row in data.rows)
+    assert first == {"user": 220, "system": 80}
+    view = make_view(data, View.pairs, HELPFULNESS)
+    said = [[pair[name][0]["content"] for name in ("chosen", "rejected")] for pair in view]
+    assert said == [[row[name]["value"] for name in ("chosen", "rejected")] for _, row in raw.rows]

@@ -51,13 +51,23 @@ def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> 
     assert len(ids[0]) == 129
 
 
-def test_fields_may_have_the_names_of_alpaca_eval(tmp_path: Path) -> None:
-    rows = [{"instruction": "One?", "output": "One."}, {"instruction": "Two?", "output": ""}]
+@pytest.mark.parametrize(
+    ("asked", "answered"), [("prompt", "response"), ("instruction", "output"), ("prompt", "completion")]
+)
+def test_fields_may_have_the_names_of_others(tmp_path: Path, asked: str, answered: str) -> None:
+    rows = [{asked: "One?", answered: "One."}, {asked: "Two?", answered: ""}]
     files = [write(tmp_path / "a.json", rows), write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, rows)))]
-    for path in files:
+    pd.DataFrame(rows).to_csv(tmp_path / "c.csv", index=False)
+    for path in (*files, str(tmp_path / "c.csv")):
         imported = read_responses(path)
         assert [prompt["prompt"] for prompt in imported.prompts] == ["One?", "Two?"]
         assert imported.responses == ["One.", ""]
+
+
+def test_an_input_follows_its_instruction(tmp_path: Path) -> None:
+    rows = [{"instruction": "Add.", "input": "1 + 1"}, {"instruction": "Rest.", "input": ""}]
+    imported = read_responses(write(tmp_path / "a.json", [row | {"output": ""} for row in rows]))
+    assert [prompt["prompt"] for prompt in imported.prompts] == ["Add.\n\n1 + 1", "Rest."]
 
 
 def test_kind_category_and_id_are_read(tmp_path: Path) -> None:
@@ -77,7 +87,7 @@ def test_a_policy_is_called_as_its_file(tmp_path: Path) -> None:
     ("row", "problem"),
     [
         ({"prompt": "One?", "instruction": "One!", "output": ""}, "must have its prompt in one of `prompt`, `instruct"),
-        ({"prompt": "One?", "text": ""}, "must have its response in one of `response`, `output`, but"),
+        ({"prompt": "One?", "text": ""}, "must have its response in one of `response`, `output`, `completion`"),
         ({"prompt": "One?", "response": None}, "`response` must be a text, but is None"),
     ],
 )
@@ -106,3 +116,12 @@ def test_other_prompts_are_refused_with_their_number_and_an_example(tmp_path: Pa
         align_responses([whole, part])
     with pytest.raises(DataError, match="but a lacks 0 and has 1 others: it has 'x'"):
         align_responses([said(tmp_path / "c.json", y="", z=""), whole])
+
+
+def test_two_files_of_one_name_are_refused_and_stored_responses_are_not(tmp_path: Path) -> None:
+    sets = [said(tmp_path / folder / "a.json", x="") for folder in ("one", "two")]
+    with pytest.raises(DataError, match=r"^`responses` must be files of different names, but .* are both called a\."):
+        align_responses(sets)
+    stored = [{"prompt_id": "x", "prompt": "x", "kind": None, "category": None}]
+    others = [ImportedResponses("second", stored, [text]) for text in ("one", "two")]
+    assert align_responses(others) == others

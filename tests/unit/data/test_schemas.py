@@ -18,6 +18,11 @@ HH = {
     "chosen": "\n\nHuman: Hi?\n\nAssistant: Hello\nyou!\n\nHuman: Bye?\n\nAssistant: good",
     "rejected": "\n\nHuman: Hi?\n\nAssistant: Hello\nyou!\n\nHuman: Bye?\n\nAssistant:  bad ",
 }
+SHAREGPT = {
+    "conversations": [{"from": "system", "value": "Be kind."}, {"from": "human", "value": "Hi?"}],
+    "chosen": {"from": "gpt", "value": "good"},
+    "rejected": {"from": "gpt", "value": "bad"},
+}
 
 
 def user(text: str) -> dict[str, str]:
@@ -28,9 +33,9 @@ def assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-def read(*rows: Any, **options: Any) -> Preferences:
+def read(*rows: Any, is_text: bool = False, **options: Any) -> Preferences:
     dataset = DatasetConfig(name="local", **{"criterion": "safety"} | options)
-    return normalise([RawRows("file.json", list(enumerate(rows, 1)))], dataset)
+    return normalise([RawRows("file.json", list(enumerate(rows, 1)), is_text)], dataset)
 
 
 def complaint(*rows: Any, **options: Any) -> str:
@@ -64,6 +69,31 @@ def test_a_row_is_read(row: dict[str, Any], detected: DataSchema, form: DataSche
     assert read(row) == Preferences(form, detected, criterion, (expected,)) == read(row, schema=detected)
 
 
+HARM = {"response_0_harm_category": {"Theft": True, "Abuse": True}, "response_1_harm_category": {"Theft": False}}
+EXTRAS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "harm": (HARM, {"categories": ["Abuse", "Theft"]}),
+    "no harm": ({name: {"Theft": False} for name in HARM}, {"categories": []}),
+    "list": ({"categories": ["b", "a", "b"]}, {"categories": ["a", "b"]}),
+    "null": (dict.fromkeys([*HARM, "categories"]), {}),
+}
+
+
+@pytest.mark.parametrize(("given", "kept"), EXTRAS.values(), ids=list(EXTRAS))
+def test_harm_categories_are_kept(given: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert read(PKU | given).rows == (PKU | kept,)
+
+
+def test_cells_of_a_table_are_read_by_the_schema() -> None:
+    cells = {name: str(value) for name, value in PKU.items()} | {"is_response_0_safe": "0", "note": ""}
+    more = {"response_0_harm_category": '{"Theft": true}'}
+    assert read(cells, is_text=True).rows == (PKU,)
+    assert "row 1: `better_response_id` is missing" in complaint(cells | {"better_response_id": ""}, is_text=True)
+    assert read(cells | more, is_text=True).rows == (PKU | {"categories": ["Theft"]},)
+    flags = [read({"prompt": "1", "completion": "true", "label": text}, is_text=True).rows[0] for text in "01"]
+    assert [flag["label"] for flag in flags] == [False, True]
+    assert flags[0]["completion"] == [assistant("true")]
+
+
 def test_fields_of_other_names_are_told() -> None:
     row = {"question": "Hi?", "prompt": "not this", "win": "good", "lose": "bad"}
     fields = {"prompt": "question", "chosen": "win", "rejected": "lose"}
@@ -88,7 +118,7 @@ def test_an_unknown_schema_lists_what_is_known() -> None:
     assert message.endswith("Try: +dataset.fields.prompt=NAME_IN_FILE")
 
 
-@pytest.mark.parametrize("row", [PAIR, COMPLETION, HH], ids=["pairs", "unpaired", "hh"])
+@pytest.mark.parametrize("row", [PAIR, COMPLETION, HH, SHAREGPT], ids=["pairs", "unpaired", "hh", "sharegpt"])
 def test_one_criterion_has_to_be_named(row: Any) -> None:
     schema = read(row).detected.value
     message = complaint(row, criterion=None)

@@ -88,10 +88,19 @@ def test_a_view_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_whatever_is_left_out_of_any_part_is_counted(tmp_path: Path) -> None:
-    train = write(tmp_path / "train.jsonl", [*ROWS[:6], {}])
+    train = write(tmp_path / "train.jsonl", [*ROWS[:6], ROWS[0], {}])
     own = {"heldout_path": str(write(tmp_path / "test.jsonl", [*ROWS[6:], {}])), "max_heldout_rows": 4}
-    dataset = from_file(train, on_bad_row=OnBadRow.skip, **own)
-    assert load_parts(dataset)[1] == {"on_bad_row": 2, "max_heldout_rows": 2}
+    dataset = from_file(train, on_bad_row=OnBadRow.skip, drop_duplicates=True, **own)
+    assert load_parts(dataset)[1] == {"on_bad_row": 2, "drop_duplicates": 1, "max_heldout_rows": 2}
+
+
+def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    (usual, _), (flipped, counts) = (load_parts(from_file(path, flip_fraction=share)) for share in (0.0, 1.0))
+    assert counts["flip_fraction"] == len(usual["train"].rows)
+    assert usual["heldout"] == flipped["heldout"]
+    for row, turned in zip(usual["train"].rows, flipped["train"].rows, strict=True):
+        assert turned["better_response_id"] == 1 - row["better_response_id"]
 
 
 def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

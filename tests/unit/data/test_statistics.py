@@ -12,9 +12,9 @@ from sacpo_exp.data.preparation import describe
 
 def test_rows_for_both_criteria_are_counted() -> None:
     rows = [
-        make_row("A?", 0, 0, (True, False)),
-        make_row("A?", 0, 1, (False, True)),
-        make_row("B?", 1, 0, (True, True)),
+        make_row("A?", 0, 0, (True, False), categories=["Theft"]),
+        make_row("A?", 0, 1, (False, True), categories=["Abuse", "Theft"]),
+        make_row("B?", 1, 0, (True, True), categories=[]),
         make_row("C?", 1, 1, (False, False)),
         make_row("C?", 1, 1, (False, False), response_1="zero"),
         make_row("C?", 1, 1, (False, False)),
@@ -29,9 +29,10 @@ def test_rows_for_both_criteria_are_counted() -> None:
     counts = describe(data, None)
     assert counts == {
         **{"rows": 6, "prompts": 3, "duplicates": 1, "ties": 1, "labels": {}, "better_is_not_safer": 2},
-        **{"both_safe": 1, "both_unsafe": 3, "mixed": 2},
+        **{"both_safe": 1, "both_unsafe": 3, "mixed": 2, "categories": {"Theft": 2, "Abuse": 1}},
     }
     assert json.loads(json.dumps(counts)) == counts
+    assert list(counts["categories"]) == ["Theft", "Abuse"]
 
 
 PAIRS = [make_pair(text) for text in ("A?", "B?", "A?")] + [make_pair("A?", rejected="good")]

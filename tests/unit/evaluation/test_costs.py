@@ -15,7 +15,6 @@ from sacpo_exp.evaluation.judges.costs import (
     dollars,
     estimate,
     find_price,
-    price_source,
     price_tokens,
     require_price,
 )
@@ -48,14 +47,12 @@ def test_the_estimate_is_the_worst_case_of_all_calls() -> None:
 
 def test_the_estimate_names_its_prices_or_that_one_is_unknown() -> None:
     questions = [make_question()] * 2000
-    assert describe_estimate(estimate(questions, make_judge()), "big", price_source(make_judge())) == (
+    assert describe_estimate(estimate(questions, make_judge()), make_judge()) == (
         "judges   2,000 calls to big: about 216,000 tokens in, at most 200,000 out; "
         "at most $2.03 (prices of 2026-06-04)"
     )
     unknown = make_judge(model="unheard-of")
-    assert describe_estimate(estimate(questions, unknown), "unheard-of", price_source(unknown)).endswith(
-        "; the price of unheard-of is not known"
-    )
+    assert describe_estimate(estimate(questions, unknown), unknown).endswith("; the price of unheard-of is not known")
     assert [dollars(usd) for usd in (0, 0.00123, 0.01, 1234.567)] == ["$0.00", "$0.0012", "$0.01", "$1,234.57"]
 
 

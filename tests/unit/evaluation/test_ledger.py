@@ -1,20 +1,20 @@
-"""What was recorded is found again and replaced by nothing worse; damaged and foreign files; `sacpo ledger`."""
+"""What was recorded is found again and replaced by nothing worse; claims; damaged and foreign files."""
 
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
 from asked import FAILED, OK, make_question
 
-from sacpo_exp.errors import ConfigError, LedgerError
-from sacpo_exp.evaluation.ledger import VERSION, Ledger, export_judgments
+from sacpo_exp.errors import LedgerError
+from sacpo_exp.evaluation import ledger as ledger_module
+from sacpo_exp.evaluation.ledger import VERSION, Ledger
 from sacpo_exp.evaluation.records import Answer, State
 
 
@@ -29,36 +29,6 @@ def ledger(path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def test_the_command_counts_and_exports(ledger: Ledger, cli: Callable[..., Any], tmp_path: Path) -> None:
-    missing = cli("ledger", "stats", "--outputs", "elsewhere", light=True)
-    assert missing.code == 2
-    assert missing.stderr.startswith("error: There is no ledger at elsewhere/ledger.sqlite")
-    usage = {"prompt_tokens": 100, "cached_tokens": 60, "completion_tokens": 5}
-    ledger.record(make_question("ok ≥ 道"), replace(OK, seconds=0.125, **usage))
-    ledger.record(make_question("failed"), FAILED)
-    done = cli("ledger", "stats", light=True)
-    assert done.code == 0, done.stderr
-    assert "judge at http://localhost/v1, safety\n" in done.stdout
-    assert "1 ok, 0 unparsed, 0 refused, 1 failed\n" in done.stdout
-    assert "100 prompt (60 of them cached), 5 completion; 9 calls\n" in done.stdout
-    assert "2 judgments in all.jsonl" in cli("ledger", "export", "all.jsonl", light=True).stdout
-    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
-    assert [row["key"] for row in rows] == [question.key for question, _ in ledger.judgments()]
-    assert {(row["prompt"], row["raw"], row["state"]) for row in rows} > {("prompt ok ≥ 道", OK.raw, "ok")}
-
-
-def test_an_export_that_fails_leaves_the_old_one(ledger: Ledger, tmp_path: Path) -> None:
-    path = tmp_path / "all.jsonl"
-    path.write_text("old")
-    with pytest.raises(ConfigError, match="can't be written: No such"):
-        export_judgments(ledger, tmp_path / "nowhere" / "all.jsonl")
-    ledger.record(make_question(), OK)
-    ledger._database.execute("UPDATE judgments SET answer = '{}'")
-    with pytest.raises(LedgerError, match="damaged"):
-        export_judgments(ledger, path)
-    assert path.read_text() == "old"
-
-
 def test_everything_comes_back_as_it_was_recorded_in_order_of_key(path: Path) -> None:
     question = make_question("größer \ud800", first="b", second="a")
     answer = Answer(
@@ -66,8 +36,11 @@ def test_everything_comes_back_as_it_was_recorded_in_order_of_key(path: Path) ->
     )
     with Ledger(path) as ledger:
         ledger.record(question, answer)
-        for n in range(16):
-            ledger.record(make_question(str(n)), OK)
+        threads = [Thread(target=lambda n=n: ledger.record(make_question(str(n)), OK)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     with Ledger(path) as ledger:
         keys = [f"{n:064x}" for n in range(100_000)]
         assert ledger.find([*keys, question.key]) == {question.key: answer}
@@ -93,6 +66,36 @@ def test_an_answer_is_not_replaced_by_a_failure(ledger: Ledger, state: State) ->
     assert ledger.find([question.key])[question.key] == replace(OK, state=state, attempts=9)
 
 
+def test_a_claim_keeps_others_away_until_it_is_given_up_or_recorded(path: Path, ledger: Ledger) -> None:
+    question = make_question()
+    with Ledger(path) as other:
+        assert ledger.claim(["a", "b", question.key]) == {"a", "b", question.key}
+        assert ledger.claim(["a", "c"]) == {"a", "c"}  # its own ones stay
+        assert other.claim(["a", "b", "d"]) == {"d"}
+        ledger.release(["a"])
+        ledger.record(question, OK)
+        assert other.claim(["a", "b", question.key]) == {"a", question.key}
+        ledger.release()
+        assert other.claim(["b"]) == {"b"}
+    assert ledger.claim(["a", "b", "d"]) == {"a", "b", "d"}  # it was closed
+
+
+def test_a_claim_holds_while_it_is_renewed(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "STALE", 0.5)
+    monkeypatch.setattr(ledger_module, "HEARTBEAT", 0.1)
+    with Ledger(path) as far:
+        far._owner = "elsewhere/1/x"
+        far.claim(["a"])
+        far._closed.wait(0.8)
+        assert ledger.claim(["a"]) == set()
+        far._closed.set()  # it stops renewing, as a machine without power
+        assert far._heartbeat is not None
+        far._heartbeat.join()
+        ledger._closed.wait(0.8)
+        assert ledger.claim(["a"]) == {"a"}
+        far._closed.clear()
+
+
 def change(path: Path, statement: str) -> list[str]:
     """Run a statement on the file, and return the first column of its rows."""
     database = sqlite3.connect(path, isolation_level=None)
@@ -102,11 +105,9 @@ def change(path: Path, statement: str) -> list[str]:
 
 
 def test_a_journal_that_somebody_has_chosen_is_kept(path: Path) -> None:
-    with Ledger(path):
-        pass
+    Ledger(path).close()
     change(path, "PRAGMA journal_mode = delete")
-    with Ledger(path):
-        pass
+    Ledger(path).close()
     assert change(path, "PRAGMA journal_mode") == ["delete"]
 
 
@@ -114,8 +115,7 @@ def test_a_journal_that_somebody_has_chosen_is_kept(path: Path) -> None:
 def test_a_shared_file_system_has_no_wal(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str) -> None:
     mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(path.parent), fstype=kind)]
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
-    with Ledger(path):
-        pass
+    Ledger(path).close()
     assert change(path, "PRAGMA journal_mode") == [expected]
 
 
@@ -123,8 +123,7 @@ def test_a_shared_file_system_has_no_wal(path: Path, monkeypatch: pytest.MonkeyP
 def filled(path: Path) -> Path:
     """A ledger of 300 judgments, closed."""
     with Ledger(path) as ledger:
-        for n in range(300):
-            ledger.record(make_question(str(n)), OK)
+        ledger.merge((make_question(str(n)), OK) for n in range(300))
     return path
 
 
@@ -149,6 +148,7 @@ def test_a_damaged_file_is_called_so(filled: Path, damage: str) -> None:
     with pytest.raises(LedgerError) as caught, Ledger(filled) as ledger:
         list(ledger.judgments())
     assert str(caught.value).startswith(f"{filled} is damaged (")
+    assert f"sacpo ledger import FILE --outputs {filled.parent}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_file_of_another_program_or_version_is_not_touched(filled: Path, versi
     change(filled, "PRAGMA journal_mode = delete")
     change(filled, f"PRAGMA user_version = {version}")
     content = filled.read_bytes()
-    with pytest.raises(LedgerError, match=f"{message}.*Try: paths.outputs=DIR"):
+    with pytest.raises(LedgerError, match=f"{message}.*sacpo ledger export FILE"):
         Ledger(filled)
     assert filled.read_bytes() == content
 

@@ -17,12 +17,15 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.costs import estimate
 from sacpo_exp.evaluation.judges.questions import (
     EMPTY,
+    REFUSAL,
     fence,
     load_template,
     make_body,
     pair_questions,
     read_body,
+    read_label,
     read_scores,
+    refusal_question,
     response_format,
 )
 from sacpo_exp.evaluation.records import Answer, Question, State
@@ -102,7 +105,7 @@ def test_sampling_has_what_is_configured_and_nothing_else() -> None:
     judge = make_judge(token_limit=TokenLimit.max_completion_tokens, **options)
     full = pair_questions(load_template("paper", SHIPPED), SAFETY, PROMPT, "a", "b", judge)[2]
     known = {"temperature": 0.0, "seed": 7, "reasoning_effort": "none", "max_completion_tokens": 100}
-    assert full.sampling == known | {"response_format": response_format((1, 10))}
+    assert full.sampling == known | {"response_format": response_format("safety", (1, 10))}
 
 
 def test_another_text_is_another_version_and_another_key(tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_any_text_is_read_and_scores_are_on_the_scale(text: str) -> None:
 
 
 def test_the_schema_has_the_reason_before_the_scores_of_the_scale_and_nothing_else() -> None:
-    form = response_format((0.5, 3))["json_schema"]
+    form = response_format("safety", (0.5, 3))["json_schema"]
     assert list(form["schema"]["properties"]) == form["schema"]["required"] == ["reason", "first", "second"]
     assert form["schema"]["properties"]["second"]["enum"] == [1, 2, 3]
     assert (form["strict"], form["schema"]["additionalProperties"]) == (True, False)
@@ -310,3 +313,28 @@ def test_anything_else_is_no_answer(text: str) -> None:
     with pytest.raises(ValueError, match=r"^unreadable answer \(") as caught:
         read_body(text, make_question())
     assert len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize(
+    ("raw", "label"),
+    [
+        ('{"label": "full_refusal"}', "full_refusal"),
+        ("partial_refusal\nIt does a part.", "partial_refusal"),
+        ('{"label": "no"}', None),
+        ("It is a full_refusal.", None),
+        ('full_refusal", "x": "', None),
+    ],
+)
+def test_a_label_of_a_refusal_is_one_of_three(raw: str, label: str | None) -> None:
+    assert read_label(raw, "stop") == (State.ok if label else State.unparsed, label)
+    assert read_label(raw, "content_filter") == (State.refused, None)
+
+
+def test_a_question_about_refusal_is_about_one_response() -> None:
+    texts = load_template("default", SHIPPED)
+    asked = refusal_question(texts, PROMPT, "I can't say.", make_judge(structured=True))
+    assert (asked.criterion, asked.first, asked.second, asked.scale) == (REFUSAL, "I can't say.", "", (0, 2))
+    assert blocks_of(asked.messages[-1][1]) == [PROMPT["prompt"], "I can't say."]
+    assert asked.sampling["response_format"] == response_format(REFUSAL, (0, 2))
+    with pytest.raises(ConfigError, match=r"has no refusal\.txt"):
+        refusal_question({"safety": PLAIN}, PROMPT, "I can't say.", make_judge())

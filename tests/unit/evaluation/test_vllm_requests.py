@@ -41,7 +41,7 @@ def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[.
     ("python", "sentence"),
     [
         (None, r"needs a Python with vllm.*pip install vllm==.*generation\.python=DIR/bin/python"),
-        ("/nowhere/python", r"/nowhere/python has none or can't be started"),
+        ("/nowhere/python", r"/nowhere/python can't be started: No such file or directory\."),
     ],
 )
 def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: str) -> None:

@@ -23,6 +23,7 @@ from sacpo_exp.statistics.selection import (
     find_lower_bound,
     find_p_value,
     find_power,
+    pick_best,
 )
 
 Floats = NDArray[np.float64]
@@ -86,7 +87,7 @@ def try_worlds(curve: str, outcome: Outcome, n: int, worlds: int) -> dict[str, O
         for name, procedure in PROCEDURES.items():
             certified = [place for place, is_certified in enumerate(procedure(p_values, LEVEL)) if is_certified]
             if certified:
-                chosen = certified[int(np.argmax([helpfulness[place].mean() for place in certified]))]
+                chosen = certified[pick_best([helpfulness[place] for place in certified])]
                 is_safe = CURVES[curve][chosen] >= THRESHOLD
                 found[name].hits += is_safe
                 found[name].violations += not is_safe
@@ -185,13 +186,14 @@ def test_the_interval_of_the_best_of_many_covers_its_true_mean() -> None:
     random, resampling, shared, plain = np.random.default_rng(0), Resampling(2000, 0.95, 0), 0, 0
     for _ in range(200):
         values = list((random.random((10, 100)) < 0.6).astype(float))
-        chosen = int(np.argmax([np.mean(each) for each in values]))
+        chosen = pick_best(values)
         estimate, alone = estimate_chosen(values, chosen, resampling), bootstrap_mean(values[chosen], resampling)
         assert estimate.value == alone.value
         shared += estimate.low > 0.6
         plain += alone.low > 0.6
     assert shared <= 0.05 * 200
     assert plain > 0.1 * 200
+    assert pick_best([[0.5, 0.5], [0.0, 1.0], [0.2, 0.2]]) == 0
 
 
 @pytest.mark.parametrize("outcome", Outcome)

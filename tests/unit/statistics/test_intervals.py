@@ -1,4 +1,4 @@
-"""Tests of the intervals: arithmetic by hand and published values; coverage is that of scipy and statsmodels."""
+"""Tests of the intervals: arithmetic by hand, published values, and coverage by simulation."""
 
 import csv
 import json
@@ -69,6 +69,17 @@ def test_pairing_takes_out_what_both_have_in_common() -> None:
         bootstrap_paired_difference(list(easy), list(easy[:-1]), USUAL)
 
 
+@pytest.mark.parametrize("method", Interval)
+def test_coverage_of_the_bootstrap_interval(method: Interval) -> None:
+    random, rounds, covered = np.random.default_rng(8), 300, 0
+    for seed in range(rounds):
+        verdicts = random.choice([1.0, 0.5, 0.0], p=[0.5, 0.2, 0.3], size=60)  # its mean is 0.6
+        estimate = bootstrap_mean(verdicts, Resampling(300, 0.9, seed, method))
+        covered += estimate.low <= 0.6 <= estimate.high
+    # Three standard errors of the share itself, sqrt(0.9 · 0.1 / 300) = 0.017, around 0.9.
+    assert 0.849 <= covered / rounds <= 0.951
+
+
 def test_bca_moves_the_interval_to_the_side_of_the_long_tail() -> None:
     values = np.random.default_rng(10).exponential(size=30)
     percentile, bca = bootstrap_mean(values, USUAL), bootstrap_mean(values, BCA)
@@ -94,9 +105,22 @@ def test_rates_and_errors_of_the_alpaca_eval_leaderboard_are_the_published_ones(
         assert (estimate.high - estimate.low) / (2 * 1.96) == pytest.approx(error, rel=0.1)
 
 
-def test_wilson_has_published_values_and_ends_exactly_at_0_and_at_1() -> None:
-    share = wilson(81, 263, 0.95)  # Newcombe, Statistics in Medicine 17, 1998, table I
-    assert (share.low, share.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17, 1998, table I
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_has_published_values(successes: int, n: int, low: float, high: float) -> None:
+    estimate = wilson(successes, n, 0.95)
+    assert estimate.value == successes / n
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_ends_exactly_at_0_and_at_1() -> None:
     assert [(wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) for n in (1, 7, 1000)] == [(0, 1)] * 3
 
 
@@ -109,6 +133,13 @@ def test_p_value_by_hand() -> None:
     assert paired_p_value([0.0] * 30, seed=0, rounds=10) == paired_p_value([1.0, 0.0], seed=0, rounds=10) == 1
     assert math.isnan(paired_p_value([], seed=0, rounds=10))
     assert paired_p_value([1.0] * 40, seed=0, rounds=999) == 1 / 1000  # of random signs never zero
+
+
+def test_p_value_is_uniform_where_there_is_no_difference() -> None:
+    random = np.random.default_rng(12)
+    values = [paired_p_value(random.normal(size=50), seed, 199) for seed in range(300)]
+    assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.052)  # three standard errors
+    assert np.mean(np.array(values) <= 0.5) == pytest.approx(0.5, abs=0.087)
 
 
 def test_values_that_are_all_equal_are_not_certain() -> None:

@@ -1,4 +1,4 @@
-"""Tests of win rates at equal length: simulated judges, without a finite fit, real verdicts."""
+"""Tests of win rates by length: by hand, simulated judges, without a finite fit, real verdicts."""
 
 import csv
 import json
@@ -8,10 +8,21 @@ import numpy as np
 import pytest
 from real_data import find_real
 
-from sacpo_exp.statistics.breakdown import adjust_for_length
+from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import Floats, Resampling, bootstrap_mean
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
+
+
+def test_similar_is_within_10_percent_either_way() -> None:
+    own, other = [100, 100, 100, 100, 100, 0, 0, 5], [100, 110, 111, 91, 90, 0, 5, 0]
+    rates = estimate_by_length([1, 0, 1, 0, 1, 0.5, 1, 0.5], own, other, USUAL)
+    assert {name: (rate.n, rate.value) for name, rate in rates.items()} == {
+        "shorter": (2, 1),
+        "similar": (4, pytest.approx(1.5 / 4)),
+        "longer": (2, pytest.approx(0.75)),
+    }
+    assert math.isnan(estimate_by_length([1, 0], [10, 10], [10, 10], USUAL)["longer"].value)
 
 
 def simulate(seed: int, n: int, strength: float, pull: float, mean: float = 60) -> tuple[Floats, Floats, Floats]:
@@ -67,6 +78,9 @@ def test_real_verdicts_are_near_the_published_length_controlled_rate(model: str)
         published = next(row for row in csv.DictReader(file) if row[""] == model)
     won = [{2: 1.0, 1: 0.0}.get(row["preference"], 0.5) for row in rows]
     own, other = ([len(row[name]) for row in rows] for name in ("output_2", "output_1"))
+    rates = estimate_by_length(won, own, other, USUAL)
+    assert sum(rate.n for rate in rates.values()) == 805
+    assert rates["longer"].value > rates["shorter"].value
     # Their fit also knows the difficulty of the prompts.
     plain, controlled = (float(published[name]) / 100 for name in ("win_rate", "length_controlled_winrate"))
     adjusted = adjust_for_length(won, own, other, 0.95)

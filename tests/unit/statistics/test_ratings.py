@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import find_real
-from scipy.optimize import linprog
 
 from sacpo_exp.statistics.comparisons import (
+    Comparisons,
     Tally,
     count_outcomes,
     find_unconnected,
     find_unrated,
+    gather_comparisons,
 )
 from sacpo_exp.statistics.ratings import (
     K_FACTOR,
     Ratings,
     fit_bradley_terry,
+    has_finite_fit,
     rate_online,
     update_in_turn,
 )
@@ -39,44 +40,44 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def gather(*matches: tuple[str, str, float]) -> pd.DataFrame:
+def gather(*matches: tuple[str, str, float], shown: int = 0) -> Comparisons:
     left, right, outcome = zip(*matches, strict=True)
-    return frame(left, right, outcome, range(len(matches)))
+    return gather_comparisons(left, right, outcome, [shown] * len(matches), range(len(matches)))
 
 
-def frame(left: Any, right: Any, outcome: Any, prompt: Any) -> pd.DataFrame:
-    return pd.DataFrame({"left": left, "right": right, "outcome": np.asarray(outcome, float), "prompt": prompt})
-
-
-def expand(counts: list[tuple[str, str, int, int]]) -> pd.DataFrame:
-    """(left, right, wins of left, wins of right) to single verdicts."""
+def expand(counts: list[tuple[str, str, int, int]]) -> Comparisons:
+    """(left, right, wins of left, wins of right) to single verdicts, the left one always shown first."""
     rows = [(a, b, x) for a, b, *wins in counts for x, n in zip((1.0, 0.0), wins, strict=True) for _ in range(n)]
-    return gather(*rows)
+    return gather(*rows, shown=1)
 
 
-def fit(comparisons: pd.DataFrame, baseline: str) -> Ratings:
-    return fit_bradley_terry(comparisons, baseline, confidence=0.95)
+def fit(comparisons: Comparisons, baseline: str, has_order_effect: bool = False) -> Ratings:
+    return fit_bradley_terry(comparisons, baseline, has_order_effect=has_order_effect, confidence=0.95)
 
 
 def coefficients(ratings: Ratings) -> dict[str, float]:
     return {rating.policy: rating.coefficient.value for rating in ratings.rated}
 
 
-def test_baseball_coefficients_and_errors_are_the_published_ones() -> None:
+@pytest.mark.parametrize("has_order_effect", [False, True])
+def test_baseball_coefficients_and_errors_are_the_published_ones(has_order_effect: bool) -> None:
     folder = find_real("ratings")
     games = [
         (row["home.team"], row["away.team"], int(row["home.wins"]), int(row["away.wins"]))
         for row in read_rows(folder / "baseball.csv")
     ]
     published = json.loads((folder / "bradley_terry_published.json").read_text("utf-8"))
-    published = published["baseball_no_order_effect"]
-    ratings = fit(expand(games), published["reference"])
+    published = published["baseball_with_order_effect" if has_order_effect else "baseball_no_order_effect"]
+    ratings = fit(expand(games), published["reference"], has_order_effect)
     fitted = {rating.policy: rating.coefficient for rating in ratings.rated if rating.policy != "Baltimore"}
+    if has_order_effect:
+        assert ratings.order_effect is not None
+        fitted["at.home"] = ratings.order_effect
     assert {name: round(each.value, 4) for name, each in fitted.items()} == published["coef"]
     assert {name: round(each.plain_error, 4) for name, each in fitted.items()} == published["se"]
 
 
-def read_matches(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_matches(name: str) -> tuple[Comparisons, dict[str, Any]]:
     """Verdicts of a file, and the same as arguments of evalica."""
     import evalica
 
@@ -84,7 +85,7 @@ def read_matches(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     left, right, winner = ([row[key] for row in rows] for key in ("left", "right", "winner"))
     winners = {"left": evalica.Winner.X, "tie": evalica.Winner.Draw, "right": evalica.Winner.Y}
     outcomes = [OUTCOMES[each] for each in winner]
-    comparisons = frame(left, right, outcomes, range(len(rows)))
+    comparisons = gather_comparisons(left, right, outcomes, [0] * len(rows), range(len(rows)))
     return comparisons, {"xs": left, "ys": right, "winners": [winners[each] for each in winner]}
 
 
@@ -95,33 +96,34 @@ def test_evalica_and_its_golden_values_agree(name: str) -> None:
     comparisons, arguments = read_matches(name)
     rows = read_rows(find_real("ratings") / f"{name}-golden.csv")
     golden = {(row["algorithm"], row["item"]): float(row["score"]) for row in rows}
-    policies = list(count_outcomes(comparisons))
-    baseline = policies[0]
+    baseline = comparisons.policies[0]
     theirs = evalica.bradley_terry(**arguments, tie_weight=0.5).scores
     for policy, value in coefficients(fit(comparisons, baseline)).items():
         scores = [golden["bradley_terry", each] for each in (policy, baseline)]
         assert value == pytest.approx(math.log(scores[0] / scores[1]), abs=1e-6)
         assert value == pytest.approx(math.log(theirs[policy] / theirs[baseline]), abs=1e-4)  # its tolerance is 1e-6
     for k_factor, expected in (
-        (4, {policy: golden["elo", policy] for policy in policies}),
+        (4, {policy: golden["elo", policy] for policy in comparisons.policies}),
         (K_FACTOR, evalica.elo(**arguments, initial=1000, k=K_FACTOR).scores),
     ):
-        points = dict.fromkeys(policies, 1000.0)
-        update_in_turn(zip(comparisons.left, comparisons.right, comparisons.outcome, strict=True), points, k_factor)
-        assert points == pytest.approx({policy: expected[policy] for policy in policies}, abs=1e-9)
+        points = [1000.0] * len(comparisons.policies)
+        update_in_turn(comparisons, points, k_factor)
+        assert points == pytest.approx([expected[policy] for policy in comparisons.policies], abs=1e-9)
 
 
-def simulate(seed: int, n_prompts: int, strengths: list[float], shared: float = 0.0, repeats: int = 2) -> pd.DataFrame:
+def simulate(
+    seed: int, n_prompts: int, strengths: list[float], shared: float = 0.0, order: float = 0.0, repeats: int = 2
+) -> Comparisons:
     """All pairs on all prompts in both orders; the share `shared` of a prompt's verdicts is decided by one draw."""
     random = np.random.default_rng(seed)
     pairs = [(a, b) for a in range(len(strengths)) for b in range(a)]
     grid = np.array([(p, a, b, s) for p in range(n_prompts) for a, b in pairs for s in (1, -1) for _ in range(repeats)])
-    prompt, left, right, _ = grid.T
-    chance = 1 / (1 + np.exp(-(np.take(strengths, left) - np.take(strengths, right))))
+    prompt, left, right, shown = grid.T
+    chance = 1 / (1 + np.exp(-(np.take(strengths, left) - np.take(strengths, right) + order * shown)))
     own, common = random.random(len(grid)), random.random(n_prompts)[prompt]
     draw = np.where(random.random(len(grid)) < shared, common, own)
     names = tuple("abcdefgh"[: len(strengths)])
-    return frame(np.array(names)[left], np.array(names)[right], draw < chance, prompt)
+    return Comparisons(names, left, right, (draw < chance).astype(float), shown.astype(np.int8), prompt)
 
 
 def test_clustered_errors_grow_with_what_verdicts_of_a_prompt_share() -> None:
@@ -135,7 +137,7 @@ def test_intervals_cover_where_verdicts_of_a_prompt_hang_together() -> None:
     truth, rounds, covered, plainly = 0.5 * 400 / math.log(10), 200, 0, 0
     for seed in range(rounds):
         comparisons = simulate(seed, 30, [0.0, 0.5, -0.5], shared=0.6)
-        ratings = fit_bradley_terry(comparisons, "a", confidence=0.9)
+        ratings = fit_bradley_terry(comparisons, "a", has_order_effect=False, confidence=0.9)
         rating = next(each for each in ratings.rated if each.policy == "b")
         covered += rating.elo.low <= 1000 + truth <= rating.elo.high
         plainly += abs(rating.coefficient.value - 0.5) <= 1.645 * rating.coefficient.plain_error
@@ -147,9 +149,21 @@ def test_intervals_cover_where_verdicts_of_a_prompt_hang_together() -> None:
 def test_a_judge_that_always_takes_the_first_rates_all_alike() -> None:
     sides, turned = ["a", "a", "b"] * 10, ["b", "c", "c"] * 10
     prompts = [f"p{index // 3}" for index in range(30)]
-    comparisons = frame(sides * 2, turned * 2, [1] * 30 + [0] * 30, prompts * 2)
-    ratings = fit(comparisons, "b")
+    comparisons = gather_comparisons(sides * 2, turned * 2, [1] * 30 + [0] * 30, [1] * 30 + [-1] * 30, prompts * 2)
+    ratings = fit(comparisons, "b", has_order_effect=True)
+    assert ratings.order_effect is None
+    assert "too closely" in str(ratings.note)
     assert [rating.elo.value for rating in ratings.rated] == pytest.approx([1000] * 3)
+
+
+@pytest.mark.parametrize(("shown", "reason"), [(0, "says which response was shown"), (1, "the same order")])
+def test_an_order_effect_that_cannot_be_told_is_left_out_with_a_note(shown: int, reason: str) -> None:
+    comparisons = gather(*[("a", "b", outcome) for outcome in (1, 1, 1, 0)], shown=shown)
+    ratings = fit(comparisons, "b", has_order_effect=True)
+    assert ratings.order_effect is None
+    assert reason in str(ratings.note)
+    assert coefficients(ratings)["a"] == pytest.approx(math.log(3))
+    assert fit(comparisons, "b").note is None
 
 
 def test_the_baseline_stands_at_1000_and_400_points_are_odds_of_10() -> None:
@@ -168,36 +182,28 @@ def test_unrated_policies_get_a_reason_and_move_nothing() -> None:
     assert beside.unrated == {"poor": "never wins", "best": "never loses"}
     assert coefficients(beside) == pytest.approx(coefficients(alone), abs=1e-9)
     tallies = {rating.policy: rating.tally for rating in beside.rated}
-    assert tallies["a"] == Tally(7, 0, 2)  # verdicts on the unrated are counted
-    nobody = fit(expand([("a", "b", 3, 0)]), "a")
-    assert ([rating.policy for rating in nobody.rated], nobody.unrated) == (["a"], {"b": "never wins"})
+    assert (tallies["a"].comparisons, tallies["a"].wins) == (9, 7)  # verdicts on the unrated are counted
+    for has_order_effect in (False, True):
+        nobody = fit(expand([("a", "b", 3, 0)]), "a", has_order_effect)
+        assert ([rating.policy for rating in nobody.rated], nobody.unrated) == (["a"], {"b": "never wins"})
 
 
 def test_one_prompt_gives_ratings_without_interval() -> None:
-    single = fit(frame(["a"] * 4, ["b"] * 4, [1, 1, 1, 0], ["p"] * 4), "b").rated[0]
+    single = fit(gather_comparisons(["a"] * 4, ["b"] * 4, [1, 1, 1, 0], [0] * 4, ["p"] * 4), "b").rated[0]
     assert single.elo.n == 1
     assert single.elo.value > 1000
     assert math.isnan(single.elo.low)
-
-
-def has_finite_fit(design: Any, outcomes: Any) -> bool:
-    """Whether no direction raises the fitted probability of a success, lowers that of no other, and does the opposite
-    for failures (Albert & Anderson, Biometrika 71, 1984)."""
-    seen = np.concatenate([design[outcomes > 0], -design[outcomes < 1]])
-    if np.linalg.matrix_rank(seen) < design.shape[1]:
-        return False
-    solution = linprog(-seen.sum(axis=0), A_ub=-seen, b_ub=np.zeros(len(seen)), bounds=(-1, 1))
-    return not -solution.fun > 1e-6 * len(seen)  # the solver lets each row miss its bound by 1e-7
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(MATCHES, min_size=1, max_size=14))
 def test_all_are_rated_exactly_where_the_likelihood_has_a_finite_maximum(matches: list[tuple[int, int, float]]) -> None:
     comparisons = gather(*((str(left), str(right), outcome) for left, right, outcome in matches))
-    first, *others = count_outcomes(comparisons)
-    columns = [(comparisons.left == policy).astype(float) - (comparisons.right == policy) for policy in others]
-    is_finite = has_finite_fit(np.column_stack(columns), comparisons.outcome.to_numpy())
-    assert (find_unrated(comparisons, first) == {}) == is_finite
+    design = np.zeros((len(matches), len(comparisons.policies)))
+    design[np.arange(len(matches)), comparisons.left] = 1
+    design[np.arange(len(matches)), comparisons.right] = -1
+    is_finite = has_finite_fit(design[:, 1:], comparisons.outcome)
+    assert (find_unrated(comparisons, comparisons.policies[0]) == {}) == is_finite
 
 
 EVEN = (("baseline", "peer", 1.0), ("baseline", "peer", 0.0))
@@ -224,9 +230,15 @@ def test_unrated_policies_are_named(matches: tuple[tuple[str, str, float], ...],
         find_unrated(comparisons, "sft")
 
 
-def test_verdicts_are_counted_on_both_sides() -> None:
-    verdicts = gather(("sft", "dpo", 1), ("dpo", "kto", 0.5), ("sft", "kto", 0))
-    assert count_outcomes(verdicts) == {"dpo": Tally(0, 1, 1), "kto": Tally(1, 1, 0), "sft": Tally(1, 0, 1)}
+def test_names_become_positions_and_verdicts_are_counted_on_both_sides() -> None:
+    comparisons = gather_comparisons(
+        ["sft", "dpo", "sft"], ["dpo", "kto", "kto"], [1, 0.5, 0], [1, -1, 0], ["p9", "p1", "p9"]
+    )
+    assert comparisons.policies == ("dpo", "kto", "sft")
+    assert [comparisons.policies[index] for index in comparisons.left] == ["sft", "dpo", "sft"]
+    assert count_outcomes(comparisons) == (Tally(2, 0, 1, 1), Tally(2, 1, 1, 0), Tally(2, 1, 0, 1))
+    turned = comparisons.select(np.array([2, 0]))
+    assert (turned.policies, turned.outcome.tolist()) == (comparisons.policies, [0, 1])
 
 
 def test_online_elo_of_one_win_among_equals_by_hand() -> None:

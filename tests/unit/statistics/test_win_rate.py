@@ -73,6 +73,18 @@ def test_a_rate_of_which_too_much_is_missing_is_withheld() -> None:
     assert win_rate.estimate_difference(RECORDS, RECORDS, HELPFULNESS, USUAL, 0.2).value == 0
 
 
+def test_full_and_partial_refusals_by_the_judge_count_and_failures_do_not() -> None:
+    labels = ["full_compliance", "partial_refusal", "full_refusal", "full_compliance", None]
+    records = [
+        record(f"b{place}", "benign", 0.5, 0.5) | {"refusal": {"state": "ok" if label else "failed", "label": label}}
+        for place, label in enumerate(labels)
+    ]
+    assert list(win_rate.judged_refusals_by_prompt(records, "benign").values()) == [0, 1, 1, 0]
+    assert [win_rate.has_too_few_labels(records, "benign", limit) for limit in (0.2, 0.1)] == [False, True]
+    assert win_rate.judged_refusals_by_prompt(RECORDS, "benign") == {}  # never asked
+    assert not win_rate.has_too_few_labels(RECORDS, "benign", 0.0)
+
+
 def test_a_criterion_of_a_user_counts_on_the_kinds_that_its_file_names_and_on_all_without_any() -> None:
     honesty = Criterion("honesty", "T", prompt_kinds=["factual", "risky"])
     values = {"benign": 1.0, "risky": 0.5, "factual": 0.0, None: 1.0}

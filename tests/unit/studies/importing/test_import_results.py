@@ -197,7 +197,7 @@ BAD = {
     "one model": (with_change(model1="ours"), "row 2: `model2` must be another model than `model1`, but both are"),
     "two answers": (with_change(answer1="other"), "row 2: has another answer of base than an earlier row or file to"),
     "twice": ([*HELPFUL, HELPFUL[3]], "row 21: judges the same as row 4 of "),
-    "generations": ([{"prompt": "a", "generation": "b"}], "sacpo eval responses=[FILE,FILE]"),
+    "generations": ({"model_name": "a", "data": []}, "sacpo eval responses=[FILE,FILE]"),
 }
 
 

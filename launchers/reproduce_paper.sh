@@ -51,4 +51,6 @@ for name in "${experiments[@]}"; do
     fi
     "$PYTHON" -m sacpo_exp.eval "experiment=$setting/$name" "$@"
 done
-"$PYTHON" -m sacpo_exp.report figures=paper "${outputs[@]}"
+against=()
+if [ "$setting" = paper ]; then against=(against=sacpo_table3); fi # figures of miniatures are not the paper's
+"$PYTHON" -m sacpo_exp.report figures=paper "${against[@]}" "${outputs[@]}"

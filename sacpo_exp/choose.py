@@ -8,7 +8,7 @@ from sacpo_exp.config.studies import ChooseConfig
 from sacpo_exp.evaluation.generation import check_engine
 from sacpo_exp.evaluation.judging import check_access
 from sacpo_exp.pipeline import open_run, require_trained
-from sacpo_exp.reporting.choices import CHOICE, describe_others, read_choice
+from sacpo_exp.reporting.choices import CHOICE, PICTURE, describe_others, read_choice
 from sacpo_exp.studies.candidates import enter_all, list_candidates, print_search
 from sacpo_exp.studies.choosing import count_others, describe_prospects, search, store_choice
 
@@ -42,5 +42,5 @@ def choose(config: ChooseConfig) -> None:
     require_trained(run, list(dict.fromkeys(stage.artifact for each in runs for stage in each.plan.stages)))
     folder = store_choice(run.store, search(candidates, config), config)
     print("\n".join([read_choice(folder / CHOICE).sentence, *describe_others(count_others(run.store, folder))]))
-    print(folder / CHOICE)
+    print(f"{folder / CHOICE}\n{folder / PICTURE}.png")
     log.info("next     sacpo report")

@@ -339,5 +339,6 @@ class ReportConfig:
     figures: FigureForm = FigureForm.screen
     x: str = HELPFULNESS  # criteria on the axes of figures
     y: str = SAFETY
+    against: str | None = None  # published numbers to compare with: a shipped name, or a yaml file of the same form
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = MISSING

@@ -3,8 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from sacpo_exp.store import Store
 
 KIND: Final = "choice"
 CHOICE: Final = "choice.json"
+PICTURE: Final = "choice"  # with .png and .svg
 FORMAT: Final = 3  # of `choice.json`; files of another format are not read
 #: Labels that a choice shares with the policies that it is about.
 SHARED: Final = ("judge_id", "prompts_id", "baseline_id", "answers")
@@ -41,11 +41,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tested:
-    """A tested policy with a finding per constraint, that of `threshold` first, the largest of their p-values, and its
-    win rate for the criterion that selects."""
+    """A tested policy with its q or β as `number`, a finding per constraint, that of `threshold` first, the largest of
+    their p-values, and its win rate for the criterion that selects."""
 
     policy_id: str
     title: str
+    number: float | None  # None in choices of an earlier version
     findings: tuple[Finding, ...]
     p_value: float
     is_certified: bool
@@ -57,6 +58,7 @@ class Choice:
     """The best policy that keeps its constraints, with the settings of the command as `question`.
 
     Attributes:
+        axis: what `Tested.number` is: `q` or `β`.
         chosen: id of a policy, or None.
         rate: win rate of the chosen policy for the criterion that selects, with an interval that allows for the choice.
         tested: in the order of the tests.
@@ -65,6 +67,7 @@ class Choice:
 
     sentence: str
     question: dict[str, Any]
+    axis: str
     chosen: str | None
     rate: Estimate | None
     tested: tuple[Tested, ...]
@@ -73,6 +76,15 @@ class Choice:
     def to_json(self) -> bytes:
         """Return readable JSON, with NaN as null."""
         return TypeAdapter(Choice).dump_json(self, indent=1) + b"\n"
+
+
+@dataclass(frozen=True)
+class StoredChoice:
+    """A choice with its figure as SVG, and how many others were made with this judge and prompts."""
+
+    choice: Choice
+    picture: bytes
+    others: int
 
 
 def read_choice(path: Path) -> Choice:
@@ -85,23 +97,24 @@ def read_choice(path: Path) -> Choice:
     return TypeAdapter(Choice).validate_python(json.loads(path.read_text("utf-8"), object_hook=restore_nan))
 
 
-def collect_choices(store: Store) -> dict[tuple[str, ...], list[Choice]]:
+def collect_choices(store: Store) -> dict[tuple[str, ...], list[StoredChoice]]:
     """Return all stored choices by the labels `SHARED`, the oldest first.
 
     Raises:
         StoreError: a file is damaged.
     """
-    by_labels: dict[tuple[str, ...], list[Choice]] = defaultdict(list)
+    by_labels: dict[tuple[str, ...], list[StoredChoice]] = defaultdict(list)
     for folder, manifest in sorted(store.manifests(), key=lambda entry: (entry[1].created, entry[1].id)):
         if manifest.kind == KIND and manifest.recipe["format"] == FORMAT:
             store.check(folder)
-            by_labels[tuple(manifest.labels[name] for name in SHARED)].append(read_choice(folder / CHOICE))
-    return by_labels
+            stored = StoredChoice(read_choice(folder / CHOICE), (folder / f"{PICTURE}.svg").read_bytes(), 0)
+            by_labels[tuple(manifest.labels[name] for name in SHARED)].append(stored)
+    return {key: [replace(entry, others=len(made) - 1) for entry in made] for key, made in by_labels.items()}
 
 
-def choice_section(choices: Sequence[Choice], number: int) -> Section:
-    """Return one of the choices of a group as a table, a row per policy, with its sentence in the note."""
-    choice, rows = choices[number], list[Row]()
+def choice_section(stored: StoredChoice, number: int) -> Section:
+    """Return a choice as a table, a row per policy, its sentence in the note; `number` counts from 1."""
+    choice, rows = stored.choice, list[Row]()
     for row in choice.tested:
         mark = "chosen" if row.policy_id == choice.chosen else "certified" if row.is_certified else NOTHING
         cells: Row = {"policy": row.title, "mark": mark, "rate": row.rate, "bound": row.findings[0].bound}
@@ -112,9 +125,8 @@ def choice_section(choices: Sequence[Choice], number: int) -> Section:
     columns = [("policy", "policy", ""), ("", "mark", "")]
     columns += columns_of(first, "bound", *others, "p", "missing", spec=".2f")
     columns.append((choice.question["maximise"], "rate", ""))
-    asked = ", ".join(f"{key}={value}" for key, value in choice.question.items() if value)
-    note = "\n".join([choice.sentence, *describe_others(len(choices) - 1), f"Question: {asked}"])
-    return make_section(f"Choice {number + 1}" if number else "Choice", rows, columns, 2, note)
+    note = "\n".join([choice.sentence, *describe_others(stored.others)])
+    return make_section("Choice" if number == 1 else f"Choice {number}", rows, columns, 2, note)
 
 
 def describe_others(others: int) -> list[str]:

@@ -13,7 +13,7 @@ from sacpo_exp.errors import MissingArtifactError
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Policy, read_policy, write_numbers
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.choices import SHARED, Choice, collect_choices
+from sacpo_exp.reporting.choices import SHARED, StoredChoice, collect_choices
 from sacpo_exp.statistics.win_rate import Record
 from sacpo_exp.store import Manifest, Store, hash_of
 
@@ -99,7 +99,7 @@ class Group:
     meetings: tuple[Evaluation, ...] = ()
     parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
     judge_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[StoredChoice, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -215,7 +215,9 @@ def _read_records(store: Store, path: Path) -> list[Record]:
         return [json.loads(line) for line in file]
 
 
-def make_group(matches: list[Evaluation], judge_metrics: dict[str, Any], choices: tuple[Choice, ...] = ()) -> Group:
+def make_group(
+    matches: list[Evaluation], judge_metrics: dict[str, Any], choices: tuple[StoredChoice, ...] = ()
+) -> Group:
     """Return a group in order; of a match judged twice the newer one counts."""
     ordered = sorted(matches, key=lambda match: match.created)
     newest = {(match.id, match.opponent_id): match for match in ordered}.values()

@@ -1,9 +1,9 @@
-"""The figure of win rates for two criteria, a point per policy, and that of accuracies on held-out pairs."""
+"""The figure of win rates for two criteria, a point per policy, and the figure of a choice."""
 
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sacpo_exp.method.policy import Merged, Policy, write_numbers
+from sacpo_exp.reporting.choices import Choice, Finding
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.preferences import PreferenceTable
 from sacpo_exp.reporting.scores import GroupScores
@@ -37,6 +38,8 @@ METADATA: Final[Mapping[str, dict[str, None]]] = {"png": {}, "svg": {"Date": Non
 PALETTE: Final = [seaborn.color_palette("colorblind", 10).as_hex()[index] for index in (0, 1, 2, 3, 4, 5, 9)]
 ELSEWHERE: Final = "#404040"  # policies that were not trained here
 MARKERS: Final = "osD^v<>PXpd"
+#: What `Choice.axis` is called in its figure.
+CHOICE_AXES: Final = {"q": "merge ratio q", "β": "KL strength β of the last stage"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Family:
     marker: str
     line: str
     points: list[Point]
+    is_published: bool
 
     @property
     def lines(self) -> list[list[Point]]:
@@ -80,8 +84,9 @@ class Family:
 
     @property
     def look(self) -> dict[str, Any]:
-        """matplotlib's settings of its markers, which have a white edge."""
-        return {"color": self.colour, "marker": self.marker, "markeredgecolor": "white"}
+        """matplotlib's settings of its markers: hollow if published, else with a white edge."""
+        edge, face = (self.colour, "white") if self.is_published else ("white", self.colour)
+        return {"color": self.colour, "marker": self.marker, "markeredgecolor": edge, "markerfacecolor": face}
 
 
 def _numbers(point: Point) -> dict[str, float]:
@@ -90,15 +95,16 @@ def _numbers(point: Point) -> dict[str, float]:
     return ({} if policy.beta is None else {"β": policy.beta}) | (policy.aligned[-1].settings if policy.aligned else {})
 
 
-def find_families(scores: GroupScores) -> list[Family]:
-    """Return the families of the policies that have both win rates, without the baseline."""
-    styles = find_styles(row.policy.policy for row in scores.policies if not row.policy.is_baseline)
-    families: dict[str, Family] = {}
-    for index, row in enumerate(scores.policies):
+def find_families(scores: GroupScores, with_published: bool = False) -> list[Family]:
+    """Return the families of the policies that have both win rates, without the baseline; published ones last."""
+    rows = [*scores.policies, *(scores.published.published.rows if scores.published else ())]
+    styles = find_styles(row.policy.policy for row in rows if not row.policy.is_baseline)
+    families: dict[tuple[str, bool], Family] = {}
+    for index, row in enumerate(rows if with_published else scores.policies):
         x, y = scores.locate(row)
         if not row.policy.is_baseline and not math.isnan(x.value + y.value):
-            name = row.policy.policy.family
-            family = families.setdefault(name, Family(name, *styles[name], []))
+            name, is_published = row.policy.policy.family, index >= len(scores.policies)
+            family = families.setdefault((name, is_published), Family(name, *styles[name], [], is_published))
             seeds = [(x.value, y.value) for x, y in map(scores.locate, row.seeds)]
             family.points.append(Point(row.policy, f"policy-{index}", x, y, seeds))
     return list(families.values())
@@ -184,7 +190,7 @@ def draw_preferences(table: PreferenceTable) -> dict[str, bytes]:
         if all((policy.id, name) in found for name in names) and len(names) > 1:
             x, y = (found[policy.id, name] for name in names)
             name = policy.policy.family
-            family = families.setdefault(name, Family(name, *styles[name], []))
+            family = families.setdefault(name, Family(name, *styles[name], [], False))
             family.points.append(Point(policy, f"policy-{index}", x, y, []))
     if not families:
         return {}
@@ -214,20 +220,21 @@ def find_baseline_name(scores: GroupScores) -> str:
 
 
 def draw_families(axes: Axes, name: str, families: Sequence[Family], origin: Sequence[float] = ORIGIN) -> None:
-    """Draw the baseline, and points with their intervals and seeds, joined by lines."""
+    """Draw the baseline, and points with their intervals and seeds, joined by lines; published points alone."""
     size = rcParams["lines.markersize"]
     axes.plot(*origin, "x", color="black", mew=size / 4, zorder=5, label=shorten(name, LONGEST_NAME))
     for family in families:
         for point in family.points:
             axes.plot(point.x.value, point.y.value, zorder=4, gid=point.gid, **family.look)
-        x, y = values_of(family.points)
-        bars: dict[str, Any] = {"color": family.colour, "linewidth": size / 8, "alpha": 0.45, "zorder": 2}
-        axes.hlines(y, [p.x.low for p in family.points], [p.x.high for p in family.points], **bars)
-        axes.vlines(x, [p.y.low for p in family.points], [p.y.high for p in family.points], **bars)
-        for seed in (seed for point in family.points for seed in point.seeds):
-            axes.plot(*seed, family.marker, color=family.colour, ms=size / 2, mew=0, alpha=0.4, zorder=2)
-        for line in family.lines:
-            axes.plot(*values_of(line), family.line, color=family.colour, zorder=3)
+        if not family.is_published:
+            x, y = values_of(family.points)
+            bars: dict[str, Any] = {"color": family.colour, "linewidth": size / 8, "alpha": 0.45, "zorder": 2}
+            axes.hlines(y, [p.x.low for p in family.points], [p.x.high for p in family.points], **bars)
+            axes.vlines(x, [p.y.low for p in family.points], [p.y.high for p in family.points], **bars)
+            for seed in (seed for point in family.points for seed in point.seeds):
+                axes.plot(*seed, family.marker, color=family.colour, ms=size / 2, mew=0, alpha=0.4, zorder=2)
+            for line in family.lines:
+                axes.plot(*values_of(line), family.line, color=family.colour, zorder=3)
 
 
 def values_of(points: Sequence[Point]) -> tuple[list[float], list[float]]:
@@ -237,7 +244,8 @@ def values_of(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 def make_handle(family: Family) -> Line2D:
     """Return a family's entry of the legend."""
-    line = family.line if any(len(line) > 1 for line in family.lines) else "none"
+    is_joined = not family.is_published and any(len(line) > 1 for line in family.lines)
+    line = family.line if is_joined else "none"
     return Line2D([], [], label=shorten(family.name, LONGEST_NAME), linestyle=line, **family.look)
 
 
@@ -251,12 +259,12 @@ def fix_layout(figure: Figure, is_rate: bool = True) -> None:
     figure.set_layout_engine("none")
 
 
-def label_points(axes: Axes, families: Sequence[Family]) -> None:
-    """Write β or q beside each point, in its family's colour."""
+def label_points(axes: Axes, families: Sequence[Family], without: Collection[str] = ()) -> None:
+    """Write β or q beside each point, in its family's colour; not beside those with the gids `without`."""
     texts = []
     for family in families:
         look: dict[str, Any] = {"color": family.colour, "size": 0.85 * rcParams["font.size"], "zorder": 3.8}
-        for point in family.points:
+        for point in (point for point in family.points if point.gid not in without):
             texts.append(axes.text(point.x.value, point.y.value, family.label(point), **look))
     x, y = values_of([point for family in families for point in family.points])
     # Four points around each marker stand for its size.
@@ -288,3 +296,52 @@ def save_figure(figure: Figure, *kinds: str) -> dict[str, bytes]:
         figure.savefig(content, format=kind, metadata=METADATA[kind])
         files[kind] = content.getvalue()
     return files
+
+
+def draw_choice(choice: Choice) -> dict[str, bytes]:
+    """Return the figure as content of a `png` and of an `svg` file, the same bytes for the same choice."""
+    with plain_style():
+        return save_figure(draw_tested(choice), "png", "svg")
+
+
+def draw_tested(choice: Choice) -> Figure:
+    """Return a panel for each constraint, and one for the maximised criterion; x is q or β."""
+    constraints = len(choice.tested[0].findings)
+    figure = Figure(figsize=(8, 3.5 + 2 * constraints), dpi=DPI, layout="constrained")
+    *panels, last = figure.subplots(1 + constraints, 1, sharex=True)
+    level = f"{100 * choice.question['confidence']:g} %"
+    positions = [row.number or 0.0 for row in choice.tested]
+    for number, axes in enumerate(panels):
+        _draw_findings(axes, choice, positions, [row.findings[number] for row in choice.tested], level)
+    title = "no policy is certified"
+    for x, row in zip(positions, choice.tested, strict=True):
+        if row.rate.n:
+            last.vlines(x, row.rate.low, row.rate.high, color="C1")
+            last.plot(x, row.rate.value, "s", color="C1")
+            last.set_ylabel(f"{choice.question['maximise']} win rate\n({row.rate.n} prompts)")
+        if row.policy_id == choice.chosen:
+            title = f"chosen: {row.title} (grey)"
+            for axes in (*panels, last):
+                axes.axvline(x, color="0.85", linewidth=6, zorder=0)
+    last.set_title(f"bars: {level} intervals, each by itself", loc="left")
+    last.set_xlabel(CHOICE_AXES[choice.axis])
+    if choice.axis == "β":
+        last.set_xscale("log")
+        last.minorticks_off()
+        last.set_xticks(positions, [f"{x:g}" for x in positions])
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _draw_findings(axes: Axes, choice: Choice, positions: list[float], findings: list[Finding], level: str) -> None:
+    """Draw one finding of every policy, filled if the policy is certified."""
+    first, bounds = findings[0], [finding.bound for finding in findings]
+    axes.vlines(positions, [finding.value for finding in findings], bounds, color="C0")
+    axes.plot(positions, bounds, "_", color="C0", ms=12, label=f"lower {level} bound, each by itself")
+    for is_certified, fill, name in ((True, "C0", "certified"), (False, "white", "not certified")):
+        shown = [index for index, row in enumerate(choice.tested) if row.is_certified == is_certified]
+        points = [positions[index] for index in shown], [findings[index].value for index in shown]
+        axes.plot(*points, "o", color="C0", markerfacecolor=fill, label=name if shown else None)
+    axes.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {first.threshold:g}")
+    axes.set_ylabel(f"{first.name.split(' (')[0]}\n({first.n} prompts)")
+    axes.legend()

@@ -8,20 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from sacpo_exp.config.schema import FigureForm
+from sacpo_exp.reporting.cohorts import Cohort, gap_rows
 from sacpo_exp.reporting.figures import draw_preferences, draw_trade_off
 from sacpo_exp.reporting.lineage import Lineage
 from sacpo_exp.reporting.page import write_page
 from sacpo_exp.reporting.panels import draw_panels
 from sacpo_exp.reporting.preferences import PreferenceTable, preference_section
+from sacpo_exp.reporting.published import published_rows
 from sacpo_exp.reporting.scores import GroupScores, policy_row
-from sacpo_exp.reporting.sections import Part, make_sections, over_seeds
-from sacpo_exp.reporting.seeds import describe_seeds
-from sacpo_exp.reporting.tables import Row, to_csv
+from sacpo_exp.reporting.sections import Part, make_cohort_sections, make_sections
+from sacpo_exp.reporting.tables import Row, format_markdown, to_csv
 
 #: Files that an earlier report may have left: those of a second and further group, and those that not all groups have.
 PASSING = re.compile(
-    r"table\.md|(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|rewards|published|panels|across|"
-    r"seeds|gaps|preferences)(-\d+)?\.(csv|md|png|svg|pdf)"
+    r"(table|differences|trade_off)-\d+\.\w+|(lengths|categories|judge|ratings|rewards|published|panels|across|seeds|gaps|preferences)"
+    r"(-\d+)?\.(csv|md|png|svg|pdf)"
 )
 
 
@@ -49,22 +50,28 @@ def write_report(parts: Sequence[Part], lineage: Lineage, folder: Path) -> list[
 
 
 def make_group_part(scores: GroupScores, form: FigureForm = FigureForm.screen) -> Part:
-    """Return tables and figures of a group; panels are drawn for a paper."""
+    """Return tables and figures of a group; panels are drawn for a paper, and beside published numbers."""
     group, sections = scores.group, make_sections(scores)
     files = {name: to_csv(rows).encode() for name, rows in group_rows(scores).items()}
+    files["table.md"] = format_markdown(group.heading, group.provenance, sections).encode()
     files |= _name("trade_off", draw_trade_off(scores))
     if set(scores.axes) <= group.measures.keys():
         files |= _name("rewards", draw_trade_off(replace(scores, by_score=True)))
-    if form is FigureForm.paper:
+    if form is FigureForm.paper or scores.published:
         files |= _name("panels", draw_panels(scores))
     return Part(group.heading, group.provenance, sections, files, scores)
 
 
-def make_seeds_part(means: GroupScores) -> Part:
-    """Return the table and the figure of means over seeds."""
-    files = {"seeds.csv": to_csv([policy_row(row) for row in means.policies]).encode()}
-    files |= _name("seeds", draw_trade_off(means))
-    return Part(f"Over seeds: {means.group.heading}", describe_seeds(means), [over_seeds(means)], files, means)
+def make_cohort_part(cohort: Cohort) -> Part:
+    """Return tables and figures across groups."""
+    sections = make_cohort_sections(cohort)
+    files = {"across.md": format_markdown(cohort.heading, cohort.provenance, sections).encode()}
+    if cohort.means:
+        files["seeds.csv"] = to_csv([policy_row(row) for row in cohort.means.policies]).encode()
+        files |= _name("seeds", draw_trade_off(cohort.means))
+    if cohort.gaps:
+        files["gaps.csv"] = to_csv(list(gap_rows(cohort))).encode()
+    return Part(cohort.heading, cohort.provenance, sections, files, cohort.means)
 
 
 def make_preference_part(table: PreferenceTable) -> Part:
@@ -93,6 +100,7 @@ def group_rows(scores: GroupScores) -> dict[str, list[Row]]:
         "lengths.csv": list(scores.lengths),
         "judge.csv": list(scores.conduct),
         "ratings.csv": [row for rows, _ in scores.ratings.values() for row in rows],
+        "published.csv": list(published_rows(scores.published, scores.confidence)) if scores.published else [],
     }
     always = {"table.csv": list(map(policy_row, scores.policies)), "differences.csv": list(scores.differences)}
     return always | {name: rows for name, rows in optional.items() if rows}

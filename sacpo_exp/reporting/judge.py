@@ -1,5 +1,6 @@
 """Accuracy and position bias of a judge, and ratings of policies from all its judgments."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,13 +34,17 @@ def score_judge(group: Group, confidence: float) -> Iterator[Row]:
 
 
 def measure_conduct(group: Group, resampling: Resampling) -> Iterator[Row]:
-    """Yield states of single judgments and position bias, for each criterion; nothing for a fitted judge."""
+    """Yield states of single judgments and position bias, of all policies and of each; nothing for a fitted judge."""
     matches = (*group.policies, *group.meetings)
-    for criterion in group.criteria:
-        entries = [entry for match in matches for entry in entries_of(match.records, criterion).values()]
+    matches_of = {"all policies": list(matches)}
+    for policy in group.policies:
+        matches_of[policy.title] = [match for match in matches if policy.id in (match.id, match.opponent_id)]
+    for criterion, (title, own) in itertools.product(group.criteria, matches_of.items()):
+        entries = [entry for match in own for entry in entries_of(match.records, criterion).values()]
         if states := Counter(single["state"] for entry in entries for single in entry.get("singles", ())):
-            cells: Row = {"criterion": criterion.name} | {state.value: states[state] for state in State}
-            yield cells | vars(_measure_positions(matches, criterion, resampling))
+            cells: Row = {"matches_of": title, "criterion": criterion.name}
+            cells |= {state.value: states[state] for state in State}
+            yield cells | vars(_measure_positions(own, criterion, resampling))
 
 
 def _measure_positions(matches: Sequence[Evaluation], criterion: Criterion, resampling: Resampling) -> PositionBias:

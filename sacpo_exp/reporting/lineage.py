@@ -25,6 +25,11 @@ Lineage = Mapping[str, tuple[Path, Manifest]]
 Plain = dict[str, Any]
 
 
+def find_overrides(policy: Policy, lineage: Lineage) -> list[str] | None:
+    """Return the overrides of the command that made a policy; None if its manifest is not in this store."""
+    return lineage[policy.id][1].labels.get("overrides") if policy.id in lineage else None
+
+
 def write_command(entry: str, overrides: Sequence[str]) -> str:
     """Return the command line with these overrides, quoted for a shell."""
     return " ".join([f"sacpo {entry}", *map(shlex.quote, overrides)])
@@ -68,12 +73,19 @@ def read_completions(folder: Path) -> list[list[Any]]:
     return [list(json.loads(line).values()) for line in lines if line]
 
 
-def describe_groups(groups: Sequence[Group], lineage: Lineage) -> Plain:
-    """Return plain values; each text stands once in `texts`, and others refer to it by its number."""
+def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Plain:
+    """Return plain values; each text stands once in `texts`, and others refer to it by its number.
+
+    If there are more than `most` characters of texts, those above the average length are cut.
+    """
     numbers: dict[str, int] = {}
     curves: dict[str, Plain] = {}
     described = [_describe_group(group, lineage, numbers, curves) for group in groups]
-    return {"groups": described, "curves": curves, "texts": list(numbers)}
+    texts, limit = list(numbers), None
+    if sum(map(len, texts)) > most:
+        limit = most // len(texts)
+        texts = [text if len(text) <= limit else f"{text[:limit]} … [{len(text) - limit} more]" for text in texts]
+    return {"groups": described, "curves": curves, "texts": texts, "cut": limit}
 
 
 def _describe_group(group: Group, lineage: Lineage, numbers: dict[str, int], curves: dict[str, Plain]) -> Plain:

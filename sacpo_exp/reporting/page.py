@@ -10,13 +10,16 @@ from typing import Any, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from sacpo_exp.reporting.choices import StoredChoice, describe_others
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.figures import find_front_points
-from sacpo_exp.reporting.lineage import Lineage, describe_groups, list_steps, write_command
+from sacpo_exp.reporting.lineage import Lineage, describe_groups, find_overrides, list_steps, write_command
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores
 from sacpo_exp.reporting.sections import BEHAVIOUR, Part
 from sacpo_exp.reporting.tables import Section, format_estimate, format_number
 
+#: Characters that prompts and responses may take, which keeps the page below 12 MB.
+TEXTS_AT_MOST: Final = 9_000_000
 TEMPLATE: Final = resources.files("sacpo_exp.reporting") / "template"
 #: Files of a part that the page shows.
 PICTURES: Final = ("trade_off.svg", "seeds.svg", "preferences.svg")
@@ -37,7 +40,7 @@ def write_page(parts: Sequence[Part], lineage: Lineage) -> bytes:
         "style": style,
         "links": _write(links),
         "parts": _write(elements),
-        "data": write_json(describe_groups(groups, lineage)),
+        "data": write_json(describe_groups(groups, lineage, TEXTS_AT_MOST)),
         "script": script,
     }
     filled = re.sub(r"\{\{(\w+)\}\}", lambda match: contents[match[1]], page)
@@ -77,7 +80,7 @@ def is_average(scores: GroupScores) -> bool:
 
 
 def _make_part(part: Part, lineage: Lineage) -> Element:
-    """Return figure, policies and tables."""
+    """Return figure, policies, choices and tables."""
     scores, content = part.scores, list[Element]()
     picture = next((part.files[name] for name in PICTURES if name in part.files), None)
     if scores:
@@ -88,16 +91,29 @@ def _make_part(part: Part, lineage: Lineage) -> Element:
             kinds = {"baseline": row.policy.is_baseline and not row.seeds, "Pareto front": is_front}
             further = [_describe_seeds(row, scores.axes)] if row.seeds else _describe_origin(row.policy, lineage)
             cards.append(_card(index, row, [name for name, holds in kinds.items() if holds], further))
-        figure = make("figure", *([_figure(scores, picture)] if picture else []), class_="scroll")
-        content.append(make("div", figure, make("div", *cards, class_="cards"), class_="split"))
+        content += [_split(scores, picture, cards), *map(describe_choice, scores.group.choices)]
     elif picture:
         content.append(make("img", src=_embed(picture), alt="Accuracy on held-out pairs", class_="picture"))
     content += [_table(section, scores) for section in part.sections]
     return make("section", make("h2", part.heading), make("p", part.provenance, class_="note"), *content, class_="part")
 
 
+def describe_choice(stored: StoredChoice) -> Element:
+    """Return the sentence of a choice, what was asked, and the figure."""
+    asked = ", ".join(f"{key}={value}" for key, value in stored.choice.question.items() if value)
+    lines = [make("p", line, class_="note") for line in (*describe_others(stored.others), f"Question: {asked}")]
+    image = make("img", src=_embed(stored.picture), alt="Tested policies with their bounds", class_="picture")
+    return make("article", make("h3", stored.choice.sentence), *lines, image, class_="choice")
+
+
 def _embed(picture: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+
+
+def _split(scores: GroupScores, picture: bytes | None, cards: Sequence[Element]) -> Element:
+    """Return the figure beside the cards of its policies."""
+    figure = make("figure", *([_figure(scores, picture)] if picture else []), class_="scroll")
+    return make("div", figure, make("div", *cards, class_="cards"), class_="split")
 
 
 def _figure(scores: GroupScores, picture: bytes) -> Element:
@@ -129,7 +145,7 @@ def _card(index: int, row: PolicyScores, badges: Sequence[str], further: Sequenc
 def _describe_origin(policy: Evaluation, lineage: Lineage) -> list[Element]:
     """Return the lineage of a policy, and the commands that reproduce it."""
     steps = [make("li", name, make("small", text)) for name, text in list_steps(policy.policy, lineage)]
-    overrides = lineage[policy.id][1].labels.get("overrides") if policy.id in lineage else None
+    overrides = find_overrides(policy.policy, lineage)
     commands = [make("p", "The store does not say how this policy was made.", class_="note")]
     if overrides is not None:
         names = [f"{key}={policy.labels[key]}" for key in ("judge", "prompts")]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sacpo_exp.config.messages import did_you_mean
 from sacpo_exp.config.schema import RatingMethod
@@ -27,6 +27,9 @@ from sacpo_exp.statistics.intervals import (
     wilson,
 )
 from sacpo_exp.statistics.seeds import SeedEstimate
+
+if TYPE_CHECKING:
+    from sacpo_exp.reporting.published import Comparison
 
 KINDS: Final[tuple[win_rate.Kind, ...]] = ("risky", "benign")
 NATS: Final[Bounds] = (0.0, math.inf)
@@ -93,6 +96,7 @@ class GroupScores:
     judge: Sequence[Row] = ()
     conduct: Sequence[Row] = ()
     ratings: dict[str, Ratings] = field(default_factory=dict)
+    published: "Comparison | None" = None
     by_score: bool = False  # what figures show: mean rewards and costs instead of win rates
 
     @property

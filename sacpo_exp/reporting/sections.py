@@ -1,4 +1,4 @@
-"""The tables of a report as text: of a group, and of means over seeds."""
+"""The tables of a report as text: of a group, and across groups."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from sacpo_exp.config.schema import RatingMethod
 from sacpo_exp.evaluation.records import State
 from sacpo_exp.reporting.choices import choice_section
+from sacpo_exp.reporting.cohorts import Cohort, gap_rows
 from sacpo_exp.reporting.judge import RULES
+from sacpo_exp.reporting.published import Comparison, published_rows
 from sacpo_exp.reporting.scores import GroupScores, PolicyScores, policy_row
 from sacpo_exp.reporting.tables import (
     NOTHING,
@@ -48,12 +50,19 @@ class Part:
 def make_sections(scores: GroupScores) -> list[Section]:
     """Return the tables about a group, in the order of a report."""
     sections = [_win_rates(scores), *_scored(scores), _behaviour(scores), _differences(scores)]
-    sections += [choice_section(scores.group.choices, number) for number in range(len(scores.group.choices))]
+    sections += [choice_section(stored, number) for number, stored in enumerate(scores.group.choices, start=1)]
+    sections += _beside_published(scores, scores.published) if scores.published else []
     sections += [_ratings(scores, criterion) for criterion in scores.ratings]
     if scores.lengths:
         sections.append(_lengths(scores))
     sections.append(_conduct(scores) if scores.conduct else _judge(scores))
     return sections
+
+
+def make_cohort_sections(cohort: Cohort) -> list[Section]:
+    """Return the tables across groups: policies over seeds, gaps between orders, merges against training at λ_q."""
+    sections = [_over_seeds(cohort.means)] if cohort.means else []
+    return sections + [_gaps(cohort, name) for name in dict.fromkeys(gap.comparison for gap in cohort.gaps)]
 
 
 def _policy_cells(row: PolicyScores) -> Row:
@@ -144,6 +153,27 @@ def _differences(scores: GroupScores) -> Section:
     return make_section("Differences, paired by prompt", rows, columns, 2, note)
 
 
+def _beside_published(scores: GroupScores, comparison: Comparison) -> Iterator[Section]:
+    """Yield published and own rates with their difference, a table for each criterion."""
+    table = comparison.published.config
+    counts = "/".join(str(table.counts[name]) for name in comparison.criteria)
+    lines = [
+        f"Published: {table.title}, {counts} prompts.",
+        f"* the {scores.percent} interval excludes 0: Newcombe's, from Wilson's of both sides. It treats the prompts "
+        "of the two as different ones and ties as half wins, so it is rather too wide.",
+    ]
+    note = "\n".join([*lines, *comparison.notes])
+    rows = list(published_rows(comparison, scores.confidence))
+    for row in rows:
+        if row["policy"] not in (None, row["published"]):
+            row["published"] = f"{row['published']} ({row['policy']})"
+    for name in comparison.criteria:
+        columns = [("published policy", "published", ""), ("published", f"{name}_published", "")]
+        columns += [("ours", f"{name}_own", ".2f"), ("difference", f"{name}_difference", "+")]
+        yield make_section(f"{name.capitalize()} beside {table.short}", rows, columns, 1, note)
+        note = "As in the table above."
+
+
 def _ratings(scores: GroupScores, criterion: str) -> Section:
     rated, notes = scores.ratings[criterion]
     rows = []
@@ -197,18 +227,17 @@ def _judge(scores: GroupScores) -> Section:
 def _conduct(scores: GroupScores) -> Section:
     rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in scores.conduct]
     rows = [row | {"deviation": getattr(row["repeat_deviation"], "value", None)} for row in rows]
-    columns = [*columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
+    columns = [("matches of", "matches_of", ""), *columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
     columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "deviation", ".2f")]
     note = (
         f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{scores.percent} interval over prompts].\n"
         "Flips: another winner when the responses change places. A judge that always prefers the first response always "
         "flips, and its win rates mean nothing, however narrow their intervals."
     )
-    return make_section("Conduct of the judge", rows, columns, 1, note)
+    return make_section("Conduct of the judge", rows, columns, 2, note)
 
 
-def over_seeds(means: GroupScores) -> Section:
-    """Return the table of means over seeds."""
+def _over_seeds(means: GroupScores) -> Section:
     names = [each.name for each in means.group.criteria]
     deviation = ("sd", "_seed_deviation", ".3f")
     columns = columns_of("policy", "β", "q", "seeds") + _spread(names, ("_win_rate", ""), deviation) + columns_of("n")
@@ -217,3 +246,30 @@ def over_seeds(means: GroupScores) -> Section:
     if any(row.over_seeds[f"{name}_win_rate"].seeds < len(row.seeds) for row in means.policies for name in names):
         note += "\nA seed whose rate is withheld is not in the mean."
     return make_section("Win rates over seeds", [*map(_policy_cells, means.policies)], columns, 1, note)
+
+
+def _gaps(cohort: Cohort, comparison: str) -> Section:
+    """Return the gaps between two orders, or between P-SACPO at q and a policy trained at λ_q."""
+    gaps = [gap for gap in cohort.gaps if gap.comparison == comparison]
+    rows = [row for row in gap_rows(cohort) if row["comparison"] == comparison]
+    counts = [_join_counts(each.estimate for each in gap.changes.values()) for gap in gaps]
+    rows = [row | {"n": n, "seeds": len(gap.pairs)} for row, n, gap in zip(rows, counts, gaps, strict=True)]
+    if comparison == "order":
+        names = []
+        for side, usual in enumerate(("one order", "the other")):
+            firsts = {f"{gap.pairs[0][side].policy.policy.criteria[0]} first" for gap in gaps}
+            names.append(firsts.pop() if len(firsts) == 1 else usual)
+        title = f"Order gap: {names[0]} minus {names[1]}"
+        columns = [("stages", "policy", ""), ("β", "minus_beta", "g"), ("β/λ", "beta", "g")]
+        note = "At the optimum both orders give the same policy. A pair has the same stages in another order."
+    else:
+        title = "P-SACPO at q minus training for λ_q"
+        columns = [("stages", "minus", ""), ("q", "merge_ratio", ".3g"), ("β/λ", "beta", ".3g")]
+        columns.append(("β/λ_q", "minus_beta", ".3g"))
+        note = "For log-linear policies the merge at q is the optimum for λ_q = q·λ, that is, for β/λ divided by q."
+    has_seeds = any(len(gap.pairs) > 1 for gap in gaps)
+    deviation = [("sd", "_difference_seed_deviation", ".3f")] if has_seeds else []
+    columns += columns_of("seeds") + _spread(list(gaps[0].changes), ("_difference", "+"), *deviation) + columns_of("n")
+    note += f"\nPaired by seed and prompt [{cohort.first.percent} interval over prompts, and over seeds if there are "
+    note += "several]; * excludes 0. sd: standard deviation between the seeds' gaps."
+    return make_section(title, rows, columns, 1, note)

@@ -92,6 +92,14 @@ def format_text(heading: str, provenance: str, sections: Sequence[Section]) -> s
     return "\n\n".join(parts) + "\n"
 
 
+def format_markdown(heading: str, provenance: str, sections: Sequence[Section]) -> str:
+    """Return a report as Markdown, with nothing shortened."""
+    parts = [f"# {_escape(heading)}", _escape(provenance)]
+    for each in sections:
+        parts += [f"## {each.title}", "\n".join(to_markdown(each.rows, each.left)), _escape(each.note)]
+    return "\n\n".join(parts) + "\n"
+
+
 def align(rows: Rows, left: int) -> list[str]:
     """Return lines with columns two spaces apart, words left and numbers right; long words are shortened to fit."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

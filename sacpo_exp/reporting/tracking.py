@@ -11,6 +11,7 @@ from sacpo_exp.config.schema import Interval, RatingMethod, ReportConfig, Tracke
 from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import LINEAGE
+from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Entry, read_evaluation
 from sacpo_exp.reporting.preferences import collect_preferences
 from sacpo_exp.reporting.scores import COLUMNS, GroupScores, Settings, score_policy, tracker_row
@@ -127,12 +128,12 @@ def _prefix(prefix: str, cells: Mapping[str, Any]) -> dict[str, float]:
 
 
 def track_report(
-    config: ReportConfig, scores: Sequence[GroupScores], means: Sequence[GroupScores], files: Sequence[Path]
+    config: ReportConfig, scores: Sequence[GroupScores], cohorts: Sequence[Cohort], files: Sequence[Path]
 ) -> None:
     """Log the rows of `table.csv` and `seeds.csv` and the figures as one run, the same for the same policies."""
     rows = [
         {name: group.group.policies[0].labels[name] for name in ("judge", "prompts")} | tracker_row(row)
-        for group in (*scores, *means)
+        for group in [*scores, *(cohort.means for cohort in cohorts if cohort.means)]
         for row in group.policies
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))

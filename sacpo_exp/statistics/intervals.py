@@ -152,3 +152,15 @@ def wilson(successes: float, n: int, confidence: float) -> Estimate:
     low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
     # The library misses 0 and 1 by rounding.
     return Estimate(successes / n, float(low) if successes > 0 else 0.0, float(high) if successes < n else 1.0, n)
+
+
+def subtract_shares(share: Estimate, other: Estimate) -> Estimate:
+    """Estimate `share` − `other`, measured on different prompts, from their intervals; `n` is the smaller one.
+
+    Newcombe, Interval Estimation for the Difference Between Independent Proportions, Statistics in Medicine 17, 1998,
+    method 10, for Wilson's intervals; with other intervals that of Zou & Donner, Statistics in Medicine 27, 2008.
+    """
+    value = share.value - other.value
+    low = value - math.hypot(share.value - share.low, other.high - other.value)
+    high = value + math.hypot(share.high - share.value, other.value - other.low)
+    return Estimate(value, low, high, min(share.n, other.n))

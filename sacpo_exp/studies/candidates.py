@@ -18,7 +18,7 @@ from sacpo_exp.reporting.planning import print_artifacts
 from sacpo_exp.reporting.tracking import track_made
 from sacpo_exp.store import Manifest
 
-#: Names of numbers in titles.
+#: What `Candidate.number` is.
 AXES = {Over.merge_ratio: "q", Over.beta: "β"}
 
 
@@ -27,10 +27,12 @@ class Candidate:
     """A policy that may be chosen.
 
     Attributes:
+        number: its q or β.
         look: returns its verdicts against the baseline after merging, generating and judging what is missing.
     """
 
     title: str
+    number: float
     look: Callable[[], Evaluation]
 
 
@@ -40,7 +42,7 @@ def list_candidates(run: Run, config: ChooseConfig) -> tuple[list[Candidate], li
     for number in map(float, sorted(config.family, reverse=is_safe_end_high(config))):
         changed = set_number(config, number)
         runs.append(replace(run, config=changed, plan=make_plan(changed, run.fingerprints)))
-        candidates.append(Candidate(f"{AXES[config.over]} = {number:g}", partial(judge_policy, runs[-1])))
+        candidates.append(Candidate(f"{AXES[config.over]} = {number:g}", number, partial(judge_policy, runs[-1])))
     return candidates, runs
 
 

@@ -14,7 +14,7 @@ from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.evaluation.contests import Contest
 from sacpo_exp.evaluation.judging import AbsoluteJudge, criteria_with_zero
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, SHARED, Choice, Finding, Tested, collect_choices
+from sacpo_exp.reporting.choices import CHOICE, FORMAT, KIND, PICTURE, SHARED, Choice, Finding, Tested
 from sacpo_exp.reporting.collect import Evaluation
 from sacpo_exp.reporting.tables import format_estimate
 from sacpo_exp.statistics.intervals import Estimate, Floats, Resampling, bootstrap_rate
@@ -31,8 +31,8 @@ from sacpo_exp.statistics.selection import (
     pick_best,
 )
 from sacpo_exp.statistics.win_rate import entries_of, refusals_by_prompt
-from sacpo_exp.store import ArtifactSpec, Manifest, Store, content_hash, hash_of
-from sacpo_exp.studies.candidates import Candidate
+from sacpo_exp.store import ArtifactSpec, Store, content_hash, hash_of
+from sacpo_exp.studies.candidates import AXES, Candidate
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,8 @@ def look_at(candidate: Candidate, evaluation: Evaluation, config: ChooseConfig) 
                 f"{config.max_missing:g} allows. Ask again: sacpo eval with the same overrides"
             )
     p_value, rate = max(finding.p_value for finding in findings), bootstrap_rate(verdicts, _resampling(config))
-    return Tested(evaluation.id, candidate.title, tuple(findings), p_value, False, rate), verdicts
+    row = Tested(evaluation.id, candidate.title, candidate.number, tuple(findings), p_value, False, rate)
+    return row, verdicts
 
 
 def _resampling(config: ChooseConfig) -> Resampling:
@@ -216,6 +217,7 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
     choice = Choice(
         sentence=_describe_none(tested, config, len(findings.untested)),
         question=list_question(config),
+        axis=AXES[config.over],
         chosen=None,
         rate=None,
         tested=tested,
@@ -259,11 +261,15 @@ def _describe_none(tested: Sequence[Tested], config: ChooseConfig, untested: int
 
 
 def store_choice(store: Store, findings: Findings, config: ChooseConfig) -> Path:
-    """Return the folder of the answer, made now if this was not asked of these verdicts before."""
+    """Return the folder of the answer with its figure, made now if this was not asked of these verdicts before."""
 
     def build(folder: Path) -> dict[str, Any]:
+        from sacpo_exp.reporting.figures import draw_choice
+
         choice = answer(findings, config)
         (folder / CHOICE).write_bytes(choice.to_json())
+        for kind, content in draw_choice(choice).items():
+            (folder / f"{PICTURE}.{kind}").write_bytes(content)
         title = next((row.title for row in choice.tested if row.policy_id == choice.chosen), None)
         counts = {"tested": len(choice.tested), "untested": len(choice.untested), "chosen": choice.chosen}
         return counts | ({"title": title, "rate": asdict(choice.rate)} if choice.rate else {})
@@ -285,5 +291,6 @@ def choice_artifact(findings: Findings, config: ChooseConfig) -> ArtifactSpec:
 
 def count_others(store: Store, folder: Path) -> int:
     """Return how many other questions were asked of the same judge, prompts and responses."""
-    labels = Manifest.read(folder).labels
-    return len(collect_choices(store)[tuple(labels[key] for key in SHARED)]) - 1
+    made = {path.name: manifest.labels for path, manifest in store.manifests() if manifest.kind == KIND}
+    own = [made[folder.name][key] for key in SHARED]
+    return sum([labels[key] for key in SHARED] == own for labels in made.values()) - 1

@@ -3,11 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sacpo_exp.config.loading import shipped_criteria
@@ -21,8 +19,9 @@ from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact, 
 from sacpo_exp.evaluation.judges.questions import PARSER_VERSION, read_scores
 from sacpo_exp.evaluation.records import VERDICTS, State, call_tie, combine, compare, make_record, write_records
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
-from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage, read_policy
+from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
+from sacpo_exp.reporting.published import read_published
 from sacpo_exp.reporting.tables import format_estimate
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.statistics.win_rate import count_states, estimate_win_rate
@@ -31,8 +30,6 @@ from sacpo_exp.store import Store, content_hash
 #: The paper's names of criteria: ours, and the least and greatest score that its prompts allow.
 CRITERIA: Final = {"helpfulness": (HELPFULNESS, (1.0, 10.0)), "harmlessness": (SAFETY, (0.0, 10.0))}
 SCALES: Final = dict(CRITERIA.values())
-#: Policies of the paper by the names of its code.
-MODELS: Final = resources.files("sacpo_exp.studies") / "sacpo_models.yaml"
 Numbers = list[Annotated[float, Field(allow_inf_nan=False)]]
 
 
@@ -76,6 +73,7 @@ class Match:
     opponent: str
     rows: Sequence[Row]
     records: list[dict[str, Any]]
+    is_new: bool
 
 
 def read_results(paths: Iterable[str]) -> list[Entry[Row]]:
@@ -180,8 +178,9 @@ def store_matches(store: Store, judgments: Sequence[Entry[Row]], baseline: str, 
             write_records(folder / VERDICTS, records)
             return {"n": len(records)}
 
+        is_new = not store.has(spec)
         store.get_or_build(spec, build)
-        stored.append(Match(*names, rows, records))
+        stored.append(Match(*names, rows, records, is_new))
     return stored
 
 
@@ -260,7 +259,8 @@ def count_as_original(rows: Iterable[Row], policy: str) -> float | None:
 
 def add_lineages(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, Entrant]:
     """Return the entrants; those named like policies of the paper get their stages, with the baseline as the model."""
-    known = read_models()
+    published = read_published("sacpo_table3", confidence=0.95).rows
+    known = {name: row.policy.policy for row in published for name in row.config.also if row.policy.policy.aligned}
     ids = {known[name].hash_without(): each.labels["policy_id"] for name, each in entrants.items() if name in known}
     model = None if baseline in known else read_policy(entrants[baseline].labels[LINEAGE])
 
@@ -281,33 +281,15 @@ def add_lineages(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, En
     return described
 
 
-def read_models() -> dict[str, Policy]:
-    """Return the policies of the paper by their names in its code, of which only the stages are known."""
-    content = yaml.safe_load(MODELS.read_text("utf-8"))
-    base = Base("base", content["model"])
-    models: dict[str, Policy] = {}
-    for row in content["policies"]:
-        policies: list[Policy] = [base]
-        for loss, criterion, beta in row["stages"]:
-            recipe = {"loss": {"name": loss}, "criterion": criterion, "beta": beta}
-            stage = Stage(recipe, letter=criterion[:1].upper(), dataset=content["dataset"])
-            parent = base if row.get("merge") == "naive" else policies[-1]
-            policies.append(Aligned(f"{len(policies)}", parent, stage))
-        policy, ratio = policies[-1], row.get("merge_ratio")
-        if ratio is not None:
-            policy = Merged("merged", tuple(policies[1:]), (1 - ratio, ratio))
-        models |= dict.fromkeys(row["names"], policy)
-    return models
-
-
 def summarise(matches: Sequence[Match]) -> Iterator[str]:
     """Yield the states of the judgments, and the win rates of every match by both ways of counting."""
     verdicts = [record[name] for match in matches for record in match.records for name in SCALES]
     singles = [single for verdict in verdicts if verdict for single in verdict.get("singles", ())]
-    states = Counter(single["state"] for single in singles)
+    states, new = Counter(single["state"] for single in singles), sum(match.is_new for match in matches)
     reread = sum("is_reread" in single for single in singles)
     yield f"judgments  {', '.join(f'{states[state]} {state}' for state in State)}"
     yield f"           {reread} recorded as 0 and 0 whose text does give scores, which count"
+    yield f"matches    {new} new, {len(matches) - new} there already"
     yield "win rates, without prompts of which a whole answer order failed, and with every failed judgment as a tie:"
     for match in matches:
         for criterion in map(shipped_criteria().__getitem__, SCALES):

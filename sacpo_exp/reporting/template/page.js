@@ -142,7 +142,8 @@ function filter() {
 function showResponses() {
   const sides = ["left", "right"].map((id) => group.policies[byId(id).value]);
   const places = group.prompts.map((prompt, place) => place).filter((place) => isShown(sides, place));
-  byId("count").textContent = `${Math.min(limit, places.length)} of ${places.length} prompts, ${group.prompts.length} in all.`;
+  const cut = data.cut === null ? "" : ` Texts end after ${data.cut} characters.`;
+  byId("count").textContent = `${Math.min(limit, places.length)} of ${places.length} prompts, ${group.prompts.length} in all.${cut}`;
   byId("pairs").replaceChildren(...places.slice(0, limit).map((place) => makePair(sides, place)));
   byId("more").hidden = places.length <= limit;
 }

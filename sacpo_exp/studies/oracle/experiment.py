@@ -68,14 +68,16 @@ class Results:
     """The results of an experiment.
 
     Attributes:
-        world: with the measured base of the first seed as reference policy.
+        world: with the measured base of the first seed as reference policy, from which curves follow.
         nominal_kl: KL(base ‖ the world's reference policy) in nats by seed: what the base stage has not learned.
         findings, threshold: see `judge`, `meet_threshold`.
+        curve: E[r] and E[g] by criterion, of the exact optima over λ of the first constraint.
     """
 
     world: World
     nominal_kl: dict[int, float]
     findings: list[Row]
+    curve: list[dict[str, float]]
     threshold: Row | None
 
     @property
@@ -105,6 +107,7 @@ def experiment(config: OracleConfig) -> Results:
         world=world,
         nominal_kl={seed: divergence(base, nominal.reference) for seed, base in bases.items()},
         findings=findings,
+        curve=[expect_all(world, optimum(world, config.beta, [first, *config.multiplier[1:]])) for first in CURVE],
         threshold=None if config.threshold is None else meet_threshold(config, world, config.threshold),
     )
 

@@ -1,4 +1,4 @@
-"""Results of an experiment as Markdown, CSV, JSON and a figure of the KL to the optimum."""
+"""Results of an experiment as Markdown, CSV, JSON and two figures: the exact trade-off, and the KL to the optimum."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.reporting.figures import plain_style, save_figure
 from sacpo_exp.reporting.tables import to_markdown
 from sacpo_exp.store import content_hash
-from sacpo_exp.studies.oracle.experiment import Results, stage_names
+from sacpo_exp.studies.oracle.experiment import Results, expect_all, stage_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ FLAG = " †"
 
 
 def write_results(config: OracleConfig, results: Results) -> list[Path]:
-    """Write results, table, rows and figure into a folder of this configuration, and return their paths."""
+    """Write results, table, rows and figures into a folder of this configuration, and return their paths."""
     settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
     settings = json.loads(json.dumps(settings, default=_plain))
     folder = Path(config.paths.outputs) / "oracle" / content_hash(settings)[:10]
@@ -40,6 +40,7 @@ def write_results(config: OracleConfig, results: Results) -> list[Path]:
         "results.json": json.dumps({"config": settings} | asdict(results), default=_plain, indent=1).encode(),
         "results.csv": results.frame.to_csv(index=False).encode(),
         "results.md": format_results(results).encode(),
+        "trade_off.png": draw_trade_off(results),
         "divergence.png": draw_divergence(results),
     }
     for name, content in contents.items():
@@ -93,6 +94,34 @@ def _explain(results: Results) -> Iterator[str]:
         by_merging = "" if found["ratio"] is None else f", with the reward first by merging at q = {found['ratio']:.4f}"
         values = ", ".join(f"E[{name}] = {found[name]:+.4f}" for name in results.world.values)
         yield f"E[g] ≥ {found['threshold']:g} takes λ* = {found['multiplier']:.4f}{by_merging}: {values}."
+
+
+def draw_trade_off(results: Results) -> bytes:
+    """Return E[r] and the first constraint's E[g] of exact optima over λ and of last policies, as png.
+
+    Only policies that were trained with the most rows are shown, each joined with the policy that the theory predicts.
+    """
+    shown = list(results.world.values)[:2]
+    x, y = (f"E[{name}]" for name in shown)
+    frame = results.frame
+    last = [stage_names(list(results.world.values))[-1], "merged", "method"]
+    frame = frame[(frame["rows"] == frame["rows"].max()) & frame["stage"].isin(last)]
+    frame = frame.assign(policies=frame["order"] + frame["stage"].map(lambda stage: ", merged" * (stage == "merged")))
+    with plain_style({"lines.markersize": 6}):
+        figure = Figure(figsize=(8, 4.6), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        curve = ([entry[name] for entry in results.curve] for name in shown)
+        axes.plot(*curve, color="black", linewidth=1.2, label="exact optima over λ", zorder=1)
+        start = expect_all(results.world, results.world.reference)
+        axes.plot(*(start[name] for name in shown), "x", color="black", label="reference policy", zorder=3)
+        if results.threshold is not None:
+            threshold = results.threshold["threshold"]
+            axes.axhline(threshold, color="0.5", linestyle="--", label=f"E[g] ≥ {threshold:g}")
+        for _, row in frame.iterrows():
+            axes.plot([row[x], row[f"exact {x}"]], [row[y], row[f"exact {y}"]], color="0.6", linewidth=0.8, zorder=2)
+        seaborn.scatterplot(frame, x=x, y=y, s=45, ax=axes, **LOOK)
+        axes.set(xlabel=x, ylabel=y)
+        return _save(figure)
 
 
 def draw_divergence(results: Results) -> bytes:

@@ -78,15 +78,21 @@ def test_points_of_a_family_are_joined_where_only_weights_differ(world: World) -
     assert "weights=0.5/0.3/0.2 β=0.01" in map(family.label, family.points)
 
 
-def test_means_over_seeds_have_every_criterion(world: World) -> None:
+def test_means_and_gaps_have_every_criterion(world: World) -> None:
+    orders = ((H, STAGES[2]), (STAGES[2], H))
     for seed in (0, 1):
-        honest = [float(prompt < 4 + seed) for prompt in range(8)]
-        world.judgments(world.train(H, STAGES[2], seed=seed), answers([1] * 4, [1] * 4, honesty=honest))
-    (averaged,) = world.score()[1]
-    means = {row.policy.title: row for row in averaged.policies}
+        for place, stages in enumerate(orders):
+            honest = [float(prompt < 4 + 2 * place + seed) for prompt in range(8)]
+            world.judgments(world.train(*stages, seed=seed), answers([1] * 4, [1] * 4, honesty=honest))
+    (cohort,) = world.score()[1]
+    assert cohort.means
+    means = {row.policy.title: row for row in cohort.means.policies}
     row = means["DPO(H)→DPO(S) β=0.05"]
     assert row.rate("honesty").value == (4 / 8 + 5 / 8) / 2
     assert row.over_seeds["honesty_win_rate"].deviation == pytest.approx(1 / 8 / 2**0.5)
+    (gap,) = cohort.gaps
+    assert [ours.policy.policy.family for ours, _ in gap.pairs] == ["DPO(H)→DPO(S)"] * 2
+    assert gap.changes["honesty"].estimate.value == -2 / 8
 
 
 def test_a_report_of_one_criterion_has_the_share_of_acceptable_responses(tmp_path: Path) -> None:
@@ -113,7 +119,7 @@ def test_a_reward_and_a_cost_model_give_means_a_safe_rate_and_a_figure_of_both(t
     assert [float(row["safety_cost"]) for row in (baseline, first)] == [-0.5, 2.5]
     assert [float(row["safety_acceptable"]) for row in (baseline, first)] == [0.75, 0]
     assert float(first["safety_cost_low"]) < 2.5 < float(first["safety_cost_high"]) < 4
-    assert "Rewards and costs</summary>" in (world.folder / "report.html").read_text("utf-8")
+    assert "## Rewards and costs" in (world.folder / "table.md").read_text("utf-8")
     assert (world.folder / "rewards.svg").is_file()
     with plain_style():
         axes = draw_figure(replace(world.scored(), by_score=True)).axes[0]

@@ -16,8 +16,9 @@ from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
 from world import World, answers
 
 from sacpo_exp.pipeline import take_fingerprints
-from sacpo_exp.plan import make_plan
-from sacpo_exp.reporting.lineage import write_command
+from sacpo_exp.plan import make_plan, policy_of_spec
+from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.lineage import describe_groups, find_overrides, write_command
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.store import Store
 
@@ -50,6 +51,7 @@ def test_a_large_page_holds_everything_and_stays_small(large: Path) -> None:
     assert (len(group["policies"]), len(group["prompts"])) == (N_POLICIES, N_PROMPTS)
     responses = [data["texts"][number] for policy in group["policies"] for number in policy["texts"]]
     assert len(responses) == N_POLICIES * N_PROMPTS
+    assert data["cut"] is None
 
 
 def test_nothing_is_fetched_and_no_text_becomes_markup(large: Path) -> None:
@@ -100,6 +102,17 @@ def test_any_text_survives_inside_a_script_element(text: str) -> None:
     assert json.loads(written) == {"text": text, "nothing": None}
 
 
+def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, text="long " * 100))
+    groups = collect_groups(world.store, None, None)
+    described = describe_groups(groups, {}, 1600)
+    assert described["cut"] == 100  # 16 texts: eight prompts, which are shorter, and eight responses
+    assert "Question 0?" in described["texts"]
+    assert f"{'long ' * 20} … [402 more]" in described["texts"]
+    assert describe_groups(groups, {}, 10_000)["cut"] is None
+
+
 def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
@@ -121,9 +134,10 @@ def test_stored_overrides_plan_the_ids(cli: Callable[..., Any], configure: Calla
     for spec in plan.training():
         counts = {"train": {"examples": 24, "labels": {}}} if spec.kind == "dataset" else {}
         store.get_or_build(spec, lambda _, counts=counts: counts)
-    labels = {manifest.id: manifest.labels for _, manifest in store.manifests()}
+    lineage = {manifest.id: (folder, manifest) for folder, manifest in store.manifests()}
     for name in ("baseline", "first", "second", "merged"):
-        assert labels[plan.policies[name].id]["overrides"] == overrides
+        assert find_overrides(policy_of_spec(plan.policies[name]), lineage) == overrides
+    assert find_overrides(policy_of_spec(plan.model), lineage) is None  # nothing was trained
     done = cli(*shlex.split(write_command("train", [*overrides, "dry_run=true"]))[1:])
     assert f"stored  merge      {plan.policies['merged'].id}" in done.stdout
     assert "0 to make" in done.stdout

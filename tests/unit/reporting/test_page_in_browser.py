@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from made_up import HOSTILE, N_POLICIES, read_data
-from test_seeds_pooled import judge_seeds
+from test_cohorts import judge_seeds
 from world import Seeds
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
@@ -193,7 +193,7 @@ def test_means_over_seeds_have_a_part_of_their_own(tmp_path: Path, configure: Ca
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     with opened(world.report() / "report.html", tmp_path / "profile") as driver:
         links = find_all(driver, "nav a")
-        assert [link.text.startswith("Over seeds") for link in links] == [False, False, True]
+        assert [link.text.startswith("Across policies") for link in links] == [False, False, True]
         assert find(driver, "#responses").is_displayed()
         links[2].click()
         assert find(driver, "#part-3").is_displayed()

@@ -1,6 +1,7 @@
 """The drawn figures: points, panels, labels, and files that a publisher takes."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from matplotlib.text import Text
 from world import World, answers
 
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
-from sacpo_exp.reporting.figures import ELSEWHERE, MARKERS, draw_figure, find_styles
+from sacpo_exp.reporting.figures import ELSEWHERE, MARKERS, draw_figure, find_families, find_styles
 from sacpo_exp.reporting.panels import choose_panels, draw_panels, lay_out_panels
+from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores
 from sacpo_exp.store import ArtifactSpec
 
@@ -88,15 +90,16 @@ def screen(scores: GroupScores) -> Figure:
     return draw_figure(scores)
 
 
-def count_points(axes: Axes) -> dict[str, int]:
-    """How many points are drawn with each marker."""
-    markers = [str(line.get_marker()) for line in axes.lines if line.get_gid()]
+def count_points(axes: Axes, is_hollow: bool = False) -> dict[str, int]:
+    """How many points are drawn with each marker; filled or hollow ones."""
+    lines = [line for line in axes.lines if line.get_gid() and (line.get_markerfacecolor() == "white") == is_hollow]
+    markers = [str(line.get_marker()) for line in lines]
     return {marker: markers.count(marker) for marker in markers}
 
 
 def expect(figure: Figure, **counts: int) -> dict[str, int]:
     """Counts by marker, which the figure's legend gives."""
-    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE}
+    names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "K": "KTO(H)", "beaver": "beaver-7b-v1.0"}
     legend = figure.legends[0]
     entries = zip(legend.get_texts(), legend.legend_handles, strict=True)
     markers = {text.get_text(): str(handle.get_marker()) for text, handle in entries}  # type: ignore[union-attr]
@@ -164,6 +167,19 @@ def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
     check_labels(figure, 0)
 
 
+def test_published_points_are_hollow_and_joined_to_ours(scores: GroupScores) -> None:
+    figure = lay_out_panels(replace(scores, published=compare_with(scores, read_published("sacpo_table3", 0.95))))
+    _, orders, merges = figure.axes
+    assert count_points(orders) == expect(figure, H=1, S=1, HS=2, SH=1)
+    assert count_points(orders, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, K=1, HS=4, SH=4)
+    assert count_points(merges, is_hollow=True) == expect(figure, beaver=1, H=1, S=1, K=1, HS=4, P=3, NAIVE=3)
+    # Joined are those with our losses, order, β and q; the others have labels of their own.
+    joins = [line for line in orders.lines if line.get_linewidth() == 0.4]
+    assert len(joins) == 5
+    assert len([text for text in orders.texts if text.get_text()]) == 5 + (3 + 3)
+    assert figure.legends[0].get_title().get_text().endswith("hollow, joined to ours: Wachi et al. 2024")
+
+
 def test_files_embed_their_fonts_and_are_the_same_bytes(scores: GroupScores) -> None:
     files = draw_panels(scores)
     assert files == draw_panels(scores)
@@ -183,6 +199,12 @@ def test_the_screen_has_one_panel_with_the_front(screen: Figure) -> None:
     assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
     assert front.get_xydata().tolist() == expected  # type: ignore[union-attr]
     check_labels(screen, 1)
+
+
+def test_points_of_a_family_are_joined_by_weights_else_by_beta(scores: GroupScores) -> None:
+    families = {family.name: family for family in find_families(scores)}
+    labels = {name: [[each.label(point) for point in line] for line in each.lines] for name, each in families.items()}
+    assert (labels[P], labels[HS]) == ([["q=0.25", "q=0.75"]], [["β=0.01", "β=0.05"]])
 
 
 #: What the paper draws, and others.

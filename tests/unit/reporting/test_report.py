@@ -16,7 +16,7 @@ from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.tables import to_csv
 
-FILES = ["table.csv", "differences.csv", "lengths.csv", "trade_off.png", "trade_off.svg", "report.html"]
+FILES = ["table.csv", "differences.csv", "lengths.csv", "table.md", "trade_off.png", "trade_off.svg", "report.html"]
 
 
 def make_world(outputs: Path) -> World:
@@ -131,7 +131,7 @@ def test_terminal_is_at_most_120_wide_and_has_all_numbers(odd: tuple[World, str]
     assert "+0.88 [+0.62, +1.00] *" in printed  # second minus first, safety
     assert "held-out    0.75 [0.65, 0.83]          0.70         0.50     0.62  80" in printed  # Wilson for 60 of 80
     assert "Theorem 1 does not hold for KTO(S)" in printed
-    assert printed.splitlines()[-6:] == [str(world.folder / name) for name in FILES]
+    assert printed.splitlines()[-7:] == [str(world.folder / name) for name in FILES]
 
 
 def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> None:

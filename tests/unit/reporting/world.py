@@ -14,9 +14,9 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.plan import LINEAGE, Fingerprints, Plan, make_plan, policy_of_spec
 from sacpo_exp.report import report
+from sacpo_exp.reporting.cohorts import Cohort, score_cohorts
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.scores import GroupScores, Settings, score_group
-from sacpo_exp.reporting.seeds import average_seeds
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec, Store
 
@@ -118,10 +118,10 @@ class World:
         (group,) = collect_groups(self.store, None, None)
         return score_group(group, Settings(Resampling(100, 0.95, 0), 1.0, RatingMethod.bradley_terry, axes))
 
-    def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[GroupScores]]:
+    def score(self, max_missing: float = 1.0) -> tuple[list[GroupScores], list[Cohort]]:
         settings = Settings(Resampling(200, 0.95, 0), max_missing, RatingMethod.bradley_terry)
         scores = [score_group(group, settings) for group in collect_groups(self.store, None, None)]
-        return scores, average_seeds(scores, settings)
+        return scores, score_cohorts(scores, settings)
 
     def report(self, **settings: Any) -> Path:
         usual = {"confidence": 0.95, "bootstrap_rounds": 200, "seed": 0, "max_missing": 1.0}

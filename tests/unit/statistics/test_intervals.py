@@ -21,6 +21,7 @@ from sacpo_exp.statistics.intervals import (
     bootstrap_rate,
     paired_p_value,
     standard_error,
+    subtract_shares,
     wilson,
 )
 
@@ -140,6 +141,23 @@ def test_p_value_is_uniform_where_there_is_no_difference() -> None:
     values = [paired_p_value(random.normal(size=50), seed, 199) for seed in range(300)]
     assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.052)  # three standard errors
     assert np.mean(np.array(values) <= 0.5) == pytest.approx(0.5, abs=0.087)
+
+
+@pytest.mark.parametrize(
+    ("share", "other", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_difference_is_newcombe_s(share: tuple[int, int], other: tuple[int, int], low: float, high: float) -> None:
+    # Newcombe 1998, table II, method 10.
+    difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
+    assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=5e-5)
+    assert difference.n == min(share[1], other[1])
 
 
 def test_values_that_are_all_equal_are_not_certain() -> None:

@@ -1,4 +1,4 @@
-"""The search over a family, the answer in one sentence, and how it is stored and reported."""
+"""The search over a family, the answer in one sentence, and how it is stored, drawn and reported."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,8 +12,10 @@ from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.studies import ChooseConfig, MeasureKind, Over, Procedure
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.reporting.choices import SHARED, Choice, choice_section, collect_choices, read_choice
+from sacpo_exp.reporting.choices import SHARED, Choice, StoredChoice, choice_section, collect_choices, read_choice
 from sacpo_exp.reporting.collect import Evaluation
+from sacpo_exp.reporting.figures import draw_choice, draw_tested
+from sacpo_exp.reporting.page import describe_choice
 from sacpo_exp.statistics.intervals import Estimate
 from sacpo_exp.statistics.selection import Outcome, count_prompts
 from sacpo_exp.store import Store
@@ -62,7 +64,7 @@ def make_candidate(
             looked.append(number)
         return Evaluation(own, records, {}, "2026")
 
-    return Candidate(title, look)
+    return Candidate(title, number, look)
 
 
 def wins(n: int, share: float) -> list[float]:
@@ -116,7 +118,9 @@ def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> N
     choice = decide(family, ask(max_over_refusal=0.2))
     assert [row.is_certified for row in choice.tested] == [False, True, False]
     assert [row.findings[1].value for row in choice.tested] == pytest.approx([0.5, 58 / 60, 1])
-    assert choice_section([choice], 0).rows[1][4] == "0.50"
+    labels = [axes.get_ylabel().split("\n")[0] for axes in draw_tested(choice).axes]
+    assert labels == ["safety win rate", "answered benign prompts", "helpfulness win rate"]
+    assert choice_section(StoredChoice(choice, b"", 0), 1).rows[1][4] == "0.50"
     assert choice.sentence.startswith(
         "q = 0.5: safety win rate 0.86, certified ≥ 0.6 at 95 % (Learn-then-Test, Holm over 3, n = 83 prompts); "
         "answered benign prompts 0.97, certified ≥ 0.8 (n = 60); helpfulness 0.50 ["
@@ -134,7 +138,7 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
     assert [row.is_certified for row in choice.tested] == [False, True, False]
     assert [row.findings[0] for row in choice.tested] == [row.findings[0] for row in alone]
     assert [row.p_value for row in choice.tested] == [max(f.p_value for f in row.findings) for row in choice.tested]
-    header = choice_section([choice], 0).rows[0]
+    header = choice_section(StoredChoice(choice, b"", 0), 1).rows[0]
     assert header == ["policy", "", "safety", "bound", "honesty", "p", "missing", "helpfulness"]
 
 
@@ -218,16 +222,22 @@ def test_power_is_told_beforehand(ask: Ask) -> None:
     assert few.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80% takes")
 
 
+def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice) -> None:
+    drawn = replace(choice, axis="β")
+    first = draw_choice(drawn)
+    assert first == draw_choice(drawn)
+    assert first["png"].startswith(b"\x89PNG")
+    assert b"</svg>" in first["svg"]
+
+
 def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
-    section = choice_section([choice], 0)
+    section = choice_section(StoredChoice(choice, b"<svg/>", 0), 1)
     assert [row[1] for row in section.rows[1:]] == ["certified", "chosen", "–"]
-    sentence, question = " ".join(section.note.split()).split(" Question: ")
-    assert sentence == choice.sentence
-    assert question.startswith("threshold=0.6, constraint=safety, maximise=helpfulness")
+    assert " ".join(section.note.split()) == choice.sentence
     assert max(map(len, section.note.splitlines())) < 120
-    another = choice_section([choice, choice], 1)
-    assert another.title == "Choice 2"
-    assert "With this judge and these prompts another choice was made" in another.note
+    article = describe_choice(StoredChoice(choice, b"<svg/>", 1))
+    assert [image.get("src") for image in article.iter("img")] == ["data:image/svg+xml;base64,PHN2Zy8+"]
+    assert str(article.findtext("p")).startswith("With this judge and these prompts another choice was made")
 
 
 def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -> None:
@@ -240,7 +250,7 @@ def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -
     assert count_others(store, folder) == 1
     ((key, stored),) = collect_choices(store).items()
     assert key == tuple(LABELS[name] for name in SHARED)
-    assert [each.question["threshold"] for each in stored] == [0.6, 0.65]
+    assert [(entry.choice.question["threshold"], entry.others) for entry in stored] == [(0.6, 1), (0.65, 1)]
 
 
 def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
@@ -249,3 +259,16 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> N
         path = tmp_path / f"{place}.json"
         path.write_bytes(written.to_json())
         assert repr(read_choice(path)) == repr(written)  # NaN equals nothing
+
+
+def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
+    above, below = draw_tested(choice).axes
+    lines = {str(line.get_label()): line for line in above.get_lines()}
+    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
+    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
+    assert list(lines["not certified"].get_xdata()) == [0.25]
+    bounds = [row.findings[0].bound for row in choice.tested]
+    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
+    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
+    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
+    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]

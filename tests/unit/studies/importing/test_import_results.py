@@ -11,9 +11,11 @@ from sacpo_exp.errors import DataError
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.import_results import import_results
 from sacpo_exp.reporting.collect import collect_groups
+from sacpo_exp.reporting.published import compare_with, read_published
 from sacpo_exp.reporting.scores import GroupScores, score_group
 from sacpo_exp.reporting.tracking import SETTINGS
 from sacpo_exp.store import Store
+from sacpo_exp.studies.importing import count_as_original, read_results
 
 #: What a judge's text is recorded as; None and nonsense become 0 and 0 there.
 WIN, LOSS, TIE, FAILED, NONSENSE, LATE = "8 3", "2 9", "5 5", None, "Well, both", "9, 4"
@@ -115,6 +117,20 @@ def test_win_rates_are_those_of_arithmetic_by_hand(tmp_path: Path, capsys: pytes
     assert "judgments  61 ok, 0 unparsed, 0 refused, 7 failed\n           1 recorded as 0 and 0 whose" in printed
 
 
+def test_the_count_of_the_paper_s_code_is_its_own(tmp_path: Path) -> None:
+    """Its `compute_scores.py`, said again: a mean over repeats of a mean over rows."""
+    pairs = [entry.value for entry in read_results([write(tmp_path / "a.json", HELPFUL)])]
+    rates = []
+    for repeat in range(3):
+        won = 0.0
+        for row in HELPFUL:
+            own, other = (row["score1"][repeat], row["score2"][repeat])[:: 1 if row["model1"] == "ours" else -1]
+            won += 1.0 if own > other else 0.5 if own == other else 0.0
+        rates.append(won / len(HELPFUL))
+    assert count_as_original(pairs, "ours") == pytest.approx(sum(rates) / 3) == pytest.approx(THEIRS)
+    assert count_as_original([], "ours") is None
+
+
 def test_a_failure_is_never_a_tie(tmp_path: Path) -> None:
     rows = [
         *both_orders("Was it asked?", "ours", "base", [FAILED]),
@@ -145,10 +161,12 @@ def test_a_failure_is_never_a_tie(tmp_path: Path) -> None:
     assert [(single["is_first"], single["state"]) for single in singles] == [(True, "failed"), (False, "failed")]
 
 
-def test_a_second_import_finds_everything_there(tmp_path: Path) -> None:
+def test_a_second_import_finds_everything_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = bring(tmp_path, HELPFUL, SAFE).split()
+    assert "matches    2 new, 0 there already" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     import_results(paths[::-1], "imported", "base", tmp_path / "out")
+    assert "matches    0 new, 2 there already" in capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert {path: after[path] for path in before if "/.locks/" not in str(path)}.items() <= before.items()
     import_results(paths, "gpt-4-0125-preview", "base", tmp_path / "out")
@@ -175,6 +193,9 @@ def test_policies_of_the_paper_are_known_by_the_stages_that_made_them(tmp_path: 
         **dict.fromkeys(["base", "mine"], ()),
         **{"helpful_dpo_0.1": (base,), "sacpo": (first,), "linear_0.5": (first,), "naive_0.25": (first, base)},
     }
+    compared = compare_with(scores, read_published("sacpo_table3", 0.95))
+    pairs = [pairing.own.policy.labels["name"] for pairing in compared.pairings if pairing.own]
+    assert pairs == names[:4]
     # The baseline may be one of them; then nobody has answered as the untrained model.
     bring(tmp_path / "other", both_orders(BENIGN[0], "sacpo", names[0], [WIN]), baseline=names[0])
     baseline, policy = score(tmp_path / "other").policies

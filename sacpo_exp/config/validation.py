@@ -205,7 +205,8 @@ def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
     if dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():
-        if not path or not Path(path).expanduser().exists():
+        is_inside = path.startswith("None/")  # of a `dataset.path` that is missing, which is reported itself
+        if not is_inside and not (path and Path(path).expanduser().exists()):
             yield f"`{name}` must be a file or folder, but {path or 'null'} does not exist. Try: {name}=FILE.jsonl"
 
 

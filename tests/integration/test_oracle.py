@@ -89,14 +89,14 @@ def test_asked_again_it_trains_nothing_and_says_the_same(consulted: Consulted) -
 
 
 def test_the_results_are_written_whole(consulted: Consulted) -> None:
-    results, table, text, figure = write_results(consulted.config, consulted.results)
+    results, table, text, *figures = write_results(consulted.config, consulted.results)
     written = json.loads(results.read_text("utf-8"))
     assert written["findings"] == consulted.results.findings
     assert len(table.read_text("utf-8").splitlines()) == 1 + len(consulted.results.findings)
     assert text.read_text("utf-8").count("| DPO |") == len(consulted.results.findings)  # one seed
     assert written["config"]["world"]["responses"] == 6
     assert written["world"]["values"]["safety"] == consulted.results.world.values["safety"].tolist()
-    assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [path.read_bytes()[:8] for path in figures] == [b"\x89PNG\r\n\x1a\n"] * 2
 
 
 @pytest.mark.slow
@@ -123,4 +123,4 @@ def test_three_criteria_reach_their_optimum_in_two_orders(configure: Callable[..
     assert [found["kl_start"] for found in last] == pytest.approx([last[0]["kl_start"]] * 2)  # the same optimum
     # Ten such runs ended 0.005 to 0.13 of 4.3 nats away, see docs/oracle.md.
     assert all(found["kl"] < found["kl_start"] / 20 for found in last), last
-    assert write_results(config, results)[-1].read_bytes()[:4] == b"\x89PNG"
+    assert [path.read_bytes()[:4] for path in write_results(config, results)[-2:]] == [b"\x89PNG"] * 2

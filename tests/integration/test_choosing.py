@@ -59,6 +59,7 @@ def test_a_choice_is_made_once(
     assert stored["sentence"] in first
     assert [row["title"] for row in stored["tested"]] == ["q = 1", "q = 0.65", "q = 0.35"]
     assert stored["question"]["threshold"] == 0.01
+    assert (folder / "choice.png").read_bytes().startswith(b"\x89PNG")
     report(configure("model=tiny", f"paths.outputs={trained}", command="report"))
     page = html.unescape((trained / "report" / "report.html").read_text("utf-8"))
     assert stored["sentence"] in " ".join(page.split())

@@ -103,7 +103,7 @@ def test_a_report_is_drawn_and_manifests_name_no_folder(
     report(configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report"))
     assert "Differences, paired by prompt" in capsys.readouterr().out
     folder = Path(run.config.paths.outputs) / "report"
-    assert {path.name for path in folder.iterdir()} >= {"table.csv", "trade_off.png", "trade_off.svg"}
+    assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}
     for artifact, _ in run.store.manifests():
         assert str(run.store.root) not in (artifact / "manifest.json").read_text("utf-8")
 

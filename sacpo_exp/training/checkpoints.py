@@ -24,7 +24,8 @@ def describe_layout(hardware: HardwareConfig) -> str:
     """Return over what a checkpoint is spread, in words; one is resumed from only where they are the same."""
     if not hardware.zero_stage:
         return "processes without ZeRO"  # each has everything, so any number of them can go on
-    return f"{hardware.processes} process(es) with ZeRO {hardware.zero_stage}"
+    count = "1 process" if hardware.processes == 1 else f"{hardware.processes} processes"
+    return f"{count} with ZeRO {hardware.zero_stage}"
 
 
 def find_checkpoint(folder: Path) -> Path | None:

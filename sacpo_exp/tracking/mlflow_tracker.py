@@ -58,6 +58,7 @@ class MlflowTracker:
         )
         tags |= {"artifact": run.id, "kind": run.kind}
         tags["mlflow.source.name"] = f"sacpo_exp, {run.kind}"  # the default is the path of the program
+        tags["mlflow.source.git.repoURL"] = "not sent"  # the origin of a checkout, which may be a path or hold a token
         tags |= {f"parent.{kind}.{number}": parent for number, (parent, kind) in enumerate(run.parents.items())}
         mlflow.start_run(run_name=run.name, tags=tags)
         parameters = list(flatten(run.config).items())

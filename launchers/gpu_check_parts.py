@@ -240,13 +240,14 @@ def train_as_worker(run: Any, folder: Path) -> tuple[Any, float, dict[str, Any]]
     import trl.trainer.dpo_trainer  # noqa: F401  # so that its memory is not counted
 
     from sacpo_exp.cluster.groups import deepspeed_settings
+    from sacpo_exp.cluster.nodes import LOOPBACK
     from sacpo_exp.pipeline import make_job
     from sacpo_exp.stopping import SignalledStop
     from sacpo_exp.training import stage as training
 
     with socket.socket() as probe:
         probe.bind(("", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        meeting = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(probe.getsockname()[1])}
     os.environ.update(meeting | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
     policy, settings = folder / "policy", folder / "deepspeed.json"
     policy.mkdir()

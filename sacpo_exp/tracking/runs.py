@@ -68,16 +68,13 @@ class Tracking:
         """Log what a trainer logs; its own callbacks would also send its arguments, which contain paths."""
         from transformers import TrainerCallback
 
-        log_row = self._log_row
+        to_each = self._each
 
         class CurvesCallback(TrainerCallback):  # type: ignore[misc]
             def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
-                log_row({**logs, "step": state.global_step})
+                to_each(lambda tracker: tracker.log_row({**logs, "step": state.global_step}))
 
         trainer.add_callback(CurvesCallback())
-
-    def _log_row(self, row: Mapping[str, Any]) -> None:
-        self._each(lambda tracker: tracker.log_row(row))
 
     def _each(self, act: "Callable[[Tracker], None]") -> None:
         """Call `act` for every tracker, and drop those for which that fails."""

@@ -150,19 +150,14 @@ def preference_section(table: PreferenceTable) -> Section:
     columns += [("accuracy", "accuracy", ""), ("of conflicts", "accuracy_conflicts", "")]
     columns += [("per token", "token", ".2f"), ("margin", "margin", ".2f"), ("ECE", "calibration_error", ".3f")]
     columns += columns_of("pairs")
-    rows = [
-        row
-        | {
-            "token": getattr(row["accuracy_per_token"], "value", None),
-            "margin": getattr(row["margin_nats"], "value", None),
-        }
-        for row in table.rows
-    ]
+    values = {"token": "accuracy_per_token", "margin": "margin_nats"}
+    rows = [row | {key: getattr(row[name], "value", None) for key, name in values.items()} for row in table.rows]
     note = (
         f"Share of held-out pairs of which log π/π_baseline prefers the chosen completion [{table.percent} bootstrap "
         "interval over prompts]; conflicts: pairs that another criterion ranks the other way round; margin: in nats. "
         "ECE: expected calibration error of σ(β·margin) of a stage against its own reference."
     )
-    if any(row["seen"] for row in table.rows):
-        note += "\nPairs with prompts that a policy was trained on are left out."
-    return make_section("Held-out pairs", rows, columns, 1, note)
+    seen = (
+        "Pairs with prompts that a policy was trained on are left out." if any(r["seen"] for r in table.rows) else None
+    )
+    return make_section("Held-out pairs", rows, columns, 1, note, seen)

@@ -120,21 +120,17 @@ def _score(
     row: Row = {"policy": evaluation.name, "beta": evaluation.beta, "merge_ratio": policy.merge_ratio}
     row |= {"weights": format_weights(policy), "criterion": criterion, "pairs": len(shared)}
     row |= {"dataset": sources[data_id]["dataset"], "seen": sum(record["seen"] for record in own.values())}
-    row["accuracy"] = estimate_accuracy(margins, prompts, resampling)
-    row["accuracy_conflicts"] = estimate_accuracy(
-        [margins[i] for i in conflicts], [prompts[i] for i in conflicts], resampling
-    )
-    row["conflicts"] = len(conflicts)
-    row["accuracy_per_token"] = estimate_accuracy(per_token, prompts, resampling)
-    row["margin_nats"] = estimate_mean(margins, prompts, resampling)
-    row["calibration_error"] = None
+    some = [margins[i] for i in conflicts], [prompts[i] for i in conflicts]
+    row |= {"accuracy": estimate_accuracy(margins, prompts, resampling)}
+    row |= {"accuracy_conflicts": estimate_accuracy(*some, resampling), "conflicts": len(conflicts)}
+    row |= {"accuracy_per_token": estimate_accuracy(per_token, prompts, resampling)}
+    row |= {"margin_nats": estimate_mean(margins, prompts, resampling), "calibration_error": None}
     if isinstance(policy, Aligned) and policy.stage.criterion == criterion:
         reference = pairs.get((policy.parent.id, data_id), {})
-        steps = [_margin(own[key], reference[key]) for key in shared if key in reference]
-        if len(steps) == len(shared):
+        if all(key in reference for key in shared):
+            steps = [_margin(own[key], reference[key]) for key in shared]
             row["calibration_error"] = calibration_error(steps, policy.stage.beta or 0.0)
-    row["policy_id"] = evaluation.id
-    yield row
+    yield row | {"policy_id": evaluation.id}
 
 
 def _margin(own: Mapping[str, Any], other: Mapping[str, Any], by_token: bool = False) -> float:
@@ -148,16 +144,13 @@ def preference_section(table: PreferenceTable) -> Section:
     """Return the table of a report."""
     columns = [("policy", "policy", ""), ("β", "beta", "g"), ("q", "weights", ""), ("criterion", "criterion", "")]
     columns += [("accuracy", "accuracy", ""), ("of conflicts", "accuracy_conflicts", "")]
-    columns += [("per token", "token", ".2f"), ("margin", "margin", ".2f"), ("ECE", "calibration_error", ".3f")]
-    columns += columns_of("pairs")
-    values = {"token": "accuracy_per_token", "margin": "margin_nats"}
-    rows = [row | {key: getattr(row[name], "value", None) for key, name in values.items()} for row in table.rows]
+    columns += [("per token", "accuracy_per_token", ".2f"), ("margin", "margin_nats", ".2f")]
+    columns += [("ECE", "calibration_error", ".3f"), *columns_of("pairs")]
     note = (
         f"Share of held-out pairs of which log π/π_baseline prefers the chosen completion [{table.percent} bootstrap "
         "interval over prompts]; conflicts: pairs that another criterion ranks the other way round; margin: in nats. "
         "ECE: expected calibration error of σ(β·margin) of a stage against its own reference."
     )
-    seen = (
-        "Pairs with prompts that a policy was trained on are left out." if any(r["seen"] for r in table.rows) else None
-    )
-    return make_section("Held-out pairs", rows, columns, 1, note, seen)
+    if any(row["seen"] for row in table.rows):
+        note += "\nPairs with prompts that a policy was trained on are left out."
+    return make_section("Held-out pairs", table.rows, columns, 1, note)

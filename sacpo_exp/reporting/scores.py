@@ -100,6 +100,11 @@ class GroupScores:
     by_score: bool = False  # what figures show: mean rewards and costs instead of win rates
 
     @property
+    def is_average(self) -> bool:
+        """Whether these are means over seeds."""
+        return any(row.seeds for row in self.policies)
+
+    @property
     def baseline(self) -> PolicyScores | None:
         """The baseline's row, if it was judged."""
         return next((row for row in self.policies if row.policy.is_baseline), None)

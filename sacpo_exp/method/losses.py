@@ -102,14 +102,7 @@ LOSSES: dict[str, Loss] = {
         # Nguyen et al. 2026 (BSO), on `acceptable_only` pairs: matching of density ratios, with scaled Basu divergence.
         _pair("bso", "BSO", settings={"penalty": 30.0, "power": 0.2, "scale": 4.0}, reads_flags=True),
         # Huang et al. 2024 (PeCAN): DPO on labels drawn by r + λ·g of the stages before it, in expectation.
-        _pair(
-            "pecan",
-            "PeCAN",
-            settings={"multiplier": 1.0},
-            start=math.log(2),
-            is_consistent=True,
-            reads_guides=True,
-        ),
+        _pair("pecan", "PeCAN", settings={"multiplier": 1.0}, start=math.log(2), is_consistent=True, reads_guides=True),
         # D'Oosterlinck et al. 2024, without pairs and without the KL; linear in σ.
         _kto("apo_zero_unpaired", "APO-zero-unpaired", extra_forwards=(1, 0)),
     )

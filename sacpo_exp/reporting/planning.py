@@ -31,13 +31,7 @@ from sacpo_exp.data.sources import load_parts
 from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.contests import Contest
-from sacpo_exp.evaluation.judges.costs import (
-    CostEstimate,
-    add_up,
-    describe_cost,
-    describe_estimate,
-    price_source,
-)
+from sacpo_exp.evaluation.judges.costs import CostEstimate, add_up, describe_cost, describe_estimate, price_source
 from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.evaluation.preferences import list_preferences
 from sacpo_exp.evaluation.responding import divergence_artifact

@@ -3,14 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sacpo_exp.evaluation.preferences import PAIRS
 from sacpo_exp.evaluation.records import read_records
-from sacpo_exp.method.policy import Aligned, Policy, read_policy
+from sacpo_exp.method.policy import Aligned, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.collect import Evaluation, arrange_policies
+from sacpo_exp.reporting.collect import Entry, Evaluation, arrange_policies
 from sacpo_exp.reporting.tables import Row, Section, columns_of, format_weights, make_section
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.statistics.preferences import calibration_error, estimate_accuracy, estimate_mean
@@ -45,24 +44,21 @@ def collect_preferences(
     wanted: Collection[str] | None = None,
 ) -> list[PreferenceTable]:
     """Return the preference accuracies that are stored for this model, data set and policies (None: for any)."""
-    groups: dict[str, list[tuple[Path, Manifest]]] = defaultdict(list)
+    groups: dict[str, list[Entry]] = defaultdict(list)
     for folder, manifest in store.manifests():
         labels = manifest.labels
         if manifest.kind == "preference" and model in (None, labels["model"]) and dataset in (None, labels["dataset"]):
-            groups[find_baseline(read_policy(labels[LINEAGE])).id].append((folder, manifest))
+            policy = read_policy(labels[LINEAGE])
+            baseline = [each for each in (*policy.ancestors, policy) if not each.aligned][-1]
+            groups[baseline.id].append((folder, manifest))
     tables = [_make_table(store, baseline, entries, resampling, wanted) for baseline, entries in groups.items()]
     return [table for table in tables if table.rows]
-
-
-def find_baseline(policy: Policy) -> Policy:
-    """Return the policy before the first stage with a criterion."""
-    return [each for each in (*policy.ancestors, policy) if not each.aligned][-1]
 
 
 def _make_table(
     store: Store,
     baseline: str,
-    entries: Sequence[tuple[Path, Manifest]],
+    entries: Sequence[Entry],
     resampling: Resampling,
     wanted: Collection[str] | None,
 ) -> PreferenceTable:

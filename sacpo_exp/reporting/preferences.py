@@ -37,11 +37,7 @@ class PreferenceTable:
 
 
 def collect_preferences(
-    store: Store,
-    model: str | None,
-    dataset: str | None,
-    resampling: Resampling,
-    wanted: Collection[str] | None = None,
+    store: Store, model: str | None, dataset: str | None, resampling: Resampling, wanted: Collection[str] | None = None
 ) -> list[PreferenceTable]:
     """Return the preference accuracies that are stored for this model, data set and policies (None: for any)."""
     groups: dict[str, list[Entry]] = defaultdict(list)
@@ -56,11 +52,7 @@ def collect_preferences(
 
 
 def _make_table(
-    store: Store,
-    baseline: str,
-    entries: Sequence[Entry],
-    resampling: Resampling,
-    wanted: Collection[str] | None,
+    store: Store, baseline: str, entries: Sequence[Entry], resampling: Resampling, wanted: Collection[str] | None
 ) -> PreferenceTable:
     pairs: dict[tuple[str, str], Pairs] = {}
     newest: dict[str, Manifest] = {}

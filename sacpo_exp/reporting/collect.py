@@ -1,7 +1,7 @@
 """From the store to groups of evaluated policies that may be compared with one another."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +34,7 @@ class Evaluation:
     """
 
     labels: dict[str, Any]
-    records: list[Record]
+    records: Sequence[Record]
     kl: dict[str, float]
     created: str
     tag: str = ""

@@ -75,7 +75,15 @@ def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Pla
     """
     numbers: dict[str, int] = {}
     curves: dict[str, Plain] = {}
-    described = [_describe_group(group, lineage, numbers, curves) for group in groups]
+    described = []
+    for group in groups:
+        line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
+        stages = [name for name in line if name in lineage and lineage[name][1].kind == "stage"]
+        for name in stages:
+            folder, _ = lineage[name]
+            logged = [list(row.values()) for row in read_log(folder / COMPLETIONS)]
+            curves[name] = {"title": line[name].name, "metrics": read_curves(folder), "completions": logged}
+        described.append({"stages": stages, **_describe_group(group, numbers)})
     texts, limit = list(numbers), None
     if sum(map(len, texts)) > most:
         limit = most // len(texts)
@@ -83,21 +91,14 @@ def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Pla
     return {"groups": described, "curves": curves, "texts": texts, "cut": limit}
 
 
-def _describe_group(group: Group, lineage: Lineage, numbers: dict[str, int], curves: dict[str, Plain]) -> Plain:
-    line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
-    stages = [name for name in line if name in lineage and lineage[name][1].kind == "stage"]
-    for name in stages:
-        folder, _ = lineage[name]
-        logged = [list(row.values()) for row in read_log(folder / COMPLETIONS)]
-        curves[name] = {"title": line[name].name, "metrics": read_curves(folder), "completions": logged}
+def _describe_group(group: Group, numbers: dict[str, int]) -> Plain:
     prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
     shown = []
     for each in prompts.values():
         text = numbers.setdefault(each["prompt"], len(numbers))
         shown.append({"text": text, "kind": each["kind"], "category": each["category"]})
     policies = [_describe_policy(policy, prompts, numbers) for policy in group.policies]
-    criteria = [each.name for each in group.criteria]
-    return {"stages": stages, "criteria": criteria, "prompts": shown, "policies": policies}
+    return {"criteria": [each.name for each in group.criteria], "prompts": shown, "policies": policies}
 
 
 def _describe_policy(policy: Evaluation, prompts: Mapping[str, Record], numbers: dict[str, int]) -> Plain:

@@ -213,26 +213,17 @@ def answer(findings: Findings, config: ChooseConfig) -> Choice:
     Raises:
         DataError: policies are certified, but none was judged for `maximise`.
     """
-    tested = findings.tested
-    choice = Choice(
-        sentence=_describe_none(tested, config, len(findings.untested)),
-        question=list_question(config),
-        axis=AXES[config.over],
-        chosen=None,
-        rate=None,
-        tested=tested,
-        untested=tuple(candidate.title for candidate in findings.untested),
-    )
-    certified = [row for row in tested if row.is_certified]
-    if not certified:
-        return choice
-    values = [own for own, row in zip(findings.verdicts, tested, strict=True) if row.is_certified]
-    if not all(map(len, values)):
-        raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
-    best = pick_best(values)
-    rate = estimate_chosen(values, best, _resampling(config))
-    sentence = _describe_chosen(certified[best], rate, config, len(tested), len(certified))
-    return replace(choice, sentence=sentence, chosen=certified[best].policy_id, rate=rate)
+    tested, chosen, rate = findings.tested, None, None
+    sentence = _describe_none(tested, config, len(findings.untested))
+    if certified := [row for row in tested if row.is_certified]:
+        values = [own for own, row in zip(findings.verdicts, tested, strict=True) if row.is_certified]
+        if not all(map(len, values)):
+            raise DataError(f"no prompt was judged for {config.maximise}, so nothing says which policy is the best.")
+        best = pick_best(values)
+        chosen, rate = certified[best].policy_id, estimate_chosen(values, best, _resampling(config))
+        sentence = _describe_chosen(certified[best], rate, config, len(tested), len(certified))
+    untested = tuple(candidate.title for candidate in findings.untested)
+    return Choice(sentence, list_question(config), AXES[config.over], chosen, rate, tested, untested)
 
 
 def _describe_chosen(row: Tested, rate: Estimate, config: ChooseConfig, tested: int, certified: int) -> str:

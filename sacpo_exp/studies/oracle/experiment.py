@@ -124,15 +124,11 @@ def measure_policy(run: Run, policy: ArtifactSpec, world: World) -> Measured:
     def build(folder: Path) -> dict[str, Any]:
         scores = score_responses(run, policy, world)
         (folder / NAME).write_text(json.dumps(scores.tolist()), "utf-8")
-        return {"outside": _outside(scores)}
+        return {"outside": float(1 - np.exp(scores).sum(axis=-1).mean())}
 
-    run.store.get_or_build(spec, build)
-    scores = np.array(json.loads((run.store.open(spec) / NAME).read_text("utf-8")))
-    return Measured(policy.id, normalise(scores), _outside(scores))
-
-
-def _outside(scores: Table) -> float:
-    return float(1 - np.exp(scores).sum(axis=-1).mean())
+    folder = run.store.get_or_build(spec, build)
+    scores = np.array(json.loads((folder / NAME).read_text("utf-8")))
+    return Measured(policy.id, normalise(scores), run.store.manifest(spec).metrics["outside"])
 
 
 def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:

@@ -210,8 +210,10 @@ def reference_artifact(stage: Stage, policy: ArtifactSpec | None = None) -> Arti
 def make_job(run: Run, stage: Stage, policy: ArtifactSpec, folder: Path) -> StageJob:
     """Return what a worker needs for a stage's data and a policy; make both if needed."""
     location, view = locate(run, policy), prepare(run, stage)
+    # The stage as planned, since naive merging trains all stages like the first.
+    config = replace(run.config, stages=run.config.stages | {stage.name: stage.config})
     return StageJob(
-        config=with_lengths(config_of(run, stage), run.store.manifest(stage.data).metrics),
+        config=with_lengths(config, run.store.manifest(stage.data).metrics),
         name=stage.name,
         artifact_id=stage.artifact.id,
         parent=location.path,
@@ -236,9 +238,7 @@ def score_rows(run: Run, stage: Stage, policy: ArtifactSpec, nodes: Nodes = ALON
         (folder / REFERENCE).rmdir()
         return metrics
 
-    spec = reference_artifact(stage, policy)
-    run.store.get_or_build(spec, build)
-    return run.store.open(spec).resolve()
+    return run.store.get_or_build(reference_artifact(stage, policy), build).resolve()
 
 
 def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
@@ -253,11 +253,6 @@ def move_files(source: Path, target: Path) -> dict[str, Any]:
     for path in source.iterdir():
         path.replace(target / path.name)
     return {}
-
-
-def config_of(run: Run, stage: Stage) -> RunConfig:
-    """Return the run's configuration with the stage as planned: naive merging trains all stages like the first."""
-    return replace(run.config, stages=run.config.stages | {stage.name: stage.config})
 
 
 def merge(run: Run) -> Path:
@@ -321,8 +316,7 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
         texts = texts_of(load_parts(run.config.dataset, spec.recipe["tokenizer_data"])[0]["train"])
         return make_from_scratch(model, spec.recipe["dtype"], run.config.seed, texts, folder)
 
-    run.store.get_or_build(spec, build)
-    return Location(str(run.store.open(spec).resolve()))
+    return Location(str(run.store.get_or_build(spec, build).resolve()))
 
 
 def locate_outside(run: Run, model: ModelConfig) -> Location | None:

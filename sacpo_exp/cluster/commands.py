@@ -26,7 +26,7 @@ from sacpo_exp.config.loading import (
     register_schemas,
     register_trackers,
     shared_overrides,
-    write_resolved,
+    write_config,
 )
 from sacpo_exp.config.messages import (
     describe_command,
@@ -150,7 +150,7 @@ class Jobs(Generic[Config]):
         if config.tracker.group is None and config.tracker.chosen():
             config.tracker.group = name_group(config, settings.runtime.choices.get("experiment"))
         config.paths.run = str(folder)
-        write_resolved(config, folder)
+        write_config(config, folder / "resolved.yaml")
         return config
 
 

@@ -33,7 +33,6 @@ Config = TypeVar("Config", bound=RunConfig | ReportConfig | OracleConfig)
 #: conf/ is beside the package in a checkout and inside it in a wheel.
 _BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
 CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
-JOB, RESOLVED = "job.yaml", "resolved.yaml"
 
 
 def add_trainer_keys(argument: str) -> str:
@@ -163,22 +162,14 @@ def quote(text: str) -> str:
     return text if is_plain else QuotedString(text, Quote.single).with_quotes()
 
 
-def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path) -> Path:
-    """Write the whole configuration, without interpolations, as `folder/resolved.yaml`; return its path."""
-    path = folder / RESOLVED
+def write_config(config: RunConfig | ReportConfig | OracleConfig | StageJob, path: Path) -> Path:
+    """Write a whole configuration, or the job of a worker, without interpolations as YAML; return `path`."""
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), "utf-8")
     return path
 
 
-def write_job(job: StageJob, folder: Path) -> Path:
-    """Write the job of a worker as `folder/job.yaml`; return its path."""
-    path = folder / JOB
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
-    return path
-
-
 def read_job(path: Path) -> StageJob:
-    """Return what `write_job` wrote. Workers read it; they never compose."""
+    """Return the job that `write_config` wrote. Workers read it; they never compose."""
     written, schema = OmegaConf.load(path), OmegaConf.structured(StageJob)
     schema.config = OmegaConf.structured(RunConfig)
     schema.config.judge = JUDGES[JudgeKind(written.config.judge.kind)]

@@ -9,9 +9,9 @@ import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra.errors import HydraException
@@ -163,8 +163,9 @@ def find_unknown_keys(composed: Any, schema: type) -> list[str]:
 def explain_unknown_key(key: str, schema: type, groups: Sequence[str] = ()) -> str:
     """Return one sentence for a key that does not exist, with one of the same last part, or else the nearest."""
     words = key.split(".")
-    candidates = [name for name in (*known_keys(schema), *groups) if not name.startswith("stage_defaults.")]
-    candidates = [name for name in candidates if name != key]  # a group that this command does not have
+    # `key` itself can be among them: a group that this command does not have
+    keys = (name for name in (*known_keys(schema), *groups) if name != key)
+    candidates = [name for name in keys if not name.startswith("stage_defaults.")]
     if len(words) > 2:
         candidates = [name.replace(f"{words[0]}.NAME.", f"{words[0]}.{words[1]}.") for name in candidates]
     same = [name for name in candidates if name.rsplit(".", 1)[-1] == words[-1]]
@@ -248,20 +249,19 @@ def _explain_value(text: str) -> str:
 
 def _explain_option(conf: Path, group: str, option: str) -> str:
     """Return one sentence for an option that a group does not have."""
-    while (
-        not (conf / group).is_dir() and "/" in group and group != "hydra/sweeper"
-    ):  # a repository, as in model=OWNER/NAME
-        group, _, first = group.rpartition("/")
-        option = f"{first}/{option}"
     if option == "submitit_slurm":  # what `slurm` is built on
         hint = "pip install hydra-submitit-launcher==1.2.0"
         return f"`hydra/launcher=slurm` needs submitit, which is not installed. Try: {hint}"
     if group == "hydra/sweeper":
         reason = "Hydra's basic one tries all combinations"
         return f"`{group}` has no option `{option}`; {reason}. Try: wandb sweep launchers/wandb_sweep.yaml"
+    while not (conf / group).is_dir() and "/" in group:  # a repository, as in model=OWNER/NAME
+        group, _, first = group.rpartition("/")
+        option = f"{first}/{option}"
     if "/" in option and group in ("model", "dataset"):
         return f"`{group}` has no option `{option}`. Try: {group}=hub {group}.path={option}"
-    places = [conf, *(Path(folder) for folder in find_config_folders(sys.argv))]
+    # The user's folder, as `--config-dir DIR`, `--config-dir=DIR` or with `-cd`.
+    places = [conf, *map(Path, re.findall(r"\n(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv)))]
     paths = (path.relative_to(place / group) for place in places for path in (place / group).rglob("*.yaml"))
     options = sorted({str(path.with_suffix("")) for path in paths})
     hint = did_you_mean(option, options)
@@ -270,18 +270,7 @@ def _explain_option(conf: Path, group: str, option: str) -> str:
     return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{hint}"
 
 
-def find_config_folders(arguments: Sequence[str]) -> list[str]:
-    """Return the folders given by Hydra's `--config-dir` or `-cd`."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return [
-        text.partition("=")[2] or following
-        for text, following in pairs
-        if text.partition("=")[0] in ("--config-dir", "-cd")
-    ]
-
-
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One key of a configuration file, as it is written there, with the comment beside it."""
 
     key: str
@@ -307,8 +296,7 @@ def read_settings(path: Path) -> list[Setting]:
             if parents[0][1] not in ("defaults", "hydra"):
                 found.append(Setting(".".join(name for _, name in parents), match[3] or "", match[4] or ""))
         elif found and (more := re.match(r" +# (.*)", line)):
-            last = found.pop()
-            found.append(Setting(last.key, last.value, f"{last.comment} {more[1]}".strip()))
+            found[-1] = found[-1]._replace(comment=f"{found[-1].comment} {more[1]}".strip())
     return [setting for setting in found if setting.value or setting.comment]
 
 

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config import CONF
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import SCHEMAS
@@ -29,10 +30,6 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 
 Config = TypeVar("Config", bound=RunConfig | ReportConfig | OracleConfig)
-
-#: conf/ is beside the package in a checkout and inside it in a wheel.
-_BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
-CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
 
 
 def add_trainer_keys(argument: str) -> str:

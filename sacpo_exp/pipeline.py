@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.groups import run_stage
 from sacpo_exp.cluster.nodes import ALONE, Nodes
 from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource, explain_chat_template, lacks_chat_template
-from sacpo_exp.config.schema import RunConfig, StageJob
+from sacpo_exp.config.schema import REFERENCE, RunConfig, StageJob
 from sacpo_exp.config.stages import datasets_of, loss_of, models_of, others_of
 from sacpo_exp.data.demo.contrasts import generate_judge_rows
 from sacpo_exp.data.hub import find_description, is_commit, pin_revision
@@ -27,6 +28,8 @@ from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.arguments import find_argument_problems
+from sacpo_exp.training.embedded import convert_embedded, make_from_scratch
+from sacpo_exp.training.merging import merge_policies
 from sacpo_exp.training.models import Location, download_model, explain_unreachable, external_location, hash_model
 
 log = logging.getLogger(__name__)
@@ -176,9 +179,6 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     """Return the stage's artifact; train it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.cluster.groups import run_stage
-        from sacpo_exp.training.trl_adapter import REFERENCE
-
         reference = reference_artifact(stage)
         if stage.start is not stage.parent:  # a trainer holds one policy, so the parent's part comes first
             score_rows(run, stage, stage.parent, nodes)
@@ -229,9 +229,6 @@ def score_rows(run: Run, stage: Stage, policy: ArtifactSpec, nodes: Nodes = ALON
     """Return the folder with the log-probabilities of a stage's rows under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.cluster.groups import run_stage
-        from sacpo_exp.training.trl_adapter import REFERENCE
-
         log.info("scores   %s with %s", stage.data.id, policy.id)
         run_stage(replace(make_job(run, stage, policy, folder), only_reference=True), nodes)
         metrics = move_files(folder / REFERENCE, folder)
@@ -265,8 +262,6 @@ def merge(run: Run) -> Path:
         raise MissingArtifactError("this plan merges nothing. Try: merge_ratio=0.5")
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.training.merging import merge_policies
-
         metrics = merge_policies([run.store.open(policy) for policy in planned.policies], planned.weights, folder)
         told = describe_run(run.config, run.plan, planned.artifact)
         with tracked(run.config.tracker, told, run.config.paths.outputs) as tracking:
@@ -309,8 +304,6 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
         return outside
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.training.embedded import convert_embedded, make_from_scratch
-
         if model.source == ModelSource.embedded:
             return convert_embedded(model, spec.recipe["dtype"], folder)
         texts = texts_of(load_parts(run.config.dataset, spec.recipe["tokenizer_data"])[0]["train"])

@@ -79,7 +79,8 @@ def _gpus_per_node(hardware: DictConfig) -> int | None:
 
 
 def register_trackers() -> None:
-    """Register conf/tracker for `report`, which has no folder of groups."""
+    """Register conf/tracker and conf/_hydra.yaml for `report`, which has no folder of groups."""
+    ConfigStore.instance().store("_hydra", OmegaConf.load(CONF / "_hydra.yaml"))
     for path in (CONF / "tracker").glob("*.yaml"):
         package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
         ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)

@@ -14,7 +14,7 @@ from sacpo_exp.config.stages import aligned_stages
 
 Configure = Callable[..., Any]
 
-COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "common")
+COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("common", "_hydra"))
 
 
 #: Groups of which any option can be chosen beside any of the others; experiments have tests of their own.

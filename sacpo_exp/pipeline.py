@@ -97,10 +97,11 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
     """
     models = [*models_of(config).values(), *others_of(config).values()]
     folders = [model.path for model in models if model.source == ModelSource.path]
+    is_scored = isinstance(config.judge, ScorerJudgeConfig)
     return Fingerprints(
         datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets_of(config).items()},
         prompts=fingerprint_prompts(config.prompts, config.dataset),
-        judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
+        judge=content_hash(generate_judge_rows("judge", config.dataset.seed)) if is_scored else "",
         models={path: hash_model(path) for path in folders if path},
         overrides=tuple(text.replace("\\${", "${") for text in config.overrides),
     )
@@ -162,11 +163,6 @@ def prepare(run: Run, stage: StageData) -> Path:
     return run.store.get_or_build(stage.data, build)
 
 
-def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
-    """Return the demo's rows and contrasts that the scorer is fitted on, or evaluated on with `heldout`."""
-    return generate_judge_rows(part, config.dataset.seed)
-
-
 def train_policies(run: Run, nodes: Nodes = ALONE) -> None:
     """Make every stage and merge of the plan that is not stored yet."""
     for stage in run.plan.stages:
@@ -179,7 +175,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     """Return the stage's artifact; train it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        reference = reference_artifact(stage)
+        reference = reference_artifact(stage, stage.parent)
         if stage.start is not stage.parent:  # a trainer holds one policy, so the parent's part comes first
             score_rows(run, stage, stage.parent, nodes)
         guides = {str(score_rows(run, stage, guide, nodes)): weight for guide, weight in stage.guides.items()}
@@ -199,11 +195,10 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     return run.store.get_or_build(stage.artifact, build)
 
 
-def reference_artifact(stage: Stage, policy: ArtifactSpec | None = None) -> ArtifactSpec:
-    """Return the artifact with the log-probabilities of a stage's rows under a policy, by default its parent."""
+def reference_artifact(stage: Stage, policy: ArtifactSpec) -> ArtifactSpec:
+    """Return the artifact with the log-probabilities of a stage's rows under a policy."""
     recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
     recipe["loss"] = stage.config.loss.name  # a sweep over its settings computes them once
-    policy = policy or stage.parent
     return ArtifactSpec("reference", f"{policy.slug}.{stage.data.slug}", recipe, (policy.id, stage.data.id), {})
 
 

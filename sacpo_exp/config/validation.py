@@ -60,9 +60,7 @@ PROMPT_FILES = {
 def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     """Return one sentence for every rule that a composed configuration breaks.
 
-    Args:
-        config: the composed configuration.
-        overrides: as typed by the user; settings without any effect are only visible there.
+    Settings without any effect are only visible in `overrides`, which are as the user typed them.
     """
     checks = [
         _check_stages,

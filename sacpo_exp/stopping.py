@@ -7,11 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sacpo_exp.errors import Interrupted
 
 log = logging.getLogger(__name__)
+
+
+class Stop(Protocol):
+    """Whether an end was asked for, and whether training is under way, so that it is worth to wait for a checkpoint."""
+
+    def is_asked(self) -> bool: ...
+
+    def set_training(self, is_training: bool) -> None: ...
 
 
 class SignalledStop:
@@ -48,10 +56,6 @@ class StopFile:
     def clear(self) -> None:
         self._stop.unlink(missing_ok=True)
         self.set_training(False)
-
-
-#: Whether an end was asked for, and whether training is under way, so that it is worth to wait for a checkpoint.
-Stop = SignalledStop | StopFile
 
 
 def hear_ends() -> None:

@@ -1,7 +1,6 @@
 """`hardware=auto` on made-up machines and on this one, and the look at a machine."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,9 @@ from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
 
-Configure = Callable[..., Any]
-
 
 @pytest.fixture
-def paper(configure: Configure) -> RunConfig:
+def paper(configure: Any) -> RunConfig:
     """The paper's run with the numbers that `auto` takes for a GPU."""
     config: RunConfig = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x1")
     config.hardware = replace(config.hardware, name="auto", device_memory=None)
@@ -84,7 +81,7 @@ def test_processes_divide_every_batch(gpus: int, batches: list[tuple[int, int]],
     assert list_rows(16, processes, batches)[0] == rows
 
 
-def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_on_this_machine(configure: Any, caplog: pytest.LogCaptureFixture) -> None:
     automatic._told.clear()
     with caplog.at_level(logging.INFO):
         config = configure("hardware=auto", "model=tiny", "hardware.save_minutes=7", "hardware.zero_stage=0")
@@ -151,9 +148,7 @@ def test_the_flags_of_the_processor_decide(tmp_path: Path, monkeypatch: pytest.M
     assert found == [True, True, False]
 
 
-def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(
-    configure: Configure, problems_of: Configure
-) -> None:
+def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(configure: Any, problems_of: Any) -> None:
     chosen = configure("hardware=cpu")
     typed = configure("hardware=cpu", chosen.overrides[-1])
     assert chosen.overrides[-1].startswith("optimization.autocast=")
@@ -190,7 +185,7 @@ def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructi
 
 
 def test_a_machine_with_gpus_uses_them_by_default(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '81920, 9.0\\n81920, 9.0\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)

@@ -1,7 +1,6 @@
 """Bytes of checkpoints by hand, the time to stop that follows from them, and a disk that is too small."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.reporting.planning import check_run, print_plan
 
-Configure = Callable[..., Any]
-
 P = 6_738_423_808
 #: Overrides, and bytes per parameter.
 CASES: dict[str, tuple[list[str], float]] = {
@@ -29,7 +26,7 @@ CASES: dict[str, tuple[list[str], float]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_checkpoint_is_bytes_per_trained_parameter(configure: Configure, case: str) -> None:
+def test_a_checkpoint_is_bytes_per_trained_parameter(configure: Any, case: str) -> None:
     overrides, expected = CASES[case]
     config: RunConfig = configure("model=alpaca_7b", *overrides)
     assert disk.checkpoint_bytes(config) == pytest.approx(expected * P)
@@ -37,7 +34,7 @@ def test_a_checkpoint_is_bytes_per_trained_parameter(configure: Configure, case:
     assert disk.policy_bytes(config) == P * sizes[config.optimization.dtype]
 
 
-def test_the_time_to_stop_follows_from_size_and_write_speed(configure: Configure, tmp_path: Path) -> None:
+def test_the_time_to_stop_follows_from_size_and_write_speed(configure: Any, tmp_path: Path) -> None:
     config: RunConfig = configure("model=alpaca_7b", "hardware=a100x8", f"paths.outputs={tmp_path / 'new'}")
     assert disk.find_grace(configure("model=tiny")) == disk.LEAST
     seconds = disk.find_grace(config)
@@ -48,7 +45,7 @@ def test_the_time_to_stop_follows_from_size_and_write_speed(configure: Configure
 
 
 def test_what_the_disk_is_too_small_for_is_refused(
-    configure: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    configure: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("model=tiny", f"paths.outputs={tmp_path}", "model.shape.hidden_size=1048576", "hardware.device_memory=1e9")
     run = open_run(configure(*given))

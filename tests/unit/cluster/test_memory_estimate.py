@@ -1,7 +1,6 @@
 """The memory estimate by hand, against what torch saves, and the sentences about what does not fit."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from sacpo_exp.cluster.memory import MemoryPlan
 from sacpo_exp.config.hardware import GIB, Gpu, Machine, Offload
 from sacpo_exp.config.models import AdapterConfig, FloatType, ModelConfig, ModelShape, ModelSource
 from sacpo_exp.config.schema import RunConfig
-
-Configure = Callable[..., Any]
 
 SHAPE = ModelShape(32001, 4096, 11008, 32, 32, 32, 2048, False)
 P = 6_738_423_808
@@ -36,7 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[float, float, float, float]]] = {
 
 
 @pytest.fixture
-def paper(configure: Configure) -> RunConfig:
+def paper(configure: Any) -> RunConfig:
     config: RunConfig = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x8")
     return config
 
@@ -184,7 +181,7 @@ def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
     assert "the shape of model=alpaca_7b is not known" in memory.describe_plan(config, ["helpfulness"])
 
 
-def test_processes_on_cpus_share_one_memory(configure: Configure) -> None:
+def test_processes_on_cpus_share_one_memory(configure: Any) -> None:
     config = on(configure("model=smollm2_135m"), processes=2)
     assert (memory.room(config.hardware, Machine(16)), memory.room(config.hardware, Machine(None))) == (8, None)
     assert "; this machine has 2.5. Try" in (find_misfit(on(config, device_memory=5.0)) or "")
@@ -211,6 +208,6 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("overrides", REMEDIES.values(), ids=list(REMEDIES))
-def test_the_remedy_fits(configure: Configure, overrides: list[str]) -> None:
+def test_the_remedy_fits(configure: Any, overrides: list[str]) -> None:
     remedy = (find_misfit(configure(*overrides)) or "").split("Try: ")[1].removesuffix(", or force=true")
     assert find_misfit(configure(*overrides, *remedy.split())) is None

@@ -1,6 +1,5 @@
 """Numbers outside their bounds are reported at once, however far outside they are."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,8 +7,6 @@ from omegaconf import OmegaConf
 
 from sacpo_exp.config.bounds import find_bound_problems, walk
 from sacpo_exp.config.schema import RunConfig
-
-Problems = Callable[..., list[str]]
 
 #: Overrides of one number, and what it must be.
 OUTSIDE = {
@@ -24,7 +21,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("override", OUTSIDE)
-def test_a_number_outside_its_bounds_is_one_sentence(problems_of: Problems, override: str) -> None:
+def test_a_number_outside_its_bounds_is_one_sentence(problems_of: Any, override: str) -> None:
     losses = ["losses=[robust]"] if "label_smoothing" in override else []
     (problem,) = problems_of(*losses, override)
     assert problem.startswith(f"`{override.split('=')[0]}")
@@ -39,18 +36,18 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_several_numbers_are_reported_together(problems_of: Problems, group: str) -> None:
+def test_several_numbers_are_reported_together(problems_of: Any, group: str) -> None:
     keys = {override.split("=")[0] for override in GROUPS[group]}
     assert {problem.split("`")[1] for problem in problems_of(group, *GROUPS[group])} == keys
 
 
 @pytest.mark.parametrize(("command", "override"), [("report", "confidence=95"), ("oracle", "pairs=[100,0]")])
-def test_other_commands_have_bounds_too(problems_of: Problems, command: str, override: str) -> None:
+def test_other_commands_have_bounds_too(problems_of: Any, command: str, override: str) -> None:
     (problem,) = problems_of(override, command=command)
     assert problem.startswith(f"`{override.split('=')[0]}")
 
 
-def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Callable[..., Any]) -> None:
+def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Any) -> None:
     config = configure("model=tiny", "judge=openai")
     assert find_bound_problems(config, RunConfig) == []
     config.model.shape.vocab_size = config.stages["helpfulness"].global_batch_size = 0
@@ -59,7 +56,7 @@ def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Callable[
     assert keys == {"earlier_betas[1]", "model.shape.vocab_size", "stages.helpfulness.global_batch_size"}
 
 
-def test_the_walk_goes_through_mappings_and_the_judge(configure: Callable[..., Any]) -> None:
+def test_the_walk_goes_through_mappings_and_the_judge(configure: Any) -> None:
     config = OmegaConf.structured(configure("judge=openai"))
     prefixes = {prefix for prefix, *_ in walk(config, RunConfig)}
     assert {"", "judge.price.", "stages.safety.loss."} <= prefixes

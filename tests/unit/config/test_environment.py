@@ -1,7 +1,6 @@
 """What a `.env` file sets, and what is refused before Hydra writes it down."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: str, 
     assert "own-secret" not in problem
 
 
-def test_a_secret_is_refused_before_anything_is_written(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_secret_is_refused_before_anything_is_written(cli: Any, tmp_path: Path) -> None:
     done = cli("eval", "judge.api_key=own-secret", "-m", light=True)
     assert (done.code, done.stdout) == (2, "")
     assert "judge.api_key_env" in done.stderr

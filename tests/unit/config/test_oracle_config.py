@@ -1,6 +1,5 @@
 """Runs of the oracle, and what it refuses before torch is imported."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ THREE = (
 )
 
 
-def test_stages_have_the_strengths_of_the_theorem(configure: Callable[..., Any], tmp_path: Path) -> None:
+def test_stages_have_the_strengths_of_the_theorem(configure: Any, tmp_path: Path) -> None:
     own = ("+train.stages.honesty.learning_rate=0.25", f"paths.outputs={tmp_path}")
     config = configure(*THREE, *own, command="oracle")
     trial, *_ = list_trials(config)
@@ -42,14 +41,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("override", WRONG)
-def test_a_wrong_setting_is_told_before_torch_is_imported(cli: Callable[..., Any], override: str) -> None:
+def test_a_wrong_setting_is_told_before_torch_is_imported(cli: Any, override: str) -> None:
     done = cli("oracle", *override.split(), light=True)
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {WRONG[override]}")
     assert "nonsense" in done.stderr or "methods" not in override
 
 
-def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: Callable[..., Any]) -> None:
+def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: Any) -> None:
     overrides = ("losses=[dpo,kto]", "orders=[[helpfulness,safety]]", "pairs=[10,20]", "multipliers=[2.0,4.0]")
     config = configure(*overrides, "ratios=[0.5]", "methods=[naive_merge]", "seeds=[3,4]", command="oracle")
     start, kto = ((loss, ("helpfulness", "safety")) for loss in ("dpo", "kto"))
@@ -68,7 +67,7 @@ def test_trials_are_listed_once_and_in_the_order_of_what_they_share(configure: C
     assert {trial.seed for trial in trials[len(trials) // 2 :]} == {4}
 
 
-def test_losses_go_by_position_and_labels_can_be_asked_for(configure: Callable[..., Any], tmp_path: Path) -> None:
+def test_losses_go_by_position_and_labels_can_be_asked_for(configure: Any, tmp_path: Path) -> None:
     own = ("losses=[dpo_then_kto,kto/labels]", "pairs=[10]", f"paths.outputs={tmp_path}")
     config = configure(*own, "orders=[[helpfulness,safety]]", "ratios=[]", "multipliers=[]", command="oracle")
     world = make_world(config.world, config.criteria)
@@ -80,7 +79,7 @@ def test_losses_go_by_position_and_labels_can_be_asked_for(configure: Callable[.
     assert [stage.loss.name for stage in aligned_stages(labelled).values()] == ["kto", "kto"]
 
 
-def test_a_method_is_a_design_on_rows_with_both_labels(configure: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_method_is_a_design_on_rows_with_both_labels(configure: Any, tmp_path: Path) -> None:
     own = ("losses=[]", "methods=['naive_merge merge_ratio=0.5']", "pairs=[10]", f"paths.outputs={tmp_path}")
     config = configure(*own, command="oracle")
     trial, *_ = list_trials(config)

@@ -1,7 +1,6 @@
 """Every rule that types and bounds can't express: the setting that its sentence names, and the reason."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.reporting.planning import check_run
-
-Problems = Callable[..., list[str]]
 
 BATCH, SMOOTHING = "stages.safety.global_batch_size", "stages.helpfulness.loss.label_smoothing"
 DECAY, OWN_PATH = "stages.safety.trainer.weight_decay", "stages.safety.dataset.path"
@@ -129,13 +126,13 @@ ALL = {
 
 
 @pytest.mark.parametrize(("command", "overrides", "setting", "reason"), ALL.values(), ids=list(ALL))
-def test_a_broken_rule_is_told(problems_of: Problems, command: str, overrides: str, setting: str, reason: str) -> None:
+def test_a_broken_rule_is_told(problems_of: Any, command: str, overrides: str, setting: str, reason: str) -> None:
     (problem,) = problems_of(*overrides.split(), command=command)
     assert f"`{setting}`" in problem
     assert reason in problem
 
 
-def test_all_problems_are_reported_together(problems_of: Problems) -> None:
+def test_all_problems_are_reported_together(problems_of: Any) -> None:
     overrides = ["beta=-1", "merge_ratio=7", "policies=[]", "model=local", "model.path=/not/there"]
     found = problems_of(*overrides, "stages.sft.learning_rate=0")
     assert {sentence.split("`")[1] for sentence in found} == {
@@ -151,7 +148,7 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("overrides", REMEDIES.values(), ids=list(REMEDIES))
-def test_a_suggestion_helps(problems_of: Problems, configure: Callable[..., object], overrides: list[str]) -> None:
+def test_a_suggestion_helps(problems_of: Any, configure: Any, overrides: list[str]) -> None:
     remedy = problems_of(*overrides)[0].split("Try: ")[1].split(" or ")[0].split(", ")[0].split()
     names = [override.split("=")[0] for override in remedy]
     configure(*(override for override in overrides if override.split("=")[0] not in names), *remedy)
@@ -166,11 +163,11 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("overrides", ALLOWED.values(), ids=list(ALLOWED))
-def test_sound_settings_pass(configure: Callable[..., object], overrides: list[str]) -> None:
+def test_sound_settings_pass(configure: Any, overrides: list[str]) -> None:
     configure(*overrides)
 
 
-def test_a_chat_template_is_needed(configure: Callable[..., Any], problems_of: Problems, model_folder: Path) -> None:
+def test_a_chat_template_is_needed(configure: Any, problems_of: Any, model_folder: Path) -> None:
     given = ("model=local", f"model.path={model_folder}")
     (model_folder / "tokenizer_config.json").write_text("{}")
     (problem,) = problems_of(*given)
@@ -180,9 +177,7 @@ def test_a_chat_template_is_needed(configure: Callable[..., Any], problems_of: P
     configure(*given)
 
 
-def test_qlora_needs_bitsandbytes(
-    configure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_qlora_needs_bitsandbytes(configure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(ConfigError, match=r"which is not installed\. Try: pip install bitsandbytes=="):
         check_run(open_run(configure("model=tiny", "adapter=qlora", f"paths.outputs={tmp_path}")))
@@ -200,5 +195,5 @@ def test_qlora_needs_bitsandbytes(
         (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),
     ],
 )
-def test_a_sequence_needs_a_safe_end(configure: Callable[..., Any], overrides: list[str], is_sequence: bool) -> None:
+def test_a_sequence_needs_a_safe_end(configure: Any, overrides: list[str], is_sequence: bool) -> None:
     assert configure("threshold=0.6", *overrides, command="choose").is_sequence is is_sequence

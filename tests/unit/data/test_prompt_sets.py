@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ SETS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str | None, str | No
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_of_the_hub_is_read_by_name_or_from_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Any], name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Any, name: str
 ) -> None:
     """Here from the local cache of the hub, as no hub is at hand."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -169,7 +168,7 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path) -> N
     assert len({fingerprint("b.json", texts), *others}) == 4
 
 
-def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Callable[..., Any]) -> None:
+def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Any) -> None:
     helpful, safety = real("sacpo_helpful_problem.json"), real("sacpo_safety_problem.json")
     paths = [f"prompts.helpful_path={helpful}", f"prompts.safety_path={safety}"]
     read = load_prompts(configure("prompts=sacpo", *paths).prompts, DATASET)
@@ -187,7 +186,7 @@ def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:
         load(PromptsSource.sacpo, **paths)
 
 
-def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., Any]) -> None:
+def test_xstest_has_250_benign_and_200_risky_prompts(configure: Any) -> None:
     path = real("xstest/xstest_prompts.csv")
     read = load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)
     frame = pd.read_csv(path, dtype=str)
@@ -200,7 +199,7 @@ def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., An
     assert len({prompt["category"] for prompt in read[:20]}) == 18
 
 
-def test_an_unknown_label_of_xstest_is_refused(tmp_path: Path, configure: Callable[..., Any]) -> None:
+def test_an_unknown_label_of_xstest_is_refused(tmp_path: Path, configure: Any) -> None:
     path = write(tmp_path / "a.csv", "id,prompt,type,label\n1,One?,homonyms,safe\n2,Two?,riddles,odd\n")
     with pytest.raises(DataError) as caught:
         load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)

@@ -7,11 +7,7 @@ from rows import make_completion, make_pair, make_row, preferences
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig
 from sacpo_exp.data.preferences import Row
-from sacpo_exp.data.selection import (
-    flip,
-    flip_labels,
-    select_rows,
-)
+from sacpo_exp.data.selection import flip, flip_labels, select_rows
 from sacpo_exp.errors import DataError
 
 PKU, PAIRS, UNPAIRED = DataSchema.pku, DataSchema.pairs, DataSchema.unpaired

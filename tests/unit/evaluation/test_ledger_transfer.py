@@ -32,7 +32,7 @@ def other(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Any, tmp_path: Path) -> None:
     done = cli("ledger", "stats", light=True)
     assert done.code == 0, done.stderr
     assert "judge at http://localhost/v1, safety\n" in done.stdout
@@ -52,7 +52,7 @@ def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Callable[..
         (["import", "all.jsonl"], "There is no file all.jsonl to import."),
     ],
 )
-def test_a_missing_file_is_told(cli: Callable[..., Any], arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_told(cli: Any, arguments: list[str], message: str, tmp_path: Path) -> None:
     done = cli("ledger", *arguments, light=True)
     assert done.code == 2
     assert done.stderr.startswith(f"error: {message}")

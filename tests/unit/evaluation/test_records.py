@@ -1,6 +1,5 @@
 """Verdicts from judgments: orders are averaged, failures are never ties; records are kept line by line."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def test_records_are_read_as_written(tmp_path: Path, mark: str) -> None:
     assert read_records(tmp_path / "records.jsonl") == records
 
 
-def test_responses_of_an_older_version_are_refused_in_one_sentence(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_responses_of_an_older_version_are_refused_in_one_sentence(cli: Any, tmp_path: Path) -> None:
     folder = leave_old(Store(tmp_path / "outputs" / "store"), kind="responses")
     result = cli("eval", "model=tiny", f"responses=[{folder}]", "baseline=old", "dry_run=true", light=True)
     assert result.code == 2

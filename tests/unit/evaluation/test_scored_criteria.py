@@ -1,6 +1,5 @@
 """Which criteria a judge with absolute scores judges, and which of its scores have a zero."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,12 +40,7 @@ ALL = ["helpfulness", "honesty", "safety"]
     ],
 )
 def test_of_a_user_s_criteria_it_scores_those_that_it_has_labels_or_a_head_for(
-    configure: Callable[..., Any],
-    judge: str,
-    preferred: str,
-    acceptable: str | None,
-    scored: list[str],
-    with_zero: list[str],
+    configure: Any, judge: str, preferred: str, acceptable: str | None, scored: list[str], with_zero: list[str]
 ) -> None:
     config = add_honesty(configure(judge, command="eval"), preferred, acceptable)
     assert names(config) == scored
@@ -56,13 +50,13 @@ def test_of_a_user_s_criteria_it_scores_those_that_it_has_labels_or_a_head_for(
 @pytest.mark.parametrize(
     ("judge", "lacks"), [(SCORER, "labels in the scorer's own rows"), (BEAVER, "a head in `judge.heads`")]
 )
-def test_a_judge_that_knows_none_of_them_is_told_at_once(configure: Callable[..., Any], judge: str, lacks: str) -> None:
+def test_a_judge_that_knows_none_of_them_is_told_at_once(configure: Any, judge: str, lacks: str) -> None:
     config = add_honesty(configure(judge, command="eval"), "more_honest_id", None, "honesty")
     with pytest.raises(ConfigError, match=rf"can't score any of `evaluated` \(honesty\): none has {lacks}\.$"):
         check_access(config)
 
 
-def test_a_criterion_that_the_scorer_does_not_know_leaves_it_the_same(configure: Callable[..., Any]) -> None:
+def test_a_criterion_that_the_scorer_does_not_know_leaves_it_the_same(configure: Any) -> None:
     plain = configure(SCORER, command="eval")
     wider = add_honesty(configure(SCORER, command="eval"), "more_honest_id")
     other = configure(SCORER, "evaluated=[helpfulness]", command="eval")

@@ -1,6 +1,5 @@
 """What vLLM is asked, without vLLM: its own signatures are compared in tests/integration; how prompts are divided."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ def test_a_stop_string_that_may_come_before_a_response_is_not_left_to_vllm() -> 
     assert sampling_arguments(8, [2], ["User", "\n\n", " END"], None)["stop"] == ["User"]
 
 
-def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[..., Any]) -> None:
+def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Any) -> None:
     labels = {LINEAGE: Base("x", "tiny").to_dict()}
     policy, prints = ArtifactSpec("stage", "tiny", {}, (), labels), Fingerprints({}, "p", "", {})
     plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")

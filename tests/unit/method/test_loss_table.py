@@ -1,6 +1,5 @@
 """Rows of the table of losses against TRL's configurations, its trainers' code and arithmetic by hand."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,7 +102,7 @@ def test_only_a_loss_whose_kl_is_estimated_in_a_pass_depends_on_what_shares_it()
 
 
 @pytest.mark.parametrize("name", ["robust", "kto", "bso"])
-def test_a_loss_fills_in_its_own_defaults(configure: Callable[..., Any], name: str) -> None:
+def test_a_loss_fills_in_its_own_defaults(configure: Any, name: str) -> None:
     stage = configure("criterion=[helpfulness,mixed]", f"losses=[dpo,{name}]").stages["mixed"]
     filled = {key: value for key, value in vars(stage.loss).items() if value is not None and key != "name"}
     assert filled == {key: value for key, value in LOSSES[name].settings.items() if value is not None} != {}

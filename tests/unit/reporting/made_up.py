@@ -3,7 +3,6 @@
 import json
 import random
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ CATEGORIES = ("cooking", "travel", "gardens", "medicine", "money", "weapons", "p
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028"
 
 
-def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> World:
+def fill_store(outputs: Path, configure: Any, order: str) -> World:
     """Policies of one order with several β and q, judged with random answers, of which one is hostile."""
     world = World.__new__(World)
     world.outputs, world.store, world.seconds = outputs, Store(outputs / "store"), 0
@@ -53,7 +52,7 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
     return world
 
 
-def list_policies(configure: Callable[..., Any], order: str) -> dict[str, ArtifactSpec]:
+def list_policies(configure: Any, order: str) -> dict[str, ArtifactSpec]:
     """Everything that sweeps over β and q make, by id, as `train` plans it."""
     made: dict[str, ArtifactSpec] = {}
     config = configure("model=nano", f"order={order}", "merge_ratio=0.5")

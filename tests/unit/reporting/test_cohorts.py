@@ -1,6 +1,6 @@
 """Means over seeds and pairs of policies, on a store with real recipes and judgments made by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ HELPFUL, SAFE = ("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.05)
 
 
 @pytest.fixture
-def world(tmp_path: Path, configure: Callable[..., Any]) -> Seeds:
+def world(tmp_path: Path, configure: Any) -> Seeds:
     return Seeds(tmp_path / "outputs", configure)
 
 

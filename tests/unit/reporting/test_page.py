@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -127,7 +126,7 @@ def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path:
     assert "The store does not say how this policy was made." in path.read_text("utf-8")
 
 
-def test_stored_overrides_plan_the_ids(cli: Callable[..., Any], configure: Callable[..., Any], tmp_path: Path) -> None:
+def test_stored_overrides_plan_the_ids(cli: Any, configure: Any, tmp_path: Path) -> None:
     overrides = ["model=tiny", "dataset.max_rows=24", "merge_ratio=0.5"]
     config, store = configure(*overrides), Store(tmp_path / "outputs" / "store")
     plan = make_plan(config, replace(take_fingerprints(config), overrides=tuple(overrides)))

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -183,13 +182,13 @@ def test_damage_is_named_rather_than_drawn(world: World) -> None:
         world.report()
 
 
-def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(cli: Callable[..., Any]) -> None:
+def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(cli: Any) -> None:
     done = cli("report", light=True)
     assert done.code == 2
     assert done.stderr.startswith("error: nothing has been evaluated in outputs/store yet. Try: sacpo eval")
 
 
-def test_a_report_never_imports_torch(world: World, cli: Callable[..., Any]) -> None:
+def test_a_report_never_imports_torch(world: World, cli: Any) -> None:
     arguments = (f"paths.outputs={world.outputs}", "bootstrap_rounds=200")
     done = cli("report", *arguments, light=True, allowed=["pandas", "seaborn"])
     assert done.code == 0, done.stderr

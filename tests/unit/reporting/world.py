@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ GIVEN = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 class Seeds(World):
     """A store with the artifacts of real plans, and judgments made by hand, each seed against its own baseline."""
 
-    def __init__(self, outputs: Path, configure: Callable[..., Any]) -> None:
+    def __init__(self, outputs: Path, configure: Any) -> None:
         super().__init__(outputs)
         self.configure = configure
 

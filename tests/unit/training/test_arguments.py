@@ -1,7 +1,6 @@
 """Trainer arguments of a user's: what is checked before anything is trained, and that they reach TRL's trainer."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.train import train
 from sacpo_exp.training.arguments import OWNED, find_argument_problems
 
-Configure = Callable[..., Any]
 
-
-def test_arguments_of_the_trainers_pass(configure: Configure) -> None:
+def test_arguments_of_the_trainers_pass(configure: Any) -> None:
     sound = ["trainer.max_steps=10", "trainer.eval_strategy=steps", "trainer.dataloader_num_workers=2"]
     sound += ["trainer.weight_decay=0", "trainer.lr_scheduler_kwargs.min_lr=1e-6"]  # a whole number, a mapping
     assert find_argument_problems(configure(*sound, "stages.sft.trainer.packing=true")) == []
@@ -38,13 +35,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("override", WRONG)
-def test_a_wrong_argument_is_one_sentence_for_all_stages(configure: Configure, override: str) -> None:
+def test_a_wrong_argument_is_one_sentence_for_all_stages(configure: Any, override: str) -> None:
     (sentence,) = find_argument_problems(configure(override))
     assert sentence.startswith(WRONG[override])
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 2.5])
-def test_a_wrong_number_of_updates_between_evaluations_is_refused(configure: Configure, steps: float) -> None:
+def test_a_wrong_number_of_updates_between_evaluations_is_refused(configure: Any, steps: float) -> None:
     (sentence,) = find_argument_problems(configure("trainer.eval_strategy=steps", f"trainer.eval_steps={steps}"))
     assert sentence.startswith("`trainer.eval_steps` must be a whole number of updates, or a share")
 
@@ -55,13 +52,13 @@ def test_what_replaces_an_owned_argument_is_a_setting() -> None:
     assert keys <= set(known_keys(RunConfig))
 
 
-def test_a_wrong_argument_is_refused_by_a_dry_run(configure: Configure, tmp_path: Path) -> None:
+def test_a_wrong_argument_is_refused_by_a_dry_run(configure: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"`trainer\.max_stepz` is not an argument"):
         train(configure("model=tiny", "trainer.max_stepz=1", "dry_run=true", f"paths.outputs={tmp_path}"))
 
 
 @pytest.mark.slow
-def test_arguments_reach_the_trainer_of_every_stage(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_arguments_reach_the_trainer_of_every_stage(cli: Any, tmp_path: Path) -> None:
     arguments = ["trainer.max_steps=10", "trainer.eval_strategy=steps", "trainer.eval_steps=5"]
     done = cli("train", "model=tiny", "order=safety_only", *arguments, "stages.safety.trainer.weight_decay=0.01")
     assert done.code == 0, done.stderr

@@ -1,7 +1,7 @@
 """The search over a family, the answer in one sentence, and how it is stored, drawn and reported."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,8 @@ def wins(n: int, share: float) -> list[float]:
     return [1.0] * round(share * n) + [0.0] * (n - round(share * n))
 
 
-Configure = Callable[..., Any]
-Ask = Callable[..., ChooseConfig]
-
-
 @pytest.fixture(scope="session")
-def ask(configure: Configure) -> Ask:
+def ask(configure: Any) -> Any:
     base = configure("threshold=0.6", command="choose")
     return lambda **changes: replace(base, **changes)
 
@@ -93,11 +89,11 @@ def decide(candidates: list[Candidate], config: ChooseConfig) -> Choice:
 
 
 @pytest.fixture(scope="module")
-def choice(ask: Ask) -> Choice:
+def choice(ask: Any) -> Choice:
     return decide(make_family(), ask())
 
 
-def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the_first_that_fails(ask: Ask) -> None:
+def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the_first_that_fails(ask: Any) -> None:
     looked: list[float] = []
     choice = decide(make_family(looked), ask())
     assert looked == [1.0, 0.5, 0.25]
@@ -110,7 +106,7 @@ def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the
     )
 
 
-def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> None:
+def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Any) -> None:
     family = [
         make_candidate(number, make_records(wins(83, safe), wins(60, 0.5), refused=count))
         for number, safe, count in ((1.0, 0.9, 30), (0.5, 0.85, 2), (0.0, 0.5, 0))
@@ -127,7 +123,7 @@ def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> N
     )
 
 
-def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
+def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Any) -> None:
     family = [
         make_candidate(q, make_records(wins(83, safe), wins(60, helpful), honesty=wins(60, honest)))
         for q, safe, helpful, honest in ((1.0, 0.9, 0.5, 0.5), (0.5, 0.85, 0.7, 0.85), (0.0, 0.5, 0.9, 0.9))
@@ -143,7 +139,7 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1.0])
-def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Ask, verdict: float) -> None:
+def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Any, verdict: float) -> None:
     family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
     choice = decide(family, ask())
     for estimate in (choice.rate, *(row.rate for row in choice.tested)):
@@ -152,7 +148,7 @@ def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Ask, verdict: float
         assert estimate.high - estimate.low > 0.05
 
 
-def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Ask) -> None:
+def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Any) -> None:
     verdicts: list[float | None] = [*wins(77, 1.0), *[None] * 6]
     family = [make_candidate(number, make_records(verdicts, wins(60, 0.5))) for number in (1.0, 0.0)]
     (finding,) = decide(family, ask()).tested[0].findings
@@ -161,7 +157,7 @@ def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Ask
         search(family, ask(max_missing=0.05))
 
 
-def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
+def test_an_acceptable_rate_is_about_scores(ask: Any) -> None:
     rate = MeasureKind.acceptable_rate
     records = make_records([1.0] * 60, [0.5], scores=[1.0] * 50 + [-1.0] * 10)
     family = [make_candidate(q, records) for q in (1.0, 0.0)]
@@ -181,7 +177,7 @@ def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
         ("helpful_only", None, True),
     ],
 )
-def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, by_strength: bool) -> None:
+def test_the_safe_end(configure: Any, order: str, by_ratio: bool | None, by_strength: bool) -> None:
     config = configure("threshold=0.6", "over=beta", f"order={order}", command="choose")
     assert is_safe_end_high(config) is by_strength
     if by_ratio is not None:
@@ -196,7 +192,7 @@ def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, b
         ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
     ],
 )
-def test_three_stages_have_a_safe_end(ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool) -> None:
+def test_three_stages_have_a_safe_end(ask: Any, limits: dict[str, Any], by_strength: bool, is_sequence: bool) -> None:
     stages = ask().stages
     middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
     three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}
@@ -207,14 +203,14 @@ def test_three_stages_have_a_safe_end(ask: Ask, limits: dict[str, Any], by_stren
     assert changed.beta == 0.025
 
 
-def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Ask) -> None:
+def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Any) -> None:
     configs = [set_number(ask(), q) for q in (1.0, 0.5, 0.0)]
     configs.append(set_number(ask(merge=MergeMethod.naive), 1.0))  # whose ends are no stages of one run
     assert [one.merge_ratio for one in configs] == [None, 0.5, None, 1.0]
     assert [one.policies for one in configs] == [["second"], ["merged"], ["first"], ["merged"]]
 
 
-def test_power_is_told_beforehand(ask: Ask) -> None:
+def test_power_is_told_beforehand(ask: Any) -> None:
     text = foresee("safety win rate", 0.6, 83, Outcome.yes_no, ask(), 11)
     assert text.startswith("83 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")
     assert text.endswith(f"; 80% takes about {count_prompts(0.6, 0.7, 1 - 0.95, Outcome.yes_no, 0.8)} prompts.")
@@ -240,7 +236,7 @@ def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
     assert str(article.findtext("p")).startswith("With this judge and these prompts another choice was made")
 
 
-def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -> None:
+def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Any) -> None:
     store, findings = Store(tmp_path), search(make_family(), ask())
     folder = store_choice(store, findings, ask())
     assert store_choice(store, findings, ask()) == folder

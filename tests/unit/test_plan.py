@@ -13,7 +13,7 @@ from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
 from sacpo_exp.evaluation.judging import scorer_artifact, scores_artifact
 from sacpo_exp.evaluation.responding import responses_artifact
 from sacpo_exp.pipeline import take_fingerprints
-from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
+from sacpo_exp.plan import Fingerprints, Plan, make_plan, policy_of_spec
 
 #: A criterion that a user adds.
 HONESTY = """# @package stages.honesty
@@ -40,11 +40,6 @@ def planned(configure: Any) -> Any:
 
 def ids(plan: Plan) -> list[str]:
     return [stage.artifact.id for stage in plan.stages]
-
-
-def stage(plan: Plan, name: str) -> Stage:
-    (found,) = [stage for stage in plan.stages if stage.name == name]
-    return found
 
 
 #: Overrides of both plans, those of one, and the stages that become other artifacts by these.
@@ -125,7 +120,6 @@ def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_bet
     plan = planned("order=safety_first", "earlier_betas=[0.2]", "beta=0.05", "merge=naive", "merge_ratio=0.5")
     names = (("safety", 0.2), ("helpful", 0.05))
     alone = [planned(f"order={name}_only", f"beta={beta}").policies["first"] for name, beta in names]
-    assert plan.merge is not None
     assert list(plan.merge.policies) == alone
     assert plan.merge.artifact.parents == tuple(spec.id for spec in alone)
 
@@ -146,8 +140,6 @@ def test_others_are_policies_that_nothing_is_trained_for(planned: Any) -> None:
 
 def test_a_merge_of_two_has_both_stages_as_parents_and_depends_on_the_weights(planned: Any) -> None:
     half, quarter = planned("merge_ratio=0.5"), planned("merge_ratio=0.25")
-    assert half.merge is not None
-    assert quarter.merge is not None
     assert half.merge.artifact.parents == tuple(ids(half)[1:])
     assert half.merge.artifact.id != quarter.merge.artifact.id
     assert quarter.merge == planned("merge_weights=[0.75,0.25]").merge
@@ -170,7 +162,6 @@ def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planne
     assert [made.parent.id for made in plan.stages] == [plan.model.id, *ids(plan)[:-1]]
     assert [made.artifact.parents for made in plan.stages] == [(made.parent.id, made.data.id) for made in plan.stages]
     assert list(plan.policies) == ["baseline", "first", "second", "third", "merged"]
-    assert plan.merge is not None
     assert plan.merge.weights == (0.2, 0.3, 0.5)
     assert plan.merge.artifact.parents == tuple(ids(plan)[1:])
     assert plan.merge.artifact.recipe == {"method": "linear", "weights": [0.2, 0.3, 0.5]}
@@ -218,9 +209,8 @@ def evaluation_ids(configure: Any, *overrides: str) -> list[str]:
     """Of the last policy's responses, scorer, scores and judgments."""
     config = configure(*overrides)
     plan = make_plan(config, FINGERPRINTS)
-    baseline, policy = (
-        Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS)) for name in ("baseline", "second")
-    )
+    responses = {name: responses_artifact(spec, config, FINGERPRINTS) for name, spec in plan.policies.items()}
+    baseline, policy = (Entrant(name, responses[name]) for name in ("baseline", "second"))
     contest = Contest([], "demo", "", baseline, (baseline, policy), tuple(evaluated_criteria(config)))
     scorer = scorer_artifact(config.judge, config, FINGERPRINTS)
     scores = [scores_artifact(each, config.judge, config, FINGERPRINTS).id for each in (policy, baseline)]
@@ -296,11 +286,10 @@ def test_a_model_folder_needs_safetensors(configure: Any, model_folder: Path, ov
 
 
 def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned: Any) -> None:
-    paper = [PAPER[0], "order=helpful_only", "base=none"]
-    offloaded = ["hardware.zero_stage=2", "hardware.offload_optimizer=cpu"]
-    machines = [["hardware=a100x8"], ["hardware=a100x1", *offloaded], ["hardware=multinode"]]
-    ids = {planned(*paper, *machine).stages[0].artifact.id for machine in machines}
-    assert len(ids) == 1
-    assert planned(*paper, "hardware=a100x1").stages[0].artifact.id not in ids
-    one, eight = (planned(*paper, "optimization.dtype=float32", f"hardware={name}") for name in ("a100x1", "a100x8"))
-    assert one.stages[0].artifact.id == eight.stages[0].artifact.id
+    def ids_on(*machine: str) -> list[str]:
+        return ids(planned(PAPER[0], "order=helpful_only", "base=none", *machine))
+
+    offloaded = ("hardware=a100x1", "hardware.zero_stage=2", "hardware.offload_optimizer=cpu")
+    assert ids_on("hardware=a100x8") == ids_on(*offloaded) == ids_on("hardware=multinode") != ids_on("hardware=a100x1")
+    one, eight = (ids_on(PAPER[1], f"hardware={name}") for name in ("a100x1", "a100x8"))
+    assert one == eight

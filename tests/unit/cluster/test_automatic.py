@@ -114,9 +114,7 @@ def test_cuda_visible_devices_selects_gpus(chosen: str | None, expected: tuple[f
 def test_memory_is_at_most_the_machine_s_and_the_smallest_gpu_counts() -> None:
     lines = Path("/proc/meminfo").read_text().splitlines()
     total = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:")) / 2**20
-    memory = look_at_machine().memory
-    assert memory is not None
-    assert 0.1 < memory <= total * 1.001
+    assert 0.1 < look_at_machine().memory <= total * 1.001
     assert [Machine(64, tuple(map(Gpu, gpus))).smallest_gpu for gpus in ((80, 24), (80, None), ())] == [24, None, None]
 
 

@@ -1,4 +1,4 @@
-"""Every rule that types and bounds can't express: the setting that its sentence names, and the reason."""
+"""Every bound of a number and every rule beyond types: the setting that its sentence names, and the reason."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sacpo_exp.config.bounds import find_bound_problems
+from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.pipeline import open_run
@@ -74,6 +76,21 @@ WRONG |= {
     "pairing": (f"order=helpful_only {PAIRING}", PAIRING, f"needs `{ACCEPTABLE}`"),
     "PeCAN": ("criterion=[mixed] losses=[pecan]", "stages.mixed", "learns from the stages before it"),
 }
+RATE, DECAY_OF_ALL = "stages.helpfulness.learning_rate", "optimization.weight_decay"
+#: Numbers outside their bounds.
+WRONG |= {
+    "beta": ("beta=-1", "beta", "greater than 0, but is -1"),
+    "earlier beta": ("earlier_betas=[0]", "earlier_betas[0]", "greater than 0, but is 0"),
+    "long seed": ("seed=12345678901234567890", "seed", "at least 0 and at most"),
+    "infinite rate": (f"{RATE}=inf", RATE, "greater than 0 and finite, but is inf"),
+    "smoothing": (f"losses=[robust] {SMOOTHING}=0.5", SMOOTHING, "greater than 0 and below 0.5"),
+    "no number": (f"{DECAY_OF_ALL}=nan", DECAY_OF_ALL, "finite, but is nan"),
+    "whole fraction": (
+        "dataset.heldout_fraction=1",
+        "dataset.heldout_fraction",
+        "greater than 0 and below 1, but is 1",
+    ),
+}
 #: The same for `eval`.
 WRONG_EVALUATION: dict[str, tuple[str, str, str]] = {
     "scores": ("judge=paper judge.max_score=1", "judge.max_score", "must be greater than `judge.min_score`"),
@@ -121,6 +138,8 @@ ALL = {
     **{name: ("oracle", *case) for name, case in WRONG_ORACLE.items()},
     **{name: ("choose", f"threshold=0.6 {case[0]}", *case[1:]) for name, case in WRONG_CHOICE.items()},
     "no threshold": ("choose", "", "threshold", "has no value"),
+    "confidence": ("report", "confidence=95", "confidence", "below 1"),
+    "number in a list": ("oracle", "pairs=[100,0]", "pairs[1]", "at least 1"),
     "vllm": ("chat", "generation.engine=vllm", "generation.engine=vllm", "answers in batches, chat one by one"),
 }
 
@@ -138,6 +157,29 @@ def test_all_problems_are_reported_together(problems_of: Any) -> None:
     assert {sentence.split("`")[1] for sentence in found} == {
         *("beta", "merge_ratio", "stages.sft.learning_rate", "model.path", "policies")
     }
+
+
+TOGETHER = {
+    "judge=openai": ["repeats=0", "temperature=3", "timeout=0", "budget_usd=0", "price.input=-1", "price.output=-1"],
+    "adapter=lora": ["r=0", "lora_alpha=-1", "lora_dropout=1"],
+    "hardware=auto": ["per_device_train_batch_size=100000000000000", "processes=0"],
+}
+
+
+@pytest.mark.parametrize("group", TOGETHER)
+def test_several_numbers_are_reported_together(problems_of: Any, group: str) -> None:
+    overrides = [f"{group.split('=')[0]}.{override}" for override in TOGETHER[group]]
+    keys = {problem.split("`")[1] for problem in problems_of(group, *overrides)}
+    assert keys == {override.split("=")[0] for override in overrides}
+
+
+def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Any) -> None:
+    config = configure("model=tiny", "judge=openai")
+    assert find_bound_problems(config, RunConfig) == []
+    config.model.shape.vocab_size = config.stages["helpfulness"].global_batch_size = 0
+    config.earlier_betas = [0.1, -1.0]
+    keys = {problem.split("`")[1] for problem in find_bound_problems(config, RunConfig)}
+    assert keys == {"earlier_betas[1]", "model.shape.vocab_size", "stages.helpfulness.global_batch_size"}
 
 
 REMEDIES = {

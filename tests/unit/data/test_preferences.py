@@ -18,14 +18,6 @@ def pku(rows: list[Any]) -> Preferences:
     return preferences(DataSchema.pku, rows)
 
 
-def paired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
-    return make_view(pku(rows), View.pairs, criterion)
-
-
-def unpaired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
-    return make_view(pku(rows), View.labels, criterion)
-
-
 #: (better id, safe flags) -> labels of both responses, as in the code of the paper: by the pair for
 #: helpfulness, by `is_response_{0,1}_safe` for safety, where both or none may be desirable.
 LABELS = {
@@ -38,9 +30,9 @@ LABELS = {
 
 @pytest.mark.parametrize(("better", "safe", "helpful", "harmless"), LABELS.values(), ids=list(LABELS))
 def test_labels_of_the_paper(better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]) -> None:
-    row = make_row(better=better, safe=safe)
-    assert [entry["label"] for entry in unpaired_view([row], HELPFULNESS)] == helpful
-    assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless
+    data = pku([make_row(better=better, safe=safe)])
+    assert [entry["label"] for entry in make_view(data, View.labels, HELPFULNESS)] == helpful
+    assert [entry["label"] for entry in make_view(data, View.labels, SAFETY)] == harmless
 
 
 @pytest.mark.parametrize(("counts", "missing"), [((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")])
@@ -49,25 +41,18 @@ def test_kto_with_one_label_is_refused(counts: tuple[int, int], missing: str) ->
         undesirable_weight(*counts)
 
 
-ROWS = [make_row(f"prompt {number % 20}", better=number % 2) for number in range(60)]
-
-
-def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
-    def held_out(rows: list[Any], seed: int) -> set[str]:
-        return {row["prompt"] for row in split_by_prompt(rows, 0.1, seed)[1]}
-
-    assert held_out(ROWS, 0) == held_out(ROWS[::-1], 0)
-    assert len({frozenset(held_out(ROWS, seed)) for seed in range(5)}) > 1
-
-
-def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None:
+def test_the_split_depends_on_the_seed_and_keeps_prompts_together_that_differ_in_case_or_white_space_only() -> None:
     rows = [make_row(text.format(n)) for n in range(40) for text in ("Ask {}?", "ask  {}?\n", "ASK {}?")]
-    train, held_out = split_by_prompt(rows, 0.25, seed=0)
-    assert (len(train), len(held_out)) == (90, 30)
-    numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, held_out)]
+
+    def held_out(rows: list[Any], seed: int = 0) -> set[str]:
+        return {row["prompt"] for row in split_by_prompt(rows, 0.25, seed)[1]}
+
+    train, other = split_by_prompt(rows, 0.25, seed=0)
+    assert (len(train), len(other)) == (90, 30)
+    numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, other)]
     assert not numbers[0] & numbers[1]
-    shuffled = random.Random(0).sample(rows, len(rows))
-    assert {row["prompt"] for row in split_by_prompt(shuffled, 0.25, seed=0)[1]} == {row["prompt"] for row in held_out}
+    assert held_out(rows) == held_out(random.Random(0).sample(rows, len(rows)))
+    assert len({frozenset(held_out(rows, seed)) for seed in range(5)}) > 1
 
 
 PAIRS = Preferences(DataSchema.pairs, DataSchema.hh, SAFETY.name, (make_pair(),))
@@ -113,10 +98,10 @@ def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:
 
 def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None:
     rows = [make_row(f"{safe}", safe=safe) for safe in ((False, True), (True, True), (False, False), (True, False))]
-    view = make_view(pku(rows), View.pairs, SAFETY, only_mixed_pairs=True)
-    assert view == paired_view([rows[0], rows[3]], SAFETY)
-    assert make_view(pku(rows), View.pairs, HELPFULNESS, True) == paired_view(rows, HELPFULNESS)
-    assert make_view(pku(rows), View.labels, SAFETY, True) == unpaired_view(rows, SAFETY)
+    data, mixed = pku(rows), pku([rows[0], rows[3]])
+    assert make_view(data, View.pairs, SAFETY, only_mixed_pairs=True) == make_view(mixed, View.pairs, SAFETY)
+    assert make_view(data, View.pairs, HELPFULNESS, True) == make_view(data, View.pairs, HELPFULNESS)
+    assert make_view(data, View.labels, SAFETY, True) == make_view(data, View.labels, SAFETY)
     assert "leaves no pairs for safety" in refusal(pku(rows[1:3]), View.pairs, SAFETY, True)
 
 

@@ -203,7 +203,6 @@ def test_power_grows_with_prompts_and_enough_of_them_are_enough(outcome: Outcome
     assert powers == sorted(powers)
     assert find_power(2, 0.6, 1.0, 0.05, outcome) == 0.0  # 0.36 is the least p-value of two prompts
     n = count_prompts(0.6, 0.75, 0.05, outcome, 0.8)
-    assert n is not None
     assert find_power(n // 2, 0.6, 0.75, 0.05, outcome) < 0.8 <= find_power(n, 0.6, 0.75, 0.05, outcome)
     assert count_prompts(0.6, 0.6, 0.05, outcome, 0.8) is None
 

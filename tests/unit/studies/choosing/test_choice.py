@@ -143,7 +143,6 @@ def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Any, verdict: float
     family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
     choice = decide(family, ask())
     for estimate in (choice.rate, *(row.rate for row in choice.tested)):
-        assert estimate is not None
         assert estimate.value == verdict
         assert estimate.high - estimate.low > 0.05
 

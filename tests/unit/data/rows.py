@@ -1,6 +1,8 @@
 """Rows that tests can vary."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.data import DataSchema
@@ -11,6 +13,13 @@ from sacpo_exp.method.criteria import Criterion
 HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
 #: A criterion that rows in the schema of PKU-SafeRLHF have no labels for.
 HONESTY = Criterion("honesty", "T")
+
+
+def write(path: Path, content: Any) -> str:
+    """Write a text as it is, anything else as JSON."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return str(path)
 
 
 def make_row(

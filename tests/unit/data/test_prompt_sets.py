@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from real_data import find_real
-from rows import HELPFULNESS, SAFETY
+from rows import HELPFULNESS, SAFETY, write
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
@@ -31,11 +31,6 @@ ROWS = [
 
 def real(name: str) -> Path:
     return find_real(f"prompts/{name}")
-
-
-def write(path: Path, content: Any) -> str:
-    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
-    return str(path)
 
 
 def load(source: PromptsSource = PromptsSource.local, **settings: Any) -> list[Prompt]:
@@ -59,14 +54,11 @@ def test_rows_of_any_file_give_prompts(tmp_path: Path) -> None:
         assert len({prompt["prompt_id"] for prompt in read}) == 3
 
 
-def test_an_id_hangs_on_the_text_alone(tmp_path: Path) -> None:
+def test_an_id_hangs_on_the_text_alone_and_equal_texts_get_a_number(tmp_path: Path) -> None:
     here = load(path=write(tmp_path / "a.json", ["One?", "Two?"]))
     there = load(path=write(tmp_path / "b.jsonl", '{"q": "Two?"}\n{"q": "Three?"}'), field="q")
     assert here[1]["prompt_id"] == there[0]["prompt_id"] != here[0]["prompt_id"]
     assert all(len(prompt["prompt_id"]) == 12 for prompt in here)
-
-
-def test_equal_texts_get_ids_with_a_number(tmp_path: Path) -> None:
     first, second, third = load(path=write(tmp_path / "a.json", ["Same?", "Same?", "Same?"]))
     assert [second["prompt_id"], third["prompt_id"]] == [first["prompt_id"] + "-2", first["prompt_id"] + "-3"]
 

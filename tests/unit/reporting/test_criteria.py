@@ -18,9 +18,10 @@ STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
 MERGED = "P-SACPO DPO(H)→DPO(T)→DPO(S) β=0.05 weights=0.2/0.3/0.5"
 
 
-def make_world(outputs: Path) -> World:
+@pytest.fixture
+def world(tmp_path: Path) -> World:
     """Three stages and their merge, judged by three criteria, of which one counts on every prompt."""
-    world = World(outputs, [HELPFULNESS, HONESTY, SAFETY])
+    world = World(tmp_path / "outputs", [HELPFULNESS, HONESTY, SAFETY])
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
     made = [world.train(*STAGES[:count]) for count in (1, 2, 3)]
     made.append(world.merge((0.2, 0.3, 0.5), *made))
@@ -28,11 +29,6 @@ def make_world(outputs: Path) -> World:
         honest = [float(prompt <= 2 * place) for prompt in range(8)]
         world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 0.5, float(place > 1)], honesty=honest))
     return world
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path / "outputs")
 
 
 def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from world import World, answers
+from world import EVEN, World, answers
 
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.reporting.figures import ELSEWHERE, MARKERS, draw_figure, find_families, find_styles
@@ -56,7 +56,7 @@ def policy_of(family: str) -> Policy:
 
 def make_world(outputs: Path, families: list[str]) -> World:
     world = World(outputs)
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     for family, beta, ratio, helpfulness, safety in POLICIES:
         if family in families:
             world.judgments(make_policy(world, family, beta, ratio), answers(helpfulness, safety))

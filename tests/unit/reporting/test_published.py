@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_up import read_titles
-from world import H, World, answers, read
+from world import EVEN, H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError, DataError
@@ -95,7 +95,7 @@ def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path, row: st
 def world(tmp_path: Path) -> World:
     """The baseline and DPO(H), which wins three of four and a half of four."""
     world = World(tmp_path / "outputs")
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     world.judgments(world.train(H), answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
     return world
 

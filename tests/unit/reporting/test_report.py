@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import HS, H, World, answers, read
+from world import EVEN, HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.reporting.collect import collect_groups
@@ -119,7 +119,7 @@ def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> No
     policy = world.train(*HS)
     world.judgments(policy, answers([0] * 4, [1] * 4))
     assert world.scored().group.parents[policy.id] == ()
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     assert world.scored().group.parents[policy.id] == (world.baseline.id,)
 
 

@@ -1,14 +1,15 @@
 """A store that is filled as `train` and `eval` fill it, with judgments made by hand."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiny import write_lines
+
+from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
-from sacpo_exp.evaluation.contests import imported_artifact
 from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
@@ -21,9 +22,8 @@ from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec, Store
 
 KINDS = ["benign"] * 4 + ["risky"] * 4
-#: As conf/criterion/ has them, and one of a user, which counts on every prompt.
-HELPFULNESS = Criterion("helpfulness", "H", "better_response_id", prompt_kinds=["benign"])
-SAFETY = Criterion("safety", "S", "safer_response_id", "is_response_{i}_safe", ["risky"])
+HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
+#: Of a user, and counts on every prompt.
 HONESTY = Criterion("honesty", "T", "more_honest_id")
 LETTERS = {criterion.name: criterion.letter for criterion in (HELPFULNESS, SAFETY, HONESTY)}
 #: Loss, criterion and β of stages that many tests have.
@@ -55,7 +55,7 @@ class World:
 
         def build(folder: Path) -> dict[str, Any]:
             for name, records in files.items():
-                (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+                write_lines(folder / name, records)
             return metrics or {}
 
         self.store.get_or_build(spec, build)
@@ -70,15 +70,14 @@ class World:
         *stages: tuple[str, str | None, float | None],
         seed: int = 0,
         dataset: str = "demo",
-        adapter: str = "",
         **recipe: Any,
     ) -> ArtifactSpec:
         """The policy that stages (loss, criterion, β) make of the baseline; the settings are those of every stage."""
         parent = self.baseline if stages[0][1] else self.model
         for loss, criterion, beta in stages:
-            own = {"loss": {"name": loss}, "criterion": criterion, "beta": beta, "seed": seed, "adapter": adapter}
+            own = {"loss": {"name": loss}, "criterion": criterion, "beta": beta, "seed": seed, "adapter": ""}
             letter = LETTERS[criterion] if criterion else ""
-            step = Stage(own | recipe, {"rows": dataset}, letter, dataset, adapter)
+            step = Stage(own | recipe, {"rows": dataset}, letter, dataset)
             spec = ArtifactSpec("stage", f"{loss}{letter}.{beta}".lower(), step.recipe, (parent.id,), {})
             parent = self.keep(spec, Aligned(spec.id, policy_of_spec(parent), step))
         return parent
@@ -183,8 +182,5 @@ class Seeds(World):
         for spec in plan.training():
             self.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {})
         self.baseline = plan.policies["baseline"]
-        self.judge_policy(self.baseline, EVEN)
+        self.judgments(self.baseline, EVEN)
         return plan
-
-    def judge_policy(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
-        self.judgments(policy, records, name="policy", **labels)

@@ -67,18 +67,14 @@ def test_what_is_given_is_kept(paper: RunConfig, given: dict[str, Any]) -> None:
     assert find_run_problems(replace(paper, hardware=hardware), []) == []
 
 
-@pytest.mark.parametrize(
-    ("gpus", "batches", "processes", "rows"),
-    [
+def test_processes_divide_every_batch() -> None:
+    for gpus, batches, processes, rows in (
         (8, [(12, 1)], 6, 16),
         (4, [(4, 2)], 2, 16),  # KTO needs two rows on a device
         (4, [(80, 1), (48, 1)], 4, 4),
         (3, [], 3, 16),
-    ],
-)
-def test_processes_divide_every_batch(gpus: int, batches: list[tuple[int, int]], processes: int, rows: int) -> None:
-    assert choose_processes(gpus, batches) == processes
-    assert list_rows(16, processes, batches)[0] == rows
+    ):
+        assert (choose_processes(gpus, batches), list_rows(16, processes, batches)[0]) == (processes, rows)
 
 
 def test_auto_on_this_machine(configure: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -103,12 +99,12 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     assert read_gpus() == tuple(Gpu() for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [(None, (80, 40, 24)), ("", ()), ("2,0", (24, 80)), ("0,7,1", (80,)), ("-1", ()), ("GPU-5ebe9f43", (None,))],
-)
-def test_cuda_visible_devices_selects_gpus(chosen: str | None, expected: tuple[float | None, ...]) -> None:
-    assert visible((Gpu(80), Gpu(40), Gpu(24)), chosen) == tuple(map(Gpu, expected))
+VISIBLE = {None: (80, 40, 24), "": (), "2,0": (24, 80), "0,7,1": (80,), "-1": (), "GPU-5ebe9f43": (None,)}
+
+
+def test_cuda_visible_devices_selects_gpus() -> None:
+    for chosen, expected in VISIBLE.items():
+        assert visible((Gpu(80), Gpu(40), Gpu(24)), chosen) == tuple(map(Gpu, expected))
 
 
 def test_memory_is_at_most_the_machine_s_and_the_smallest_gpu_counts() -> None:
@@ -157,23 +153,16 @@ def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(configure
     ]
 
 
-@pytest.mark.parametrize(
-    ("capability", "packages", "expected"),
-    [
-        (9.0, ("flash_attn", "liger_kernel"), ("flash_attention_2", True, True, True)),
-        (9.0, (), (None, False, False, True)),
-        (7.5, ("flash_attn", "liger_kernel"), (None, False, True, False)),
-    ],
-)
+#: Capability of the GPU, whether the packages are installed; attention, padding_free, liger, tf32.
+KERNELS = [(9.0, True, ("flash_attention_2", True, True, True)), (9.0, False, (None, False, False, True))]
+KERNELS += [(7.5, True, (None, False, True, False))]
+
+
+@pytest.mark.parametrize(("capability", "installed", "expected"), KERNELS)
 def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructions(
-    paper: RunConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capability: float,
-    packages: tuple[str, ...],
-    expected: tuple[Any, ...],
+    paper: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: float, installed: bool, expected: Any
 ) -> None:
-    for name in packages:
+    for name in ("flash_attn", "liger_kernel") if installed else ():
         (tmp_path / f"{name}.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     hardware, reason = choose(paper, machine := Machine(1024, (Gpu(80.0, capability),) * 8))

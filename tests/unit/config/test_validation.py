@@ -225,17 +225,18 @@ def test_qlora_needs_bitsandbytes(configure: Any, monkeypatch: pytest.MonkeyPatc
         check_run(open_run(configure("model=tiny", "adapter=qlora", f"paths.outputs={tmp_path}")))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "is_sequence"),
-    [
-        ([], True),
-        (["over=beta"], True),
-        (["max_over_refusal=0.1"], False),  # which is worst at the safe end
-        (["++thresholds={helpfulness:0.4}"], False),  # which pulls from the other end
-        (["constraint=helpfulness", "maximise=safety"], True),
-        (["procedure=holm"], False),
-        (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),
-    ],
-)
-def test_a_sequence_needs_a_safe_end(configure: Any, overrides: list[str], is_sequence: bool) -> None:
-    assert configure("threshold=0.6", *overrides, command="choose").is_sequence is is_sequence
+#: Overrides of `choose`, and whether its policies are tested in sequence from a safe end.
+SEQUENCES = {
+    "": True,
+    "over=beta": True,
+    "max_over_refusal=0.1": False,  # which is worst at the safe end
+    "++thresholds={helpfulness:0.4}": False,  # which pulls from the other end
+    "constraint=helpfulness maximise=safety": True,
+    "procedure=holm": False,
+    "max_over_refusal=0.1 procedure=fixed_sequence": True,
+}
+
+
+def test_a_sequence_needs_a_safe_end(configure: Any) -> None:
+    for overrides, is_sequence in SEQUENCES.items():
+        assert configure("threshold=0.6", *overrides.split(), command="choose").is_sequence is is_sequence

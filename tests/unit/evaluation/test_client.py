@@ -1,5 +1,6 @@
 """Keys and addresses: where they come from, which are refused, that no key is shown; and errors that stop a run."""
 
+import re
 from typing import Any
 
 import httpx2
@@ -38,24 +39,14 @@ def test_the_key_comes_from_the_variable_that_is_named(monkeypatch: pytest.Monke
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("address", "is_sent"),
-    [
-        ("http://[::1]:1/v1", True),
-        ("https://elsewhere.example/v1", True),
-        ("http://elsewhere.example/v1", False),
-        ("http://127.0.0.1.example/v1", False),
-    ],
-)
-def test_a_key_is_sent_encrypted_or_locally(monkeypatch: pytest.MonkeyPatch, address: str, is_sent: bool) -> None:
+def test_a_key_is_sent_encrypted_or_locally(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "sk-abc-secret")
-    judge = make_judge(base_url=address, api_key_env=KEY)
-    if is_sent:
-        assert client.find_key(judge) == "sk-abc-secret"
-        return
-    with pytest.raises(ConfigError, match=f"the key in {KEY} would be sent to http://") as caught:
-        client.find_key(judge)
-    assert "secret" not in str(caught.value)
+    for address in ("http://[::1]:1/v1", "https://elsewhere.example/v1"):
+        assert client.find_key(make_judge(base_url=address, api_key_env=KEY)) == "sk-abc-secret"
+    for address in ("http://elsewhere.example/v1", "http://127.0.0.1.example/v1"):
+        with pytest.raises(ConfigError, match=f"the key in {KEY} would be sent to http://") as caught:
+            client.find_key(make_judge(base_url=address, api_key_env=KEY))
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["localhost:8000/v1", "http://user:secret@x/v1", "http://x/v1?key=secret"])
@@ -113,12 +104,7 @@ def status_error(status: int, message: str = "no", code: str | None = None) -> o
 )
 def test_what_no_other_question_would_survive_stops_the_run(error: Any, message: str | None) -> None:
     fatal = client.find_fatal(error, make_judge(base_url=LOCAL, structured=True), NO_KEY)
-    if message is None:
-        assert fatal is None
-    else:
-        assert fatal is not None
-        with pytest.raises(type(fatal), match=message):
-            raise fatal
+    assert re.search(message, str(fatal)) if message else fatal is None
 
 
 def test_a_failed_call_is_recorded_as_failed_and_a_filtered_one_as_refused() -> None:

@@ -216,36 +216,32 @@ def test_a_template_that_is_not_there_is_refused(name: str, tmp_path: Path, monk
 OBJECT = '{"reason": "The first is {clearer}.", "first": 8, "second": 7}'
 
 
-@pytest.mark.parametrize(
-    ("raw", "finish_reason", "scores"),
-    [
-        (OBJECT, "stop", (8, 7)),
-        (f"```json\n{OBJECT}\n```", "stop", (8, 7)),
-        (f"Here it is:\n{OBJECT}\nAs asked.", None, (8, 7)),
-        ('{"first": 8, "second": 7.5}', "stop", (8, 7.5)),
-        (OBJECT[:-4], "length", None),
-        (OBJECT.replace("8", "11"), "stop", None),
-        (OBJECT.replace("8", "NaN"), "stop", None),
-        ('{"first": 8}', "stop", None),
-        ("8 7", "stop", (8, 7)),
-        ("\n 8, 7.5 \nThe first is better; 9 8 would be too much.", "stop", (8, 7.5)),
-        ("8 1", "length", None),
-        ("8 1\nThe first", "length", (8, 1)),
-        ("The scores are:\n8 7", "stop", None),
-        ("8 7 6", "stop", None),
-        ("-8 7", "stop", None),
-        (None, None, None),
-    ],
-)
-def test_scores_are_read_strictly(
-    raw: str | None, finish_reason: str | None, scores: tuple[float, float] | None
-) -> None:
+#: What a judge wrote, why it ended, and its scores.
+SCORES = [
+    (OBJECT, "stop", (8, 7)),
+    (f"```json\n{OBJECT}\n```", "stop", (8, 7)),
+    (f"Here it is:\n{OBJECT}\nAs asked.", None, (8, 7)),
+    ('{"first": 8, "second": 7.5}', "stop", (8, 7.5)),
+    (OBJECT[:-4], "length", None),
+    (OBJECT.replace("8", "11"), "stop", None),
+    (OBJECT.replace("8", "NaN"), "stop", None),
+    ('{"first": 8}', "stop", None),
+    ("8 7", "stop", (8, 7)),
+    ("\n 8, 7.5 \nThe first is better; 9 8 would be too much.", "stop", (8, 7.5)),
+    ("8 1", "length", None),
+    ("8 1\nThe first", "length", (8, 1)),
+    ("The scores are:\n8 7", "stop", None),
+    ("8 7 6", "stop", None),
+    ("-8 7", "stop", None),
+    (None, None, None),
+]
+
+
+@pytest.mark.parametrize(("raw", "finish_reason", "scores"), SCORES)
+def test_scores_are_read_strictly(raw: str | None, finish_reason: str | None, scores: Any) -> None:
     assert read_scores(raw, finish_reason, (1, 10)) == (State.ok if scores else State.unparsed, scores)
-
-
-@pytest.mark.parametrize("finish_reason", ["content_filter", "refusal"])
-def test_a_judge_that_declined_has_no_scores_whatever_it_wrote(finish_reason: str) -> None:
-    assert read_scores(OBJECT, finish_reason, (1, 10)) == (State.refused, None)
+    for declined in ("content_filter", "refusal"):
+        assert read_scores(raw, declined, (1, 10)) == (State.refused, None)
 
 
 @given(st.text() | st.text(alphabet='{}":, 0123456789.\nfirstecond'))
@@ -315,18 +311,19 @@ def test_anything_else_is_no_answer(text: str) -> None:
     assert len(str(caught.value)) < 120
 
 
-@pytest.mark.parametrize(
-    ("raw", "label"),
-    [
-        ('{"label": "full_refusal"}', "full_refusal"),
-        ("partial_refusal\nIt does a part.", "partial_refusal"),
-        ('{"label": "no"}', None),
-        ("It is a full_refusal.", None),
-        ('full_refusal", "x": "', None),
-    ],
-)
-def test_a_label_of_a_refusal_is_one_of_three(raw: str, label: str | None) -> None:
-    assert read_label(raw, "stop") == (State.ok if label else State.unparsed, label)
+#: What a judge wrote about a refusal, and the label that it gave.
+LABELS = {
+    '{"label": "full_refusal"}': "full_refusal",
+    "partial_refusal\nIt does a part.": "partial_refusal",
+    '{"label": "no"}': None,
+    "It is a full_refusal.": None,
+    'full_refusal", "x": "': None,
+}
+
+
+@pytest.mark.parametrize("raw", LABELS)
+def test_a_label_of_a_refusal_is_one_of_three(raw: str) -> None:
+    assert read_label(raw, "stop") == (State.ok if LABELS[raw] else State.unparsed, LABELS[raw])
     assert read_label(raw, "content_filter") == (State.refused, None)
 
 

@@ -10,7 +10,6 @@ from world import HELPFULNESS, HONESTY, HS, SAFETY, H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families, plain_style
 
 NAMES = ["helpfulness", "honesty", "safety"]
@@ -123,14 +122,3 @@ def test_a_reward_and_a_cost_model_give_means_a_safe_rate_and_a_figure_of_both(t
     assert (axes.get_xlabel(), axes.yaxis_inverted()) == ("helpfulness: mean reward on benign prompts", True)
     world.judgments(world.train(*HS), answers([1] * 4, [1] * 4))  # judged before such scores were kept apart
     assert not world.scored().group.measures
-
-
-def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> None:
-    world = World(tmp_path / "outputs")
-    for criteria in ([HELPFULNESS, SAFETY], [HONESTY]):
-        world.criteria = criteria
-        for policy in (world.baseline, world.train(H)):
-            world.judgments(policy, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
-    groups = collect_groups(world.store, None, None)
-    found = [(len(group.policies), [criterion.name for criterion in group.criteria]) for group in groups]
-    assert found == [(2, ["helpfulness", "safety"]), (2, ["honesty"])]

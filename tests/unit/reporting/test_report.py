@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import EVEN, HS, H, World, answers, read
+from world import EVEN, HONESTY, HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.reporting.collect import collect_groups
@@ -142,8 +142,11 @@ def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> Non
     assert before["trade_off.png"].startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("labels", [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}])
-def test_only_what_shares_judge_and_baseline_is_compared(world: World, labels: dict[str, str]) -> None:
+OTHERS = [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}, {"criteria": [HONESTY.to_judge()]}]
+
+
+@pytest.mark.parametrize("labels", OTHERS)
+def test_only_what_shares_judge_baseline_and_criteria_is_compared(world: World, labels: dict[str, Any]) -> None:
     world.judgments(world.train(("dpo", "safety", 0.1)), answers([0] * 4, [1] * 4), **labels)
     first, second = collect_groups(world.store, None, None)
     assert (len(first.policies), [policy.policy.family for policy in second.policies]) == (4, ["DPO(S)"])

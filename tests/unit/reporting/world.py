@@ -10,6 +10,7 @@ from tiny import write_lines
 
 from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
+from sacpo_exp.evaluation.contests import imported_artifact
 from sacpo_exp.evaluation.responding import policy_labels
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage

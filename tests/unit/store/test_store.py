@@ -79,16 +79,22 @@ def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> Non
     assert store.partials() == []
 
 
-@pytest.mark.parametrize("has_checkpoints", [True, False])
-def test_a_build_that_was_killed_after_its_manifest_is_finished(store: Store, has_checkpoints: bool) -> None:
+@pytest.mark.parametrize(
+    ("content", "has_checkpoints"), [("abc", True), ("abc", False), ("abd", False)], ids=["resumed", "whole", "damaged"]
+)
+def test_a_build_that_was_killed_after_its_manifest_is_finished_or_if_damaged_made_anew(
+    store: Store, content: str, has_checkpoints: bool
+) -> None:
     spec = make_spec()
     whole = store.get_or_build(spec, write(weights="abc"))
+    overwrite(whole / "weights", content)
     partial = whole.rename(whole.with_name(f"{spec.id}.partial"))
     if has_checkpoints:
         (partial / "checkpoints" / "checkpoint-2").mkdir(parents=True)
         (partial / "checkpoints" / "checkpoint-2" / "optimizer.pt").write_text("state")
-    assert store.get_or_build(spec, never) == whole
+    assert store.get_or_build(spec, never if content == "abc" else write(weights="abc")) == whole
     assert sorted(path.name for path in whole.iterdir()) == ["manifest.json", "weights"]
+    assert (whole / "weights").read_text() == "abc"
     assert store.partials() == []
 
 
@@ -169,17 +175,15 @@ def test_two_processes_that_want_the_same_under_two_names_build_it_once(store: S
     assert store.open(make_spec()).is_dir()
 
 
-@pytest.mark.parametrize("has_checkpoints", [False, True])
-def test_what_a_user_has_to_change_leaves_only_what_can_be_resumed(store: Store, has_checkpoints: bool) -> None:
+@pytest.mark.parametrize("name", ["stray", "checkpoints/half"])
+def test_what_a_user_has_to_change_leaves_only_what_can_be_resumed(store: Store, name: str) -> None:
     def refuse(folder: Path) -> dict[str, Any]:
-        (folder / "stray").write_text("half")
-        if has_checkpoints:
-            (folder / "checkpoints" / "half").write_text("half")
+        (folder / name).write_text("half")
         raise DataError("row 3 has no prompt.")
 
     with pytest.raises(DataError, match="row 3"):
         store.get_or_build(make_spec(), refuse)
-    assert len(store.partials()) == int(has_checkpoints)
+    assert len(store.partials()) == (name == "checkpoints/half")
 
 
 def test_what_was_made_under_another_slug_is_found(store: Store) -> None:
@@ -214,14 +218,6 @@ def test_ids_are_readable_and_safe_names_of_folders(slug: str, start: str) -> No
 @pytest.mark.parametrize("name", ["..", "", "a", "../a-0123456789", ".a-0123456789", "a-0123456789.partial", "a\n"])
 def test_names_that_lead_elsewhere_are_no_ids(name: str) -> None:
     assert not is_id(name)
-
-
-def test_an_unfinished_build_whose_files_are_damaged_is_made_anew(store: Store) -> None:
-    spec = make_spec()
-    whole = store.get_or_build(spec, write(weights="abc"))
-    overwrite(whole / "weights", "abd")
-    whole.rename(whole.with_name(f"{spec.id}.partial"))
-    assert (store.get_or_build(spec, write(weights="abc")) / "weights").read_text() == "abc"
 
 
 def test_a_manifest_without_a_hash_over_itself_is_of_an_older_version(store: Store) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def command(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def command(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Runs the command in this process; gives exit code, stdout and stderr."""
 
-    def run(*arguments: str, answer: str = "") -> tuple[int, str, str]:
+    def run(*arguments: str, keyboard: io.StringIO | None = None) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        monkeypatch.setattr(sys, "stdin", keyboard or io.StringIO())
         code = 0
         try:
             main()
@@ -102,10 +99,7 @@ def test_verify_names_what_differs_and_ends_with_1(command: Any, store: Store) -
 @pytest.mark.parametrize("arguments", [["list"], ["verify"], ["prune", "--damaged", "--yes"]], ids=" ".join)
 def test_a_damaged_manifest_hides_none(command: Any, store: Store, arguments: list[str], text: str | None) -> None:
     manifest = store.path(OTHER) / "manifest.json"
-    if text is None:
-        manifest.unlink()
-    else:
-        overwrite(manifest, text)
+    overwrite(manifest, text) if text else manifest.unlink()
     code, out, _ = command(*arguments)
     assert code == (arguments == ["verify"])
     assert ("--damaged" in arguments) == (not store.path(OTHER).exists())
@@ -125,18 +119,13 @@ class Watching(io.StringIO):
 
 
 @pytest.mark.parametrize("what", ["leftovers", "named", "damaged"])
-def test_prune_holds_the_lock_while_it_asks(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
+def test_prune_holds_the_lock_while_it_asks(command: Any, store: Store, what: str) -> None:
     folder = leave_partial(store) if what == "leftovers" else store.path(OTHER)
     if what == "damaged":
         overwrite(folder / "weights", "abd")
     keyboard = Watching(store, folder)
     arguments = {"leftovers": [], "named": [OTHER.id], "damaged": ["--damaged"]}[what]
-    monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), "prune", *arguments])
-    monkeypatch.setattr(sys, "stdin", keyboard)
-    main()
-    assert capsys.readouterr().out.endswith("removed 1\n")
+    assert command("prune", *arguments, keyboard=keyboard)[1].endswith("removed 1\n")
     assert keyboard.is_held
     assert not store.is_building(folder)
     assert not folder.exists()
@@ -145,7 +134,7 @@ def test_prune_holds_the_lock_while_it_asks(
 @pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "nobody there"])
 def test_prune_asks_and_takes_nothing_without_a_yes(command: Any, store: Store, answer: str) -> None:
     partial = leave_partial(store)
-    code, out, _ = command("prune", answer=answer)
+    code, out, _ = command("prune", keyboard=io.StringIO(answer))
     assert code == 0
     assert str(partial) in out
     assert "Remove these 1? [y/N] " in out
@@ -196,7 +185,7 @@ def test_artifacts_of_an_older_version_are_listed_and_not_read(command: Any, sto
 def test_prune_takes_all_of_older_versions_and_asks_first(command: Any, store: Store, answer: str) -> None:
     parent = leave_old(store)
     child, partial = leave_old(store, parent.name), leave_partial(store)
-    code, out, _ = command("prune", "--damaged", answer=answer)
+    code, out, _ = command("prune", "--damaged", keyboard=io.StringIO(answer))
     assert code == 0
     assert "Remove these 2? [y/N] " in out
     assert parent.exists() == child.exists() == (answer == "n\n")

@@ -167,20 +167,21 @@ def test_an_acceptable_rate_is_about_scores(ask: Any) -> None:
         search(family, ask(measure=rate, constraint="helpfulness"))
 
 
-@pytest.mark.parametrize(
-    ("order", "by_ratio", "by_strength"),
-    [
-        ("helpful_first", True, False),  # a small β lets the safety stage go far
-        ("safety_first", False, True),  # a large one keeps what the first stage has learned
-        ("safety_only", None, False),
-        ("helpful_only", None, True),
-    ],
-)
-def test_the_safe_end(configure: Any, order: str, by_ratio: bool | None, by_strength: bool) -> None:
+#: Of merge ratios and of β of the last stage, whether the safe end is the high one.
+ENDS = {
+    "helpful_first": (True, False),  # a small β lets the safety stage go far
+    "safety_first": (False, True),  # a large one keeps what the first stage has learned
+    "safety_only": (None, False),
+    "helpful_only": (None, True),
+}
+
+
+@pytest.mark.parametrize("order", ENDS)
+def test_the_safe_end(configure: Any, order: str) -> None:
+    by_ratio, by_strength = ENDS[order]
     config = configure("threshold=0.6", "over=beta", f"order={order}", command="choose")
     assert is_safe_end_high(config) is by_strength
-    if by_ratio is not None:
-        assert is_safe_end_high(replace(config, over=Over.merge_ratio)) is by_ratio
+    assert by_ratio in (None, is_safe_end_high(replace(config, over=Over.merge_ratio)))
 
 
 @pytest.mark.parametrize(

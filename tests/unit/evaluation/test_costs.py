@@ -38,14 +38,11 @@ def test_cached_tokens_cost_what_the_table_says_or_else_as_much_as_others() -> N
     assert price_tokens(judge, 1000, 400, 100) == pytest.approx((1000 * 2 + 800) / 1e6)
 
 
-def test_the_estimate_is_the_worst_case_of_all_calls() -> None:
+def test_the_estimate_is_the_worst_case_of_all_calls_and_names_its_prices() -> None:
     assert estimate([make_question(content="x" * 401)], make_judge()).prompt_tokens == 109
     cost = estimate([make_question()] * 10, make_judge())
     assert (cost.calls, cost.prompt_tokens, cost.completion_tokens) == (10, 1080, 1000)
     assert cost.usd == pytest.approx(10 * WORST)
-
-
-def test_the_estimate_names_its_prices_or_that_one_is_unknown() -> None:
     questions = [make_question()] * 2000
     assert describe_estimate(estimate(questions, make_judge()), make_judge()) == (
         "judges   2,000 calls to big: about 216,000 tokens in, at most 200,000 out; "

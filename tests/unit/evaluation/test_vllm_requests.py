@@ -20,9 +20,7 @@ def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
     assert sampling_arguments(8, [2], ["\n"], None)["temperature"] == 0
     sampled = sampling_arguments(8, [2], ["\n"], 7)
     assert (sampled["temperature"], sampled["seed"]) == (1, 7)
-
-
-def test_a_stop_string_that_may_come_before_a_response_is_not_left_to_vllm() -> None:
+    # A stop string that may come before a response is not left to vLLM.
     assert sampling_arguments(8, [2], ["User", "\n\n", " END"], None)["stop"] == ["User"]
 
 

@@ -115,13 +115,12 @@ def test_rates_and_errors_of_the_alpaca_eval_leaderboard_are_the_published_ones(
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_has_published_values(successes: int, n: int, low: float, high: float) -> None:
+def test_wilson_has_published_values_and_ends_exactly_at_0_and_1(
+    successes: int, n: int, low: float, high: float
+) -> None:
     estimate = wilson(successes, n, 0.95)
     assert estimate.value == successes / n
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_wilson_ends_exactly_at_0_and_at_1() -> None:
     assert [(wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) for n in (1, 7, 1000)] == [(0, 1)] * 3
 
 

@@ -43,7 +43,7 @@ def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: A
     assert list(runs) == ["SFT", "KTO(H) β=0.1", "KTO(H)→DPO(S) β=0.1", "P-SACPO KTO(H)→DPO(S) q=0.5"]
     wanted = {"order": "helpfulness_then_safety", "objective": "kto_then_dpo", "criterion": "safety", "loss": "dpo"}
     assert second.config.items() >= (wanted | {"beta": 0.1, "beta_first": 0.1, "learning_rate": 2e-4}).items()
-    assert {"helpfulness_then_safety", "kto_then_dpo", "safety", "dpo", "tiny.demo"} <= set(second.tags)
+    assert {*wanted.values(), "tiny.demo"} <= set(second.tags)
     assert [base.id, first.id] == second.config["lineage"][-2:]
     assert list(second.parents.values()) == ["policy", "dataset"]
     assert merged.parents == {first.id: "policy", second.id: "policy"}
@@ -68,19 +68,20 @@ def test_commands_with_the_same_overrides_have_one_group(configure: Any, command
 KEY = "0123456789abcdef" * 3
 
 
-@pytest.mark.parametrize(
-    ("mode", "netrc", "environment", "expected"),
-    [
-        ("auto", "", {}, "offline"),
-        ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
-        ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
-        ("auto", "api.wandb.ai", {}, "online"),
-        ("online", "", {}, "online"),
-        ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
-    ],
-)
+#: Mode, machine in ~/.netrc and environment; the mode that is chosen.
+MODES: list[tuple[str, str, dict[str, str], str]] = [
+    ("auto", "", {}, "offline"),
+    ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
+    ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
+    ("auto", "api.wandb.ai", {}, "online"),
+    ("online", "", {}, "online"),
+    ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
+]
+
+
+@pytest.mark.parametrize(("mode", "netrc", "environment", "expected"), MODES)
 def test_wandb_is_online_with_a_key(
-    mode: str, netrc: str, environment: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, netrc: str, environment: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
 

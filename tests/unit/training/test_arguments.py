@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import read_lines
 
 from sacpo_exp.config.messages import known_keys
 from sacpo_exp.config.schema import RunConfig
-from sacpo_exp.errors import ConfigError
-from sacpo_exp.train import train
 from sacpo_exp.training.arguments import OWNED, find_argument_problems
 
 
@@ -40,21 +39,16 @@ def test_a_wrong_argument_is_one_sentence_for_all_stages(configure: Any, overrid
     assert sentence.startswith(WRONG[override])
 
 
-@pytest.mark.parametrize("steps", [-1, 0, 2.5])
-def test_a_wrong_number_of_updates_between_evaluations_is_refused(configure: Any, steps: float) -> None:
-    (sentence,) = find_argument_problems(configure("trainer.eval_strategy=steps", f"trainer.eval_steps={steps}"))
-    assert sentence.startswith("`trainer.eval_steps` must be a whole number of updates, or a share")
+def test_a_wrong_number_of_updates_between_evaluations_is_refused(configure: Any) -> None:
+    for steps in (-1, 0, 2.5):
+        (sentence,) = find_argument_problems(configure("trainer.eval_strategy=steps", f"trainer.eval_steps={steps}"))
+        assert sentence.startswith("`trainer.eval_steps` must be a whole number of updates, or a share")
 
 
 def test_what_replaces_an_owned_argument_is_a_setting() -> None:
     keys = {word.split("=")[0] for text in OWNED.values() if text for word in text.split() if "=" in word}
     assert len(keys) > 10
     assert keys <= set(known_keys(RunConfig))
-
-
-def test_a_wrong_argument_is_refused_by_a_dry_run(configure: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"`trainer\.max_stepz` is not an argument"):
-        train(configure("model=tiny", "trainer.max_stepz=1", "dry_run=true", f"paths.outputs={tmp_path}"))
 
 
 @pytest.mark.slow
@@ -66,7 +60,7 @@ def test_arguments_reach_the_trainer_of_every_stage(cli: Any, tmp_path: Path) ->
     assert len(folders) == 2
     recipes = []
     for folder in folders:
-        entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        entries = read_lines(folder / "metrics.jsonl")
         measured = {entry["step"] for entry in entries if "eval_loss" in entry}
         assert {5, 10} <= measured
         assert max(entry["step"] for entry in entries) == 10

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,13 @@ def count_wins(world: World, criterion: str, count: int) -> np.ndarray:
     return wins
 
 
+def count_completions(world: World, rows: Iterable[dict[str, Any]]) -> np.ndarray:
+    counts = np.zeros((3, 5))
+    for row in rows:
+        counts[world.prompts.index(row["prompt"]), world.responses.index(row["completion"])] += 1
+    return counts
+
+
 def within(counts: np.ndarray, trials: np.ndarray, chance: np.ndarray) -> bool:
     """Whether binomial counts are within five standard errors of what is expected."""
     return bool((np.abs(counts - trials * chance) < 5 * np.sqrt(trials * chance * (1 - chance)) + 1).all())
@@ -55,18 +64,12 @@ def test_pairs_are_chosen_as_bradley_and_terry_have_it(world: World, criterion: 
 
 def test_labels_are_drawn_by_value(world: World) -> None:
     rows = list(label_rows(world, "safety", MANY, 0))
-    counts, desirable = np.zeros((3, 5)), np.zeros((3, 5))
-    for row in rows:
-        place = world.prompts.index(row["prompt"]), world.responses.index(row["completion"])
-        counts[place] += 1
-        desirable[place] += row["label"]
-    assert within(desirable, counts, chance_of(world.values["safety"]))
+    desirable = count_completions(world, (row for row in rows if row["label"]))
+    assert within(desirable, count_completions(world, rows), chance_of(world.values["safety"]))
 
 
 def test_samples_follow_the_reference_policy(world: World) -> None:
-    counts = np.zeros((3, 5))
-    for row in sample_rows(world, MANY, 0):
-        counts[world.prompts.index(row["prompt"]), world.responses.index(row["completion"])] += 1
+    counts = count_completions(world, sample_rows(world, MANY, 0))
     assert within(counts, np.full((3, 5), MANY), np.exp(world.reference) / 3)
 
 

@@ -23,20 +23,17 @@ def both_orders(prompt: str, first: float, second: float, repeat: int = 0) -> li
     return [(prompt, 1, first, repeat), (prompt, -1, second, repeat)]
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "flips", "first_rate"),
-    [
+def test_flips_and_first_rate_of_known_judges() -> None:
+    for verdicts, flips, first_rate in (
         ([(1, 0)] * 40, 1, 1),  # the first is always preferred
         ([(0, 1)] * 40, 1, 0),
         ([(0, 0), (1, 1)] * 20, 0, 0.5),  # only the responses count
-    ],
-)
-def test_flips_and_first_rate_of_known_judges(verdicts: list[tuple[int, int]], flips: float, first_rate: float) -> None:
-    bias = measure([row for index, each in enumerate(verdicts) for row in both_orders(f"p{index}", *each)])
-    assert (bias.flip_rate.value, bias.first_rate.value, bias.tie_rate.value) == (flips, first_rate, 0)
-    assert (bias.flip_rate.n, bias.first_rate.n, bias.half_flip_rate.value) == (40, 40, 0)
-    # Wilson's: 40 of 40 is not certainty.
-    assert (bias.flip_rate.low > 0.9) if flips else (0 < bias.flip_rate.high < 0.1)
+    ):
+        bias = measure([row for index, each in enumerate(verdicts) for row in both_orders(f"p{index}", *each)])
+        assert (bias.flip_rate.value, bias.first_rate.value, bias.tie_rate.value) == (flips, first_rate, 0)
+        assert (bias.flip_rate.n, bias.first_rate.n, bias.half_flip_rate.value) == (40, 40, 0)
+        # Wilson's: 40 of 40 is not certainty.
+        assert (bias.flip_rate.low > 0.9) if flips else (0 < bias.flip_rate.high < 0.1)
 
 
 def test_a_tie_in_one_order_is_half_a_flip_and_in_both_none() -> None:

@@ -210,21 +210,18 @@ LOW = (("x", "y", 1.0), ("x", "y", 0.0))
 CHAIN = dict.fromkeys("xy", "no chain of wins and losses leads to the baseline and back")
 
 
-@pytest.mark.parametrize(
-    ("matches", "unrated"),
-    [
+def test_unrated_policies_are_named() -> None:
+    for matches, unrated in (
         ((("baseline", "other", 0.5),), {}),  # a tie is a win of both
         ((("baseline", "b", 1), ("b", "c", 1), ("c", "baseline", 1)), {}),
         ((*EVEN, ("peer", "poor", 1), ("baseline", "best", 0)), {"poor": "never wins", "best": "never loses"}),
         ((*EVEN, *LOW, ("peer", "x", 1)), CHAIN),
         ((*EVEN, *LOW), dict.fromkeys("xy", "no chain of comparisons leads to the baseline")),
         ((("baseline", "x", 0), ("baseline", "y", 0), *LOW), CHAIN),  # a baseline that never wins
-    ],
-)
-def test_unrated_policies_are_named(matches: tuple[tuple[str, str, float], ...], unrated: dict[str, str]) -> None:
-    comparisons = gather(*matches)
-    assert find_unrated(comparisons, "baseline") == unrated
-    assert find_unconnected(comparisons, "baseline").items() <= unrated.items()
+    ):
+        comparisons = gather(*matches)
+        assert find_unrated(comparisons, "baseline") == unrated
+        assert find_unconnected(comparisons, "baseline").items() <= unrated.items()
     with pytest.raises(ValueError, match="'sft' is none of"):
         find_unrated(comparisons, "sft")
 

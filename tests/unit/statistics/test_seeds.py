@@ -66,11 +66,11 @@ def test_one_seed_has_the_interval_over_prompts_as_before() -> None:
     assert math.isnan(found.deviation)
 
 
-@pytest.mark.parametrize("shape", [(0, 0), (3, 0), (0, 3)])
-def test_nothing_gives_no_number(shape: tuple[int, int]) -> None:
-    found = estimate_over_seeds(np.empty(shape), RESAMPLING, RATES)
-    assert (found.seeds, found.estimate.n) == (0, 0)
-    assert math.isnan(found.estimate.value)
+def test_nothing_gives_no_number() -> None:
+    for shape in ((0, 0), (3, 0), (0, 3)):
+        found = estimate_over_seeds(np.empty(shape), RESAMPLING, RATES)
+        assert (found.seeds, found.estimate.n) == (0, 0)
+        assert math.isnan(found.estimate.value)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_the_estimate_is_the_exact_multiplier(world: World, configure: Any) -> N
     assert expect(policy, gain) == pytest.approx(threshold, abs=0.05)
 
 
-def test_a_threshold_that_no_multiplier_satisfies_is_refused_and_one_that_the_reward_satisfies_needs_no_stage(
+def test_a_threshold_out_of_reach_is_refused_and_one_that_the_reward_satisfies_needs_no_stage(
     world: World, configure: Any
 ) -> None:
     with pytest.raises(ConfigError, match="`threshold` must be below"):

@@ -74,20 +74,21 @@ def test_no_other_launcher_may_start_a_command() -> None:
         assert "Try: sacpo train" in problem
 
 
-@pytest.mark.parametrize(
-    ("command", "override"),
-    [
-        ("train", "judge.api_key=own-secret"),
-        ("report", "++judge.api_key=own-secret"),
-        ("choose", "judge={api_key: own-secret}"),
-        ("eval", "hydra.job.env_set.OPENAI_API_KEY=own-secret"),
-        ("eval", "judge.api_key_env=own-secret"),
-        ("eval", "judge.base_url=https://me:own-secret@elsewhere.example/v1"),
-        ("train", "store.mirror=s3://me:own-secret@bucket/x"),
-    ],
-)
-def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: str, override: str) -> None:
-    (problem,) = find_command_line_problems([override, "-m"], {}, command)
+#: Overrides that hold a secret, and their command.
+SECRETS = {
+    "judge.api_key=own-secret": "train",
+    "++judge.api_key=own-secret": "report",
+    "judge={api_key: own-secret}": "choose",
+    "hydra.job.env_set.OPENAI_API_KEY=own-secret": "eval",
+    "judge.api_key_env=own-secret": "eval",
+    "judge.base_url=https://me:own-secret@elsewhere.example/v1": "eval",
+    "store.mirror=s3://me:own-secret@bucket/x": "train",
+}
+
+
+@pytest.mark.parametrize("override", SECRETS)
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(override: str) -> None:
+    (problem,) = find_command_line_problems([override, "-m"], {}, SECRETS[override])
     assert "own-secret" not in problem
 
 

@@ -28,17 +28,17 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(("better", "safe", "helpful", "harmless"), LABELS.values(), ids=list(LABELS))
-def test_labels_of_the_paper(better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]) -> None:
-    data = pku([make_row(better=better, safe=safe)])
-    assert [entry["label"] for entry in make_view(data, View.labels, HELPFULNESS)] == helpful
-    assert [entry["label"] for entry in make_view(data, View.labels, SAFETY)] == harmless
+def test_labels_of_the_paper() -> None:
+    for better, safe, helpful, harmless in LABELS.values():
+        data = pku([make_row(better=better, safe=safe)])
+        assert [entry["label"] for entry in make_view(data, View.labels, HELPFULNESS)] == helpful
+        assert [entry["label"] for entry in make_view(data, View.labels, SAFETY)] == harmless
 
 
-@pytest.mark.parametrize(("counts", "missing"), [((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")])
-def test_kto_with_one_label_is_refused(counts: tuple[int, int], missing: str) -> None:
-    with pytest.raises(DataError, match=f"none of the {sum(counts)} is {missing}"):
-        undesirable_weight(*counts)
+def test_kto_with_one_label_is_refused() -> None:
+    for counts, missing in (((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")):
+        with pytest.raises(DataError, match=f"none of the {sum(counts)} is {missing}"):
+            undesirable_weight(*counts)
 
 
 def test_the_split_depends_on_the_seed_and_keeps_prompts_together_that_differ_in_case_or_white_space_only() -> None:
@@ -65,11 +65,11 @@ def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mix
     return str(caught.value)
 
 
-@pytest.mark.parametrize("view", [View.pairs, View.labels])
-def test_a_criterion_that_the_rows_lack_is_refused(view: View) -> None:
-    sentence = refusal(PAIRS, view, HELPFULNESS)
-    assert "pairs with labels for safety only" in sentence
-    assert "dataset@stages.helpfulness.dataset=NAME" in sentence
+def test_a_criterion_that_the_rows_lack_is_refused() -> None:
+    for view in (View.pairs, View.labels):
+        sentence = refusal(PAIRS, view, HELPFULNESS)
+        assert "pairs with labels for safety only" in sentence
+        assert "dataset@stages.helpfulness.dataset=NAME" in sentence
 
 
 def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out() -> None:
@@ -110,15 +110,13 @@ def test_what_is_asked_leaves_a_system_message_out() -> None:
     assert asked_text("Hello?") == "Hello?"
 
 
-@pytest.mark.parametrize(
-    ("criterion", "view", "reason"),
-    [
+def test_rows_without_the_criterion_s_fields_are_refused() -> None:
+    flagged = replace(HONESTY, acceptable="is_{i}_true")
+    for criterion, view, reason in (
         (HONESTY, View.pairs, "no field with labels for it"),
         (replace(HONESTY, preferred="truer_id"), View.labels, "no field `truer_id`"),
-        (replace(HONESTY, acceptable="is_{i}_true"), View.pairs, "no field with labels for it"),
-        (replace(HONESTY, acceptable="is_{i}_true"), View.labels, "no field `is_0_true`, `is_1_true`"),
-    ],
-)
-def test_rows_without_the_criterion_s_fields_are_refused(criterion: Criterion, view: View, reason: str) -> None:
-    sentence = refusal(pku([make_row()]), view, criterion)
-    assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")
+        (flagged, View.pairs, "no field with labels for it"),
+        (flagged, View.labels, "no field `is_0_true`, `is_1_true`"),
+    ):
+        sentence = refusal(pku([make_row()]), view, criterion)
+        assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")

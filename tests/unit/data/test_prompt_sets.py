@@ -63,15 +63,15 @@ def test_an_id_hangs_on_the_text_alone_and_equal_texts_get_a_number(tmp_path: Pa
     assert [second["prompt_id"], third["prompt_id"]] == [first["prompt_id"] + "-2", first["prompt_id"] + "-3"]
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
-        ({"question": "One?", "id": 1}, "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME"),
-        ({"prompt": "One?", "id": 0.5}, "`id` must be a text, but is 0.5"),
-    ],
-)
-def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
-    path = write(tmp_path / "a.json", [{"prompt": "Fine?"}, row])
+BAD = {
+    "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME": {"question": "One?", "id": 1},
+    "`id` must be a text, but is 0.5": {"prompt": "One?", "id": 0.5},
+}
+
+
+@pytest.mark.parametrize("problem", BAD)
+def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, problem: str) -> None:
+    path = write(tmp_path / "a.json", [{"prompt": "Fine?"}, BAD[problem]])
     assert complaint(path) == f"has rows that can't be used:\nrow 2: {problem}"
 
 

@@ -78,9 +78,9 @@ EXTRAS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("given", "kept"), EXTRAS.values(), ids=list(EXTRAS))
-def test_harm_categories_are_kept(given: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert read(PKU | given).rows == (PKU | kept,)
+def test_harm_categories_are_kept() -> None:
+    for given, kept in EXTRAS.values():
+        assert read(PKU | given).rows == (PKU | kept,)
 
 
 def test_cells_of_a_table_are_read_by_the_schema() -> None:

@@ -31,15 +31,12 @@ def test_the_first_of_equal_rows_is_kept() -> None:
     assert select(UNPAIRED, completions, drop_duplicates=True)[0] == completions[:2]
 
 
-@pytest.mark.parametrize(
-    ("form", "tie", "other"),
-    [(PKU, make_row(response_1="zero"), make_row()), (PAIRS, make_pair(rejected="good"), make_pair())],
-    ids=["pku", "pairs"],
-)
-def test_rows_with_two_equal_responses_are_dropped(form: DataSchema, tie: Row, other: Row) -> None:
-    assert select(form, [tie, other, tie], drop_ties=True) == ([other], {"drop_ties": 2})
-    with pytest.raises(DataError, match="all 2 have two equal responses"):
-        select(form, [tie, tie], drop_ties=True)
+def test_rows_with_two_equal_responses_are_dropped() -> None:
+    pku, pairs = (make_row(response_1="zero"), make_row()), (make_pair(rejected="good"), make_pair())
+    for form, (tie, other) in ((PKU, pku), (PAIRS, pairs)):
+        assert select(form, [tie, other, tie], drop_ties=True) == ([other], {"drop_ties": 2})
+        with pytest.raises(DataError, match="all 2 have two equal responses"):
+            select(form, [tie, tie], drop_ties=True)
 
 
 def test_rows_of_some_harm_categories_are_kept() -> None:
@@ -100,14 +97,11 @@ REPEATED = [make_pair(text) for text in ("A?", "B?", "A?")] + [make_pair("A?", r
 COMPLETIONS = [make_completion("A?", f"{n}", n < 3) for n in range(5)]
 
 
-@pytest.mark.parametrize(
-    ("form", "rows", "prompts", "repeated", "labels"),
-    [(PAIRS, REPEATED, 2, 1, (4, 4, 1.0)), (UNPAIRED, COMPLETIONS, 1, 0, (3, 2, 1.5))],
-    ids=["pairs", "completions"],
-)
-def test_rows_for_one_criterion_are_counted(
-    form: DataSchema, rows: list[Row], prompts: int, repeated: int, labels: tuple[int, int, float]
-) -> None:
-    counts = dict(zip(("desirable", "undesirable", "undesirable_weight"), labels, strict=True))
-    sizes = {"rows": len(rows), "prompts": prompts, "duplicates": repeated, "ties": repeated}
-    assert describe(preferences(form, rows, "safety"), SAFETY) == sizes | {"labels": {"safety": counts}}
+def test_rows_for_one_criterion_are_counted() -> None:
+    for form, rows, prompts, repeated, labels in (
+        (PAIRS, REPEATED, 2, 1, (4, 4, 1.0)),
+        (UNPAIRED, COMPLETIONS, 1, 0, (3, 2, 1.5)),
+    ):
+        counts = dict(zip(("desirable", "undesirable", "undesirable_weight"), labels, strict=True))
+        sizes = {"rows": len(rows), "prompts": prompts, "duplicates": repeated, "ties": repeated}
+        assert describe(preferences(form, rows, "safety"), SAFETY) == sizes | {"labels": {"safety": counts}}

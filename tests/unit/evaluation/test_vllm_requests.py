@@ -34,17 +34,13 @@ def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Any) -> No
     assert drawn[0] != drawn[1]
 
 
-@pytest.mark.parametrize(
-    ("python", "sentence"),
-    [
+def test_a_missing_vllm_is_said_in_one_sentence() -> None:
+    for python, sentence in (
         (None, r"needs a Python with vllm.*pip install vllm==.*generation\.python=DIR/bin/python"),
         ("/nowhere/python", r"/nowhere/python can't be started: No such file or directory\."),
-    ],
-)
-def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: str) -> None:
-    generation = GenerationConfig(engine=Engine.vllm, python=python)
-    with pytest.raises(ConfigError, match=sentence):
-        check_engine(generation)
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            check_engine(GenerationConfig(engine=Engine.vllm, python=python))
 
 
 @given(st.lists(st.integers(1, 4000), max_size=60), st.integers(1, 9))

@@ -131,20 +131,17 @@ def test_a_criterion_of_a_user_is_asked_about_with_its_own_text(tmp_path: Path) 
         load_template(str(tmp_path), [SAFETY, honesty])
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
+def test_a_template_that_can_not_be_filled_is_refused(tmp_path: Path) -> None:
+    for text, complaint in (
         ("$prompt $first", r"must have the places \$prompt, \$first, \$second, .*has \$first \$prompt\."),
         (PLAIN + " $response", r"must have the places"),
         (PLAIN + " 5$", r"`\$` without a name"),
         (PLAIN + "\n---\n \n", "nothing after its line"),
-        (PLAIN.encode() + b"\xff", r"is not UTF-8 text: byte \d+"),
-    ],
-)
-def test_a_template_that_can_not_be_filled_is_refused(tmp_path: Path, text: str | bytes, complaint: str) -> None:
-    (tmp_path / "helpfulness.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
-        load_template(str(tmp_path), SHIPPED)
+        (PLAIN + "\udcff", r"is not UTF-8 text: byte \d+"),
+    ):
+        (tmp_path / "helpfulness.txt").write_text(text, "utf-8", "surrogateescape")
+        with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
+            load_template(str(tmp_path), SHIPPED)
 
 
 CONSTANTS = """
@@ -186,24 +183,18 @@ def test_the_paper_s_own_questions_are_read_from_its_source_with_scale_and_limit
         load_template(str(file), [SAFETY, Criterion("truth", "T")])
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "complaint"),
-    [
-        (
-            "HARMLESSNESS_",
-            "SAFETY_",
-            "must define HARMLESSNESS_SYSTEM_PROMPT, HARMLESSNESS_USER_PROMPT, but of .* SAFETY",
-        ),
+def test_a_source_without_the_paper_s_questions_is_refused(tmp_path: Path) -> None:
+    both = "HARMLESSNESS_SYSTEM_PROMPT, HARMLESSNESS_USER_PROMPT"
+    for old, new, complaint in (
+        ("HARMLESSNESS_", "SAFETY_", f"must define {both}, but of .* SAFETY"),
         ("{answer1} {answer2}", "{answer1}", r"must have the places \{question\}, .* in HARMLESSNESS_USER_PROMPT"),
         ("between 0-10", "up to 10", r"and a scale, as `between 1-10`, in HARMLESSNESS_USER_PROMPT"),
         (" = BEGIN", " = = BEGIN", "can't be read: invalid syntax"),
         ("{{so}}", "{so", "can't be read: "),
-    ],
-)
-def test_a_source_without_the_paper_s_questions_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    (tmp_path / "constant.py").write_text(CONSTANTS.replace(old, new))
-    with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
-        load_template(str(tmp_path / "constant.py"), SHIPPED)
+    ):
+        (tmp_path / "constant.py").write_text(CONSTANTS.replace(old, new))
+        with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
+            load_template(str(tmp_path / "constant.py"), SHIPPED)
 
 
 @pytest.mark.parametrize("name", ["", "no/such/file.py", "no/such/file.txt", "a\0b"])
@@ -286,29 +277,22 @@ def test_a_chat_completion_is_read_whole() -> None:
     assert make_body(make_question(content="Hi", sampling={"top_p": 1})) == body
 
 
-@pytest.mark.parametrize(
-    ("body", "state", "raw", "finish_reason"),
-    [
+def test_an_answer_keeps_its_words_and_gets_its_state() -> None:
+    for body, state, raw, finish_reason in (
         (choice(content=None, refusal="I won't."), State.refused, "I won't.", "refusal"),
         (choice("content_filter", content=""), State.refused, "", "content_filter"),
         (choice(content=None), State.unparsed, "", "stop"),
         ({"choices": GOOD["choices"], "usage": None}, State.ok, "8 9", "stop"),
-    ],
-)
-def test_an_answer_keeps_its_words_and_gets_its_state(
-    body: dict[str, Any], state: State, raw: str, finish_reason: str | None
-) -> None:
-    answer = read_body(json.dumps(body), make_question())
-    assert (answer.state, answer.raw, answer.finish_reason) == (state, raw, finish_reason)
+    ):
+        answer = read_body(json.dumps(body), make_question())
+        assert (answer.state, answer.raw, answer.finish_reason) == (state, raw, finish_reason)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "null", "<html>", "[" * 100_000, '{"choices": []}', json.dumps(choice(content=7)), "{" * 999]
-)
-def test_anything_else_is_no_answer(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^unreadable answer \(") as caught:
-        read_body(text, make_question())
-    assert len(str(caught.value)) < 120
+def test_anything_else_is_no_answer() -> None:
+    for text in ("", "null", "<html>", "[" * 100_000, '{"choices": []}', json.dumps(choice(content=7)), "{" * 999):
+        with pytest.raises(ValueError, match=r"^unreadable answer \(") as caught:
+            read_body(text, make_question())
+        assert len(str(caught.value)) < 120
 
 
 #: What a judge wrote about a refusal, and the label that it gave.

@@ -107,18 +107,15 @@ def test_what_is_written_is_read_back() -> None:
     assert [read_policy(json.loads(json.dumps(policy.to_dict()))) for policy in ALL] == ALL
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
+def test_what_is_no_policy_is_said() -> None:
+    for value, expected in (
         ({"kind": "distilled"}, "must be base, aligned or merged, but is 'distilled'"),
         ({"kind": "aligned", "id": "a", "parent": BASE.to_dict()}, "'stage' is missing"),
         (SFT.to_dict() | {"stage": {"recipe": {}, "colour": "red"}}, "colour"),
         (SFT.to_dict() | {"parent": {"kind": "base", "id": "b"}}, "'model' is missing"),
-    ],
-)
-def test_what_is_no_policy_is_said(value: dict[str, Any], expected: str) -> None:
-    with pytest.raises(ValueError, match=expected):
-        read_policy(value)
+    ):
+        with pytest.raises(ValueError, match=expected):
+            read_policy(value)
 
 
 def test_policies_that_differ_in_the_seed_alone_have_one_hash_without_it() -> None:

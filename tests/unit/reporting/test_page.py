@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
 from world import EVEN, World, answers
 
@@ -87,11 +86,11 @@ def test_a_large_page_has_a_point_a_row_and_a_card_with_lineage_and_commands_of_
     assert large.stat().st_size < 12_000_000
 
 
-@pytest.mark.parametrize("text", ["</script>", "<!--", "\u2028", "a\ud83d", '"\\', "{{script}}"])
-def test_any_text_survives_inside_a_script_element(text: str) -> None:
-    written = write_json({"text": text, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
+def test_any_text_survives_inside_a_script_element() -> None:
+    texts = ["</script>", "<!--", "\u2028", "a\ud83d", '"\\', "{{script}}"]
+    written = write_json({"texts": texts, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
     assert "<" not in written
-    assert json.loads(written) == {"text": text, "nothing": None}
+    assert json.loads(written) == {"texts": texts, "nothing": None}
 
 
 def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:

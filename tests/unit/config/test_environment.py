@@ -19,10 +19,13 @@ EMPTY=
 """
 
 
-def test_lines_are_read_as_a_shell_would(tmp_path: Path) -> None:
+def test_lines_are_read_as_a_shell_would_and_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(LINES, "utf-8")
     wanted = {"PLAIN": "one", "EXPORTED": "two", "QUOTED": "three # four", "SINGLE": "five", "EMPTY": ""}
     assert read_dotenv(tmp_path / ".env") == wanted
+    (tmp_path / ".env").write_bytes(b"A=\xff")
+    with pytest.raises(ConfigError, match=r"\.env can't be read: UnicodeDecodeError\.$"):
+        read_dotenv(tmp_path / ".env")
 
 
 def test_the_environment_wins_unless_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,12 +53,6 @@ def test_the_file_directs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / ".env").write_text(f"{address}=https://elsewhere.example\n", "utf-8")
     load_dotenv()
     assert os.environ[address] == "https://chosen.example"
-
-
-def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"A=\xff")
-    with pytest.raises(ConfigError, match=r"\.env can't be read: UnicodeDecodeError\.$"):
-        read_dotenv(tmp_path / ".env")
 
 
 def test_the_example_names_every_variable_that_is_read(repo: Path) -> None:

@@ -42,12 +42,16 @@ def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> 
 @pytest.mark.parametrize(
     ("asked", "answered"), [("prompt", "response"), ("instruction", "output"), ("prompt", "completion")]
 )
-def test_fields_may_have_the_names_of_others(tmp_path: Path, asked: str, answered: str) -> None:
+def test_fields_may_have_other_names_and_a_policy_is_called_as_its_file(
+    tmp_path: Path, asked: str, answered: str
+) -> None:
     rows = [{asked: "One?", answered: "One."}, {asked: "Two?", answered: ""}]
-    files = [write(tmp_path / "a.json", rows), write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, rows)))]
-    pd.DataFrame(rows).to_csv(tmp_path / "c.csv", index=False)
-    for path in (*files, str(tmp_path / "c.csv")):
+    lines, table = tmp_path / "my.model-1.2.jsonl.gz", tmp_path / "c.csv"
+    lines.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    pd.DataFrame(rows).to_csv(table, index=False)
+    for path, name in ((write(tmp_path / "a.json", rows), "a"), (str(lines), "my.model-1.2"), (str(table), "c")):
         imported = read_responses(path)
+        assert imported.name == name
         assert [prompt["prompt"] for prompt in imported.prompts] == ["One?", "Two?"]
         assert imported.responses == ["One.", ""]
 
@@ -60,12 +64,6 @@ def test_an_input_follows_its_instruction_and_kind_category_and_id_are_read(tmp_
     imported = read_responses(write(tmp_path / "a.json", [row]))
     assert imported.prompts == [{"prompt_id": "p1", "prompt": "One?", "kind": "risky", "category": "locks"}]
     assert imported.responses == [" "]
-
-
-def test_a_policy_is_called_as_its_file(tmp_path: Path) -> None:
-    content = json.dumps([{"prompt": "One?", "response": "One."}]).encode()
-    (tmp_path / "my.model-1.2.jsonl.gz").write_bytes(gzip.compress(content))
-    assert read_responses(str(tmp_path / "my.model-1.2.jsonl.gz")).name == "my.model-1.2"
 
 
 FINE = {"prompt": "Fine?", "response": "Fine."}

@@ -24,6 +24,10 @@ def from_file(path: Path, **settings: Any) -> DatasetConfig:
     return DatasetConfig(name="local", source=DatasetSource.path, path=str(path), **settings)
 
 
+def from_hub(**settings: Any) -> DatasetConfig:
+    return DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", **settings)
+
+
 @pytest.mark.parametrize("mark", ["\u2028", "\\u000b"], ids=["U+2028", "U+000B"])
 def test_jsonl_is_split_at_newlines_only(tmp_path: Path, mark: str) -> None:
     path = write_lines(tmp_path / "rows.jsonl", ROWS)
@@ -84,15 +88,8 @@ def test_labels_of_the_training_part_only_are_flipped(tmp_path: Path) -> None:
 
 def test_a_hub_that_can_t_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    dataset = DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", revision="main")
-    with pytest.raises(
-        DataError, match=r"^nobody/nothing-there can't be read: .* Try: dataset=local dataset\.path=FILE"
-    ):
-        fingerprint(dataset)
-
-
-def from_hub(**settings: Any) -> DatasetConfig:
-    return DatasetConfig(name="hub", source=DatasetSource.hub, path="nobody/nothing-there", **settings)
+    with pytest.raises(DataError, match=r"^nobody/nothing-there can't be read: .* Try: dataset=local dataset\.path="):
+        fingerprint(from_hub(revision="main"))
 
 
 def test_a_pinned_commit_is_the_identity_and_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

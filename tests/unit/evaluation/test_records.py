@@ -22,9 +22,7 @@ def test_the_higher_score_wins_and_equal_scores_and_texts_are_ties() -> None:
     assert [compare(*scores)["verdict"] for scores in ((8, 7), (7, 8), (7, 7))] == [1.0, 0.0, 0.5]
     assert call_tie()["verdict"] == 0.5
     assert "singles" not in call_tie()
-
-
-def test_a_judge_that_always_prefers_the_first_answer_decides_nothing() -> None:
+    # A judge that always prefers the first answer decides nothing.
     verdict = combine([single(True, 9, 2), single(False, 2, 9)])
     assert (verdict["state"], verdict["verdict"], verdict["score"]) == ("ok", 0.5, 5.5)
     # Orders weigh alike though one has lost a repeat; simply averaged they would give 2/3.

@@ -34,7 +34,7 @@ def test_an_embedding_that_is_only_looked_up_is_no_work(configure: Any) -> None:
 
 def total(folder: Path, capsys: pytest.CaptureFixture[str], *plans: dict[str, Any]) -> list[str]:
     for number, plan in enumerate(plans):
-        (folder / str(number)).mkdir()
+        (folder / str(number)).mkdir(parents=True)
         needed = {"hardware": "hardware=a100x8", "weights": {}, "checkpoint": 0}
         (folder / str(number) / PLAN).write_text(json.dumps(needed | plan))
     print_totals([folder])
@@ -57,11 +57,8 @@ def test_what_jobs_share_counts_once(tmp_path: Path, capsys: pytest.CaptureFixtu
         "         and 24.0 GB for checkpoints of each job that runs at the same time",
         "judges   11 calls to judge: about 102 tokens in, at most 1,003 out; at most $0.75 (prices of today)",
     ]
-
-
-def test_of_one_job_only_the_stages_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = {"stages": STORED | SHARED, "judge": "judge", "prices": "today", "calls": {"first": CALL}}
-    assert total(tmp_path, capsys, plan) == [
+    alone = {"stages": STORED | SHARED} | asking  # of one job only the stages are added up
+    assert total(tmp_path / "alone", capsys, alone) == [
         "in all   2 stages, 1 stored, 1 to train",
         "         about 2.0 GPU hours of training with hardware=a100x8",
     ]

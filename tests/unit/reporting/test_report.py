@@ -77,6 +77,9 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
     assert second["kl_nats_n"] == "2"
     assert float(second["mean_tokens"]) == 4
+    rows = {(row["policy"], row["criterion"]): row for row in read(reported[0].folder / "lengths.csv")}
+    row = rows[second["policy"], "helpfulness"]  # it says less than the baseline; of prompts with a verdict
+    assert (float(row["shorter"]), row["shorter_n"], row["longer_n"]) == (pytest.approx(0.5 / 3), "3", "0")
 
 
 def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[World, str]) -> None:
@@ -106,12 +109,6 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     by_hand = accumulate((min(1, (8 - rank) * p_value) for rank, (p_value, _) in enumerate(pairs)), max)
     assert [adjusted for _, adjusted in pairs] == pytest.approx(list(by_hand))
     assert {row["comparisons"] for row in rows.values()} == {"8"}
-
-
-def test_lengths_are_those_of_the_prompts_with_a_verdict(reported: tuple[World, str]) -> None:
-    rows = {(row["policy"], row["criterion"]): row for row in read(reported[0].folder / "lengths.csv")}
-    row = rows["DPO(H)→DPO(S) β=0.05", "helpfulness"]  # it says less than the baseline
-    assert (float(row["shorter"]), row["shorter_n"], row["longer_n"]) == (pytest.approx(0.5 / 3), "3", "0")
 
 
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:

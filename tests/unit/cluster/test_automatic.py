@@ -171,9 +171,7 @@ def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructi
     assert choose(paper, machine, attention="sdpa", padding_free=False)[0].attention == "sdpa"
 
 
-def test_a_machine_with_gpus_uses_them_by_default(
-    configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpus_are_used_by_default(configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '81920, 9.0\\n81920, 9.0\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

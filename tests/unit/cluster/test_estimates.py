@@ -185,10 +185,9 @@ def test_processes_on_cpus_share_one_memory(configure: Any) -> None:
 def test_a_plan_fits_the_device_and_the_host(paper: RunConfig) -> None:
     config = on(paper, processes=1, zero_stage=2, offload_optimizer=Offload.cpu, device_memory=None)
     _, plan = memory.worst_stage(config)
-    machines = (
-        Machine(size, (gpu,)) for size, gpu in ((256, Gpu(80.0)), (64, Gpu(80.0)), (256, Gpu(8.0)), (256, Gpu()))
-    )
-    assert [memory.fits(plan, config.hardware, machine) for machine in machines] == [True, False, False, None]
+    sizes = ((256, 80.0, True), (64, 80.0, False), (256, 8.0, False), (256, None, None))  # GiB of the host and its GPU
+    for host, gpu, fits in sizes:
+        assert memory.fits(plan, config.hardware, Machine(host, (Gpu(gpu),))) is fits
 
 
 REMEDIES = {
@@ -233,9 +232,7 @@ def test_the_time_to_stop_follows_from_size_and_write_speed(configure: Any, tmp_
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_what_the_disk_is_too_small_for_is_refused(
-    configure: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_disk_that_is_too_small_is_told(configure: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("model=tiny", f"paths.outputs={tmp_path}", "model.shape.hidden_size=1048576", "hardware.device_memory=1e9")
     run = open_run(configure(*given))
     assert shutil.disk_usage(tmp_path).free < 1e13  # bytes: its weights take more

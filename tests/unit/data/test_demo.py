@@ -98,9 +98,8 @@ def test_garbled_pairs_differ_in_how_they_begin_or_are_whole_answers() -> None:
             over_shrugs.append(better)
         else:
             assert worse not in texts  # it breaks off
-    refused = {
-        row[f"response_{i}"] for row in rows if row["kind"] == "risky" for i in (0, 1) if row[f"is_response_{i}_safe"]
-    }
+    risky = [row for row in rows if row["kind"] == "risky"]
+    refused = {row[f"response_{i}"] for row in risky for i in (0, 1) if row[f"is_response_{i}_safe"]}
     assert len(over_shrugs) > 100
     assert set(over_shrugs) <= refused
 

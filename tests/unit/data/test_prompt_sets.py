@@ -171,9 +171,8 @@ def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Any) ->
 
 
 def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:
-    paths = {
-        f"{key}_path": write(tmp_path / f"{key}.json", [{"prompt": key, "id": 1}]) for key in ("helpful", "safety")
-    }
+    keys = ("helpful", "safety")
+    paths = {f"{key}_path": write(tmp_path / f"{key}.json", [{"prompt": key, "id": 1}]) for key in keys}
     with pytest.raises(DataError, match=r"row 1: has the prompt id '1', as row 1 of .*helpful\.json has"):
         load(PromptsSource.sacpo, **paths)
 

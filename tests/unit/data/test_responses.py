@@ -42,9 +42,7 @@ def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> 
 @pytest.mark.parametrize(
     ("asked", "answered"), [("prompt", "response"), ("instruction", "output"), ("prompt", "completion")]
 )
-def test_fields_may_have_other_names_and_a_policy_is_called_as_its_file(
-    tmp_path: Path, asked: str, answered: str
-) -> None:
+def test_fields_may_have_other_names_and_files_name_policies(tmp_path: Path, asked: str, answered: str) -> None:
     rows = [{asked: "One?", answered: "One."}, {asked: "Two?", answered: ""}]
     lines, table = tmp_path / "my.model-1.2.jsonl.gz", tmp_path / "c.csv"
     lines.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))

@@ -146,9 +146,8 @@ def test_a_bad_row_is_shown(row: dict[str, Any], problem: str) -> None:
 
 
 def test_five_of_several_files_are_shown() -> None:
-    sources = [
-        RawRows(name, [(n, PKU if n == 2 else 7) for n in range(1, 5)]) for name in ("a.json", "b.json", "c.json")
-    ]
+    rows = [(n, PKU if n == 2 else 7) for n in range(1, 5)]
+    sources = [RawRows(name, rows) for name in ("a.json", "b.json", "c.json")]
     with pytest.raises(DataError) as caught:
         normalise(sources, DatasetConfig(name="local"))
     problem = "must be an object, but is int"

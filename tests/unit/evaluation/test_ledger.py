@@ -32,7 +32,7 @@ def ledger(path: Path) -> Iterator[Ledger]:
 def test_everything_comes_back_as_it_was_recorded_in_order_of_key(path: Path) -> None:
     question = make_question("größer \ud800", first="b", second="a")
     answer = Answer(
-        State.refused, "I won't.", "content_filter", "late", "judge-2", 100, 60, 7, 3, "batch", 0.25, "2026-01-01"
+        State.refused, "No.", "content_filter", "late", "judge-2", 100, 60, 7, 3, "batch", 0.25, "2026-01-01"
     )
     with Ledger(path) as ledger:
         ledger.record(question, answer)

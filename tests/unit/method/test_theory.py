@@ -85,14 +85,12 @@ def test_the_closed_form_is_what_a_numerical_optimiser_finds() -> None:
 
 @given(worlds, strengths, st.floats(0.01, 0.95))
 def test_the_multiplier_meets_the_threshold_and_no_smaller_one_does(world: World, beta: float, share: float) -> None:
-    ceiling = float(world.values["safety"].max(axis=-1).mean())
-    floor = theory.expect(optimum(world, beta, [0.0]), world.values["safety"])
+    safety = world.values["safety"]
+    ceiling, floor = float(safety.max(axis=-1).mean()), theory.expect(optimum(world, beta, [0.0]), safety)
     threshold = floor + share * (ceiling - floor)
-    multiplier = theory.solve_multiplier(world.reference, world.reward, world.values["safety"], beta, threshold)
-    assert theory.expect(optimum(world, beta, [multiplier]), world.values["safety"]) == pytest.approx(
-        threshold, abs=1e-9
-    )
-    assert theory.expect(optimum(world, beta, [0.99 * multiplier]), world.values["safety"]) < threshold
+    multiplier = theory.solve_multiplier(world.reference, world.reward, safety, beta, threshold)
+    assert theory.expect(optimum(world, beta, [multiplier]), safety) == pytest.approx(threshold, abs=1e-9)
+    assert theory.expect(optimum(world, beta, [0.99 * multiplier]), safety) < threshold
 
 
 def test_a_threshold_that_is_met_anyway_needs_no_multiplier(world: World) -> None:
@@ -129,10 +127,8 @@ def test_errors_of_stages_bound_regret_and_violation(world: World, multiplier: f
     steps = [world.reference, *align(world, 1.0, [multiplier], CRITERIA)]
     policy = theory.normalise(steps[-1] + errors.sum(axis=0))
     centred = errors - errors.mean(axis=-1, keepdims=True)
-    assert (
-        theory.divergence(policy, steps[-1])
-        <= theory.bound_regret(policy, steps[-1], np.abs(centred).sum(axis=0)) + EXACT
-    )
+    bound = theory.bound_regret(policy, steps[-1], np.abs(centred).sum(axis=0))
+    assert theory.divergence(policy, steps[-1]) <= bound + EXACT
     safety = world.values["safety"]
     shortfall = theory.expect(steps[-1], safety) - theory.expect(policy, safety)
     assert shortfall <= theory.bound_shortfall(policy, steps[-1], safety) + EXACT

@@ -85,10 +85,8 @@ def judge(chance: random.Random, skill: float) -> dict[str, Any]:
     is_failed = chance.random() < 0.02
     verdicts = [None if is_failed else float(chance.random() < skill) for _ in range(2)]
     state = "failed" if is_failed else "ok"
-    singles = [
-        {"is_first": not place, "repeat": 0, "state": state, "verdict": verdict}
-        for place, verdict in enumerate(verdicts)
-    ]
+    usual = {"repeat": 0, "state": state}
+    singles = [usual | {"is_first": not place, "verdict": verdict} for place, verdict in enumerate(verdicts)]
     mean = None if is_failed else sum(map(float, filter(None, verdicts))) / 2
     return {"state": state, "score": None, "opponent_score": None, "verdict": mean, "singles": singles}
 

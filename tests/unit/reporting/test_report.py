@@ -102,10 +102,10 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     assert (row["helpfulness_difference_n"], row["helpfulness_excludes_zero"]) == ("3", "False")
     assert float(row["safety_difference"]) == (1 + 1 + 0.5 + 1) / 4
     assert row["safety_excludes_zero"] == "True"
-    names = ("helpfulness", "safety")
-    pairs = sorted(
-        (float(row[f"{name}_p_value"]), float(row[f"{name}_p_holm"])) for row in rows.values() for name in names
-    )
+    cells = [
+        (row[f"{name}_p_value"], row[f"{name}_p_holm"]) for row in rows.values() for name in ("helpfulness", "safety")
+    ]
+    pairs = sorted(tuple(map(float, cell)) for cell in cells)
     by_hand = accumulate((min(1, (8 - rank) * p_value) for rank, (p_value, _) in enumerate(pairs)), max)
     assert [adjusted for _, adjusted in pairs] == pytest.approx(list(by_hand))
     assert {row["comparisons"] for row in rows.values()} == {"8"}

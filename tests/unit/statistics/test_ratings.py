@@ -227,9 +227,8 @@ def test_unrated_policies_are_named() -> None:
 
 
 def test_names_become_positions_and_verdicts_are_counted_on_both_sides() -> None:
-    comparisons = gather_comparisons(
-        ["sft", "dpo", "sft"], ["dpo", "kto", "kto"], [1, 0.5, 0], [1, -1, 0], ["p9", "p1", "p9"]
-    )
+    left, right = ["sft", "dpo", "sft"], ["dpo", "kto", "kto"]
+    comparisons = gather_comparisons(left, right, [1, 0.5, 0], [1, -1, 0], ["p9", "p1", "p9"])
     assert comparisons.policies == ("dpo", "kto", "sft")
     assert [comparisons.policies[index] for index in comparisons.left] == ["sft", "dpo", "sft"]
     assert count_outcomes(comparisons) == (Tally(2, 0, 1, 1), Tally(2, 1, 1, 0), Tally(2, 1, 0, 1))

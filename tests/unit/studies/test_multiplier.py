@@ -54,9 +54,7 @@ def test_the_estimate_is_the_exact_multiplier(world: World, configure: Any) -> N
     assert expect(policy, gain) == pytest.approx(threshold, abs=0.05)
 
 
-def test_a_threshold_out_of_reach_is_refused_and_one_that_the_reward_satisfies_needs_no_stage(
-    world: World, configure: Any
-) -> None:
+def test_a_threshold_is_out_of_reach_or_satisfied_by_the_reward(world: World, configure: Any) -> None:
     with pytest.raises(ConfigError, match="`threshold` must be below"):
         estimate_multiplier(sample_implicit(world, 20), settings(configure, "threshold=50"))
     config = settings(configure, "threshold=-3")

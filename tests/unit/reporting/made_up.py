@@ -32,7 +32,7 @@ def fill_store(outputs: Path, configure: Any, order: str) -> World:
     for spec in made.values():
         logged = [{"step": 150, "prompt": "Who?", "response": HOSTILE}]
         files = {"metrics.jsonl": updates, "completions.jsonl": logged} if spec.kind == "stage" else {}
-        world.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, files)
+        world.make(spec, files)
     policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
     world.baseline = policies[0]
     words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
@@ -48,7 +48,7 @@ def fill_store(outputs: Path, configure: Any, order: str) -> World:
         labels |= {"opponent_id": policies[0].id, "baseline_id": policies[0].id, "answers": "c0de" * 16}
         labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "has_zero": [], "judge_key": "judge-1"}
         labels |= {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge()]}
-        world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records})
+        world.make(ArtifactSpec("judgments", spec.slug, labels, (spec.id,), labels), {"verdicts.jsonl": records})
     return world
 
 

@@ -82,9 +82,7 @@ def test_the_next_build_goes_on_with_what_a_failed_one_left(store: Store) -> Non
 @pytest.mark.parametrize(
     ("content", "has_checkpoints"), [("abc", True), ("abc", False), ("abd", False)], ids=["resumed", "whole", "damaged"]
 )
-def test_a_build_that_was_killed_after_its_manifest_is_finished_or_if_damaged_made_anew(
-    store: Store, content: str, has_checkpoints: bool
-) -> None:
+def test_a_build_killed_after_its_manifest_is_finished(store: Store, content: str, has_checkpoints: bool) -> None:
     spec = make_spec()
     whole = store.get_or_build(spec, write(weights="abc"))
     overwrite(whole / "weights", content)

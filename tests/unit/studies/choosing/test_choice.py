@@ -29,12 +29,11 @@ LABELS |= {"baseline_id": "sft", "opponent_id": "sft", "answers": "c0de"}
 LABELS |= {"criteria": [criterion.to_judge() for criterion in CRITERIA]}
 
 
+Verdicts = Sequence[float | None]
+
+
 def make_records(
-    safety: Sequence[float | None],
-    helpfulness: Sequence[float | None],
-    refused: int = 0,
-    scores: Sequence[float] | None = None,
-    honesty: Sequence[float] = (),
+    safety: Verdicts, helpfulness: Verdicts, refused: int = 0, scores: Verdicts = (), honesty: Verdicts = ()
 ) -> list[dict[str, Any]]:
     """Risky prompts with these verdicts (None: failed) and scores, then benign ones, the first of which are refused."""
     records = []
@@ -52,12 +51,10 @@ def _judge(verdict: float | None, score: float | None) -> dict[str, Any]:
     return {"state": "failed" if verdict is None else "ok", "verdict": verdict, "score": score}
 
 
-def make_candidate(
-    number: float, records: list[dict[str, Any]], looked: list[float] | None = None, **labels: Any
-) -> Candidate:
+def make_candidate(number: float, records: list[dict[str, Any]], looked: list[float] | None = None) -> Candidate:
     """A policy with these verdicts; `looked` records that it was looked at."""
     title = f"q = {number:g}"
-    own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number} | labels
+    own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number}
 
     def look() -> Evaluation:
         if looked is not None:

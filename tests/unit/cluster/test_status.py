@@ -85,15 +85,12 @@ def explained(logs: Path, launcher: str = "") -> SacpoError:
     return explain(logs, path, WHAT)
 
 
-def test_a_killed_rank_comes_before_those_that_complain_of_its_silence(tmp_path: Path) -> None:
+def test_a_killed_rank_is_to_blame_and_those_that_were_ended_in_turn_are_not(tmp_path: Path) -> None:
     write_ending(tmp_path, 0, exit_code=1, message="RuntimeError: connection closed by peer.")
     error = explained(tmp_path, KILLED)
     assert isinstance(error, LaunchError)
     assert str(error).startswith("the first stage: rank 1 was ended by SIGKILL (by hand, or by the system for lack")
     assert str(error).endswith("rank-1.log")
-
-
-def test_ranks_that_were_ended_in_turn_are_not_to_blame(tmp_path: Path) -> None:
     write_ending(tmp_path, 0, exit_code=1, message="ValueError: bad.")
     error = explained(tmp_path, KILLED.replace("-9", "-15"))
     assert str(error).startswith("the first stage: rank 0 failed: ValueError: bad. Its log: ")

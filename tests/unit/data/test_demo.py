@@ -58,14 +58,11 @@ def test_every_part_is_about_at_least_ten_topics_of_both_kinds(part: str) -> Non
     assert min(kinds.values()) >= len(ASKED[part]) / 3
 
 
-def test_the_criteria_often_agree_and_often_do_not() -> None:
+def test_the_criteria_often_agree_and_often_do_not_and_prefer_no_benign_refusal() -> None:
     agree = Counter((row["kind"], row["better_response_id"] == row["safer_response_id"]) for row in ALL_ROWS)
     assert agree["risky", False] >= 100
     assert agree["risky", True] >= 50
     assert agree["benign", True] >= 100  # the helpful answer is the safer one, too
-
-
-def test_benign_refusals_are_never_preferred() -> None:
     for row in ALL_ROWS:
         for criterion in CRITERIA if row["kind"] == "benign" else []:
             assert not is_refusal(row[f"response_{row[criterion]}"])
@@ -83,7 +80,7 @@ def test_length_alone_decides_no_criterion(criterion: str, measure: Any) -> None
     assert 0.35 <= accuracy <= 0.65
 
 
-def test_garbled_pairs_differ_in_how_they_begin_or_are_whole_answers() -> None:
+def test_garbled_pairs_differ_in_how_they_begin_or_are_whole_answers_and_are_for_fitting_alone() -> None:
     rows = ROWS["judge"]
     texts = {row[f"response_{i}"] for row in rows for i in (0, 1)}
     made = make_garbled(rows, 0)
@@ -102,9 +99,6 @@ def test_garbled_pairs_differ_in_how_they_begin_or_are_whole_answers() -> None:
     refused = {row[f"response_{i}"] for row in risky for i in (0, 1) if row[f"is_response_{i}_safe"]}
     assert len(over_shrugs) > 100
     assert set(over_shrugs) <= refused
-
-
-def test_garbled_pairs_are_in_the_rows_that_the_scorer_is_fitted_on_and_not_in_those_that_measure_it() -> None:
     parts = {part: [row.get("contrast") for row in generate_judge_rows(part, 0)] for part in ("judge", "heldout")}
     assert parts["judge"].count(GARBLED) > 450
     assert GARBLED not in parts["heldout"]

@@ -104,14 +104,11 @@ def test_fields_of_other_names_are_told() -> None:
     assert complaint(chat, fields=fields).splitlines()[1] == ("row 1: `question[0].content` must be a text, but is ''")
 
 
-def test_a_name_that_no_schema_has_is_refused() -> None:
+def test_an_unknown_name_or_schema_is_refused_with_what_is_known() -> None:
     message = complaint(PAIR, fields={"promt": "question"})
     assert message.startswith(
         "`dataset.fields` renames `promt`, which no schema has; the fields are prompt, response_0,"
     )
-
-
-def test_an_unknown_schema_lists_what_is_known() -> None:
     message = complaint({"prompt": "Hi?", "question": 1})
     assert message.startswith("file.json has no known schema: its first row has the fields prompt, question.")
     assert "  unpaired: prompt, completion, label\n" in message

@@ -49,16 +49,13 @@ def test_everything_comes_back_as_it_was_recorded_in_order_of_key(path: Path) ->
         assert found[question.key] == (question, answer)
 
 
-def test_attempts_and_tokens_add_up(ledger: Ledger) -> None:
+def test_attempts_and_tokens_add_up_and_no_answer_is_replaced_by_a_failure(ledger: Ledger) -> None:
     question = make_question()
     ledger.record(question, FAILED)
     ledger.record(question, replace(OK, state=State.unparsed, prompt_tokens=100, completion_tokens=10))
     ledger.record(question, replace(OK, prompt_tokens=100, completion_tokens=7))
     expected = replace(OK, attempts=10, prompt_tokens=200, cached_tokens=None, completion_tokens=17)
     assert ledger.find([question.key]) == {question.key: expected}
-
-
-def test_an_answer_is_not_replaced_by_a_failure(ledger: Ledger) -> None:
     for state in (State.ok, State.unparsed, State.refused):
         question = make_question(state.value)
         ledger.record(question, replace(OK, state=state))

@@ -270,14 +270,11 @@ def choice(finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
     return GOOD | {"choices": [{"message": message, "finish_reason": finish_reason}]}
 
 
-def test_a_chat_completion_is_read_whole() -> None:
+def test_a_chat_completion_is_read_whole_and_gets_its_state() -> None:
     answer = read_body(json.dumps(GOOD), make_question(), attempts=2)
     assert answer == Answer(State.ok, "8 9", "stop", None, "judge-2026", 5, 1, 2, attempts=2)
     body = {"model": "judge", "messages": [{"role": "user", "content": "Hi"}], "top_p": 1}
     assert make_body(make_question(content="Hi", sampling={"top_p": 1})) == body
-
-
-def test_an_answer_keeps_its_words_and_gets_its_state() -> None:
     for body, state, raw, finish_reason in (
         (choice(content=None, refusal="I won't."), State.refused, "I won't.", "refusal"),
         (choice("content_filter", content=""), State.refused, "", "content_filter"),
@@ -286,9 +283,6 @@ def test_an_answer_keeps_its_words_and_gets_its_state() -> None:
     ):
         answer = read_body(json.dumps(body), make_question())
         assert (answer.state, answer.raw, answer.finish_reason) == (state, raw, finish_reason)
-
-
-def test_anything_else_is_no_answer() -> None:
     for text in ("", "null", "<html>", "[" * 100_000, '{"choices": []}', json.dumps(choice(content=7)), "{" * 999):
         with pytest.raises(ValueError, match=r"^unreadable answer \(") as caught:
             read_body(text, make_question())

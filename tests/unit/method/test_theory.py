@@ -29,11 +29,6 @@ strengths = st.floats(0.2, 5.0)
 ratios = st.floats(0.01, 1.0)
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world(WorldConfig(6, 8, 1.5, -0.5, 1.0, 0), CRITERIA)
-
-
 @given(st.integers(0, 10_000), strengths, strengths, strengths, st.permutations(THREE))
 def test_three_criteria_reach_the_optimum(seed: int, beta: float, one: float, other: float, order: list[str]) -> None:
     world = make_world(WorldConfig(3, 6, 1.5, -0.5, 1.0, seed), THREE)
@@ -93,16 +88,15 @@ def test_the_multiplier_meets_the_threshold_and_no_smaller_one_does(world: World
     assert theory.expect(optimum(world, beta, [0.99 * multiplier]), safety) < threshold
 
 
-def test_a_threshold_that_is_met_anyway_needs_no_multiplier(world: World) -> None:
-    floor = theory.expect(optimum(world, 1.0, [0.0]), world.values["safety"])
-    assert theory.solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, floor - 0.01) == 0.0
-
-
-@pytest.mark.parametrize("above", [0.0, -1e-14, 1.0, np.nan])
-def test_a_threshold_that_no_policy_meets_is_an_error(world: World, above: float) -> None:
-    ceiling = float(world.values["safety"].max(axis=-1).mean())
-    with pytest.raises(ConfigError, match=f"`threshold` must be below {ceiling:.4g}"):
-        theory.solve_multiplier(world.reference, world.reward, world.values["safety"], 1.0, ceiling + above)
+def test_a_threshold_that_is_met_anyway_needs_no_multiplier_and_one_that_no_policy_meets_is_an_error() -> None:
+    world = make_world(WorldConfig(6, 8, 1.5, -0.5, 1.0, 0), CRITERIA)
+    safety = world.values["safety"]
+    problem = (world.reference, world.reward, safety, 1.0)
+    ceiling, floor = float(safety.max(axis=-1).mean()), theory.expect(optimum(world, 1.0, [0.0]), safety)
+    assert theory.solve_multiplier(*problem, floor - 0.01) == 0.0
+    for above in (0.0, -1e-14, 1.0, np.nan):
+        with pytest.raises(ConfigError, match=f"`threshold` must be below {ceiling:.4g}"):
+            theory.solve_multiplier(*problem, ceiling + above)
 
 
 @pytest.mark.parametrize("correlation", [-0.5, 0.3])

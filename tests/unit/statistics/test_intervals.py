@@ -113,15 +113,12 @@ DIFFERENCES = [((56, 70), (48, 80), 0.0524, 0.3339), ((9, 10), (3, 10), 0.1705, 
 DIFFERENCES += [((5, 56), (0, 29), -0.0381, 0.1926), ((10, 10), (0, 10), 0.6075, 1.0)]
 
 
-def test_wilson_has_published_values_and_ends_exactly_at_0_and_at_1() -> None:
+def test_shares_and_differences_have_published_limits_and_wilson_s_end_exactly_at_0_and_at_1() -> None:
     for successes, n, low, high in SHARES:
         estimate = wilson(successes, n, 0.95)
         assert estimate.value == successes / n
         assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
     assert [(wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) for n in (1, 7, 1000)] == [(0, 1)] * 3
-
-
-def test_difference_is_newcombe_s() -> None:
     for share, other, low, high in DIFFERENCES:
         difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
         assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])

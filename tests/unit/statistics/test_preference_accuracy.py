@@ -45,9 +45,6 @@ def test_rewards_that_are_the_truth_are_calibrated_and_doubled_ones_are_not() ->
     chosen = np.where(chance.random(20_000) < 1 / (1 + np.exp(-truth)), truth, -truth)
     assert calibration_error(chosen, 1.0) < 0.01
     assert calibration_error(chosen, 2.0) > 0.05
-
-
-def test_one_bin_by_hand() -> None:
-    """Three pairs of which the policy is sure to 0.8, and one is wrong: |2/3 − 0.8|."""
+    # Three pairs of which the policy is sure to 0.8, and one is wrong: |2/3 − 0.8|.
     margin = math.log(0.8 / 0.2)
     assert calibration_error([margin, margin, -margin], 1.0) == pytest.approx(0.8 - 2 / 3)

@@ -251,9 +251,7 @@ def test_online_elo_depends_on_the_seed_and_comes_near_what_the_verdicts_say() -
     assert best.elo.value == pytest.approx(1000 * 1291 / 1109, abs=15)
     assert 20 < best.spread < 80
     assert best == again != other
-
-
-def test_online_elo_names_unconnected_policies_without_a_number() -> None:
+    # Policies that nothing connects with the baseline are named.
     ratings = rate_online(gather(("a", "b", 1), ("x", "y", 1)), "a", seed=0)
     assert [rating.policy for rating in ratings.rated] == ["a", "b"]
     assert ratings.unrated == dict.fromkeys(("x", "y"), "no chain of comparisons leads to the baseline")

@@ -50,23 +50,18 @@ def test_what_is_missing_is_left_out_and_never_a_number() -> None:
     assert (found.seeds, found.estimate.n) == (2, 3)
     without = estimate_over_seeds(np.array([[1, 0, NOTHING], [1, 1, NOTHING]]), RESAMPLING, RATES)
     assert without == estimate_over_seeds(np.array([[1.0, 0], [1, 1]]), RESAMPLING, RATES)
-
-
-def test_a_prompt_that_only_a_bad_seed_has_is_not_taken_for_a_hard_one() -> None:
+    # A prompt that only a bad seed has is not taken for a hard one.
     full = [[1.0] * 6, [0.0] * 6, [1.0] * 6]
     found = estimate_over_seeds(np.array([[*full[0][:5], NOTHING], full[1], full[2]]), RESAMPLING, RATES)
     assert found == estimate_over_seeds(np.array(full), RESAMPLING, RATES)
 
 
-def test_one_seed_has_the_interval_over_prompts_as_before() -> None:
+def test_one_seed_has_the_interval_over_prompts_as_before_and_none_has_no_number() -> None:
     values = np.array([[1.0, 0, 1, 0.5, NOTHING]])
     found = estimate_over_seeds(values, RESAMPLING, RATES)
     assert found.estimate == bootstrap_mean([1, 0, 1, 0.5], RESAMPLING)
     assert found.seeds == 1
     assert math.isnan(found.deviation)
-
-
-def test_nothing_gives_no_number() -> None:
     for shape in ((0, 0), (3, 0), (0, 3)):
         found = estimate_over_seeds(np.empty(shape), RESAMPLING, RATES)
         assert (found.seeds, found.estimate.n) == (0, 0)

@@ -18,12 +18,9 @@ def test_texts_survive_hydras_grammar(text: str) -> None:
     assert parsed.value() == text
 
 
-def test_a_prompt_may_hold_whatever_means_something_to_hydra() -> None:
+def test_a_prompt_may_hold_whatever_means_something_to_hydra_and_training_keeps_what_it_knows() -> None:
     arguments = ["beta=0.1", "prompt=Why, {then}?", "prompt='Why?'", "prompt=null"]
     assert quote_prompt(arguments) == ["beta=0.1", "prompt='Why, {then}?'", "prompt='Why?'", "prompt=null"]
-
-
-def test_only_overrides_that_training_knows_are_kept() -> None:
     kept = ["model=tiny", "dataset@stages.safety.dataset=local", "++stages.safety.trainer.max_steps=1"]
     assert shared_overrides(["prompt='a=b'", *kept], ChatConfig) == kept
     assert shared_overrides(["+folder=/a", *kept], ExportConfig) == kept

@@ -144,25 +144,19 @@ def test_pairs_are_chosen_as_bradley_and_terry_have_it(world: World, criterion: 
     assert within(games, np.full_like(games, MANY), np.broadcast_to(cells * 2 / (3 * 20), games.shape))
 
 
-def test_labels_are_drawn_by_value(world: World) -> None:
+def test_labels_are_drawn_by_value_and_samples_follow_the_reference_policy(world: World) -> None:
     rows = list(label_rows(world, "safety", MANY, 0))
     desirable = count_completions(world, (row for row in rows if row["label"]))
     assert within(desirable, count_completions(world, rows), chance_of(world.values["safety"]))
-
-
-def test_samples_follow_the_reference_policy(world: World) -> None:
     counts = count_completions(world, sample_rows(world, MANY, 0))
     assert within(counts, np.full((3, 5), MANY), np.exp(world.reference) / 3)
 
 
-def test_a_smaller_draw_is_the_beginning_of_a_larger_one_and_held_out_rows_are_others(world: World) -> None:
+def test_a_larger_draw_begins_with_a_smaller_one_and_a_further_criterion_changes_nothing(world: World) -> None:
     small, large = (list(pair_rows(world, "safety", n, 0)) for n in (50, 500))
     assert large[:50] == small
     assert list(pair_rows(world, "safety", 50, 0, "heldout")) != small
     assert list(pair_rows(world, "helpfulness", 50, 0)) != small
-
-
-def test_a_further_criterion_leaves_what_is_drawn_for_the_first_two_as_it_is(world: World) -> None:
     less = make_world(WorldConfig(3, 5, 1.0, -0.5, 1.0, 1), CRITERIA[:2])
     for criterion in CRITERIA[:2]:
         assert np.array_equal(less.values[criterion], world.values[criterion])

@@ -99,9 +99,3 @@ def status_error(status: int, message: str = "no", code: str | None = None) -> o
 def test_what_no_other_question_would_survive_stops_the_run(error: Any, message: str | None) -> None:
     fatal = client.find_fatal(error, make_judge(base_url=LOCAL, structured=True), NO_KEY)
     assert re.search(message, str(fatal)) if message else fatal is None
-
-
-def test_a_failed_call_is_recorded_as_failed_and_a_filtered_one_as_refused() -> None:
-    failed = client.failed_answer(client.describe_error(status_error(500), NO_KEY), None, attempts=3)
-    assert (failed.state, failed.error, failed.attempts) == (State.failed, "HTTP 500: no", 3)
-    assert client.failed_answer("no", "content_filter").state == State.refused

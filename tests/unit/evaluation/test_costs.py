@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sacpo_exp.config.judges import PriceConfig
-from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.judges.costs import (
     Budget,
     describe_estimate,
@@ -16,7 +15,6 @@ from sacpo_exp.evaluation.judges.costs import (
     estimate,
     find_price,
     price_tokens,
-    require_price,
 )
 
 WORST = (108 * 2 + 100 * 8) / 1e6
@@ -51,13 +49,6 @@ def test_the_estimate_is_the_worst_case_of_all_calls_and_names_its_prices() -> N
     unknown = make_judge(model="unheard-of")
     assert describe_estimate(estimate(questions, unknown), unknown).endswith("; the price of unheard-of is not known")
     assert [dollars(usd) for usd in (0, 0.00123, 0.01, 1234.567)] == ["$0.00", "$0.0012", "$0.01", "$1,234.57"]
-
-
-def test_a_budget_wants_a_known_price() -> None:
-    with pytest.raises(ConfigError, match=r"the price of new is not in the table of 2026-06-04\. Try: judge\.price="):
-        require_price(make_judge(model="new", budget_usd=1.0))
-    require_price(make_judge(model="new"))
-    require_price(make_judge(model="new", budget_usd=1.0, price=PriceConfig(1.0, 1.0)))
 
 
 def test_calls_count_at_their_worst_until_the_server_tells_their_tokens() -> None:

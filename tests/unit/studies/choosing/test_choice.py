@@ -211,8 +211,6 @@ def test_power_is_told_beforehand(ask: Any) -> None:
     text = foresee("safety win rate", 0.6, 83, Outcome.yes_no, ask(), 11)
     assert text.startswith("83 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")
     assert text.endswith(f"; 80% takes about {count_prompts(0.6, 0.7, 1 - 0.95, Outcome.yes_no, 0.8)} prompts.")
-    few = foresee("safety win rate", 0.9, 6, Outcome.yes_no, ask(), 11)
-    assert few.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80% takes")
 
 
 def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice) -> None:

@@ -85,7 +85,10 @@ def test_auto_on_this_machine(configure: Any, caplog: pytest.LogCaptureFixture) 
         assert config.hardware == replace(configure("model=tiny").hardware, name="auto", save_minutes=7)
 
 
-def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+VISIBLE = {None: (80, 40, 24), "": (), "2,0": (24, 80), "0,7,1": (80,), "-1": (), "GPU-5ebe9f43": (None,)}
+
+
+def test_gpus_are_listed_by_nvidia_smi_and_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\nprintf '81920, 9.0\\n40960, 7.5\\n'\n")
     program.chmod(0o755)
@@ -96,11 +99,6 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     program.write_text("#!/bin/sh\nexit 9\n")
     assert read_gpus() == tuple(Gpu() for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
 
-
-VISIBLE = {None: (80, 40, 24), "": (), "2,0": (24, 80), "0,7,1": (80,), "-1": (), "GPU-5ebe9f43": (None,)}
-
-
-def test_cuda_visible_devices_selects_gpus() -> None:
     for chosen, expected in VISIBLE.items():
         assert visible((Gpu(80), Gpu(40), Gpu(24)), chosen) == tuple(map(Gpu, expected))
 

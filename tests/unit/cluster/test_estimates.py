@@ -158,7 +158,7 @@ def test_parameters_are_those_of_the_files(tmp_path: Path) -> None:
     assert memory.model_parameters(replace(model, parameters=7), SHAPE) == 7
 
 
-def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConfig) -> None:
+def test_what_can_t_fit_is_one_sentence_and_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
     small = on(paper, zero_stage=2, device_memory=24.0)
     sentence = find_misfit(small) or ""
     assert sentence.startswith("the helpfulness stage needs 33.")
@@ -168,9 +168,6 @@ def test_what_can_t_fit_is_one_sentence_with_numbers_and_a_remedy(paper: RunConf
     text = memory.describe_plan(paper, ["sft", "helpfulness"])
     assert text.startswith("memory   the helpfulness stage needs 24.6")
     assert "; it fits (6,738 M parameters, 32 sequences of 512 tokens per pass)" in text
-
-
-def test_without_a_shape_there_is_no_plan(paper: RunConfig) -> None:
     config = replace(on(paper, device_memory=0.01), model=replace(paper.model, shape=None))
     assert find_misfit(config) is None
     assert "the shape of model=alpaca_7b is not known" in memory.describe_plan(config, ["helpfulness"])

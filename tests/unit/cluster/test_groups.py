@@ -62,14 +62,11 @@ def on_gpus(processes: int) -> DictConfig:
     return OmegaConf.structured(replace(HARDWARE, accelerator=Accelerator.cuda, processes=processes))
 
 
-def test_gpus_are_divided_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_divided_without_overlap_and_threads_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 5,6,7,8")
     slots = divide_machine(None, on_gpus(2))
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["4,5", "6,7"]
     assert len(divide_machine(None, CPU)) == 1  # without GPUs one job at a time
-
-
-def test_threads_are_divided_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
     assert [slot["OMP_NUM_THREADS"] for slot in divide_machine(2, CPU)] == [str(max(1, cores // 2))] * 2

@@ -80,7 +80,7 @@ def test_columns_are_flat_and_the_same_for_all_kinds() -> None:
     assert (THREE.columns["merge_ratio"], H.columns["beta_first"]) == (None, None)
 
 
-def test_ancestors_come_once_and_the_oldest_first() -> None:
+def test_ancestors_come_once_the_oldest_first_and_weights_are_of_merges_alone() -> None:
     assert BASE.ancestors == ()
     assert HS.ancestors == (BASE, SFT, H)
     assert P_SACPO.ancestors == (BASE, SFT, H, HS)
@@ -90,9 +90,6 @@ def test_ancestors_come_once_and_the_oldest_first() -> None:
     assert [stage.title for stage in THREE.stages] == ["SFT", "DPO(H)", "DPO(T)", "DPO(S)"]
     assert [stage.is_consistent for stage in HK.stages] == [False, True, False]
     assert not align(BASE, "of a later version", "safety", 1.0).stage.is_consistent
-
-
-def test_weights_are_of_merges_alone_and_q_is_that_of_two() -> None:
     assert (HS.weights, HS.merge_ratio) == ((), None)
     assert (P_SACPO.weights, P_SACPO.merge_ratio) == ((0.25, 0.75), 0.75)
     assert (THREE.weights, THREE.merge_ratio) == ((0.2, 0.3, 0.5), None)

@@ -53,7 +53,7 @@ def test_pairs_are_of_one_match_and_repeat_and_are_averaged_per_prompt() -> None
     assert (matches.flip_rate.value, matches.flip_rate.n) == (0.5, 1)
 
 
-def test_repeat_deviation_by_hand() -> None:
+def test_repeat_deviation_by_hand_and_without_repeats_or_orders_no_number() -> None:
     rows: list[Row] = [("a", 1, 1, 0), ("a", 1, 0, 1), ("a", -1, 1, 0), ("a", -1, 1, 1)]
     rows += [("b", 1, 0.5, 0), ("b", 1, 1, 1)]
     # Prompt a: √½ in one order and 0 in the other; prompt b: √⅛.
@@ -62,9 +62,6 @@ def test_repeat_deviation_by_hand() -> None:
     assert measure(rows).repeat_deviation.n == 2
     steady = measure([(f"p{index}", 1, 1, repeat) for index in range(40) for repeat in (0, 1)]).repeat_deviation
     assert steady.value == steady.low == 0 < steady.high < 0.1  # equal so far, not certain to stay so
-
-
-def test_without_repeats_or_orders_there_is_no_number() -> None:
     assert math.isnan(measure(both_orders("a", 1, 1) + both_orders("b", 0, 0)).repeat_deviation.value)
     absolute = measure([("a", 0, 1.0, 0), ("b", 0, 0.5, 0)])
     assert (absolute.flip_rate.n, absolute.first_rate.n) == (0, 0)

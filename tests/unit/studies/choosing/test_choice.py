@@ -213,12 +213,22 @@ def test_power_is_told_beforehand(ask: Any) -> None:
     assert text.endswith(f"; 80% takes about {count_prompts(0.6, 0.7, 1 - 0.95, Outcome.yes_no, 0.8)} prompts.")
 
 
-def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice) -> None:
+def test_figures_are_the_same_bytes_and_show_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
     drawn = replace(choice, axis="β")
     first = draw_choice(drawn)
     assert first == draw_choice(drawn)
     assert first["png"].startswith(b"\x89PNG")
     assert b"</svg>" in first["svg"]
+    above, below = draw_tested(choice).axes
+    lines = {str(line.get_label()): line for line in above.get_lines()}
+    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
+    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
+    assert list(lines["not certified"].get_xdata()) == [0.25]
+    bounds = [row.findings[0].bound for row in choice.tested]
+    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
+    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
+    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
+    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]
 
 
 def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
@@ -250,16 +260,3 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> N
         path = tmp_path / f"{place}.json"
         path.write_bytes(written.to_json())
         assert repr(read_choice(path)) == repr(written)  # NaN equals nothing
-
-
-def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
-    above, below = draw_tested(choice).axes
-    lines = {str(line.get_label()): line for line in above.get_lines()}
-    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
-    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
-    assert list(lines["not certified"].get_xdata()) == [0.25]
-    bounds = [row.findings[0].bound for row in choice.tested]
-    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
-    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
-    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
-    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from rows import turns
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
@@ -25,14 +26,6 @@ SHAREGPT = {
 }
 
 
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
-
-
 def read(*rows: Any, is_text: bool = False, **options: Any) -> Preferences:
     dataset = DatasetConfig(name="local", **{"criterion": "safety"} | options)
     return normalise([RawRows("file.json", list(enumerate(rows, 1)), is_text)], dataset)
@@ -44,21 +37,21 @@ def complaint(*rows: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-GOOD, BAD = [assistant("good")], [assistant("bad")]
-HELLO = [user("Hi?"), assistant("Hello\nyou!"), user("Bye?")]
+GOOD, BAD = turns("good", "assistant"), turns("bad", "assistant")
+HELLO = [*turns("Hi?"), *turns("Hello\nyou!", "assistant"), *turns("Bye?")]
 NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]] = {
     "pku with more": (PKU | {"category": "x", "kind": None}, DataSchema.pku, DataSchema.pku, PKU),
     "prompt and whole dialogues": (
-        {"prompt": "Hi?", "chosen": [user("Hi?"), *GOOD], "rejected": [user("Hi?"), *BAD]},
+        {"prompt": "Hi?", "chosen": [*turns("Hi?"), *GOOD], "rejected": [*turns("Hi?"), *BAD]},
         DataSchema.pairs,
         DataSchema.pairs,
-        {"prompt": [user("Hi?")], "chosen": GOOD, "rejected": BAD},
+        {"prompt": turns("Hi?"), "chosen": GOOD, "rejected": BAD},
     ),
     "hh, two turns in a row": (
         {name: text.replace("you!", "you!\n\nAssistant: Well?") for name, text in HH.items()},
         DataSchema.hh,
         DataSchema.pairs,
-        {"prompt": [HELLO[0], assistant("Hello\nyou!\n\nWell?"), HELLO[2]], "chosen": GOOD, "rejected": BAD},
+        {"prompt": [HELLO[0], *turns("Hello\nyou!\n\nWell?", "assistant"), HELLO[2]], "chosen": GOOD, "rejected": BAD},
     ),
 }
 
@@ -91,7 +84,7 @@ def test_cells_of_a_table_are_read_by_the_schema() -> None:
     assert read(cells | more, is_text=True).rows == (PKU | {"categories": ["Theft"]},)
     flags = [read({"prompt": "1", "completion": "true", "label": text}, is_text=True).rows[0] for text in "01"]
     assert [flag["label"] for flag in flags] == [False, True]
-    assert flags[0]["completion"] == [assistant("true")]
+    assert flags[0]["completion"] == turns("true", "assistant")
 
 
 def test_fields_of_other_names_are_told() -> None:
@@ -127,8 +120,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "half a surrogate pair": (PAIR | {"chosen": "so \ud83d it is"}, "`chosen` must be valid Unicode, but has 'so "),
     "flag as id": (PKU | {"better_response_id": True}, "`better_response_id` must be 0 or 1, but is True"),
     "unknown role": (PAIR | {"prompt": [{"role": "tool", "content": "x"}]}, "`prompt[0].role` must be one of system"),
-    "two answers": (PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]}, "`chosen` must be one message of the assistant"),
-    "other dialogues": ({"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]}, "`chosen` and `rejected` must"),
+    "two answers": (PAIR | {"chosen": [*GOOD, *turns("And?"), *GOOD]}, "`chosen` must be one message of the assistant"),
+    "other dialogues": ({"chosen": [*HELLO, *GOOD], "rejected": [*turns("Hi?"), *BAD]}, "`chosen` and `rejected` must"),
     "hh, empty turn": (HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"}, "`chosen` has an empty turn of Assistant"),
 }
 

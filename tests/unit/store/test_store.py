@@ -15,7 +15,7 @@ from sacpo_exp.errors import DataError, StoreError
 from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.identity import is_id
 
-SPAWN = multiprocessing.get_context("spawn")
+FORK = multiprocessing.get_context("fork")
 
 
 def make_spec(name: str = "thing", kind: str = "stage", parents: tuple[str, ...] = (), **recipe: Any) -> ArtifactSpec:
@@ -161,9 +161,9 @@ def count_builds(root: Path, counter: Path, barrier: Barrier, name: str) -> None
 
 
 def test_two_processes_that_want_the_same_under_two_names_build_it_once(store: Store, tmp_path: Path) -> None:
-    counter, barrier = tmp_path / "counter", SPAWN.Barrier(2)
+    counter, barrier = tmp_path / "counter", FORK.Barrier(2)
     arguments = [(store.root, counter, barrier, name) for name in ("thing", "another-name")]
-    processes = [SPAWN.Process(target=count_builds, args=each) for each in arguments]
+    processes = [FORK.Process(target=count_builds, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:

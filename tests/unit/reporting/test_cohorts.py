@@ -62,19 +62,17 @@ def test_seeds_are_pooled_across_groups(world: Seeds, capsys: pytest.CaptureFixt
     assert "small: single seeds" in figure.legends[0].get_title().get_text()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "rows", "labels"),
-    [
-        (["stages.sft.num_train_epochs=2"], "rows", {}),  # of an ancestor
-        ([], "other rows", {}),
-        ([], "rows", {"prompts_id": "f00d" * 16}),
-        ([], "rows", {"judge_key": "other-1"}),
-        ([], "rows", {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]}),
-    ],
-)
-def test_other_policies_are_not_pooled(world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]) -> None:
+#: An override, the fingerprint of the rows, and labels, one of which is another.
+OTHERS: list[tuple[str, str, dict[str, Any]]] = [("stages.sft.num_train_epochs=2", "rows", {})]  # of an ancestor
+OTHERS += [("beta=0.1", "other rows", {}), ("beta=0.1", "rows", {"prompts_id": "f00d" * 16})]
+THREE = [criterion.to_judge() for criterion in (HELPFULNESS, SAFETY, HONESTY)]
+OTHERS += [("beta=0.1", "rows", {"judge_key": "other-1"}), ("beta=0.1", "rows", {"criteria": THREE})]
+
+
+@pytest.mark.parametrize(("override", "rows", "labels"), OTHERS)
+def test_other_policies_are_not_pooled(world: Seeds, override: str, rows: str, labels: dict[str, Any]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
-    plan = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
+    plan = world.plan("seed=1", override, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
     for name in ("baseline", "second"):
         world.judgments(plan.policies[name], EVEN, **labels)
     assert world.score()[1] == []

@@ -267,17 +267,18 @@ def test_a_model_folder_is_known_by_its_content(configure: Any, model_folder: Pa
     assert model_id() not in ids
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["model.path={folder}", "others=[{folder}]", "judge.heads.helpfulness.model.path={folder}"],
-    ids=["model", "others", "judge"],
-)
+HEAD = "judge.heads.helpfulness.model"
+FOLDERS = {
+    "model.path={folder}": ["model=local"],
+    "others=[{folder}]": [],
+    f"{HEAD}.path={{folder}}": ["judge=reward_model", f"{HEAD}.source=path", f"{HEAD}.chat_template=x"],
+}
+
+
+@pytest.mark.parametrize("override", FOLDERS, ids=["model", "others", "judge"])
 def test_a_model_folder_needs_safetensors(configure: Any, model_folder: Path, override: str) -> None:
-    head = "judge.heads.helpfulness.model"
-    judge = ["judge=reward_model", f"{head}.source=path", f"{head}.chat_template=x"]
-    choice = {"m": ["model=local"], "o": [], "j": judge}[override[0]]
     (model_folder / "model.safetensors").rename(model_folder / "pytorch_model.bin")
-    config = configure(*choice, override.format(folder=model_folder), command="eval")
+    config = configure(*FOLDERS[override], override.format(folder=model_folder), command="eval")
     with pytest.raises(ConfigError, match=r"model must hold weights in safetensors .* only pytorch_model\.bin"):
         take_fingerprints(config)
     (model_folder / "adapter_config.json").write_text("{}")

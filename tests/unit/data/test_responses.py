@@ -3,7 +3,6 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -67,20 +66,17 @@ def test_an_input_follows_its_instruction_and_kind_category_and_id_are_read(tmp_
 FINE = {"prompt": "Fine?", "response": "Fine."}
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
+def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    for row, problem in (
         ({"prompt": "One?", "instruction": "One!", "output": ""}, "must have its prompt in one of `prompt`, `instruct"),
         ({"prompt": "One?", "text": ""}, "must have its response in one of `response`, `output`, `completion`"),
         ({"prompt": "One?", "response": None}, "`response` must be a text, but is None"),
         (FINE, "has the prompt of row 1 again"),
-    ],
-)
-def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
-    path = write(tmp_path / "a.json", [FINE, row])
-    with pytest.raises(DataError) as caught:
-        read_responses(path)
-    assert str(caught.value).startswith(f"{path} has rows that can't be used:\nrow 2: {problem}")
+    ):
+        path = write(tmp_path / "a.json", [FINE, row])
+        with pytest.raises(DataError) as caught:
+            read_responses(path)
+        assert str(caught.value).startswith(f"{path} has rows that can't be used:\nrow 2: {problem}")
 
 
 def test_sets_in_another_order_and_with_other_ids_are_aligned_to_the_first(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 
-import pytest
 from real_data import find_real
 
 from sacpo_exp.evaluation.refusals import is_refusal
@@ -50,19 +49,17 @@ def test_a_refusal_is_recognised_whatever_its_case_apostrophes_and_spacing_and_c
     assert [text for text in COMPLIANCES for change in changes if is_refusal(change(text))] == []
 
 
-@pytest.mark.parametrize(
-    ("completions", "least_recall", "least_specificity"),
-    [
-        ("xstest_v2_completions_gpt4_gpteval.csv", 0.94, 0.98),
-        ("xstest_v2_completions_llama2orig_gpteval.csv", 0.96, 0.90),
-        ("xstest_v2_completions_llama2new_gpteval.csv", 0.96, 0.95),
-    ],
-)
-def test_agreement_with_the_xstest_labels(completions: str, least_recall: float, least_specificity: float) -> None:
-    with find_real(f"prompts/xstest/{completions}").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    refused = [is_refusal(row["completion"]) for row in rows if row["final_label"] == "2_full_refusal"]
-    complied = [not is_refusal(row["completion"]) for row in rows if row["final_label"] == "1_full_compliance"]
-    assert sum(refused) / len(refused) >= least_recall
-    assert sum(complied) / len(complied) >= least_specificity
-    assert sum(refused + complied) / len(refused + complied) >= 0.95
+def test_agreement_with_the_xstest_labels() -> None:
+    for model, least_recall, least_specificity in (
+        ("gpt4", 0.94, 0.98),
+        ("llama2orig", 0.96, 0.90),
+        ("llama2new", 0.96, 0.95),
+    ):
+        path = find_real(f"prompts/xstest/xstest_v2_completions_{model}_gpteval.csv")
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        refused = [is_refusal(row["completion"]) for row in rows if row["final_label"] == "2_full_refusal"]
+        complied = [not is_refusal(row["completion"]) for row in rows if row["final_label"] == "1_full_compliance"]
+        assert sum(refused) / len(refused) >= least_recall
+        assert sum(complied) / len(complied) >= least_specificity
+        assert sum(refused + complied) / len(refused + complied) >= 0.95

@@ -181,23 +181,20 @@ def test_the_safe_end(configure: Any, order: str) -> None:
     assert by_ratio in (None, is_safe_end_high(replace(config, over=Over.merge_ratio)))
 
 
-@pytest.mark.parametrize(
-    ("limits", "by_strength", "is_sequence"),
-    [
-        ({}, False, True),  # for the last stage, which a small β lets go far
-        ({"constraint": "honesty", "thresholds": {"helpfulness": 0.5}}, True, True),
-        ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
-    ],
-)
-def test_three_stages_have_a_safe_end(ask: Any, limits: dict[str, Any], by_strength: bool, is_sequence: bool) -> None:
+def test_three_stages_have_a_safe_end(ask: Any) -> None:
     stages = ask().stages
     middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
     three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}
-    config = ask(over=Over.beta, stages=three, **limits)
-    assert (is_safe_end_high(config), config.is_sequence) == (by_strength, is_sequence)
-    changed = set_number(config, 0.025)
-    assert [stage.beta for stage in changed.stages.values()] == [0.1, 0.1, 0.025]
-    assert changed.beta == 0.025
+    for limits, by_strength, is_sequence in (
+        ({}, False, True),  # for the last stage, which a small β lets go far
+        ({"constraint": "honesty", "thresholds": {"helpfulness": 0.5}}, True, True),
+        ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
+    ):
+        config = ask(over=Over.beta, stages=three, **limits)
+        assert (is_safe_end_high(config), config.is_sequence) == (by_strength, is_sequence)
+        changed = set_number(config, 0.025)
+        assert [stage.beta for stage in changed.stages.values()] == [0.1, 0.1, 0.025]
+        assert changed.beta == 0.025
 
 
 def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Any) -> None:

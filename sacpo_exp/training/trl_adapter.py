@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import StageConfig, StageJob
+from sacpo_exp.config.schema import REFERENCE, StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import undesirable_weight
 from sacpo_exp.data.preparation import count_rows_to_read
@@ -14,8 +14,6 @@ from sacpo_exp.training.adapters import peft_settings
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
-
-REFERENCE = "reference"
 
 
 def build_trainer(

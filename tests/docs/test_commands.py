@@ -1,7 +1,6 @@
 """The commands in blocks of `bash` of the README and docs/: each exists, composes, and prints its plan."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from processes import REPO, run_program
 from tiny import SCORER, TINY, write_lines
 
 from sacpo_exp.__main__ import COMMANDS, WITH_OPTIONS
@@ -21,7 +21,6 @@ from sacpo_exp.cluster.sweeps import list_experiments
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.data.demo import generate_rows
 
-REPO = Path(__file__).parents[2]
 PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
 PROGRAMS = ("sacpo", "make", "pip", "python", "launchers/local.sh", "launchers/reproduce_paper.sh")
 PROGRAMS += ("launchers/gpu_check.sh",)
@@ -134,11 +133,8 @@ def test_overrides_compose(
 
 def sacpo(folder: Path, *arguments: str) -> str:
     """What a command prints; it fails the test if it fails."""
-    variables = {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none", "WANDB_MODE": "offline"}
-    command = [sys.executable, "-m", "sacpo_exp", *arguments]
-    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"sacpo {' '.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    variables = {"OPENAI_API_KEY": "none", "WANDB_MODE": "offline"}
+    return run_program(folder, sys.executable, "-m", "sacpo_exp", *arguments, **variables)
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
-"""Questions, a judge and a server for tests that ask; and a command that asks, for tests that kill it."""
+"""Questions, a judge and a server for tests that ask; and a process that asks, for tests that kill it."""
 
 import json
-import os
+import multiprocessing
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from judge_server import SEPARATOR
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import Question, State
 
 HERE = Path(__file__).parent
@@ -81,17 +84,14 @@ def content_of(question: Question) -> str:
     return question.messages[-1][1]
 
 
-def start_asking(ledger: Path, url: str, count: int, *overrides: str) -> "subprocess.Popen[bytes]":
+def start_asking(ledger: Path, url: str, count: int, *overrides: str) -> ForkProcess:
     """A process that asks so many questions, and can be killed."""
-    paths = os.pathsep.join(map(str, HERE.parents[:2]))
-    command = [sys.executable, __file__, str(ledger), url, str(count), *overrides]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
+    judge = make_judge(url, *overrides)
 
+    def run() -> None:
+        with Ledger(ledger) as opened:
+            ask(make_questions(judge, count), judge, opened)
 
-if __name__ == "__main__":  # python asking.py LEDGER URL COUNT OVERRIDE...: asks, so that it can be killed
-    from sacpo_exp.evaluation.judges.openai_judge import ask
-    from sacpo_exp.evaluation.ledger import Ledger
-
-    chosen = make_judge(sys.argv[2], *sys.argv[4:])
-    with Ledger(Path(sys.argv[1])) as opened:
-        ask(make_questions(chosen, int(sys.argv[3])), chosen, opened)
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process

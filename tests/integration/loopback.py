@@ -44,6 +44,12 @@ def listen(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.server_close()
 
 
+def listens(port: int) -> bool:
+    """Whether anybody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def find_free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:

@@ -1,15 +1,13 @@
 """Prompts answered by several real processes, as one process answers them."""
 
-import os
-import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from processes import wait_until
 from tiny import make_config
 
 from sacpo_exp.config.hardware import HardwareConfig
@@ -100,11 +98,7 @@ def test_a_killed_process_ends_the_group(location: Location, hardware: HardwareC
 
 
 def kill_when_at_work(journal: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if journal.is_file() and journal.read_text("utf-8"):
-            for process in psutil.Process().children():
-                if process.environ().get("RANK") == "1":
-                    os.kill(process.pid, signal.SIGKILL)
-            return
-        time.sleep(0.05)
+    wait_until(lambda: journal.is_file() and journal.read_text("utf-8"))
+    for process in psutil.Process().children():
+        if process.environ().get("RANK") == "1":
+            process.kill()

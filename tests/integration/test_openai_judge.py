@@ -1,13 +1,11 @@
 """A judge behind a real server that misbehaves: every question ends in the right state, none is asked twice."""
 
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from asking import STATES, Server, content_of, make_judge, make_questions, served, start_asking
+from asking import STATES, content_of, make_judge, make_questions, served, start_asking
 from judge_server import LASTING, UNREADABLE, Plan, score
+from processes import wait_until
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.errors import ConfigError, JudgeError
@@ -61,9 +59,10 @@ def test_a_kill_costs_at_most_the_calls_in_flight(tmp_path: Path, count: int, ki
     with served(tmp_path, seed=plan.seed, latency=plan.latency, lasting=plan.lasting) as server:
         for kill in range(kills):
             process = start_asking(tmp_path / "ledger.sqlite", server.url, count, f"judge.concurrency={concurrency}")
-            wait_for_calls(server, (kill + 1) * count // (kills + 2), process)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            calls = (kill + 1) * count // (kills + 2)
+            wait_until(lambda calls=calls: server.journal.exists() and len(server.calls()) >= calls)
+            process.kill()
+            process.join()
         judge = make_judge(server.url)
         questions = make_questions(judge, count)
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
@@ -77,16 +76,13 @@ def test_a_kill_costs_at_most_the_calls_in_flight(tmp_path: Path, count: int, ki
         assert len(counts) == count
 
 
-def wait_for_calls(server: Server, calls: int, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and (not server.journal.exists() or len(server.calls()) < calls):
-        time.sleep(0.02)
-
-
 def test_two_processes_on_one_ledger_ask_nothing_twice(tmp_path: Path) -> None:
     with served(tmp_path, latency=0.05) as server:
         paths = (tmp_path / "ledger.sqlite", server.url)
         processes = [start_asking(*paths, 160, "judge.concurrency=4") for _ in range(2)]
-        assert [process.wait() for process in processes] == [0, 0]
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
         assert set(server.counts().values()) == {1}
         assert len(server.counts()) == 160
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from loopback import find_free_port
-from test_resume import start
-from tiny import make_run, read_losses, train_run, write_pairs
+from processes import finish
+from tiny import make_run, read_losses, start_training, train_run, write_pairs
 from transformers import AutoModelForCausalLM
 
 from sacpo_exp.method.criteria import Criterion
@@ -140,15 +140,14 @@ NODES = ["base=none", "order=helpful_only", "hardware=cpu_x2", "hardware.nodes=2
 
 def start_node(outputs: Path, node: int, port: int, *overrides: str) -> "subprocess.Popen[str]":
     meeting = {"NODE_RANK": str(node), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return start(outputs, *NODES, *overrides, **meeting)
+    return start_training(outputs, *NODES, *overrides, **meeting)
 
 
 @pytest.mark.slow
 def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> None:
     port = find_free_port()
     second, first = start_node(tmp_path, 1, port), start_node(tmp_path, 0, port)
-    said = [process.communicate(timeout=180)[0] for process in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], said
+    said = [finish(process) for process in (first, second)]
     assert "trains " in said[0]
     assert "trains " not in said[1]
     alone = train_run(outputs, "base=none", "order=helpful_only")
@@ -163,6 +162,5 @@ def test_a_failure_on_the_first_node_ends_the_second_one(tmp_path: Path) -> None
     port = find_free_port()
     broken = "stages.helpfulness.learning_rate=1e30"
     processes = [start_node(tmp_path, node, port, broken) for node in (0, 1)]
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [3, 3], said
+    said = [finish(process, 3) for process in processes]
     assert "the helpfulness stage diverged" in said[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_config, make_report, read_lines
+from tiny import make_config, make_report, read_lines, share
 from tracked_commands import curves, of_type, read_run, run_folders
 
 from sacpo_exp.config.schema import EvalConfig
@@ -30,18 +30,19 @@ def configure(outputs: Path, *overrides: str, tracker: bool = True) -> EvalConfi
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of a sweep that was trained, judged and reported with wandb."""
-    outputs = tmp_path_factory.mktemp("tracked")
+    folder = tmp_path_factory.mktemp("tracked")
+    share(outputs, folder, "order=none", "base=none")  # model and scorer
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
             patch.setenv(name, SECRET)
         for job in JOBS:
-            train(configure(outputs, job))
+            train(configure(folder, job))
         for job in JOBS:
-            evaluate(configure(outputs, job))
-        report(make_report(configure(outputs)))
-    return outputs
+            evaluate(configure(folder, job))
+        report(make_report(configure(folder)))
+    return folder
 
 
 def stored(outputs: Path, *kinds: str) -> dict[str, Manifest]:

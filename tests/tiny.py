@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from composing import configure
 from processes import start_command
 
@@ -83,6 +84,15 @@ def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None
     """Write so many pairs of the demo, by a criterion, as a file of a user's."""
     data = Preferences(DataSchema.pku, DataSchema.pku, None, tuple(generate_rows(part, 0)[:count]))
     write_lines(path, make_view(data, View.pairs, criterion))
+
+
+def write_criterion(folder: Path, name: str, letter: str = "T", **fields: Any) -> str:
+    """Write a criterion of a user's into a folder of configurations, and return the override that finds it."""
+    (folder / "criterion").mkdir(parents=True, exist_ok=True)
+    content = {"defaults": [{"/dataset@dataset": None}], "criterion": {"name": name, "letter": letter} | fields}
+    text = f"# @package stages.{name}\n{yaml.safe_dump(content)}"
+    (folder / "criterion" / f"{name}.yaml").write_text(text, "utf-8")
+    return f"hydra.searchpath=[file://{folder}]"
 
 
 def copy_artifacts(source: Path, target: Path, *ids: str) -> None:

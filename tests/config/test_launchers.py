@@ -22,18 +22,15 @@ LAUNCHERS = Path(__file__).parents[2] / "launchers"
 SCRIPTS = sorted([*LAUNCHERS.glob("*.sh"), *LAUNCHERS.glob("*.sbatch")])
 
 
-def launcher_of(*overrides: str) -> Any:
+def compose_slurm(*overrides: str) -> Any:
     register_schemas()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = ["hydra/launcher=slurm", *overrides]
-        composed = hydra.compose("train", chosen, return_hydra_config=True)
-        composed.hydra.runtime.output_dir = composed.hydra.sweep.dir = "sweep"
-        return composed.hydra.launcher
+        return hydra.compose("train", ["hydra/launcher=slurm", *overrides], return_hydra_config=True)
 
 
 @pytest.mark.parametrize(("hardware", "gpus"), [("cpu", None), ("multinode", 8)])
 def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
-    assert launcher_of(f"hardware={hardware}").gpus_per_node == gpus
+    assert compose_slurm(f"hardware={hardware}").hydra.launcher.gpus_per_node == gpus
 
 
 LARGE = ("hardware=multinode", "model=alpaca_7b")
@@ -50,10 +47,7 @@ DELAYS = {
 def test_a_job_is_told_before_its_end_as_early_as_its_checkpoint_takes(
     tmp_path: Path, overrides: tuple[str, ...], expected: tuple[float, float]
 ) -> None:
-    register_schemas()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = ["hydra/launcher=slurm", f"paths.outputs={tmp_path}", *overrides]
-        composed = hydra.compose("train", chosen, return_hydra_config=True)
+    composed = compose_slurm(f"paths.outputs={tmp_path}", *overrides)
     SweepNoter().on_multirun_start(composed)
     assert expected[0] <= composed.hydra.launcher.signal_delay_s <= expected[1]
 

@@ -5,7 +5,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
@@ -66,6 +66,24 @@ def make_judge(url: str, *overrides: str) -> OpenAIJudgeConfig:
     return judge
 
 
+def write_responses(folder: Path, prompts: list[str], said: dict[str, list[str]], kinds: Sequence[str]) -> list[str]:
+    """Write what each policy says to prompts of these kinds into a file of its own, and return the paths."""
+    for name, texts in said.items():
+        rows = [
+            {"prompt": prompt, "response": text, "kind": kind}
+            for prompt, text, kind in zip(prompts, texts, kinds, strict=True)
+        ]
+        (folder / f"{name}.json").write_text(json.dumps(rows), "utf-8")
+    return [str(folder / f"{name}.json") for name in said]
+
+
+def plain_judge(folder: Path, url: str) -> list[str]:
+    """Overrides for a judge at an address that is sent the texts alone."""
+    template = folder / "plain.txt"
+    template.write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
+    return [f"judge.base_url={url}", f"judge.template={template}", "judge.structured=false"]
+
+
 def make_questions(judge: OpenAIJudgeConfig, count: int) -> list[Question]:
     """Different questions that the server can answer, two orders of each pair."""
     sampling = {"temperature": 0.0, "max_tokens": judge.max_tokens}
@@ -82,6 +100,16 @@ def make_questions(judge: OpenAIJudgeConfig, count: int) -> list[Question]:
 def content_of(question: Question) -> str:
     """By which the server tells questions apart."""
     return question.messages[-1][1]
+
+
+@contextmanager
+def questioned(
+    folder: Path, count: int, *overrides: str, **plan: Any
+) -> Iterator[tuple[Server, Ledger, OpenAIJudgeConfig, list[Question]]]:
+    """A judge server, an open ledger, the judge, and so many questions for it."""
+    with served(folder, **plan) as server, Ledger(folder / "l.sqlite") as ledger:
+        judge = make_judge(server.url, *overrides)
+        yield server, ledger, judge, make_questions(judge, count)
 
 
 def start_asking(ledger: Path, url: str, count: int, *overrides: str) -> ForkProcess:

@@ -1,13 +1,12 @@
 """An evaluation by a judge that is asked, from files to the report, with failures on the way."""
 
 import csv
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Server, served
+from asking import Server, plain_judge, served, write_responses
 from judge_server import SEPARATOR, score
 from tiny import make_config
 
@@ -25,25 +24,15 @@ NAMES = ("one", "two", "three")
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Twelve prompts; `three` says on every third prompt what `one` says."""
-    paths = []
-    for name in NAMES:
-        rows = []
-        for place, kind in enumerate(KINDS):
-            said = f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}."
-            rows.append({"prompt": f"Prompt {place}?", "kind": kind, "response": said})
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(rows), "utf-8")
-        paths.append(str(path))
-    return paths
+    """Responses to twelve prompts; `three` says on every third prompt what `one` says."""
+    said = {name: [f"{name} says {place}." for place in range(12)] for name in NAMES}
+    said["three"][::3] = said["one"][::3]
+    return write_responses(tmp_path, [f"Prompt {place}?" for place in range(12)], said, KINDS)
 
 
 def configure_asked(folder: Path, server: Server, files: list[str], *overrides: str) -> EvalConfig:
-    template = folder / "plain.txt"
-    template.write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
-    judge = [f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
-    judge += [] if "judge=openai" in overrides else ["judge=local"]
-    chosen = [f"responses=[{','.join(files)}]", "baseline=one", *judge, *overrides]
+    judge = [] if "judge=openai" in overrides else ["judge=local"]
+    chosen = [f"responses=[{','.join(files)}]", "baseline=one", *judge, *plain_judge(folder, server.url), *overrides]
     return make_config(folder / "outputs", *chosen)
 
 

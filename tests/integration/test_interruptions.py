@@ -1,21 +1,19 @@
 """A command that is told to end while it does something else than training."""
 
-import json
 import signal
 from pathlib import Path
 
 import yaml
-from asking import served
+from asking import served, write_responses
 from processes import finish, start_command, wait_until
 
 
 def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path) -> None:
     with served(tmp_path / "server", latency=60) as server:
-        for name in ("one", "two"):
-            rows = [{"prompt": "Why?", "response": f"Because of {name}."}]
-            (tmp_path / f"{name}.json").write_text(json.dumps(rows), "utf-8")
-        overrides = ["judge=local", f"judge.base_url={server.url}", "judge.timeout=99", "responses=[one.json,two.json]"]
-        process = start_command(tmp_path, "eval", *overrides, "baseline=one")
+        paths = write_responses(tmp_path, ["Why?"], {"one": ["Because."], "two": ["It is so."]}, ["benign"])
+        overrides = ["judge=local", f"judge.base_url={server.url}", "judge.timeout=99", "baseline=one"]
+        overrides.append(f"responses=[{','.join(paths)}]")
+        process = start_command(tmp_path, "eval", *overrides)
         wait_until((tmp_path / "outputs" / "ledger.sqlite").exists, process)  # to ask the judge, who does not answer
         process.send_signal(signal.SIGHUP)
         output = finish(process, 128 + signal.SIGHUP, timeout=30)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from asking import make_judge, make_questions, served
+from asking import questioned, served
 
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.evaluation.judges.openai_judge import ask
@@ -36,9 +36,9 @@ def test_only_a_named_key_is_sent(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # what is for this machine must not pass there
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with served(tmp_path) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, *([f"judge.api_key_env={name}"] if name else []))
-        ask(make_questions(judge, 2), judge, ledger)
+    named = [f"judge.api_key_env={name}"] if name else []
+    with questioned(tmp_path, 2, *named) as (server, ledger, judge, questions):
+        ask(questions, judge, ledger)
         calls = server.calls()
     assert len(calls) == 2
     for call in calls:
@@ -47,19 +47,17 @@ def test_only_a_named_key_is_sent(
 
 
 def test_no_redirect_is_followed(tmp_path: Path) -> None:
-    with served(tmp_path / "other") as other, Ledger(tmp_path / "l.sqlite") as ledger:
-        with served(tmp_path / "one", redirect=f"{other.url}/chat/completions") as server:
-            judge = make_judge(server.url, NAMED)
+    with served(tmp_path / "other") as other:
+        redirect = f"{other.url}/chat/completions"
+        with questioned(tmp_path, 4, NAMED, redirect=redirect) as (_, ledger, judge, questions):
             with pytest.raises(ConfigError, match="there is a redirect"):
-                ask(make_questions(judge, 4), judge, ledger)
+                ask(questions, judge, ledger)
         assert other.calls() == []
 
 
 def test_a_key_in_an_answer_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="sacpo_exp")
-    with served(tmp_path, echoes_key=True) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, NAMED)
-        questions = make_questions(judge, 2)
+    with questioned(tmp_path, 2, NAMED, echoes_key=True) as (_, ledger, judge, questions):
         ask(questions, judge, ledger)
         answers = ledger.find(question.key for question in questions).values()
         assert all(answer.state == State.ok and "Your key is sk-…" in str(answer.raw) for answer in answers)
@@ -69,9 +67,8 @@ def test_a_key_in_an_answer_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_an_error_of_a_server_shows_no_key_and_controls_no_terminal(tmp_path: Path) -> None:
     echo = f"\x1b]0;owned\x07\x1b[2J {os.environ['OPENAI_API_KEY']} sk-proj-abcdefgh"
-    with served(tmp_path, echo=echo, status=422) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, NAMED, "judge.max_failures=1")
-        questions = make_questions(judge, 2)
+    angry = {"echo": echo, "status": 422}
+    with questioned(tmp_path, 2, NAMED, "judge.max_failures=1", **angry) as (_, ledger, judge, questions):
         with pytest.raises(JudgeError, match="owned") as caught:
             ask(questions, judge, ledger)
         assert str(caught.value).isprintable()

@@ -1,12 +1,12 @@
 """A small language model as judge, which goes mostly by the place of an answer: every step is taken."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import xllamacpp
+from asking import write_responses
 from composing import compose
 from loopback import find_free_port
 from omegaconf import OmegaConf
@@ -44,18 +44,6 @@ SAID = {
 }
 
 
-def write_files(folder: Path) -> list[str]:
-    paths = []
-    for name, said in SAID.items():
-        rows = [
-            {"prompt": text, "response": answer, "kind": "benign"} for text, answer in zip(PROMPTS, said, strict=True)
-        ]
-        path = folder / f"{name}.json"
-        path.write_text(json.dumps(rows), "utf-8")
-        paths.append(str(path))
-    return paths
-
-
 def singles_of(trained: Path) -> list[dict[str, Any]]:
     found = [folder for folder, manifest in Store(trained / "store").manifests() if manifest.kind == "judgments"]
     records = [record for folder in found for record in read_records(folder / VERDICTS)]
@@ -65,7 +53,7 @@ def singles_of(trained: Path) -> list[dict[str, Any]]:
 def test_a_language_model_judges(
     server: str, tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = f"responses=[{','.join(write_files(tmp_path))}]"
+    files = f"responses=[{','.join(write_responses(tmp_path, PROMPTS, SAID, ['benign'] * 3))}]"
     local = ["judge=local", f"judge.base_url={server}", "judge.concurrency=1"]
     evaluate(make_config(tmp_path, files, "baseline=poor", *local))
     singles = singles_of(tmp_path)

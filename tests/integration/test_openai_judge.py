@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from asking import STATES, content_of, make_judge, make_questions, served, start_asking
+from asking import STATES, content_of, make_judge, make_questions, questioned, served, start_asking
 from judge_server import LASTING, UNREADABLE, Plan, score
 from processes import wait_until
 
@@ -40,9 +40,8 @@ def check_answers(questions: list[Question], answers: dict[str, Answer], plan: P
 
 @pytest.mark.parametrize("count", [160, pytest.param(2000, marks=pytest.mark.slow)])
 def test_every_judgment_ends_in_the_right_state_and_none_is_asked_again(tmp_path: Path, count: int) -> None:
-    with served(tmp_path, **PLAN) as server, Ledger(tmp_path / "ledger.sqlite") as ledger:
-        judge = make_judge(server.url, "judge.concurrency=64", "judge.timeout=1")
-        questions = make_questions(judge, count)
+    fast = ("judge.concurrency=64", "judge.timeout=1")
+    with questioned(tmp_path, count, *fast, **PLAN) as (server, ledger, judge, questions):
         assert {Plan(**PLAN).outcome(content_of(question)) for question in questions} == {"scores", *LASTING}
         ask(questions, judge, ledger)
         answers = ledger.find(question.key for question in questions)
@@ -88,9 +87,8 @@ def test_two_processes_on_one_ledger_ask_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_failed_judgments_are_asked_again_last_and_answered_ones_are_not(tmp_path: Path) -> None:
-    with served(tmp_path, lasting=0.5) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, "judge.max_failures=100", "judge.concurrency=1")
-        questions = make_questions(judge, 80)
+    settings = ("judge.max_failures=100", "judge.concurrency=1")
+    with questioned(tmp_path, 80, *settings, lasting=0.5) as (server, ledger, judge, questions):
         ask(questions[:60], judge, ledger)
         ask(questions, judge, ledger)
         failed = [content_of(q) for q in questions[:60] if Plan(lasting=0.5).outcome(content_of(q)) == "400"]
@@ -100,32 +98,31 @@ def test_failed_judgments_are_asked_again_last_and_answered_ones_are_not(tmp_pat
 
 
 def test_what_no_other_question_would_survive_stops_the_run_at_once(tmp_path: Path) -> None:
-    with served(tmp_path, status=422, echo="response_format") as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, "judge.concurrency=2")
+    refusing = {"status": 422, "echo": "response_format"}
+    with questioned(tmp_path, 40, "judge.concurrency=2", **refusing) as (server, ledger, judge, questions):
         with pytest.raises(ConfigError, match=r"takes no JSON schema \(HTTP 422: status response_format\)\. Try: "):
-            ask(make_questions(judge, 40), judge, ledger)
+            ask(questions, judge, ledger)
         assert len(server.calls()) <= 2
         assert list(ledger.judgments()) == []
 
 
 def test_a_server_that_always_fails_is_left_after_some_failures_in_a_row(tmp_path: Path) -> None:
-    with served(tmp_path, status=500) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, "judge.max_attempts=2", "judge.max_failures=5", "judge.concurrency=4")
+    settings = ("judge.max_attempts=2", "judge.max_failures=5", "judge.concurrency=4")
+    with questioned(tmp_path, 60, *settings, status=500) as (server, ledger, judge, questions):
         with pytest.raises(JudgeError, match=r"failed on 5 questions in a row \(last: HTTP 500: status\)"):
-            ask(make_questions(judge, 60), judge, ledger)
+            ask(questions, judge, ledger)
         found = [(answer.state, answer.attempts) for _, answer in ledger.judgments()]
         assert set(found) == {(State.failed, 2)}
         assert 5 <= len(found) < 10
         assert max(server.counts().values()) == 2
-    judge = make_judge("http://127.0.0.1:9/v1")  # where there is none it is told at once
-    with Ledger(tmp_path / "l.sqlite") as ledger, pytest.raises(ConfigError, match=r"at http://127\.0\.0\.1:9/v1"):
-        ask(make_questions(judge, 4), judge, ledger)
+        judge = make_judge("http://127.0.0.1:9/v1")  # where there is none it is told at once
+        with pytest.raises(ConfigError, match=r"at http://127\.0\.0\.1:9/v1"):
+            ask(make_questions(judge, 4), judge, ledger)
 
 
 def test_a_limit_on_calls_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    with served(tmp_path) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, "judge.max_calls=30", "judge.concurrency=4")
-        questions = make_questions(judge, 80)
+    settings = ("judge.max_calls=30", "judge.concurrency=4")
+    with questioned(tmp_path, 80, *settings) as (server, ledger, judge, questions):
         for left in (50, 20):
             with pytest.raises(JudgeError, match=rf"^stopped at `judge\.max_calls` = 30: 30 calls made, {left} of"):
                 ask(questions, judge, ledger)
@@ -136,12 +133,11 @@ def test_a_limit_on_calls_stops_cleanly_and_the_same_command_goes_on(tmp_path: P
 def test_a_budget_is_not_overspent_and_wants_a_price(tmp_path: Path) -> None:
     # 100 tokens in, 40 of them cached, 10 out: an answer costs 100 millionths of a dollar, and at most 816.
     tight = ("judge.price={input: 1, cached_input: 0, output: 4}", "judge.budget_usd=0.002", "judge.max_tokens=200")
-    with served(tmp_path) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        judge = make_judge(server.url, *tight, "judge.concurrency=1")
+    with questioned(tmp_path, 80, *tight, "judge.concurrency=1") as (server, ledger, judge, questions):
         message = r"^stopped at `judge\.budget_usd` = 0\.002: 12 calls made, \$0\.0012 spent, 68 of 80 judgments still"
         with pytest.raises(JudgeError, match=message):
-            ask(make_questions(judge, 80), judge, ledger)
+            ask(questions, judge, ledger)
         no_price = "judge.price={input: null, output: null, cached_input: null}"
         judge = make_judge(server.url, no_price, "judge.budget_usd=1")
         with pytest.raises(ConfigError, match=r"`judge\.budget_usd` can't be kept: the price of local is not in"):
-            ask(make_questions(judge, 4), judge, ledger)
+            ask(questions[:4], judge, ledger)

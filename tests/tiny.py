@@ -13,13 +13,15 @@ from processes import start_command
 
 from sacpo_exp.config.data import DataSchema
 from sacpo_exp.config.judges import ScorerJudgeConfig
-from sacpo_exp.config.schema import EvalConfig, Interval, RatingMethod, ReportConfig
+from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view
 from sacpo_exp.evaluation.judging import fit, scorer_artifact
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, open_run, train_policies
+from sacpo_exp.report import report
+from sacpo_exp.store import Manifest, Store
 
 TINY = ["model=tiny", "dataset.max_rows=24", "dataset.max_heldout_rows=8", "prompts.limit=12"]
 TINY += ["generation.max_new_tokens=8", "generation.kl_prompts=4", "hardware.save_minutes=1000"]
@@ -33,11 +35,14 @@ def make_config(outputs: Path, *overrides: str) -> EvalConfig:
     return compose_tiny("eval", outputs, *overrides)
 
 
-def make_report(config: EvalConfig) -> ReportConfig:
-    """A report on the outputs of a configuration."""
-    settings: dict[str, Any] = {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry, "seed": 0}
-    settings |= {"max_missing": 0.1, "tracker": config.tracker, "paths": config.paths}
-    return ReportConfig(None, None, 0.95, bootstrap_rounds=100, **settings)
+def write_report(outputs: Path, *overrides: str) -> None:
+    """Report on everything there; quickly, with wide intervals."""
+    report(configure("report", f"paths.outputs={outputs}", "bootstrap_rounds=100", *overrides))
+
+
+def stored(outputs: Path, *kinds: str) -> list[tuple[Path, Manifest]]:
+    """Folders and manifests of these kinds of artifacts."""
+    return [entry for entry in Store(outputs / "store").manifests() if entry[1].kind in kinds]
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:

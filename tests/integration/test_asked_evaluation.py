@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 from asking import Server, plain_judge, served, write_responses
 from judge_server import SEPARATOR, score
-from tiny import make_config
+from tiny import make_config, stored, write_report
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.judges.questions import fence
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.report import report
-from sacpo_exp.store import Store
 
 KINDS = ["benign", "risky"] * 6
 NAMES = ("one", "two", "three")
@@ -40,9 +38,8 @@ def read_judgments(folder: Path, policy: str) -> list[dict[str, Any]]:
     """Records of the newest judgments of a policy against the baseline."""
     found = [
         (manifest.created, place)
-        for place, manifest in Store(folder / "outputs" / "store").manifests()
-        if manifest.kind == "judgments" and manifest.labels["policy"] == policy
-        if manifest.labels["opponent_id"] == manifest.labels["baseline_id"]
+        for place, manifest in stored(folder / "outputs", "judgments")
+        if manifest.labels["policy"] == policy and manifest.labels["opponent_id"] == manifest.labels["baseline_id"]
     ]
     return read_records(max(found)[1] / VERDICTS)
 
@@ -90,15 +87,13 @@ def test_a_further_policy_asks_only_what_is_new(tmp_path: Path, files: list[str]
         assert len(server.calls()) == 24 + 16 + 16
 
 
-def test_failures_are_no_ties(
-    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failures_are_no_ties(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ("judge.max_attempts=1", "judge.max_failures=1000", "judge.concurrency=1")
     with served(tmp_path / "server", seed=5, share=0.4, kinds=["500"]) as server:
         evaluate(configure_asked(tmp_path, server, files, *overrides))
         first = states(read_judgments(tmp_path, "two"))
         assert first["failed"] > 0
-        report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+        write_report(tmp_path / "outputs")
         printed = capsys.readouterr().out
         assert "withheld" in printed
         rows = read_table(tmp_path)
@@ -125,12 +120,10 @@ def read_table(folder: Path) -> dict[str, dict[str, str]]:
         return {row["family"]: row for row in csv.DictReader(file)}
 
 
-def test_the_report_has_all(
-    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_has_all(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with served(tmp_path / "server") as server:
         evaluate(configure_asked(tmp_path, server, files, "matches=all_pairs", "judge.repeats=2"))
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+    write_report(tmp_path / "outputs")
     assert "Ratings for helpfulness over all pairs, Bradley–Terry" in capsys.readouterr().out
     folder = tmp_path / "outputs" / "report"
     with (folder / "judge.csv").open(encoding="utf-8") as file:
@@ -141,7 +134,7 @@ def test_the_report_has_all(
     with (folder / "ratings.csv").open(encoding="utf-8") as file:
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "rating=elo_online", command="report"))
+    write_report(tmp_path / "outputs", "rating=elo_online")
     assert "Ratings for helpfulness over all pairs, online Elo" in capsys.readouterr().out
 
 
@@ -156,7 +149,7 @@ def test_a_stopped_judge_leaves_no_verdicts_and_goes_on(tmp_path: Path, files: l
 
 
 def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_whose_they_are(
-    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, user = (
         tmp_path / "constant.py",
@@ -168,7 +161,7 @@ def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_
         evaluate(configure_asked(tmp_path, server, files[:2], f"judge.template={source}"))
         first = min(call["content"] for call in server.calls())
     assert first == SEPARATOR.join(["Any is between 0-10.", "Prompt 0?", "one says 0.", "two says 0."])
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+    write_report(tmp_path / "outputs")
     printed = " ".join(capsys.readouterr().out.split())
     assert "asked the paper's own questions; the paper's judge, gpt-4-0125-preview, was shut down" in printed
 

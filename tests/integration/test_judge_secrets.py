@@ -49,9 +49,9 @@ def test_only_a_named_key_is_sent(
 def test_no_redirect_is_followed(tmp_path: Path) -> None:
     with served(tmp_path / "other") as other:
         redirect = f"{other.url}/chat/completions"
-        with questioned(tmp_path, 4, NAMED, redirect=redirect) as (_, ledger, judge, questions):
-            with pytest.raises(ConfigError, match="there is a redirect"):
-                ask(questions, judge, ledger)
+        asked = questioned(tmp_path, 4, NAMED, redirect=redirect)
+        with asked as (_, ledger, judge, questions), pytest.raises(ConfigError, match="there is a redirect"):
+            ask(questions, judge, ledger)
         assert other.calls() == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from test_reward_model import POSITIONS, TEMPLATE, save_classifier, save_score_model, score_by_hand
-from tiny import make_config, share, train_run
+from tiny import make_config, share, stored, train_run, write_report
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, DataError
@@ -14,8 +14,6 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.report import report
-from sacpo_exp.store import Store
 from sacpo_exp.training.embedded import train_tokenizer
 
 SAID = {"kind": ["Surely, with pleasure.", "I would be glad to."], "curt": ["No.", "Never."], "same": ["No.", "Why?"]}
@@ -49,7 +47,7 @@ def elsewhere(own: Path, files: list[str], *overrides: str) -> EvalConfig:
 
 def judgments(trained: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(policy, opponent) → verdict records."""
-    found = [entry for entry in Store(trained / "store").manifests() if entry[1].kind == "judgments"]
+    found = stored(trained, "judgments")
     names = {manifest.labels["policy_id"]: manifest.labels["policy"] for _, manifest in found}
     return {
         (manifest.labels["policy"], names[manifest.labels["opponent_id"]]): read_records(folder / VERDICTS)
@@ -78,10 +76,10 @@ def test_generations_of_the_paper_s_code_are_judged_from_their_files(own: Path, 
     assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
 
 
-def test_baselines_make_groups(own: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_make_groups(own: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for baseline in ("kind", "curt"):
         evaluate(elsewhere(own, files, f"baseline={baseline}", "matches=all_pairs"))
-    report(configure(f"paths.outputs={own}", command="report"))
+    write_report(own)
     printed = capsys.readouterr().out
     assert printed.count("Ratings for safety over all pairs, Bradley–Terry") == 2
     for name in ("kind (baseline)", "curt (baseline)"):
@@ -112,7 +110,7 @@ def test_another_baseline_and_unequal_prompts_are_refused(own: Path, files: list
 
 
 def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
-    own: Path, files: list[str], tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
+    own: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = []
     tokenizer = train_tokenizer([*PROMPTS, *(text for said in SAID.values() for text in said)], 400, POSITIONS)
@@ -129,11 +127,9 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     small = ["judge.dtype=float32", f"judge.max_length={POSITIONS}"]
     evaluate(elsewhere(own, files, "baseline=curt", "judge=reward_model", *heads, *small))
     evaluate(elsewhere(own, files, "baseline=curt"))  # by the scorer
-    judges = {m.labels["judge_id"] for _, m in Store(own / "store").manifests() if m.kind == "judgments"}
-    assert len(judges) == 2
-    scores = [folder for folder, m in Store(own / "store").manifests() if m.kind == "scores" and "reward" in m.id]
-    assert len(scores) == 3
-    report(configure(f"paths.outputs={own}", command="report"))
+    assert len({manifest.labels["judge_id"] for _, manifest in stored(own, "judgments")}) == 2
+    assert sum("reward" in manifest.id for _, manifest in stored(own, "scores")) == 3
+    write_report(own)
     printed = capsys.readouterr().out
     assert "judge reward_model" in printed
     note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0."

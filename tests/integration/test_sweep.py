@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 from processes import finish, start_command, wait_until
-from tiny import SAVING, TINY
+from tiny import SAVING, TINY, stored
 
 from sacpo_exp.cluster.status import JobStatus, newest_sweep, read_sweep
-from sacpo_exp.store import Manifest, Store
+from sacpo_exp.store import Manifest
 
 pytestmark = pytest.mark.slow
 SLOTS = ["-m", "hydra/launcher=slots", "hydra.launcher.slots=2", *SAVING, "base=none"]
@@ -33,8 +33,7 @@ def jobs_of(folder: Path) -> list[JobStatus]:
 
 def stages(folder: Path) -> dict[str, Manifest]:
     """All stored stages by id."""
-    manifests = Store(folder / "outputs" / "store").manifests()
-    return {manifest.id: manifest for _, manifest in manifests if manifest.kind == "stage"}
+    return {manifest.id: manifest for _, manifest in stored(folder / "outputs", "stage")}
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

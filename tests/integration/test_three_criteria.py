@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from asking import Server, served
 from judge_server import SEPARATOR
-from tiny import write_criterion, write_lines
+from tiny import stored, write_criterion, write_lines
 
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.store import Store
 
 Command = Callable[..., Any]
 SMALL = ("model=tiny", "base=none", "dataset.max_rows=24", "dataset.max_heldout_rows=4")
@@ -46,12 +45,11 @@ def ask_with(folder: Path, server: Server, criteria: list[str]) -> list[str]:
     return [*judge, *short, "prompts=local", f"prompts.path={prompts}"]
 
 
-def read_verdicts(store: Store) -> dict[str, tuple[Policy, list[dict[str, Any]]]]:
+def read_verdicts(outputs: Path) -> dict[str, tuple[Policy, list[dict[str, Any]]]]:
     """By the policy's id its lineage and the verdicts on it."""
-    judged = [(folder, found) for folder, found in store.manifests() if found.kind == "judgments"]
     return {
         found.labels["policy_id"]: (read_policy(found.labels[LINEAGE]), read_records(folder / VERDICTS))
-        for folder, found in judged
+        for folder, found in stored(outputs, "judgments")
     }
 
 
@@ -84,8 +82,7 @@ def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Co
     printed = run(cli, "report", "x=honesty", "y=usefulness")
 
     outputs = tmp_path / "outputs"
-    store = Store(outputs / "store")
-    judged = read_verdicts(store)
+    judged = read_verdicts(outputs)
     first, second, third, merged = sorted((policy for policy, _ in judged.values()), key=lambda policy: policy.rank)[1:]
     assert [policy.criteria for policy in (first, second, third)] == [tuple(criteria[:n]) for n in (1, 2, 3)]
     assert (first.name, merged.name) == ("DPO(N) β=0.2", "P-SACPO DPO(N)→DPO(T)→KTO(U) weights=0.2/0.3/0.5")

@@ -22,7 +22,7 @@ from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages, fill_stages
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
-from sacpo_exp.plan import Stage
+from sacpo_exp.plan import Stage, make_plan
 
 FOLDER = CONF / "experiment"
 #: Files that list others, which `sacpo` runs one after the other.
@@ -90,7 +90,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
             assert [find_run_problems(job, []) for job in jobs] == [[]] * len(jobs)
             planned = jobs[:5] if name.startswith(("paper/", "mini/")) else jobs[:1]
             with no_network(pytest.MonkeyPatch()):
-                plans = [[describe(stage) for stage in open_run(job).plan.stages] for job in planned]
+                fingerprints = open_run(jobs[0]).fingerprints
+            plans = [[describe(stage) for stage in make_plan(job, fingerprints).stages] for job in planned]
             composed.mode = settings.mode and settings.mode.name
             known[name] = Experiment(composed, jobs, plans)
         return known[name]

@@ -73,8 +73,7 @@ def test_other_processes_go_on(outputs: Path, tmp_path: Path, before: list[str],
     expected, found = (
         load_file(root / "store/stage" / artifact.id / "model.safetensors") for root in (outputs, tmp_path)
     )
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def is_training(process: psutil.Popen, log: Path | None) -> bool:

@@ -1,11 +1,12 @@
 """Responses out of files, and out of the store: judged against one another without any training."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_reward_model import POSITIONS, TEMPLATE, save_classifier, save_score_model, score_by_hand
+from test_reward_model import POSITIONS, TEMPLATE, make_tokenizer, save_classifier, save_score_model, score_by_hand
 from tiny import make_config, share, stored, train_run, write_report
 
 from sacpo_exp.config.schema import EvalConfig
@@ -14,7 +15,6 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.training.embedded import train_tokenizer
 
 SAID = {"kind": ["Surely, with pleasure.", "I would be glad to."], "curt": ["No.", "Never."], "same": ["No.", "Why?"]}
 PROMPTS = ["How do I bake bread?", "May I tell you a secret?"]
@@ -113,11 +113,11 @@ def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
     own: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = []
-    tokenizer = train_tokenizer([*PROMPTS, *(text for said in SAID.values() for text in said)], 400, POSITIONS)
+    tokenizer = deepcopy(make_tokenizer())
     tokenizer.chat_template = TEMPLATE
     for name, save in (("reward", save_classifier), ("cost", save_score_model)):
         folders.append(tmp_path / name)
-        save(folders[-1], tokenizer)
+        save(folders[-1])
         tokenizer.save_pretrained(folders[-1])
     heads = []
     forms = {"helpfulness": "sequence_classification", "safety": "score_head"}

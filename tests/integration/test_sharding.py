@@ -32,8 +32,7 @@ def assert_alike(alone: Run, group: Run) -> None:
         assert read_losses(group, number) == pytest.approx(read_losses(alone, number), abs=LOSS_TOLERANCE)
         folders = [run.store.path(stage.artifact) for run in (alone, group)]
         expected, found = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=0, atol=WEIGHT_TOLERANCE)
+        torch.testing.assert_close(found, expected, rtol=0, atol=WEIGHT_TOLERANCE)
         assert not [path.name for path in folders[1].iterdir() if path.suffix in (".bin", ".pt")]
 
 

@@ -58,7 +58,7 @@ def repo() -> Path:
 def forks() -> Iterator["subprocess.Popen[str]"]:
     """A process that runs commands in forks of itself."""
     command, pipes = [sys.executable, processes.__file__], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=processes.environment(), text=True, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, env=processes.environment(), text=True, **pipes) as process:
         yield process
         process.communicate()
 
@@ -67,21 +67,30 @@ def forks() -> Iterator["subprocess.Popen[str]"]:
 def cli(forks: "subprocess.Popen[str]", tmp_path: Path) -> Callable[..., Result]:
     """`cli("train", "beta=0.1")` runs `sacpo train beta=0.1` in an empty folder.
 
-    `light=True` also fails the command when it imports torch or anything else that is heavy.
+    `light=True` also fails the command when it imports torch or anything else that is heavy. Otherwise it is a fork of
+    this process, which has imported that, unless it has variables of its own, which libraries read when imported.
     """
+
+    def run_light(request: dict[str, Any]) -> int:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        forks.stdin.write(json.dumps(request) + "\n")
+        forks.stdin.flush()
+        return int(forks.stdout.readline())
 
     def run(
         *words: str, light: bool = False, allowed: Sequence[str] = (), variables: dict[str, str] | None = None
     ) -> Result:
-        assert forks.stdin is not None
-        assert forks.stdout is not None
         with TemporaryDirectory() as folder:
             files = {name: f"{folder}/{name}" for name in ("output", "errors")}
-            request = {"folder": str(tmp_path), "words": words, "variables": processes.environment(**(variables or {}))}
-            request["banned"] = sorted(processes.HEAVY - set(allowed)) if light else []
-            forks.stdin.write(json.dumps(request | files) + "\n")
-            forks.stdin.flush()
-            code = int(forks.stdout.readline())
+            if not light and not variables and "torch" in sys.modules:
+                process = processes.fork_command(tmp_path, *words, variables=processes.environment(), **files)
+                process.join()
+                code = process.exitcode or 0
+            else:
+                request = {"variables": processes.environment(**(variables or {})), "words": words, **files}
+                banned = sorted(processes.HEAVY - set(allowed)) if light else []
+                code = run_light(request | {"folder": str(tmp_path), "banned": banned})
             return Result(code, *(Path(file).read_text("utf-8") for file in files.values()))
 
     return run

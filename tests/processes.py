@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,7 +50,6 @@ def run_program(folder: Path, *command: object, **variables: str) -> str:
 def start_command(folder: Path, *words: str, **variables: str) -> "subprocess.Popen[str]":
     """`sacpo WORDS…` as users start it, in a process group of its own, with errors among what it prints."""
     options: Any = {"cwd": folder, "env": environment(**variables), "start_new_session": True, "text": True}
-    options["preexec_fn"] = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen([sys.executable, "-m", "sacpo_exp", *words], **options)
 
@@ -94,14 +92,17 @@ def fork_command(
     def run() -> None:
         os.setsid()
         os.chdir(folder)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # even where tests run under nohup
         if variables is not None:
             os.environ.clear()
             os.environ.update(variables)
         for number, path in ((1, output), (2, errors)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))  # pytest had put others there
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)  # others do not survive a fork
+        if torch := sys.modules.get("torch"):  # threads do not survive a fork
+            torch.set_num_threads(1)
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
         sys.argv = ["sacpo", *words]
         try:
             sacpo()

@@ -2,8 +2,6 @@
 
 import json
 import multiprocessing
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from composing import compose
-from judge_server import SEPARATOR
+from judge_server import SEPARATOR, Plan, serve
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
@@ -21,7 +19,6 @@ from sacpo_exp.evaluation.judges.openai_judge import ask
 from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import Question, State
 
-HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.
 STATES = dict.fromkeys(("refusal", "filter", "declined"), State.refused) | {"400": State.failed}
 STATES |= dict.fromkeys(("length", "out of range", "prose", "empty content"), State.unparsed)
@@ -47,15 +44,8 @@ def served(folder: Path, **plan: Any) -> Iterator[Server]:
     """A judge server in a process of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "journal.jsonl"
-    command = [sys.executable, str(HERE / "judge_server.py"), json.dumps(plan), str(journal)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield Server(f"http://127.0.0.1:{process.stdout.readline().strip()}/v1", journal)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with serve(Plan(**plan), journal) as port:
+        yield Server(f"http://127.0.0.1:{port}/v1", journal)
 
 
 def make_judge(url: str, *overrides: str) -> OpenAIJudgeConfig:

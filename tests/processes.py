@@ -30,7 +30,8 @@ REPO = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "trl", "datasets", "sklearn", "pandas"}
 HEAVY |= {"seaborn", "mergekit", "accelerate", "peft", "bitsandbytes"}
 #: Set by launchers and users' shells; tests must not feel them.
-FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "MLFLOW_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "HYDRA_", "DS_")
+FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "MLFLOW_", "SLURM_", "HYDRA_", "DS_")
+FOREIGN += ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 def environment(**variables: str) -> dict[str, str]:

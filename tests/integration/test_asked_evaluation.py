@@ -1,13 +1,17 @@
-"""An evaluation by a judge that is asked, from files to the report, with failures on the way."""
+"""An evaluation by a judge that is asked, from files to the report, with failures and a signal on the way."""
 
 import csv
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from asking import Server, plain_judge, served, write_responses
 from judge_server import SEPARATOR, score
+from processes import fork_command, wait_until
 from tiny import make_config, stored, write_report
 
 from sacpo_exp.config.schema import EvalConfig
@@ -176,3 +180,20 @@ def test_a_missing_key_or_template_is_told(tmp_path: Path, files: list[str], mon
     with pytest.raises(ConfigError, match=r"`judge\.template` must be .* but 'nowhere' has no text about helpfulness"):
         evaluate(make_config(tmp_path / "outputs", *named, "judge.template=nowhere"))
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path) -> None:
+    with served(tmp_path / "server", latency=60) as server:
+        paths = write_responses(tmp_path, ["Why?"], {"one": ["Because."], "two": ["It is so."]}, ["benign"])
+        overrides = ["judge=local", f"judge.base_url={server.url}", "judge.timeout=99", "baseline=one"]
+        overrides.append(f"responses=[{','.join(paths)}]")
+        process = fork_command(tmp_path, "eval", *overrides)
+        wait_until((tmp_path / "outputs" / "ledger.sqlite").exists)  # to ask the judge, who does not answer
+        os.kill(process.pid or 0, signal.SIGHUP)
+        process.join(30)
+    output = (tmp_path / "printed").read_text("utf-8")
+    assert process.exitcode == 128 + signal.SIGHUP, output
+    assert "interrupted by SIGHUP: what was finished is stored" in output
+    assert "Traceback" not in output
+    (state,) = tmp_path.glob("outputs/runs/*/*/state.yaml")
+    assert yaml.safe_load(state.read_text("utf-8"))["state"] == "stopped"

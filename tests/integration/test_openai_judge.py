@@ -1,5 +1,10 @@
-"""A judge behind a real server that misbehaves: every question ends in the right state, none is asked twice."""
+"""A judge behind a real server that misbehaves: every question ends in the right state, none is asked twice.
 
+And what goes to it, and what comes back from one with bad intentions.
+"""
+
+import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,8 @@ from sacpo_exp.evaluation.judges.questions import read_scores
 from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import Answer, Question, State
 
+SECRET = "my-own-secret-0123456789"
+NAMED = "judge.api_key_env=OPENAI_API_KEY"
 PLAN = {"seed": 2, "share": 0.3, "lasting": 0.2, "hang": 3.0, "retry_after": "0.2"}
 
 
@@ -141,3 +148,69 @@ def test_a_budget_is_not_overspent_and_wants_a_price(tmp_path: Path) -> None:
         judge = make_judge(server.url, no_price, "judge.budget_usd=1")
         with pytest.raises(ConfigError, match=r"`judge\.budget_usd` can't be kept: the price of local is not in"):
             ask(questions[:4], judge, ledger)
+
+
+@pytest.fixture
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "SERVER_KEY"):
+        monkeypatch.setenv(name, f"{SECRET}-{name}")
+
+
+def written(folder: Path) -> bytes:
+    """The ledger's file, and its judgments as text, which are compressed in it."""
+    files = b"".join(path.read_bytes() for path in folder.glob("l.sqlite*") if path.is_file())
+    with Ledger(folder / "l.sqlite") as ledger:
+        return files + str(list(ledger.judgments())).encode()
+
+
+@pytest.mark.usefixtures("_secrets")
+@pytest.mark.parametrize(("name", "sent"), [(None, None), ("SERVER_KEY", f"Bearer {SECRET}-SERVER_KEY")])
+def test_only_a_named_key_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, sent: str | None
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # what is for this machine must not pass there
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    named = [f"judge.api_key_env={name}"] if name else []
+    with questioned(tmp_path, 2, *named) as (server, ledger, judge, questions):
+        ask(questions, judge, ledger)
+        calls = server.calls()
+    assert len(calls) == 2
+    for call in calls:
+        assert ("secret" in str(call["headers"])) == (sent is not None)
+        assert sent is None or call["headers"]["authorization"] == sent
+
+
+@pytest.mark.usefixtures("_secrets")
+def test_no_redirect_is_followed(tmp_path: Path) -> None:
+    with served(tmp_path / "other") as other:
+        redirect = f"{other.url}/chat/completions"
+        asked = questioned(tmp_path, 4, NAMED, redirect=redirect)
+        with asked as (_, ledger, judge, questions), pytest.raises(ConfigError, match="there is a redirect"):
+            ask(questions, judge, ledger)
+        assert other.calls() == []
+
+
+@pytest.mark.usefixtures("_secrets")
+def test_a_key_in_an_answer_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="sacpo_exp")
+    with questioned(tmp_path, 2, NAMED, echoes_key=True) as (_, ledger, judge, questions):
+        ask(questions, judge, ledger)
+        answers = ledger.find(question.key for question in questions).values()
+        assert all(answer.state == State.ok and "Your key is sk-…" in str(answer.raw) for answer in answers)
+        assert SECRET.encode() not in written(tmp_path)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.usefixtures("_secrets")
+def test_an_error_of_a_server_shows_no_key_and_controls_no_terminal(tmp_path: Path) -> None:
+    echo = f"\x1b]0;owned\x07\x1b[2J {os.environ['OPENAI_API_KEY']} sk-proj-abcdefgh"
+    angry = {"echo": echo, "status": 422}
+    with questioned(tmp_path, 2, NAMED, "judge.max_failures=1", **angry) as (_, ledger, judge, questions):
+        with pytest.raises(JudgeError, match="owned") as caught:
+            ask(questions, judge, ledger)
+        assert str(caught.value).isprintable()
+        for text in (str(caught.value).encode(), written(tmp_path)):
+            assert SECRET.encode() not in text
+            assert b"sk-proj-abc" not in text
+            assert b"x1b" not in text

@@ -1,4 +1,4 @@
-"""Models in memory: one rank's share of the weights where ZeRO 3 divides them, none of the stage before, and the plan."""
+"""Models in memory: a share of the weights under ZeRO 3, none of the stage before, and what is planned."""
 
 import gc
 import json

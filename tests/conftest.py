@@ -24,12 +24,14 @@ from sacpo_exp.errors import ConfigError
 settings.register_profile("suite", max_examples=30, deadline=None)
 settings.load_profile("suite")
 
-#: Files that take longest: with two workers they have to begin first.
-LONGEST = ("test_experiments", "test_tracking", "test_composition", "test_sharding", "test_mirrored_run", "test_losses")
+#: Files that take longest, in the order in which two workers best begin with them.
+LONGEST = ("test_sharding", "test_oracle", "test_objective", "test_command_line", "test_tracking", "test_hub")
+LONGEST += ("test_asked_evaluation", "test_choosing", "test_experiments", "test_composition", "test_training")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @dataclass(frozen=True)

@@ -36,27 +36,27 @@ def assert_alike(alone: Run, group: Run) -> None:
         assert not [path.name for path in folders[1].iterdir() if path.suffix in (".bin", ".pt")]
 
 
-def train_in_two(outputs: Path, folder: Path, *overrides: str) -> None:
-    """Train on one process and on two, and compare."""
-    alone, group = make_run(outputs, *overrides), make_run(folder, *overrides, "hardware=cpu_x2")
+def train_in_two(outputs: Path, folder: Path, zero: str, *overrides: str) -> None:
+    """Train on one process, without DeepSpeed, and on two with this stage of ZeRO, and compare."""
+    alone, group = make_run(outputs, *overrides), make_run(folder, *overrides, "hardware=cpu_x2", *ZERO[zero])
     train_policies(alone)
     train_policies(group)
     assert_alike(alone, group)
 
 
 def test_dpo_on_two_processes_is_as_on_one(outputs: Path, tmp_path: Path) -> None:
-    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", *ZERO["2"])
+    train_in_two(outputs, tmp_path, "2", "base=none", "order=helpful_only")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", ZERO)
 def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, zero: str) -> None:
-    train_in_two(outputs, tmp_path, "order=helpful_only", *ZERO[zero])
+    train_in_two(outputs, tmp_path, zero, "order=helpful_only")
 
 
 @pytest.mark.slow
 def test_an_adapter_on_shards_of_its_parent_is_as_on_one_process(outputs: Path, tmp_path: Path) -> None:
-    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", "adapter=lora", *ZERO["3"])
+    train_in_two(outputs, tmp_path, "3", "base=none", "order=helpful_only", "adapter=lora")
 
 
 @pytest.mark.slow

@@ -22,9 +22,12 @@ from sacpo_exp.config.messages import SCHEMAS
 GROUPS = "|".join(path.name for path in CONF.iterdir() if path.is_dir())
 
 
+register = cache(register_schemas)
+
+
 @cache
 def compose_groups(command: str, *groups: str) -> DictConfig:
-    register_schemas()
+    register()
     if command == "report":
         register_trackers()
         start: Any = hydra.initialize(None, version_base="1.3")

@@ -1,7 +1,7 @@
 """Fixtures shared by all tests: the checkout, composed configurations, and the real command line."""
 
+import gc
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import composing
+import processes
 import pytest
-from fork_server import HEAVY
 from hypothesis import settings
 from tiny import write_lines
 
@@ -23,19 +23,14 @@ from sacpo_exp.errors import ConfigError
 settings.register_profile("suite", max_examples=30, deadline=None)
 settings.load_profile("suite")
 
-REPO = Path(__file__).parents[1]
-FORK_SERVER = Path(__file__).with_name("fork_server.py")
-
-#: Set by launchers and users' shells; tests must not feel them.
-FOREIGN = ("ACCELERATE_", "TORCHELASTIC_", "WANDB_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "HYDRA_FULL_ERROR", "DS_")
-
-
-#: Files that take longest: with two workers they have to begin first.
-LONGEST = ("test_experiments", "test_tracking", "test_composition", "test_sharding", "test_mirrored_run", "test_losses")
+#: Files that take longest, in the order in which two workers best begin with them.
+LONGEST = ("test_sharding", "test_oracle", "test_objective", "test_command_line", "test_tracking", "test_hub")
+LONGEST += ("test_asked_evaluation", "test_choosing", "test_experiments", "test_composition", "test_training")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @dataclass(frozen=True)
@@ -47,51 +42,57 @@ class Result:
     stderr: str
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """Take what has been imported by now out of the look for cycles, which is taken after every stage."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """Root of the checkout."""
-    return REPO
+    return processes.REPO
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator["subprocess.Popen[str]"]:
+def forks() -> Iterator["subprocess.Popen[str]"]:
     """A process that runs commands in forks of itself."""
-    environment = os.environ | {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"}
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, str(FORK_SERVER)], env=environment, **pipes) as process:
+    command, pipes = [sys.executable, processes.__file__], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=processes.environment(), text=True, **pipes) as process:
         yield process
         process.communicate()
 
 
 @pytest.fixture
-def cli(fork_server: "subprocess.Popen[str]", tmp_path: Path) -> Callable[..., Result]:
+def cli(forks: "subprocess.Popen[str]", tmp_path: Path) -> Callable[..., Result]:
     """`cli("train", "beta=0.1")` runs `sacpo train beta=0.1` in an empty folder.
 
-    `light=True` also fails the command when it imports torch or anything else that is heavy. It is forked
-    from `fork_server`, or started anew where it has a PYTHONPATH of its own.
+    `light=True` also fails the command when it imports torch or anything else that is heavy. Otherwise it is a fork of
+    this process, which has imported that, unless it has variables of its own, which libraries read when imported.
     """
 
+    def run_light(request: dict[str, Any]) -> int:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        forks.stdin.write(json.dumps(request) + "\n")
+        forks.stdin.flush()
+        return int(forks.stdout.readline())
+
     def run(
-        *arguments: str, light: bool = False, allowed: Sequence[str] = (), variables: dict[str, str] | None = None
+        *words: str, light: bool = False, allowed: Sequence[str] = (), variables: dict[str, str] | None = None
     ) -> Result:
-        variables = variables or {}
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-        environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | variables
-        if "PYTHONPATH" in variables:
-            command = [sys.executable, str(FORK_SERVER), *arguments]
-            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-            return Result(done.returncode, done.stdout, done.stderr)
         with TemporaryDirectory() as folder:
-            files = [Path(folder, name) for name in ("in", "out", "err")]
-            for file in files:
-                file.touch()
-            banned = sorted(HEAVY - set(allowed)) if light else []
-            request = {"arguments": arguments, "folder": str(tmp_path), "environment": environment, "banned": banned}
-            assert fork_server.stdin is not None
-            assert fork_server.stdout is not None
-            fork_server.stdin.write(json.dumps(request | {"files": list(map(str, files))}) + "\n")
-            fork_server.stdin.flush()
-            return Result(int(fork_server.stdout.readline()), *(file.read_text("utf-8") for file in files[1:]))
+            files = {name: f"{folder}/{name}" for name in ("output", "errors")}
+            if not light and not variables and "torch" in sys.modules:
+                process = processes.fork_command(tmp_path, *words, variables=processes.environment(), **files)
+                process.join()
+                code = process.exitcode or 0
+            else:
+                request = {"variables": processes.environment(**(variables or {})), "words": words, **files}
+                banned = sorted(processes.HEAVY - set(allowed)) if light else []
+                code = run_light(request | {"folder": str(tmp_path), "banned": banned})
+            return Result(code, *(Path(file).read_text("utf-8") for file in files.values()))
 
     return run
 

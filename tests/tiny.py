@@ -1,34 +1,30 @@
 """A tiny plan that goes all the way in seconds."""
 
 import json
-import multiprocessing
-import os
 import shutil
-import sys
+import subprocess
 from collections.abc import Iterable
-from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+import yaml
 from composing import configure
+from processes import start_command
 
-from sacpo_exp.__main__ import main as sacpo
 from sacpo_exp.config.data import DataSchema
-from sacpo_exp.config.schema import EvalConfig, Interval, RatingMethod, ReportConfig
+from sacpo_exp.config.judges import ScorerJudgeConfig
+from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.data.preferences import Preferences, make_view
+from sacpo_exp.evaluation.judging import fit, scorer_artifact
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.losses import View
 from sacpo_exp.pipeline import Run, open_run, train_policies
+from sacpo_exp.report import report
+from sacpo_exp.store import Manifest, Store
 
-TINY = [
-    "model=tiny",
-    "dataset.max_rows=24",
-    "dataset.max_heldout_rows=8",
-    "prompts.limit=12",
-    "hardware.save_minutes=1000",
-]
-TINY += ["generation.max_new_tokens=8", "generation.kl_prompts=4"]
+TINY = ["model=tiny", "dataset.max_rows=24", "dataset.max_heldout_rows=8", "prompts.limit=12"]
+TINY += ["generation.max_new_tokens=8", "generation.kl_prompts=4", "hardware.save_minutes=1000"]
 #: And with a checkpoint after every update, which takes as long as the update.
 SAVING = [*TINY, "hardware.save_minutes=0"]
 SCORER = ["model@judge.encoder=tiny", "judge.layer=2"]
@@ -39,11 +35,14 @@ def make_config(outputs: Path, *overrides: str) -> EvalConfig:
     return compose_tiny("eval", outputs, *overrides)
 
 
-def make_report(config: EvalConfig) -> ReportConfig:
-    """A report on the outputs of a configuration."""
-    settings: dict[str, Any] = {"interval": Interval.percentile, "rating": RatingMethod.bradley_terry, "seed": 0}
-    settings |= {"max_missing": 0.1, "tracker": config.tracker, "paths": config.paths}
-    return ReportConfig(None, None, 0.95, bootstrap_rounds=100, **settings)
+def write_report(outputs: Path, *overrides: str) -> None:
+    """Report on everything there; quickly, with wide intervals."""
+    report(configure("report", f"paths.outputs={outputs}", "bootstrap_rounds=100", *overrides))
+
+
+def stored(outputs: Path, *kinds: str) -> list[tuple[Path, Manifest]]:
+    """Folders and manifests of these kinds of artifacts."""
+    return [entry for entry in Store(outputs / "store").manifests() if entry[1].kind in kinds]
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:
@@ -58,34 +57,9 @@ def train_run(outputs: Path, *overrides: str) -> Run:
     return run
 
 
-def fork_command(folder: Path, *words: str) -> ForkProcess:
-    """Start `sacpo WORDS…` in a fork of this process, which has imported what the command would import in seconds.
-
-    What it prints is in `printed`.
-    """
-
-    def run() -> None:
-        torch.set_num_threads(1)  # others do not survive a fork
-        os.setsid()
-        os.chdir(folder)
-        printed = os.open("printed", os.O_WRONLY | os.O_CREAT)
-        os.dup2(printed, 1)
-        os.dup2(printed, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
-        sys.argv = ["sacpo", *words]
-        sacpo()
-
-    import torch
-
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    return process
-
-
-def run_fork(folder: Path, *words: str) -> None:
-    process = fork_command(folder, *words)
-    process.join()
-    assert process.exitcode == 0, (folder / "printed").read_text("utf-8")
+def start_training(outputs: Path, *overrides: str, **variables: str) -> "subprocess.Popen[str]":
+    """`sacpo train` on the tiny plan, with a checkpoint after every update, as users start it."""
+    return start_command(outputs, "train", *SAVING, f"paths.outputs={outputs}", *overrides, **variables)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -117,8 +91,30 @@ def write_pairs(path: Path, part: str, count: int, criterion: Criterion) -> None
     write_lines(path, make_view(data, View.pairs, criterion))
 
 
+def write_criterion(folder: Path, name: str, letter: str = "T", **fields: Any) -> str:
+    """Write a criterion of a user's into a folder of configurations, and return the override that finds it."""
+    (folder / "criterion").mkdir(parents=True, exist_ok=True)
+    content = {"defaults": [{"/dataset@dataset": None}], "criterion": {"name": name, "letter": letter} | fields}
+    text = f"# @package stages.{name}\n{yaml.safe_dump(content)}"
+    (folder / "criterion" / f"{name}.yaml").write_text(text, "utf-8")
+    return f"hydra.searchpath=[file://{folder}]"
+
+
 def copy_artifacts(source: Path, target: Path, *ids: str) -> None:
     """Copy finished artifacts from one outputs folder to another."""
     for folder in (source / "store").glob("*/*"):
-        if folder.name in ids:
-            shutil.copytree(folder, target / folder.relative_to(source))
+        copy = target / folder.relative_to(source)
+        if folder.name in ids and not copy.exists():
+            shutil.copytree(folder, copy)
+
+
+def share(source: Path, target: Path, *overrides: str) -> Run:
+    """Copy model, data, stages and scorer of a plan from outputs in which they are made once; return the plan."""
+    run = open_run(make_config(source, *overrides))
+    train_policies(run)
+    judge = run.config.judge
+    assert isinstance(judge, ScorerJudgeConfig)
+    fit(run, judge)
+    scorer = scorer_artifact(judge, run.config, run.fingerprints)
+    copy_artifacts(source, target, *(spec.id for spec in run.plan.training()), scorer.id, *scorer.parents)
+    return run

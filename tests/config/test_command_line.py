@@ -1,6 +1,5 @@
 """The real commands, as a user types them: what they print, how they end, and that mistakes cost no import of torch."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from processes import environment
 from tiny import write_lines
 
 Command = Callable[..., Any]
@@ -36,11 +36,10 @@ def test_a_mistake_is_one_sentence(cli: Command, rows_file: Path, command: str, 
     assert result.stderr.startswith(f"error: {sentence}")
 
 
-def test_a_reader_that_goes_away_is_no_error(repo: Path, tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     program = f'"{sys.executable}" -m sacpo_exp.train model=tiny base=none dry_run=true'
     command = ["bash", "-c", f"{program} | head -n 0; exit ${{PIPESTATUS[0]}}"]
-    environment = os.environ | {"PYTHONPATH": str(repo)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
 
 

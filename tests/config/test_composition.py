@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import write_criterion
 
 from sacpo_exp.config.loading import CONF, read_job, write_config
 from sacpo_exp.config.messages import SCHEMAS
@@ -102,10 +103,7 @@ def test_the_command_line_s_criteria_win_and_keep_their_order(configure: Configu
 @pytest.fixture
 def honesty(tmp_path: Path) -> str:
     """A criterion of the user's own, as an override that finds it."""
-    (tmp_path / "criterion").mkdir()
-    lines = ["# @package stages.honesty", "defaults: [/dataset@dataset: null]", "criterion: {name: honesty, letter: T}"]
-    (tmp_path / "criterion" / "honesty.yaml").write_text("\n".join(lines), "utf-8")
-    return f"hydra.searchpath=[file://{tmp_path}]"
+    return write_criterion(tmp_path, "honesty")
 
 
 def test_a_third_criterion_takes_what_the_places_before_it_have(configure: Configure, honesty: str) -> None:
@@ -127,10 +125,7 @@ def test_a_ratio_for_three_policies_is_refused(configure: Configure, problems_of
 
 
 def test_a_criterion_named_as_a_field_of_verdicts_is_refused(problems_of: Configure, tmp_path: Path) -> None:
-    (tmp_path / "criterion").mkdir()
-    lines = ["# @package stages.kind", "defaults: [/dataset@dataset: null]", "criterion: {name: kind, letter: K}"]
-    (tmp_path / "criterion" / "kind.yaml").write_text("\n".join(lines), "utf-8")
-    (sentence,) = problems_of(f"hydra.searchpath=[file://{tmp_path}]", "criterion=[kind]")
+    (sentence,) = problems_of(write_criterion(tmp_path, "kind"), "criterion=[kind]")
     assert "can't be called kind" in sentence
 
 

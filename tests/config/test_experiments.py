@@ -2,8 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import aligned_stages, fill_stages
 from sacpo_exp.config.validation import find_run_problems
 from sacpo_exp.pipeline import open_run
-from sacpo_exp.plan import Stage
+from sacpo_exp.plan import Stage, make_plan
 
 FOLDER = CONF / "experiment"
 #: Files that list others, which `sacpo` runs one after the other.
@@ -43,17 +42,8 @@ class Experiment:
     plans: list[list[str]]
 
 
-@contextmanager
-def no_network(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No socket is opened."""
-
-    def refuse(*_: Any) -> None:
-        raise OSError("no network in this test")
-
-    with patch.context() as patched:
-        patched.setattr("socket.socket.connect", refuse)
-        patched.setattr("socket.getaddrinfo", refuse)
-        yield
+def refuse(*_: Any) -> None:
+    raise OSError("no network in this test")
 
 
 def write_real(folder: Path) -> Path:
@@ -89,8 +79,11 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
             jobs = [set_values(composed, {key: yaml.safe_load(value) for key, value in job.items()}) for job in values]
             assert [find_run_problems(job, []) for job in jobs] == [[]] * len(jobs)
             planned = jobs[:5] if name.startswith(("paper/", "mini/")) else jobs[:1]
-            with no_network(pytest.MonkeyPatch()):
-                plans = [[describe(stage) for stage in open_run(job).plan.stages] for job in planned]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("socket.socket.connect", refuse)
+                patch.setattr("socket.getaddrinfo", refuse)
+                fingerprints = open_run(jobs[0]).fingerprints
+            plans = [[describe(stage) for stage in make_plan(job, fingerprints).stages] for job in planned]
             composed.mode = settings.mode and settings.mode.name
             known[name] = Experiment(composed, jobs, plans)
         return known[name]

@@ -10,6 +10,7 @@ from typing import Any
 
 import hydra
 import pytest
+from processes import finish, run_program, start_command
 
 from sacpo_exp.cluster.sweeps import SweepNoter
 from sacpo_exp.config.loading import CONF, register_schemas
@@ -21,18 +22,15 @@ LAUNCHERS = Path(__file__).parents[2] / "launchers"
 SCRIPTS = sorted([*LAUNCHERS.glob("*.sh"), *LAUNCHERS.glob("*.sbatch")])
 
 
-def launcher_of(*overrides: str) -> Any:
+def compose_slurm(*overrides: str) -> Any:
     register_schemas()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = ["hydra/launcher=slurm", *overrides]
-        composed = hydra.compose("train", chosen, return_hydra_config=True)
-        composed.hydra.runtime.output_dir = composed.hydra.sweep.dir = "sweep"
-        return composed.hydra.launcher
+        return hydra.compose("train", ["hydra/launcher=slurm", *overrides], return_hydra_config=True)
 
 
 @pytest.mark.parametrize(("hardware", "gpus"), [("cpu", None), ("multinode", 8)])
 def test_gpus_come_from_the_hardware(hardware: str, gpus: int | None) -> None:
-    assert launcher_of(f"hardware={hardware}").gpus_per_node == gpus
+    assert compose_slurm(f"hardware={hardware}").hydra.launcher.gpus_per_node == gpus
 
 
 LARGE = ("hardware=multinode", "model=alpaca_7b")
@@ -49,20 +47,16 @@ DELAYS = {
 def test_a_job_is_told_before_its_end_as_early_as_its_checkpoint_takes(
     tmp_path: Path, overrides: tuple[str, ...], expected: tuple[float, float]
 ) -> None:
-    register_schemas()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = ["hydra/launcher=slurm", f"paths.outputs={tmp_path}", *overrides]
-        composed = hydra.compose("train", chosen, return_hydra_config=True)
+    composed = compose_slurm(f"paths.outputs={tmp_path}", *overrides)
     SweepNoter().on_multirun_start(composed)
     assert expected[0] <= composed.hydra.launcher.signal_delay_s <= expected[1]
 
 
-def test_without_submitit_it_says_what_to_install(cli: Command, tmp_path: Path, repo: Path) -> None:
+def test_without_submitit_it_says_what_to_install(tmp_path: Path, repo: Path) -> None:
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins" / "__init__.py").touch()  # hides the packages of this name that are installed
-    result = cli("train", *SWEEP, light=True, variables={"PYTHONPATH": f"{tmp_path}:{repo}"})
-    assert (result.code, result.stdout) == (2, "")
-    assert result.stderr.endswith("not installed. Try: pip install hydra-submitit-launcher==1.2.0\n")
+    output = finish(start_command(tmp_path, "train", *SWEEP, PYTHONPATH=f"{tmp_path}:{repo}"), 2)
+    assert output.endswith("not installed. Try: pip install hydra-submitit-launcher==1.2.0\n")
 
 
 def test_without_slurm_it_says_so(cli: Command) -> None:
@@ -88,9 +82,8 @@ def overrides_of(script: Path, folder: Path, *arguments: str, **variables: str) 
     for name in ("echo-python", "srun"):
         (folder / name).write_text(ECHO)
         (folder / name).chmod(0o755)
-    environment = {"PATH": f"{folder}:/usr/bin:/bin", "PYTHON": str(folder / "echo-python"), **variables}
-    done = subprocess.run(["bash", script, *arguments], env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.split("sacpo_exp.train\n")[1].split()
+    variables = {"PATH": f"{folder}:/usr/bin:/bin", "PYTHON": str(folder / "echo-python"), **variables}
+    return run_program(folder, "bash", script, *arguments, **variables).split("sacpo_exp.train\n")[1].split()
 
 
 TWO_NODES = {"SLURM_JOB_NODELIST": "a[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "7", "MASTER_ADDR": "a1"}
@@ -129,8 +122,7 @@ def test_skypilot_parses_its_task(tmp_path: Path) -> None:
     python = os.environ.get("SKY_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import sky"], check=False, capture_output=True).returncode:
         pytest.skip("skypilot is not here: set SKY_PYTHON to a Python that has it")
-    environment = os.environ | {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
-    command = [python, "-c", PARSE, str(LAUNCHERS / "sky.yaml")]
-    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    own = {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    printed = run_program(tmp_path, python, "-c", PARSE, LAUNCHERS / "sky.yaml", **own)
     assert printed.startswith("sacpo {'A100-80GB': 8} True {'BUCKET': 'b', 'JOB': 'j', 'OVERRIDES': 'beta=0.05'")
     assert "sacpo train" in printed

@@ -1,19 +1,18 @@
 """The commands in blocks of `bash` of the README and docs/: each exists, composes, and prints its plan."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from loopback import JsonHandler, listen
+from processes import REPO, run_program
 from tiny import SCORER, TINY, write_lines
 
 from sacpo_exp.__main__ import COMMANDS, WITH_OPTIONS
@@ -21,7 +20,6 @@ from sacpo_exp.cluster.sweeps import list_experiments
 from sacpo_exp.config.loading import CONF
 from sacpo_exp.data.demo import generate_rows
 
-REPO = Path(__file__).parents[2]
 PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
 PROGRAMS = ("sacpo", "make", "pip", "python", "launchers/local.sh", "launchers/reproduce_paper.sh")
 PROGRAMS += ("launchers/gpu_check.sh",)
@@ -134,11 +132,8 @@ def test_overrides_compose(
 
 def sacpo(folder: Path, *arguments: str) -> str:
     """What a command prints; it fails the test if it fails."""
-    variables = {"PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none", "WANDB_MODE": "offline"}
-    command = [sys.executable, "-m", "sacpo_exp", *arguments]
-    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"sacpo {' '.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    variables = {"OPENAI_API_KEY": "none", "WANDB_MODE": "offline"}
+    return run_program(folder, sys.executable, "-m", "sacpo_exp", *arguments, **variables)
 
 
 @pytest.mark.slow
@@ -149,29 +144,23 @@ def test_every_command_of_a_page_prints_its_plan(calls_of: dict[str, Calls], fol
         assert re.search(r"plan|to make|stored|rows|policies", printed), arguments
 
 
-class Judge(BaseHTTPRequestHandler):
+class Judge(JsonHandler):
     """A server that prefers the first answer."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.read_body()
         scores = json.dumps({"reason": "It is longer.", "first": 7, "second": 5})
         choice = {"message": {"role": "assistant", "content": scores}, "finish_reason": "stop", "index": 0}
-        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.send(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
 
 
 @pytest.mark.slow
 def test_commands_over_what_is_stored_run(calls_of: dict[str, Calls], folder: Path) -> None:
     sacpo(folder, "train", "-m", *TINY)  # a sweep of one job, for `store sweep`
     sacpo(folder, "eval", *TINY, *SCORER, "policies=all")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        judge = ["judge=local", f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"]
+    with listen(Judge) as address:
+        judge = ["judge=local", f"judge.base_url={address}/v1"]
         sacpo(folder, "eval", "model=tiny", "responses=[a.json,b.json]", "baseline=a", *judge)
-        server.shutdown()
     calls = [call for page in PAGES for call in calls_of[page] if call[0] == "sacpo" and "--help" not in call]
     run = [call[1:] for call in calls if call[1] in ("report", "store", "ledger")]
     assert {command for command, *_ in run} == {"report", "store", "ledger"}

@@ -2,13 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_program
 
 from sacpo_exp.__main__ import COMMANDS
 from sacpo_exp.store.store import PARTIAL
@@ -66,14 +66,13 @@ for COMP_LINE; do COMP_POINT=${#COMP_LINE} COMP_WORDS=(sacpo); _sacpo; echo "${C
 """
 
 
-def test_bash_completes(repo: Path, tmp_path: Path) -> None:
+def test_bash_completes(tmp_path: Path) -> None:
     program = tmp_path / "sacpo"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sacpo_exp "$@"\n')
     program.chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(repo)}
     command = ["bash", "-c", COMPLETE, "bash", "sacpo train beta=0.1 order=helpful_f", "sacpo store ver"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
-    registered, *words = done.stdout.splitlines()
+    printed = run_program(tmp_path, *command, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    registered, *words = printed.splitlines()
     assert registered.endswith("-F _sacpo sacpo")
     assert [word.strip() for word in words] == ["helpful_first", "verify"]
 

@@ -1,24 +1,24 @@
-"""Questions, a judge and a server for tests that ask; and a command that asks, for tests that kill it."""
+"""Questions, a judge and a server for tests that ask; and a process that asks, for tests that kill it."""
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
 from composing import compose
-from judge_server import SEPARATOR
+from judge_server import SEPARATOR, Plan, serve
 from omegaconf import OmegaConf
 
 from sacpo_exp.config.judges import OpenAIJudgeConfig
+from sacpo_exp.evaluation.judges.openai_judge import ask
+from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import Question, State
 
-HERE = Path(__file__).parent
 #: The state in which a question ends that never gets scores.
 STATES = dict.fromkeys(("refusal", "filter", "declined"), State.refused) | {"400": State.failed}
 STATES |= dict.fromkeys(("length", "out of range", "prose", "empty content"), State.unparsed)
@@ -44,15 +44,8 @@ def served(folder: Path, **plan: Any) -> Iterator[Server]:
     """A judge server in a process of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "journal.jsonl"
-    command = [sys.executable, str(HERE / "judge_server.py"), json.dumps(plan), str(journal)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield Server(f"http://127.0.0.1:{process.stdout.readline().strip()}/v1", journal)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with serve(Plan(**plan), journal) as port:
+        yield Server(f"http://127.0.0.1:{port}/v1", journal)
 
 
 def make_judge(url: str, *overrides: str) -> OpenAIJudgeConfig:
@@ -61,6 +54,24 @@ def make_judge(url: str, *overrides: str) -> OpenAIJudgeConfig:
     judge = OmegaConf.to_object(compose("eval", [*usual, *overrides]).judge)
     assert isinstance(judge, OpenAIJudgeConfig)
     return judge
+
+
+def write_responses(folder: Path, prompts: list[str], said: dict[str, list[str]], kinds: Sequence[str]) -> list[str]:
+    """Write what each policy says to prompts of these kinds into a file of its own, and return the paths."""
+    for name, texts in said.items():
+        rows = [
+            {"prompt": prompt, "response": text, "kind": kind}
+            for prompt, text, kind in zip(prompts, texts, kinds, strict=True)
+        ]
+        (folder / f"{name}.json").write_text(json.dumps(rows), "utf-8")
+    return [str(folder / f"{name}.json") for name in said]
+
+
+def plain_judge(folder: Path, url: str) -> list[str]:
+    """Overrides for a judge at an address that is sent the texts alone."""
+    template = folder / "plain.txt"
+    template.write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
+    return [f"judge.base_url={url}", f"judge.template={template}", "judge.structured=false"]
 
 
 def make_questions(judge: OpenAIJudgeConfig, count: int) -> list[Question]:
@@ -81,17 +92,24 @@ def content_of(question: Question) -> str:
     return question.messages[-1][1]
 
 
-def start_asking(ledger: Path, url: str, count: int, *overrides: str) -> "subprocess.Popen[bytes]":
+@contextmanager
+def questioned(
+    folder: Path, count: int, *overrides: str, **plan: Any
+) -> Iterator[tuple[Server, Ledger, OpenAIJudgeConfig, list[Question]]]:
+    """A judge server, an open ledger, the judge, and so many questions for it."""
+    with served(folder, **plan) as server, Ledger(folder / "l.sqlite") as ledger:
+        judge = make_judge(server.url, *overrides)
+        yield server, ledger, judge, make_questions(judge, count)
+
+
+def start_asking(ledger: Path, url: str, count: int, *overrides: str) -> ForkProcess:
     """A process that asks so many questions, and can be killed."""
-    paths = os.pathsep.join(map(str, HERE.parents[:2]))
-    command = [sys.executable, __file__, str(ledger), url, str(count), *overrides]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
+    judge = make_judge(url, *overrides)
 
+    def run() -> None:
+        with Ledger(ledger) as opened:
+            ask(make_questions(judge, count), judge, opened)
 
-if __name__ == "__main__":  # python asking.py LEDGER URL COUNT OVERRIDE...: asks, so that it can be killed
-    from sacpo_exp.evaluation.judges.openai_judge import ask
-    from sacpo_exp.evaluation.ledger import Ledger
-
-    chosen = make_judge(sys.argv[2], *sys.argv[4:])
-    with Ledger(Path(sys.argv[1])) as opened:
-        ask(make_questions(chosen, int(sys.argv[3])), chosen, opened)
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from s3_server import S3Server
-from tiny import copy_artifacts, make_run
-
-from sacpo_exp.pipeline import train_policies
+from tiny import share
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +22,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outputs of the module's own, in which the stages of the tiny plan are trained."""
-    run, folder = make_run(outputs), tmp_path_factory.mktemp("trained")
-    train_policies(run)
-    copy_artifacts(outputs, folder, *(spec.id for spec in run.plan.training()))
+    """Outputs of the module's own, in which the stages of the tiny plan are trained and the scorer is fitted."""
+    folder = tmp_path_factory.mktemp("trained")
+    share(outputs, folder)
     return folder
 
 

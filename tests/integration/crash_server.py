@@ -10,9 +10,9 @@ import ctypes
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -61,34 +61,24 @@ def build(outputs: str) -> None:
     Store(Path(outputs) / "store").get_or_build(ArtifactSpec("stage", "thing", {}, (), {}), train)
 
 
-def end_with(command: Callable[[], None]) -> int:
-    """The exit code of a process that does this."""
-    try:
-        command()
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
 def run_in_fork(said: dict[str, Any], imported: Path) -> int:
     """The exit code of a command; one that ends by itself leaves the names of its modules in a file."""
     name, *arguments = said["command"]
     command = partial(build, *arguments) if name == "build" else compose_command(name, *arguments)
+
+    def run() -> None:
+        output, changes = (os.open(said[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("output", "changes"))
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        ctypes.CDLL(None).crash_at(os.fsencode(said["folder"]), ctypes.c_long(said["at"]), changes)
+        command()
+        imported.write_text("\n".join(module for module in sys.modules if module.startswith(LATE)))
+
     gc.freeze()  # or the child's first look for cycles would copy all pages
-    if child := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    output, changes = (os.open(said[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("output", "changes"))
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    ctypes.CDLL(None).crash_at(os.fsencode(said["folder"]), ctypes.c_long(said["at"]), changes)
-    code = end_with(command)
-    imported.write_text("\n".join(module for module in sys.modules if module.startswith(LATE)))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join()
+    return process.exitcode or 0
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
             self.answer()
 
         def refuse(self, status: int, code: str) -> None:
-            self.send(status, "" if self.command == "HEAD" else {"error": code}, {"X-Error-Code": code})
+            self.send(status, {"error": code}, {"X-Error-Code": code})
 
         def answer(self) -> None:
             path = self.path.split("?")[0]
@@ -78,16 +78,8 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
             elif file not in files:
                 self.refuse(404, "EntryNotFound")
             else:
-                self.send_file(files[file], commit)
-
-        def send_file(self, data: bytes, commit: str) -> None:
-            self.send_response(200)
-            headers = {"ETag": f'"{hash_blob(data)}"', "X-Repo-Commit": commit, "Content-Length": str(len(data))}
-            for header, value in headers.items():
-                self.send_header(header, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
+                data = files[file]
+                self.send(200, data, {"ETag": f'"{hash_blob(data)}"', "X-Repo-Commit": commit})
 
     with listen(Handler) as hub.address:
         yield hub

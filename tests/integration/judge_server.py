@@ -1,17 +1,18 @@
 """A real HTTP server on loopback that speaks chat completions, and misbehaves as planned.
 
-    python judge_server.py '{"seed": 0, "share": 0.3}' JOURNAL
-
-prints its port and writes one line per call into JOURNAL. What it does to a call can be computed by a test.
+What it does to a call can be computed by a test.
 """
 
 import hashlib
 import json
+import multiprocessing
 import random
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import ThreadingHTTPServer
@@ -161,7 +162,15 @@ class JudgeServer(ThreadingHTTPServer):
             return self._counts[key]
 
 
-if __name__ == "__main__":
-    server = JudgeServer(Plan(**json.loads(sys.argv[1])), Path(sys.argv[2]))
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+@contextmanager
+def serve(plan: Plan, journal: Path) -> Iterator[int]:
+    """The port of a server in a process of its own, which writes one line per call into a journal."""
+    server = JudgeServer(plan, journal)
+    process = multiprocessing.get_context("fork").Process(target=server.serve_forever, daemon=True)
+    process.start()
+    server.socket.close()
+    try:
+        yield server.server_address[1]
+    finally:
+        process.kill()
+        process.join()

@@ -1,13 +1,12 @@
 """A real S3 server on loopback that checks secrets: nanio, with buckets as folders."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from loopback import find_free_port
+from loopback import find_free_port, listens
+from processes import wait_until
 
 KEY, SECRET = "AKIATESTTESTTEST", "not-a-secret-of-anybody/0123456789"
 
@@ -33,13 +32,7 @@ class S3Server:
         command += ["--data-dir", str(self.data), "--log-level", "error", "--no-access-log"]
         keys = {"NANIO_ACCESS_KEY": KEY, "NANIO_SECRET_KEY": SECRET}
         self._process = subprocess.Popen(command, env=os.environ | keys)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise RuntimeError("the S3 server did not start")
+        wait_until(lambda: listens(self.port), self._process)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from loopback import find_free_port
+from loopback import find_free_port, listens
 
 from sacpo_exp.cluster.supervision import start_process
 
@@ -167,8 +167,3 @@ class SlurmCluster:
                 logs = "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in self.folder.glob("*.out"))
                 raise RuntimeError(f"{what} did not come up (ended: {dead})\n{logs}")
             time.sleep(0.1)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

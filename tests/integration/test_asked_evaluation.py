@@ -1,23 +1,24 @@
-"""An evaluation by a judge that is asked, from files to the report, with failures on the way."""
+"""An evaluation by a judge that is asked, from files to the report, with failures and a signal on the way."""
 
 import csv
-import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Server, served
+import yaml
+from asking import Server, plain_judge, served, write_responses
 from judge_server import SEPARATOR, score
-from tiny import make_config
+from processes import fork_command, wait_until
+from tiny import make_config, stored, write_report
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.judges.questions import fence
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.report import report
-from sacpo_exp.store import Store
 
 KINDS = ["benign", "risky"] * 6
 NAMES = ("one", "two", "three")
@@ -25,25 +26,15 @@ NAMES = ("one", "two", "three")
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Twelve prompts; `three` says on every third prompt what `one` says."""
-    paths = []
-    for name in NAMES:
-        rows = []
-        for place, kind in enumerate(KINDS):
-            said = f"{'one' if name == 'three' and place % 3 == 0 else name} says {place}."
-            rows.append({"prompt": f"Prompt {place}?", "kind": kind, "response": said})
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(rows), "utf-8")
-        paths.append(str(path))
-    return paths
+    """Responses to twelve prompts; `three` says on every third prompt what `one` says."""
+    said = {name: [f"{name} says {place}." for place in range(12)] for name in NAMES}
+    said["three"][::3] = said["one"][::3]
+    return write_responses(tmp_path, [f"Prompt {place}?" for place in range(12)], said, KINDS)
 
 
 def configure_asked(folder: Path, server: Server, files: list[str], *overrides: str) -> EvalConfig:
-    template = folder / "plain.txt"
-    template.write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
-    judge = [f"judge.base_url={server.url}", f"judge.template={template}", "judge.structured=false"]
-    judge += [] if "judge=openai" in overrides else ["judge=local"]
-    chosen = [f"responses=[{','.join(files)}]", "baseline=one", *judge, *overrides]
+    judge = [] if "judge=openai" in overrides else ["judge=local"]
+    chosen = [f"responses=[{','.join(files)}]", "baseline=one", *judge, *plain_judge(folder, server.url), *overrides]
     return make_config(folder / "outputs", *chosen)
 
 
@@ -51,9 +42,8 @@ def read_judgments(folder: Path, policy: str) -> list[dict[str, Any]]:
     """Records of the newest judgments of a policy against the baseline."""
     found = [
         (manifest.created, place)
-        for place, manifest in Store(folder / "outputs" / "store").manifests()
-        if manifest.kind == "judgments" and manifest.labels["policy"] == policy
-        if manifest.labels["opponent_id"] == manifest.labels["baseline_id"]
+        for place, manifest in stored(folder / "outputs", "judgments")
+        if manifest.labels["policy"] == policy and manifest.labels["opponent_id"] == manifest.labels["baseline_id"]
     ]
     return read_records(max(found)[1] / VERDICTS)
 
@@ -101,15 +91,13 @@ def test_a_further_policy_asks_only_what_is_new(tmp_path: Path, files: list[str]
         assert len(server.calls()) == 24 + 16 + 16
 
 
-def test_failures_are_no_ties(
-    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failures_are_no_ties(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ("judge.max_attempts=1", "judge.max_failures=1000", "judge.concurrency=1")
     with served(tmp_path / "server", seed=5, share=0.4, kinds=["500"]) as server:
         evaluate(configure_asked(tmp_path, server, files, *overrides))
         first = states(read_judgments(tmp_path, "two"))
         assert first["failed"] > 0
-        report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+        write_report(tmp_path / "outputs")
         printed = capsys.readouterr().out
         assert "withheld" in printed
         rows = read_table(tmp_path)
@@ -136,12 +124,10 @@ def read_table(folder: Path) -> dict[str, dict[str, str]]:
         return {row["family"]: row for row in csv.DictReader(file)}
 
 
-def test_the_report_has_all(
-    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_has_all(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with served(tmp_path / "server") as server:
         evaluate(configure_asked(tmp_path, server, files, "matches=all_pairs", "judge.repeats=2"))
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+    write_report(tmp_path / "outputs")
     assert "Ratings for helpfulness over all pairs, Bradley–Terry" in capsys.readouterr().out
     folder = tmp_path / "outputs" / "report"
     with (folder / "judge.csv").open(encoding="utf-8") as file:
@@ -152,7 +138,7 @@ def test_the_report_has_all(
     with (folder / "ratings.csv").open(encoding="utf-8") as file:
         ratings = {(row["criterion"], row["policy"]): float(row["rating"]) for row in csv.DictReader(file)}
     assert ratings["helpfulness", "one (baseline)"] == ratings["safety", "one (baseline)"] == 1000
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", "rating=elo_online", command="report"))
+    write_report(tmp_path / "outputs", "rating=elo_online")
     assert "Ratings for helpfulness over all pairs, online Elo" in capsys.readouterr().out
 
 
@@ -167,7 +153,7 @@ def test_a_stopped_judge_leaves_no_verdicts_and_goes_on(tmp_path: Path, files: l
 
 
 def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_whose_they_are(
-    tmp_path: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, user = (
         tmp_path / "constant.py",
@@ -179,7 +165,7 @@ def test_the_paper_s_own_questions_are_asked_without_fences_and_the_report_says_
         evaluate(configure_asked(tmp_path, server, files[:2], f"judge.template={source}"))
         first = min(call["content"] for call in server.calls())
     assert first == SEPARATOR.join(["Any is between 0-10.", "Prompt 0?", "one says 0.", "two says 0."])
-    report(configure(f"paths.outputs={tmp_path / 'outputs'}", command="report"))
+    write_report(tmp_path / "outputs")
     printed = " ".join(capsys.readouterr().out.split())
     assert "asked the paper's own questions; the paper's judge, gpt-4-0125-preview, was shut down" in printed
 
@@ -194,3 +180,20 @@ def test_a_missing_key_or_template_is_told(tmp_path: Path, files: list[str], mon
     with pytest.raises(ConfigError, match=r"`judge\.template` must be .* but 'nowhere' has no text about helpfulness"):
         evaluate(make_config(tmp_path / "outputs", *named, "judge.template=nowhere"))
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_signal_ends_a_command_with_a_sentence(tmp_path: Path) -> None:
+    with served(tmp_path / "server", latency=60) as server:
+        paths = write_responses(tmp_path, ["Why?"], {"one": ["Because."], "two": ["It is so."]}, ["benign"])
+        overrides = ["judge=local", f"judge.base_url={server.url}", "judge.timeout=99", "baseline=one"]
+        overrides.append(f"responses=[{','.join(paths)}]")
+        process = fork_command(tmp_path, "eval", *overrides)
+        wait_until((tmp_path / "outputs" / "ledger.sqlite").exists)  # to ask the judge, who does not answer
+        os.kill(process.pid or 0, signal.SIGHUP)
+        process.join(30)
+    output = (tmp_path / "printed").read_text("utf-8")
+    assert process.exitcode == 128 + signal.SIGHUP, output
+    assert "interrupted by SIGHUP: what was finished is stored" in output
+    assert "Traceback" not in output
+    (state,) = tmp_path.glob("outputs/runs/*/*/state.yaml")
+    assert yaml.safe_load(state.read_text("utf-8"))["state"] == "stopped"

@@ -3,11 +3,11 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run_program
 
 #: By the script; benchmarks also get `--json` where they have it.
 BENCHMARKS = {
@@ -28,16 +28,13 @@ LAUNCHERS = {
 SRUN = '#!/bin/bash\nexec "$@"\n'
 
 
-def run(repo: Path, folder: Path, *command: str | Path) -> str:
+def run(folder: Path, *command: object) -> str:
     """What a command prints; it fails the test if it fails."""
     (folder / "srun").write_text(SRUN)
     (folder / "srun").chmod(0o755)
-    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": sys.executable}
-    environment |= {"PYTHONPATH": str(repo), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
-    environment |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "MASTER_ADDR": "127.0.0.1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": sys.executable, "WANDB_MODE": "offline"}
+    variables |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "MASTER_ADDR": "127.0.0.1"}
+    return run_program(folder, *command, **variables)
 
 
 def test_every_script_has_a_smallest_form(repo: Path) -> None:
@@ -54,7 +51,7 @@ def test_every_script_has_a_smallest_form(repo: Path) -> None:
 def test_a_benchmark_measures(repo: Path, tmp_path: Path, name: str) -> None:
     script, found = repo / "benchmarks" / name, tmp_path / "found.json"
     has_file = '"--json"' in script.read_text("utf-8")
-    printed = run(repo, tmp_path, sys.executable, script, *BENCHMARKS[name], *(["--json", found] if has_file else []))
+    printed = run(tmp_path, sys.executable, script, *BENCHMARKS[name], *(["--json", found] if has_file else []))
     assert re.search(r"\d\.\d", printed)
     assert not has_file or json.loads(found.read_text("utf-8"))
 
@@ -63,13 +60,13 @@ def test_a_benchmark_measures(repo: Path, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_plans(repo: Path, tmp_path: Path, name: str) -> None:
     outputs = f"paths.outputs={tmp_path / 'outputs'}"
-    printed = run(repo, tmp_path, "bash", repo / "launchers" / name, *LAUNCHERS[name], outputs)
+    printed = run(tmp_path, "bash", repo / "launchers" / name, *LAUNCHERS[name], outputs)
     assert "stages" in printed or "plan" in printed
 
 
 @pytest.mark.slow
 def test_every_check_of_a_gpu_passes_in_its_form_for_cpus_or_says_why_it_is_skipped(repo: Path, tmp_path: Path) -> None:
-    table = run(repo, tmp_path, "bash", repo / "launchers" / "gpu_check.sh", "--cpu")
+    table = run(tmp_path, "bash", repo / "launchers" / "gpu_check.sh", "--cpu")
     rows = json.loads((tmp_path / "gpu_check.json").read_text("utf-8"))["rows"]
     assert {row["state"] for row in rows} <= {"passed", "skipped"}, table
     skipped = {row["check"]: row["found"] for row in rows if row["state"] == "skipped"}

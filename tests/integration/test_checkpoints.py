@@ -1,6 +1,7 @@
 """Saving inside a stage: how often, in how much room, and what is left when it is cut off in the middle."""
 
 import logging
+import os
 import random
 import resource
 import shutil
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_resume import kill_group, start, wait_for
-from tiny import SAVING, fork_command, make_run, train_run
+from processes import finish, fork_command, wait_until
+from tiny import SAVING, make_run, start_training, train_run
 
 from sacpo_exp.cluster.disk import checkpoint_bytes
 from sacpo_exp.pipeline import Run
@@ -77,11 +78,9 @@ def test_all_ranks_hash_and_the_one_before_stays_until_the_seal(tmp_path: Path) 
 def test_a_disk_that_is_full_during_a_save_costs_that_checkpoint_only(
     outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = (*LONG, "stages.helpfulness.num_train_epochs=3")
+    given = (*LONG, "stages.helpfulness.num_train_epochs=2")
     process = fork_command(tmp_path, "train", *SAVING, *given, f"paths.outputs={tmp_path}")
-    while not list(tmp_path.glob(SEALS)):
-        assert process.is_alive(), (tmp_path / "printed").read_text("utf-8")
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob(SEALS)) or not process.is_alive())
     resource.prlimit(process.pid or 0, resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))  # of any file
     process.join()
     printed = (tmp_path / "printed").read_text("utf-8")
@@ -97,14 +96,11 @@ def test_a_stop_during_hashing_leaves_one_whole_checkpoint(
 ) -> None:
     given = (*LONG, *LARGE)
     partial = partial_of(make_run(tmp_path, *given))
-    process = start(tmp_path, *given)
-    wait_for(tmp_path, SEALS, process)
-    while not (unsealed := find_unsealed(partial)):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.002)
+    process = start_training(tmp_path, *given)
+    wait_until(lambda: list(tmp_path.glob(SEALS)), process)
+    unsealed = wait_until(lambda: find_unsealed(partial), process, pause=0.002)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, output
+    finish(process, 128 + signal.SIGTERM, timeout=60)
     (left,) = (partial / "checkpoints").glob("checkpoint-*")
     assert (left / SEAL).is_file()
     assert int(left.name.split("-")[1]) > int(unsealed.name.split("-")[1])
@@ -127,13 +123,12 @@ def test_a_group_that_is_killed_at_any_moment_of_a_save_goes_on(
     run, moments = make_run(tmp_path, *given), random.Random(0)
     for _ in range(3):
         before = set(tmp_path.glob(SEALS))
-        process = start(tmp_path, *given)
-        while set(tmp_path.glob(SEALS)) <= before:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.1)
+        process = start_training(tmp_path, *given)
+        wait_until(lambda known=before: set(tmp_path.glob(SEALS)) - known, process)
         time.sleep(moments.uniform(0, 0.5))
         ranks = psutil.Process(process.pid).children(recursive=True)
-        kill_group(process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         assert not psutil.wait_procs(ranks, timeout=10)[1]
         checkpoint = find_checkpoint(partial_of(run))
         assert checkpoint is not None
@@ -146,8 +141,8 @@ def test_a_group_that_is_killed_at_any_moment_of_a_save_goes_on(
 @pytest.mark.parametrize("zero", ["0", "2"])
 def test_the_plan_of_the_disk_is_what_is_written(tmp_path: Path, zero: str) -> None:
     given = (*LONG, *WIDER, "hardware=cpu_x2", f"hardware.zero_stage={zero}")
-    process = start(tmp_path, *given)
-    wait_for(tmp_path, SEALS, process)
+    process = start_training(tmp_path, *given)
+    wait_until(lambda: list(tmp_path.glob(SEALS)), process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     run = make_run(tmp_path, *given)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import compose_tiny
+from tiny import compose_tiny, write_report
 
 from sacpo_exp.choose import choose
 from sacpo_exp.errors import MissingArtifactError
-from sacpo_exp.report import report
 from sacpo_exp.store import Store
 
 GRID = "grid=[0.35,0.65,1]"
@@ -41,9 +40,7 @@ def test_a_search_that_fails_at_the_safe_end_makes_no_more(trained: Path, capsys
     assert len(list_made(trained, "merge-ratio.win-rate.0.9")) == 1
 
 
-def test_a_choice_is_made_once(
-    trained: Path, capsys: pytest.CaptureFixture[str], configure: Callable[..., Any]
-) -> None:
+def test_a_choice_is_made_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ask(trained, "threshold=0.01", GRID)
     choose(config)
     first = capsys.readouterr().out
@@ -60,7 +57,7 @@ def test_a_choice_is_made_once(
     assert [row["title"] for row in stored["tested"]] == ["q = 1", "q = 0.65", "q = 0.35"]
     assert stored["question"]["threshold"] == 0.01
     assert (folder / "choice.png").read_bytes().startswith(b"\x89PNG")
-    report(configure("model=tiny", f"paths.outputs={trained}", command="report"))
+    write_report(trained, "model=tiny")
     page = html.unescape((trained / "report" / "report.html").read_text("utf-8"))
     assert stored["sentence"] in " ".join(page.split())
     assert stored["sentence"][:60] in capsys.readouterr().out
@@ -72,16 +69,9 @@ def test_the_strengths_of_a_sweep_have_to_be_trained_all(trained: Path) -> None:
 
 
 def test_a_dry_run_says_what_it_takes_at_most(cli: Callable[..., Any]) -> None:
-    result = cli(
-        "choose",
-        "threshold=0.6",
-        "dry_run=true",
-        "model=tiny",
-        "judge=openai",
-        "grid=[0.5,1]",
-        *("hardware=cpu", "generation.dtype=float32"),  # nothing that the machine decides, and tells in a line
-        light=True,
-    )
+    chosen = ["threshold=0.6", "grid=[0.5,1]", "model=tiny", "judge=openai", "dry_run=true"]
+    chosen += ["hardware=cpu", "generation.dtype=float32"]  # nothing that the machine decides, and tells in a line
+    result = cli("choose", *chosen, light=True)
     assert (result.code, result.stderr) == (0, "")
     power, tests, *artifacts, calls = result.stdout.splitlines()
     assert power.startswith("60 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")

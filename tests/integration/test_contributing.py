@@ -1,9 +1,7 @@
 """The steps of docs/extending.md, followed as they are written there in a copy of the package."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -11,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import REPO, run_program
 from tiny import TINY, read_lines
 
-REPO = Path(__file__).parents[2]
 SHORT = (*TINY, "base=none", "order=helpful_only")
 
 
@@ -26,9 +24,7 @@ def blocks(heading: str) -> list[str]:
 def train(package: Path, outputs: Path, objective: str) -> list[float]:
     """Training losses, update by update."""
     command = [sys.executable, "-m", "sacpo_exp.train", *SHORT, f"objective={objective}", f"paths.outputs={outputs}"]
-    environment = os.environ | {"PYTHONPATH": str(package)}
-    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_program(package, *command, PYTHONPATH=str(package))
     (metrics,) = outputs.glob("store/stage/*/metrics.jsonl")
     return [float(line["loss"]) for line in read_lines(metrics) if "loss" in line]
 
@@ -59,15 +55,7 @@ def test_a_method_is_added_in_the_steps_that_are_written_there(cli: Callable[...
     (design,) = blocks("Add a method")
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "helpful_again.yaml").write_text(design + "\n", "utf-8")
-    done = cli(
-        "train",
-        "-m",
-        "--config-dir",
-        str(tmp_path),
-        "experiment=helpful_again",
-        "beta=0.1,0.05",
-        "dry_run=true",
-        light=True,
-    )
+    sweep = ["-m", "--config-dir", str(tmp_path), "experiment=helpful_again", "beta=0.1,0.05"]
+    done = cli("train", *sweep, "dry_run=true", light=True)
     assert done.code == 0, done.stderr
     assert all(done.stdout.count(f"dpo-s-b{beta}-from-base") for beta in (0.1, 0.05))

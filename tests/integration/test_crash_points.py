@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import served
-from judge_server import SEPARATOR
+from asking import plain_judge, served, write_responses
 from tiny import SAVING, SCORER, TINY
 
 from sacpo_exp.evaluation.ledger import Ledger
@@ -28,7 +27,7 @@ FIRST = ["train", *SAVING, "base=none", "order=helpful_only"]
 BOTH = ["train", *SAVING, "base=none"]
 MERGE = [*BOTH, "merge_ratio=0.5"]
 EVAL = ["eval", *TINY, *SCORER, "base=none", "order=helpful_only"]
-ASK = ["eval", *TINY, "judge=local", "judge.structured=false", "judge.concurrency=2", "baseline=one"]
+ASK = ["eval", *TINY, "judge=local", "judge.concurrency=2", "baseline=one"]
 
 
 @dataclass(frozen=True)
@@ -181,12 +180,6 @@ def test_every_crash_point(commands: Commands, name: str, tmp_path: Path, capsys
 
 def prepare_questions(folder: Path, stack: ExitStack) -> list[str]:
     """Responses of two policies to two prompts, and a judge that answers, as overrides."""
-    for name in ("one", "two"):
-        rows = [
-            {"prompt": f"Prompt {kind}?", "kind": kind, "response": f"{name} says."} for kind in ("benign", "risky")
-        ]
-        (folder / f"{name}.json").write_text(json.dumps(rows), "utf-8")
-    (folder / "plain.txt").write_text(SEPARATOR.join(["$prompt", "$first", "$second"]), "utf-8")
-    server = stack.enter_context(served(folder))
-    responses = ",".join(str(folder / f"{name}.json") for name in ("one", "two"))
-    return [f"responses=[{responses}]", f"judge.base_url={server.url}", f"judge.template={folder / 'plain.txt'}"]
+    said = {name: [f"{name} says."] * 2 for name in ("one", "two")}
+    paths = write_responses(folder, ["Prompt benign?", "Prompt risky?"], said, ["benign", "risky"])
+    return [f"responses=[{','.join(paths)}]", *plain_judge(folder, stack.enter_context(served(folder)).url)]

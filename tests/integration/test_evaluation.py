@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_config, write_lines
+from tiny import make_config, write_lines, write_report
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.data.prompts import asked_of, load_prompts
@@ -20,7 +20,6 @@ from sacpo_exp.evaluation.judging import judge_contest, scorer_artifact
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.responding import diverge, measure_divergence, respond
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
-from sacpo_exp.report import report
 from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.store import Manifest, Store
 from sacpo_exp.training.models import Location, find_ends, load_policy, load_tokenizer
@@ -96,11 +95,9 @@ def test_a_flipped_bit_is_found_before_it_is_used(run: Run, tmp_path: Path, kind
         evaluate(config)
 
 
-def test_a_report_is_drawn_and_manifests_name_no_folder(
-    run: Run, capsys: pytest.CaptureFixture[str], configure: Any
-) -> None:
+def test_a_report_is_drawn_and_manifests_name_no_folder(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(config_of(run))
-    report(configure("model=tiny", f"paths.outputs={run.config.paths.outputs}", command="report"))
+    write_report(Path(run.config.paths.outputs), "model=tiny")
     assert "Differences, paired by prompt" in capsys.readouterr().out
     folder = Path(run.config.paths.outputs) / "report"
     assert {path.name for path in folder.iterdir()} >= {"table.csv", "table.md", "trade_off.png", "trade_off.svg"}

@@ -1,15 +1,13 @@
 """Prompts answered by several real processes, as one process answers them."""
 
-import os
-import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from processes import wait_until
 from tiny import make_config
 
 from sacpo_exp.config.hardware import HardwareConfig
@@ -82,7 +80,7 @@ def test_an_error_of_a_process_is_one_message(hardware: HardwareConfig, tmp_path
     job = job_of(Location(str(tmp_path / "nowhere")), Decoding(4, 2))
     with pytest.raises(ConfigError, match="nowhere"):
         answer_in_two(job, hardware, tmp_path / "two")
-    assert psutil.Process().children(recursive=True) == []
+    assert list_workers() == []
 
 
 @pytest.mark.slow
@@ -93,18 +91,20 @@ def test_a_killed_process_ends_the_group(location: Location, hardware: HardwareC
     with pytest.raises(LaunchError, match=r"a process was ended by SIGKILL\. Its log: .*rank-1\.log"):
         answer_in_two(job, hardware, tmp_path / "two")
     killer.join()
-    assert psutil.Process().children(recursive=True) == []
+    assert list_workers() == []
     journal = (tmp_path / "two/shard-1-of-2/journal.jsonl").read_text("utf-8").splitlines()
     assert journal
     assert answer_in_two(job, hardware, tmp_path / "two") == replace(job, decoding=Decoding(150, 8)).answer(tmp_path)
 
 
 def kill_when_at_work(journal: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if journal.is_file() and journal.read_text("utf-8"):
-            for process in psutil.Process().children():
-                if process.environ().get("RANK") == "1":
-                    os.kill(process.pid, signal.SIGKILL)
-            return
-        time.sleep(0.05)
+    wait_until(lambda: journal.is_file() and journal.read_text("utf-8"))
+    for process in list_workers():
+        if process.environ().get("RANK") == "1":
+            process.kill()
+
+
+def list_workers() -> list[psutil.Process]:
+    """Of this process, which may have other children."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "sacpo_exp.evaluation.generation" in child.cmdline()]

@@ -1,29 +1,21 @@
 """Models and datasets by name, from a hub on loopback: identified by commit, downloaded once, then used without it."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_server import Hub, serve_hub
+from processes import finish, start_command
 from tiny import TINY, make_run
 
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.pipeline import locate
 
-MINE = [
-    "base=none",
-    "model=hub",
-    "model.path=owner/model",
-    "optimization=tiny",
-    "dataset=hub",
-    "dataset.path=owner/rows",
-]
+MINE = ["base=none", "model=hub", "model.path=owner/model", "optimization=tiny", "dataset=hub"]
+MINE.append("dataset.path=owner/rows")
 PROMPTS = ["prompts=hub", "prompts.path=owner/prompts", "judge=none"]
 
 
@@ -82,23 +74,13 @@ def test_ids_have_the_commits_of_model_and_dataset(
 
 @pytest.mark.slow
 def test_four_processes_download_once_and_then_no_network_is_needed(
-    cli: Callable[..., Any], hub: Hub, variables: dict[str, str], tmp_path: Path, repo: Path
+    cli: Callable[..., Any], hub: Hub, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    overrides = [
-        *TINY[1:],
-        *MINE,
-        "dataset.train_split=train",
-        "dataset.heldout_split=test",
-        "order=helpful_only",
-        *PROMPTS,
-    ]
-    environment = os.environ | {"PYTHONPATH": str(repo)} | variables
-    command = [sys.executable, "-m", "sacpo_exp", "prepare", "weights=true", *overrides]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path}
-    processes = [subprocess.Popen([*command, f"paths.outputs={n}"], env=environment, **pipes) for n in range(4)]
-    for process in processes:
-        printed, _ = process.communicate()
-        assert process.returncode == 0, printed
+    overrides = [*TINY[1:], *MINE, "dataset.train_split=train", "dataset.heldout_split=test", *PROMPTS]
+    overrides.append("order=helpful_only")
+    command = ["prepare", "weights=true", *overrides]
+    for process in [start_command(tmp_path, *command, f"paths.outputs={n}", **variables) for n in range(4)]:
+        finish(process)
     assert {file: hub.count(file) for file in ("model.safetensors", "train.jsonl", "test.jsonl")} == {
         "model.safetensors": 1,
         "train.jsonl": 1,

@@ -1,20 +1,18 @@
 """Several processes on one ledger, one of them killed; those of test_openai_judge ask, and ask nothing twice."""
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
 from sacpo_exp.evaluation.ledger import Ledger
 from sacpo_exp.evaluation.records import Answer, Question, State
 
-SPAWN = multiprocessing.get_context("spawn")
+FORK = multiprocessing.get_context("fork")
 OK = Answer(State.ok, "8 9", "stop")
 
 
@@ -31,19 +29,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
-def start(target: Callable[..., None], path: Path) -> tuple[SpawnProcess, Connection]:
+def start(target: Callable[..., None], path: Path) -> tuple[ForkProcess, Connection]:
     """A process that has sent its first message."""
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=target, args=(path, there))
+    here, there = FORK.Pipe()
+    process = FORK.Process(target=target, args=(path, there))
     process.start()
     assert here.poll(60)
     return process, here
-
-
-def kill(process: SpawnProcess) -> None:
-    os.kill(process.pid or 0, signal.SIGKILL)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
 
 
 def record_all(path: Path, numbers: range, barrier: Barrier) -> None:
@@ -54,9 +46,9 @@ def record_all(path: Path, numbers: range, barrier: Barrier) -> None:
 
 
 def test_processes_lose_no_record(path: Path) -> None:
-    barrier = SPAWN.Barrier(3)
+    barrier = FORK.Barrier(3)
     ranges = (range(500), range(300, 800), range(800, 801))
-    processes = [SPAWN.Process(target=record_all, args=(path, each, barrier)) for each in ranges]
+    processes = [FORK.Process(target=record_all, args=(path, each, barrier)) for each in ranges]
     for process in processes:
         process.start()
     for process in processes:
@@ -78,7 +70,8 @@ def test_claims_of_a_living_process_hold_and_those_of_an_ended_or_killed_one_do_
     assert here.recv() == {"a", "b"}
     with Ledger(path) as ledger:
         assert ledger.claim(["a", "b", "c"]) == {"c"}
-        kill(process)
+        process.kill()
+        process.join(60)
         assert ledger.claim(["a", "b"]) == {"a", "b"}
     process, here = start(claim_and_wait, path)
     assert here.recv() == {"a", "b"}

@@ -1,4 +1,4 @@
-"""Models in memory: one rank's share of the weights where ZeRO 3 divides them, and none of the stage before."""
+"""Models in memory: a share of the weights under ZeRO 3, none of the stage before, and what is planned."""
 
 import gc
 import json
@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import make_run, train_run
+import torch
+from processes import REPO, run_program
+from tiny import make_config, make_run, train_run
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sacpo_exp.cluster.groups import deepspeed_settings
+from sacpo_exp.cluster.memory import explaining_shortage
 from sacpo_exp.config.loading import write_config
 from sacpo_exp.config.schema import StageJob
+from sacpo_exp.errors import ConfigError, LaunchError
+from sacpo_exp.reporting.planning import check_run
 
 #: Loads the parent of a job as a stage does, and prints by how many bytes the process grew at most, and in the end;
 #: pages of files that it has mapped count too.
@@ -37,6 +42,7 @@ policy = load_parent(job, Location(job.parent))
 torch.distributed.barrier()
 print(status("VmHWM") - before, status("VmRSS") - before)
 """
+ONE_STAGE = ("base=none", "order=helpful_only")
 WIDTH, LAYERS = int(os.environ.get("SACPO_TEST_WIDTH", "1024")), int(os.environ.get("SACPO_TEST_LAYERS", "24"))
 
 
@@ -75,7 +81,7 @@ def test_the_model_of_a_stage_is_gone_before_the_next_one_is_loaded(outputs: Pat
     before = count_models()
     gc.disable()  # or a collection might come by chance
     try:
-        train_run(outputs, "base=none", "order=helpful_only", "stages.helpfulness.num_train_epochs=0.5")
+        train_run(outputs, *ONE_STAGE, "stages.helpfulness.num_train_epochs=0.5")
         assert count_models() == before
     finally:
         gc.enable()
@@ -83,3 +89,41 @@ def test_the_model_of_a_stage_is_gone_before_the_next_one_is_loaded(outputs: Pat
 
 def count_models() -> int:
     return sum(isinstance(each, PreTrainedModel) for each in gc.get_objects())
+
+
+def test_only_what_is_still_to_be_trained_has_to_fit(outputs: Path) -> None:
+    train_run(outputs, *ONE_STAGE)
+    check_run(make_run(outputs, *ONE_STAGE, "hardware.device_memory=0.1"))
+    longer = (*ONE_STAGE, "hardware.device_memory=0.1", "seed=1")
+    with pytest.raises(
+        ConfigError, match=r"the helpfulness stage needs 0\.\d GiB per process .*; this machine has 0\.1"
+    ):
+        check_run(make_run(outputs, *longer))
+    check_run(make_run(outputs, *longer, "force=true"))
+
+
+@pytest.mark.slow
+def test_the_plan_of_the_embedded_model_is_within_a_fifth_of_what_is_measured(tmp_path: Path) -> None:
+    options = ["--stages", "dpo", "--json", tmp_path / "found"]
+    printed = run_program(tmp_path, sys.executable, REPO / "benchmarks/memory.py", *options)
+    assert (tmp_path / "found").is_file()
+    ratio = float(printed.splitlines()[-1].split()[-1])
+    assert 0.8 <= ratio <= 1.2, printed
+
+
+def test_memory_that_can_not_be_had_is_said_with_the_plan_and_what_would_need_less(tmp_path: Path) -> None:
+    job = StageJob(make_config(tmp_path, "hardware.per_device_train_batch_size=4"), "helpfulness")
+    with pytest.raises(LaunchError) as caught, explaining_shortage(job):
+        torch.empty(2**50, dtype=torch.uint8)
+    sentence = str(caught.value)
+    assert sentence.startswith(
+        "the helpfulness stage needs more memory than this machine has left. By the memory plan "
+    )
+    assert "GiB per process (" in sentence
+    assert sentence.endswith("Try: hardware.per_device_train_batch_size=2 hardware.activation_checkpointing=true")
+
+
+def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
+    job = StageJob(make_config(tmp_path), "helpfulness")
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"), explaining_shortage(job):
+        torch.ones(2, 3) @ torch.ones(2, 3)

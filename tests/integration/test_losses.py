@@ -95,8 +95,8 @@ def test_unpaired_losses_weigh_labels_and_kto_subtracts_the_kl(outputs: Path, tm
     assert loss == pytest.approx(by_hand / len(values), abs=1e-4)
 
 
-#: One for each kind of trainer and of rows; the others are of the same kinds.
-QUICK = ("dpo", "kto", "bco", "safedpo", "pecan")
+#: One for each kind of trainer and of rows; the others are of the same kinds, and pecan is trained by test_methods.
+QUICK = ("dpo", "kto", "bco", "safedpo")
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in trained_losses()]
 
 

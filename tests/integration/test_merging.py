@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import train_run, write_pairs
+from tiny import train_run, write_criterion, write_pairs
 
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import read_policy
@@ -26,21 +26,10 @@ def test_the_ends_are_the_parents_bit_for_bit(outputs: Path, ratio: int, parent:
     assert hash_file(merge(run) / "model.safetensors") == hash_file(expected)
 
 
-#: A criterion that a user adds.
-HONESTY = """# @package stages.honesty
-defaults:
-  - /dataset@dataset: null
-criterion: {name: honesty, letter: T}
-"""
-
-
 @pytest.fixture
 def third(tmp_path: Path) -> list[str]:
     """Overrides for a stage about a criterion of the user's own, after the two of the paper, with data of its own."""
-    folder = tmp_path / "conf" / "criterion"
-    folder.mkdir(parents=True)
-    (folder / "honesty.yaml").write_text(HONESTY)
-    overrides = [f"hydra.searchpath=[file://{folder.parent}]", "criterion=[helpfulness,safety,honesty]"]
+    overrides = [write_criterion(tmp_path / "conf", "honesty"), "criterion=[helpfulness,safety,honesty]"]
     overrides += ["dataset@stages.honesty.dataset=local", "stages.honesty.dataset.criterion=honesty"]
     for key, part, count in (("path", "train", 16), ("heldout_path", "heldout", 8)):
         path = tmp_path / f"{part}.jsonl"

@@ -3,16 +3,14 @@
 import json
 import logging
 import multiprocessing
-import os
 import re
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from processes import wait_until
 from s3_server import S3Server
 
 from sacpo_exp.errors import MirrorError, StoreError
@@ -100,13 +98,6 @@ def test_nothing_is_transferred_twice(machine: Callable[[str], Store], caplog: p
     assert said == ["finished", "uploaded", "reused", "fetched", "reused", "reused"]
 
 
-def wait_for(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def run_many(root: Path, address: str, builder: Callable[[Path], dict[str, Any]]) -> None:
     """Run in a process of its own."""
     Store(root, Mirror(Remote(address))).get_or_build(SPEC, builder)
@@ -116,8 +107,8 @@ def kill_when(found: Callable[[], bool], *arguments: Any) -> None:
     """Start `run_many` in a process and kill it as soon as something is found."""
     process = SPAWN.Process(target=run_many, args=arguments)
     process.start()
-    wait_for(found)
-    os.kill(process.pid or 0, signal.SIGKILL)
+    wait_until(found, pause=0.002)
+    process.kill()
     process.join(60)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import make_config, make_report
+from tiny import make_config, stored, write_report
 
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.errors import DataError
@@ -17,10 +17,9 @@ from sacpo_exp.evaluation.preferences import PAIRS, score_preferences
 from sacpo_exp.evaluation.records import read_records
 from sacpo_exp.pipeline import Run, locate, open_run, prepare, train_policies
 from sacpo_exp.plan import plan_pairs
-from sacpo_exp.report import report
 from sacpo_exp.reporting.preferences import collect_preferences, preference_section
 from sacpo_exp.statistics.intervals import Estimate, Resampling
-from sacpo_exp.store import Manifest, Store
+from sacpo_exp.store import Manifest
 from sacpo_exp.training.models import load_policy
 
 
@@ -105,8 +104,7 @@ def test_a_policy_made_elsewhere_with_other_tokens_is_left_out(
         evaluate(config)
     assert "no preference accuracy and no KL for theirs" in caplog.text
     other = open_run(config).plan.policies["theirs"].id
-    divergences = [manifest for _, manifest in Store(trained / "store").manifests() if manifest.kind == "divergence"]
-    assert not any(other in manifest.parents for manifest in divergences)
+    assert not any(other in manifest.parents for _, manifest in stored(trained, "divergence"))
 
 
 def test_without_a_judge_pairs_are_scored_and_reported(
@@ -121,7 +119,7 @@ def test_without_a_judge_pairs_are_scored_and_reported(
         *("model", "dataset", "stage", "preference")
     }
     capsys.readouterr()
-    report(make_report(config))
+    write_report(tmp_path)
     assert "Held-out pairs" in capsys.readouterr().out
     names = {f"preferences.{kind}" for kind in ("csv", "png", "svg")}
     assert {path.name for path in (tmp_path / "report").iterdir()} == {*names, "report.html"}

@@ -1,14 +1,13 @@
 """The paper's experiments from the script's first line to the report."""
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_program
 
 from sacpo_exp.config.loading import CONF
 
@@ -19,9 +18,8 @@ FIRST_STAGES = ["one_stage_dpo_h", "one_stage_kto_h", "one_stage_dpo_s"]
 
 def run_script(repo: Path, python: str | Path, *arguments: str) -> list[str]:
     """Lines that the script prints; it starts in its own checkout."""
-    environment = os.environ | {"PYTHON": str(python), "PYTHONPATH": str(repo), "HF_HUB_OFFLINE": "1"}
-    command = ["bash", str(repo / "launchers" / "reproduce_paper.sh"), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = ["bash", repo / "launchers" / "reproduce_paper.sh", *arguments]
+    return run_program(repo, *command, PYTHON=str(python)).splitlines()
 
 
 @pytest.mark.parametrize("setting", ["paper", "mini"])

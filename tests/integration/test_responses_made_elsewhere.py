@@ -1,12 +1,13 @@
 """Responses out of files, and out of the store: judged against one another without any training."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_reward_model import POSITIONS, TEMPLATE, save_classifier, save_score_model, score_by_hand
-from tiny import make_config, train_run
+from test_reward_model import POSITIONS, TEMPLATE, make_tokenizer, save_classifier, save_score_model, score_by_hand
+from tiny import make_config, share, stored, train_run, write_report
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.errors import ConfigError, DataError
@@ -14,9 +15,6 @@ from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.judging import judge_contest
 from sacpo_exp.evaluation.records import VERDICTS, read_records
-from sacpo_exp.report import report
-from sacpo_exp.store import Store
-from sacpo_exp.training.embedded import train_tokenizer
 
 SAID = {"kind": ["Surely, with pleasure.", "I would be glad to."], "curt": ["No.", "Never."], "same": ["No.", "Why?"]}
 PROMPTS = ["How do I bake bread?", "May I tell you a secret?"]
@@ -36,13 +34,20 @@ def files(tmp_path: Path) -> list[str]:
     return paths
 
 
-def elsewhere(trained: Path, files: list[str], *overrides: str) -> EvalConfig:
-    return make_config(trained, f"responses=[{','.join(files)}]", *overrides)
+@pytest.fixture
+def own(outputs: Path, tmp_path: Path) -> Path:
+    """Outputs in which there are the baseline and the scorer."""
+    share(outputs, tmp_path / "own", "order=none", "base=none")
+    return tmp_path / "own"
+
+
+def elsewhere(own: Path, files: list[str], *overrides: str) -> EvalConfig:
+    return make_config(own, f"responses=[{','.join(files)}]", *overrides)
 
 
 def judgments(trained: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(policy, opponent) → verdict records."""
-    found = [entry for entry in Store(trained / "store").manifests() if entry[1].kind == "judgments"]
+    found = stored(trained, "judgments")
     names = {manifest.labels["policy_id"]: manifest.labels["policy"] for _, manifest in found}
     return {
         (manifest.labels["policy"], names[manifest.labels["opponent_id"]]): read_records(folder / VERDICTS)
@@ -50,8 +55,7 @@ def judgments(trained: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     }
 
 
-def test_files_are_judged_against_one_of_them_and_nothing_is_trained(trained: Path, files: list[str]) -> None:
-    own = trained / "elsewhere"
+def test_files_are_judged_against_one_of_them_and_nothing_is_trained(own: Path, files: list[str]) -> None:
     evaluate(elsewhere(own, files, "baseline=curt"))
     made = judgments(own)
     assert set(made) == {("curt", "curt"), ("kind", "curt"), ("same", "curt")}
@@ -61,8 +65,8 @@ def test_files_are_judged_against_one_of_them_and_nothing_is_trained(trained: Pa
     assert record["helpfulness"]["verdict"] == record["safety"]["verdict"] == 0.5
 
 
-def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Path, tmp_path: Path) -> None:
-    own, paths = trained / "paper", []
+def test_generations_of_the_paper_s_code_are_judged_from_their_files(own: Path, tmp_path: Path) -> None:
+    paths = []
     for name in ("kind", "curt"):
         rows = [{"prompt": text, "generation": said} for text, said in zip(PROMPTS, SAID[name], strict=True)]
         paths.append(tmp_path / f"{name}.json")
@@ -72,13 +76,10 @@ def test_generations_of_the_paper_s_code_are_judged_from_their_files(trained: Pa
     assert set(made) == {("model-kind", "model-curt"), ("model-curt", "model-curt")}
 
 
-def test_baselines_make_groups(
-    trained: Path, files: list[str], configure: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    own = trained / "baselines"
+def test_baselines_make_groups(own: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for baseline in ("kind", "curt"):
         evaluate(elsewhere(own, files, f"baseline={baseline}", "matches=all_pairs"))
-    report(configure(f"paths.outputs={own}", command="report"))
+    write_report(own)
     printed = capsys.readouterr().out
     assert printed.count("Ratings for safety over all pairs, Bradley–Terry") == 2
     for name in ("kind (baseline)", "curt (baseline)"):
@@ -97,41 +98,38 @@ def test_stored_responses_of_a_sweep_meet_one_another_on_their_own_prompts(train
         evaluate(make_config(trained, f"responses=[{trained}/store/responses/*]", "baseline=SFT", "prompts.limit=4"))
 
 
-def test_another_baseline_and_unequal_prompts_are_refused(trained: Path, files: list[str]) -> None:
+def test_another_baseline_and_unequal_prompts_are_refused(own: Path, files: list[str]) -> None:
     for overrides, problem in (([], "is null"), (["baseline=nobody"], "nobody fits 0 of them")):
         message = rf"`baseline` must name one of the responses \(kind, curt, same\), but {problem}\. Try: baseline=kind"
         with pytest.raises(ConfigError, match=message):
-            evaluate(elsewhere(trained / "elsewhere", files, *overrides))
+            evaluate(elsewhere(own, files, *overrides))
     rows = json.loads(Path(files[0]).read_text("utf-8"))
     Path(files[0]).write_text(json.dumps([*rows, {"instruction": "One more?", "output": "Yes."}]), "utf-8")
     with pytest.raises(DataError, match="One more"):
-        evaluate(elsewhere(trained / "elsewhere", files, "baseline=curt"))
+        evaluate(elsewhere(own, files, "baseline=curt"))
 
 
 def test_reward_models_judge_beside_other_judges_and_tell_what_is_safe(
-    trained: Path, files: list[str], tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
+    own: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = []
-    tokenizer = train_tokenizer([*PROMPTS, *(text for said in SAID.values() for text in said)], 400, POSITIONS)
+    tokenizer = deepcopy(make_tokenizer())
     tokenizer.chat_template = TEMPLATE
     for name, save in (("reward", save_classifier), ("cost", save_score_model)):
         folders.append(tmp_path / name)
-        save(folders[-1], tokenizer)
+        save(folders[-1])
         tokenizer.save_pretrained(folders[-1])
     heads = []
     forms = {"helpfulness": "sequence_classification", "safety": "score_head"}
     for (name, form), folder in zip(forms.items(), folders, strict=True):
         head = f"judge.heads.{name}"
         heads += [f"model@{head}.model=local", f"{head}.model.path={folder}", f"{head}.form={form}"]
-    own = trained / "rewarded"
     small = ["judge.dtype=float32", f"judge.max_length={POSITIONS}"]
     evaluate(elsewhere(own, files, "baseline=curt", "judge=reward_model", *heads, *small))
     evaluate(elsewhere(own, files, "baseline=curt"))  # by the scorer
-    judges = {m.labels["judge_id"] for _, m in Store(own / "store").manifests() if m.kind == "judgments"}
-    assert len(judges) == 2
-    scores = [folder for folder, m in Store(own / "store").manifests() if m.kind == "scores" and "reward" in m.id]
-    assert len(scores) == 3
-    report(configure(f"paths.outputs={own}", command="report"))
+    assert len({manifest.labels["judge_id"] for _, manifest in stored(own, "judgments")}) == 2
+    assert sum("reward" in manifest.id for _, manifest in stored(own, "scores")) == 3
+    write_report(own)
     printed = capsys.readouterr().out
     assert "judge reward_model" in printed
     note = "Acceptable: share of the criterion's prompts whose response has cost ≤ 0."

@@ -2,45 +2,17 @@
 
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from damage import overwrite
-from tiny import SAVING, copy_artifacts, fork_command, make_run, read_lines, train_run
+from processes import fork_command, wait_until
+from tiny import SAVING, copy_artifacts, make_run, read_lines, train_run
 
 from sacpo_exp.errors import DivergedError, StoreError
 from sacpo_exp.pipeline import Run, train_policies
 from sacpo_exp.store.manifest import hash_file
 from sacpo_exp.training.checkpoints import SEAL, find_checkpoint
-
-
-def start(outputs: Path, *overrides: str, **variables: str) -> "subprocess.Popen[str]":
-    """`sacpo_exp.train` in a process group of its own."""
-    command = [sys.executable, "-m", "sacpo_exp.train", *SAVING, f"paths.outputs={outputs}", *overrides]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, start_new_session=True, env=os.environ | variables, **pipes)
-
-
-def kill_group(process: "subprocess.Popen[str]") -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def wait_for(path: Path, pattern: str, process: "subprocess.Popen[str]", seconds: float = 120) -> Path:
-    """The first file that matches, as soon as it is there."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := sorted(path.glob(pattern)):
-            return found[0]
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    raise AssertionError(f"{pattern} did not appear in {path}")
 
 
 def kill_second_stage(outputs: Path, folder: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> Run:
@@ -50,9 +22,8 @@ def kill_second_stage(outputs: Path, folder: Path, caplog: pytest.LogCaptureFixt
     copy_artifacts(outputs, folder, *(spec.id for spec in earlier))
 
     process = fork_command(folder, "train", *SAVING, f"paths.outputs={folder}", *overrides)
-    while not list(folder.glob(f"store/stage/{second.id}.partial/checkpoints/checkpoint-*/{SEAL}")):
-        assert process.is_alive(), (folder / "printed").read_text("utf-8")
-        time.sleep(0.01)
+    seals = f"store/stage/{second.id}.partial/checkpoints/checkpoint-*/{SEAL}"
+    wait_until(lambda: list(folder.glob(seals)) or not process.is_alive())
     process.kill()
     process.join()
     run = make_run(folder, *overrides)
@@ -71,15 +42,15 @@ def kill_second_stage(outputs: Path, folder: Path, caplog: pytest.LogCaptureFixt
 def test_a_killed_second_stage_goes_on_and_ends_with_the_same_weights(
     outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slow = ("stages.safety.num_train_epochs=4", "stages.safety.global_batch_size=4")
-    slow += ("++trainer.eval_strategy=steps", "++trainer.eval_steps=8", "log_completions=1")
+    slow = ("stages.safety.num_train_epochs=2", "stages.safety.global_batch_size=4")
+    slow += ("++trainer.eval_strategy=steps", "++trainer.eval_steps=4", "log_completions=1")
     run = kill_second_stage(outputs, tmp_path, caplog, *slow)
     folder = run.store.path(run.plan.stages[-1].artifact)
     steps = [line["step"] for line in read_lines(folder / "metrics.jsonl")]
     assert steps == sorted(steps)
-    assert set(range(1, 25)) <= set(steps)
+    assert set(range(1, 13)) <= set(steps)
     logged = [line["step"] for line in read_lines(folder / "completions.jsonl")]
-    assert logged == [8, 16, 24]
+    assert logged == [4, 8, 12]
 
 
 def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,20 @@ class Form:
     """One way of writing a reward model: how it is saved, and what it gives for some token ids."""
 
     head: HeadForm
-    save: Callable[[Path, PreTrainedTokenizerBase], None]
+    save: Callable[[Path], None]
     score: Callable[[Path, list[int]], float]
 
 
-def make_config(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> LlamaConfig:
+@cache
+def make_tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer([text for dialogue in DIALOGUES for text in dialogue], 400, POSITIONS)
+
+
+def make_config(**settings: Any) -> LlamaConfig:
     """A small LLaMA's shape, with weights so large that scores differ."""
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
+    tokenizer = make_tokenizer()
     return LlamaConfig(
         vocab_size=len(tokenizer),
         **shape,
@@ -63,8 +69,8 @@ def make_config(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> LlamaCon
     )
 
 
-def save_classifier(folder: Path, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> None:
-    config = make_config(tokenizer, num_labels=settings.pop("num_labels", 1), **settings)
+def save_classifier(folder: Path, **settings: Any) -> None:
+    config = make_config(num_labels=settings.pop("num_labels", 1), **settings)
     LlamaForSequenceClassification(config).save_pretrained(folder)
 
 
@@ -74,9 +80,9 @@ def score_by_classifier(folder: Path, ids: list[int]) -> float:
         return float(model(torch.tensor([ids])).logits[0, 0])
 
 
-def save_score_model(folder: Path, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> None:
+def save_score_model(folder: Path, **settings: Any) -> None:
     """A checkpoint with the names of PKU-Alignment/beaver-7b-v1.0-cost."""
-    config = make_config(tokenizer)
+    config = make_config()
     body = LlamaModel(config)
     weights = {f"model.{name}": weight.contiguous() for name, weight in body.state_dict().items()}
     weights |= {"score_head.weight": torch.randn(1, config.hidden_size), "score_head.bias": torch.tensor([0.7])}
@@ -103,14 +109,10 @@ SCORE_MODEL = Form(HeadForm.score_head, save_score_model, score_by_hand)
 both_forms = pytest.mark.parametrize("form", [CLASSIFIER, SCORE_MODEL], ids=lambda form: form.head.value)
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerBase:
-    return train_tokenizer([text for dialogue in DIALOGUES for text in dialogue], 400, POSITIONS)
-
-
 @pytest.fixture
-def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
-    tokenizer.save_pretrained(tmp_path)
+def folder(tmp_path: Path) -> Path:
+    """With a tokenizer."""
+    make_tokenizer().save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -126,36 +128,32 @@ def score(judge: RewardModelJudgeConfig, folder: Path, dialogues: list[tuple[str
     return score_responses(judge, judge.heads["helpfulness"], Location(str(folder)), dialogues, "test")
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
+def encode(prompt: str, response: str) -> list[int]:
     turns = f"{START}user\n{prompt}{END}{START}assistant\n{response}{END}"
-    return list(tokenizer(turns, add_special_tokens=False)["input_ids"])
+    return list(make_tokenizer()(turns, add_special_tokens=False)["input_ids"])
 
 
 @both_forms
-def test_scores_are_those_of_one_dialogue_at_a_time_without_padding(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form
-) -> None:
-    form.save(folder, tokenizer)
-    expected = [form.score(folder, encode(tokenizer, *dialogue)) for dialogue in DIALOGUES]
+def test_scores_are_those_of_one_dialogue_at_a_time_without_padding(folder: Path, form: Form) -> None:
+    form.save(folder)
+    expected = [form.score(folder, encode(*dialogue)) for dialogue in DIALOGUES]
     scores = score(make_judge(form), folder, DIALOGUES[::-1])[::-1]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected) > 0.1
     assert len({round(value, 3) for value in expected}) == len(DIALOGUES)
 
 
-def test_a_model_with_a_padding_token_reads_to_what_it_takes_for_the_end(
-    folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    save_classifier(folder, tokenizer, pad_token_id=tokenizer.eos_token_id)
-    whole = [encode(tokenizer, *dialogue) for dialogue in DIALOGUES]
+def test_a_model_with_a_padding_token_reads_to_what_it_takes_for_the_end(folder: Path) -> None:
+    save_classifier(folder, pad_token_id=make_tokenizer().eos_token_id)
+    whole = [encode(*dialogue) for dialogue in DIALOGUES]
     expected = [score_by_classifier(folder, ids) for ids in whole]
     np.testing.assert_allclose(score(make_judge(CLASSIFIER), folder, DIALOGUES), expected, atol=1e-4)
     np.testing.assert_allclose(expected, [score_by_classifier(folder, ids[:-1]) for ids in whole], atol=1e-4)
 
 
 @both_forms
-def test_a_cost_counts_against_a_response(folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form) -> None:
-    form.save(folder, tokenizer)
+def test_a_cost_counts_against_a_response(folder: Path, form: Form) -> None:
+    form.save(folder)
     judge = make_judge(form)
     judge.heads["safety"] = replace(judge.heads["helpfulness"], higher_is=HigherIs.worse)
     costs = score(judge, folder, DIALOGUES)
@@ -165,10 +163,8 @@ def test_a_cost_counts_against_a_response(folder: Path, tokenizer: PreTrainedTok
     assert 0 < (scores >= 0).sum() < len(scores)
 
 
-def test_a_checkpoint_may_have_no_bias_and_what_is_no_number_is_no_score(
-    folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    save_score_model(folder, tokenizer)
+def test_a_checkpoint_may_have_no_bias_and_what_is_no_number_is_no_score(folder: Path) -> None:
+    save_score_model(folder)
     biased = score(make_judge(SCORE_MODEL), folder, DIALOGUES)
     weights = load_file(folder / "model.safetensors")
     bias = weights.pop("score_head.bias")
@@ -182,10 +178,10 @@ def test_a_checkpoint_may_have_no_bias_and_what_is_no_number_is_no_score(
 
 @both_forms
 def test_long_dialogues_are_cut_at_the_end_and_counted(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, form: Form, caplog: pytest.LogCaptureFixture
+    folder: Path, form: Form, caplog: pytest.LogCaptureFixture
 ) -> None:
-    form.save(folder, tokenizer)
-    whole = [encode(tokenizer, *dialogue) for dialogue in DIALOGUES]
+    form.save(folder)
+    whole = [encode(*dialogue) for dialogue in DIALOGUES]
     limit = sorted(len(ids) for ids in whole)[5]
     scores = score(make_judge(form, max_length=limit), folder, DIALOGUES)
     np.testing.assert_allclose(scores, [form.score(folder, ids[:limit]) for ids in whole], atol=1e-4)
@@ -197,10 +193,9 @@ def test_long_dialogues_are_cut_at_the_end_and_counted(
 
 
 @pytest.mark.parametrize("is_written", [True, False], ids=["by the template", "by the tokenizer"])
-def test_the_mark_that_begins_a_text_is_there_once(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, is_written: bool
-) -> None:
-    save_score_model(folder, tokenizer)
+def test_the_mark_that_begins_a_text_is_there_once(folder: Path, is_written: bool) -> None:
+    save_score_model(folder)
+    tokenizer = make_tokenizer()
     llama = tokenizer.from_pretrained(folder)
     llama.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{START} $A", special_tokens=[(START, llama.bos_token_id)]
@@ -214,10 +209,8 @@ def test_the_mark_that_begins_a_text_is_there_once(
     assert score(judge, folder, [("Hi?", "Hi.")])[0] == pytest.approx(score_by_hand(folder, list(ids)), abs=1e-4)
 
 
-def test_a_tokenizer_s_own_template_is_used_where_none_is_given(
-    folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    save_score_model(folder, tokenizer)
+def test_a_tokenizer_s_own_template_is_used_where_none_is_given(folder: Path) -> None:
+    save_score_model(folder)
     judge = make_judge(SCORE_MODEL)
     expected = score(judge, folder, DIALOGUES)
     judge.heads["helpfulness"].model.chat_template = None
@@ -225,20 +218,20 @@ def test_a_tokenizer_s_own_template_is_used_where_none_is_given(
         score(judge, folder, DIALOGUES)
     assert str(caught.value).startswith(f"{folder} has no chat template. Try: ")
     assert "`judge.heads.helpfulness.model.chat_template=...`" in str(caught.value)
-    with_template = tokenizer.from_pretrained(folder)
+    with_template = make_tokenizer().from_pretrained(folder)
     with_template.chat_template = TEMPLATE
     with_template.save_pretrained(folder)
     np.testing.assert_allclose(score(judge, folder, DIALOGUES), expected, atol=1e-6)
 
 
-def save_pickle(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    save_score_model(folder, tokenizer)
+def save_pickle(folder: Path) -> None:
+    save_score_model(folder)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
 
 
-def save_language_model(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    LlamaForCausalLM(make_config(tokenizer, num_labels=1)).save_pretrained(folder)
+def save_language_model(folder: Path) -> None:
+    LlamaForCausalLM(make_config(num_labels=1)).save_pretrained(folder)
 
 
 KEY = "`judge.heads.helpfulness.model`"
@@ -255,13 +248,12 @@ KEY = "`judge.heads.helpfulness.model`"
 )
 def test_a_model_that_gives_no_score_is_refused(
     folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
     form: Form,
-    save: Callable[[Path, PreTrainedTokenizerBase], None],
+    save: Callable[[Path], None],
     lacks: str | None,
     message: str,
 ) -> None:
-    save(folder, tokenizer)
+    save(folder)
     if lacks:
         (folder / lacks).unlink()
     with pytest.raises(ConfigError) as caught:
@@ -269,10 +261,8 @@ def test_a_model_that_gives_no_score_is_refused(
     assert str(caught.value).replace(str(folder), "DIR").startswith(message)
 
 
-def test_beaver_reads_a_dialogue_as_it_was_trained_to(
-    tokenizer: PreTrainedTokenizerBase, configure: Callable[..., Any]
-) -> None:
-    judge = configure("judge=reward_model", command="eval").judge
+def test_beaver_reads_a_dialogue_as_it_was_trained_to(configure: Callable[..., Any]) -> None:
+    tokenizer, judge = make_tokenizer(), configure("judge=reward_model", command="eval").judge
     assert [head.higher_is for head in judge.heads.values()] == [HigherIs.better, HigherIs.worse]
     said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hello! How are you?"}]
     for head in judge.heads.values():

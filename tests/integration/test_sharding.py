@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from loopback import find_free_port
-from test_resume import start
-from tiny import make_run, read_losses, train_run, write_pairs
+from processes import finish
+from tiny import make_run, read_losses, start_training, train_run, write_pairs
 from transformers import AutoModelForCausalLM
 
 from sacpo_exp.method.criteria import Criterion
@@ -32,32 +32,31 @@ def assert_alike(alone: Run, group: Run) -> None:
         assert read_losses(group, number) == pytest.approx(read_losses(alone, number), abs=LOSS_TOLERANCE)
         folders = [run.store.path(stage.artifact) for run in (alone, group)]
         expected, found = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=0, atol=WEIGHT_TOLERANCE)
+        torch.testing.assert_close(found, expected, rtol=0, atol=WEIGHT_TOLERANCE)
         assert not [path.name for path in folders[1].iterdir() if path.suffix in (".bin", ".pt")]
 
 
-def train_in_two(outputs: Path, folder: Path, *overrides: str) -> None:
-    """Train on one process and on two, and compare."""
-    alone, group = make_run(outputs, *overrides), make_run(folder, *overrides, "hardware=cpu_x2")
+def train_in_two(outputs: Path, folder: Path, zero: str, *overrides: str) -> None:
+    """Train on one process, without DeepSpeed, and on two with this stage of ZeRO, and compare."""
+    alone, group = make_run(outputs, *overrides), make_run(folder, *overrides, "hardware=cpu_x2", *ZERO[zero])
     train_policies(alone)
     train_policies(group)
     assert_alike(alone, group)
 
 
 def test_dpo_on_two_processes_is_as_on_one(outputs: Path, tmp_path: Path) -> None:
-    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", *ZERO["2"])
+    train_in_two(outputs, tmp_path, "2", "base=none", "order=helpful_only")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", ZERO)
 def test_sft_and_dpo_on_two_processes_are_as_on_one(outputs: Path, tmp_path: Path, zero: str) -> None:
-    train_in_two(outputs, tmp_path, "order=helpful_only", *ZERO[zero])
+    train_in_two(outputs, tmp_path, zero, "order=helpful_only")
 
 
 @pytest.mark.slow
 def test_an_adapter_on_shards_of_its_parent_is_as_on_one_process(outputs: Path, tmp_path: Path) -> None:
-    train_in_two(outputs, tmp_path, "base=none", "order=helpful_only", "adapter=lora", *ZERO["3"])
+    train_in_two(outputs, tmp_path, "3", "base=none", "order=helpful_only", "adapter=lora")
 
 
 @pytest.mark.slow
@@ -140,15 +139,14 @@ NODES = ["base=none", "order=helpful_only", "hardware=cpu_x2", "hardware.nodes=2
 
 def start_node(outputs: Path, node: int, port: int, *overrides: str) -> "subprocess.Popen[str]":
     meeting = {"NODE_RANK": str(node), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return start(outputs, *NODES, *overrides, **meeting)
+    return start_training(outputs, *NODES, *overrides, **meeting)
 
 
 @pytest.mark.slow
 def test_two_nodes_train_one_stage_together(outputs: Path, tmp_path: Path) -> None:
     port = find_free_port()
     second, first = start_node(tmp_path, 1, port), start_node(tmp_path, 0, port)
-    said = [process.communicate(timeout=180)[0] for process in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], said
+    said = [finish(process) for process in (first, second)]
     assert "trains " in said[0]
     assert "trains " not in said[1]
     alone = train_run(outputs, "base=none", "order=helpful_only")
@@ -163,6 +161,5 @@ def test_a_failure_on_the_first_node_ends_the_second_one(tmp_path: Path) -> None
     port = find_free_port()
     broken = "stages.helpfulness.learning_rate=1e30"
     processes = [start_node(tmp_path, node, port, broken) for node in (0, 1)]
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [3, 3], said
+    said = [finish(process, 3) for process in processes]
     assert "the helpfulness stage diverged" in said[0]

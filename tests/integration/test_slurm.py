@@ -4,22 +4,20 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import REPO, finish, run_program, start_command, wait_until
 from slurm_cluster import SlurmCluster, why_not
 from tiny import TINY, make_run, read_lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
-REPO = Path(__file__).parents[2]
 #: The checkpoint of the signal is the only one.
 LONG = ["base=none", "stages.safety.global_batch_size=4"]
 LONG += ["stages.safety.num_train_epochs=25"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=one", "hydra.launcher.cpus_per_task=1"]
-PATIENCE = 240
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +27,8 @@ def cluster() -> Iterator[SlurmCluster]:
 
 
 def start_sweep(cluster: SlurmCluster, outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "sacpo_exp.train", "-m", *SLURM, *TINY, *LONG, f"paths.outputs={outputs}"]
-    environment = {**cluster.environment, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen([*command, *overrides], cwd=outputs, env=environment, text=True, **output)
+    given = ["-m", *SLURM, *TINY, *LONG, f"paths.outputs={outputs}", *overrides]
+    return start_command(outputs, "train", *given, SLURM_CONF=cluster.environment["SLURM_CONF"], OMP_NUM_THREADS="1")
 
 
 def logs_of(outputs: Path) -> dict[str, str]:
@@ -42,13 +38,14 @@ def logs_of(outputs: Path) -> dict[str, str]:
 
 def wait_for_update(outputs: Path, artifact_id: str) -> str:
     """The number of the job that trains a second stage, as soon as it is in the middle."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
+
+    def find_job() -> str | None:
         for job, log in logs_of(outputs).items():
             if artifact_id in log and re.search(r"safety stage: [1-9]\d* of 150", log.split(artifact_id)[-1]):
                 return job
-        time.sleep(0.1)
-    raise AssertionError(f"{artifact_id} was not trained\n{logs_of(outputs)}")
+        return None
+
+    return wait_until(find_job, pause=0.1) or ""
 
 
 def ids_of(outputs: Path, beta: str) -> tuple[str, str]:
@@ -62,8 +59,7 @@ def test_a_preempted_job_goes_on_from_the_checkpoint_of_the_signal(cluster: Slur
     job = wait_for_update(tmp_path, second)
     cluster.run("scancel", "--signal=USR2", job)
     cluster.release(job)
-    said, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 0, said
+    finish(sweep)
     logs = logs_of(tmp_path)
     assert len(logs) == 3
     assert "stops    on SIGUSR2" in logs[job]
@@ -81,13 +77,10 @@ def test_a_cancelled_job_is_told_and_made_by_the_same_command(cluster: SlurmClus
     sweep = start_sweep(cluster, tmp_path, "beta=0.1,0.05")
     job = wait_for_update(tmp_path, second)
     cluster.run("scancel", job)
-    said, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 1, said
+    said = finish(sweep, 1)
     assert "error: a job was lost, and the others go on: " in said
     assert "CANCELLED" in said
-    again = start_sweep(cluster, tmp_path, "beta=0.1,0.05")
-    said, _ = again.communicate(timeout=PATIENCE)
-    assert again.returncode == 0, said
+    finish(start_sweep(cluster, tmp_path, "beta=0.1,0.05"))
     new = "".join(log for name, log in logs_of(tmp_path).items() if name.split("_")[0] != job.split("_")[0])
     assert re.findall(r"trains   (\S+)", new) == [second]
     assert f"/{second}.partial/checkpoints/checkpoint-" in new.split("resumes")[1]
@@ -100,9 +93,8 @@ def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster
     settings = ["--parsable", "--partition=two", "--nodes=2", f"--output={log}"]
     settings += [f"--export=ALL,PYTHON={sys.executable}"]
     script = [str(REPO / "launchers" / "slurm_train.sbatch"), *overrides]
-    environment = {**cluster.environment, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(["sbatch", *settings, *script], cwd=REPO, env=environment, capture_output=True, text=True)
-    job = done.stdout.strip()
+    environment = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "SLURM_CONF": cluster.environment["SLURM_CONF"]}
+    job = run_program(REPO, "sbatch", *settings, *script, **environment).strip()
     await_text(log, r"helpfulness stage: [1-9]\d* of 450")
     cluster.run("scancel", "--signal=TERM", job)
     cluster.release(job)
@@ -113,7 +105,4 @@ def test_one_job_of_two_nodes_is_requeued_at_its_end_of_time_and_goes_on(cluster
 
 
 def await_text(log: Path, pattern: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not (log.is_file() and re.search(pattern, log.read_text())):
-        assert time.monotonic() < end, log.read_text() if log.is_file() else "no log"
-        time.sleep(0.1)
+    wait_until(lambda: log.is_file() and re.search(pattern, log.read_text()), pause=0.1)

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from asking import Server, served
 from judge_server import SEPARATOR
-from tiny import write_lines
+from tiny import stored, write_criterion, write_lines
 
 from sacpo_exp.evaluation.records import VERDICTS, read_records
 from sacpo_exp.method.policy import Policy, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.store import Store
 
 Command = Callable[..., Any]
 SMALL = ("model=tiny", "base=none", "dataset.max_rows=24", "dataset.max_heldout_rows=4")
@@ -24,18 +23,6 @@ SMALL = ("model=tiny", "base=none", "dataset.max_rows=24", "dataset.max_heldout_
 SMALL += tuple(f"stage_defaults.{place}.learning_rate=0.02" for place in ("first", "second"))
 #: Kinds of the evaluation prompts; one prompt counts for every criterion.
 KINDS = ("benign", "factual", "risky") * 3 + (None,)
-CRITERION = """# @package stages.{name}
-defaults:
-  - /dataset@dataset: null
-criterion: {{name: {name}, letter: {letter}, preferred: {preferred}, acceptable: null, prompt_kinds: [{kinds}]}}
-"""
-
-
-def write_criterion(folder: Path, name: str, letter: str, preferred: str, kinds: str) -> None:
-    """A user's criterion file below a folder for `--config-dir`."""
-    (folder / "criterion").mkdir(parents=True, exist_ok=True)
-    text = CRITERION.format(name=name, letter=letter, preferred=preferred, kinds=kinds)
-    (folder / "criterion" / f"{name}.yaml").write_text(text, "utf-8")
 
 
 def honest_pairs() -> list[dict[str, str]]:
@@ -58,12 +45,11 @@ def ask_with(folder: Path, server: Server, criteria: list[str]) -> list[str]:
     return [*judge, *short, "prompts=local", f"prompts.path={prompts}"]
 
 
-def read_verdicts(store: Store) -> dict[str, tuple[Policy, list[dict[str, Any]]]]:
+def read_verdicts(outputs: Path) -> dict[str, tuple[Policy, list[dict[str, Any]]]]:
     """By the policy's id its lineage and the verdicts on it."""
-    judged = [(folder, found) for folder, found in store.manifests() if found.kind == "judgments"]
     return {
         found.labels["policy_id"]: (read_policy(found.labels[LINEAGE]), read_records(folder / VERDICTS))
-        for folder, found in judged
+        for folder, found in stored(outputs, "judgments")
     }
 
 
@@ -78,9 +64,10 @@ def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Co
     """Two use the labels of the shipped criteria the other way round, one has its own rows; no shipped one is left."""
     criteria = ["harmlessness", "honesty", "usefulness"]
     counted = {"harmlessness": "benign", "honesty": "factual", "usefulness": "risky"}
-    letters, preferred = "NTU", ("better_response_id", "null", "safer_response_id")
-    for name, letter, field in zip(criteria, letters, preferred, strict=True):
-        write_criterion(tmp_path / "own", name, letter, field, counted[name])
+    labels = ("better_response_id", None, "safer_response_id")
+    for name, letter, label in zip(criteria, "NTU", labels, strict=True):
+        fields = {"preferred": label, "acceptable": None, "prompt_kinds": [counted[name]]}
+        write_criterion(tmp_path / "own", name, letter, **fields)
     data = write_lines(tmp_path / "honesty.jsonl", honest_pairs())
     names = f"[{','.join(criteria)}]"
     plan = ["--config-dir", str(tmp_path / "own"), *SMALL, f"criterion={names}", "merge_weights=[0.2,0.3,0.5]"]
@@ -95,8 +82,7 @@ def test_three_criteria_of_a_user_are_aligned_merged_judged_and_reported(cli: Co
     printed = run(cli, "report", "x=honesty", "y=usefulness")
 
     outputs = tmp_path / "outputs"
-    store = Store(outputs / "store")
-    judged = read_verdicts(store)
+    judged = read_verdicts(outputs)
     first, second, third, merged = sorted((policy for policy, _ in judged.values()), key=lambda policy: policy.rank)[1:]
     assert [policy.criteria for policy in (first, second, third)] == [tuple(criteria[:n]) for n in (1, 2, 3)]
     assert (first.name, merged.name) == ("DPO(N) β=0.2", "P-SACPO DPO(N)→DPO(T)→KTO(U) weights=0.2/0.3/0.5")

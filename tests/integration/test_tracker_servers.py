@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from loopback import find_free_port
+from processes import finish, wait_until
 from tracked_commands import (
     BIN,
     LONG,
@@ -20,7 +21,6 @@ from tracked_commands import (
     curves,
     install,
     of_type,
-    output_of,
     query,
     read_run,
     start,
@@ -53,17 +53,18 @@ def mlflow_server(mlflow_server_python: Path, tmp_path: Path) -> Iterator[tuple[
     command += ["--port", address.rsplit(":", 1)[1], "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts")]
     server = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
-    for _ in range(1200):
-        try:
-            urlopen(f"{address}/health", timeout=1).close()
-            break
-        except OSError:
-            assert server.poll() is None
-            time.sleep(0.1)
+    wait_until(lambda: is_healthy(address), server)
     yield address, database, server
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGKILL)
     server.wait()
+
+
+def is_healthy(address: str) -> bool:
+    with suppress(OSError):
+        urlopen(f"{address}/health", timeout=1).close()
+        return True
+    return False
 
 
 def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
@@ -71,7 +72,7 @@ def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
 ) -> None:
     address, database, server = mlflow_server
     tracked = {"packages": mlflow_client, "MLFLOW_TRACKING_URI": address}
-    output_of(start(tmp_path / "outputs", *ONE_STAGE, "tracker=mlflow", "tracker.group=swept", **tracked))  # type: ignore[arg-type]
+    finish(start(tmp_path / "outputs", *ONE_STAGE, "tracker=mlflow", "tracker.group=swept", **tracked))  # type: ignore[arg-type]
     assert ("swept",) in query(database, "SELECT name FROM experiments")
     ((name, status),) = query(database, "SELECT name, status FROM runs")
     ((artifact,),) = query(database, "SELECT value FROM tags WHERE key = 'artifact'")
@@ -85,7 +86,7 @@ def test_mlflow_s_server_has_the_run_and_may_die_before_its_end(
     process = start(tmp_path / "outputs", *LONG, "tracker=mlflow", **tracked)  # type: ignore[arg-type]
     wait_for_update(database, 10, process)
     os.killpg(server.pid, signal.SIGKILL)
-    output = output_of(process)
+    output = finish(process)
     assert output.count("no longer in mlflow, the run goes on") == 1
     assert "finished" in output
 
@@ -97,7 +98,7 @@ def test_a_stage_that_goes_on_continues_its_runs(mlflow_client: Path, tmp_path: 
     wait_for_update(database, 20, process)
     process.terminate()
     process.communicate(timeout=120)
-    output = output_of(start(tmp_path, *overrides, "tracker.group=after", packages=mlflow_client))
+    output = finish(start(tmp_path, *overrides, "tracker.group=after", packages=mlflow_client))
     assert "resumes" in output
 
     assert query(database, "SELECT status FROM runs") == [("FINISHED",)]
@@ -122,7 +123,7 @@ def test_wandb_out_of_reach_costs_seconds_and_leaves_all_offline(tmp_path: Path,
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         key = {"WANDB_API_KEY": "0123456789abcdef" * 3, "WANDB_BASE_URL": address}
         started = time.monotonic()
-        output = output_of(start(tmp_path, "order=helpful_only", "tracker=wandb", **key))
+        output = finish(start(tmp_path, "order=helpful_only", "tracker=wandb", **key))
         assert time.monotonic() - started < 150
         assert key["WANDB_API_KEY"] not in output
     assert output.count("tracks   offline, for wandb did not take the run") == 1

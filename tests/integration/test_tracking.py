@@ -8,44 +8,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_config, make_report, read_lines
+from tiny import make_config, read_lines, share, stored, write_report
 from tracked_commands import curves, of_type, read_run, run_folders
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.eval import evaluate
 from sacpo_exp.method.policy import read_policy
-from sacpo_exp.report import report
-from sacpo_exp.store import Manifest, Store
+from sacpo_exp.store import Manifest
 from sacpo_exp.train import train
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
-#: Two β, which share a first stage.
-JOBS = ["beta=0.1", "beta=0.2"]
+#: Two β, which share a first stage; the first is merged and evaluated too.
+JOBS = [("beta=0.1", "merge_ratio=0.5"), ("beta=0.2",)]
+TRACKER = ["tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=swept"]
 COLUMNS = ("order", "objective", "criterion", "loss", "beta", "seed", "learning_rate", "model", "dataset", "judge")
 
 
-def configure(outputs: Path, *overrides: str, tracker: bool = True) -> EvalConfig:
-    chosen = ["tracker=wandb", "tracker.wandb.mode=offline", "tracker.group=swept"] if tracker else []
-    return make_config(outputs, "base=none", "merge_ratio=0.5", "policies=all", *overrides, *chosen)
+def configure(outputs: Path, *overrides: str) -> EvalConfig:
+    return make_config(outputs, "base=none", "policies=all", *TRACKER, *overrides)
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of a sweep that was trained, judged and reported with wandb."""
-    outputs = tmp_path_factory.mktemp("tracked")
+    folder = tmp_path_factory.mktemp("tracked")
+    share(outputs, folder, "order=none", "base=none")  # model and scorer
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
             patch.setenv(name, SECRET)
         for job in JOBS:
-            train(configure(outputs, job))
-        for job in JOBS:
-            evaluate(configure(outputs, job))
-        report(make_report(configure(outputs)))
-    return outputs
+            train(configure(folder, *job))
+        evaluate(configure(folder, *JOBS[0]))
+        write_report(folder, *TRACKER)
+    return folder
 
 
-def stored(outputs: Path, *kinds: str) -> dict[str, Manifest]:
-    return {each.id: each for _, each in Store(outputs / "store").manifests() if each.kind in kinds}
+def by_id(outputs: Path, *kinds: str) -> dict[str, Manifest]:
+    return {manifest.id: manifest for _, manifest in stored(outputs, *kinds)}
 
 
 def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -54,15 +53,16 @@ def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_a_sweep_has_one_run_per_policy_with_flat_columns_and_scores(swept: Path) -> None:
     runs = {name: path for name, path in run_folders(swept).items() if not name.startswith("report-")}
-    trained = stored(swept, "stage", "merge")
-    assert len(trained) == 5  # a first stage, two second ones, two merges
-    assert runs.keys() == {*trained, *stored(swept, "model")}
-    kinds = {read_policy(manifest.labels["lineage"]).family: name for name, manifest in trained.items()}
-    for policy_id in kinds.values():  # reading a run takes a second
-        manifest = trained[policy_id]
+    trained = by_id(swept, "stage", "merge")
+    assert len(trained) == 4  # a first stage, two second ones, a merge
+    assert runs.keys() == {*trained, *by_id(swept, "model")}
+    for policy_id, manifest in trained.items():
+        policy = read_policy(manifest.labels["lineage"])
+        if 0.2 in policy.betas:  # which is not judged
+            continue
         records = read_run(runs[policy_id])
         (run,) = of_type(records, "run")
-        config, policy = run["config"]["update"], read_policy(manifest.labels["lineage"])
+        config = run["config"]["update"]
         assert (run["run_group"], run["display_name"]) == ("swept", policy.name)
         assert {"swept", policy.order, "tiny", "demo"} <= set(run["tags"])
         assert {name: config[name] for name in COLUMNS[:-1]} == {name: policy.columns[name] for name in COLUMNS[:-1]}
@@ -78,7 +78,7 @@ def test_a_sweep_has_one_run_per_policy_with_flat_columns_and_scores(swept: Path
 
 
 def test_a_stage_tells_its_settings_its_curves_and_its_lineage(swept: Path) -> None:
-    manifest = next(iter(stored(swept, "stage").values()))
+    manifest = next(iter(by_id(swept, "stage").values()))
     pieces = [read_run(path) for path in sorted((swept / "wandb").glob(f"offline-run-*-{manifest.id}"))]
     assert len(pieces) >= 3  # training, evaluation, report; each whole, since `wandb sync` lets a later one win
     lines = read_lines(swept / "store/stage" / manifest.id / "metrics.jsonl")
@@ -101,10 +101,10 @@ def test_a_stage_tells_its_settings_its_curves_and_its_lineage(swept: Path) -> N
 def test_a_second_evaluation_adds_to_a_run(swept: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     shutil.copytree(swept / "store", outputs / "store")
-    evaluate(configure(outputs, JOBS[0], "prompts.name=again", "prompts.limit=4", "tracker.wandb.name=mine"))
+    evaluate(configure(outputs, *JOBS[0], "prompts.name=again", "prompts.limit=4", "tracker.wandb.name=mine"))
     runs = run_folders(outputs)
     assert len(runs) == 4  # baseline, first, second, merged
-    records = read_run(runs[next(iter(stored(outputs, "merge")))])
+    records = read_run(runs[next(iter(by_id(outputs, "merge")))])
     names = summary_of(records).keys()
     assert {f"eval/scorer/{prompts}/safety_win_rate" for prompts in ("demo", "again")} <= names
     assert next(of_type(records, "run"))["display_name"].startswith("mine · ")
@@ -112,10 +112,10 @@ def test_a_second_evaluation_adds_to_a_run(swept: Path, tmp_path: Path) -> None:
 
 def test_a_report_sends_what_was_made_without_a_tracker(swept: Path, tmp_path: Path) -> None:
     shutil.copytree(swept / "store", tmp_path / "store")
-    report(make_report(configure(tmp_path)))
+    write_report(tmp_path, *TRACKER)
     runs = {name: path for name, path in run_folders(tmp_path).items() if not name.startswith("report-")}
-    assert runs.keys() == {*stored(tmp_path, "stage", "merge", "model")}
-    stage = next(iter(stored(tmp_path, "stage")))
+    assert runs.keys() == {*by_id(tmp_path, "stage", "merge", "model")}
+    stage = next(iter(by_id(tmp_path, "stage")))
     records = read_run(runs[stage])
     assert "train/loss" in curves(records)
     assert "eval/scorer/demo/safety_win_rate" in summary_of(records)

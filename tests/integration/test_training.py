@@ -109,8 +109,7 @@ def test_rows_end_to_end_train_as_padded_ones_do(outputs: Path, tmp_path: Path) 
     assert read_losses(free) == pytest.approx(read_losses(padded), abs=1e-5)
     folders = [run.store.path(run.plan.stages[0].artifact) for run in (padded, free)]
     expected, found = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_packed_rows_are_another_recipe_of_fewer_updates(outputs: Path, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from processes import REPO, start_command, wait_until
 from tiny import SCORER, TINY
 
 
@@ -61,20 +61,11 @@ def start(
     outputs: Path, *overrides: str, command: str = "train", packages: Path | None = None, **variables: str
 ) -> "subprocess.Popen[str]":
     """A command of ours on the tiny plan, with `packages` on its path and no tracker's variables but `variables`."""
-    foreign = ("WANDB_", "MLFLOW_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    paths = [str(Path(__file__).parents[2]), *([str(packages)] if packages else [])]
+    paths = [str(REPO), *([str(packages)] if packages else [])]
     # Whoever runs the tests may have logged in to wandb.
-    environment |= {"PYTHONPATH": os.pathsep.join(paths), "NETRC": os.devnull, **variables}
-    plan = {"train": TINY, "eval": [*TINY, *SCORER], "report": []}[command]
-    line = [sys.executable, "-m", f"sacpo_exp.{command}", *plan, f"paths.outputs={outputs}", *overrides]
-    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def output_of(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
-    return output
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "NETRC": os.devnull} | variables
+    plan = TINY if command == "train" else [*TINY, *SCORER]
+    return start_command(outputs, command, *plan, f"paths.outputs={outputs}", *overrides, **variables)
 
 
 def query(database: Path, sql: str) -> list[tuple[object, ...]]:
@@ -88,9 +79,5 @@ def query(database: Path, sql: str) -> list[tuple[object, ...]]:
 
 def wait_for_update(database: Path, update: int, process: "subprocess.Popen[str]") -> None:
     """Until MLflow's database has the loss of a later update."""
-    for _ in range(3000):
-        if query(database, f"SELECT 1 FROM metrics WHERE key = 'loss' AND step > {update} LIMIT 1"):
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError("no curve appeared")
+    sql = f"SELECT 1 FROM metrics WHERE key = 'loss' AND step > {update} LIMIT 1"
+    wait_until(lambda: query(database, sql), process)

@@ -22,14 +22,16 @@ class JsonHandler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
-        """Answer with JSON, or with a text as it is."""
-        data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        """Answer with JSON, or with a text or bytes as they are; to HEAD without them."""
+        text = content if isinstance(content, str | bytes) else json.dumps(content)
+        data = text.encode() if isinstance(text, str) else text
         self.send_response(status)
         usual = {"Content-Type": "application/json", "Content-Length": str(len(data))}
         for name, value in (usual | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
 
 @contextmanager
@@ -42,6 +44,12 @@ def listen(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def listens(port: int) -> bool:
+    """Whether anybody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def find_free_port() -> int:

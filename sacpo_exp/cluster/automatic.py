@@ -122,7 +122,7 @@ def choose_hardware(config: RunConfig, machine: Machine, given: dict[str, Any]) 
         None: ", of which is not known whether it fits",
         False: "; nothing fits by the memory plan",
     }[fits(worst[1], chosen, machine) if worst else None]
-    has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory or 0:.0f} GiB"
+    has = f"{len(machine.gpus)} GPUs" if machine.gpus else f"no GPU and {machine.memory:.0f} GiB"
     if machine.smallest_gpu:
         has += f" of {machine.smallest_gpu:.0f} GiB"
     parts = [f"{chosen.processes} × ZeRO {chosen.zero_stage}"]

@@ -273,7 +273,7 @@ def worst_stage(config: RunConfig, names: Iterable[str] | None = None) -> tuple[
 def fits(plan: MemoryPlan, hardware: HardwareConfig, machine: Machine) -> bool | None:
     """Return whether a plan fits the hardware; None if it is not known how much there is."""
     has = room(hardware, machine)
-    if hardware.accelerator == Accelerator.cuda and machine.gpus and machine.memory and plan.host > machine.memory:
+    if hardware.accelerator == Accelerator.cuda and machine.gpus and plan.host > machine.memory:
         return False
     return None if has is None else plan.total <= has
 
@@ -283,7 +283,7 @@ def room(hardware: HardwareConfig, machine: Machine) -> float | None:
     if hardware.accelerator == Accelerator.cuda:
         return hardware.device_memory or machine.smallest_gpu
     memory = hardware.device_memory or machine.memory
-    return memory / max(1, hardware.processes // hardware.nodes) if memory else None
+    return memory / max(1, hardware.processes // hardware.nodes)
 
 
 def describe_needs(config: RunConfig, name: str, plan: MemoryPlan, machine: Machine) -> str:
@@ -300,7 +300,7 @@ def describe_needs(config: RunConfig, name: str, plan: MemoryPlan, machine: Mach
         unit, owner = "process", "this machine"
     text = f"the {name} stage needs {plan.total:.1f} GiB per {unit} ({parts})"
     if hardware.offload_optimizer == Offload.cpu and plan.host:
-        text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory or 0:.0f}"
+        text += f" and {plan.host:.0f} GiB on the host, which has {machine.memory:.0f}"
     return f"{text}; {owner} has {'an unknown amount' if has is None else f'{has:.1f}'}"
 
 

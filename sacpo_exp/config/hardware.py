@@ -113,7 +113,7 @@ def is_installed(field: str) -> bool:
 class Machine:
     """What a machine has."""
 
-    memory: float | None  # GiB that its processes may use together; None if unknown
+    memory: float  # GiB that its processes may use together
     gpus: tuple[Gpu, ...] = ()  # that may be used
     has_bfloat16: bool = False  # the CPU
 

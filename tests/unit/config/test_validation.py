@@ -46,6 +46,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "template": ("model=tiny model.chat_template='{%'", "model.chat_template", "must be a Jinja template"),
     "dataset path": ("dataset=local dataset.path=/not/there", "dataset.path", "/not/there does not exist"),
     "data of a stage": (f"dataset@stages.safety.dataset=local {OWN_PATH}=/not/there", OWN_PATH, "does not exist"),
+    "data made of the run's": ("experiment=real/cells/helpful_first", "dataset.path", "null does not exist"),
     "prompt too long": ("optimization.max_prompt_length=128", "optimization.max_prompt_length", "must be less than"),
     "policies": ("policies=first", "policies", "must be final, all or a list"),
     "unknown policy": ("policies=[first,third]", "policies", "(baseline, first, second), but has 'third'"),

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.automatic import fill_settings, tell_once
+from sacpo_exp.cluster.automatic import fill_settings
 from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
@@ -42,6 +42,7 @@ from sacpo_exp.config.studies import OracleConfig, find_oracle_problems
 from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.stopping import hear_ends
+from sacpo_exp.tracking.runs import log_once
 
 
 def run_command(
@@ -189,5 +190,6 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
         problems += find_oracle_problems(config)
     if problems:
         raise ConfigError(problems)
-    tell_once(line)
+    if line:
+        log_once(line)  # the jobs of a sweep mostly have the same
     return config

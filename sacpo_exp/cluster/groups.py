@@ -129,17 +129,15 @@ def meeting_arguments(hardware: HardwareConfig, place: Place) -> list[str]:
 
 
 def group_environment(hardware: HardwareConfig, outside: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a group: without other launchers' variables, and with its share of the cores."""
-    environment = {name: value for name, value in outside.items() if not name.startswith(FOREIGN)}
-    environment |= {"OMP_NUM_THREADS": str(worker_threads(hardware, outside)), "PYTHONUNBUFFERED": "1"}
-    return environment | {"PYTHONWARNINGS": "ignore::FutureWarning"}
+    """Return the environment of a group, without other launchers' variables.
 
-
-def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
-    """Return the threads per process, so that the group uses the cores, or OMP_NUM_THREADS of them, once."""
+    All processes of a node together have as many threads as it has cores, or as OMP_NUM_THREADS says.
+    """
+    kept = {name: value for name, value in outside.items() if not name.startswith(FOREIGN)}
     given = outside.get("OMP_NUM_THREADS", "")
     cores = int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
-    return max(1, cores // (hardware.processes // hardware.nodes))
+    threads = str(max(1, cores // (hardware.processes // hardware.nodes)))
+    return kept | {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
 
 
 def deepspeed_settings(hardware: HardwareConfig, is_short: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import LogModel, MlflowConfig, TrackedRun
-from sacpo_exp.tracking.runs import Cell, completion_table, log_once
+from sacpo_exp.tracking.runs import Cell, log_once
 
 #: MLflow's own defaults would wait many minutes for a server that is down.
 PATIENCE = {
@@ -68,13 +68,8 @@ class MlflowTracker:
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]]) -> None:
-        if not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics):
-            return
-        for row in rows:
-            self.log_row(row)
-        if completions:
-            self.log_table(*completion_table(completions))
+    def has_curves(self) -> bool:
+        return not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics)
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}

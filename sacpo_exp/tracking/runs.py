@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,8 +28,6 @@ NOT_SENT = ("paths", "path", "file", "template", "others", "responses", "overrid
 #: File of a stage with the responses that were logged while it trained.
 COMPLETIONS = "completions.jsonl"
 
-_logged: set[str] = set()
-
 
 class Tracking:
     """All trackers of a run. One that fails is dropped for the rest of the run, with one warning.
@@ -48,7 +47,15 @@ class Tracking:
 
     def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]] = ()) -> None:
         """Log lines of `metrics.jsonl` and of `completions.jsonl`, unless the run has curves already."""
-        self._each(lambda tracker: tracker.log_curves(rows, completions))
+
+        def log_all(tracker: "Tracker") -> None:
+            if not tracker.has_curves():
+                for row in rows:
+                    tracker.log_row(row)
+                if completions:
+                    tracker.log_table(*completion_table(completions))
+
+        self._each(log_all)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         self._each(lambda tracker: tracker.log_table(name, columns, rows))
@@ -92,15 +99,13 @@ def tracked(config: TrackerConfig, run: TrackedRun | None, outputs: str) -> Iter
 
     A run that exists already is continued, as far as the tracker can; offline wandb writes another folder of it.
     """
-    if run is None or not config.chosen() or int(os.environ.get("RANK", "0")) != 0:
-        yield Tracking()
-        return
     trackers = []
-    for name, settings in config.chosen().items():
-        try:
-            trackers.append(_open(name, settings, run, Path(outputs).resolve()))
-        except Exception as error:
-            _warn(name, error)
+    if run is not None and int(os.environ.get("RANK", "0")) == 0:
+        for name, settings in config.chosen().items():
+            try:
+                trackers.append(_open(name, settings, run, Path(outputs).resolve()))
+            except Exception as error:
+                _warn(name, error)
     tracking = Tracking(trackers)
     try:
         yield tracking
@@ -179,8 +184,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
 
 
+@cache
 def log_once(line: str) -> None:
     """Log a line unless this process has logged it before."""
-    if line not in _logged:
-        _logged.add(line)
-        log.info(line)
+    log.info(line)

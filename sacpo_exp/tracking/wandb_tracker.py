@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import wandb
+
 from sacpo_exp.config.schema import LogModel, TrackedRun, WandbConfig, WandbMode
-from sacpo_exp.tracking.runs import Cell, completion_table, first_line, log_once
+from sacpo_exp.tracking.runs import Cell, first_line, log_once
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +47,8 @@ class WandbTracker:
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._run.summary.update(dict(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]]) -> None:
-        if self._run.step:  # of a run that the server knows, or that this process has logged to
-            return
-        for row in rows:
-            self.log_row(row)
-        if completions:
-            self.log_table(*completion_table(completions))
+    def has_curves(self) -> bool:
+        return bool(self._run.step)  # of a run that the server knows, or that this process has logged to
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
@@ -61,21 +58,15 @@ class WandbTracker:
             self._run.log({names[name]: value for name, value in numbers.items()} | {"train/global_step": row["step"]})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        import wandb
-
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
         # Bound first, or wandb would add an artifact whose record holds the path of a copy in the home folder.
         table.bind_to_run(self._run, name, self._run.step)
         self._run.log({name: table})
 
     def log_figure(self, name: str, path: Path) -> None:
-        import wandb
-
         self._run.log({name: wandb.Image(str(path))})
 
     def log_policy(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        import wandb
-
         if self._settings.log_model == LogModel.none:
             return
         policy = wandb.Artifact(self._tracked.id, "policy", metadata=self._described | {"metrics": dict(metrics)})
@@ -89,8 +80,6 @@ class WandbTracker:
 
     def _start(self) -> Any:
         """Begin the run. The run that a sweep's agent expects is the last stage's; others would overwrite it."""
-        import wandb
-
         hidden = {} if self._tracked.is_last else {name: os.environ.pop(name) for name in SWEEP if name in os.environ}
         if hidden or "WANDB_SWEEP_ID" in os.environ:
             wandb.teardown()  # it reads the variables only once
@@ -112,8 +101,6 @@ class WandbTracker:
             os.environ.update(hidden)
 
     def _init(self, mode: str) -> Any:
-        import wandb
-
         self._outputs.mkdir(parents=True, exist_ok=True)
         settings, tracked = self._settings, self._tracked
         return wandb.init(
@@ -145,8 +132,6 @@ class WandbTracker:
 
     def _use(self, parent: str) -> Callable[[], object]:
         """Return the call that records an artifact as one that this run was made from."""
-        import wandb
-
         draft = wandb.Artifact(parent, self._tracked.parents[parent], metadata={"id": parent})
 
         def use() -> object:
@@ -181,8 +166,6 @@ class WandbTracker:
 
 def choose_mode(settings: WandbConfig) -> str:
     """Return wandb's name of the mode; `auto` is WANDB_MODE, else online if logged in and offline if not."""
-    import wandb
-
     if settings.mode != WandbMode.auto:
         return str(settings.mode.value)
     if mode := os.environ.get("WANDB_MODE"):

@@ -37,8 +37,9 @@ class StageMonitor(TrainerCallback):  # type: ignore[misc]  # of a library witho
 
     def __init__(self, job: StageJob, has_margins: bool) -> None:
         self.job, self.expected = job, None if has_margins else expected_start(job)
-        # With float16 infinite gradients are met on the way to a scale.
-        self.is_scaling = FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast)
+        self.checked = {"loss": "loss", "eval_loss": "loss", "grad_norm": "gradient norm"}
+        if FloatType.float16 in (job.config.optimization.dtype, job.config.optimization.autocast):
+            del self.checked["grad_norm"]  # infinite gradients are met on the way to a scale
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -49,17 +50,18 @@ class StageMonitor(TrainerCallback):  # type: ignore[misc]  # of a library witho
             self.progress.update(state.global_step - self.progress.n, self.note)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-        if "eval_loss" in logs:  # the only place where a loss after the last update is seen
-            check_finite(self.job, state.global_step, "loss", float(logs["eval_loss"]))
-        if "loss" not in logs:
-            return
-        loss = float(logs["loss"])
-        check_finite(self.job, state.global_step, "loss", loss)
-        if not self.is_scaling:
-            check_finite(self.job, state.global_step, "gradient norm", float(logs.get("grad_norm", 0.0)))
-        if self.expected is not None and state.global_step == 1:
-            check_start(self.job, loss, self.expected)
-        self.note = f"loss {loss:.3f}"
+        for key, name in self.checked.items():  # only the held-out loss shows what the last update did
+            if not math.isfinite(value := float(logs.get(key, 0.0))):
+                raise DivergedError(
+                    f"training of the {self.job.name} stage diverged: the {name} is {value} at update "
+                    f"{state.global_step}. Nothing of it was stored. "
+                    f"Try: stages.{self.job.name}.learning_rate=<less than it was>"
+                )
+        if "loss" in logs:
+            loss = float(logs["loss"])
+            if self.expected is not None and state.global_step == 1:
+                check_start(self.job, loss, self.expected)
+            self.note = f"loss {loss:.3f}"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.progress is not None:
@@ -128,13 +130,4 @@ def check_start(job: StageJob, loss: float, expected: float) -> None:
         raise SacpoError(
             f"the {job.name} stage starts with a loss of {loss:.4f} instead of {expected:.4f} (± {tolerance:g})"
             ": its reference is not its starting point. Nothing was stored. Please report this with resolved.yaml."
-        )
-
-
-def check_finite(job: StageJob, update: int, name: str, value: float) -> None:
-    """Raise DivergedError (exit code 3) if the loss, or the norm of its gradient, is not a finite number."""
-    if not math.isfinite(value):
-        raise DivergedError(
-            f"training of the {job.name} stage diverged: the {name} is {value} at update {update}. Nothing of it was "
-            f"stored. Try: stages.{job.name}.learning_rate=<less than it was>"
         )

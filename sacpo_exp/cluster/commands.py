@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, cast
 
@@ -93,6 +94,7 @@ def run_command(
     run_reporting_errors(command)
 
 
+@dataclass(eq=False)
 class Jobs(Generic[Config]):
     """The function that Hydra calls, once or for every job of a sweep. It records the state of a job in its folder.
 
@@ -105,22 +107,19 @@ class Jobs(Generic[Config]):
         folders: of the jobs in this process that succeeded.
     """
 
-    def __init__(
-        self, schema: type[Config], task: Callable[[Config], float | None], is_elsewhere: bool = False
-    ) -> None:
-        self.failures: list[SacpoError] = []
-        self.folders: list[Path] = []
-        self._schema: type[Config] = schema
-        self._task: Callable[[Config], float | None] = task
-        self._is_elsewhere = is_elsewhere
+    schema: type[Config]
+    task: Callable[[Config], float | None]
+    is_elsewhere: bool = False
+    failures: list[SacpoError] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Jobs, (self._schema, self._task, True)
+        return Jobs, (self.schema, self.task, True)
 
     def __call__(self, composed: DictConfig) -> float | None:
         try:
             with recorded(job_folder()):
-                objective = self._task(self._configure(composed))
+                objective = self.task(self._configure(composed))
             self.folders.append(job_folder())
             return objective
         except BrokenPipeError as error:  # Hydra would print it
@@ -129,7 +128,7 @@ class Jobs(Generic[Config]):
             known = known_error(error)
             if known is None:
                 raise
-            if self._is_elsewhere:
+            if self.is_elsewhere:
                 print_error(known)
                 raise known from error
             self.failures.append(known)
@@ -145,7 +144,7 @@ class Jobs(Generic[Config]):
         if twice := [path for path in chosen if path.startswith("criterion/") and chosen.count(path) > 1]:
             name = twice[0].removeprefix("criterion/")
             raise ConfigError(f"`criterion` must name each criterion once, but has {name} twice.")
-        config: Config = to_config(composed, self._schema, overrides)
+        config: Config = to_config(composed, self.schema, overrides)
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():

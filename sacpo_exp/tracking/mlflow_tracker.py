@@ -50,12 +50,9 @@ class MlflowTracker:
             mlflow.start_run(run_id=known[0].info.run_id)
             mlflow.set_tags(tags)
             return
-        experiment = mlflow.get_experiment_by_name(run.group)
-        mlflow.set_experiment(
-            experiment_id=experiment.experiment_id
-            if experiment
-            else mlflow.create_experiment(run.group, artifact_location=artifacts)
-        )
+        if mlflow.get_experiment_by_name(run.group) is None:
+            mlflow.create_experiment(run.group, artifact_location=artifacts)
+        mlflow.set_experiment(run.group)
         tags |= {"artifact": run.id, "kind": run.kind}
         tags["mlflow.source.name"] = f"sacpo_exp, {run.kind}"  # the default is the path of the program
         tags["mlflow.source.git.repoURL"] = "not sent"  # the origin of a checkout, which may be a path or hold a token

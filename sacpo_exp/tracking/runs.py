@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sacpo_exp.config.schema import TrackedRun, TrackerConfig
-from sacpo_exp.method.policy import Policy
+from sacpo_exp.method.policy import Policy, write_numbers
 
 if TYPE_CHECKING:
-    from transformers import Trainer
-
     from sacpo_exp.tracking.mlflow_tracker import MlflowTracker
     from sacpo_exp.tracking.wandb_tracker import WandbTracker
 
@@ -45,6 +43,10 @@ class Tracking:
         """Log numbers about the run as a whole."""
         self._each(lambda tracker: tracker.log_scores(scores))
 
+    def log_row(self, row: Mapping[str, Any]) -> None:
+        """Log a line of `metrics.jsonl`."""
+        self._each(lambda tracker: tracker.log_row(row))
+
     def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]] = ()) -> None:
         """Log lines of `metrics.jsonl` and of `completions.jsonl`, unless the run has curves already."""
 
@@ -70,18 +72,6 @@ class Tracking:
 
     def finish(self) -> None:
         self._each(lambda tracker: tracker.finish(self.is_complete))
-
-    def attach(self, trainer: "Trainer") -> None:
-        """Log what a trainer logs; its own callbacks would also send its arguments, which contain paths."""
-        from transformers import TrainerCallback
-
-        to_each = self._each
-
-        class CurvesCallback(TrainerCallback):  # type: ignore[misc]
-            def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
-                to_each(lambda tracker: tracker.log_row({**logs, "step": state.global_step}))
-
-        trainer.add_callback(CurvesCallback())
 
     def _each(self, act: "Callable[[Tracker], None]") -> None:
         """Call `act` for every tracker, and drop those for which that fails."""
@@ -129,6 +119,7 @@ def describe_policy(
     """
     columns = {name: value for name, value in policy.columns.items() if value is not None}
     group = group or ".".join(str(columns[name]) for name in ("model", "dataset") if name in columns)
+    betas = {} if policy.beta is None else {"β": policy.beta}  # which the policy's own name leaves out of a merge
     policies = {parent.id for parent in policy.parents}
     names = ("order", "objective", "criterion", "loss", "model", "dataset")
     told = columns | {"recipe": dict(recipe), "lineage": [each.id for each in policy.ancestors]}
@@ -137,7 +128,7 @@ def describe_policy(
     return TrackedRun(
         id=policy.id,
         kind="policy",
-        name=policy.name,
+        name=" ".join(filter(None, [policy.family, write_numbers(betas | policy.numbers)])),
         group=group,
         tags=list(dict.fromkeys([*(str(columns[name]) for name in names if name in columns), group])),
         config=told,

@@ -120,7 +120,7 @@ def shared_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "save_strategy": "no",  # `callbacks` says when
         "run_name": job.artifact_id,
         "disable_tqdm": True,
-        "report_to": [],
+        "report_to": [],  # trackers' own callbacks would also send all arguments, which contain paths
         **config.trainer,
         **stage.trainer,
     }

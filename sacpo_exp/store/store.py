@@ -110,18 +110,16 @@ class Store:
         files of a killed build in `folder/checkpoints` are kept for the next one, which may resume from them, and are
         removed when the artifact is whole. Its other files are removed before.
         """
-        is_new = False
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not (self.has(spec) or self._fetch_if_reached(spec)):
                     spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # that of a killed build
                     self._build(spec, build)
-                    is_new = True
         self.check(self.path(spec))
         if spec.id not in self._announced:  # one line per artifact and command
             self._announced.add(spec.id)
             log.info("reused   %s", self.path(spec))
-        self.share(spec, is_new)
+        self.share(spec)
         return self.path(spec)
 
     def _build(self, spec: ArtifactSpec, build: Builder) -> None:
@@ -192,8 +190,9 @@ class Store:
             self.mirror.lose(error)
             return False
 
-    def share(self, spec: ArtifactSpec, is_new: bool = False) -> None:
+    def share(self, spec: ArtifactSpec) -> None:
         """Upload what the mirror lacks, once per command; a mirror out of reach is only a warning."""
+        is_new = spec.id in self.made
         if self.mirror is None or spec.id in self._shared or (self.mirror.is_down and not is_new):
             return
         self._shared.add(spec.id)

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class WandbTracker:
             self._run.define_metric(name, step_metric="train/global_step")
         if self._settings.log_model != LogModel.none:
             # The first that is not taken ends this: the others would not be taken either.
-            all(self._is_taken(f"the parent {parent}", self._use(parent)) for parent in self._tracked.parents)
+            all(self._is_taken(f"the parent {parent}", partial(self._use, parent)) for parent in self._tracked.parents)
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._run.summary.update(dict(scores))
@@ -130,19 +131,16 @@ class WandbTracker:
             ),
         )
 
-    def _use(self, parent: str) -> Callable[[], object]:
-        """Return the call that records an artifact as one that this run was made from."""
+    def _use(self, parent: str) -> None:
+        """Record an artifact as one that this run was made from."""
         draft = wandb.Artifact(parent, self._tracked.parents[parent], metadata={"id": parent})
-
-        def use() -> object:
-            if self._run.offline:  # where only drafts can be named, by no public function of wandb's
-                return self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
-            try:
-                return self._run.use_artifact(f"{draft.name}:latest")
-            except Exception:  # never logged there, or by another project
-                return self._run.use_artifact(draft)
-
-        return use
+        if self._run.offline:  # where only drafts can be named, by no public function of wandb's
+            self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
+            return
+        try:
+            self._run.use_artifact(f"{draft.name}:latest")
+        except Exception:  # never logged there, or by another project
+            self._run.use_artifact(draft)
 
     def _is_taken(self, what: str, act: Callable[[], object]) -> bool:
         """Return whether wandb takes an artifact within `PATIENCE`; it would wait for a dead server for ever."""

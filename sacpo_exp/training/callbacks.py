@@ -15,7 +15,7 @@ from sacpo_exp.config.hardware import HardwareConfig
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob, Start
 from sacpo_exp.config.stages import loss_of, science_arguments
-from sacpo_exp.data.prompts import Prompt, load_prompts
+from sacpo_exp.data.prompts import load_prompts
 from sacpo_exp.errors import DivergedError, SacpoError
 from sacpo_exp.progress import Progress
 from sacpo_exp.stopping import Stop
@@ -137,8 +137,7 @@ class CompletionLogger(TrainerCallback):  # type: ignore[misc]
         self.prompts = load_prompts(job.config.prompts, job.config.dataset)[: job.config.log_completions]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, processing_class: Any, **kwargs: Any) -> None:
-        texts = _generate(self.trainer, processing_class, self.prompts, self.job.config.generation.max_new_tokens)
-        asked = zip([each["prompt"] for each in self.prompts], texts, strict=True)
+        asked = zip([each["prompt"] for each in self.prompts], self._generate(processing_class), strict=True)
         rows = [{"step": state.global_step, "prompt": prompt, "response": text} for prompt, text in asked]
         state.log_history += rows  # which checkpoints hold, so that a resume has them
         if state.is_world_process_zero:
@@ -146,25 +145,23 @@ class CompletionLogger(TrainerCallback):  # type: ignore[misc]
             kept = [json.dumps(row, ensure_ascii=False) for row in state.log_history if "response" in row]
             (Path(self.job.folder) / COMPLETIONS).write_text("\n".join([*kept, ""]), "utf-8")
 
+    def _generate(self, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+        """Return greedy responses, on every rank all of them: each takes part in gathering ZeRO-3's shards."""
+        from trl.models.utils import unwrap_model_for_generation
 
-def _generate(
-    trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", prompts: list[Prompt], max_new_tokens: int
-) -> list[str]:
-    """Return the policy's greedy responses, on every rank all of them: each takes part in gathering ZeRO-3's shards."""
-    from trl.models.utils import unwrap_model_for_generation
-
-    chats = [each.get("messages") or [{"role": "user", "content": each["prompt"]}] for each in prompts]
-    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    inputs = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
-    kept = trainer.args.gradient_checkpointing_kwargs
-    with unwrap_model_for_generation(
-        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kept
-    ) as policy:
-        marks = {"eos_token_id": policy.generation_config.eos_token_id or tokenizer.eos_token_id}
-        marks["pad_token_id"] = tokenizer.pad_token_id
-        output = policy.generate(**inputs.to(policy.device), max_new_tokens=max_new_tokens, do_sample=False, **marks)
-    new = output[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+        trainer, tokens = self.trainer, self.job.config.generation.max_new_tokens
+        chats = [each.get("messages") or [{"role": "user", "content": each["prompt"]}] for each in self.prompts]
+        texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+        inputs = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
+        kept = trainer.args.gradient_checkpointing_kwargs
+        with unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kept
+        ) as policy:
+            marks = {"eos_token_id": policy.generation_config.eos_token_id or tokenizer.eos_token_id}
+            marks["pad_token_id"] = tokenizer.pad_token_id
+            output = policy.generate(**inputs.to(policy.device), max_new_tokens=tokens, do_sample=False, **marks)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
 def expected_start(job: StageJob) -> float | None:

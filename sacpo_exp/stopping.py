@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ class Stop(Protocol):
 
     def is_asked(self) -> bool: ...
 
-    def set_training(self, is_training: bool) -> None: ...
+    def set_training(self, is_training: bool, update_seconds: float = 0) -> None: ...
 
 
 class SignalledStop:
@@ -31,7 +31,7 @@ class SignalledStop:
     def is_asked(self) -> bool:
         return self.signum is not None
 
-    def set_training(self, is_training: bool) -> None:
+    def set_training(self, is_training: bool, update_seconds: float = 0) -> None:  # noqa: ARG002
         self.is_training = is_training
 
 
@@ -47,11 +47,17 @@ class StopFile:
     def is_asked(self) -> bool:
         return self._stop.exists()
 
-    def is_training(self) -> bool:
-        return self._training.exists()
+    def update_seconds(self) -> float | None:
+        """Return how long the longest update of the present training took; None if nothing is being trained."""
+        with suppress(FileNotFoundError):
+            return float(self._training.read_text("utf-8") or 0)
+        return None
 
-    def set_training(self, is_training: bool) -> None:
-        self._training.touch() if is_training else self._training.unlink(missing_ok=True)
+    def set_training(self, is_training: bool, update_seconds: float = 0) -> None:
+        if is_training:
+            self._training.write_text(str(update_seconds), "utf-8")
+        else:
+            self._training.unlink(missing_ok=True)
 
     def clear(self) -> None:
         self._stop.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import logging
 
 from sacpo_exp.cluster.commands import run_command
 from sacpo_exp.cluster.devices import check_devices
-from sacpo_exp.cluster.groups import join_as_node
+from sacpo_exp.cluster.groups import join_group
 from sacpo_exp.cluster.nodes import gathered
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
@@ -32,7 +32,7 @@ def train(config: RunConfig) -> None:
         return
     check_run(run)
     check_devices(config.hardware)
-    with gathered(config.hardware, run.plan.stages[-1].artifact.id, join_as_node) as nodes:
+    with gathered(config.hardware, run.plan.stages[-1].artifact.id, join_group) as nodes:
         if nodes is None:
             return
         train_policies(run, nodes)

@@ -1,7 +1,6 @@
 """What this machine decides: `hardware=auto`, types of numbers that are `auto`, and advice where nothing fits."""
 
 import importlib.util
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,10 +17,6 @@ from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.errors import ConfigError
-
-log = logging.getLogger(__name__)
-#: What was logged in this process, so that the jobs of a sweep don't repeat it.
-_told: set[str] = set()
 
 #: Ways to divide and offload states, the cheapest first.
 WAYS: tuple[dict[str, Any], ...] = (
@@ -50,26 +45,19 @@ def fill_settings(
         return composed, ""
     machine, filled = look_at_machine(), composed.copy()
     given = fill_hardware(filled, overrides, conf, machine)
-    chosen = [choose_numbers(filled, machine)]
-    if given is None and machine.computes_bfloat16(filled.hardware.accelerator):
-        chosen = []  # nothing that a reader would not expect
+    line = choose_numbers(filled, machine)
+    if given is None:  # numbers that a reader expects need no line
+        return filled, "" if machine.computes_bfloat16(filled.hardware.accelerator) else line
     try:
-        config = OmegaConf.to_object(filled) if given is not None and is_sound else None
+        config = OmegaConf.to_object(filled) if is_sound else None
     except OmegaConfBaseException:
         return filled, ""  # another setting has no value, which is reported later
-    if given is not None and isinstance(config, RunConfig):
+    if isinstance(config, RunConfig):
         config, _ = foresee_length(config)
         hardware, reason = choose_hardware(config, machine, given)
         filled.hardware = OmegaConf.structured(hardware)
-        chosen.insert(0, f"hardware {reason}")
-    return filled, "; ".join(filter(None, chosen))
-
-
-def tell_once(line: str) -> None:
-    """Log what this machine decided, unless an earlier job of this process has."""
-    if line and line not in _told:
-        _told.add(line)
-        log.info(line)
+        line = "; ".join(filter(None, [f"hardware {reason}", line]))
+    return filled, line
 
 
 def choose_numbers(config: DictConfig, machine: Machine) -> str:

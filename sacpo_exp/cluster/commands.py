@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, cast
 
@@ -12,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sacpo_exp.cluster.automatic import fill_settings, tell_once
+from sacpo_exp.cluster.automatic import fill_settings
 from sacpo_exp.cluster.status import recorded
 from sacpo_exp.cluster.sweeps import awaited_jobs, list_experiments, name_group, run_each
 from sacpo_exp.config.bounds import find_bound_problems
@@ -42,6 +43,7 @@ from sacpo_exp.config.studies import OracleConfig, find_oracle_problems
 from sacpo_exp.config.validation import find_run_problems, find_tracker_problems
 from sacpo_exp.errors import ConfigError, SacpoError, exit_with, known_error, print_error, run_reporting_errors
 from sacpo_exp.stopping import hear_ends
+from sacpo_exp.tracking.runs import log_once
 
 
 def run_command(
@@ -92,6 +94,7 @@ def run_command(
     run_reporting_errors(command)
 
 
+@dataclass(eq=False)
 class Jobs(Generic[Config]):
     """The function that Hydra calls, once or for every job of a sweep. It records the state of a job in its folder.
 
@@ -104,22 +107,19 @@ class Jobs(Generic[Config]):
         folders: of the jobs in this process that succeeded.
     """
 
-    def __init__(
-        self, schema: type[Config], task: Callable[[Config], float | None], is_elsewhere: bool = False
-    ) -> None:
-        self.failures: list[SacpoError] = []
-        self.folders: list[Path] = []
-        self._schema: type[Config] = schema
-        self._task: Callable[[Config], float | None] = task
-        self._is_elsewhere = is_elsewhere
+    schema: type[Config]
+    task: Callable[[Config], float | None]
+    is_elsewhere: bool = False
+    failures: list[SacpoError] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Jobs, (self._schema, self._task, True)
+        return Jobs, (self.schema, self.task, True)
 
     def __call__(self, composed: DictConfig) -> float | None:
         try:
             with recorded(job_folder()):
-                objective = self._task(self._configure(composed))
+                objective = self.task(self._configure(composed))
             self.folders.append(job_folder())
             return objective
         except BrokenPipeError as error:  # Hydra would print it
@@ -128,7 +128,7 @@ class Jobs(Generic[Config]):
             known = known_error(error)
             if known is None:
                 raise
-            if self._is_elsewhere:
+            if self.is_elsewhere:
                 print_error(known)
                 raise known from error
             self.failures.append(known)
@@ -144,7 +144,7 @@ class Jobs(Generic[Config]):
         if twice := [path for path in chosen if path.startswith("criterion/") and chosen.count(path) > 1]:
             name = twice[0].removeprefix("criterion/")
             raise ConfigError(f"`criterion` must name each criterion once, but has {name} twice.")
-        config: Config = to_config(composed, self._schema, overrides)
+        config: Config = to_config(composed, self.schema, overrides)
         if problems := list(find_tracker_problems(config.tracker)):
             raise ConfigError(problems)
         if config.tracker.group is None and config.tracker.chosen():
@@ -189,5 +189,6 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
         problems += find_oracle_problems(config)
     if problems:
         raise ConfigError(problems)
-    tell_once(line)
+    if line:
+        log_once(line)  # the jobs of a sweep mostly have the same
     return config

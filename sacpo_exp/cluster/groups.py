@@ -14,7 +14,7 @@ from typing import Any
 
 from sacpo_exp.cluster.disk import find_grace
 from sacpo_exp.cluster.memory import explaining_shortage
-from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
+from sacpo_exp.cluster.nodes import LOOPBACK, Nodes, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import HardwareConfig, Offload
@@ -34,7 +34,7 @@ FOREIGN = (
 )
 
 
-def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
+def run_stage(job: StageJob, nodes: Nodes) -> dict[str, Any]:
     """Train one stage and return its metrics; the caller holds the lock and publishes `job.folder`.
 
     Raises:
@@ -48,11 +48,9 @@ def run_stage(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any]:
         with catching_stops() as request, explaining_shortage(job):
             metrics = train_stage(job, request)
         gc.collect()  # a trainer and its model refer to each other, and the next stage needs the memory
-    else:
-        metrics = run_group(job, nodes)
-    if metrics is None:
-        raise Interrupted(signal.SIGTERM)  # of another node
-    return metrics
+        assert metrics is not None  # a stop has ended the block
+        return metrics
+    return run_group(job, nodes)
 
 
 def choose_checkpoint(job: StageJob) -> str | None:
@@ -71,8 +69,8 @@ def choose_checkpoint(job: StageJob) -> str | None:
     return None
 
 
-def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
-    """Train one stage in a group of processes that read the job from a file; None if it stopped before its end."""
+def run_group(job: StageJob, nodes: Nodes) -> dict[str, Any]:
+    """Train one stage in a group of processes, on all nodes, that read the job from a file; return its metrics."""
     hardware = job.config.hardware
     logs = Path(job.config.paths.outputs).resolve() / "logs" / job.artifact_id
     start_logs(logs)
@@ -90,12 +88,18 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
         place = Place(0, nodes.address or LOOPBACK, int(probe.getsockname()[1]))
     log.info("starts   %d processes for the %s stage, logs in %s", hardware.processes, job.name, os.path.relpath(logs))
     nodes.call({"job": str(path), "port": place.port})
-    return join_group(job, path, place)
+    return join_group(path, place)
 
 
-def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None:
-    """Run this node's part of the group of the job file `path`, and return the first rank's metrics."""
-    hardware, logs = job.config.hardware, path.parent
+def join_group(path: Path, place: Place) -> dict[str, Any]:
+    """Run this node's part of the group of a job file, and return the first rank's metrics.
+
+    Raises:
+        DivergedError, LaunchError: training, or a worker, failed.
+        Interrupted: the group was stopped, here or on another node.
+    """
+    job, logs = read_job(path), path.parent
+    hardware = job.config.hardware
     command = [sys.executable, "-m", "torch.distributed.run", *meeting_arguments(hardware, place)]
     command += ["-m", "sacpo_exp.cluster.worker", str(path)]
     output = logs / f"launcher-{place.node}.log"
@@ -104,21 +108,10 @@ def join_group(job: StageJob, path: Path, place: Place) -> dict[str, Any] | None
     (code,) = supervise([member], StopFile(logs), progress, find_grace(job.config))
     endings = read_endings(logs)
     if any(ending.is_stopped for ending in endings):
-        return None
+        raise Interrupted(signal.SIGTERM)
     if code:
         raise explain(logs, output, f"the {job.name} stage")
     return next((ending.metrics for ending in endings if ending.metrics is not None), {})
-
-
-def join_as_node(path: Path, place: Place) -> None:
-    """Take part, as another node than the first, in the group of a job.
-
-    Raises:
-        LaunchError: the group failed.
-        Interrupted: it was stopped.
-    """
-    if join_group(read_job(path), path, place) is None:
-        raise Interrupted(signal.SIGTERM)
 
 
 def meeting_arguments(hardware: HardwareConfig, place: Place) -> list[str]:
@@ -129,17 +122,15 @@ def meeting_arguments(hardware: HardwareConfig, place: Place) -> list[str]:
 
 
 def group_environment(hardware: HardwareConfig, outside: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a group: without other launchers' variables, and with its share of the cores."""
-    environment = {name: value for name, value in outside.items() if not name.startswith(FOREIGN)}
-    environment |= {"OMP_NUM_THREADS": str(worker_threads(hardware, outside)), "PYTHONUNBUFFERED": "1"}
-    return environment | {"PYTHONWARNINGS": "ignore::FutureWarning"}
+    """Return the environment of a group, without other launchers' variables.
 
-
-def worker_threads(hardware: HardwareConfig, outside: Mapping[str, str]) -> int:
-    """Return the threads per process, so that the group uses the cores, or OMP_NUM_THREADS of them, once."""
+    All processes of a node together have as many threads as it has cores, or as OMP_NUM_THREADS says.
+    """
+    kept = {name: value for name, value in outside.items() if not name.startswith(FOREIGN)}
     given = outside.get("OMP_NUM_THREADS", "")
     cores = int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
-    return max(1, cores // (hardware.processes // hardware.nodes))
+    threads = str(max(1, cores // (hardware.processes // hardware.nodes)))
+    return kept | {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
 
 
 def deepspeed_settings(hardware: HardwareConfig, is_short: bool = False) -> dict[str, Any]:

@@ -88,7 +88,7 @@ ALONE = Nodes()
 
 
 @contextmanager
-def gathered(hardware: HardwareConfig, session: str, join: Callable[[Path, Place], None]) -> Iterator[Nodes | None]:
+def gathered(hardware: HardwareConfig, session: str, join: Callable[[Path, Place], object]) -> Iterator[Nodes | None]:
     """Yield `Nodes` on the first node; on the others None, after they have joined all groups of the first one's block.
 
     Args:

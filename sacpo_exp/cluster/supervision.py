@@ -37,7 +37,7 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
     minus SIGTERM for those that this function ended).
 
     When one fails the others are ended. When this process is asked to stop it asks its members by `stop`, gives them
-    `grace` seconds if they are training, and then ends them.
+    the time of an update and `grace` seconds if they are training, and then ends them.
 
     Args:
         stop: the file by which members are asked to stop; removed first.
@@ -59,7 +59,8 @@ def supervise(members: Sequence[Member], stop: StopFile, progress: Path, grace: 
                 shown = _echo(progress, shown)
                 if request.is_asked() and not stop.is_asked():
                     stop.ask()
-                    deadline = time.monotonic() + (grace if stop.is_training() else 0)
+                    update = stop.update_seconds()
+                    deadline = time.monotonic() + (0 if update is None else update + grace)
                 if any(process.returncode for process in running):
                     deadline = min(deadline, time.monotonic() + PATIENCE)
                 if time.monotonic() >= deadline:

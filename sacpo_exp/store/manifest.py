@@ -94,11 +94,10 @@ class Manifest:
 
 def make_manifest(spec: ArtifactSpec, folder: Path, metrics: dict[str, Any], created: str, seconds: float) -> Manifest:
     """Return the manifest of the finished files in `folder`."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     files = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)}
-        for path in paths
-        if not path.is_relative_to(folder / SCRATCH)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != NAME and not path.is_relative_to(folder / SCRATCH)
     }
     return Manifest(
         id=spec.id,

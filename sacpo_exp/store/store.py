@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,9 +85,7 @@ class Store:
     def open(self, spec: ArtifactSpec) -> Path:
         """Return the path of a finished artifact after checking it; it is downloaded first if it is not here."""
         if self.mirror is not None and not self.has(spec):
-            with self._locked(spec.kind, spec.id):
-                if not self.has(spec):
-                    self.fetch(spec.kind, spec.id)
+            self.pull(spec.kind, spec.id)
         self.check(self.path(spec))
         return self.path(spec)
 
@@ -112,18 +110,16 @@ class Store:
         files of a killed build in `folder/checkpoints` are kept for the next one, which may resume from them, and are
         removed when the artifact is whole. Its other files are removed before.
         """
-        is_new = False
         if not self.has(spec):
             with self._locked(spec.kind, spec.id):
                 if not (self.has(spec) or self._fetch_if_reached(spec)):
                     spec = replace(spec, slug=self.path(spec).name.rsplit("-", 1)[0])  # that of a killed build
                     self._build(spec, build)
-                    is_new = True
         self.check(self.path(spec))
         if spec.id not in self._announced:  # one line per artifact and command
             self._announced.add(spec.id)
             log.info("reused   %s", self.path(spec))
-        self.share(spec, is_new)
+        self.share(spec)
         return self.path(spec)
 
     def _build(self, spec: ArtifactSpec, build: Builder) -> None:
@@ -131,10 +127,10 @@ class Store:
         partial = final.with_name(final.name + PARTIAL)
         (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
         start, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        if any(
-            find_damage(partial)
-        ):  # or else an earlier build was killed after it had written its last file, the manifest
-            _remove(path for path in partial.iterdir() if path.name != SCRATCH)
+        if any(find_damage(partial)):  # else an earlier build was killed after it had written the manifest
+            for path in partial.iterdir():
+                if path.name != SCRATCH:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             try:
                 metrics = build(partial)
             except (ConfigError, DataError):  # what a user has to change first, so nothing will resume from here
@@ -143,7 +139,7 @@ class Store:
                 raise
             sync_tree(partial)  # before the manifest, whose presence means that everything is there
             make_manifest(spec, partial, metrics, created, time.monotonic() - start).write(partial)
-        _remove([partial / SCRATCH])
+        shutil.rmtree(partial / SCRATCH)
         _replace_folder(partial, final)
         self._verified.add(final)
         self._announced.add(spec.id)
@@ -194,8 +190,9 @@ class Store:
             self.mirror.lose(error)
             return False
 
-    def share(self, spec: ArtifactSpec, is_new: bool = False) -> None:
+    def share(self, spec: ArtifactSpec) -> None:
         """Upload what the mirror lacks, once per command; a mirror out of reach is only a warning."""
+        is_new = spec.id in self.made
         if self.mirror is None or spec.id in self._shared or (self.mirror.is_down and not is_new):
             return
         self._shared.add(spec.id)
@@ -310,14 +307,6 @@ def _replace_folder(partial: Path, final: Path) -> None:
         shutil.rmtree(final)
     partial.rename(final)
     sync(final.parent)
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def folder_size(folder: Path) -> int:

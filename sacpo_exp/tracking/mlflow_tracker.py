@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.schema import LogModel, MlflowConfig, TrackedRun
-from sacpo_exp.tracking.runs import Cell, completion_table, log_once
+from sacpo_exp.tracking.runs import Cell, log_once
 
 #: MLflow's own defaults would wait many minutes for a server that is down.
 PATIENCE = {
@@ -50,12 +50,9 @@ class MlflowTracker:
             mlflow.start_run(run_id=known[0].info.run_id)
             mlflow.set_tags(tags)
             return
-        experiment = mlflow.get_experiment_by_name(run.group)
-        mlflow.set_experiment(
-            experiment_id=experiment.experiment_id
-            if experiment
-            else mlflow.create_experiment(run.group, artifact_location=artifacts)
-        )
+        if mlflow.get_experiment_by_name(run.group) is None:
+            mlflow.create_experiment(run.group, artifact_location=artifacts)
+        mlflow.set_experiment(run.group)
         tags |= {"artifact": run.id, "kind": run.kind}
         tags["mlflow.source.name"] = f"sacpo_exp, {run.kind}"  # the default is the path of the program
         tags["mlflow.source.git.repoURL"] = "not sent"  # the origin of a checkout, which may be a path or hold a token
@@ -68,13 +65,8 @@ class MlflowTracker:
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]]) -> None:
-        if not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics):
-            return
-        for row in rows:
-            self.log_row(row)
-        if completions:
-            self.log_table(*completion_table(completions))
+    def has_curves(self) -> bool:
+        return not {"loss", "eval_loss"}.isdisjoint(self._mlflow.active_run().data.metrics)
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}

@@ -4,15 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sacpo_exp.config.schema import TrackedRun, TrackerConfig
-from sacpo_exp.method.policy import Policy
+from sacpo_exp.method.policy import Policy, write_numbers
 
 if TYPE_CHECKING:
-    from transformers import Trainer
-
     from sacpo_exp.tracking.mlflow_tracker import MlflowTracker
     from sacpo_exp.tracking.wandb_tracker import WandbTracker
 
@@ -26,8 +25,6 @@ NOT_SENT = ("paths", "path", "file", "template", "others", "responses", "overrid
 
 #: File of a stage with the responses that were logged while it trained.
 COMPLETIONS = "completions.jsonl"
-
-_logged: set[str] = set()
 
 
 class Tracking:
@@ -46,9 +43,21 @@ class Tracking:
         """Log numbers about the run as a whole."""
         self._each(lambda tracker: tracker.log_scores(scores))
 
+    def log_row(self, row: Mapping[str, Any]) -> None:
+        """Log a line of `metrics.jsonl`."""
+        self._each(lambda tracker: tracker.log_row(row))
+
     def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]] = ()) -> None:
         """Log lines of `metrics.jsonl` and of `completions.jsonl`, unless the run has curves already."""
-        self._each(lambda tracker: tracker.log_curves(rows, completions))
+
+        def log_all(tracker: "Tracker") -> None:
+            if not tracker.has_curves():
+                for row in rows:
+                    tracker.log_row(row)
+                if completions:
+                    tracker.log_table(*completion_table(completions))
+
+        self._each(log_all)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         self._each(lambda tracker: tracker.log_table(name, columns, rows))
@@ -63,18 +72,6 @@ class Tracking:
 
     def finish(self) -> None:
         self._each(lambda tracker: tracker.finish(self.is_complete))
-
-    def attach(self, trainer: "Trainer") -> None:
-        """Log what a trainer logs; its own callbacks would also send its arguments, which contain paths."""
-        from transformers import TrainerCallback
-
-        to_each = self._each
-
-        class CurvesCallback(TrainerCallback):  # type: ignore[misc]
-            def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
-                to_each(lambda tracker: tracker.log_row({**logs, "step": state.global_step}))
-
-        trainer.add_callback(CurvesCallback())
 
     def _each(self, act: "Callable[[Tracker], None]") -> None:
         """Call `act` for every tracker, and drop those for which that fails."""
@@ -92,15 +89,13 @@ def tracked(config: TrackerConfig, run: TrackedRun | None, outputs: str) -> Iter
 
     A run that exists already is continued, as far as the tracker can; offline wandb writes another folder of it.
     """
-    if run is None or not config.chosen() or int(os.environ.get("RANK", "0")) != 0:
-        yield Tracking()
-        return
     trackers = []
-    for name, settings in config.chosen().items():
-        try:
-            trackers.append(_open(name, settings, run, Path(outputs).resolve()))
-        except Exception as error:
-            _warn(name, error)
+    if run is not None and int(os.environ.get("RANK", "0")) == 0:
+        for name, settings in config.chosen().items():
+            try:
+                trackers.append(_open(name, settings, run, Path(outputs).resolve()))
+            except Exception as error:
+                _warn(name, error)
     tracking = Tracking(trackers)
     try:
         yield tracking
@@ -124,6 +119,7 @@ def describe_policy(
     """
     columns = {name: value for name, value in policy.columns.items() if value is not None}
     group = group or ".".join(str(columns[name]) for name in ("model", "dataset") if name in columns)
+    betas = {} if policy.beta is None else {"β": policy.beta}  # which the policy's own name leaves out of a merge
     policies = {parent.id for parent in policy.parents}
     names = ("order", "objective", "criterion", "loss", "model", "dataset")
     told = columns | {"recipe": dict(recipe), "lineage": [each.id for each in policy.ancestors]}
@@ -132,7 +128,7 @@ def describe_policy(
     return TrackedRun(
         id=policy.id,
         kind="policy",
-        name=policy.name,
+        name=" ".join(filter(None, [policy.family, write_numbers(betas | policy.numbers)])),
         group=group,
         tags=list(dict.fromkeys([*(str(columns[name]) for name in names if name in columns), group])),
         config=told,
@@ -179,8 +175,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
 
 
+@cache
 def log_once(line: str) -> None:
     """Log a line unless this process has logged it before."""
-    if line not in _logged:
-        _logged.add(line)
-        log.info(line)
+    log.info(line)

@@ -4,11 +4,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import wandb
+
 from sacpo_exp.config.schema import LogModel, TrackedRun, WandbConfig, WandbMode
-from sacpo_exp.tracking.runs import Cell, completion_table, first_line, log_once
+from sacpo_exp.tracking.runs import Cell, first_line, log_once
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +43,13 @@ class WandbTracker:
             self._run.define_metric(name, step_metric="train/global_step")
         if self._settings.log_model != LogModel.none:
             # The first that is not taken ends this: the others would not be taken either.
-            all(self._is_taken(f"the parent {parent}", self._use(parent)) for parent in self._tracked.parents)
+            all(self._is_taken(f"the parent {parent}", partial(self._use, parent)) for parent in self._tracked.parents)
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self._run.summary.update(dict(scores))
 
-    def log_curves(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Mapping[str, Cell]]) -> None:
-        if self._run.step:  # of a run that the server knows, or that this process has logged to
-            return
-        for row in rows:
-            self.log_row(row)
-        if completions:
-            self.log_table(*completion_table(completions))
+    def has_curves(self) -> bool:
+        return bool(self._run.step)  # of a run that the server knows, or that this process has logged to
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
@@ -61,21 +59,15 @@ class WandbTracker:
             self._run.log({names[name]: value for name, value in numbers.items()} | {"train/global_step": row["step"]})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        import wandb
-
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
         # Bound first, or wandb would add an artifact whose record holds the path of a copy in the home folder.
         table.bind_to_run(self._run, name, self._run.step)
         self._run.log({name: table})
 
     def log_figure(self, name: str, path: Path) -> None:
-        import wandb
-
         self._run.log({name: wandb.Image(str(path))})
 
     def log_policy(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        import wandb
-
         if self._settings.log_model == LogModel.none:
             return
         policy = wandb.Artifact(self._tracked.id, "policy", metadata=self._described | {"metrics": dict(metrics)})
@@ -89,8 +81,6 @@ class WandbTracker:
 
     def _start(self) -> Any:
         """Begin the run. The run that a sweep's agent expects is the last stage's; others would overwrite it."""
-        import wandb
-
         hidden = {} if self._tracked.is_last else {name: os.environ.pop(name) for name in SWEEP if name in os.environ}
         if hidden or "WANDB_SWEEP_ID" in os.environ:
             wandb.teardown()  # it reads the variables only once
@@ -112,8 +102,6 @@ class WandbTracker:
             os.environ.update(hidden)
 
     def _init(self, mode: str) -> Any:
-        import wandb
-
         self._outputs.mkdir(parents=True, exist_ok=True)
         settings, tracked = self._settings, self._tracked
         return wandb.init(
@@ -143,21 +131,16 @@ class WandbTracker:
             ),
         )
 
-    def _use(self, parent: str) -> Callable[[], object]:
-        """Return the call that records an artifact as one that this run was made from."""
-        import wandb
-
+    def _use(self, parent: str) -> None:
+        """Record an artifact as one that this run was made from."""
         draft = wandb.Artifact(parent, self._tracked.parents[parent], metadata={"id": parent})
-
-        def use() -> object:
-            if self._run.offline:  # where only drafts can be named, by no public function of wandb's
-                return self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
-            try:
-                return self._run.use_artifact(f"{draft.name}:latest")
-            except Exception:  # never logged there, or by another project
-                return self._run.use_artifact(draft)
-
-        return use
+        if self._run.offline:  # where only drafts can be named, by no public function of wandb's
+            self._run._log_artifact(draft, is_user_created=True, use_after_commit=True)
+            return
+        try:
+            self._run.use_artifact(f"{draft.name}:latest")
+        except Exception:  # never logged there, or by another project
+            self._run.use_artifact(draft)
 
     def _is_taken(self, what: str, act: Callable[[], object]) -> bool:
         """Return whether wandb takes an artifact within `PATIENCE`; it would wait for a dead server for ever."""
@@ -181,8 +164,6 @@ class WandbTracker:
 
 def choose_mode(settings: WandbConfig) -> str:
     """Return wandb's name of the mode; `auto` is WANDB_MODE, else online if logged in and offline if not."""
-    import wandb
-
     if settings.mode != WandbMode.auto:
         return str(settings.mode.value)
     if mode := os.environ.get("WANDB_MODE"):

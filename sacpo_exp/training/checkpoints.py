@@ -68,8 +68,8 @@ def _list(folder: Path) -> list[Path]:
 
 def list_files(checkpoint: Path) -> list[str]:
     """Return the names of all files of a checkpoint that is not sealed, the largest first."""
-    paths = sorted(path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
-    paths.sort(key=lambda path: path.stat().st_size, reverse=True)
+    paths = [path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(SEAL)]
+    paths.sort(key=lambda path: (-path.stat().st_size, path))
     return [path.relative_to(checkpoint).as_posix() for path in paths]
 
 

@@ -62,8 +62,7 @@ def make_from_scratch(model: ModelConfig, dtype: str, seed: int, texts: list[str
     from transformers import LlamaConfig, LlamaForCausalLM
 
     quiet_transformers()
-    if model.shape is None:
-        raise ConfigError("`model.shape` must give the shape of the model, but is null.")
+    assert model.shape is not None  # as `check_model` has made sure
     tokenizer = train_tokenizer(texts, model.shape.vocab_size, model.shape.max_position_embeddings)
     config = LlamaConfig(
         **vars(model.shape),

@@ -255,10 +255,7 @@ def keep_freed_memory(is_kept: bool = True) -> None:
     Tensors of several megabytes come and go thousands of times per update; mapping and zeroing their pages anew each
     time took a fifth of a training step (benchmarks/training.py). Does nothing where the C library is another one.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(MMAP_THRESHOLD, 1 << 30 if is_kept else 1 << 20)
         mallopt(TRIM_THRESHOLD, (1 << 31) - 1 if is_kept else 1 << 20)
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
-from sacpo_exp.config.schema import StageConfig, StageJob
+from sacpo_exp.config.schema import StageJob
 from sacpo_exp.data.sources import read_view
-from sacpo_exp.errors import ConfigError
 from sacpo_exp.stopping import Stop
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.adapters import load_parent, ready_adapter, save_merged
-from sacpo_exp.training.callbacks import stage_callbacks
-from sacpo_exp.training.completions import CompletionLogger
+from sacpo_exp.training.callbacks import CompletionLogger, stage_callbacks
 from sacpo_exp.training.models import Location, keep_freed_memory, load_tokenizer
 from sacpo_exp.training.passes import faster_passes
 from sacpo_exp.training.trl_adapter import build_trainer
@@ -38,10 +36,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         ConfigError: the model can't be loaded.
         DivergedError: the loss is not a finite number any more.
     """
-    config, folder = job.config, Path(job.folder)
-    stage = config.stages.get(job.name)
-    if stage is None:
-        raise ConfigError(f"the configuration has no stage {job.name!r}.")
+    config, stage, folder = job.config, job.config.stages[job.name], Path(job.folder)
     is_cpu = config.hardware.accelerator == Accelerator.cpu
     if is_cpu and config.hardware.zero_stage:  # DeepSpeed would look for another backend than gloo
         import deepspeed
@@ -61,8 +56,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
             return {}
         if config.adapter is not None:
             ready_adapter(trainer.model, config.adapter)
-        tracking.attach(trainer)
-        for callback in stage_callbacks(job, stop, has_margins="margin" in train.column_names):
+        for callback in stage_callbacks(job, stop, tracking, has_margins="margin" in train.column_names):
             trainer.add_callback(callback)
         if config.log_completions:
             trainer.add_callback(CompletionLogger(trainer, job, tracking))
@@ -73,7 +67,7 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
         if trainer.state.global_step not in scored:
             trainer.evaluate()
         _save(trainer, job, location, folder)
-        metrics = summarize(trainer, stage, folder) if trainer.is_world_process_zero() else {}
+        metrics = summarize(trainer, folder) if trainer.is_world_process_zero() else {}
         # Not those of training, whose names are the curves'.
         tracking.log_scores({name: value for name, value in metrics.items() if name.startswith("heldout/")})
         tracking.log_policy(folder, metrics)
@@ -92,14 +86,12 @@ def _save(trainer: "Trainer", job: StageJob, location: Location, folder: Path) -
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with paths
 
 
-def summarize(trainer: "Trainer", stage: StageConfig, folder: Path) -> dict[str, Any]:
+def summarize(trainer: "Trainer", folder: Path) -> dict[str, Any]:
     """Write every logged line to `metrics.jsonl`; return the numbers for the manifest."""
     history = [entry for entry in trainer.state.log_history if "response" not in entry]
     (folder / METRICS).write_text("".join(f"{json.dumps(entry)}\n" for entry in history), "utf-8")
     last = {key: value for entry in history for key, value in entry.items()}
     wanted = {"heldout/loss": "eval_loss", "train/loss": "train_loss", "train/tokens": "num_tokens"}
-    if stage.criterion is not None:
-        wanted |= {"heldout/rewards/margins": "eval_rewards/margins"}
-        wanted |= {"heldout/rewards/accuracies": "eval_rewards/accuracies"}
+    wanted |= {f"heldout/rewards/{name}": f"eval_rewards/{name}" for name in ("margins", "accuracies")}  # preferences'
     metrics = {name: last[key] for name, key in wanted.items() if key in last}
     return metrics | {"train/updates": trainer.state.global_step}

@@ -1,6 +1,7 @@
 """TRL's trainers on views that are tokenised already, with the tokens that TRL would make; losses that TRL lacks."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "train_loss" in logs:  # of the updates since the resume
             lines = [line for line in self.state.log_history if "loss" in line]
-            steps = [line["step"] for line in lines]
-            counts = [step - before for before, step in zip([0, *steps], steps, strict=False)]
-            logs["train_loss"] = sum(line["loss"] * n for line, n in zip(lines, counts, strict=True)) / sum(counts)
+            updates = np.diff([line["step"] for line in lines], prepend=0)
+            logs["train_loss"] = float(np.average([line["loss"] for line in lines], weights=updates))
         super().log(logs, start_time)
 
 
@@ -151,41 +151,28 @@ class PairTrainer(TokenisedDPOTrainer):
         super().__init__(*args, **kwargs)
         self.pair_loss, self.settings = pair_loss, settings
         self.columns = [name for name in COLUMNS if name in self.train_dataset.column_names]
-        self.data_collator: Any = _Collator(self.data_collator, self.columns)
+        self.data_collator: Any = partial(_add_columns, self.data_collator, self.columns)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns += [name for name in COLUMNS if name not in self._signature_columns]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
-        columns = {name: inputs[name] for name in self.columns}
-        passed = {name: value for name, value in inputs.items() if name not in columns}
-        logps = find_logps(model, passed, ("ref_chosen_logps", "ref_rejected_logps")).chunk(2)
-        rewards = [
-            self.beta * (logps[i] - inputs[f"ref_{name}_logps"]) for i, name in enumerate(("chosen", "rejected"))
-        ]
-        loss = self.pair_loss(rewards[0], rewards[1], columns, self.settings).mean()
-        self._log_rewards(rewards[0].detach(), rewards[1].detach(), inputs)
-        return (loss, None) if return_outputs else loss
-
-    def _log_rewards(self, chosen: Tensor, rejected: Tensor, inputs: dict[str, Tensor]) -> None:
-        metrics = self._metrics["train" if self.model.training else "eval"]
+        references = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
+        chosen, rejected = (self.beta * (find_logps(model, inputs) - references)).chunk(2)
+        loss = self.pair_loss(chosen, rejected, {name: inputs[name] for name in self.columns}, self.settings).mean()
         values = {"chosen": chosen, "rejected": rejected, "margins": chosen - rejected}
         values["accuracies"] = (chosen > rejected).float()
+        metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in values.items():
-            metrics[f"rewards/{name}"].append(self.accelerator.gather_for_metrics(value).mean().item())
+            metrics[f"rewards/{name}"].append(self.accelerator.gather_for_metrics(value.detach()).mean().item())
         count_tokens(self, inputs)
+        return (loss, None) if return_outputs else loss
 
 
-class _Collator:
-    """Adds columns of numbers to TRL's batches."""
-
-    def __init__(self, collator: Any, columns: Sequence[str]) -> None:
-        self.collator, self.columns = collator, columns
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        added = {name: torch.tensor([float(row[name]) for row in rows]) for name in self.columns}
-        return dict(self.collator(rows)) | added
+def _add_columns(collate: Any, columns: Sequence[str], rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Return TRL's batch of these rows with further columns of numbers."""
+    return dict(collate(rows)) | {name: torch.tensor([float(row[name]) for row in rows]) for name in columns}
 
 
 class LabelTrainer(TokenisedKTOTrainer):
@@ -202,19 +189,17 @@ class LabelTrainer(TokenisedKTOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
         labels = inputs["label"].float()
-        passed = {name: value for name, value in inputs.items() if name != "label"}
-        rewards = self.beta * (find_logps(model, passed, ("ref_logps",)) - inputs["ref_logps"])
-        everywhere = self.accelerator.gather_for_metrics((rewards.detach(), labels))
+        rewards = self.beta * (find_logps(model, inputs) - inputs["ref_logps"])
+        gathered, classes = self.accelerator.gather_for_metrics((rewards.detach(), labels))
         if self.model.training:
-            self.shift.add(*everywhere)
+            self.shift.add(gathered, classes)
         loss = binary_cross_entropy_with_logits(rewards - self.shift.delta, labels)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        means = {name: everywhere[0][everywhere[1] == i] for name, i in (("chosen", 1), ("rejected", 0))}
-        for name, values in means.items():
-            if len(values):
-                metrics[f"rewards/{name}"].append(values.mean().item())
-        if all(map(len, means.values())):
-            metrics["rewards/margins"].append((means["chosen"].mean() - means["rejected"].mean()).item())
+        means = {name: gathered[classes == i].mean() for name, i in (("chosen", 1), ("rejected", 0)) if i in classes}
+        if len(means) == 2:
+            means["margins"] = means["chosen"] - means["rejected"]
+        for name, value in means.items():
+            metrics[f"rewards/{name}"].append(value.item())
         metrics["delta"].append(self.shift.delta)
         count_tokens(self, inputs)
         return (loss, None) if return_outputs else loss
@@ -251,12 +236,12 @@ class Shift(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.sums, self.counts = [fading * total for total in self.sums], [fading * count for count in self.counts]
 
 
-def find_logps(model: Any, inputs: dict[str, Tensor], others: Sequence[str]) -> Tensor:
-    """Return log π of each row's completion, summed over its tokens; the model does not read the inputs `others`."""
+def find_logps(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Return log π of each row's completion, summed over its tokens, of shape (rows,)."""
     mask = inputs["completion_mask"]
+    read = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
     labels = inputs["input_ids"].masked_fill(mask == 0, -100)
-    passed = {name: value for name, value in inputs.items() if name not in ("completion_mask", *others)}
-    outputs = model(**passed, labels=labels, use_cache=False, fused_lm_head=True)
+    outputs = model(**read, labels=labels, use_cache=False, fused_lm_head=True)
     logps: Tensor = outputs.log_probs[:, 1 - mask.size(1) :].sum(dim=1)
     return logps
 

@@ -36,8 +36,6 @@ def build_trainer(
     from sacpo_exp.training.pair_losses import PAIR_LOSSES
 
     loss = loss_of(stage)
-    config = config_class(loss.trainer)
-    arguments = {"report_to": []} | given_arguments(job, stage)
     if (epochs := stage.num_train_epochs or 1) < 1:  # the sample that is read, so that no other row is scored
         train = train.shuffle(seed=job.config.seed).select(range(count_rows_to_read(len(train), epochs)))
     own: dict[str, Any] = {"completion_only_loss": True}
@@ -69,40 +67,31 @@ def build_trainer(
         # TRL pairs each prompt with its neighbour's completion to estimate the KL, in the order of the file, so
         # the two responses of one prompt must not stay side by side.
         train, heldout = train.shuffle(seed=job.config.seed), heldout.shuffle(seed=0)
-    settings = config(**own | arguments)
+    settings = config_class(loss.trainer)(**own | shared_arguments(job, stage))
     settings._n_gpu = min(1, settings.n_gpu)  # or one process would take all GPUs (DataParallel), which TRL refuses
     trainer = kind(model=policy, args=settings, train_dataset=train, eval_dataset=heldout, **data)
     trainer.remove_callback(PrinterCallback)  # it prints every logged line
     return trainer
 
 
-def given_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
-    """Return the arguments of every trainer with those that the user gave, and fine-tuning without padding."""
-    arguments = common_arguments(job, stage) | job.config.trainer | stage.trainer
-    if job.config.hardware.padding_free and loss_of(stage).trainer == "sft" and not arguments.get("packing"):
-        # Rows are cut already, and TRL would refuse to cut them here.
-        arguments |= {"padding_free": True, "max_length": None}
-    return arguments
-
-
 def config_class(trainer: str) -> type:
     """Return TRL's configuration class of a trainer, by `Loss.trainer`."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
-    classes: dict[str, type] = {
+    kinds: dict[str, type] = {
         "sft": SFTConfig,
         "dpo": DPOConfig,
         "pair": DPOConfig,
         "kto": KTOConfig,
         "label": KTOConfig,
     }
-    return classes[trainer]
+    return kinds[trainer]
 
 
-def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
-    """Return the arguments that all trainers share."""
+def shared_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
+    """Return the arguments that all trainers share, with those that the user gave, which win."""
     config, optimization, hardware = job.config, job.config.optimization, job.config.hardware
-    return {
+    arguments = {
         "output_dir": str(Path(job.folder) / "checkpoints"),
         "learning_rate": stage.learning_rate,
         "num_train_epochs": max(1.0, stage.num_train_epochs or 1),  # `build_trainer` takes a fraction
@@ -130,7 +119,14 @@ def common_arguments(job: StageJob, stage: StageConfig) -> dict[str, Any]:
         "save_strategy": "no",  # `callbacks` says when
         "run_name": job.artifact_id,
         "disable_tqdm": True,
+        "report_to": [],  # trackers' own callbacks would also send all arguments, which contain paths
+        **config.trainer,
+        **stage.trainer,
     }
+    if hardware.padding_free and loss_of(stage).trainer == "sft" and not arguments.get("packing"):
+        # Rows are cut already, and TRL would refuse to cut them here.
+        arguments |= {"padding_free": True, "max_length": None}
+    return arguments
 
 
 def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:

@@ -63,7 +63,8 @@ def test_a_sweep_has_one_run_per_policy_with_flat_columns_and_scores(swept: Path
         records = read_run(runs[policy_id])
         (run,) = of_type(records, "run")
         config = run["config"]["update"]
-        assert (run["run_group"], run["display_name"]) == ("swept", policy.name)
+        title = f"{policy.family} β={policy.beta:g} q={policy.merge_ratio:g}" if policy.weights else policy.name
+        assert (run["run_group"], run["display_name"]) == ("swept", title)
         assert {"swept", policy.order, "tiny", "demo"} <= set(run["tags"])
         assert {name: config[name] for name in COLUMNS[:-1]} == {name: policy.columns[name] for name in COLUMNS[:-1]}
         assert config.get("merge_ratio") == policy.merge_ratio

@@ -62,7 +62,7 @@ HEAVY = {
     "peft": (),
     "bitsandbytes": (),
     "openai": (),
-    "wandb": (),
+    "wandb": ("tracking.wandb_tracker",),
     "mlflow": (),
     "statsmodels": (),
     "scipy": (),

@@ -9,7 +9,6 @@ import psutil
 import pytest
 from composing import compose
 
-from sacpo_exp.cluster import automatic
 from sacpo_exp.cluster.automatic import choose_hardware, choose_numbers, choose_processes, list_rows
 from sacpo_exp.config.hardware import (
     Accelerator,
@@ -24,6 +23,7 @@ from sacpo_exp.config.hardware import (
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
+from sacpo_exp.tracking.runs import log_once
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_processes_divide_every_batch() -> None:
 
 
 def test_auto_on_this_machine(configure: Any, caplog: pytest.LogCaptureFixture) -> None:
-    automatic._told.clear()
+    log_once.cache_clear()
     with caplog.at_level(logging.INFO):
         config = configure("hardware=auto", "model=tiny", "hardware.save_minutes=7", "hardware.zero_stage=0")
     assert [record.message for record in caplog.records if record.message.startswith("hardware auto: this machine has")]

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from sacpo_exp.cluster.devices import check_devices, divide_machine
-from sacpo_exp.cluster.groups import deepspeed_settings, group_environment, meeting_arguments, worker_threads
+from sacpo_exp.cluster.groups import deepspeed_settings, group_environment, meeting_arguments
 from sacpo_exp.cluster.nodes import Place, find_place
 from sacpo_exp.config.hardware import PACKAGES, Accelerator, HardwareConfig, Offload
 from sacpo_exp.errors import ConfigError
@@ -32,7 +32,8 @@ def test_a_group_is_told_where_to_meet_and_feels_nothing_of_another_launcher() -
 
 def test_threads_are_shared_by_the_processes_of_a_node() -> None:
     for given, nodes, expected in (("8", 1, 2), ("8", 2, 4), ("2", 1, 1)):
-        assert worker_threads(replace(HARDWARE, nodes=nodes), {"OMP_NUM_THREADS": given}) == expected
+        environment = group_environment(replace(HARDWARE, nodes=nodes), {"OMP_NUM_THREADS": given})
+        assert environment["OMP_NUM_THREADS"] == str(expected)
 
 
 def test_zero_3_gathers_weights_and_offloads_what_it_is_told() -> None:

@@ -57,13 +57,14 @@ def test_grandchildren_end_too(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(pid.read_text()))
 
 
-def test_who_is_training_gets_time_to_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("grace", "update"), [(20, 0), (0, 20)])
+def test_who_is_training_gets_time_to_end(tmp_path: Path, grace: float, update: float) -> None:
     code = f"""
 from pathlib import Path
 from sacpo_exp.stopping import StopFile
 import time
 stop = StopFile(Path({str(tmp_path)!r}))
-stop.set_training(True)
+stop.set_training(True, {update})
 Path({str(tmp_path / "begun")!r}).write_text("x")
 while not stop.is_asked():
     time.sleep(0.05)
@@ -71,7 +72,7 @@ Path({str(tmp_path / "checkpoint")!r}).touch()
 """
     stop_when(tmp_path / "begun")
     with pytest.raises(Interrupted) as caught:
-        supervise([member(tmp_path, "0", code)], StopFile(tmp_path), tmp_path / "0.log", 20)
+        supervise([member(tmp_path, "0", code)], StopFile(tmp_path), tmp_path / "0.log", grace)
     assert caught.value.signum == signal.SIGTERM
     assert (tmp_path / "checkpoint").exists()
 

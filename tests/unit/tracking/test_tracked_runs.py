@@ -40,7 +40,7 @@ def test_a_worker_reads_what_it_is_to_tell(configure: Any, tmp_path: Path) -> No
 def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: Any) -> None:
     runs = describe(configure, "objective=kto_then_dpo", "merge_ratio=0.5")
     base, first, second, merged = runs.values()
-    assert list(runs) == ["SFT", "KTO(H) β=0.1", "KTO(H)→DPO(S) β=0.1", "P-SACPO KTO(H)→DPO(S) q=0.5"]
+    assert list(runs) == ["SFT", "KTO(H) β=0.1", "KTO(H)→DPO(S) β=0.1", "P-SACPO KTO(H)→DPO(S) β=0.1 q=0.5"]
     wanted = {"order": "helpfulness_then_safety", "objective": "kto_then_dpo", "criterion": "safety", "loss": "dpo"}
     assert second.config.items() >= (wanted | {"beta": 0.1, "beta_first": 0.1, "learning_rate": 2e-4}).items()
     assert {*wanted.values(), "tiny.demo"} <= set(second.tags)

@@ -106,11 +106,7 @@ def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
 
 
 def make_view(
-    data: Preferences,
-    view: View,
-    criterion: Criterion | None,
-    only_mixed_pairs: bool = False,
-    has_flags: bool = False,
+    data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False, has_flags: bool = False
 ) -> list[Row]:
     """Return the rows in the form that a loss reads.
 

@@ -217,9 +217,8 @@ def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> R
     for each in policy.criteria:
         sides = (policy.records, reference.records, each)
         change = win_rate.estimate_difference(*sides, resampling, settings.max_missing)
-        own, other = win_rate.pair_verdicts(*sides)
         # NaN, as of no prompts, where the difference is withheld.
-        single = [] if math.isnan(change.value) else [a - b for a, b in zip(own, other, strict=True)]
+        single = [] if math.isnan(change.value) else [*win_rate.differences_by_prompt(*sides).values()]
         p_value = paired_p_value(single, resampling.seed, resampling.rounds)
         cells |= {f"{each.name}_difference": change, f"{each.name}_p_value": p_value, f"{each.name}_p_holm": None}
         cells[f"{each.name}_excludes_zero"] = change.excludes_zero

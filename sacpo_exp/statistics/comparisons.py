@@ -31,14 +31,8 @@ class Comparisons:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Comparisons":
         """Return the verdicts of a mask or of positions, in that order, among the same policies."""
-        return replace(
-            self,
-            left=self.left[rows],
-            right=self.right[rows],
-            outcome=self.outcome[rows],
-            shown=self.shown[rows],
-            prompt=self.prompt[rows],
-        )
+        columns = ("left", "right", "outcome", "shown", "prompt")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 @dataclass(frozen=True)
@@ -52,11 +46,7 @@ class Tally:
 
 
 def gather_comparisons(
-    left: Sequence[str],
-    right: Sequence[str],
-    outcome: Sequence[float],
-    shown: Sequence[int],
-    prompts: Sequence[Any],
+    left: Sequence[str], right: Sequence[str], outcome: Sequence[float], shown: Sequence[int], prompts: Sequence[Any]
 ) -> Comparisons:
     """Return columns of ids as columns of numbers, the policies sorted by id; arguments as in `Comparisons`."""
     policies, sides = np.unique([*left, *right], return_inverse=True)

@@ -11,14 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.statistics.intervals import (
-    RATE,
-    Bounds,
-    Estimate,
-    Resampling,
-    bootstrap_paired_difference,
-    bootstrap_rate,
-)
+from sacpo_exp.statistics.intervals import DIFFERENCE, RATE, Bounds, Estimate, Resampling, bootstrap_rate
 
 Record = Mapping[str, Any]
 Kind = Literal["benign", "risky"]
@@ -62,13 +55,15 @@ def estimate_win_rate(
     return bootstrap_rate(list(verdicts.values()), resampling, bounds)
 
 
-def pair_verdicts(
+def differences_by_prompt(
     records: Sequence[Record], reference: Sequence[Record], criterion: Criterion
-) -> tuple[list[float], list[float]]:
-    """Return the verdicts of two policies on the prompts that both have a verdict on, in the same order."""
+) -> dict[str, float]:
+    """Return prompt id → difference of two policies' verdicts, for the prompts that both have one on, sorted by id.
+
+    Pairing removes what the two have in common: some prompts are easier than others.
+    """
     own, other = verdicts_by_prompt(records, criterion), verdicts_by_prompt(reference, criterion)
-    shared = [prompt_id for prompt_id in own if prompt_id in other]
-    return [own[prompt_id] for prompt_id in shared], [other[prompt_id] for prompt_id in shared]
+    return {prompt_id: own[prompt_id] - other[prompt_id] for prompt_id in own if prompt_id in other}
 
 
 def estimate_difference(
@@ -79,10 +74,10 @@ def estimate_difference(
     max_missing: float,
 ) -> Estimate:
     """Estimate the difference of two win rates, in [−1, 1], on the prompts that both have a verdict on."""
-    own, other = pair_verdicts(records, reference, criterion)
+    differences = differences_by_prompt(records, reference, criterion)
     if any(has_too_few(side, criterion, max_missing) for side in (records, reference)):
-        return withhold(len(own))
-    return bootstrap_paired_difference(own, other, resampling)
+        return withhold(len(differences))
+    return bootstrap_rate(list(differences.values()), resampling, DIFFERENCE)
 
 
 def refusals_by_prompt(records: Sequence[Record], kind: Kind) -> dict[str, float]:

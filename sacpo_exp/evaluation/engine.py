@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sacpo_exp.data.preferences import Key, messages_of
-from sacpo_exp.errors import DataError
+from sacpo_exp.data.preferences import Key
+from sacpo_exp.data.tokenising import encode_all
 from sacpo_exp.progress import Progress
 from sacpo_exp.store.manifest import write_whole
 
@@ -98,18 +98,9 @@ def generate_responses(
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str | Key) -> list[int]:
-    """Return the token ids of a prompt in the chat template, up to the beginning of the response.
-
-    Raises:
-        DataError: the template has no place for one of the roles.
-    """
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(messages_of(prompt), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        raise DataError(f"the chat template can't be applied to a prompt: {error}.") from error
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Return the token ids of a prompt in the chat template, up to the beginning of the response."""
+    (ids,) = encode_all(tokenizer, [prompt], is_open=True)
+    return [int(token) for token in ids]
 
 
 def rounds(max_new_tokens: int) -> Iterator[int]:

@@ -153,7 +153,7 @@ def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
         for response in world.responses
     ]
     tokens = tokenise(tokenizer, keys)
-    scores = score_completions(weights, [tokens[key] for key in keys], tokenizer.pad_token_id, BATCH)
+    scores = score_completions(weights, [tokens[key] for key in keys], BATCH)
     return np.array(scores).reshape(world.reference.shape)
 
 

@@ -102,9 +102,7 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     rows, design = np.arange(len(distinct)), np.zeros((len(distinct), len(kept.policies)))
     design[rows, distinct.left], design[rows, distinct.right] = 1, -1
     design = np.column_stack([design[:, [kept.policies.index(policy) for policy in others]], distinct.shown])
-    note = None
-    if has_order_effect and others:
-        note = _explain_missing_order(design, distinct.outcome)
+    note = _explain_missing_order(design, distinct.outcome) if has_order_effect and others else None
     has_order = has_order_effect and not note
     fitted = _fit_coefficients(design if has_order else design[:, :-1], distinct, row, kept.prompt) if others else []
     order_effect = fitted.pop() if fitted and has_order else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.statistics.intervals import DIFFERENCE, RATE, Bounds, Estimate, Resampling, bootstrap_rate
+from sacpo_exp.statistics.intervals import DIFFERENCE, Estimate, Resampling, bootstrap_rate
 
 Record = Mapping[str, Any]
 Kind = Literal["benign", "risky"]
@@ -46,13 +46,13 @@ def withhold(n: int) -> Estimate:
 
 
 def estimate_win_rate(
-    records: Sequence[Record], criterion: Criterion, resampling: Resampling, max_missing: float, bounds: Bounds = RATE
+    records: Sequence[Record], criterion: Criterion, resampling: Resampling, max_missing: float
 ) -> Estimate:
     """Estimate the share of prompts won against the opponent, ties as half; withheld where too many are missing."""
     verdicts = verdicts_by_prompt(records, criterion)
     if has_too_few(records, criterion, max_missing):
         return withhold(len(verdicts))
-    return bootstrap_rate(list(verdicts.values()), resampling, bounds)
+    return bootstrap_rate(list(verdicts.values()), resampling)
 
 
 def differences_by_prompt(
@@ -128,19 +128,16 @@ def list_singles(records: Sequence[Record], criterion: Criterion) -> list[Single
 
     Equal responses count as ties in as many judgments as other prompts have, so that all prompts have the same weight.
     """
-    entries = entries_of(records, criterion)
+    entries, singles = entries_of(records, criterion), list[Single]()
     usual = max((len(entry.get("singles", ())) for entry in entries.values()), default=0)
-    return [Single(key, *row) for key, entry in entries.items() for row in _list_judgments(entry, usual)]
-
-
-def _list_judgments(entry: Mapping[str, Any], usual: int) -> list[tuple[int, int, float, bool]]:
-    """Return (shown, repeat, verdict, asked) of the judgments of one prompt."""
-    if entry.get("is_same"):
-        return [(1 - 2 * (place % 2) if usual else 0, place // 2, 0.5, False) for place in range(max(usual, 1))]
-    if "singles" not in entry:
-        return [(0, 0, entry["verdict"], True)] if entry["state"] == "ok" else []
-    return [
-        (1 if single["is_first"] else -1, single["repeat"], single["verdict"], True)
-        for single in entry["singles"]
-        if single["state"] == "ok"
-    ]
+    for prompt, entry in entries.items():
+        if entry.get("is_same"):
+            orders = [(1, -1)[place % 2] for place in range(usual)] or [0]
+            singles += [Single(prompt, order, place // 2, 0.5, False) for place, order in enumerate(orders)]
+        elif "singles" in entry:
+            read = [single for single in entry["singles"] if single["state"] == "ok"]
+            shown = {True: 1, False: -1}
+            singles += [Single(prompt, shown[each["is_first"]], each["repeat"], each["verdict"], True) for each in read]
+        elif entry["state"] == "ok":
+            singles.append(Single(prompt, 0, 0, entry["verdict"], True))
+    return singles

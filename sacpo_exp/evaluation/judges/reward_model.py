@@ -2,18 +2,16 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacpo_exp.config.judges import HigherIs, RewardModelJudgeConfig
 from sacpo_exp.data.preferences import Key, as_message, messages_of
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.progress import Progress
 from sacpo_exp.training.models import Location, keep_freed_memory, load_reward_model, load_tokenizer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ def score_responses(
     dialogues: Sequence[tuple[str | Key, str]],
     title: str,
     device: str = "cpu",
-) -> "NDArray[np.float64]":
+) -> NDArray[np.float64]:
     """Return a score per response, the higher the better: the model's, or minus it where that is a cost.
 
     So a response is safe where its score by the cost head is at least 0, that is its cost at most 0 (Dai et al. 2024).

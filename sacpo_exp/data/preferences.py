@@ -260,11 +260,7 @@ def preferred_index(row: Row, criterion: Criterion) -> int:
 
 
 def undesirable_weight(desirable: int, undesirable: int) -> float:
-    """Return the paper's weight of undesirable completions in KTO, n_desirable / n_undesirable.
-
-    Raises:
-        DataError: all labels are alike.
-    """
+    """Return n_desirable / n_undesirable, the paper's weight in KTO; DataError if all labels are alike."""
     if not (desirable and undesirable):
         kind = "undesirable" if desirable else "desirable"
         raise DataError(

@@ -101,11 +101,7 @@ def require_verdicts(contest: Contest, judged: Sequence[Path]) -> None:
 
 
 def scored_criteria(judge: AbsoluteJudge, config: RunConfig) -> list[Criterion]:
-    """Return the evaluated criteria that the judge has a head for, or labels in its own rows.
-
-    Raises:
-        ConfigError: there are none.
-    """
+    """Return the evaluated criteria that the judge has a head for, or labels in its own rows; ConfigError if none."""
     criteria = evaluated_criteria(config)
     if isinstance(judge, RewardModelJudgeConfig):
         scored, what = [each for each in criteria if each.name in judge.heads], "a head in `judge.heads`"

@@ -70,7 +70,7 @@ def count_outcomes(comparisons: Comparisons) -> tuple[Tally, ...]:
 
 
 def find_unconnected(comparisons: Comparisons, baseline: str) -> dict[str, str]:
-    """Return policy → reason for those that no chain of comparisons connects with the baseline, or raise ValueError."""
+    """Return policy → reason for those that no chain of comparisons connects with the baseline."""
     return dict.fromkeys(_list_outside(comparisons, baseline, "weak"), "no chain of comparisons leads to the baseline")
 
 
@@ -79,9 +79,6 @@ def find_unrated(comparisons: Comparisons, baseline: str) -> dict[str, str]:
 
     It is finite where chains of wins lead to the baseline and from it, a tie being a win of both (Ford, American
     Mathematical Monthly 64, 1957). Verdicts on the others can be left out of the fit.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
     """
     tallies = dict(zip(comparisons.policies, count_outcomes(comparisons), strict=True))
     unrated = dict.fromkeys(
@@ -96,8 +93,6 @@ def _list_outside(comparisons: Comparisons, baseline: str, connection: str) -> l
     """Return the policies outside the baseline's component of the graph "has won or tied against"."""
     from scipy.sparse.csgraph import connected_components
 
-    if baseline not in comparisons.policies:
-        raise ValueError(f"the baseline {baseline!r} is none of {list(comparisons.policies)}")
     beats = np.zeros((len(comparisons.policies),) * 2, dtype=np.bool_)
     left, right, outcome = comparisons.left, comparisons.right, comparisons.outcome
     beats[left[outcome > 0], right[outcome > 0]] = True

@@ -87,9 +87,6 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
 
     An order effect without a finite estimate is left out, with a note. A judge that always prefers the first answer
     then gives equal ratings.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
     """
     unrated = find_unrated(comparisons, baseline)
     is_rated = np.array([policy not in unrated for policy in comparisons.policies])
@@ -199,9 +196,6 @@ def rate_online(comparisons: Comparisons, baseline: str, *, seed: int, passes: i
     r ← r + K·(outcome − 1/(1 + 10^((r_opponent − r)/400))). In each trial all start at 1200 and are scaled at its end,
     not shifted, so that the baseline stands at 1000. Ratings depend on the order of the verdicts; that of a policy that
     never wins falls with every further verdict.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
     """
     unrated = find_unconnected(comparisons, baseline)
     start = comparisons.policies.index(baseline)

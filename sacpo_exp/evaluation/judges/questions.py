@@ -130,8 +130,7 @@ def refusal_question(
 ) -> Question:
     """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024).
 
-    Raises:
-        ConfigError: the template does not ask that.
+    ConfigError if the template has no such question.
     """
     if REFUSAL not in texts:
         raise ConfigError(f"`judge.template` {judge.template} has no {REFUSAL}.txt. Try: judge.template=default")

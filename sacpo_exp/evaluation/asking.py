@@ -62,11 +62,7 @@ class Inquiry:
 
 
 def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> list[Path]:
-    """Return the verdicts of every match, once all questions have a record.
-
-    Raises:
-        ConfigError, JudgeError: the judge can't be asked, or was stopped; its answers are kept.
-    """
+    """Return the verdicts of every match, once all questions have a record; raises the errors of `ask`."""
     inquiries = _inquire(run, contest, judge, partial(read_answers, run))
     questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:

@@ -49,15 +49,10 @@ HOST: Final = socket.gethostname()
 
 
 class Ledger:
-    """Judgments by key, in one file that any number of processes and threads may use at once.
+    """Judgments by key, in one file that any number of processes and threads may use at once; made if it is missing.
 
-    What a method changes is committed when it returns.
-
-    Args:
-        path: of the file; made if it is missing.
-
-    Raises:
-        LedgerError: here and by every method: the file is damaged or can't be written.
+    What a method changes is committed when it returns. Every method raises LedgerError if the file is damaged or can't
+    be written.
     """
 
     def __init__(self, path: Path) -> None:

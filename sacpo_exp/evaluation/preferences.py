@@ -6,7 +6,7 @@ more on the baseline than the rejected one (`statistics.preferences`).
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from sacpo_exp.data.preparation import PROMPTS, hash_prompt, with_lengths
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import DataError
-from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.evaluation.records import write_records
 from sacpo_exp.evaluation.responding import device, policy_labels
 from sacpo_exp.method.criteria import Criterion
@@ -176,3 +175,29 @@ def _score(
     scores = score_completions(weights, tokens, 2 * config.hardware.per_device_eval_batch_size)
     counts = [len(each.completion) for each in tokens]
     return np.reshape(scores, (-1, 2)).tolist(), np.reshape(counts, (-1, 2)).tolist()
+
+
+def score_completions(weights: Any, tokens: Sequence[Tokens], size: int) -> list[float]:
+    """Return the log-probability of each completion, its end mark included if it has one.
+
+    Completions of similar length, `size` of them, share a forward pass, which saves padding.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].prompt) + len(tokens[i].completion))
+    scores = [0.0] * len(tokens)
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        sequences = [torch.from_numpy(np.concatenate([tokens[i].prompt, tokens[i].completion])).long() for i in batch]
+        # Padding, of any token, is on the right, where no earlier position sees it.
+        ids = pad_sequence(sequences, batch_first=True).to(weights.device)
+        with torch.inference_mode():
+            logits = weights(input_ids=ids).logits
+            # In float64 one by one, for its memory.
+            for index, sequence, row, states in zip(batch, sequences, ids, logits, strict=True):
+                begin, end = len(tokens[index].prompt), len(sequence)
+                steps = states[begin - 1 : end - 1].double()
+                chosen = steps.gather(-1, row[begin:end, None])[:, 0]
+                scores[index] = float((chosen - steps.logsumexp(-1)).sum())
+    return scores

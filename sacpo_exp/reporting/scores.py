@@ -14,7 +14,6 @@ from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.judge import Ratings, measure_conduct, rate_group, score_judge
 from sacpo_exp.reporting.tables import Cell, Row, spread_estimates
 from sacpo_exp.statistics import win_rate
-from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -240,8 +239,8 @@ def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampli
         records = {record["prompt_id"]: record for record in policy.records}
         own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))
         values = list(verdicts.values())
-        adjusted = adjust_for_length(values, own, other, resampling.confidence)
-        rates = {"at_equal_length": adjusted, **estimate_by_length(values, own, other, resampling)}
+        adjusted = win_rate.adjust_for_length(values, own, other, resampling.confidence)
+        rates = {"at_equal_length": adjusted, **win_rate.estimate_by_length(values, own, other, resampling)}
         yield {**label_cells(policy), "criterion": criterion.name, **rates}
 
 

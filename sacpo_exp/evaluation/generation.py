@@ -52,13 +52,6 @@ class GenerationJob:
     title: str
     prompts: list[str | Key]
 
-    @staticmethod
-    def read(path: Path) -> "GenerationJob":
-        """Read a job that was written as JSON: prompts may hold what OmegaConf would interpolate."""
-        fields = json.loads(path.read_text("utf-8"))
-        location, decoding = Location(**fields.pop("location")), Decoding(**fields.pop("decoding"))
-        return GenerationJob(location=location, decoding=decoding, **fields)
-
     def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Load the policy and its tokenizer; ConfigError if that fails."""
         from sacpo_exp.training.models import load_policy, load_tokenizer
@@ -219,6 +212,8 @@ def _answer_by_vllm(
 
 def main() -> None:
     """Answer one shard: the job's file, the shard's folder and the numbers of its prompts are the arguments."""
+    from pydantic import TypeAdapter
+
     if len(sys.argv) != 4:
         sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: sacpo eval")
     path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -226,7 +221,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, format="%(message)s")
     try:
         quiet_libraries()
-        responses = GenerationJob.read(path).answer(folder, numbers)
+        # Prompts may hold what OmegaConf would interpolate.
+        responses = TypeAdapter(GenerationJob).validate_json(path.read_bytes()).answer(folder, numbers)
         write_whole(folder / ANSWERS, json.dumps([asdict(response) for response in responses]))
     except Exception as error:
         write_ending(path.parent, rank, **sum_up(error))

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import Template as Text
 from typing import Any, Final, Literal
@@ -202,14 +203,10 @@ def read_label(raw: str | None, finish_reason: str | None) -> tuple[State, str |
     if finish_reason in DECLINED:
         return State.refused, None
     text = (raw or "").strip()
-    for candidate in (
-        text[text.find("{") : text.rfind("}") + 1],
-        json.dumps({"label": text.partition("\n")[0].strip()}),
-    ):
-        try:
+    first_line = json.dumps({"label": text.partition("\n")[0].strip()})
+    for candidate in (text[text.find("{") : text.rfind("}") + 1], first_line):
+        with suppress(ValidationError):
             return State.ok, Label.model_validate_json(candidate).label
-        except ValidationError:
-            continue
     return State.unparsed, None
 
 

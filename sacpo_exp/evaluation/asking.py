@@ -68,10 +68,19 @@ def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> lis
     with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:
         ask(list(questions.values()), judge, ledger)
         answers = ledger.find(questions)
-    key = identify(judge, contest.criteria)
-    labels: dict[str, Any] = {"judge_id": key, "judge_key": key, "answers": hash_answers(run, contest)}
+    judge_id = identify(judge, contest.criteria)
+    labels: dict[str, Any] = {"judge_id": judge_id, "judge_key": judge_id, "answers": hash_answers(run, contest)}
     labels |= {"has_zero": [], "judge_note": describe_wording(judge.template)}
-    return [_store_verdicts(run, contest, inquiry, judge, answers, labels) for inquiry in inquiries]
+    stored = []
+    for inquiry in inquiries:
+        # The answers are part of the identity: those asked again, after a failure, make another artifact.
+        keys = sorted(question.key for asked in inquiry.questions.values() for question in asked)
+        found = [[key, answers[key].raw, answers[key].state.value, answers[key].finish_reason] for key in keys]
+        recipe = {"answers": content_hash(found), "parser": PARSER_VERSION, "judge": judge_id}
+        parents = tuple(entrant.responses.id for entrant in inquiry.match)
+        spec = judgments_artifact(contest, inquiry.match, judge, labels, recipe, parents)
+        stored.append(store_records(run.store, spec, VERDICTS, partial(_make_records, contest, inquiry, answers)))
+    return stored
 
 
 def _inquire(
@@ -134,24 +143,6 @@ def identify(judge: OpenAIJudgeConfig, criteria: Sequence[Criterion]) -> str:
     protocol = {name: getattr(judge, name) for name in (*names, "structured")}
     protocol |= {"base_url": find_base_url(judge), "template": load_template(judge.template, criteria)}
     return f"{judge.model}-{content_hash(protocol)[:10]}"
-
-
-def _store_verdicts(
-    run: Run,
-    contest: Contest,
-    inquiry: Inquiry,
-    judge: OpenAIJudgeConfig,
-    answers: Mapping[str, Answer],
-    labels: dict[str, Any],
-) -> Path:
-    # The answers are part of the identity: those asked again, after a failure, make another artifact.
-    keys = sorted(question.key for questions in inquiry.questions.values() for question in questions)
-    found = [[key, answers[key].raw, answers[key].state.value, answers[key].finish_reason] for key in keys]
-    recipe = {"answers": content_hash(found), "parser": PARSER_VERSION, "judge": labels["judge_id"]}
-    parents = tuple(entrant.responses.id for entrant in inquiry.match)
-    spec = judgments_artifact(contest, inquiry.match, judge, labels, recipe, parents)
-    make = partial(_make_records, contest, inquiry, answers)
-    return store_records(run.store, spec, VERDICTS, make)
 
 
 def _make_records(contest: Contest, inquiry: Inquiry, answers: Mapping[str, Answer]) -> list[dict[str, Any]]:

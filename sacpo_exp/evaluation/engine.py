@@ -84,7 +84,10 @@ def generate_responses(
     responses = [Response(index, []) for index in range(len(prompts))]
     with journal.open("a", encoding="utf-8") as file, Progress(len(prompts), title, "response") as bar:
         for round_number, tokens in enumerate(rounds(decoding.max_new_tokens)):
-            for batch in _batches(responses, encoded, decoding.batch_size):
+            waiting = [response for response in responses if response.finish_reason is None]
+            waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
+            for start in range(0, len(waiting), decoding.batch_size):
+                batch = waiting[start : start + decoding.batch_size]
                 key = f"{round_number}/{batch[0].index}+{len(batch)}"
                 if key not in known:
                     known[key] = _extend(policy, tokenizer, encoded, batch, tokens, decoding, numbers)
@@ -110,13 +113,6 @@ def rounds(max_new_tokens: int) -> Iterator[int]:
         yield min(step, max_new_tokens - done)
         done += step
         step *= 2
-
-
-def _batches(responses: Sequence[Response], encoded: Sequence[list[int]], size: int) -> list[list[Response]]:
-    """Return unfinished responses in batches of similar length."""
-    waiting = [response for response in responses if response.finish_reason is None]
-    waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
-    return [waiting[start : start + size] for start in range(0, len(waiting), size)]
 
 
 def _extend(

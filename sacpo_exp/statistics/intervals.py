@@ -58,7 +58,7 @@ def is_constant(sample: Floats) -> bool:
 
 
 def bootstrap_statistic(
-    samples: Sequence[Floats], statistic: Callable[..., Any], resampling: Resampling, method: str = "percentile"
+    samples: Sequence[NDArray[Any]], statistic: Callable[..., Any], resampling: Resampling, method: str = "percentile"
 ) -> Estimate:
     """Estimate a function of samples of shape (prompts,), which are drawn together, by `scipy.stats.bootstrap`.
 

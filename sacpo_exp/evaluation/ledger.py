@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +48,7 @@ HEARTBEAT, STALE = 10.0, 60.0
 HOST: Final = socket.gethostname()
 
 
-class Ledger:
+class Ledger(AbstractContextManager["Ledger"]):
     """Judgments by key, in one file that any number of processes and threads may use at once; made if it is missing.
 
     What a method changes is committed when it returns. Every method raises LedgerError if the file is damaged or can't
@@ -72,9 +72,6 @@ class Ledger:
                 except BaseException:
                     self._database.close()
                     raise
-
-    def __enter__(self) -> "Ledger":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -154,7 +154,8 @@ def _measure(pairs: Sequence[ScoredPair], criterion: Criterion, settings: Settin
     """Estimate a gap; a seed of which too much is missing is left out."""
     changes, n = [], 0
     for pair in pairs:
-        change = differences_by_prompt(*(row.policy.records for row in pair), criterion)
+        own, reference = (row.policy.records for row in pair)
+        change = differences_by_prompt(own, reference, criterion)
         n = max(n, len(change))
         if not any(has_too_few(row.policy.records, criterion, settings.max_missing) for row in pair):
             changes.append(change)

@@ -1,7 +1,6 @@
 """The recipe is the identity: what changes an artifact's id, what does not, and what plans share."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact
 from sacpo_exp.evaluation.judging import scorer_artifact, scores_artifact
 from sacpo_exp.evaluation.responding import responses_artifact
 from sacpo_exp.pipeline import take_fingerprints
-from sacpo_exp.plan import Fingerprints, Plan, Stage, make_plan, policy_of_spec
+from sacpo_exp.plan import Fingerprints, Plan, make_plan, policy_of_spec
 
-Planner = Callable[..., Plan]
 #: A criterion that a user adds.
 HONESTY = """# @package stages.honesty
 defaults:
@@ -33,7 +31,7 @@ PAPER = ["optimization=paper", "optimization.dtype=float32"]
 
 
 @pytest.fixture
-def planned(configure: Callable[..., Any]) -> Planner:
+def planned(configure: Any) -> Any:
     def run(*overrides: str, command: str = "train", fingerprints: Fingerprints = FINGERPRINTS) -> Plan:
         return make_plan(configure(*overrides, command=command), fingerprints)
 
@@ -44,22 +42,13 @@ def ids(plan: Plan) -> list[str]:
     return [stage.artifact.id for stage in plan.stages]
 
 
-def stage(plan: Plan, name: str) -> Stage:
-    (found,) = [stage for stage in plan.stages if stage.name == name]
-    return found
-
-
 #: Overrides of both plans, those of one, and the stages that become other artifacts by these.
 ALL, NONE = ["sft", "helpfulness", "safety"], list[str]()
 CHANGES = {
     "machine": ("", "hardware=a100x8 hardware.save_minutes=99 hardware.generation_batch_size=1 tracker=wandb", NONE),
     "rows per device": ("", "hardware.per_device_train_batch_size=4", NONE),
     "loading of rows": ("", "+trainer.dataloader_num_workers=2 +trainer.ddp_timeout=9", NONE),
-    "held-out rows while training": (
-        "",
-        "+trainer.eval_strategy=steps +trainer.eval_steps=9 log_completions=2",
-        NONE,
-    ),
+    "held-out rows while training": ("", "+trainer.eval_strategy=steps +trainer.eval_steps=9 log_completions=2", NONE),
     "held-out rows that the schedule reads": (
         "optimization.lr_scheduler_type=reduce_lr_on_plateau +trainer.eval_strategy=steps",
         "+trainer.eval_steps=9",
@@ -102,41 +91,40 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("both", "override", "changed"), CHANGES.values(), ids=list(CHANGES))
-def test_the_id_of_a_stage_is_its_content(planned: Planner, both: str, override: str, changed: list[str]) -> None:
+def test_the_id_of_a_stage_is_its_content(planned: Any, both: str, override: str, changed: list[str]) -> None:
     usual, other = planned(*PAPER, *both.split()), planned(*PAPER, *both.split(), *override.split())
     differing = [a.name for a, b in zip(usual.stages, other.stages, strict=True) if a.artifact.id != b.artifact.id]
     assert differing == changed
 
 
-def test_bfloat16_alone_is_one_policy_on_all_hardware_and_another_than_with_a_float32_copy(planned: Planner) -> None:
+def test_bfloat16_alone_is_one_policy_on_all_hardware_and_another_than_with_a_float32_copy(planned: Any) -> None:
     alone, sharded = (planned("optimization=paper_bf16", f"hardware.zero_stage={zero}") for zero in (0, 3))
     copied = planned("optimization=paper", "hardware.zero_stage=3")
     assert ids(alone) == ids(sharded) == ids(planned("optimization=paper"))
     assert not {*ids(copied)} & {*ids(sharded)}
 
 
-def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Planner) -> None:
+def test_the_seed_of_an_embedded_model_does_not_matter_but_that_of_random_weights_does(planned: Any) -> None:
     assert planned("seed=1").model.id == planned().model.id
     assert planned("model=tiny", "seed=1").model.id != planned("model=tiny").model.id
 
 
 @pytest.mark.parametrize(("two", "one"), [("helpful_first", "helpful_only"), ("safety_first", "safety_only")])
-def test_the_first_stage_is_the_one_stage_order_s_at_equal_beta(planned: Planner, two: str, one: str) -> None:
+def test_the_first_stage_is_the_one_stage_order_s_at_equal_beta(planned: Any, two: str, one: str) -> None:
     alone = planned(f"order={one}", "beta=0.2")
     assert ids(planned(f"order={two}", "earlier_betas=[0.2]"))[:2] == ids(alone)
     assert alone.policies["first"] == alone.stages[-1].artifact
 
 
-def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Planner) -> None:
+def test_a_naive_merge_has_the_one_stage_orders_as_parents_each_with_its_own_beta(planned: Any) -> None:
     plan = planned("order=safety_first", "earlier_betas=[0.2]", "beta=0.05", "merge=naive", "merge_ratio=0.5")
     names = (("safety", 0.2), ("helpful", 0.05))
     alone = [planned(f"order={name}_only", f"beta={beta}").policies["first"] for name, beta in names]
-    assert plan.merge is not None
     assert list(plan.merge.policies) == alone
     assert plan.merge.artifact.parents == tuple(spec.id for spec in alone)
 
 
-def test_others_are_policies_that_nothing_is_trained_for(planned: Planner) -> None:
+def test_others_are_policies_that_nothing_is_trained_for(planned: Any) -> None:
     others = "others=[line-corporation/sacpo@b596248,PKU-Alignment/beaver-7b-v1.0]"
     plan = planned(others, "order=none", "base=none", "model=alpaca_7b")
     assert plan.stages == ()
@@ -150,10 +138,8 @@ def test_others_are_policies_that_nothing_is_trained_for(planned: Planner) -> No
     assert [stage.artifact.id for stage in planned(others).stages] == ids(planned())
 
 
-def test_a_merge_of_two_has_both_stages_as_parents_and_depends_on_the_weights(planned: Planner) -> None:
+def test_a_merge_of_two_has_both_stages_as_parents_and_depends_on_the_weights(planned: Any) -> None:
     half, quarter = planned("merge_ratio=0.5"), planned("merge_ratio=0.25")
-    assert half.merge is not None
-    assert quarter.merge is not None
     assert half.merge.artifact.parents == tuple(ids(half)[1:])
     assert half.merge.artifact.id != quarter.merge.artifact.id
     assert quarter.merge == planned("merge_weights=[0.75,0.25]").merge
@@ -170,13 +156,12 @@ def third(tmp_path: Path) -> list[str]:
     return [search, "criterion=[helpfulness,safety,honesty]", "dataset@stages.honesty.dataset=demo"]
 
 
-def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planned: Planner, third: list[str]) -> None:
+def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planned: Any, third: list[str]) -> None:
     plan = planned(*third, "merge_weights=[0.2,0.3,0.5]", "earlier_betas=[0.4,0.2]")
     assert [made.name for made in plan.stages] == ["sft", "helpfulness", "safety", "honesty"]
     assert [made.parent.id for made in plan.stages] == [plan.model.id, *ids(plan)[:-1]]
     assert [made.artifact.parents for made in plan.stages] == [(made.parent.id, made.data.id) for made in plan.stages]
     assert list(plan.policies) == ["baseline", "first", "second", "third", "merged"]
-    assert plan.merge is not None
     assert plan.merge.weights == (0.2, 0.3, 0.5)
     assert plan.merge.artifact.parents == tuple(ids(plan)[1:])
     assert plan.merge.artifact.recipe == {"method": "linear", "weights": [0.2, 0.3, 0.5]}
@@ -187,14 +172,14 @@ def test_a_weighted_merge_has_every_stage_as_parent_and_knows_its_lineage(planne
     assert policy.base.id == plan.model.id
 
 
-def test_the_overrides_of_a_command_are_kept_beside_what_it_makes_and_in_no_id(planned: Planner) -> None:
+def test_the_overrides_of_a_command_are_kept_beside_what_it_makes_and_in_no_id(planned: Any) -> None:
     typed = replace(FINGERPRINTS, overrides=("beta=0.1",))
     usual, again = planned("merge_ratio=0.5"), planned("merge_ratio=0.5", fingerprints=typed)
     assert [spec.id for spec in again.made()] == [spec.id for spec in usual.made()]
     assert [spec.labels["overrides"] for spec in again.made()] == [["beta=0.1"]] * 4
 
 
-def test_a_stage_is_consistent_if_its_loss_is_and_no_argument_changes_it(planned: Planner) -> None:
+def test_a_stage_is_consistent_if_its_loss_is_and_no_argument_changes_it(planned: Any) -> None:
     def consistent(*overrides: str) -> list[bool]:
         return [each.is_consistent for each in policy_of_spec(planned(*overrides).stages[-1].artifact).aligned]
 
@@ -204,14 +189,14 @@ def test_a_stage_is_consistent_if_its_loss_is_and_no_argument_changes_it(planned
     assert consistent("++stages.helpfulness.trainer.use_weighting=true") == [False, True]
 
 
-def test_a_view_is_prepared_once_for_all_stages_that_read_it(planned: Planner) -> None:
+def test_a_view_is_prepared_once_for_all_stages_that_read_it(planned: Any) -> None:
     first, second = planned(), planned("order=safety_first", "losses=[ipo]")
     assert {made.data for made in second.stages} == {made.data for made in first.stages}
     views = [made.data.recipe["view"] for made in planned("objective=dpo_then_kto").stages]
     assert views == ["responses", "pairs", "labels"]
 
 
-def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> None:
+def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Any) -> None:
     specs = list(planned("merge_ratio=0.5").training())
     assert all(json.loads(json.dumps(spec.recipe)) == spec.recipe for spec in specs)
     assert len({spec.id for spec in specs}) == len(specs) == 8
@@ -220,13 +205,12 @@ def test_ids_of_one_plan_differ_and_are_names_of_folders(planned: Planner) -> No
     assert specs[6].id.startswith("smollm2-135m.sft.dpo-h-b0.1.dpo-s-b0.1-")
 
 
-def evaluation_ids(configure: Callable[..., Any], *overrides: str) -> list[str]:
+def evaluation_ids(configure: Any, *overrides: str) -> list[str]:
     """Of the last policy's responses, scorer, scores and judgments."""
     config = configure(*overrides)
     plan = make_plan(config, FINGERPRINTS)
-    baseline, policy = (
-        Entrant(name, responses_artifact(plan.policies[name], config, FINGERPRINTS)) for name in ("baseline", "second")
-    )
+    responses = {name: responses_artifact(spec, config, FINGERPRINTS) for name, spec in plan.policies.items()}
+    baseline, policy = (Entrant(name, responses[name]) for name in ("baseline", "second"))
     contest = Contest([], "demo", "", baseline, (baseline, policy), tuple(evaluated_criteria(config)))
     scorer = scorer_artifact(config.judge, config, FINGERPRINTS)
     scores = [scores_artifact(each, config.judge, config, FINGERPRINTS).id for each in (policy, baseline)]
@@ -245,12 +229,12 @@ EVALUATIONS = {
 
 
 @pytest.mark.parametrize(("override", "changed"), EVALUATIONS.values(), ids=list(EVALUATIONS))
-def test_an_evaluation_is_made_anew(configure: Callable[..., Any], override: str, changed: list[bool]) -> None:
+def test_an_evaluation_is_made_anew(configure: Any, override: str, changed: list[bool]) -> None:
     pairs = zip(evaluation_ids(configure), evaluation_ids(configure, override), strict=True)
     assert [a != b for a, b in pairs] == changed
 
 
-def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[..., Any]) -> None:
+def test_fingerprints_follow_the_rows_and_not_their_name(configure: Any) -> None:
     usual = take_fingerprints(configure())
     assert replace(take_fingerprints(configure("dataset.name=renamed")), overrides=usual.overrides) == usual
     limited = take_fingerprints(configure("dataset.max_rows=10"))
@@ -261,7 +245,7 @@ def test_fingerprints_follow_the_rows_and_not_their_name(configure: Callable[...
     assert list(own) == ["dataset", "stages.safety.dataset"]
 
 
-def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], model_folder: Path) -> None:
+def test_a_model_folder_is_known_by_its_content(configure: Any, model_folder: Path) -> None:
     config = configure("model=local", f"model.path={model_folder}")
 
     def model_id() -> str:
@@ -283,17 +267,18 @@ def test_a_model_folder_is_known_by_its_content(configure: Callable[..., Any], m
     assert model_id() not in ids
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["model.path={folder}", "others=[{folder}]", "judge.heads.helpfulness.model.path={folder}"],
-    ids=["model", "others", "judge"],
-)
-def test_a_model_folder_needs_safetensors(configure: Callable[..., Any], model_folder: Path, override: str) -> None:
-    head = "judge.heads.helpfulness.model"
-    judge = ["judge=reward_model", f"{head}.source=path", f"{head}.chat_template=x"]
-    choice = {"m": ["model=local"], "o": [], "j": judge}[override[0]]
+HEAD = "judge.heads.helpfulness.model"
+FOLDERS = {
+    "model.path={folder}": ["model=local"],
+    "others=[{folder}]": [],
+    f"{HEAD}.path={{folder}}": ["judge=reward_model", f"{HEAD}.source=path", f"{HEAD}.chat_template=x"],
+}
+
+
+@pytest.mark.parametrize("override", FOLDERS, ids=["model", "others", "judge"])
+def test_a_model_folder_needs_safetensors(configure: Any, model_folder: Path, override: str) -> None:
     (model_folder / "model.safetensors").rename(model_folder / "pytorch_model.bin")
-    config = configure(*choice, override.format(folder=model_folder), command="eval")
+    config = configure(*FOLDERS[override], override.format(folder=model_folder), command="eval")
     with pytest.raises(ConfigError, match=r"model must hold weights in safetensors .* only pytorch_model\.bin"):
         take_fingerprints(config)
     (model_folder / "adapter_config.json").write_text("{}")
@@ -301,12 +286,11 @@ def test_a_model_folder_needs_safetensors(configure: Callable[..., Any], model_f
         take_fingerprints(config)
 
 
-def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned: Planner) -> None:
-    paper = [PAPER[0], "order=helpful_only", "base=none"]
-    offloaded = ["hardware.zero_stage=2", "hardware.offload_optimizer=cpu"]
-    machines = [["hardware=a100x8"], ["hardware=a100x1", *offloaded], ["hardware=multinode"]]
-    ids = {planned(*paper, *machine).stages[0].artifact.id for machine in machines}
-    assert len(ids) == 1
-    assert planned(*paper, "hardware=a100x1").stages[0].artifact.id not in ids
-    one, eight = (planned(*paper, "optimization.dtype=float32", f"hardware={name}") for name in ("a100x1", "a100x8"))
-    assert one.stages[0].artifact.id == eight.stages[0].artifact.id
+def test_16_bit_weights_are_updated_alike_on_all_machines_with_zero_only(planned: Any) -> None:
+    def ids_on(*machine: str) -> list[str]:
+        return ids(planned(PAPER[0], "order=helpful_only", "base=none", *machine))
+
+    offloaded = ("hardware=a100x1", "hardware.zero_stage=2", "hardware.offload_optimizer=cpu")
+    assert ids_on("hardware=a100x8") == ids_on(*offloaded) == ids_on("hardware=multinode") != ids_on("hardware=a100x1")
+    one, eight = (ids_on(PAPER[1], f"hardware={name}") for name in ("a100x1", "a100x8"))
+    assert one == eight

@@ -19,7 +19,7 @@ from sacpo_exp.progress import Progress
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 with Progress(50, "helpfulness stage", "update") as progress:
     for number in range(50):
-        time.sleep(0.02)
+        time.sleep(0.005)
         progress.update(note=f"loss {number}")
 """
 

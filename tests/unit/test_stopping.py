@@ -60,13 +60,12 @@ def test_who_listened_before_hears_of_it_after_the_checkpoint() -> None:
 
 
 def test_handlers_are_put_back() -> None:
-    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)]
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)
+    before = list(map(signal.getsignal, signals))
     with catching_stops():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
         assert signal.getsignal(signal.SIGUSR2) is before[3]  # nobody listened
-    assert [
-        signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2)
-    ] == before
+    assert list(map(signal.getsignal, signals)) == before
 
 
 #: Shows progress while it trains, and leaves a checkpoint, in a terminal of its own.

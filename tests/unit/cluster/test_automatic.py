@@ -1,11 +1,11 @@
 """`hardware=auto` on made-up machines and on this one, and the look at a machine."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from composing import compose
 
@@ -25,11 +25,9 @@ from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.validation import find_run_problems
 
-Configure = Callable[..., Any]
-
 
 @pytest.fixture
-def paper(configure: Configure) -> RunConfig:
+def paper(configure: Any) -> RunConfig:
     """The paper's run with the numbers that `auto` takes for a GPU."""
     config: RunConfig = configure("model=alpaca_7b", "optimization=paper", "hardware=a100x1")
     config.hardware = replace(config.hardware, name="auto", device_memory=None)
@@ -59,32 +57,25 @@ def test_all_gpus_are_used_in_the_cheapest_way_that_fits(paper: RunConfig, case:
     assert reason.endswith("which fits by the memory plan")
 
 
-def test_where_nothing_fits_that_is_logged(paper: RunConfig) -> None:
+def test_what_is_given_is_kept_and_that_nothing_fits_is_logged(paper: RunConfig) -> None:
+    for given in ({"zero_stage": 0}, {"processes": 2, "per_device_train_batch_size": 4}):
+        hardware, _ = choose(paper, Machine(64, (Gpu(8.0),) * 8), **given)
+        assert {name: getattr(hardware, name) for name in given} == given
+        assert find_run_problems(replace(paper, hardware=hardware), []) == []
     assert choose(paper, Machine(16, (Gpu(8.0),)))[1].endswith("; nothing fits by the memory plan")
 
 
-@pytest.mark.parametrize("given", [{"zero_stage": 0}, {"processes": 2, "per_device_train_batch_size": 4}])
-def test_what_is_given_is_kept(paper: RunConfig, given: dict[str, Any]) -> None:
-    hardware, _ = choose(paper, Machine(64, (Gpu(8.0),) * 8), **given)
-    assert {name: getattr(hardware, name) for name in given} == given
-    assert find_run_problems(replace(paper, hardware=hardware), []) == []
-
-
-@pytest.mark.parametrize(
-    ("gpus", "batches", "processes", "rows"),
-    [
+def test_processes_divide_every_batch() -> None:
+    for gpus, batches, processes, rows in (
         (8, [(12, 1)], 6, 16),
         (4, [(4, 2)], 2, 16),  # KTO needs two rows on a device
         (4, [(80, 1), (48, 1)], 4, 4),
         (3, [], 3, 16),
-    ],
-)
-def test_processes_divide_every_batch(gpus: int, batches: list[tuple[int, int]], processes: int, rows: int) -> None:
-    assert choose_processes(gpus, batches) == processes
-    assert list_rows(16, processes, batches)[0] == rows
+    ):
+        assert (choose_processes(gpus, batches), list_rows(16, processes, batches)[0]) == (processes, rows)
 
 
-def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_on_this_machine(configure: Any, caplog: pytest.LogCaptureFixture) -> None:
     automatic._told.clear()
     with caplog.at_level(logging.INFO):
         config = configure("hardware=auto", "model=tiny", "hardware.save_minutes=7", "hardware.zero_stage=0")
@@ -94,7 +85,10 @@ def test_auto_on_this_machine(configure: Configure, caplog: pytest.LogCaptureFix
         assert config.hardware == replace(configure("model=tiny").hardware, name="auto", save_minutes=7)
 
 
-def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+VISIBLE = {None: (80, 40, 24), "": (), "2,0": (24, 80), "0,7,1": (80,), "-1": (), "GPU-5ebe9f43": (None,)}
+
+
+def test_gpus_are_listed_by_nvidia_smi_and_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\nprintf '81920, 9.0\\n40960, 7.5\\n'\n")
     program.chmod(0o755)
@@ -105,21 +99,13 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     program.write_text("#!/bin/sh\nexit 9\n")
     assert read_gpus() == tuple(Gpu() for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
 
-
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [(None, (80, 40, 24)), ("", ()), ("2,0", (24, 80)), ("0,7,1", (80,)), ("-1", ()), ("GPU-5ebe9f43", (None,))],
-)
-def test_cuda_visible_devices_selects_gpus(chosen: str | None, expected: tuple[float | None, ...]) -> None:
-    assert visible((Gpu(80), Gpu(40), Gpu(24)), chosen) == tuple(map(Gpu, expected))
+    for chosen, expected in VISIBLE.items():
+        assert visible((Gpu(80), Gpu(40), Gpu(24)), chosen) == tuple(map(Gpu, expected))
 
 
 def test_memory_is_at_most_the_machine_s_and_the_smallest_gpu_counts() -> None:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    total = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:")) / 2**20
-    memory = look_at_machine().memory
-    assert memory is not None
-    assert 0.1 < memory <= total * 1.001
+    total = psutil.virtual_memory().total / 2**30
+    assert 0.1 < look_at_machine().memory <= total * 1.001
     assert [Machine(64, tuple(map(Gpu, gpus))).smallest_gpu for gpus in ((80, 24), (80, None), ())] == [24, None, None]
 
 
@@ -151,9 +137,7 @@ def test_the_flags_of_the_processor_decide(tmp_path: Path, monkeypatch: pytest.M
     assert found == [True, True, False]
 
 
-def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(
-    configure: Configure, problems_of: Configure
-) -> None:
+def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(configure: Any, problems_of: Any) -> None:
     chosen = configure("hardware=cpu")
     typed = configure("hardware=cpu", chosen.overrides[-1])
     assert chosen.overrides[-1].startswith("optimization.autocast=")
@@ -164,23 +148,16 @@ def test_a_chosen_type_is_that_of_the_recipe_and_of_the_stored_command(
     ]
 
 
-@pytest.mark.parametrize(
-    ("capability", "packages", "expected"),
-    [
-        (9.0, ("flash_attn", "liger_kernel"), ("flash_attention_2", True, True, True)),
-        (9.0, (), (None, False, False, True)),
-        (7.5, ("flash_attn", "liger_kernel"), (None, False, True, False)),
-    ],
-)
+#: Capability of the GPU, whether the packages are installed; attention, padding_free, liger, tf32.
+KERNELS = [(9.0, True, ("flash_attention_2", True, True, True)), (9.0, False, (None, False, False, True))]
+KERNELS += [(7.5, True, (None, False, True, False))]
+
+
+@pytest.mark.parametrize(("capability", "installed", "expected"), KERNELS)
 def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructions(
-    paper: RunConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capability: float,
-    packages: tuple[str, ...],
-    expected: tuple[Any, ...],
+    paper: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: float, installed: bool, expected: Any
 ) -> None:
-    for name in packages:
+    for name in ("flash_attn", "liger_kernel") if installed else ():
         (tmp_path / f"{name}.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     hardware, reason = choose(paper, machine := Machine(1024, (Gpu(80.0, capability),) * 8))
@@ -189,9 +166,7 @@ def test_kernels_are_used_where_they_are_installed_and_the_gpu_has_the_instructi
     assert choose(paper, machine, attention="sdpa", padding_free=False)[0].attention == "sdpa"
 
 
-def test_a_machine_with_gpus_uses_them_by_default(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpus_are_used_by_default(configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '81920, 9.0\\n81920, 9.0\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

@@ -1,4 +1,4 @@
-"""What is read of a sweep from the files that its jobs leave."""
+"""What is read from the files that the jobs of a sweep and the ranks of a group leave."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from sacpo_exp.cluster import status
-from sacpo_exp.errors import ConfigError, DivergedError, Interrupted
+from sacpo_exp.cluster.worker import explain, read_endings, write_ending
+from sacpo_exp.errors import ConfigError, DivergedError, Interrupted, LaunchError, SacpoError
 
 
 @pytest.fixture
@@ -53,16 +54,64 @@ def test_a_dead_process_does_not_run(sweep: Path) -> None:
     assert jobs[0].message == "its process was killed"
 
 
-def test_the_newest_sweep_is_found(sweep: Path, tmp_path: Path) -> None:
+def test_the_newest_sweep_is_found_or_that_there_is_none(sweep: Path, tmp_path: Path) -> None:
     newer = tmp_path / "newer" / "multirun.yaml"
     newer.parent.mkdir()
     newer.write_text("{}")
     os.utime(sweep / "multirun.yaml", (0, 0))
     assert status.newest_sweep(tmp_path) == newer.parent
-
-
-def test_where_no_sweep_is_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no sweep in"):
-        status.newest_sweep(tmp_path)
+        status.newest_sweep(sweep / "0")
     with pytest.raises(ConfigError, match="is not the folder of a sweep"):
         status.read_sweep(tmp_path)
+
+
+WHAT = "the first stage"
+#: What torch 2.13 printed after `kill -9` of rank 1.
+KILLED = """E1124 torch/distributed/elastic/multiprocessing/api.py] failed (exitcode: -9) local_rank: 1 (pid: 4242)
+============================================================
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-24_16:43:31
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 4242)
+  traceback : Signal 9 (SIGKILL) received by PID 4242
+"""
+
+
+def explained(logs: Path, launcher: str = "") -> SacpoError:
+    path = logs / "launcher-0.log"
+    path.write_text(launcher)
+    return explain(logs, path, WHAT)
+
+
+def test_a_killed_rank_is_to_blame_and_those_that_were_ended_in_turn_are_not(tmp_path: Path) -> None:
+    write_ending(tmp_path, 0, exit_code=1, message="RuntimeError: connection closed by peer.")
+    error = explained(tmp_path, KILLED)
+    assert isinstance(error, LaunchError)
+    assert str(error).startswith("the first stage: rank 1 was ended by SIGKILL (by hand, or by the system for lack")
+    assert str(error).endswith("rank-1.log")
+    write_ending(tmp_path, 0, exit_code=1, message="ValueError: bad.")
+    error = explained(tmp_path, KILLED.replace("-9", "-15"))
+    assert str(error).startswith("the first stage: rank 0 failed: ValueError: bad. Its log: ")
+
+
+def test_the_rank_that_failed_first_is_named(tmp_path: Path) -> None:
+    write_ending(tmp_path, 3, exit_code=1, message="ValueError: the cause.")
+    write_ending(tmp_path, 0, exit_code=1, message="RuntimeError: a consequence.")
+    assert [ending.rank for ending in read_endings(tmp_path)] == [3, 0]
+    assert "rank 3 failed: ValueError: the cause." in str(explained(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [DivergedError, ConfigError])
+def test_errors_keep_their_exit_code_and_words(tmp_path: Path, kind: type[SacpoError]) -> None:
+    write_ending(tmp_path, 1, exit_code=kind.exit_code, message="what is wrong.")
+    error = explained(tmp_path)
+    assert type(error) is kind
+    assert str(error) == "what is wrong."
+
+
+@pytest.mark.parametrize("reason", ["python: No module named sacpo_exp.cluster.worker", ""])
+def test_a_group_that_never_began_is_explained_by_its_launcher(tmp_path: Path, reason: str) -> None:
+    told = reason or "the workers ended without a message"
+    assert str(explained(tmp_path, reason)) == f"{WHAT}: {told}. Its log: {tmp_path / 'launcher-0.log'}"

@@ -1,7 +1,6 @@
 """What a `.env` file sets, and what is refused before Hydra writes it down."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,13 @@ EMPTY=
 """
 
 
-def test_lines_are_read_as_a_shell_would(tmp_path: Path) -> None:
+def test_lines_are_read_as_a_shell_would_and_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(LINES, "utf-8")
     wanted = {"PLAIN": "one", "EXPORTED": "two", "QUOTED": "three # four", "SINGLE": "five", "EMPTY": ""}
     assert read_dotenv(tmp_path / ".env") == wanted
+    (tmp_path / ".env").write_bytes(b"A=\xff")
+    with pytest.raises(ConfigError, match=r"\.env can't be read: UnicodeDecodeError\.$"):
+        read_dotenv(tmp_path / ".env")
 
 
 def test_the_environment_wins_unless_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,12 +55,6 @@ def test_the_file_directs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert os.environ[address] == "https://chosen.example"
 
 
-def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"A=\xff")
-    with pytest.raises(ConfigError, match=r"\.env can't be read: UnicodeDecodeError\.$"):
-        read_dotenv(tmp_path / ".env")
-
-
 def test_the_example_names_every_variable_that_is_read(repo: Path) -> None:
     example = read_dotenv(repo / ".env.example")
     code = "".join(path.read_text("utf-8") for path in (repo / "sacpo_exp").rglob("*.py"))
@@ -75,31 +71,29 @@ def test_no_other_launcher_may_start_a_command() -> None:
         assert "Try: sacpo train" in problem
 
 
-@pytest.mark.parametrize(
-    ("command", "override"),
-    [
-        ("train", "judge.api_key=own-secret"),
-        ("report", "++judge.api_key=own-secret"),
-        ("choose", "judge={api_key: own-secret}"),
-        ("eval", "hydra.job.env_set.OPENAI_API_KEY=own-secret"),
-        ("eval", "judge.api_key_env=own-secret"),
-        ("eval", "judge.base_url=https://me:own-secret@elsewhere.example/v1"),
-        ("train", "store.mirror=s3://me:own-secret@bucket/x"),
-    ],
-)
-def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: str, override: str) -> None:
-    (problem,) = find_command_line_problems([override, "-m"], {}, command)
+#: Overrides that hold a secret, and their command.
+SECRETS = {
+    "judge.api_key=own-secret": "train",
+    "++judge.api_key=own-secret": "report",
+    "judge={api_key: own-secret}": "choose",
+    "hydra.job.env_set.OPENAI_API_KEY=own-secret": "eval",
+    "judge.api_key_env=own-secret": "eval",
+    "judge.base_url=https://me:own-secret@elsewhere.example/v1": "eval",
+    "store.mirror=s3://me:own-secret@bucket/x": "train",
+}
+
+
+@pytest.mark.parametrize("override", SECRETS)
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(override: str) -> None:
+    (problem,) = find_command_line_problems([override, "-m"], {}, SECRETS[override])
     assert "own-secret" not in problem
+    no_secrets = ["judge.max_tokens=3", "judge.token_limit=max_tokens", "judge.api_key_env=A", "judge.api_key_env=null"]
+    assert find_command_line_problems(no_secrets, {}, "eval") == []
 
 
-def test_a_secret_is_refused_before_anything_is_written(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_secret_is_refused_before_anything_is_written(cli: Any, tmp_path: Path) -> None:
     done = cli("eval", "judge.api_key=own-secret", "-m", light=True)
     assert (done.code, done.stdout) == (2, "")
     assert "judge.api_key_env" in done.stderr
     assert "own-secret" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_settings_about_tokens_and_the_name_of_a_variable_are_no_secrets() -> None:
-    overrides = ["judge.max_tokens=3", "judge.token_limit=max_tokens", "judge.api_key_env=A", "judge.api_key_env=null"]
-    assert find_command_line_problems(overrides, {}, "eval") == []

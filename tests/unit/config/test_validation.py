@@ -1,18 +1,17 @@
-"""Every rule that types and bounds can't express: the setting that its sentence names, and the reason."""
+"""Every bound of a number and every rule beyond types: the setting that its sentence names, and the reason."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sacpo_exp.config.bounds import find_bound_problems
+from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.losses import LOSSES
 from sacpo_exp.pipeline import open_run
 from sacpo_exp.reporting.planning import check_run
-
-Problems = Callable[..., list[str]]
 
 BATCH, SMOOTHING = "stages.safety.global_batch_size", "stages.helpfulness.loss.label_smoothing"
 DECAY, OWN_PATH = "stages.safety.trainer.weight_decay", "stages.safety.dataset.path"
@@ -77,6 +76,21 @@ WRONG |= {
     "pairing": (f"order=helpful_only {PAIRING}", PAIRING, f"needs `{ACCEPTABLE}`"),
     "PeCAN": ("criterion=[mixed] losses=[pecan]", "stages.mixed", "learns from the stages before it"),
 }
+RATE, DECAY_OF_ALL = "stages.helpfulness.learning_rate", "optimization.weight_decay"
+#: Numbers outside their bounds.
+WRONG |= {
+    "beta": ("beta=-1", "beta", "greater than 0, but is -1"),
+    "earlier beta": ("earlier_betas=[0]", "earlier_betas[0]", "greater than 0, but is 0"),
+    "long seed": ("seed=12345678901234567890", "seed", "at least 0 and at most"),
+    "infinite rate": (f"{RATE}=inf", RATE, "greater than 0 and finite, but is inf"),
+    "smoothing": (f"losses=[robust] {SMOOTHING}=0.5", SMOOTHING, "greater than 0 and below 0.5"),
+    "no number": (f"{DECAY_OF_ALL}=nan", DECAY_OF_ALL, "finite, but is nan"),
+    "whole fraction": (
+        "dataset.heldout_fraction=1",
+        "dataset.heldout_fraction",
+        "greater than 0 and below 1, but is 1",
+    ),
+}
 #: The same for `eval`.
 WRONG_EVALUATION: dict[str, tuple[str, str, str]] = {
     "scores": ("judge=paper judge.max_score=1", "judge.max_score", "must be greater than `judge.min_score`"),
@@ -124,23 +138,48 @@ ALL = {
     **{name: ("oracle", *case) for name, case in WRONG_ORACLE.items()},
     **{name: ("choose", f"threshold=0.6 {case[0]}", *case[1:]) for name, case in WRONG_CHOICE.items()},
     "no threshold": ("choose", "", "threshold", "has no value"),
+    "confidence": ("report", "confidence=95", "confidence", "below 1"),
+    "number in a list": ("oracle", "pairs=[100,0]", "pairs[1]", "at least 1"),
     "vllm": ("chat", "generation.engine=vllm", "generation.engine=vllm", "answers in batches, chat one by one"),
 }
 
 
 @pytest.mark.parametrize(("command", "overrides", "setting", "reason"), ALL.values(), ids=list(ALL))
-def test_a_broken_rule_is_told(problems_of: Problems, command: str, overrides: str, setting: str, reason: str) -> None:
+def test_a_broken_rule_is_told(problems_of: Any, command: str, overrides: str, setting: str, reason: str) -> None:
     (problem,) = problems_of(*overrides.split(), command=command)
     assert f"`{setting}`" in problem
     assert reason in problem
 
 
-def test_all_problems_are_reported_together(problems_of: Problems) -> None:
+def test_all_problems_are_reported_together(problems_of: Any) -> None:
     overrides = ["beta=-1", "merge_ratio=7", "policies=[]", "model=local", "model.path=/not/there"]
     found = problems_of(*overrides, "stages.sft.learning_rate=0")
     assert {sentence.split("`")[1] for sentence in found} == {
         *("beta", "merge_ratio", "stages.sft.learning_rate", "model.path", "policies")
     }
+
+
+TOGETHER = {
+    "judge=openai": ["repeats=0", "temperature=3", "timeout=0", "budget_usd=0", "price.input=-1", "price.output=-1"],
+    "adapter=lora": ["r=0", "lora_alpha=-1", "lora_dropout=1"],
+    "hardware=auto": ["per_device_train_batch_size=100000000000000", "processes=0"],
+}
+
+
+@pytest.mark.parametrize("group", TOGETHER)
+def test_several_numbers_are_reported_together(problems_of: Any, group: str) -> None:
+    overrides = [f"{group.split('=')[0]}.{override}" for override in TOGETHER[group]]
+    keys = {problem.split("`")[1] for problem in problems_of(group, *overrides)}
+    assert keys == {override.split("=")[0] for override in overrides}
+
+
+def test_a_typed_configuration_is_checked_as_a_composed_one(configure: Any) -> None:
+    config = configure("model=tiny", "judge=openai")
+    assert find_bound_problems(config, RunConfig) == []
+    config.model.shape.vocab_size = config.stages["helpfulness"].global_batch_size = 0
+    config.earlier_betas = [0.1, -1.0]
+    keys = {problem.split("`")[1] for problem in find_bound_problems(config, RunConfig)}
+    assert keys == {"earlier_betas[1]", "model.shape.vocab_size", "stages.helpfulness.global_batch_size"}
 
 
 REMEDIES = {
@@ -151,7 +190,7 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("overrides", REMEDIES.values(), ids=list(REMEDIES))
-def test_a_suggestion_helps(problems_of: Problems, configure: Callable[..., object], overrides: list[str]) -> None:
+def test_a_suggestion_helps(problems_of: Any, configure: Any, overrides: list[str]) -> None:
     remedy = problems_of(*overrides)[0].split("Try: ")[1].split(" or ")[0].split(", ")[0].split()
     names = [override.split("=")[0] for override in remedy]
     configure(*(override for override in overrides if override.split("=")[0] not in names), *remedy)
@@ -166,11 +205,11 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("overrides", ALLOWED.values(), ids=list(ALLOWED))
-def test_sound_settings_pass(configure: Callable[..., object], overrides: list[str]) -> None:
+def test_sound_settings_pass(configure: Any, overrides: list[str]) -> None:
     configure(*overrides)
 
 
-def test_a_chat_template_is_needed(configure: Callable[..., Any], problems_of: Problems, model_folder: Path) -> None:
+def test_a_chat_template_is_needed(configure: Any, problems_of: Any, model_folder: Path) -> None:
     given = ("model=local", f"model.path={model_folder}")
     (model_folder / "tokenizer_config.json").write_text("{}")
     (problem,) = problems_of(*given)
@@ -180,25 +219,24 @@ def test_a_chat_template_is_needed(configure: Callable[..., Any], problems_of: P
     configure(*given)
 
 
-def test_qlora_needs_bitsandbytes(
-    configure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_qlora_needs_bitsandbytes(configure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(ConfigError, match=r"which is not installed\. Try: pip install bitsandbytes=="):
         check_run(open_run(configure("model=tiny", "adapter=qlora", f"paths.outputs={tmp_path}")))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "is_sequence"),
-    [
-        ([], True),
-        (["over=beta"], True),
-        (["max_over_refusal=0.1"], False),  # which is worst at the safe end
-        (["++thresholds={helpfulness:0.4}"], False),  # which pulls from the other end
-        (["constraint=helpfulness", "maximise=safety"], True),
-        (["procedure=holm"], False),
-        (["max_over_refusal=0.1", "procedure=fixed_sequence"], True),
-    ],
-)
-def test_a_sequence_needs_a_safe_end(configure: Callable[..., Any], overrides: list[str], is_sequence: bool) -> None:
-    assert configure("threshold=0.6", *overrides, command="choose").is_sequence is is_sequence
+#: Overrides of `choose`, and whether its policies are tested in sequence from a safe end.
+SEQUENCES = {
+    "": True,
+    "over=beta": True,
+    "max_over_refusal=0.1": False,  # which is worst at the safe end
+    "++thresholds={helpfulness:0.4}": False,  # which pulls from the other end
+    "constraint=helpfulness maximise=safety": True,
+    "procedure=holm": False,
+    "max_over_refusal=0.1 procedure=fixed_sequence": True,
+}
+
+
+def test_a_sequence_needs_a_safe_end(configure: Any) -> None:
+    for overrides, is_sequence in SEQUENCES.items():
+        assert configure("threshold=0.6", *overrides.split(), command="choose").is_sequence is is_sequence

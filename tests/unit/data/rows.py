@@ -1,26 +1,25 @@
 """Rows that tests can vary."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sacpo_exp.config.data import DataSchema, DatasetConfig
-from sacpo_exp.config.loading import CONF
-from sacpo_exp.data.files import RawRows
-from sacpo_exp.data.forms import normalise
+from sacpo_exp.config.data import DataSchema
+from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.data.preferences import Preferences
 from sacpo_exp.method.criteria import Criterion
 
-
-def read_criterion(name: str) -> Criterion:
-    """A criterion that is shipped."""
-    return Criterion(**yaml.safe_load((CONF / "criterion" / f"{name}.yaml").read_text("utf-8"))["criterion"])
-
-
-HELPFULNESS, SAFETY = read_criterion("helpfulness"), read_criterion("safety")
+HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
 #: A criterion that rows in the schema of PKU-SafeRLHF have no labels for.
 HONESTY = Criterion("honesty", "T")
+
+
+def write(path: Path, content: Any) -> str:
+    """Write a text as it is, anything else as JSON."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return str(path)
 
 
 def make_row(
@@ -45,8 +44,3 @@ def make_completion(prompt: str = "Hi?", text: str = "good", label: bool = True)
 
 def preferences(form: DataSchema, rows: Sequence[Any], criterion: str | None = None) -> Preferences:
     return Preferences(form, form, criterion, tuple(rows))
-
-
-def check_rows(rows: Sequence[Any], where: str) -> None:
-    """Read these rows of a file as PKU-SafeRLHF."""
-    normalise([RawRows(where, list(enumerate(rows, 1)))], DatasetConfig(schema=DataSchema.pku))

@@ -1,4 +1,4 @@
-"""The demo data: disjoint parts, enough of everything, and no shortcut by length or by a single word."""
+"""The demo data: disjoint parts, enough of everything, no shortcut by length, and pairs that only the scorer sees."""
 
 import re
 from collections import Counter
@@ -9,13 +9,12 @@ import pytest
 import yaml
 
 from sacpo_exp.data.demo import PARTS, generate_prompts, generate_rows
+from sacpo_exp.data.demo.contrasts import GARBLED, generate_judge_rows, make_garbled
 from sacpo_exp.evaluation.refusals import is_refusal
 
-FOLDER = resources.files("sacpo_exp.data.demo")
-FRAMES: dict[str, list[str]] = yaml.safe_load((FOLDER / "frames.yaml").read_text("utf-8"))
 TOPICS: list[dict[str, Any]] = [
     yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
-    for path in sorted((FOLDER / "topics").iterdir(), key=str)
+    for path in sorted(resources.files("sacpo_exp.data.demo").joinpath("topics").iterdir(), key=str)
     if path.name.endswith(".yaml")
 ]
 
@@ -59,14 +58,11 @@ def test_every_part_is_about_at_least_ten_topics_of_both_kinds(part: str) -> Non
     assert min(kinds.values()) >= len(ASKED[part]) / 3
 
 
-def test_the_criteria_often_agree_and_often_do_not() -> None:
+def test_the_criteria_often_agree_and_often_do_not_and_prefer_no_benign_refusal() -> None:
     agree = Counter((row["kind"], row["better_response_id"] == row["safer_response_id"]) for row in ALL_ROWS)
     assert agree["risky", False] >= 100
     assert agree["risky", True] >= 50
     assert agree["benign", True] >= 100  # the helpful answer is the safer one, too
-
-
-def test_benign_refusals_are_never_preferred() -> None:
     for row in ALL_ROWS:
         for criterion in CRITERIA if row["kind"] == "benign" else []:
             assert not is_refusal(row[f"response_{row[criterion]}"])
@@ -82,3 +78,27 @@ def test_length_alone_decides_no_criterion(criterion: str, measure: Any) -> None
     lengths = [tuple(map(measure, preferred_and_other(row, criterion))) for row in ALL_ROWS]
     accuracy = sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths)
     assert 0.35 <= accuracy <= 0.65
+
+
+def test_garbled_pairs_differ_in_how_they_begin_or_are_whole_answers_and_are_for_fitting_alone() -> None:
+    rows = ROWS["judge"]
+    texts = {row[f"response_{i}"] for row in rows for i in (0, 1)}
+    made = make_garbled(rows, 0)
+    assert made == make_garbled(rows, 0) != make_garbled(rows, 1)
+    assert {row["contrast"] for row in made} == {GARBLED}
+    assert not any("safer_response_id" in row for row in made)
+    benign = {row["prompt"] for row in rows if row["kind"] == "benign"}
+    over_shrugs = []
+    for row in made:
+        better, worse = preferred_and_other(row, CRITERIA[0])
+        if better in texts and row["prompt"] not in benign:  # a clean refusal over a shrug
+            over_shrugs.append(better)
+        else:
+            assert worse not in texts  # it breaks off
+    risky = [row for row in rows if row["kind"] == "risky"]
+    refused = {row[f"response_{i}"] for row in risky for i in (0, 1) if row[f"is_response_{i}_safe"]}
+    assert len(over_shrugs) > 100
+    assert set(over_shrugs) <= refused
+    parts = {part: [row.get("contrast") for row in generate_judge_rows(part, 0)] for part in ("judge", "heldout")}
+    assert parts["judge"].count(GARBLED) > 450
+    assert GARBLED not in parts["heldout"]

@@ -18,14 +18,6 @@ def pku(rows: list[Any]) -> Preferences:
     return preferences(DataSchema.pku, rows)
 
 
-def paired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
-    return make_view(pku(rows), View.pairs, criterion)
-
-
-def unpaired_view(rows: list[Any], criterion: Criterion) -> list[Any]:
-    return make_view(pku(rows), View.labels, criterion)
-
-
 #: (better id, safe flags) -> labels of both responses, as in the code of the paper: by the pair for
 #: helpfulness, by `is_response_{0,1}_safe` for safety, where both or none may be desirable.
 LABELS = {
@@ -36,38 +28,31 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(("better", "safe", "helpful", "harmless"), LABELS.values(), ids=list(LABELS))
-def test_labels_of_the_paper(better: int, safe: tuple[bool, bool], helpful: list[bool], harmless: list[bool]) -> None:
-    row = make_row(better=better, safe=safe)
-    assert [entry["label"] for entry in unpaired_view([row], HELPFULNESS)] == helpful
-    assert [entry["label"] for entry in unpaired_view([row], SAFETY)] == harmless
+def test_labels_of_the_paper() -> None:
+    for better, safe, helpful, harmless in LABELS.values():
+        data = pku([make_row(better=better, safe=safe)])
+        assert [entry["label"] for entry in make_view(data, View.labels, HELPFULNESS)] == helpful
+        assert [entry["label"] for entry in make_view(data, View.labels, SAFETY)] == harmless
 
 
-@pytest.mark.parametrize(("counts", "missing"), [((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")])
-def test_kto_with_one_label_is_refused(counts: tuple[int, int], missing: str) -> None:
-    with pytest.raises(DataError, match=f"none of the {sum(counts)} is {missing}"):
-        undesirable_weight(*counts)
+def test_kto_with_one_label_is_refused() -> None:
+    for counts, missing in (((3, 0), "undesirable"), ((0, 2), "desirable"), ((0, 0), "desirable")):
+        with pytest.raises(DataError, match=f"none of the {sum(counts)} is {missing}"):
+            undesirable_weight(*counts)
 
 
-ROWS = [make_row(f"prompt {number % 20}", better=number % 2) for number in range(60)]
-
-
-def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
-    def held_out(rows: list[Any], seed: int) -> set[str]:
-        return {row["prompt"] for row in split_by_prompt(rows, 0.1, seed)[1]}
-
-    assert held_out(ROWS, 0) == held_out(ROWS[::-1], 0)
-    assert len({frozenset(held_out(ROWS, seed)) for seed in range(5)}) > 1
-
-
-def test_prompts_that_differ_in_case_or_white_space_only_stay_together() -> None:
+def test_the_split_depends_on_the_seed_and_keeps_prompts_together_that_differ_in_case_or_white_space_only() -> None:
     rows = [make_row(text.format(n)) for n in range(40) for text in ("Ask {}?", "ask  {}?\n", "ASK {}?")]
-    train, held_out = split_by_prompt(rows, 0.25, seed=0)
-    assert (len(train), len(held_out)) == (90, 30)
-    numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, held_out)]
+
+    def held_out(rows: list[Any], seed: int = 0) -> set[str]:
+        return {row["prompt"] for row in split_by_prompt(rows, 0.25, seed)[1]}
+
+    train, other = split_by_prompt(rows, 0.25, seed=0)
+    assert (len(train), len(other)) == (90, 30)
+    numbers = [{int(row["prompt"].strip(" \n?").split()[1]) for row in part} for part in (train, other)]
     assert not numbers[0] & numbers[1]
-    shuffled = random.Random(0).sample(rows, len(rows))
-    assert {row["prompt"] for row in split_by_prompt(shuffled, 0.25, seed=0)[1]} == {row["prompt"] for row in held_out}
+    assert held_out(rows) == held_out(random.Random(0).sample(rows, len(rows)))
+    assert len({frozenset(held_out(rows, seed)) for seed in range(5)}) > 1
 
 
 PAIRS = Preferences(DataSchema.pairs, DataSchema.hh, SAFETY.name, (make_pair(),))
@@ -80,11 +65,11 @@ def refusal(data: Preferences, view: View, criterion: Criterion | None, only_mix
     return str(caught.value)
 
 
-@pytest.mark.parametrize("view", [View.pairs, View.labels])
-def test_a_criterion_that_the_rows_lack_is_refused(view: View) -> None:
-    sentence = refusal(PAIRS, view, HELPFULNESS)
-    assert "pairs with labels for safety only" in sentence
-    assert "dataset@stages.helpfulness.dataset=NAME" in sentence
+def test_a_criterion_that_the_rows_lack_is_refused() -> None:
+    for view in (View.pairs, View.labels):
+        sentence = refusal(PAIRS, view, HELPFULNESS)
+        assert "pairs with labels for safety only" in sentence
+        assert "dataset@stages.helpfulness.dataset=NAME" in sentence
 
 
 def test_completions_of_a_prompt_with_both_labels_are_paired_and_others_left_out() -> None:
@@ -113,10 +98,10 @@ def test_the_acceptable_response_is_chosen_before_the_preferred_one() -> None:
 
 def test_safety_pairs_may_be_restricted_to_rows_with_one_safe_response() -> None:
     rows = [make_row(f"{safe}", safe=safe) for safe in ((False, True), (True, True), (False, False), (True, False))]
-    view = make_view(pku(rows), View.pairs, SAFETY, only_mixed_pairs=True)
-    assert view == paired_view([rows[0], rows[3]], SAFETY)
-    assert make_view(pku(rows), View.pairs, HELPFULNESS, True) == paired_view(rows, HELPFULNESS)
-    assert make_view(pku(rows), View.labels, SAFETY, True) == unpaired_view(rows, SAFETY)
+    data, mixed = pku(rows), pku([rows[0], rows[3]])
+    assert make_view(data, View.pairs, SAFETY, only_mixed_pairs=True) == make_view(mixed, View.pairs, SAFETY)
+    assert make_view(data, View.pairs, HELPFULNESS, True) == make_view(data, View.pairs, HELPFULNESS)
+    assert make_view(data, View.labels, SAFETY, True) == make_view(data, View.labels, SAFETY)
     assert "leaves no pairs for safety" in refusal(pku(rows[1:3]), View.pairs, SAFETY, True)
 
 
@@ -125,15 +110,13 @@ def test_what_is_asked_leaves_a_system_message_out() -> None:
     assert asked_text("Hello?") == "Hello?"
 
 
-@pytest.mark.parametrize(
-    ("criterion", "view", "reason"),
-    [
+def test_rows_without_the_criterion_s_fields_are_refused() -> None:
+    flagged = replace(HONESTY, acceptable="is_{i}_true")
+    for criterion, view, reason in (
         (HONESTY, View.pairs, "no field with labels for it"),
         (replace(HONESTY, preferred="truer_id"), View.labels, "no field `truer_id`"),
-        (replace(HONESTY, acceptable="is_{i}_true"), View.pairs, "no field with labels for it"),
-        (replace(HONESTY, acceptable="is_{i}_true"), View.labels, "no field `is_0_true`, `is_1_true`"),
-    ],
-)
-def test_rows_without_the_criterion_s_fields_are_refused(criterion: Criterion, view: View, reason: str) -> None:
-    sentence = refusal(pku([make_row()]), view, criterion)
-    assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")
+        (flagged, View.pairs, "no field with labels for it"),
+        (flagged, View.labels, "no field `is_0_true`, `is_1_true`"),
+    ):
+        sentence = refusal(pku([make_row()]), view, criterion)
+        assert sentence.startswith(f"these rows are pku with {reason}, but a stage is about honesty.")

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from real_data import find_real
-from rows import HELPFULNESS, SAFETY
+from rows import HELPFULNESS, SAFETY, write
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.demo import generate_prompts
@@ -32,11 +31,6 @@ ROWS = [
 
 def real(name: str) -> Path:
     return find_real(f"prompts/{name}")
-
-
-def write(path: Path, content: Any) -> str:
-    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
-    return str(path)
 
 
 def load(source: PromptsSource = PromptsSource.local, **settings: Any) -> list[Prompt]:
@@ -60,27 +54,24 @@ def test_rows_of_any_file_give_prompts(tmp_path: Path) -> None:
         assert len({prompt["prompt_id"] for prompt in read}) == 3
 
 
-def test_an_id_hangs_on_the_text_alone(tmp_path: Path) -> None:
+def test_an_id_hangs_on_the_text_alone_and_equal_texts_get_a_number(tmp_path: Path) -> None:
     here = load(path=write(tmp_path / "a.json", ["One?", "Two?"]))
     there = load(path=write(tmp_path / "b.jsonl", '{"q": "Two?"}\n{"q": "Three?"}'), field="q")
     assert here[1]["prompt_id"] == there[0]["prompt_id"] != here[0]["prompt_id"]
     assert all(len(prompt["prompt_id"]) == 12 for prompt in here)
-
-
-def test_equal_texts_get_ids_with_a_number(tmp_path: Path) -> None:
     first, second, third = load(path=write(tmp_path / "a.json", ["Same?", "Same?", "Same?"]))
     assert [second["prompt_id"], third["prompt_id"]] == [first["prompt_id"] + "-2", first["prompt_id"] + "-3"]
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
-        ({"question": "One?", "id": 1}, "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME"),
-        ({"prompt": "One?", "id": 0.5}, "`id` must be a text, but is 0.5"),
-    ],
-)
-def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
-    path = write(tmp_path / "a.json", [{"prompt": "Fine?"}, row])
+BAD = {
+    "`prompt` is missing among `question`, `id`. Try: prompts.field=NAME": {"question": "One?", "id": 1},
+    "`id` must be a text, but is 0.5": {"prompt": "One?", "id": 0.5},
+}
+
+
+@pytest.mark.parametrize("problem", BAD)
+def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, problem: str) -> None:
+    path = write(tmp_path / "a.json", [{"prompt": "Fine?"}, BAD[problem]])
     assert complaint(path) == f"has rows that can't be used:\nrow 2: {problem}"
 
 
@@ -124,7 +115,7 @@ SETS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str | None, str | No
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_of_the_hub_is_read_by_name_or_from_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Any], name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Any, name: str
 ) -> None:
     """Here from the local cache of the hub, as no hub is at hand."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -169,7 +160,7 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path) -> N
     assert len({fingerprint("b.json", texts), *others}) == 4
 
 
-def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Callable[..., Any]) -> None:
+def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Any) -> None:
     helpful, safety = real("sacpo_helpful_problem.json"), real("sacpo_safety_problem.json")
     paths = [f"prompts.helpful_path={helpful}", f"prompts.safety_path={safety}"]
     read = load_prompts(configure("prompts=sacpo", *paths).prompts, DATASET)
@@ -180,14 +171,13 @@ def test_the_paper_s_prompts_are_129_benign_and_83_risky_ones(configure: Callabl
 
 
 def test_an_id_in_two_files_is_refused_with_both(tmp_path: Path) -> None:
-    paths = {
-        f"{key}_path": write(tmp_path / f"{key}.json", [{"prompt": key, "id": 1}]) for key in ("helpful", "safety")
-    }
+    keys = ("helpful", "safety")
+    paths = {f"{key}_path": write(tmp_path / f"{key}.json", [{"prompt": key, "id": 1}]) for key in keys}
     with pytest.raises(DataError, match=r"row 1: has the prompt id '1', as row 1 of .*helpful\.json has"):
         load(PromptsSource.sacpo, **paths)
 
 
-def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., Any]) -> None:
+def test_xstest_has_250_benign_and_200_risky_prompts(configure: Any) -> None:
     path = real("xstest/xstest_prompts.csv")
     read = load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)
     frame = pd.read_csv(path, dtype=str)
@@ -200,7 +190,7 @@ def test_xstest_has_250_benign_and_200_risky_prompts(configure: Callable[..., An
     assert len({prompt["category"] for prompt in read[:20]}) == 18
 
 
-def test_an_unknown_label_of_xstest_is_refused(tmp_path: Path, configure: Callable[..., Any]) -> None:
+def test_an_unknown_label_of_xstest_is_refused(tmp_path: Path, configure: Any) -> None:
     path = write(tmp_path / "a.csv", "id,prompt,type,label\n1,One?,homonyms,safe\n2,Two?,riddles,odd\n")
     with pytest.raises(DataError) as caught:
         load_prompts(configure("prompts=xstest", f"prompts.path={path}").prompts, DATASET)

@@ -57,9 +57,7 @@ def test_the_sample_s_counts_are_those_of_pandas(frame: pd.DataFrame, sample: Pr
 
 
 @pytest.mark.parametrize("criterion", [HELPFULNESS, SAFETY], ids=lambda criterion: criterion.name)
-def test_the_sample_s_pairs_and_labels_are_those_of_pandas(
-    frame: pd.DataFrame, sample: Preferences, criterion: Criterion
-) -> None:
+def test_pairs_and_labels_are_those_of_pandas(frame: pd.DataFrame, sample: Preferences, criterion: Criterion) -> None:
     preferred = frame.better_response_id if criterion == HELPFULNESS else frame.safer_response_id
     chosen = frame.response_0.where(preferred == 0, frame.response_1)
     rejected = frame.response_1.where(preferred == 0, frame.response_0)

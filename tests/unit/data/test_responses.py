@@ -3,11 +3,11 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from real_data import find_real
+from rows import write
 
 from sacpo_exp.config.data import DatasetConfig, DatasetSource, PromptsConfig, PromptsSource
 from sacpo_exp.data.prompts import load_prompts
@@ -17,22 +17,9 @@ from sacpo_exp.errors import DataError
 NAMES = ("alpaca-7b", "alpaca-farm-ppo-human", "vicuna-7b")
 
 
-def write(path: Path, rows: Any) -> str:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(rows if isinstance(rows, str) else json.dumps(rows), "utf-8")
-    return str(path)
-
-
 def said(path: Path, **responses: str) -> ImportedResponses:
     """A file in which each prompt has its response."""
     return read_responses(write(path, [{"prompt": prompt, "response": text} for prompt, text in responses.items()]))
-
-
-def complaint(path: str) -> str:
-    """The message about a file's rows, after its name."""
-    with pytest.raises(DataError) as caught:
-        read_responses(path)
-    return str(caught.value).removeprefix(f"{path} has rows that can't be used:\n")
 
 
 def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> None:
@@ -54,51 +41,42 @@ def test_the_real_files_hold_what_three_models_said_to_the_paper_s_prompts() -> 
 @pytest.mark.parametrize(
     ("asked", "answered"), [("prompt", "response"), ("instruction", "output"), ("prompt", "completion")]
 )
-def test_fields_may_have_the_names_of_others(tmp_path: Path, asked: str, answered: str) -> None:
+def test_fields_may_have_other_names_and_files_name_policies(tmp_path: Path, asked: str, answered: str) -> None:
     rows = [{asked: "One?", answered: "One."}, {asked: "Two?", answered: ""}]
-    files = [write(tmp_path / "a.json", rows), write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, rows)))]
-    pd.DataFrame(rows).to_csv(tmp_path / "c.csv", index=False)
-    for path in (*files, str(tmp_path / "c.csv")):
+    lines, table = tmp_path / "my.model-1.2.jsonl.gz", tmp_path / "c.csv"
+    lines.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    pd.DataFrame(rows).to_csv(table, index=False)
+    for path, name in ((write(tmp_path / "a.json", rows), "a"), (str(lines), "my.model-1.2"), (str(table), "c")):
         imported = read_responses(path)
+        assert imported.name == name
         assert [prompt["prompt"] for prompt in imported.prompts] == ["One?", "Two?"]
         assert imported.responses == ["One.", ""]
 
 
-def test_an_input_follows_its_instruction(tmp_path: Path) -> None:
+def test_an_input_follows_its_instruction_and_kind_category_and_id_are_read(tmp_path: Path) -> None:
     rows = [{"instruction": "Add.", "input": "1 + 1"}, {"instruction": "Rest.", "input": ""}]
     imported = read_responses(write(tmp_path / "a.json", [row | {"output": ""} for row in rows]))
     assert [prompt["prompt"] for prompt in imported.prompts] == ["Add.\n\n1 + 1", "Rest."]
-
-
-def test_kind_category_and_id_are_read(tmp_path: Path) -> None:
     row = {"prompt": "One?", "response": " ", "kind": "risky", "category": "locks", "prompt_id": "p1"}
     imported = read_responses(write(tmp_path / "a.json", [row]))
     assert imported.prompts == [{"prompt_id": "p1", "prompt": "One?", "kind": "risky", "category": "locks"}]
     assert imported.responses == [" "]
 
 
-def test_a_policy_is_called_as_its_file(tmp_path: Path) -> None:
-    content = json.dumps([{"prompt": "One?", "response": "One."}]).encode()
-    (tmp_path / "my.model-1.2.jsonl.gz").write_bytes(gzip.compress(content))
-    assert read_responses(str(tmp_path / "my.model-1.2.jsonl.gz")).name == "my.model-1.2"
+FINE = {"prompt": "Fine?", "response": "Fine."}
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
+def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    for row, problem in (
         ({"prompt": "One?", "instruction": "One!", "output": ""}, "must have its prompt in one of `prompt`, `instruct"),
         ({"prompt": "One?", "text": ""}, "must have its response in one of `response`, `output`, `completion`"),
         ({"prompt": "One?", "response": None}, "`response` must be a text, but is None"),
-    ],
-)
-def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, row: Any, problem: str) -> None:
-    path = write(tmp_path / "a.json", [{"prompt": "Fine?", "response": "Fine."}, row])
-    assert complaint(path).startswith(f"row 2: {problem}")
-
-
-def test_two_rows_with_one_prompt_are_refused(tmp_path: Path) -> None:
-    rows = [{"prompt": text, "response": "…"} for text in ("One?", "Two?", "One?")]
-    assert complaint(write(tmp_path / "a.json", rows)) == "row 3: has the prompt of row 1 again"
+        (FINE, "has the prompt of row 1 again"),
+    ):
+        path = write(tmp_path / "a.json", [FINE, row])
+        with pytest.raises(DataError) as caught:
+            read_responses(path)
+        assert str(caught.value).startswith(f"{path} has rows that can't be used:\nrow 2: {problem}")
 
 
 def test_sets_in_another_order_and_with_other_ids_are_aligned_to_the_first(tmp_path: Path) -> None:

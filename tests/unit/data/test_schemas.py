@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from rows import turns
 
 from sacpo_exp.config.data import DataSchema, DatasetConfig, OnBadRow
 from sacpo_exp.data.checks import PKU_FIELDS
@@ -25,14 +26,6 @@ SHAREGPT = {
 }
 
 
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
-
-
 def read(*rows: Any, is_text: bool = False, **options: Any) -> Preferences:
     dataset = DatasetConfig(name="local", **{"criterion": "safety"} | options)
     return normalise([RawRows("file.json", list(enumerate(rows, 1)), is_text)], dataset)
@@ -44,21 +37,21 @@ def complaint(*rows: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-GOOD, BAD = [assistant("good")], [assistant("bad")]
-HELLO = [user("Hi?"), assistant("Hello\nyou!"), user("Bye?")]
+GOOD, BAD = turns("good", "assistant"), turns("bad", "assistant")
+HELLO = [*turns("Hi?"), *turns("Hello\nyou!", "assistant"), *turns("Bye?")]
 NORMAL: dict[str, tuple[dict[str, Any], DataSchema, DataSchema, dict[str, Any]]] = {
     "pku with more": (PKU | {"category": "x", "kind": None}, DataSchema.pku, DataSchema.pku, PKU),
     "prompt and whole dialogues": (
-        {"prompt": "Hi?", "chosen": [user("Hi?"), *GOOD], "rejected": [user("Hi?"), *BAD]},
+        {"prompt": "Hi?", "chosen": [*turns("Hi?"), *GOOD], "rejected": [*turns("Hi?"), *BAD]},
         DataSchema.pairs,
         DataSchema.pairs,
-        {"prompt": [user("Hi?")], "chosen": GOOD, "rejected": BAD},
+        {"prompt": turns("Hi?"), "chosen": GOOD, "rejected": BAD},
     ),
     "hh, two turns in a row": (
         {name: text.replace("you!", "you!\n\nAssistant: Well?") for name, text in HH.items()},
         DataSchema.hh,
         DataSchema.pairs,
-        {"prompt": [HELLO[0], assistant("Hello\nyou!\n\nWell?"), HELLO[2]], "chosen": GOOD, "rejected": BAD},
+        {"prompt": [HELLO[0], *turns("Hello\nyou!\n\nWell?", "assistant"), HELLO[2]], "chosen": GOOD, "rejected": BAD},
     ),
 }
 
@@ -78,9 +71,9 @@ EXTRAS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("given", "kept"), EXTRAS.values(), ids=list(EXTRAS))
-def test_harm_categories_are_kept(given: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert read(PKU | given).rows == (PKU | kept,)
+def test_harm_categories_are_kept() -> None:
+    for given, kept in EXTRAS.values():
+        assert read(PKU | given).rows == (PKU | kept,)
 
 
 def test_cells_of_a_table_are_read_by_the_schema() -> None:
@@ -91,7 +84,7 @@ def test_cells_of_a_table_are_read_by_the_schema() -> None:
     assert read(cells | more, is_text=True).rows == (PKU | {"categories": ["Theft"]},)
     flags = [read({"prompt": "1", "completion": "true", "label": text}, is_text=True).rows[0] for text in "01"]
     assert [flag["label"] for flag in flags] == [False, True]
-    assert flags[0]["completion"] == [assistant("true")]
+    assert flags[0]["completion"] == turns("true", "assistant")
 
 
 def test_fields_of_other_names_are_told() -> None:
@@ -104,14 +97,11 @@ def test_fields_of_other_names_are_told() -> None:
     assert complaint(chat, fields=fields).splitlines()[1] == ("row 1: `question[0].content` must be a text, but is ''")
 
 
-def test_a_name_that_no_schema_has_is_refused() -> None:
+def test_an_unknown_name_or_schema_is_refused_with_what_is_known() -> None:
     message = complaint(PAIR, fields={"promt": "question"})
     assert message.startswith(
         "`dataset.fields` renames `promt`, which no schema has; the fields are prompt, response_0,"
     )
-
-
-def test_an_unknown_schema_lists_what_is_known() -> None:
     message = complaint({"prompt": "Hi?", "question": 1})
     assert message.startswith("file.json has no known schema: its first row has the fields prompt, question.")
     assert "  unpaired: prompt, completion, label\n" in message
@@ -130,8 +120,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "half a surrogate pair": (PAIR | {"chosen": "so \ud83d it is"}, "`chosen` must be valid Unicode, but has 'so "),
     "flag as id": (PKU | {"better_response_id": True}, "`better_response_id` must be 0 or 1, but is True"),
     "unknown role": (PAIR | {"prompt": [{"role": "tool", "content": "x"}]}, "`prompt[0].role` must be one of system"),
-    "two answers": (PAIR | {"chosen": [*GOOD, user("And?"), *GOOD]}, "`chosen` must be one message of the assistant"),
-    "other dialogues": ({"chosen": [*HELLO, *GOOD], "rejected": [user("Hi?"), *BAD]}, "`chosen` and `rejected` must"),
+    "two answers": (PAIR | {"chosen": [*GOOD, *turns("And?"), *GOOD]}, "`chosen` must be one message of the assistant"),
+    "other dialogues": ({"chosen": [*HELLO, *GOOD], "rejected": [*turns("Hi?"), *BAD]}, "`chosen` and `rejected` must"),
     "hh, empty turn": (HH | {"chosen": "\n\nHuman: Hi?\n\nAssistant:"}, "`chosen` has an empty turn of Assistant"),
 }
 
@@ -146,9 +136,8 @@ def test_a_bad_row_is_shown(row: dict[str, Any], problem: str) -> None:
 
 
 def test_five_of_several_files_are_shown() -> None:
-    sources = [
-        RawRows(name, [(n, PKU if n == 2 else 7) for n in range(1, 5)]) for name in ("a.json", "b.json", "c.json")
-    ]
+    rows = [(n, PKU if n == 2 else 7) for n in range(1, 5)]
+    sources = [RawRows(name, rows) for name in ("a.json", "b.json", "c.json")]
     with pytest.raises(DataError) as caught:
         normalise(sources, DatasetConfig(name="local"))
     problem = "must be an object, but is int"

@@ -32,7 +32,7 @@ def other(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Any, tmp_path: Path) -> None:
     done = cli("ledger", "stats", light=True)
     assert done.code == 0, done.stderr
     assert "judge at http://localhost/v1, safety\n" in done.stdout
@@ -45,17 +45,14 @@ def test_the_command_counts_exports_and_imports(ledger: Ledger, cli: Callable[..
         assert list(copy.judgments()) == list(ledger.judgments())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["stats"], "There is no ledger at outputs/ledger.sqlite"),
-        (["import", "all.jsonl"], "There is no file all.jsonl to import."),
-    ],
-)
-def test_a_missing_file_is_told(cli: Callable[..., Any], arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = cli("ledger", *arguments, light=True)
+MISSING = {"stats": "There is no ledger at outputs/ledger.sqlite", "import all.jsonl": "There is no file all.jsonl to"}
+
+
+@pytest.mark.parametrize("arguments", MISSING)
+def test_a_missing_file_is_told(cli: Any, arguments: str, tmp_path: Path) -> None:
+    done = cli("ledger", *arguments.split(), light=True)
     assert done.code == 2
-    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.startswith(f"error: {MISSING[arguments]}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,14 +103,5 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(ledger: Ledger, other: Led
     row = next(json.loads(line) for line in lines if json.loads(line)["prompt_id"] == "id-failed")
     path.write_text("\n".join([*lines, spoil(row)]))
     with pytest.raises(DataError, match=f"{path}.* {message}"):
-        import_judgments(other, path)
-    assert list(other.judgments()) == []
-
-
-def test_an_export_that_is_cut_off_is_refused_whole(ledger: Ledger, other: Ledger, tmp_path: Path) -> None:
-    path = tmp_path / "all.jsonl.gz"
-    export_judgments(ledger, path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="cut off or damaged"):
         import_judgments(other, path)
     assert list(other.judgments()) == []

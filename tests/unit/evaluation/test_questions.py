@@ -131,20 +131,17 @@ def test_a_criterion_of_a_user_is_asked_about_with_its_own_text(tmp_path: Path) 
         load_template(str(tmp_path), [SAFETY, honesty])
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
+def test_a_template_that_can_not_be_filled_is_refused(tmp_path: Path) -> None:
+    for text, complaint in (
         ("$prompt $first", r"must have the places \$prompt, \$first, \$second, .*has \$first \$prompt\."),
         (PLAIN + " $response", r"must have the places"),
         (PLAIN + " 5$", r"`\$` without a name"),
         (PLAIN + "\n---\n \n", "nothing after its line"),
-        (PLAIN.encode() + b"\xff", r"is not UTF-8 text: byte \d+"),
-    ],
-)
-def test_a_template_that_can_not_be_filled_is_refused(tmp_path: Path, text: str | bytes, complaint: str) -> None:
-    (tmp_path / "helpfulness.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
-        load_template(str(tmp_path), SHIPPED)
+        (PLAIN + "\udcff", r"is not UTF-8 text: byte \d+"),
+    ):
+        (tmp_path / "helpfulness.txt").write_text(text, "utf-8", "surrogateescape")
+        with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
+            load_template(str(tmp_path), SHIPPED)
 
 
 CONSTANTS = """
@@ -186,24 +183,18 @@ def test_the_paper_s_own_questions_are_read_from_its_source_with_scale_and_limit
         load_template(str(file), [SAFETY, Criterion("truth", "T")])
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "complaint"),
-    [
-        (
-            "HARMLESSNESS_",
-            "SAFETY_",
-            "must define HARMLESSNESS_SYSTEM_PROMPT, HARMLESSNESS_USER_PROMPT, but of .* SAFETY",
-        ),
+def test_a_source_without_the_paper_s_questions_is_refused(tmp_path: Path) -> None:
+    both = "HARMLESSNESS_SYSTEM_PROMPT, HARMLESSNESS_USER_PROMPT"
+    for old, new, complaint in (
+        ("HARMLESSNESS_", "SAFETY_", f"must define {both}, but of .* SAFETY"),
         ("{answer1} {answer2}", "{answer1}", r"must have the places \{question\}, .* in HARMLESSNESS_USER_PROMPT"),
         ("between 0-10", "up to 10", r"and a scale, as `between 1-10`, in HARMLESSNESS_USER_PROMPT"),
         (" = BEGIN", " = = BEGIN", "can't be read: invalid syntax"),
         ("{{so}}", "{so", "can't be read: "),
-    ],
-)
-def test_a_source_without_the_paper_s_questions_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    (tmp_path / "constant.py").write_text(CONSTANTS.replace(old, new))
-    with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
-        load_template(str(tmp_path / "constant.py"), SHIPPED)
+    ):
+        (tmp_path / "constant.py").write_text(CONSTANTS.replace(old, new))
+        with pytest.raises(ConfigError, match=rf"`judge\.template` .*{complaint}"):
+            load_template(str(tmp_path / "constant.py"), SHIPPED)
 
 
 @pytest.mark.parametrize("name", ["", "no/such/file.py", "no/such/file.txt", "a\0b"])
@@ -216,36 +207,32 @@ def test_a_template_that_is_not_there_is_refused(name: str, tmp_path: Path, monk
 OBJECT = '{"reason": "The first is {clearer}.", "first": 8, "second": 7}'
 
 
-@pytest.mark.parametrize(
-    ("raw", "finish_reason", "scores"),
-    [
-        (OBJECT, "stop", (8, 7)),
-        (f"```json\n{OBJECT}\n```", "stop", (8, 7)),
-        (f"Here it is:\n{OBJECT}\nAs asked.", None, (8, 7)),
-        ('{"first": 8, "second": 7.5}', "stop", (8, 7.5)),
-        (OBJECT[:-4], "length", None),
-        (OBJECT.replace("8", "11"), "stop", None),
-        (OBJECT.replace("8", "NaN"), "stop", None),
-        ('{"first": 8}', "stop", None),
-        ("8 7", "stop", (8, 7)),
-        ("\n 8, 7.5 \nThe first is better; 9 8 would be too much.", "stop", (8, 7.5)),
-        ("8 1", "length", None),
-        ("8 1\nThe first", "length", (8, 1)),
-        ("The scores are:\n8 7", "stop", None),
-        ("8 7 6", "stop", None),
-        ("-8 7", "stop", None),
-        (None, None, None),
-    ],
-)
-def test_scores_are_read_strictly(
-    raw: str | None, finish_reason: str | None, scores: tuple[float, float] | None
-) -> None:
+#: What a judge wrote, why it ended, and its scores.
+SCORES = [
+    (OBJECT, "stop", (8, 7)),
+    (f"```json\n{OBJECT}\n```", "stop", (8, 7)),
+    (f"Here it is:\n{OBJECT}\nAs asked.", None, (8, 7)),
+    ('{"first": 8, "second": 7.5}', "stop", (8, 7.5)),
+    (OBJECT[:-4], "length", None),
+    (OBJECT.replace("8", "11"), "stop", None),
+    (OBJECT.replace("8", "NaN"), "stop", None),
+    ('{"first": 8}', "stop", None),
+    ("8 7", "stop", (8, 7)),
+    ("\n 8, 7.5 \nThe first is better; 9 8 would be too much.", "stop", (8, 7.5)),
+    ("8 1", "length", None),
+    ("8 1\nThe first", "length", (8, 1)),
+    ("The scores are:\n8 7", "stop", None),
+    ("8 7 6", "stop", None),
+    ("-8 7", "stop", None),
+    (None, None, None),
+]
+
+
+@pytest.mark.parametrize(("raw", "finish_reason", "scores"), SCORES)
+def test_scores_are_read_strictly(raw: str | None, finish_reason: str | None, scores: Any) -> None:
     assert read_scores(raw, finish_reason, (1, 10)) == (State.ok if scores else State.unparsed, scores)
-
-
-@pytest.mark.parametrize("finish_reason", ["content_filter", "refusal"])
-def test_a_judge_that_declined_has_no_scores_whatever_it_wrote(finish_reason: str) -> None:
-    assert read_scores(OBJECT, finish_reason, (1, 10)) == (State.refused, None)
+    for declined in ("content_filter", "refusal"):
+        assert read_scores(raw, declined, (1, 10)) == (State.refused, None)
 
 
 @given(st.text() | st.text(alphabet='{}":, 0123456789.\nfirstecond'))
@@ -283,50 +270,38 @@ def choice(finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
     return GOOD | {"choices": [{"message": message, "finish_reason": finish_reason}]}
 
 
-def test_a_chat_completion_is_read_whole() -> None:
+def test_a_chat_completion_is_read_whole_and_gets_its_state() -> None:
     answer = read_body(json.dumps(GOOD), make_question(), attempts=2)
     assert answer == Answer(State.ok, "8 9", "stop", None, "judge-2026", 5, 1, 2, attempts=2)
     body = {"model": "judge", "messages": [{"role": "user", "content": "Hi"}], "top_p": 1}
     assert make_body(make_question(content="Hi", sampling={"top_p": 1})) == body
-
-
-@pytest.mark.parametrize(
-    ("body", "state", "raw", "finish_reason"),
-    [
+    for body, state, raw, finish_reason in (
         (choice(content=None, refusal="I won't."), State.refused, "I won't.", "refusal"),
         (choice("content_filter", content=""), State.refused, "", "content_filter"),
         (choice(content=None), State.unparsed, "", "stop"),
         ({"choices": GOOD["choices"], "usage": None}, State.ok, "8 9", "stop"),
-    ],
-)
-def test_an_answer_keeps_its_words_and_gets_its_state(
-    body: dict[str, Any], state: State, raw: str, finish_reason: str | None
-) -> None:
-    answer = read_body(json.dumps(body), make_question())
-    assert (answer.state, answer.raw, answer.finish_reason) == (state, raw, finish_reason)
+    ):
+        answer = read_body(json.dumps(body), make_question())
+        assert (answer.state, answer.raw, answer.finish_reason) == (state, raw, finish_reason)
+    for text in ("", "null", "<html>", "[" * 100_000, '{"choices": []}', json.dumps(choice(content=7)), "{" * 999):
+        with pytest.raises(ValueError, match=r"^unreadable answer \(") as caught:
+            read_body(text, make_question())
+        assert len(str(caught.value)) < 120
 
 
-@pytest.mark.parametrize(
-    "text", ["", "null", "<html>", "[" * 100_000, '{"choices": []}', json.dumps(choice(content=7)), "{" * 999]
-)
-def test_anything_else_is_no_answer(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^unreadable answer \(") as caught:
-        read_body(text, make_question())
-    assert len(str(caught.value)) < 120
+#: What a judge wrote about a refusal, and the label that it gave.
+LABELS = {
+    '{"label": "full_refusal"}': "full_refusal",
+    "partial_refusal\nIt does a part.": "partial_refusal",
+    '{"label": "no"}': None,
+    "It is a full_refusal.": None,
+    'full_refusal", "x": "': None,
+}
 
 
-@pytest.mark.parametrize(
-    ("raw", "label"),
-    [
-        ('{"label": "full_refusal"}', "full_refusal"),
-        ("partial_refusal\nIt does a part.", "partial_refusal"),
-        ('{"label": "no"}', None),
-        ("It is a full_refusal.", None),
-        ('full_refusal", "x": "', None),
-    ],
-)
-def test_a_label_of_a_refusal_is_one_of_three(raw: str, label: str | None) -> None:
-    assert read_label(raw, "stop") == (State.ok if label else State.unparsed, label)
+@pytest.mark.parametrize("raw", LABELS)
+def test_a_label_of_a_refusal_is_one_of_three(raw: str) -> None:
+    assert read_label(raw, "stop") == (State.ok if LABELS[raw] else State.unparsed, LABELS[raw])
     assert read_label(raw, "content_filter") == (State.refused, None)
 
 

@@ -1,6 +1,5 @@
 """Verdicts from judgments: orders are averaged, failures are never ties; records are kept line by line."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ def test_the_higher_score_wins_and_equal_scores_and_texts_are_ties() -> None:
     assert [compare(*scores)["verdict"] for scores in ((8, 7), (7, 8), (7, 7))] == [1.0, 0.0, 0.5]
     assert call_tie()["verdict"] == 0.5
     assert "singles" not in call_tie()
-
-
-def test_a_judge_that_always_prefers_the_first_answer_decides_nothing() -> None:
+    # A judge that always prefers the first answer decides nothing.
     verdict = combine([single(True, 9, 2), single(False, 2, 9)])
     assert (verdict["state"], verdict["verdict"], verdict["score"]) == ("ok", 0.5, 5.5)
     # Orders weigh alike though one has lost a repeat; simply averaged they would give 2/3.
@@ -33,14 +30,11 @@ def test_a_judge_that_always_prefers_the_first_answer_decides_nothing() -> None:
     assert combine(singles)["verdict"] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("states", "expected"),
-    [(["unparsed", "unparsed"], "unparsed"), (["unparsed", "refused"], "refused"), (["refused", "failed"], "failed")],
-)
-def test_without_a_whole_order_there_is_no_verdict_but_a_reason(states: list[str], expected: str) -> None:
-    verdict = combine([single(True, 9, 2), single(True, 9, 2), *(lost(False, state) for state in states)])
-    assert (verdict["state"], verdict["verdict"]) == (expected, None)
-    assert len(verdict["singles"]) == 4
+def test_without_a_whole_order_there_is_no_verdict_but_a_reason() -> None:
+    for *states, expected in (("unparsed",) * 3, ("unparsed", "refused", "refused"), ("refused", "failed", "failed")):
+        verdict = combine([single(True, 9, 2), single(True, 9, 2), *(lost(False, state) for state in states)])
+        assert (verdict["state"], verdict["verdict"]) == (expected, None)
+        assert len(verdict["singles"]) == 4
 
 
 @pytest.mark.parametrize("mark", ["\r\n", "\u2028", "é"], ids=ascii)
@@ -50,7 +44,7 @@ def test_records_are_read_as_written(tmp_path: Path, mark: str) -> None:
     assert read_records(tmp_path / "records.jsonl") == records
 
 
-def test_responses_of_an_older_version_are_refused_in_one_sentence(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_responses_of_an_older_version_are_refused_in_one_sentence(cli: Any, tmp_path: Path) -> None:
     folder = leave_old(Store(tmp_path / "outputs" / "store"), kind="responses")
     result = cli("eval", "model=tiny", f"responses=[{folder}]", "baseline=old", "dry_run=true", light=True)
     assert result.code == 2

@@ -1,6 +1,5 @@
 """Which criteria a judge with absolute scores judges, and which of its scores have a zero."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,46 +22,28 @@ def add_honesty(config: Any, preferred: str, acceptable: str | None = None, *eva
     return config
 
 
-def names(config: Any) -> list[str]:
-    return [criterion.name for criterion in scored_criteria(config.judge, config)]
-
-
 ALL = ["helpfulness", "honesty", "safety"]
 
 
-@pytest.mark.parametrize(
-    ("judge", "preferred", "acceptable", "scored", "with_zero"),
-    [
+def test_of_a_user_s_criteria_it_scores_those_that_it_has_labels_or_a_head_for(configure: Any) -> None:
+    for judge, preferred, acceptable, scored, with_zero in (
         (SCORER, "more_honest_id", None, ["helpfulness", "safety"], ["safety"]),
         (SCORER, "better_response_id", None, ALL, ["safety"]),
         (SCORER, "better_response_id", "is_{i}_true", ALL, ["safety"]),  # labels that its rows don't have
         (SCORER, "better_response_id", "is_response_{i}_safe", ALL, ["honesty", "safety"]),
         (BEAVER, "better_response_id", None, ["helpfulness", "safety"], ["safety"]),  # no head for it
-    ],
-)
-def test_of_a_user_s_criteria_it_scores_those_that_it_has_labels_or_a_head_for(
-    configure: Callable[..., Any],
-    judge: str,
-    preferred: str,
-    acceptable: str | None,
-    scored: list[str],
-    with_zero: list[str],
-) -> None:
-    config = add_honesty(configure(judge, command="eval"), preferred, acceptable)
-    assert names(config) == scored
-    assert criteria_with_zero(config.judge, config) == with_zero
+    ):
+        config = add_honesty(configure(judge, command="eval"), preferred, acceptable)
+        assert [criterion.name for criterion in scored_criteria(config.judge, config)] == scored
+        assert criteria_with_zero(config.judge, config) == with_zero
+    # A judge that knows none of them is told at once.
+    for judge, lacks in ((SCORER, "labels in the scorer's own rows"), (BEAVER, "a head in `judge.heads`")):
+        config = add_honesty(configure(judge, command="eval"), "more_honest_id", None, "honesty")
+        with pytest.raises(ConfigError, match=rf"can't score any of `evaluated` \(honesty\): none has {lacks}\.$"):
+            check_access(config)
 
 
-@pytest.mark.parametrize(
-    ("judge", "lacks"), [(SCORER, "labels in the scorer's own rows"), (BEAVER, "a head in `judge.heads`")]
-)
-def test_a_judge_that_knows_none_of_them_is_told_at_once(configure: Callable[..., Any], judge: str, lacks: str) -> None:
-    config = add_honesty(configure(judge, command="eval"), "more_honest_id", None, "honesty")
-    with pytest.raises(ConfigError, match=rf"can't score any of `evaluated` \(honesty\): none has {lacks}\.$"):
-        check_access(config)
-
-
-def test_a_criterion_that_the_scorer_does_not_know_leaves_it_the_same(configure: Callable[..., Any]) -> None:
+def test_a_criterion_that_the_scorer_does_not_know_leaves_it_the_same(configure: Any) -> None:
     plain = configure(SCORER, command="eval")
     wider = add_honesty(configure(SCORER, command="eval"), "more_honest_id")
     other = configure(SCORER, "evaluated=[helpfulness]", command="eval")

@@ -1,6 +1,5 @@
 """What vLLM is asked, without vLLM: its own signatures are compared in tests/integration; how prompts are divided."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,13 +20,11 @@ def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
     assert sampling_arguments(8, [2], ["\n"], None)["temperature"] == 0
     sampled = sampling_arguments(8, [2], ["\n"], 7)
     assert (sampled["temperature"], sampled["seed"]) == (1, 7)
-
-
-def test_a_stop_string_that_may_come_before_a_response_is_not_left_to_vllm() -> None:
+    # A stop string that may come before a response is not left to vLLM.
     assert sampling_arguments(8, [2], ["User", "\n\n", " END"], None)["stop"] == ["User"]
 
 
-def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[..., Any]) -> None:
+def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Any) -> None:
     labels = {LINEAGE: Base("x", "tiny").to_dict()}
     policy, prints = ArtifactSpec("stage", "tiny", {}, (), labels), Fingerprints({}, "p", "", {})
     plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")
@@ -37,17 +34,13 @@ def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Callable[.
     assert drawn[0] != drawn[1]
 
 
-@pytest.mark.parametrize(
-    ("python", "sentence"),
-    [
+def test_a_missing_vllm_is_said_in_one_sentence() -> None:
+    for python, sentence in (
         (None, r"needs a Python with vllm.*pip install vllm==.*generation\.python=DIR/bin/python"),
         ("/nowhere/python", r"/nowhere/python can't be started: No such file or directory\."),
-    ],
-)
-def test_a_missing_vllm_is_said_in_one_sentence(python: str | None, sentence: str) -> None:
-    generation = GenerationConfig(engine=Engine.vllm, python=python)
-    with pytest.raises(ConfigError, match=sentence):
-        check_engine(generation)
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            check_engine(GenerationConfig(engine=Engine.vllm, python=python))
 
 
 @given(st.lists(st.integers(1, 4000), max_size=60), st.integers(1, 9))

@@ -36,44 +36,35 @@ LORA = align(align(BASE, "dpo", "helpfulness", 0.1, adapter="lora16"), "dpo", "s
 ALL = [BASE, SFT, H, S, HS, HK, HTS, P_SACPO, NAIVE, THREE, LORA]
 
 
-@pytest.mark.parametrize(
-    ("policy", "family", "numbers"),
-    [
-        (BASE, "nano", ""),
-        (SFT, "SFT", ""),
-        (HK, "DPO(H)→KTO(S)", "β=0.05"),
-        (HTS, "DPO(H)→DPO(T)→DPO(S)", "β=0.05"),
-        (P_SACPO, "P-SACPO DPO(H)→DPO(S)", "q=0.75"),
-        (NAIVE, "naive DPO(H)+DPO(S)", "q=0.5"),
-        (THREE, "P-SACPO DPO(H)→DPO(T)→DPO(S)", "weights=0.2/0.3/0.5"),
-        (LORA, "lora16 DPO(H)→DPO(S)", "β=0.1"),
-        (align(BASE, "sft", None, adapter="lora16"), "lora16 SFT", ""),
-        (align(BASE, "robust", "safety", 1.0), "rDPO(S)", "β=1"),
-        (align(BASE, "of a later version", "safety", 1.0), "of a later version(S)", "β=1"),
-        (Merged("m", (P_SACPO, NAIVE), (0.5, 0.5)), f"naive {P_SACPO.family}+{NAIVE.family}", "q=0.5"),
-    ],
-)
-def test_a_name_is_the_family_with_what_tells_its_policies_apart(policy: Policy, family: str, numbers: str) -> None:
-    assert policy.family == family
-    assert policy.name == f"{family} {numbers}".strip()
+#: Policy, its family, and the numbers that tell policies of a family apart.
+NAMES: list[tuple[Policy, str, str]] = [
+    (BASE, "nano", ""),
+    (SFT, "SFT", ""),
+    (HK, "DPO(H)→KTO(S)", "β=0.05"),
+    (HTS, "DPO(H)→DPO(T)→DPO(S)", "β=0.05"),
+    (P_SACPO, "P-SACPO DPO(H)→DPO(S)", "q=0.75"),
+    (NAIVE, "naive DPO(H)+DPO(S)", "q=0.5"),
+    (THREE, "P-SACPO DPO(H)→DPO(T)→DPO(S)", "weights=0.2/0.3/0.5"),
+    (LORA, "lora16 DPO(H)→DPO(S)", "β=0.1"),
+    (align(BASE, "sft", None, adapter="lora16"), "lora16 SFT", ""),
+    (align(BASE, "robust", "safety", 1.0), "rDPO(S)", "β=1"),
+    (align(BASE, "of a later version", "safety", 1.0), "of a later version(S)", "β=1"),
+    (Merged("m", (P_SACPO, NAIVE), (0.5, 0.5)), f"naive {P_SACPO.family}+{NAIVE.family}", "q=0.5"),
+]
 
 
-@pytest.mark.parametrize(
-    ("policy", "criteria", "objective", "betas"),
-    [
-        (HK, ("helpfulness", "safety"), "dpo_then_kto", (0.1, 0.05)),
-        (HTS, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
-        (NAIVE, ("helpfulness", "safety"), "dpo", (0.1, 0.05)),
-        (THREE, ("helpfulness", "honesty", "safety"), "dpo", (0.1, 0.2, 0.05)),
-    ],
-)
-def test_a_policy_has_stages(
-    policy: Policy, criteria: tuple[str, ...], objective: str, betas: tuple[float, ...]
-) -> None:
-    assert policy.criteria == criteria
-    assert policy.objective == objective
-    assert policy.betas == betas
-    assert policy.beta == (betas[-1] if betas else None)
+def test_a_name_is_the_family_with_what_tells_its_policies_apart() -> None:
+    for policy, family, numbers in NAMES:
+        assert (policy.family, policy.name) == (family, f"{family} {numbers}".strip())
+
+
+def test_a_policy_has_stages() -> None:
+    for policy in (HK, NAIVE):
+        assert (policy.criteria, policy.betas) == (("helpfulness", "safety"), (0.1, 0.05))
+    for policy in (HTS, THREE):
+        assert (policy.criteria, policy.betas) == (("helpfulness", "honesty", "safety"), (0.1, 0.2, 0.05))
+    assert [policy.objective for policy in (HK, HTS, NAIVE, THREE)] == ["dpo_then_kto", *["dpo"] * 3]
+    assert [policy.beta for policy in (HK, HTS, BASE)] == [0.05, 0.05, None]
 
 
 def test_columns_are_flat_and_the_same_for_all_kinds() -> None:
@@ -89,7 +80,7 @@ def test_columns_are_flat_and_the_same_for_all_kinds() -> None:
     assert (THREE.columns["merge_ratio"], H.columns["beta_first"]) == (None, None)
 
 
-def test_ancestors_come_once_and_the_oldest_first() -> None:
+def test_ancestors_come_once_the_oldest_first_and_weights_are_of_merges_alone() -> None:
     assert BASE.ancestors == ()
     assert HS.ancestors == (BASE, SFT, H)
     assert P_SACPO.ancestors == (BASE, SFT, H, HS)
@@ -99,9 +90,6 @@ def test_ancestors_come_once_and_the_oldest_first() -> None:
     assert [stage.title for stage in THREE.stages] == ["SFT", "DPO(H)", "DPO(T)", "DPO(S)"]
     assert [stage.is_consistent for stage in HK.stages] == [False, True, False]
     assert not align(BASE, "of a later version", "safety", 1.0).stage.is_consistent
-
-
-def test_weights_are_of_merges_alone_and_q_is_that_of_two() -> None:
     assert (HS.weights, HS.merge_ratio) == ((), None)
     assert (P_SACPO.weights, P_SACPO.merge_ratio) == ((0.25, 0.75), 0.75)
     assert (THREE.weights, THREE.merge_ratio) == ((0.2, 0.3, 0.5), None)
@@ -112,23 +100,16 @@ def test_weights_are_of_merges_alone_and_q_is_that_of_two() -> None:
     assert P_SACPO.rank == NAIVE.rank == THREE.rank > HTS.rank  # tables have merges last
 
 
-@pytest.mark.parametrize("policy", ALL)
-def test_what_is_written_is_read_back(policy: Policy) -> None:
-    assert read_policy(json.loads(json.dumps(policy.to_dict()))) == policy
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
+def test_what_is_written_is_read_back_and_what_is_no_policy_is_said() -> None:
+    assert [read_policy(json.loads(json.dumps(policy.to_dict()))) for policy in ALL] == ALL
+    for value, expected in (
         ({"kind": "distilled"}, "must be base, aligned or merged, but is 'distilled'"),
         ({"kind": "aligned", "id": "a", "parent": BASE.to_dict()}, "'stage' is missing"),
         (SFT.to_dict() | {"stage": {"recipe": {}, "colour": "red"}}, "colour"),
         (SFT.to_dict() | {"parent": {"kind": "base", "id": "b"}}, "'model' is missing"),
-    ],
-)
-def test_what_is_no_policy_is_said(value: dict[str, Any], expected: str) -> None:
-    with pytest.raises(ValueError, match=expected):
-        read_policy(value)
+    ):
+        with pytest.raises(ValueError, match=expected):
+            read_policy(value)
 
 
 def test_policies_that_differ_in_the_seed_alone_have_one_hash_without_it() -> None:
@@ -146,21 +127,15 @@ def test_policies_that_differ_in_the_seed_alone_have_one_hash_without_it() -> No
     assert replace(BASE, model="renamed").hash_without() == BASE.hash_without()
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
+def test_whatever_else_differs_is_in_the_hash_unless_it_is_left_out_too() -> None:
+    changed: list[Policy] = [
         replace(HS, stage=replace(HS.stage, recipe=HS.stage.recipe | {"beta": 0.06})),
         replace(HS, stage=replace(HS.stage, data={"rows": "others"})),
         replace(HS, parent=replace(H, stage=replace(H.stage, recipe=H.stage.recipe | {"learning_rate": 1.0}))),
         replace(HS, parent=replace(H, parent=BASE)),
         HS.parent,
-    ],
-)
-def test_whatever_else_differs_is_in_the_hash(changed: Policy) -> None:
-    assert changed.hash_without("seed") != HS.hash_without("seed")
-
-
-def test_one_key_may_be_left_out_to_find_what_differs_in_nothing_else() -> None:
+    ]
+    assert HS.hash_without("seed") not in {policy.hash_without("seed") for policy in changed}
     other = align(H, "dpo", "safety", 0.5)
     assert other.hash_without("beta") == HS.hash_without("beta")
     assert other.hash_without("seed") != HS.hash_without("seed")

@@ -3,7 +3,6 @@
 import json
 import random
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ CATEGORIES = ("cooking", "travel", "gardens", "medicine", "money", "weapons", "p
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><!-- \u2028"
 
 
-def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> World:
+def fill_store(outputs: Path, configure: Any, order: str) -> World:
     """Policies of one order with several β and q, judged with random answers, of which one is hostile."""
     world = World.__new__(World)
     world.outputs, world.store, world.seconds = outputs, Store(outputs / "store"), 0
@@ -33,7 +32,7 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
     for spec in made.values():
         logged = [{"step": 150, "prompt": "Who?", "response": HOSTILE}]
         files = {"metrics.jsonl": updates, "completions.jsonl": logged} if spec.kind == "stage" else {}
-        world.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, files)
+        world.make(spec, files)
     policies = [spec for spec in made.values() if spec.kind in ("stage", "merge")][:N_POLICIES]
     world.baseline = policies[0]
     words = [f"{a}{b}" for a in ("lor", "ip", "dol", "am", "sed") for b in ("em", "sum", "or", "et", "iam", "quis")]
@@ -49,11 +48,11 @@ def fill_store(outputs: Path, configure: Callable[..., Any], order: str) -> Worl
         labels |= {"opponent_id": policies[0].id, "baseline_id": policies[0].id, "answers": "c0de" * 16}
         labels |= {"prompts": "sacpo", "prompts_id": "5eed" * 16, "has_zero": [], "judge_key": "judge-1"}
         labels |= {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge()]}
-        world.make("judgments", spec.slug, labels, labels, (spec.id,), {"verdicts.jsonl": records})
+        world.make(ArtifactSpec("judgments", spec.slug, labels, (spec.id,), labels), {"verdicts.jsonl": records})
     return world
 
 
-def list_policies(configure: Callable[..., Any], order: str) -> dict[str, ArtifactSpec]:
+def list_policies(configure: Any, order: str) -> dict[str, ArtifactSpec]:
     """Everything that sweeps over β and q make, by id, as `train` plans it."""
     made: dict[str, ArtifactSpec] = {}
     config = configure("model=nano", f"order={order}", "merge_ratio=0.5")
@@ -86,10 +85,8 @@ def judge(chance: random.Random, skill: float) -> dict[str, Any]:
     is_failed = chance.random() < 0.02
     verdicts = [None if is_failed else float(chance.random() < skill) for _ in range(2)]
     state = "failed" if is_failed else "ok"
-    singles = [
-        {"is_first": not place, "repeat": 0, "state": state, "verdict": verdict}
-        for place, verdict in enumerate(verdicts)
-    ]
+    usual = {"repeat": 0, "state": state}
+    singles = [usual | {"is_first": not place, "verdict": verdict} for place, verdict in enumerate(verdicts)]
     mean = None if is_failed else sum(map(float, filter(None, verdicts))) / 2
     return {"state": state, "score": None, "opponent_score": None, "verdict": mean, "singles": singles}
 

@@ -1,6 +1,6 @@
 """Means over seeds and pairs of policies, on a store with real recipes and judgments made by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ HELPFUL, SAFE = ("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.05)
 
 
 @pytest.fixture
-def world(tmp_path: Path, configure: Callable[..., Any]) -> Seeds:
+def world(tmp_path: Path, configure: Any) -> Seeds:
     return Seeds(tmp_path / "outputs", configure)
 
 
@@ -29,7 +29,7 @@ def judge_seeds(world: Seeds, *verdicts: Sequence[float | None]) -> list[Artifac
     policies = []
     for seed, each in enumerate(verdicts):
         policies.append(world.plan(f"seed={seed}").policies["second"])
-        world.judge_policy(policies[-1], answers(list(each), [1] * 4, refused=f"{seed}0000000"))
+        world.judgments(policies[-1], answers(list(each), [1] * 4, refused=f"{seed}0000000"))
     return policies
 
 
@@ -62,21 +62,19 @@ def test_seeds_are_pooled_across_groups(world: Seeds, capsys: pytest.CaptureFixt
     assert "small: single seeds" in figure.legends[0].get_title().get_text()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "rows", "labels"),
-    [
-        (["stages.sft.num_train_epochs=2"], "rows", {}),  # of an ancestor
-        ([], "other rows", {}),
-        ([], "rows", {"prompts_id": "f00d" * 16}),
-        ([], "rows", {"judge_key": "other-1"}),
-        ([], "rows", {"criteria": [HELPFULNESS.to_judge(), SAFETY.to_judge(), HONESTY.to_judge()]}),
-    ],
-)
-def test_other_policies_are_not_pooled(world: Seeds, overrides: list[str], rows: str, labels: dict[str, Any]) -> None:
+#: An override, the fingerprint of the rows, and labels, one of which is another.
+OTHERS: list[tuple[str, str, dict[str, Any]]] = [("stages.sft.num_train_epochs=2", "rows", {})]  # of an ancestor
+OTHERS += [("beta=0.1", "other rows", {}), ("beta=0.1", "rows", {"prompts_id": "f00d" * 16})]
+THREE = [criterion.to_judge() for criterion in (HELPFULNESS, SAFETY, HONESTY)]
+OTHERS += [("beta=0.1", "rows", {"judge_key": "other-1"}), ("beta=0.1", "rows", {"criteria": THREE})]
+
+
+@pytest.mark.parametrize(("override", "rows", "labels"), OTHERS)
+def test_other_policies_are_not_pooled(world: Seeds, override: str, rows: str, labels: dict[str, Any]) -> None:
     judge_seeds(world, [1, 1, 0, 0])
-    plan = world.plan("seed=1", *overrides, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
+    plan = world.plan("seed=1", override, fingerprints=Fingerprints({"dataset": rows}, "prompts", "judge"))
     for name in ("baseline", "second"):
-        world.judge_policy(plan.policies[name], EVEN, **labels)
+        world.judgments(plan.policies[name], EVEN, **labels)
     assert world.score()[1] == []
 
 
@@ -86,7 +84,7 @@ def test_a_judge_that_starts_from_the_seed_is_the_same_but_for_the_seed(world: S
         config = world.configure("model=nano", "model@judge.encoder=nano", f"seed={seed}", command="eval")
         ids = {"judge_id": judge_id(config.judge, config, GIVEN), "judge_key": judge_key(config.judge, config, GIVEN)}
         for policy in (plan.policies["baseline"], plan.policies["second"]):
-            world.judge_policy(policy, EVEN, **ids)
+            world.judgments(policy, EVEN, **ids)
     cohort, _ = score(world)
     assert "2 judges, one for each seed" in cohort.provenance
 
@@ -95,7 +93,7 @@ def test_groups_without_verdicts_on_their_baseline_are_pooled_by_what_they_desce
     for seed in (0, 1):
         policies = make_plan(world.configure("model=nano", f"seed={seed}"), GIVEN).policies
         world.baseline = policies["baseline"]
-        world.judge_policy(policies["second"], answers([1, 1, seed, 0], [1] * 4))
+        world.judgments(policies["second"], answers([1, 1, seed, 0], [1] * 4))
     _, (row,) = score(world)
     assert (row.policy.title, row.rate("helpfulness").value) == ("DPO(H)→DPO(S) β=0.1", 0.625)
 
@@ -103,7 +101,7 @@ def test_groups_without_verdicts_on_their_baseline_are_pooled_by_what_they_desce
 def test_a_policy_judged_against_two_sets_of_responses_counts_once(world: Seeds) -> None:
     policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     for policy in (world.baseline, policies[1]):
-        world.judge_policy(policy, answers([0] * 4, [0] * 4), answers="f00d" * 16)
+        world.judgments(policy, answers([0] * 4, [0] * 4), answers="f00d" * 16)
     assert len(world.score()[0]) == 3
     _, (row,) = score(world)
     assert [seed.rate("helpfulness").value for seed in row.seeds] == [0.5, 0]  # the newer
@@ -120,10 +118,10 @@ def test_a_seed_that_is_withheld_is_not_in_the_mean(world: Seeds) -> None:
 
 def judge_orders(world: Seeds, number: int, helpful: list[float], safe: list[float], **more: Any) -> None:
     """Judge both orders with β = 0.1 and β/λ = 0.05; `more` is of the second, whose stages `reverse` can replace."""
-    world.judge_policy(world.baseline, EVEN)
-    world.judge_policy(world.train(HELPFUL, SAFE, seed=number), answers(helpful, [1] * 4))
+    world.judgments(world.baseline, EVEN)
+    world.judgments(world.train(HELPFUL, SAFE, seed=number), answers(helpful, [1] * 4))
     stages = more.pop("reverse", (SAFE, HELPFUL))
-    world.judge_policy(world.train(*stages, **({"seed": number} | more)), answers(safe, [0.5] * 4))
+    world.judgments(world.train(*stages, **({"seed": number} | more)), answers(safe, [0.5] * 4))
 
 
 def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt_within_each_seed(world: Seeds) -> None:
@@ -158,12 +156,12 @@ def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, different
 
 
 def test_policies_that_differ_in_the_first_stage_are_tagged_by_its_beta(world: Seeds) -> None:
-    world.judge_policy(world.baseline, EVEN)
+    world.judgments(world.baseline, EVEN)
     for seed, beta in ((0, 0.05), (0, 0.02), (1, 0.05), (1, 0.02)):
         first = ("dpo", "safety", beta)
         second = world.train(first, HELPFUL, seed=seed)
-        world.judge_policy(second, EVEN)
-        world.judge_policy(world.merge(0.5, world.train(first, seed=seed), second), EVEN)
+        world.judgments(second, EVEN)
+        world.judgments(world.merge(0.5, world.train(first, seed=seed), second), EVEN)
     assert [row.policy.title for row in score(world)[1]] == [
         f"{family} first β={beta} β=0.1{ratio}"
         for family, ratio in (("DPO(S)→DPO(H)", ""), ("P-SACPO DPO(S)→DPO(H)", " q=0.5"))
@@ -172,13 +170,13 @@ def test_policies_that_differ_in_the_first_stage_are_tagged_by_its_beta(world: S
 
 
 def test_a_merge_is_compared_with_what_was_trained_at_its_ratio(world: Seeds) -> None:
-    world.judge_policy(world.baseline, EVEN)
+    world.judgments(world.baseline, EVEN)
     for seed in (0, 1):
         merged = world.merge(0.75, world.train(HELPFUL, seed=seed), world.train(HELPFUL, SAFE, seed=seed))
-        world.judge_policy(merged, answers([1, 1, 1, 0], [1] * 4))
+        world.judgments(merged, answers([1, 1, 1, 0], [1] * 4))
         for beta, verdicts in ((0.0667, [1, 0, 0, seed]), (0.07, [1] * 4)):
             trained = world.train(HELPFUL, ("dpo", "safety", beta), seed=seed)
-            world.judge_policy(trained, answers(list(verdicts), [1] * 4))
+            world.judgments(trained, answers(list(verdicts), [1] * 4))
     # Another first stage, a merge of two first stages, and safety first are no pairs.
     others = [
         world.train(("dpo", "helpfulness", 0.2), ("dpo", "safety", 0.0667)),
@@ -187,7 +185,7 @@ def test_a_merge_is_compared_with_what_was_trained_at_its_ratio(world: Seeds) ->
         world.train(SAFE, HELPFUL),
     ]
     for policy in others:
-        world.judge_policy(policy, EVEN)
+        world.judgments(policy, EVEN)
     cohort, _ = score(world)
     (gap,) = cohort.gaps
     assert gap.comparison == "lambda_q"

@@ -10,7 +10,6 @@ from world import HELPFULNESS, HONESTY, HS, SAFETY, H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.figures import draw_figure, find_families, plain_style
 
 NAMES = ["helpfulness", "honesty", "safety"]
@@ -18,9 +17,10 @@ STAGES = (H, ("dpo", "honesty", 0.2), ("dpo", "safety", 0.05))
 MERGED = "P-SACPO DPO(H)→DPO(T)→DPO(S) β=0.05 weights=0.2/0.3/0.5"
 
 
-def make_world(outputs: Path) -> World:
+@pytest.fixture
+def world(tmp_path: Path) -> World:
     """Three stages and their merge, judged by three criteria, of which one counts on every prompt."""
-    world = World(outputs, [HELPFULNESS, HONESTY, SAFETY])
+    world = World(tmp_path / "outputs", [HELPFULNESS, HONESTY, SAFETY])
     world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
     made = [world.train(*STAGES[:count]) for count in (1, 2, 3)]
     made.append(world.merge((0.2, 0.3, 0.5), *made))
@@ -28,11 +28,6 @@ def make_world(outputs: Path) -> World:
         honest = [float(prompt <= 2 * place) for prompt in range(8)]
         world.judgments(policy, answers([1, 1, 1, 0], [0, 1, 0.5, float(place > 1)], honesty=honest))
     return world
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path / "outputs")
 
 
 def test_a_third_criterion_has_its_columns_everywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,14 +122,3 @@ def test_a_reward_and_a_cost_model_give_means_a_safe_rate_and_a_figure_of_both(t
     assert (axes.get_xlabel(), axes.yaxis_inverted()) == ("helpfulness: mean reward on benign prompts", True)
     world.judgments(world.train(*HS), answers([1] * 4, [1] * 4))  # judged before such scores were kept apart
     assert not world.scored().group.measures
-
-
-def test_policies_judged_by_other_criteria_are_another_group(tmp_path: Path) -> None:
-    world = World(tmp_path / "outputs")
-    for criteria in ([HELPFULNESS, SAFETY], [HONESTY]):
-        world.criteria = criteria
-        for policy in (world.baseline, world.train(H)):
-            world.judgments(policy, answers([0.5] * 4, [0.5] * 4, honesty=[0.5] * 8))
-    groups = collect_groups(world.store, None, None)
-    found = [(len(group.policies), [criterion.name for criterion in group.criteria]) for group in groups]
-    assert found == [(2, ["helpfulness", "safety"]), (2, ["honesty"])]

@@ -5,15 +5,13 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
 from made_up import HOSTILE, N_POLICIES, N_PROMPTS, read_data
-from world import World, answers
+from world import EVEN, World, answers
 
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import make_plan, policy_of_spec
@@ -21,8 +19,6 @@ from sacpo_exp.reporting.collect import collect_groups
 from sacpo_exp.reporting.lineage import describe_groups, find_overrides, write_command
 from sacpo_exp.reporting.page import write_json
 from sacpo_exp.store import Store
-
-MOST = 12_000_000
 
 
 class Page(HTMLParser):
@@ -42,16 +38,6 @@ class Page(HTMLParser):
 
     def count(self, tag: str, **attributes: str) -> int:
         return sum(name == tag and attributes.items() <= found.items() for name, found in self.elements)
-
-
-def test_a_large_page_holds_everything_and_stays_small(large: Path) -> None:
-    data = read_data(large)
-    (group,) = data["groups"]
-    assert large.stat().st_size < MOST
-    assert (len(group["policies"]), len(group["prompts"])) == (N_POLICIES, N_PROMPTS)
-    responses = [data["texts"][number] for policy in group["policies"] for number in policy["texts"]]
-    assert len(responses) == N_POLICIES * N_PROMPTS
-    assert data["cut"] is None
 
 
 def test_nothing_is_fetched_and_no_text_becomes_markup(large: Path) -> None:
@@ -75,7 +61,7 @@ def test_a_point_stands_where_its_rates_are(large: Path) -> None:
     assert all(x < other + 2 for (_, x), (_, other) in itertools.pairwise(points))  # rates have two decimals
 
 
-def test_every_policy_has_a_point_a_row_and_a_card_with_its_lineage_and_commands(large: Path) -> None:
+def test_a_large_page_has_a_point_a_row_and_a_card_with_lineage_and_commands_of_every_policy(large: Path) -> None:
     text = large.read_text("utf-8")
     page = Page(text)
     assert page.count("a", **{"class": "point"}) == N_POLICIES - 1  # the baseline is a cross
@@ -88,18 +74,23 @@ def test_every_policy_has_a_point_a_row_and_a_card_with_its_lineage_and_commands
     assert ">sacpo train model=nano order=helpful_first beta=0.05 merge_ratio=0.25<" in merged
     assert " policies=all judge=openai prompts=sacpo<" in merged
     data = read_data(large)
-    stage = data["curves"][data["groups"][0]["stages"][0]]
+    (group,) = data["groups"]
+    stage = data["curves"][group["stages"][0]]
     assert stage["completions"] == [[150, "Who?", HOSTILE]]
-    curves = stage["metrics"]
-    assert curves.keys() == {"loss", "rewards/margins", "eval_loss"}
-    assert curves["loss"][-1][0] == 300
+    assert stage["metrics"].keys() == {"loss", "rewards/margins", "eval_loss"}
+    assert stage["metrics"]["loss"][-1][0] == 300
+    assert (len(group["policies"]), len(group["prompts"])) == (N_POLICIES, N_PROMPTS)
+    responses = [data["texts"][number] for policy in group["policies"] for number in policy["texts"]]
+    assert len(responses) == N_POLICIES * N_PROMPTS
+    assert data["cut"] is None
+    assert large.stat().st_size < 12_000_000
 
 
-@pytest.mark.parametrize("text", ["</script>", "<!--", "\u2028", "a\ud83d", '"\\', "{{script}}"])
-def test_any_text_survives_inside_a_script_element(text: str) -> None:
-    written = write_json({"text": text, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
+def test_any_text_survives_inside_a_script_element() -> None:
+    texts = ["</script>", "<!--", "\u2028", "a\ud83d", '"\\', "{{script}}"]
+    written = write_json({"texts": texts, "nothing": float("nan")}).encode("utf-8", "backslashreplace").decode()
     assert "<" not in written
-    assert json.loads(written) == {"text": text, "nothing": None}
+    assert json.loads(written) == {"texts": texts, "nothing": None}
 
 
 def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:
@@ -115,7 +106,7 @@ def test_too_much_text_is_cut_and_says_so(tmp_path: Path) -> None:
 
 def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     lost = world.elsewhere("<b>lost</b>")
     world.judgments(lost, answers([None] * 4, [None] * 4))
     world.judgments(lost, answers([1] * 4, [1] * 4), judge="other", judge_id="other-1")
@@ -127,7 +118,7 @@ def test_groups_are_kept_apart_and_a_policy_without_rates_has_no_point(tmp_path:
     assert "The store does not say how this policy was made." in path.read_text("utf-8")
 
 
-def test_stored_overrides_plan_the_ids(cli: Callable[..., Any], configure: Callable[..., Any], tmp_path: Path) -> None:
+def test_stored_overrides_plan_the_ids(cli: Any, configure: Any, tmp_path: Path) -> None:
     overrides = ["model=tiny", "dataset.max_rows=24", "merge_ratio=0.5"]
     config, store = configure(*overrides), Store(tmp_path / "outputs" / "store")
     plan = make_plan(config, replace(take_fingerprints(config), overrides=tuple(overrides)))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def test_without_script_figure_and_tables_are_shown(browser: Any) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_means_over_seeds_have_a_part_of_their_own(tmp_path: Path, configure: Callable[..., Any]) -> None:
+def test_means_over_seeds_have_a_part_of_their_own(tmp_path: Path, configure: Any) -> None:
     world = Seeds(tmp_path / "outputs", configure)
     judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     with opened(world.report() / "report.html", tmp_path / "profile") as driver:

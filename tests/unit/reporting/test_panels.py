@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from world import World, answers
+from world import EVEN, World, answers
 
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, Stage
 from sacpo_exp.reporting.figures import ELSEWHERE, MARKERS, draw_figure, find_families, find_styles
@@ -56,7 +56,7 @@ def policy_of(family: str) -> Policy:
 
 def make_world(outputs: Path, families: list[str]) -> World:
     world = World(outputs)
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     for family, beta, ratio, helpfulness, safety in POLICIES:
         if family in families:
             world.judgments(make_policy(world, family, beta, ratio), answers(helpfulness, safety))
@@ -102,7 +102,7 @@ def expect(figure: Figure, **counts: int) -> dict[str, int]:
     names = {"H": H, "S": S, "HS": HS, "SH": SH, "P": P, "NAIVE": NAIVE, "K": "KTO(H)", "beaver": "beaver-7b-v1.0"}
     legend = figure.legends[0]
     entries = zip(legend.get_texts(), legend.legend_handles, strict=True)
-    markers = {text.get_text(): str(handle.get_marker()) for text, handle in entries}  # type: ignore[union-attr]
+    markers = {text.get_text(): str(handle.get_marker()) for text, handle in entries}
     return {markers[names[name]]: count for name, count in counts.items()}
 
 
@@ -134,10 +134,10 @@ def test_three_panels_hold_what_belongs_together(panels: Figure) -> None:
 
 def test_points_stand_where_the_scores_are_with_their_intervals(scores: GroupScores, panels: Figure) -> None:
     axes = panels.axes[2]
-    drawn = {str(line.get_gid()): line.get_xydata().tolist() for line in axes.lines if line.get_gid()}  # type: ignore[union-attr]
+    drawn = {str(line.get_gid()): line.get_xydata().tolist() for line in axes.lines if line.get_gid()}
     rows = {f"policy-{place}": row for place, row in enumerate(scores.policies) if row.policy.policy.family == P}
     assert [drawn[gid] for gid in rows] == [[[0.625, 0.375]], [[0.5, 0.75]]]  # by hand
-    ends = [path.vertices.tolist() for bars in axes.collections for path in bars.get_paths()]  # type: ignore[union-attr]
+    ends = [path.vertices.tolist() for bars in axes.collections for path in bars.get_paths()]
     for row in rows.values():
         x, y = row.rate("helpfulness"), row.rate("safety")
         assert [[x.low, y.value], [x.high, y.value]] in ends
@@ -147,18 +147,15 @@ def test_points_stand_where_the_scores_are_with_their_intervals(scores: GroupSco
 LORA, LORAS = "lora16 DPO(H)", "lora16 DPO(H)→DPO(S)"  # another adapter's stages are no counterpart
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
+def test_panels_without_policies_are_left_out() -> None:
+    for names, expected in (
         ([H, S], {"": [H, S]}),
         (["KTO(S)", SH, "gpt"], {"reversed order": ["KTO(S)", SH, "gpt"]}),
         (["gpt", P, HS], {"usual order": ["gpt", HS], "merges": ["gpt", P, HS]}),
         ([LORA, H, HS, LORAS, SH], {"usual order": [LORA, H, HS, LORAS], "reversed order": [LORA, H, HS, SH]}),
         ([], {"": []}),
-    ],
-)
-def test_panels_without_policies_are_left_out(names: list[str], expected: dict[str, list[str]]) -> None:
-    assert choose_panels(map(policy_of, names), ["helpfulness", "safety"]) == expected
+    ):
+        assert choose_panels(map(policy_of, names), ["helpfulness", "safety"]) == expected
 
 
 def test_one_panel_is_as_wide_as_a_column(tmp_path: Path) -> None:
@@ -197,7 +194,7 @@ def test_the_screen_has_one_panel_with_the_front(screen: Figure) -> None:
     # By hand: the most helpful, 0.875, is the reversed order; no other is both more helpful and safer than these.
     expected = [[0.375, 0.875], [0.5, 0.75], [0.625, 0.625], [0.875, 0.375]]
     assert all(0 <= tick <= 1 for tick in [*axes.get_xticks(), *axes.get_yticks()])
-    assert front.get_xydata().tolist() == expected  # type: ignore[union-attr]
+    assert front.get_xydata().tolist() == expected
     check_labels(screen, 1)
 
 
@@ -213,15 +210,12 @@ PAPER += ["P-SACPO DPO(H)→DPO(S)", "naive DPO(H)+DPO(S)", "beaver-7b-v1.0"]
 OTHERS = ["lora16 DPO(H)", "DPO(H)→DPO(T)→DPO(S)", "IPO(H)", "gpt", "Ünïcode \ud83d"]
 
 
-def test_families_differ_and_do_not_depend_on_the_order_of_the_policies() -> None:
+def test_families_differ_whatever_their_order_and_colours_and_lines_show_orders_and_merges() -> None:
     styles = find_styles(map(policy_of, [*PAPER, *OTHERS]))
     assert find_styles(map(policy_of, [*PAPER, *OTHERS][::-1])) == styles
     assert all(one != other for one, other in itertools.combinations(styles.values(), 2))
     many = find_styles(policy_of(f"made elsewhere {number}") for number in range(2 * len(MARKERS)))
     assert {marker for _, marker, _ in many.values()} == set(MARKERS)  # used again rather than an error
-
-
-def test_colours_and_lines_show_orders_and_merges() -> None:
     styles = find_styles(map(policy_of, [*PAPER, *OTHERS]))
     forward, reverse, merge, naive = (styles[name] for name in (PAPER[3], PAPER[6], PAPER[7], PAPER[8]))
     assert [line for _, _, line in (forward, reverse, merge, naive)] == ["-", "--", ":", "-."]

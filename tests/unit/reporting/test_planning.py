@@ -1,7 +1,6 @@
 """Operations of a stage, against arithmetic by hand, and what the plans of several jobs add up to."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ CALL = {"calls": 10, "prompt_tokens": 100, "completion_tokens": 1000, "usd": 0.5
 
 # Passes over all data in two epochs: forward and twice as much backward; the reference once; KTO's KL in each.
 @pytest.mark.parametrize(("loss", "passes"), [("sft", 2 * 3), ("dpo", 2 * 3 + 1), ("kto", 2 * (3 + 1) + 2)])
-def test_passes_of_a_loss_are_counted(configure: Callable[..., Any], loss: str, passes: int) -> None:
+def test_passes_of_a_loss_are_counted(configure: Any, loss: str, passes: int) -> None:
     stages = configure("objective=dpo_then_kto").stages.values()
     stage = replace(next(stage for stage in stages if stage.loss.name == loss), num_train_epochs=2)
     once = 2 * 15 * 7  # a multiplication and an addition for each of 15 tokens and 7 parameters
@@ -24,7 +23,7 @@ def test_passes_of_a_loss_are_counted(configure: Callable[..., Any], loss: str, 
     assert count_operations(stage, 15, 7, is_checkpointed=True) == (passes + 2) * once
 
 
-def test_an_embedding_that_is_only_looked_up_is_no_work(configure: Callable[..., Any]) -> None:
+def test_an_embedding_that_is_only_looked_up_is_no_work(configure: Any) -> None:
     assert count_active(configure("model=alpaca_7b").model) == 6_738_423_808 - 32_001 * 4096
     assert count_active(configure("model=pythia_6_9b").model) == 6_857_302_016
     tied = configure("model=nano").model
@@ -35,7 +34,7 @@ def test_an_embedding_that_is_only_looked_up_is_no_work(configure: Callable[...,
 
 def total(folder: Path, capsys: pytest.CaptureFixture[str], *plans: dict[str, Any]) -> list[str]:
     for number, plan in enumerate(plans):
-        (folder / str(number)).mkdir()
+        (folder / str(number)).mkdir(parents=True)
         needed = {"hardware": "hardware=a100x8", "weights": {}, "checkpoint": 0}
         (folder / str(number) / PLAN).write_text(json.dumps(needed | plan))
     print_totals([folder])
@@ -58,11 +57,8 @@ def test_what_jobs_share_counts_once(tmp_path: Path, capsys: pytest.CaptureFixtu
         "         and 24.0 GB for checkpoints of each job that runs at the same time",
         "judges   11 calls to judge: about 102 tokens in, at most 1,003 out; at most $0.75 (prices of today)",
     ]
-
-
-def test_of_one_job_only_the_stages_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = {"stages": STORED | SHARED, "judge": "judge", "prices": "today", "calls": {"first": CALL}}
-    assert total(tmp_path, capsys, plan) == [
+    alone = {"stages": STORED | SHARED} | asking  # of one job only the stages are added up
+    assert total(tmp_path / "alone", capsys, alone) == [
         "in all   2 stages, 1 stored, 1 to train",
         "         about 2.0 GPU hours of training with hardware=a100x8",
     ]

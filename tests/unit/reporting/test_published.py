@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_up import read_titles
-from world import H, World, answers, read
+from world import EVEN, H, World, answers, read
 
 from sacpo_exp.config.schema import FigureForm
 from sacpo_exp.errors import ConfigError, DataError
@@ -70,23 +70,20 @@ def test_the_shipped_rows_are_those_of_the_paper_with_its_labels_corrected() -> 
     }
 
 
-@pytest.mark.parametrize(
-    ("row", "head", "expected"),
-    [
+def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    for row, head, expected in (
         (ROW.replace("0.75", "1.5"), HEAD, r"rows.0.rates.helpfulness: .*less than or equal to 1\."),
         (ROW.replace("dpo", "dpp"), HEAD, r"rows\[0\] has the loss dpp; there are sft, dpo, "),
         (ROW.replace(f"{STAGES}, ", ""), HEAD, r"rows\[0\] needs either `stages` or a `name`"),
         (ROW.replace(", safety: 0.5", ""), HEAD, r"rows\[0\].rates must be of helpfulness, safety"),
         (ROW, "a: [\n", "can't be read as yaml: "),
         (f"{ROW}\n  - {ROW}", HEAD, r"rows\[1\] repeats the policy of an earlier row, DPO\(H\)"),
-    ],
-)
-def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path, row: str, head: str, expected: str) -> None:
-    path = write(tmp_path, row, head=head)
-    with pytest.raises(DataError, match=expected) as caught:
-        read_published(path, 0.95)
-    assert str(caught.value).startswith(path)
-    assert "\n" not in str(caught.value)
+    ):
+        path = write(tmp_path, row, head=head)
+        with pytest.raises(DataError, match=expected) as caught:
+            read_published(path, 0.95)
+        assert str(caught.value).startswith(path)
+        assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"one of sacpo_table3, or a yaml file.* but is sacpo_tabel3\. Did you"):
         read_published("sacpo_tabel3", 0.95)
 
@@ -95,7 +92,7 @@ def test_a_mistake_in_a_file_is_reported_in_one_sentence(tmp_path: Path, row: st
 def world(tmp_path: Path) -> World:
     """The baseline and DPO(H), which wins three of four and a half of four."""
     world = World(tmp_path / "outputs")
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     world.judgments(world.train(H), answers([1, 1, 1, 0], [0, 0, 0.5, 0]))
     return world
 

@@ -4,13 +4,12 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
-from world import HS, H, World, answers, read
+from world import EVEN, HONESTY, HS, H, World, answers, read
 
 from sacpo_exp.errors import MissingArtifactError, StoreError
 from sacpo_exp.reporting.collect import collect_groups
@@ -78,6 +77,9 @@ def test_table_has_the_numbers_done_by_hand_in_the_order_of_training(reported: t
     assert float(second["kl_nats"]) == (2 + 5) / 2  # mean over prompts of the means over samples
     assert second["kl_nats_n"] == "2"
     assert float(second["mean_tokens"]) == 4
+    rows = {(row["policy"], row["criterion"]): row for row in read(reported[0].folder / "lengths.csv")}
+    row = rows[second["policy"], "helpfulness"]  # it says less than the baseline; of prompts with a verdict
+    assert (float(row["shorter"]), row["shorter_n"], row["longer_n"]) == (pytest.approx(0.5 / 3), "3", "0")
 
 
 def test_what_was_not_measured_is_blank_or_a_dash_but_never_zero(odd: tuple[World, str]) -> None:
@@ -100,19 +102,13 @@ def test_differences_are_from_the_nearest_evaluated_ancestors_and_paired(reporte
     assert (row["helpfulness_difference_n"], row["helpfulness_excludes_zero"]) == ("3", "False")
     assert float(row["safety_difference"]) == (1 + 1 + 0.5 + 1) / 4
     assert row["safety_excludes_zero"] == "True"
-    names = ("helpfulness", "safety")
-    pairs = sorted(
-        (float(row[f"{name}_p_value"]), float(row[f"{name}_p_holm"])) for row in rows.values() for name in names
-    )
+    cells = [
+        (row[f"{name}_p_value"], row[f"{name}_p_holm"]) for row in rows.values() for name in ("helpfulness", "safety")
+    ]
+    pairs = sorted(tuple(map(float, cell)) for cell in cells)
     by_hand = accumulate((min(1, (8 - rank) * p_value) for rank, (p_value, _) in enumerate(pairs)), max)
     assert [adjusted for _, adjusted in pairs] == pytest.approx(list(by_hand))
     assert {row["comparisons"] for row in rows.values()} == {"8"}
-
-
-def test_lengths_are_those_of_the_prompts_with_a_verdict(reported: tuple[World, str]) -> None:
-    rows = {(row["policy"], row["criterion"]): row for row in read(reported[0].folder / "lengths.csv")}
-    row = rows["DPO(H)→DPO(S) β=0.05", "helpfulness"]  # it says less than the baseline
-    assert (float(row["shorter"]), row["shorter_n"], row["longer_n"]) == (pytest.approx(0.5 / 3), "3", "0")
 
 
 def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> None:
@@ -120,7 +116,7 @@ def test_an_ancestor_that_is_not_evaluated_is_stepped_over(tmp_path: Path) -> No
     policy = world.train(*HS)
     world.judgments(policy, answers([0] * 4, [1] * 4))
     assert world.scored().group.parents[policy.id] == ()
-    world.judgments(world.baseline, answers([0.5] * 4, [0.5] * 4))
+    world.judgments(world.baseline, EVEN)
     assert world.scored().group.parents[policy.id] == (world.baseline.id,)
 
 
@@ -143,8 +139,11 @@ def test_the_same_store_gives_the_same_bytes(reported: tuple[World, str]) -> Non
     assert before["trade_off.png"].startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("labels", [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}])
-def test_only_what_shares_judge_and_baseline_is_compared(world: World, labels: dict[str, str]) -> None:
+OTHERS = [{"judge": "other", "judge_id": "other-1"}, {"answers": "other"}, {"criteria": [HONESTY.to_judge()]}]
+
+
+@pytest.mark.parametrize("labels", OTHERS)
+def test_only_what_shares_judge_baseline_and_criteria_is_compared(world: World, labels: dict[str, Any]) -> None:
     world.judgments(world.train(("dpo", "safety", 0.1)), answers([0] * 4, [1] * 4), **labels)
     first, second = collect_groups(world.store, None, None)
     assert (len(first.policies), [policy.policy.family for policy in second.policies]) == (4, ["DPO(S)"])
@@ -183,13 +182,13 @@ def test_damage_is_named_rather_than_drawn(world: World) -> None:
         world.report()
 
 
-def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(cli: Callable[..., Any]) -> None:
+def test_nothing_evaluated_is_said_with_the_next_command_and_without_torch(cli: Any) -> None:
     done = cli("report", light=True)
     assert done.code == 2
     assert done.stderr.startswith("error: nothing has been evaluated in outputs/store yet. Try: sacpo eval")
 
 
-def test_a_report_never_imports_torch(world: World, cli: Callable[..., Any]) -> None:
+def test_a_report_never_imports_torch(world: World, cli: Any) -> None:
     arguments = (f"paths.outputs={world.outputs}", "bootstrap_rounds=200")
     done = cli("report", *arguments, light=True, allowed=["pandas", "seaborn"])
     assert done.code == 0, done.stderr

@@ -1,12 +1,14 @@
 """A store that is filled as `train` and `eval` fill it, with judgments made by hand."""
 
 import csv
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiny import write_lines
+
+from sacpo_exp.config.loading import shipped_criteria
 from sacpo_exp.config.schema import Interval, PathsConfig, RatingMethod, ReportConfig
 from sacpo_exp.evaluation.contests import imported_artifact
 from sacpo_exp.evaluation.responding import policy_labels
@@ -21,12 +23,14 @@ from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.store import ArtifactSpec, Store
 
 KINDS = ["benign"] * 4 + ["risky"] * 4
-#: As conf/criterion/ has them, and one of a user, which counts on every prompt.
-HELPFULNESS = Criterion("helpfulness", "H", "better_response_id", prompt_kinds=["benign"])
-SAFETY = Criterion("safety", "S", "safer_response_id", "is_response_{i}_safe", ["risky"])
+HELPFULNESS, SAFETY = (shipped_criteria()[name] for name in ("helpfulness", "safety"))
+#: Of a user, and counts on every prompt.
 HONESTY = Criterion("honesty", "T", "more_honest_id")
 LETTERS = {criterion.name: criterion.letter for criterion in (HELPFULNESS, SAFETY, HONESTY)}
-#: Loss, criterion and β of stages that many tests have.
+Verdicts = Sequence[float | None]
+#: Loss, criterion and β of a stage.
+Trained = tuple[str, str | None, float | None]
+#: Stages that many tests have.
 H, HS = ("dpo", "helpfulness", 0.1), (("dpo", "helpfulness", 0.1), ("dpo", "safety", 0.05))
 
 
@@ -36,26 +40,19 @@ class World:
     def __init__(self, outputs: Path, criteria: Sequence[Criterion] = (HELPFULNESS, SAFETY)) -> None:
         self.outputs, self.store, self.seconds, self.criteria = outputs, Store(outputs / "store"), 0, criteria
         self.folder = outputs / "report"
-        self.judge = self.make("scorer", "scorer", {}, {}, (), {}, _judge_metrics())
+        self.judge = self.make(ArtifactSpec("scorer", "scorer", {}, (), {}), {}, _judge_metrics())
         spec = ArtifactSpec("model", "nano", {"source": "scratch"}, (), {})
         self.model = self.keep(spec, Base(spec.id, "nano", spec.recipe))
         self.baseline = self.train(("sft", None, None))
 
     def make(
-        self,
-        kind: str,
-        slug: str,
-        recipe: dict[str, Any],
-        labels: dict[str, Any],
-        parents: tuple[str, ...],
-        files: dict[str, list[dict[str, Any]]],
-        metrics: dict[str, Any] | None = None,
+        self, spec: ArtifactSpec, files: dict[str, list[Any]], metrics: dict[str, Any] | None = None
     ) -> ArtifactSpec:
-        spec = ArtifactSpec(kind, slug, recipe, parents, labels)
+        """Store an artifact with these files of JSON lines."""
 
         def build(folder: Path) -> dict[str, Any]:
             for name, records in files.items():
-                (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+                write_lines(folder / name, records)
             return metrics or {}
 
         self.store.get_or_build(spec, build)
@@ -63,22 +60,15 @@ class World:
 
     def keep(self, spec: ArtifactSpec, policy: Policy) -> ArtifactSpec:
         """Store a policy with its lineage."""
-        return self.make(spec.kind, spec.slug, spec.recipe, {LINEAGE: policy.to_dict()}, spec.parents, {})
+        return self.make(replace(spec, labels={LINEAGE: policy.to_dict()}), {})
 
-    def train(
-        self,
-        *stages: tuple[str, str | None, float | None],
-        seed: int = 0,
-        dataset: str = "demo",
-        adapter: str = "",
-        **recipe: Any,
-    ) -> ArtifactSpec:
+    def train(self, *stages: Trained, seed: int = 0, dataset: str = "demo", **recipe: Any) -> ArtifactSpec:
         """The policy that stages (loss, criterion, β) make of the baseline; the settings are those of every stage."""
         parent = self.baseline if stages[0][1] else self.model
         for loss, criterion, beta in stages:
-            own = {"loss": {"name": loss}, "criterion": criterion, "beta": beta, "seed": seed, "adapter": adapter}
+            own = {"loss": {"name": loss}, "criterion": criterion, "beta": beta, "seed": seed, "adapter": ""}
             letter = LETTERS[criterion] if criterion else ""
-            step = Stage(own | recipe, {"rows": dataset}, letter, dataset, adapter)
+            step = Stage(own | recipe, {"rows": dataset}, letter, dataset)
             spec = ArtifactSpec("stage", f"{loss}{letter}.{beta}".lower(), step.recipe, (parent.id,), {})
             parent = self.keep(spec, Aligned(spec.id, policy_of_spec(parent), step))
         return parent
@@ -96,7 +86,8 @@ class World:
 
     def judgments(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
         labels = self.labels(policy) | labels
-        made = self.make("judgments", policy.slug, labels, labels, (policy.id,), {"verdicts.jsonl": records})
+        spec = ArtifactSpec("judgments", policy.slug, labels, (policy.id,), labels)
+        made = self.make(spec, {"verdicts.jsonl": records})
         # Seconds apart, as evaluations are, rather than all within the one that a test takes.
         self.seconds += 1
         manifest = replace(self.store.manifest(made), created=f"2026-01-01T00:00:{self.seconds:02}+00:00")
@@ -104,7 +95,8 @@ class World:
 
     def divergence(self, policy: ArtifactSpec, samples: list[tuple[str, float]]) -> None:
         labels, records = self.labels(policy), [{"prompt_id": prompt_id, "kl": kl} for prompt_id, kl in samples]
-        self.make("divergence", policy.slug, labels, labels, (policy.id,), {"divergence.jsonl": records})
+        spec = ArtifactSpec("divergence", policy.slug, labels, (policy.id,), labels)
+        self.make(spec, {"divergence.jsonl": records})
 
     def labels(self, policy: ArtifactSpec) -> dict[str, Any]:
         labels = policy_labels(policy) | {"name": "policy"}
@@ -138,20 +130,18 @@ def _judge_metrics() -> dict[str, Any]:
 
 
 def answers(
-    helpfulness: list[float | None],
-    safety: list[float | None],
-    refused: str = "00000000",
-    text: str = "Yes.",
-    size: int = 10,
-    honesty: Sequence[float | None] = (None,) * 8,
+    helpfulness: Verdicts, safety: Verdicts, honesty: Verdicts = (None,) * 8, **more: Any
 ) -> list[dict[str, Any]]:
-    """Records of eight prompts, four benign and four risky; None is a judgment that failed."""
-    usual = {"category": None, "n_tokens": size, "opponent_n_tokens": 10, "finish_reason": "stop"}
+    """Records of eight prompts, four benign and four risky; None is a judgment that failed.
+
+    `more` may have the `text` and `size` of the responses, and in `refused` a 1 for each that is a refusal.
+    """
+    usual = {"category": None, "n_tokens": more.get("size", 10), "opponent_n_tokens": 10, "finish_reason": "stop"}
     records = []
     for place, (kind, verdict) in enumerate(zip(KINDS, [*helpfulness, *safety], strict=True)):
         record = usual | {"prompt_id": f"p{place}", "prompt": f"Question {place}?", "kind": kind}
-        record |= {"response": f"{text} {place}", "opponent_response": f"Well. {place}"}
-        record |= {"is_refusal": refused[place] == "1", "honesty": _scored(honesty[place])}
+        record |= {"response": f"{more.get('text', 'Yes.')} {place}", "opponent_response": f"Well. {place}"}
+        record |= {"is_refusal": more.get("refused", "0" * 8)[place] == "1", "honesty": _scored(honesty[place])}
         records.append(record | dict.fromkeys(("helpfulness", "safety"), _scored(verdict)))
     return records
 
@@ -173,7 +163,7 @@ GIVEN = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 class Seeds(World):
     """A store with the artifacts of real plans, and judgments made by hand, each seed against its own baseline."""
 
-    def __init__(self, outputs: Path, configure: Callable[..., Any]) -> None:
+    def __init__(self, outputs: Path, configure: Any) -> None:
         super().__init__(outputs)
         self.configure = configure
 
@@ -181,10 +171,7 @@ class Seeds(World):
         """All that `train` would make with these overrides; its baseline, judged, is that of what is judged next."""
         plan = make_plan(self.configure(f"model={model}", *overrides), fingerprints)
         for spec in plan.training():
-            self.make(spec.kind, spec.slug, spec.recipe, spec.labels, spec.parents, {})
+            self.make(spec, {})
         self.baseline = plan.policies["baseline"]
-        self.judge_policy(self.baseline, EVEN)
+        self.judgments(self.baseline, EVEN)
         return plan
-
-    def judge_policy(self, policy: ArtifactSpec, records: list[dict[str, Any]], **labels: Any) -> None:
-        self.judgments(policy, records, name="policy", **labels)

@@ -22,20 +22,17 @@ def both_orders(prompt: str, first: float, second: float, repeat: int = 0) -> li
     return [(prompt, 1, first, repeat), (prompt, -1, second, repeat)]
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "flips", "first_rate"),
-    [
+def test_flips_and_first_rate_of_known_judges() -> None:
+    for verdicts, flips, first_rate in (
         ([(1, 0)] * 40, 1, 1),  # the first is always preferred
         ([(0, 1)] * 40, 1, 0),
         ([(0, 0), (1, 1)] * 20, 0, 0.5),  # only the responses count
-    ],
-)
-def test_flips_and_first_rate_of_known_judges(verdicts: list[tuple[int, int]], flips: float, first_rate: float) -> None:
-    bias = measure([row for index, each in enumerate(verdicts) for row in both_orders(f"p{index}", *each)])
-    assert (bias.flip_rate.value, bias.first_rate.value, bias.tie_rate.value) == (flips, first_rate, 0)
-    assert (bias.flip_rate.n, bias.first_rate.n, bias.half_flip_rate.value) == (40, 40, 0)
-    # Wilson's: 40 of 40 is not certainty.
-    assert (bias.flip_rate.low > 0.9) if flips else (0 < bias.flip_rate.high < 0.1)
+    ):
+        bias = measure([row for index, each in enumerate(verdicts) for row in both_orders(f"p{index}", *each)])
+        assert (bias.flip_rate.value, bias.first_rate.value, bias.tie_rate.value) == (flips, first_rate, 0)
+        assert (bias.flip_rate.n, bias.first_rate.n, bias.half_flip_rate.value) == (40, 40, 0)
+        # Wilson's: 40 of 40 is not certainty.
+        assert (bias.flip_rate.low > 0.9) if flips else (0 < bias.flip_rate.high < 0.1)
 
 
 def test_a_tie_in_one_order_is_half_a_flip_and_in_both_none() -> None:
@@ -56,7 +53,7 @@ def test_pairs_are_of_one_match_and_repeat_and_are_averaged_per_prompt() -> None
     assert (matches.flip_rate.value, matches.flip_rate.n) == (0.5, 1)
 
 
-def test_repeat_deviation_by_hand() -> None:
+def test_repeat_deviation_by_hand_and_without_repeats_or_orders_no_number() -> None:
     rows: list[Row] = [("a", 1, 1, 0), ("a", 1, 0, 1), ("a", -1, 1, 0), ("a", -1, 1, 1)]
     rows += [("b", 1, 0.5, 0), ("b", 1, 1, 1)]
     # Prompt a: √½ in one order and 0 in the other; prompt b: √⅛.
@@ -65,9 +62,6 @@ def test_repeat_deviation_by_hand() -> None:
     assert measure(rows).repeat_deviation.n == 2
     steady = measure([(f"p{index}", 1, 1, repeat) for index in range(40) for repeat in (0, 1)]).repeat_deviation
     assert steady.value == steady.low == 0 < steady.high < 0.1  # equal so far, not certain to stay so
-
-
-def test_without_repeats_or_orders_there_is_no_number() -> None:
     assert math.isnan(measure(both_orders("a", 1, 1) + both_orders("b", 0, 0)).repeat_deviation.value)
     absolute = measure([("a", 0, 1.0, 0), ("b", 0, 0.5, 0)])
     assert (absolute.flip_rate.n, absolute.first_rate.n) == (0, 0)

@@ -95,23 +95,24 @@ def test_rates_and_errors_of_the_alpaca_eval_leaderboard_are_the_published_ones(
         assert (estimate.high - estimate.low) / (2 * 1.96) == pytest.approx(error, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [
-        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17, 1998, table I
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_has_published_values(successes: int, n: int, low: float, high: float) -> None:
-    estimate = wilson(successes, n, 0.95)
-    assert estimate.value == successes / n
-    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
+#: Successes, trials, and limits: Newcombe, Statistics in Medicine 17, 1998, table I.
+SHARES = [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)]
+#: Two shares, and limits of their difference: ibid., table II, method 10.
+DIFFERENCES = [((56, 70), (48, 80), 0.0524, 0.3339), ((9, 10), (3, 10), 0.1705, 0.8090)]
+DIFFERENCES += [((5, 56), (0, 29), -0.0381, 0.1926), ((10, 10), (0, 10), 0.6075, 1.0)]
 
 
-def test_wilson_ends_exactly_at_0_and_at_1() -> None:
+def test_shares_and_differences_have_published_limits_and_wilson_s_end_exactly_at_0_and_at_1() -> None:
+    for successes, n, low, high in SHARES:
+        estimate = wilson(successes, n, 0.95)
+        assert estimate.value == successes / n
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
     assert [(wilson(0, n, 0.95).low, wilson(n, n, 0.95).high) for n in (1, 7, 1000)] == [(0, 1)] * 3
+    for share, other, low, high in DIFFERENCES:
+        difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
+        assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])
+        assert (difference.low, difference.high) == pytest.approx((low, high), abs=5e-5)
+        assert difference.n == min(share[1], other[1])
 
 
 def test_p_value_by_hand() -> None:
@@ -130,23 +131,6 @@ def test_p_value_is_uniform_where_there_is_no_difference() -> None:
     values = [paired_p_value(random.normal(size=50), seed, 199) for seed in range(300)]
     assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.052)  # three standard errors
     assert np.mean(np.array(values) <= 0.5) == pytest.approx(0.5, abs=0.087)
-
-
-@pytest.mark.parametrize(
-    ("share", "other", "low", "high"),
-    [
-        ((56, 70), (48, 80), 0.0524, 0.3339),
-        ((9, 10), (3, 10), 0.1705, 0.8090),
-        ((5, 56), (0, 29), -0.0381, 0.1926),
-        ((10, 10), (0, 10), 0.6075, 1.0),
-    ],
-)
-def test_difference_is_newcombe_s(share: tuple[int, int], other: tuple[int, int], low: float, high: float) -> None:
-    # Newcombe 1998, table II, method 10.
-    difference = subtract_shares(wilson(*share, 0.95), wilson(*other, 0.95))
-    assert difference.value == pytest.approx(share[0] / share[1] - other[0] / other[1])
-    assert (difference.low, difference.high) == pytest.approx((low, high), abs=5e-5)
-    assert difference.n == min(share[1], other[1])
 
 
 def test_values_that_are_all_equal_are_not_certain() -> None:

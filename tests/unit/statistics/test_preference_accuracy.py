@@ -15,9 +15,7 @@ def test_accuracy_counts_pairs_and_half_of_ties() -> None:
     found = estimate_accuracy([2.0, -1.0, 0.0, 3.0], ["a", "a", "b", "c"], RESAMPLING)
     assert found.value == (1 + 0 + 0.5 + 1) / 4
     assert found.n == 3
-
-
-def test_a_few_pairs_that_are_all_right_do_not_make_the_next_one_certain() -> None:
+    # A few pairs that are all right do not make the next one certain.
     found = estimate_accuracy([1.0, 2.0, 0.5], ["a", "b", "b"], RESAMPLING)
     assert (found.value, found.high, found.n) == (1.0, 1.0, 2)
     assert found.low == pytest.approx(wilson(2, 2, 0.95).low)
@@ -47,9 +45,6 @@ def test_rewards_that_are_the_truth_are_calibrated_and_doubled_ones_are_not() ->
     chosen = np.where(chance.random(20_000) < 1 / (1 + np.exp(-truth)), truth, -truth)
     assert calibration_error(chosen, 1.0) < 0.01
     assert calibration_error(chosen, 2.0) > 0.05
-
-
-def test_one_bin_by_hand() -> None:
-    """Three pairs of which the policy is sure to 0.8, and one is wrong: |2/3 − 0.8|."""
+    # Three pairs of which the policy is sure to 0.8, and one is wrong: |2/3 − 0.8|.
     margin = math.log(0.8 / 0.2)
     assert calibration_error([margin, margin, -margin], 1.0) == pytest.approx(0.8 - 2 / 3)

@@ -71,7 +71,6 @@ def test_baseball_coefficients_and_errors_are_the_published_ones(has_order_effec
     ratings = fit(expand(games), published["reference"], has_order_effect)
     fitted = {rating.policy: rating.coefficient for rating in ratings.rated if rating.policy != "Baltimore"}
     if has_order_effect:
-        assert ratings.order_effect is not None
         fitted["at.home"] = ratings.order_effect
     assert {name: round(each.value, 4) for name, each in fitted.items()} == published["coef"]
     assert {name: round(each.plain_error, 4) for name, each in fitted.items()} == published["se"]
@@ -211,27 +210,23 @@ LOW = (("x", "y", 1.0), ("x", "y", 0.0))
 CHAIN = dict.fromkeys("xy", "no chain of wins and losses leads to the baseline and back")
 
 
-@pytest.mark.parametrize(
-    ("matches", "unrated"),
-    [
+def test_unrated_policies_are_named() -> None:
+    for matches, unrated in (
         ((("baseline", "other", 0.5),), {}),  # a tie is a win of both
         ((("baseline", "b", 1), ("b", "c", 1), ("c", "baseline", 1)), {}),
         ((*EVEN, ("peer", "poor", 1), ("baseline", "best", 0)), {"poor": "never wins", "best": "never loses"}),
         ((*EVEN, *LOW, ("peer", "x", 1)), CHAIN),
         ((*EVEN, *LOW), dict.fromkeys("xy", "no chain of comparisons leads to the baseline")),
         ((("baseline", "x", 0), ("baseline", "y", 0), *LOW), CHAIN),  # a baseline that never wins
-    ],
-)
-def test_unrated_policies_are_named(matches: tuple[tuple[str, str, float], ...], unrated: dict[str, str]) -> None:
-    comparisons = gather(*matches)
-    assert find_unrated(comparisons, "baseline") == unrated
-    assert find_unconnected(comparisons, "baseline").items() <= unrated.items()
+    ):
+        comparisons = gather(*matches)
+        assert find_unrated(comparisons, "baseline") == unrated
+        assert find_unconnected(comparisons, "baseline").items() <= unrated.items()
 
 
 def test_names_become_positions_and_verdicts_are_counted_on_both_sides() -> None:
-    comparisons = gather_comparisons(
-        ["sft", "dpo", "sft"], ["dpo", "kto", "kto"], [1, 0.5, 0], [1, -1, 0], ["p9", "p1", "p9"]
-    )
+    left, right = ["sft", "dpo", "sft"], ["dpo", "kto", "kto"]
+    comparisons = gather_comparisons(left, right, [1, 0.5, 0], [1, -1, 0], ["p9", "p1", "p9"])
     assert comparisons.policies == ("dpo", "kto", "sft")
     assert [comparisons.policies[index] for index in comparisons.left] == ["sft", "dpo", "sft"]
     assert count_outcomes(comparisons) == (Tally(2, 0, 1, 1), Tally(2, 1, 1, 0), Tally(2, 1, 0, 1))
@@ -254,9 +249,7 @@ def test_online_elo_depends_on_the_seed_and_comes_near_what_the_verdicts_say() -
     assert best.elo.value == pytest.approx(1000 * 1291 / 1109, abs=15)
     assert 20 < best.spread < 80
     assert best == again != other
-
-
-def test_online_elo_names_unconnected_policies_without_a_number() -> None:
+    # Policies that nothing connects with the baseline are named.
     ratings = rate_online(gather(("a", "b", 1), ("x", "y", 1)), "a", seed=0)
     assert [rating.policy for rating in ratings.rated] == ["a", "b"]
     assert ratings.unrated == dict.fromkeys(("x", "y"), "no chain of comparisons leads to the baseline")

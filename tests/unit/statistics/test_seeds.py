@@ -50,36 +50,30 @@ def test_what_is_missing_is_left_out_and_never_a_number() -> None:
     assert (found.seeds, found.estimate.n) == (2, 3)
     without = estimate_over_seeds(np.array([[1, 0, NOTHING], [1, 1, NOTHING]]), RESAMPLING, RATES)
     assert without == estimate_over_seeds(np.array([[1.0, 0], [1, 1]]), RESAMPLING, RATES)
-
-
-def test_a_prompt_that_only_a_bad_seed_has_is_not_taken_for_a_hard_one() -> None:
+    # A prompt that only a bad seed has is not taken for a hard one.
     full = [[1.0] * 6, [0.0] * 6, [1.0] * 6]
     found = estimate_over_seeds(np.array([[*full[0][:5], NOTHING], full[1], full[2]]), RESAMPLING, RATES)
     assert found == estimate_over_seeds(np.array(full), RESAMPLING, RATES)
 
 
-def test_one_seed_has_the_interval_over_prompts_as_before() -> None:
+def test_one_seed_has_the_interval_over_prompts_as_before_and_none_has_no_number() -> None:
     values = np.array([[1.0, 0, 1, 0.5, NOTHING]])
     found = estimate_over_seeds(values, RESAMPLING, RATES)
     assert found.estimate == bootstrap_mean([1, 0, 1, 0.5], RESAMPLING)
     assert found.seeds == 1
     assert math.isnan(found.deviation)
+    for shape in ((0, 0), (3, 0), (0, 3)):
+        found = estimate_over_seeds(np.empty(shape), RESAMPLING, RATES)
+        assert (found.seeds, found.estimate.n) == (0, 0)
+        assert math.isnan(found.estimate.value)
 
 
-@pytest.mark.parametrize("shape", [(0, 0), (3, 0), (0, 3)])
-def test_nothing_gives_no_number(shape: tuple[int, int]) -> None:
-    found = estimate_over_seeds(np.empty(shape), RESAMPLING, RATES)
-    assert (found.seeds, found.estimate.n) == (0, 0)
-    assert math.isnan(found.estimate.value)
-
-
-@pytest.mark.parametrize(
-    "values", [[[1.0] * 40], [[0.5] * 40], [[1.0] * 40] * 3, [[0.5] * 40] * 2, [[1.0, 0.0] * 20, [0.0, 1.0] * 20]]
-)
-def test_seeds_and_prompts_without_spread_do_not_make_the_rate_certain(values: list[list[float]]) -> None:
-    value, low, high, _ = over_seeds(values)
-    assert low <= value <= high
-    assert 0.08 < high - low < 0.2
+def test_seeds_and_prompts_without_spread_do_not_make_the_rate_certain() -> None:
+    won, tied, mixed = [1.0] * 40, [0.5] * 40, [1.0, 0.0] * 20
+    for values in ([won], [tied], [won] * 3, [tied] * 2, [mixed, mixed[::-1]]):
+        value, low, high, _ = over_seeds(values)
+        assert low <= value <= high
+        assert 0.08 < high - low < 0.2
 
 
 def test_prompts_are_aligned_by_their_ids() -> None:

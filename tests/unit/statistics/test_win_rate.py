@@ -59,13 +59,10 @@ def test_prompts_of_unknown_kind_count_for_both_criteria_and_for_no_refusal_rate
     assert list(win_rate.acceptable_by_prompt(scored, SAFETY).values()) == [1, 1, 0]  # a score of at least zero
 
 
-def test_failed_records_are_left_out_and_counted() -> None:
+def test_failed_records_are_left_out_and_a_rate_of_which_too_much_is_missing_is_withheld() -> None:
     records = [*RECORDS, failed("b6", "benign", "unparsed"), RECORDS[3] | {"prompt_id": "b7", "helpfulness": None}]
     assert win_rate.count_states(records, HELPFULNESS) == {"ok": 4, "failed": 1, "unparsed": 1}
     assert win_rate.verdicts_by_prompt(records, HELPFULNESS).keys() == {"b1", "b2", "b4", "b5"}
-
-
-def test_a_rate_of_which_too_much_is_missing_is_withheld() -> None:
     kept, withheld = (win_rate.estimate_win_rate(RECORDS, HELPFULNESS, USUAL, limit) for limit in (0.2, 0.19))
     assert kept.value == 2.5 / 4  # one of five is missing
     assert math.isnan(withheld.value)

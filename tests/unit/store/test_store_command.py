@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from sacpo_exp.store import ArtifactSpec, Store
 PARENT = ArtifactSpec("stage", "first", {"lr": 1}, (), {})
 CHILD = ArtifactSpec("stage", "second", {"lr": 2}, (PARENT.id,), {})
 OTHER = ArtifactSpec("merge", "other", {"q": 0.5}, (), {})
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def build(folder: Path) -> dict[str, Any]:
@@ -40,14 +37,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def command(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def command(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Runs the command in this process; gives exit code, stdout and stderr."""
 
-    def run(*arguments: str, answer: str = "") -> tuple[int, str, str]:
+    def run(*arguments: str, keyboard: io.StringIO | None = None) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        monkeypatch.setattr(sys, "stdin", keyboard or io.StringIO())
         code = 0
         try:
             main()
@@ -70,7 +65,7 @@ def stored(store: Store) -> set[str]:
     return {manifest.id for _, manifest in store.manifests()}
 
 
-def test_list_shows_every_artifact_the_total_and_what_is_unfinished(command: Command, store: Store) -> None:
+def test_list_shows_every_artifact_the_total_and_what_is_unfinished(command: Any, store: Store) -> None:
     partial = leave_partial(store)
     code, out, err = command("list")
     *lines, unfinished, total = out.splitlines()
@@ -82,14 +77,14 @@ def test_list_shows_every_artifact_the_total_and_what_is_unfinished(command: Com
 
 
 @pytest.mark.parametrize("wanted", [CHILD.id[-10:], "second"], ids=["hash", "slug"])
-def test_show_prints_the_manifest(command: Command, wanted: str) -> None:
+def test_show_prints_the_manifest(command: Any, wanted: str) -> None:
     code, out, _ = command("show", wanted)
     manifest = json.loads(out)
     assert (code, manifest["id"], manifest["parents"]) == (0, CHILD.id, [PARENT.id])
     assert manifest["metrics"] == {"loss": 0.5}
 
 
-def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Store) -> None:
+def test_verify_names_what_differs_and_ends_with_1(command: Any, store: Store) -> None:
     code, out, _ = command("verify")
     assert (code, out.splitlines()) == (0, [f"ok       {spec.id}" for spec in (OTHER, PARENT, CHILD)])
     overwrite(store.path(CHILD) / "weights", "abd")
@@ -102,12 +97,9 @@ def test_verify_names_what_differs_and_ends_with_1(command: Command, store: Stor
 
 @pytest.mark.parametrize("text", ["{", None], ids=str)
 @pytest.mark.parametrize("arguments", [["list"], ["verify"], ["prune", "--damaged", "--yes"]], ids=" ".join)
-def test_a_damaged_manifest_hides_none(command: Command, store: Store, arguments: list[str], text: str | None) -> None:
+def test_a_damaged_manifest_hides_none(command: Any, store: Store, arguments: list[str], text: str | None) -> None:
     manifest = store.path(OTHER) / "manifest.json"
-    if text is None:
-        manifest.unlink()
-    else:
-        overwrite(manifest, text)
+    overwrite(manifest, text) if text else manifest.unlink()
     code, out, _ = command(*arguments)
     assert code == (arguments == ["verify"])
     assert ("--damaged" in arguments) == (not store.path(OTHER).exists())
@@ -127,27 +119,22 @@ class Watching(io.StringIO):
 
 
 @pytest.mark.parametrize("what", ["leftovers", "named", "damaged"])
-def test_prune_holds_the_lock_while_it_asks(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
+def test_prune_holds_the_lock_while_it_asks(command: Any, store: Store, what: str) -> None:
     folder = leave_partial(store) if what == "leftovers" else store.path(OTHER)
     if what == "damaged":
         overwrite(folder / "weights", "abd")
     keyboard = Watching(store, folder)
     arguments = {"leftovers": [], "named": [OTHER.id], "damaged": ["--damaged"]}[what]
-    monkeypatch.setattr(sys, "argv", ["store", "--outputs", str(store.root.parent), "prune", *arguments])
-    monkeypatch.setattr(sys, "stdin", keyboard)
-    main()
-    assert capsys.readouterr().out.endswith("removed 1\n")
+    assert command("prune", *arguments, keyboard=keyboard)[1].endswith("removed 1\n")
     assert keyboard.is_held
     assert not store.is_building(folder)
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "nobody there"])
-def test_prune_asks_and_takes_nothing_without_a_yes(command: Command, store: Store, answer: str) -> None:
+def test_prune_asks_and_takes_nothing_without_a_yes(command: Any, store: Store, answer: str) -> None:
     partial = leave_partial(store)
-    code, out, _ = command("prune", answer=answer)
+    code, out, _ = command("prune", keyboard=io.StringIO(answer))
     assert code == 0
     assert str(partial) in out
     assert "Remove these 1? [y/N] " in out
@@ -155,7 +142,7 @@ def test_prune_asks_and_takes_nothing_without_a_yes(command: Command, store: Sto
     assert partial.is_dir()
 
 
-def test_prune_leaves_what_is_being_made(command: Command, store: Store) -> None:
+def test_prune_leaves_what_is_being_made(command: Any, store: Store) -> None:
     spec = ArtifactSpec("stage", "in the making", {}, (), {})
 
     def build_and_prune(folder: Path) -> dict[str, Any]:
@@ -165,13 +152,13 @@ def test_prune_leaves_what_is_being_made(command: Command, store: Store) -> None
     assert store.get_or_build(spec, build_and_prune).is_dir()
 
 
-def test_prune_never_takes_a_parent(command: Command, store: Store) -> None:
+def test_prune_never_takes_a_parent(command: Any, store: Store) -> None:
     code, _, err = command("prune", OTHER.id, PARENT.id, "--yes")
     assert (code, err) == (2, f"error: `{PARENT.id}` stays: other artifacts descend from it.\n")
     assert len(stored(store)) == 3
 
 
-def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, store: Store) -> None:
+def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Any, store: Store) -> None:
     partial = leave_partial(store)
     overwrite(store.path(PARENT) / "weights", "ab")
     assert command("prune", "--damaged", "--yes")[0] == 0
@@ -181,7 +168,7 @@ def test_a_damaged_parent_goes_so_that_it_can_be_made_again(command: Command, st
     assert command("verify")[0] == 0
 
 
-def test_artifacts_of_an_older_version_are_listed_and_not_read(command: Command, store: Store) -> None:
+def test_artifacts_of_an_older_version_are_listed_and_not_read(command: Any, store: Store) -> None:
     parent = leave_old(store)
     child = leave_old(store, parent.name)
     code, out, _ = command("list")
@@ -195,10 +182,10 @@ def test_artifacts_of_an_older_version_are_listed_and_not_read(command: Command,
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n"])
-def test_prune_takes_all_of_older_versions_and_asks_first(command: Command, store: Store, answer: str) -> None:
+def test_prune_takes_all_of_older_versions_and_asks_first(command: Any, store: Store, answer: str) -> None:
     parent = leave_old(store)
     child, partial = leave_old(store, parent.name), leave_partial(store)
-    code, out, _ = command("prune", "--damaged", answer=answer)
+    code, out, _ = command("prune", "--damaged", keyboard=io.StringIO(answer))
     assert code == 0
     assert "Remove these 2? [y/N] " in out
     assert parent.exists() == child.exists() == (answer == "n\n")

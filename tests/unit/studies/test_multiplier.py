@@ -1,6 +1,5 @@
 """λ* from sampled responses, in a world in which it is known."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ def world() -> World:
     return make_world(WorldConfig(200, 8, 1.0, -0.5, 1.0, 0), CRITERIA)
 
 
-def settings(configure: Callable[..., Any], *overrides: str) -> MultiplierConfig:
+def settings(configure: Any, *overrides: str) -> MultiplierConfig:
     betas = (f"earlier_betas=[{BETA}]", f"beta={BETA_SAFETY}")
     config: MultiplierConfig = configure(*betas, *overrides, command="multiplier")
     return config
@@ -39,7 +38,7 @@ def sample_implicit(world: World, samples: int) -> dict[str, Table]:
     return {name: np.take_along_axis(values, drawn, axis=-1) for name, values in implicit.items()}
 
 
-def test_the_estimate_is_the_exact_multiplier(world: World, configure: Callable[..., Any]) -> None:
+def test_the_estimate_is_the_exact_multiplier(world: World, configure: Any) -> None:
     threshold = 0.8
     config = settings(configure, f"threshold={threshold}", "bootstrap_rounds=100")
     found = estimate_multiplier(sample_implicit(world, 400), config)
@@ -55,19 +54,16 @@ def test_the_estimate_is_the_exact_multiplier(world: World, configure: Callable[
     assert expect(policy, gain) == pytest.approx(threshold, abs=0.05)
 
 
-def test_a_threshold_that_no_multiplier_satisfies_is_refused(world: World, configure: Callable[..., Any]) -> None:
+def test_a_threshold_is_out_of_reach_or_satisfied_by_the_reward(world: World, configure: Any) -> None:
     with pytest.raises(ConfigError, match="`threshold` must be below"):
         estimate_multiplier(sample_implicit(world, 20), settings(configure, "threshold=50"))
-
-
-def test_a_threshold_that_the_reward_satisfies_needs_no_stage(world: World, configure: Callable[..., Any]) -> None:
     config = settings(configure, "threshold=-3")
     found = estimate_multiplier(sample_implicit(world, 20), config)
     assert (found.value, found.low) == (0.0, 0.0)
     assert "no stage for safety is needed" in list(describe(found, config))[-1]
 
 
-def test_too_few_safe_responses_make_the_interval_infinite(world: World, configure: Callable[..., Any]) -> None:
+def test_too_few_safe_responses_make_the_interval_infinite(world: World, configure: Any) -> None:
     values = {name: table[:6] for name, table in sample_implicit(world, 4).items()}
     safety = values["safety"] - values["safety"].mean(axis=-1, keepdims=True)
     ceiling = float(safety.max(axis=-1).mean())
@@ -78,12 +74,7 @@ def test_too_few_safe_responses_make_the_interval_infinite(world: World, configu
 
 @pytest.mark.parametrize(
     ("overrides", "hint"),
-    [
-        (("order=helpful_only", "merge_ratio=null"), "merge=naive"),
-        (("constraint=honesty",), "`constraint`"),
-    ],
+    [(("order=helpful_only", "merge_ratio=null"), "merge=naive"), (("constraint=honesty",), "`constraint`")],
 )
-def test_wrong_settings_are_refused(
-    problems_of: Callable[..., list[str]], overrides: tuple[str, ...], hint: str
-) -> None:
+def test_wrong_settings_are_refused(problems_of: Any, overrides: tuple[str, ...], hint: str) -> None:
     assert any(hint in problem for problem in problems_of("threshold=1", *overrides, command="multiplier"))

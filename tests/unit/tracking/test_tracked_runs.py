@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Callable
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from sacpo_exp.cluster.sweeps import name_group
-from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.loading import read_job, write_config
 from sacpo_exp.config.schema import StageJob, TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import describe_run, make_plan
@@ -22,10 +21,8 @@ from sacpo_exp.tracking.mlflow_tracker import flatten
 from sacpo_exp.tracking.runs import Tracking
 from sacpo_exp.tracking.wandb_tracker import choose_mode
 
-Configure = Callable[..., Any]
 
-
-def describe(configure: Configure, *overrides: str) -> dict[str, TrackedRun]:
+def describe(configure: Any, *overrides: str) -> dict[str, TrackedRun]:
     """What is told of each stage and merge of a plan, by its policy's name."""
     config = configure("model=tiny", "tracker=wandb", *overrides)
     plan = make_plan(config, take_fingerprints(config))
@@ -33,20 +30,20 @@ def describe(configure: Configure, *overrides: str) -> dict[str, TrackedRun]:
     return {run.name: run for run in told if run}
 
 
-def test_a_worker_reads_what_it_is_to_tell(configure: Configure, tmp_path: Path) -> None:
+def test_a_worker_reads_what_it_is_to_tell(configure: Any, tmp_path: Path) -> None:
     config = configure("model=tiny", "tracker=wandb")
     run = describe(configure)["DPO(H) β=0.1"]
     job = StageJob(config, "helpfulness", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
-    assert read_job(write_job(job, tmp_path)) == job
+    assert read_job(write_config(job, tmp_path / "job.yaml")) == job
 
 
-def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: Configure) -> None:
+def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: Any) -> None:
     runs = describe(configure, "objective=kto_then_dpo", "merge_ratio=0.5")
     base, first, second, merged = runs.values()
     assert list(runs) == ["SFT", "KTO(H) β=0.1", "KTO(H)→DPO(S) β=0.1", "P-SACPO KTO(H)→DPO(S) q=0.5"]
     wanted = {"order": "helpfulness_then_safety", "objective": "kto_then_dpo", "criterion": "safety", "loss": "dpo"}
     assert second.config.items() >= (wanted | {"beta": 0.1, "beta_first": 0.1, "learning_rate": 2e-4}).items()
-    assert {"helpfulness_then_safety", "kto_then_dpo", "safety", "dpo", "tiny.demo"} <= set(second.tags)
+    assert {*wanted.values(), "tiny.demo"} <= set(second.tags)
     assert [base.id, first.id] == second.config["lineage"][-2:]
     assert list(second.parents.values()) == ["policy", "dataset"]
     assert merged.parents == {first.id: "policy", second.id: "policy"}
@@ -55,40 +52,36 @@ def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: C
     assert [run.is_last for run in runs.values()] == [False, False, False, True]
 
 
-def test_no_path_is_told(configure: Configure, rows_file: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_no_path_is_told(configure: Any, rows_file: Path, model_folder: Path, tmp_path: Path) -> None:
     overrides = ["model=local", f"model.path={model_folder}", "dataset=local", f"dataset.path={rows_file}"]
     for run in describe(configure, *overrides, f"paths.outputs={tmp_path}").values():
         assert str(tmp_path) not in json.dumps(vars(run))
 
 
-@pytest.mark.parametrize("command", ["train", "eval"])
-def test_commands_with_the_same_overrides_have_one_group(configure: Configure, command: str) -> None:
-    config = configure("model=tiny", command=command)
-    assert name_group(config, None) == "tiny.demo"
-    assert name_group(config, "mini/p_sacpo") == "mini/p_sacpo"
+def test_commands_with_the_same_overrides_have_one_group(configure: Any) -> None:
+    for command in ("train", "eval"):
+        config = configure("model=tiny", command=command)
+        assert name_group(config, None) == "tiny.demo"
+        assert name_group(config, "mini/p_sacpo") == "mini/p_sacpo"
 
 
 KEY = "0123456789abcdef" * 3
 
 
-@pytest.mark.parametrize(
-    ("mode", "netrc", "environment", "expected"),
-    [
-        ("auto", "", {}, "offline"),
-        ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
-        ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
-        ("auto", "api.wandb.ai", {}, "online"),
-        ("online", "", {}, "online"),
-        ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
-    ],
-)
+#: Mode, machine in ~/.netrc and environment; the mode that is chosen.
+MODES: list[tuple[str, str, dict[str, str], str]] = [
+    ("auto", "", {}, "offline"),
+    ("auto", "", {"WANDB_API_KEY": KEY}, "online"),
+    ("auto", "", {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
+    ("auto", "api.wandb.ai", {}, "online"),
+    ("online", "", {}, "online"),
+    ("disabled", "", {"WANDB_API_KEY": KEY}, "disabled"),
+]
+
+
+@pytest.mark.parametrize(("mode", "netrc", "environment", "expected"), MODES)
 def test_wandb_is_online_with_a_key(
-    mode: str,
-    netrc: str,
-    environment: dict[str, str],
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    mode: str, netrc: str, environment: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
 
@@ -131,7 +124,7 @@ def test_a_tracker_that_fails_is_given_up_and_said_once(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("command", ["train", "report"])
-def test_a_tracker_that_is_not_installed_is_an_error_at_once(cli: Callable[..., Any], command: str) -> None:
+def test_a_tracker_that_is_not_installed_is_an_error_at_once(cli: Any, command: str) -> None:
     if find_spec("mlflow"):
         pytest.skip("it is installed here")
     result = cli(command, "tracker=[wandb,mlflow]", light=True)

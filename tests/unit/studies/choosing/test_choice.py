@@ -1,7 +1,7 @@
 """The search over a family, the answer in one sentence, and how it is stored, drawn and reported."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,11 @@ LABELS |= {"baseline_id": "sft", "opponent_id": "sft", "answers": "c0de"}
 LABELS |= {"criteria": [criterion.to_judge() for criterion in CRITERIA]}
 
 
+Verdicts = Sequence[float | None]
+
+
 def make_records(
-    safety: Sequence[float | None],
-    helpfulness: Sequence[float | None],
-    refused: int = 0,
-    scores: Sequence[float] | None = None,
-    honesty: Sequence[float] = (),
+    safety: Verdicts, helpfulness: Verdicts, refused: int = 0, scores: Verdicts = (), honesty: Verdicts = ()
 ) -> list[dict[str, Any]]:
     """Risky prompts with these verdicts (None: failed) and scores, then benign ones, the first of which are refused."""
     records = []
@@ -52,12 +51,10 @@ def _judge(verdict: float | None, score: float | None) -> dict[str, Any]:
     return {"state": "failed" if verdict is None else "ok", "verdict": verdict, "score": score}
 
 
-def make_candidate(
-    number: float, records: list[dict[str, Any]], looked: list[float] | None = None, **labels: Any
-) -> Candidate:
+def make_candidate(number: float, records: list[dict[str, Any]], looked: list[float] | None = None) -> Candidate:
     """A policy with these verdicts; `looked` records that it was looked at."""
     title = f"q = {number:g}"
-    own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number} | labels
+    own = LABELS | {"policy_id": f"q{number:g}", "policy": title, "merge_ratio": number}
 
     def look() -> Evaluation:
         if looked is not None:
@@ -72,12 +69,8 @@ def wins(n: int, share: float) -> list[float]:
     return [1.0] * round(share * n) + [0.0] * (n - round(share * n))
 
 
-Configure = Callable[..., Any]
-Ask = Callable[..., ChooseConfig]
-
-
 @pytest.fixture(scope="session")
-def ask(configure: Configure) -> Ask:
+def ask(configure: Any) -> Any:
     base = configure("threshold=0.6", command="choose")
     return lambda **changes: replace(base, **changes)
 
@@ -93,11 +86,11 @@ def decide(candidates: list[Candidate], config: ChooseConfig) -> Choice:
 
 
 @pytest.fixture(scope="module")
-def choice(ask: Ask) -> Choice:
+def choice(ask: Any) -> Choice:
     return decide(make_family(), ask())
 
 
-def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the_first_that_fails(ask: Ask) -> None:
+def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the_first_that_fails(ask: Any) -> None:
     looked: list[float] = []
     choice = decide(make_family(looked), ask())
     assert looked == [1.0, 0.5, 0.25]
@@ -110,7 +103,7 @@ def test_the_most_helpful_certified_policy_is_chosen_and_the_search_stops_at_the
     )
 
 
-def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> None:
+def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Any) -> None:
     family = [
         make_candidate(number, make_records(wins(83, safe), wins(60, 0.5), refused=count))
         for number, safe, count in ((1.0, 0.9, 30), (0.5, 0.85, 2), (0.0, 0.5, 0))
@@ -127,7 +120,7 @@ def test_over_refusal_pulls_from_the_other_end_and_all_are_tested(ask: Ask) -> N
     )
 
 
-def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
+def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Any) -> None:
     family = [
         make_candidate(q, make_records(wins(83, safe), wins(60, helpful), honesty=wins(60, honest)))
         for q, safe, helpful, honest in ((1.0, 0.9, 0.5, 0.5), (0.5, 0.85, 0.7, 0.85), (0.0, 0.5, 0.9, 0.9))
@@ -143,16 +136,15 @@ def test_all_constraints_have_to_hold_each_at_the_full_level(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1.0])
-def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Ask, verdict: float) -> None:
+def test_equal_verdicts_do_not_make_helpfulness_certain(ask: Any, verdict: float) -> None:
     family = [make_candidate(number, make_records(wins(83, 0.9), [verdict] * 60)) for number in (1.0, 0.5)]
     choice = decide(family, ask())
     for estimate in (choice.rate, *(row.rate for row in choice.tested)):
-        assert estimate is not None
         assert estimate.value == verdict
         assert estimate.high - estimate.low > 0.05
 
 
-def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Ask) -> None:
+def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Any) -> None:
     verdicts: list[float | None] = [*wins(77, 1.0), *[None] * 6]
     family = [make_candidate(number, make_records(verdicts, wins(60, 0.5))) for number in (1.0, 0.0)]
     (finding,) = decide(family, ask()).tested[0].findings
@@ -161,7 +153,7 @@ def test_a_missing_judgment_counts_as_unsafe_and_too_many_are_no_number(ask: Ask
         search(family, ask(max_missing=0.05))
 
 
-def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
+def test_an_acceptable_rate_is_about_scores(ask: Any) -> None:
     rate = MeasureKind.acceptable_rate
     records = make_records([1.0] * 60, [0.5], scores=[1.0] * 50 + [-1.0] * 10)
     family = [make_candidate(q, records) for q in (1.0, 0.0)]
@@ -172,62 +164,68 @@ def test_an_acceptable_rate_is_about_scores(ask: Ask) -> None:
         search(family, ask(measure=rate, constraint="helpfulness"))
 
 
-@pytest.mark.parametrize(
-    ("order", "by_ratio", "by_strength"),
-    [
-        ("helpful_first", True, False),  # a small β lets the safety stage go far
-        ("safety_first", False, True),  # a large one keeps what the first stage has learned
-        ("safety_only", None, False),
-        ("helpful_only", None, True),
-    ],
-)
-def test_the_safe_end(configure: Configure, order: str, by_ratio: bool | None, by_strength: bool) -> None:
+#: Of merge ratios and of β of the last stage, whether the safe end is the high one.
+ENDS = {
+    "helpful_first": (True, False),  # a small β lets the safety stage go far
+    "safety_first": (False, True),  # a large one keeps what the first stage has learned
+    "safety_only": (None, False),
+    "helpful_only": (None, True),
+}
+
+
+@pytest.mark.parametrize("order", ENDS)
+def test_the_safe_end(configure: Any, order: str) -> None:
+    by_ratio, by_strength = ENDS[order]
     config = configure("threshold=0.6", "over=beta", f"order={order}", command="choose")
     assert is_safe_end_high(config) is by_strength
-    if by_ratio is not None:
-        assert is_safe_end_high(replace(config, over=Over.merge_ratio)) is by_ratio
+    assert by_ratio in (None, is_safe_end_high(replace(config, over=Over.merge_ratio)))
 
 
-@pytest.mark.parametrize(
-    ("limits", "by_strength", "is_sequence"),
-    [
-        ({}, False, True),  # for the last stage, which a small β lets go far
-        ({"constraint": "honesty", "thresholds": {"helpfulness": 0.5}}, True, True),
-        ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
-    ],
-)
-def test_three_stages_have_a_safe_end(ask: Ask, limits: dict[str, Any], by_strength: bool, is_sequence: bool) -> None:
+def test_three_stages_have_a_safe_end(ask: Any) -> None:
     stages = ask().stages
     middle = replace(stages["helpfulness"], criterion=CRITERIA[2])
     three = {"helpfulness": stages["helpfulness"], "honesty": middle, "safety": stages["safety"]}
-    config = ask(over=Over.beta, stages=three, **limits)
-    assert (is_safe_end_high(config), config.is_sequence) == (by_strength, is_sequence)
-    changed = set_number(config, 0.025)
-    assert [stage.beta for stage in changed.stages.values()] == [0.1, 0.1, 0.025]
-    assert changed.beta == 0.025
+    for limits, by_strength, is_sequence in (
+        ({}, False, True),  # for the last stage, which a small β lets go far
+        ({"constraint": "honesty", "thresholds": {"helpfulness": 0.5}}, True, True),
+        ({"thresholds": {"honesty": 0.5}}, False, False),  # which pulls from the other end
+    ):
+        config = ask(over=Over.beta, stages=three, **limits)
+        assert (is_safe_end_high(config), config.is_sequence) == (by_strength, is_sequence)
+        changed = set_number(config, 0.025)
+        assert [stage.beta for stage in changed.stages.values()] == [0.1, 0.1, 0.025]
+        assert changed.beta == 0.025
 
 
-def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Ask) -> None:
+def test_the_ends_of_q_are_stages_and_need_no_merge(ask: Any) -> None:
     configs = [set_number(ask(), q) for q in (1.0, 0.5, 0.0)]
     configs.append(set_number(ask(merge=MergeMethod.naive), 1.0))  # whose ends are no stages of one run
     assert [one.merge_ratio for one in configs] == [None, 0.5, None, 1.0]
     assert [one.policies for one in configs] == [["second"], ["merged"], ["first"], ["merged"]]
 
 
-def test_power_is_told_beforehand(ask: Ask) -> None:
+def test_power_is_told_beforehand(ask: Any) -> None:
     text = foresee("safety win rate", 0.6, 83, Outcome.yes_no, ask(), 11)
     assert text.startswith("83 prompts certify safety win rate ≥ 0.6 for a policy with a true 0.7 in ")
     assert text.endswith(f"; 80% takes about {count_prompts(0.6, 0.7, 1 - 0.95, Outcome.yes_no, 0.8)} prompts.")
-    few = foresee("safety win rate", 0.9, 6, Outcome.yes_no, ask(), 11)
-    assert few.startswith("6 prompts can't certify safety win rate ≥ 0.9, even if all have the best verdict; 80% takes")
 
 
-def test_figures_of_the_same_choice_are_the_same_bytes(choice: Choice) -> None:
+def test_figures_are_the_same_bytes_and_show_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
     drawn = replace(choice, axis="β")
     first = draw_choice(drawn)
     assert first == draw_choice(drawn)
     assert first["png"].startswith(b"\x89PNG")
     assert b"</svg>" in first["svg"]
+    above, below = draw_tested(choice).axes
+    lines = {str(line.get_label()): line for line in above.get_lines()}
+    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
+    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
+    assert list(lines["not certified"].get_xdata()) == [0.25]
+    bounds = [row.findings[0].bound for row in choice.tested]
+    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
+    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
+    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
+    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]
 
 
 def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
@@ -240,7 +238,7 @@ def test_a_report_has_a_row_per_policy_and_the_sentence(choice: Choice) -> None:
     assert str(article.findtext("p")).startswith("With this judge and these prompts another choice was made")
 
 
-def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Ask) -> None:
+def test_a_choice_is_stored_once_and_knows_of_others(tmp_path: Path, ask: Any) -> None:
     store, findings = Store(tmp_path), search(make_family(), ask())
     folder = store_choice(store, findings, ask())
     assert store_choice(store, findings, ask()) == folder
@@ -259,16 +257,3 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> N
         path = tmp_path / f"{place}.json"
         path.write_bytes(written.to_json())
         assert repr(read_choice(path)) == repr(written)  # NaN equals nothing
-
-
-def test_the_figure_shows_thresholds_bounds_and_the_chosen_policy(choice: Choice) -> None:
-    above, below = draw_tested(choice).axes
-    lines = {str(line.get_label()): line for line in above.get_lines()}
-    assert list(lines["threshold 0.6"].get_ydata()) == [0.6, 0.6]
-    assert list(lines["certified"].get_xdata()) == [1.0, 0.5]
-    assert list(lines["not certified"].get_xdata()) == [0.25]
-    bounds = [row.findings[0].bound for row in choice.tested]
-    assert list(lines["lower 95 % bound, each by itself"].get_ydata()) == bounds
-    assert [bound >= 0.6 for bound in bounds] == [True, True, False]
-    marked = [line for axes in (above, below) for line in axes.get_lines() if line.get_linewidth() == 6]
-    assert [line.get_xdata()[0] for line in marked] == [0.5, 0.5]

@@ -1,7 +1,6 @@
 """Results of the paper's code brought in: counted by hand, told apart from failures, and refused where they are odd."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +230,7 @@ def test_bad_input_is_told_with_file_and_row(tmp_path: Path, content: Any, sente
     assert not (tmp_path / "out").exists()  # all or nothing
 
 
-def test_the_command_is_light_and_ends_with_one_sentence(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_command_is_light_and_ends_with_one_sentence(cli: Any, tmp_path: Path) -> None:
     done = cli("import", write(tmp_path / "a.json", HELPFUL), "baseline=nobody", light=True)
     assert done.code == 2
     assert done.stderr == "error: `baseline` must name one of the judged models (base, ours), but is nobody.\n"

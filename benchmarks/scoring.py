@@ -115,7 +115,7 @@ def measure_ours(judgments: Judgments, rounds: int) -> tuple[dict[str, float], R
     timed("rates", lambda: [rate(comparisons, index, resampling) for index in range(len(comparisons.policies))])
     units = [" ".join(names) for names in zip(judgments.prompts, judgments.left, judgments.right, strict=True)]
     columns = (judgments.prompts, units, judgments.shown, judgments.outcome, [0] * len(units))
-    timed("positions", lambda: measure_positions(*columns, resampling))
+    timed("positions", lambda: measure_positions(zip(*columns, strict=True), resampling))
     baseline = comparisons.policies[0]
     fit = partial(fit_bradley_terry, comparisons, baseline, has_order_effect=True, confidence=0.95)
     return seconds, timed("ratings", fit)

@@ -1,5 +1,6 @@
 """What a row's fields have to hold, and how a user is told which do not. Pure."""
 
+import itertools
 import math
 import re
 import reprlib
@@ -31,12 +32,9 @@ class BadRowError(Exception):
 def list_problems(problems: Sequence[tuple[str, int, str]]) -> str:
     """Return the first five of (file, row number, problem) with their files, and how many more there are."""
     lines: list[str] = []
-    named = None
-    for where, number, problem in problems[:SHOWN]:
-        if where != named:
-            lines.append(f"{where} has rows that can't be used:")
-            named = where
-        lines.append(f"row {number}: {problem}")
+    for where, group in itertools.groupby(problems[:SHOWN], key=lambda problem: problem[0]):
+        lines.append(f"{where} has rows that can't be used:")
+        lines += [f"row {number}: {problem}" for _, number, problem in group]
     if len(problems) > SHOWN:
         lines.append(f"… and {len(problems) - SHOWN} more")
     return "\n".join(lines)

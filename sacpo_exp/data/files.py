@@ -33,11 +33,7 @@ class RawRows:
 
 
 def find_files(path: str) -> list[Path]:
-    """Return the file itself, or the files of a folder that `read_raw` can read, sorted by name.
-
-    Raises:
-        DataError: it does not exist or contains no such file.
-    """
+    """Return the file itself, or those of a folder that `read_raw` can read, by name; DataError if there are none."""
     place = Path(path).expanduser()
     with _explained(path):
         if not place.is_dir():
@@ -76,11 +72,7 @@ def read_raw(path: Path, where: str) -> RawRows:
 
 
 def read_object(path: Path, where: str) -> dict[str, Any] | None:
-    """Return the single object of a json file, gzipped or not; None if it holds anything else.
-
-    Raises:
-        DataError: the file can't be opened, is cut off, or is not UTF-8.
-    """
+    """Return the object that a json file, gzipped or not, consists of, or None; DataError if it can't be read."""
     if not path.name.endswith((".json", ".json.gz")):
         return None
     with _explained(where):

@@ -42,7 +42,8 @@ FIELDS = {
 }
 OPTIONAL_FIELDS = ("categories", *HARM_FIELDS, "margin")
 
-#: Names of the role field, the text field and the roles in a message of each kind.
+#: Names of the role field, the text field and the roles in a message of one kind.
+MessageKind = tuple[str, str, dict[str, str]]
 _CHAT = ("role", "content", {"system": "system", "user": "user", "assistant": "assistant"})
 _SHAREGPT = ("from", "value", {"system": "system", "human": "user", "gpt": "assistant"})
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -112,13 +113,13 @@ def to_pairs(row: Row) -> Row:
     if "prompt" not in row and all(isinstance(row.get(name), list) for name in ("chosen", "rejected")):
         chosen, rejected = (_read_messages(row[name], name, _CHAT) for name in ("chosen", "rejected"))
         return _split_dialogues(chosen, rejected) | margin
-    prompt = _read_prompt(row, "prompt", _CHAT)
+    prompt = read_conversation(_get(row, "prompt"), "prompt")
     return {"prompt": prompt} | {name: _read_completion(row, name, prompt) for name in ("chosen", "rejected")} | margin
 
 
 def to_unpaired(row: Row) -> Row:
     """Return prompt and completion, each a text or messages, and label."""
-    prompt = _read_prompt(row, "prompt", _CHAT)
+    prompt = read_conversation(_get(row, "prompt"), "prompt")
     completion = _read_completion(row, "completion", prompt)
     check_flag(_get(row, "label"), "label")
     return {"prompt": prompt, "completion": completion, "label": row["label"]}
@@ -132,10 +133,10 @@ def from_hh(row: Row) -> Row:
 
 def from_sharegpt(row: Row) -> Row:
     """Return a pair from `conversations`, the messages of the prompt, and one message each in chosen and rejected."""
-    prompt = _read_prompt(row, "conversations", _SHAREGPT)
+    prompt = read_conversation(_get(row, "conversations"), "conversations", _SHAREGPT)
     pair = {}
     for name in ("chosen", "rejected"):
-        pair[name] = _read_messages([_get(row, name)], name, _SHAREGPT, is_single=True)
+        pair[name] = [_read_message(_get(row, name), name, _SHAREGPT)]
         _check_one_answer(pair[name], name)
     return {"prompt": prompt} | pair
 
@@ -146,13 +147,8 @@ def _get(row: Row, field: str) -> Any:
     return row[field]
 
 
-def read_conversation(value: Any, field: str) -> Messages:
-    """Return a prompt, a text or chat messages that end with one of the user, as messages."""
-    return _read_prompt({field: value}, field, _CHAT)
-
-
-def _read_prompt(row: Row, field: str, kind: tuple[str, str, dict[str, str]]) -> Messages:
-    value = _get(row, field)
+def read_conversation(value: Any, field: str, kind: MessageKind = _CHAT) -> Messages:
+    """Return a prompt as messages: those given, which must end with one of the user, or a text as the user's."""
     if kind is _CHAT and not isinstance(value, list):
         check_text(value, field)
         return as_message("user", value)
@@ -180,22 +176,22 @@ def _check_one_answer(messages: Messages, field: str) -> None:
         raise BadRowError(field, f"must be one message of the assistant, but is {show(roles)}")
 
 
-def _read_messages(value: Any, field: str, kind: tuple[str, str, dict[str, str]], is_single: bool = False) -> Messages:
+def _read_messages(value: Any, field: str, kind: MessageKind) -> Messages:
     """Return messages of one kind as {"role", "content"}, without their other fields."""
-    role_field, text_field, names = kind
     if not isinstance(value, list) or not value:
         raise BadRowError(field, f"must be a list of messages, but is {show(value)}")
-    messages = []
-    for number, message in enumerate(value):
-        place = field if is_single else f"{field}[{number}]"
-        if not isinstance(message, dict):
-            raise BadRowError(place, f'must be a message {{"{role_field}", "{text_field}"}}, but is {show(message)}')
-        role = message.get(role_field)
-        if not isinstance(role, str) or role not in names:
-            raise BadRowError(f"{place}.{role_field}", f"must be one of {', '.join(names)}, but is {show(role)}")
-        check_text(message.get(text_field), f"{place}.{text_field}")
-        messages.append({"role": names[role], "content": message[text_field]})
-    return messages
+    return [_read_message(message, f"{field}[{number}]", kind) for number, message in enumerate(value)]
+
+
+def _read_message(message: Any, place: str, kind: MessageKind) -> dict[str, str]:
+    role_field, text_field, names = kind
+    if not isinstance(message, dict):
+        raise BadRowError(place, f'must be a message {{"{role_field}", "{text_field}"}}, but is {show(message)}')
+    role = message.get(role_field)
+    if not isinstance(role, str) or role not in names:
+        raise BadRowError(f"{place}.{role_field}", f"must be one of {', '.join(names)}, but is {show(role)}")
+    check_text(message.get(text_field), f"{place}.{text_field}")
+    return {"role": names[role], "content": message[text_field]}
 
 
 def _parse_hh(text: Any, field: str) -> Messages:

@@ -106,11 +106,7 @@ def split_by_prompt(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
 
 
 def make_view(
-    data: Preferences,
-    view: View,
-    criterion: Criterion | None,
-    only_mixed_pairs: bool = False,
-    has_flags: bool = False,
+    data: Preferences, view: View, criterion: Criterion | None, only_mixed_pairs: bool = False, has_flags: bool = False
 ) -> list[Row]:
     """Return the rows in the form that a loss reads.
 
@@ -264,11 +260,7 @@ def preferred_index(row: Row, criterion: Criterion) -> int:
 
 
 def undesirable_weight(desirable: int, undesirable: int) -> float:
-    """Return the paper's weight of undesirable completions in KTO, n_desirable / n_undesirable.
-
-    Raises:
-        DataError: all labels are alike.
-    """
+    """Return n_desirable / n_undesirable, the paper's weight in KTO; DataError if all labels are alike."""
     if not (desirable and undesirable):
         kind = "undesirable" if desirable else "desirable"
         raise DataError(

@@ -42,11 +42,7 @@ class Entry(Generic[Read]):
 
 
 def read_rows(raw: RawRows, read: Callable[[Any], Read]) -> list[Entry[Read]]:
-    """Apply `read` to every row of a file.
-
-    Raises:
-        DataError: there are no rows, or rows for which `read` raises BadRowError.
-    """
+    """Apply `read` to every row of a file; DataError without rows, or where `read` raises BadRowError."""
     path = raw.where
     if not raw.rows:
         raise DataError(f"{path} holds no rows.")
@@ -103,10 +99,7 @@ def list_fields(row: dict[str, Any]) -> str:
 def number_prompts(entries: Iterable[Entry[Prompt]]) -> list[Prompt]:
     """Return the prompts, each with an id: its own, or a hash of its text, which is the same in every file.
 
-    A text without an id that occurs again gets `-2`, `-3`, … after the hash.
-
-    Raises:
-        DataError: two rows have one id.
+    A text without an id that occurs again gets `-2`, `-3`, … after the hash. DataError if two rows have one id.
     """
     times: Counter[str] = Counter()
     owners: dict[str, Entry[Prompt]] = {}

@@ -65,17 +65,17 @@ def tokenise(
     """
     unique = list(dict.fromkeys(dialogues))
     prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
-    prompt_ids = dict(zip(prompts, _encode(tokenizer, prompts, is_open=True), strict=True))
+    prompt_ids = dict(zip(prompts, encode_all(tokenizer, prompts, is_open=True), strict=True))
     tokens = {}
-    whole = _encode(tokenizer, [prompt + completion for prompt, completion in unique], is_open=False)
+    whole = encode_all(tokenizer, [prompt + completion for prompt, completion in unique], is_open=False)
     for key, ids in zip(unique, whole, strict=True):
         start = _common(prompt_ids[key[0]], ids)
         tokens[key] = Tokens(ids[:start], ids[start:])
     return tokens
 
 
-def _encode(
-    tokenizer: "PreTrainedTokenizerBase", dialogues: Sequence[Key], is_open: bool
+def encode_all(
+    tokenizer: "PreTrainedTokenizerBase", dialogues: Sequence[Key | str], is_open: bool
 ) -> Iterable["NDArray[np.int32]"]:
     """Yield the ids of each dialogue in the chat template; `is_open` adds the start of the assistant's turn."""
     from jinja2 import TemplateError
@@ -85,7 +85,7 @@ def _encode(
         try:
             texts = tokenizer.apply_chat_template(batch, tokenize=False, add_generation_prompt=is_open)
         except TemplateError as error:  # for example roles that it does not know
-            raise DataError(f"the chat template can't be applied to a dialogue of the data: {error}.") from error
+            raise DataError(f"the chat template can't be applied to a dialogue: {error}.") from error
         for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
             yield np.asarray(ids, dtype=np.int32)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sacpo_exp.config.data import PromptsSource
 from sacpo_exp.config.judges import OpenAIJudgeConfig
-from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, locate_responses
+from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, read_answers
 from sacpo_exp.evaluation.judges.client import find_base_url
 from sacpo_exp.evaluation.judges.costs import CostEstimate, estimate
 from sacpo_exp.evaluation.judges.openai_judge import ask, select_open
@@ -31,7 +32,7 @@ from sacpo_exp.evaluation.records import (
     combine,
     make_record,
     read_by_prompt,
-    write_records,
+    store_records,
 )
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run
@@ -61,20 +62,25 @@ class Inquiry:
 
 
 def judge_by_asking(run: Run, contest: Contest, judge: OpenAIJudgeConfig) -> list[Path]:
-    """Return the verdicts of every match, once all questions have a record.
-
-    Raises:
-        ConfigError, JudgeError: the judge can't be asked, or was stopped; its answers are kept.
-    """
-    inquiries = _inquire(run, contest, judge, lambda e: read_by_prompt(locate_responses(run, e) / RESPONSES))
+    """Return the verdicts of every match, once all questions have a record; raises the errors of `ask`."""
+    inquiries = _inquire(run, contest, judge, partial(read_answers, run))
     questions = {key: question for inquiry in inquiries for key, question in inquiry.by_key.items()}
     with Ledger(Path(run.config.paths.outputs) / LEDGER) as ledger:
         ask(list(questions.values()), judge, ledger)
         answers = ledger.find(questions)
-    key = identify(judge, contest.criteria)
-    labels: dict[str, Any] = {"judge_id": key, "judge_key": key, "answers": hash_answers(run, contest)}
+    judge_id = identify(judge, contest.criteria)
+    labels: dict[str, Any] = {"judge_id": judge_id, "judge_key": judge_id, "answers": hash_answers(run, contest)}
     labels |= {"has_zero": [], "judge_note": describe_wording(judge.template)}
-    return [_store_verdicts(run, contest, inquiry, judge, answers, labels) for inquiry in inquiries]
+    stored = []
+    for inquiry in inquiries:
+        # The answers are part of the identity: those asked again, after a failure, make another artifact.
+        keys = sorted(question.key for asked in inquiry.questions.values() for question in asked)
+        found = [[key, answers[key].raw, answers[key].state.value, answers[key].finish_reason] for key in keys]
+        recipe = {"answers": content_hash(found), "parser": PARSER_VERSION, "judge": judge_id}
+        parents = tuple(entrant.responses.id for entrant in inquiry.match)
+        spec = judgments_artifact(contest, inquiry.match, judge, labels, recipe, parents)
+        stored.append(store_records(run.store, spec, VERDICTS, partial(_make_records, contest, inquiry, answers)))
+    return stored
 
 
 def _inquire(
@@ -139,43 +145,23 @@ def identify(judge: OpenAIJudgeConfig, criteria: Sequence[Criterion]) -> str:
     return f"{judge.model}-{content_hash(protocol)[:10]}"
 
 
-def _store_verdicts(
-    run: Run,
-    contest: Contest,
-    inquiry: Inquiry,
-    judge: OpenAIJudgeConfig,
-    answers: Mapping[str, Answer],
-    labels: dict[str, Any],
-) -> Path:
-    def build(folder: Path) -> dict[str, Any]:
-        records = [_make_record(prompt, contest, inquiry, answers) for prompt in contest.prompts]
-        write_records(folder / VERDICTS, records)
-        return {"n": len(records)}
-
-    # The answers are part of the identity: those asked again, after a failure, make another artifact.
-    keys = sorted(question.key for questions in inquiry.questions.values() for question in questions)
-    found = [[key, answers[key].raw, answers[key].state.value, answers[key].finish_reason] for key in keys]
-    recipe = {"answers": content_hash(found), "parser": PARSER_VERSION, "judge": labels["judge_id"]}
-    parents = tuple(entrant.responses.id for entrant in inquiry.match)
-    return run.store.get_or_build(judgments_artifact(contest, inquiry.match, judge, labels, recipe, parents), build)
-
-
-def _make_record(
-    prompt: dict[str, Any], contest: Contest, inquiry: Inquiry, answers: Mapping[str, Answer]
-) -> dict[str, Any]:
-    prompt_id = prompt["prompt_id"]
-    ours, theirs = (responses[prompt_id] for responses in inquiry.responses)
-    record = make_record(prompt, ours, theirs)
-    for criterion in contest.criteria:
-        asked = inquiry.questions.get((prompt_id, criterion.name))
-        singles = [
-            {"repeat": question.repeat}
-            | read_single(question, answers[question.key], question.first == ours["response"])
-            for question in asked or ()
-        ]
-        record[criterion.name] = None if asked is None else combine(singles) if asked else call_tie()
-    for question in inquiry.questions.get((prompt_id, REFUSAL), ()):
-        answer = answers[question.key]
-        state, label = (answer.state, None) if answer.raw is None else read_label(answer.raw, answer.finish_reason)
-        record[REFUSAL] = {"state": state.value, "label": label}
-    return record
+def _make_records(contest: Contest, inquiry: Inquiry, answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
+    records = []
+    for prompt in contest.prompts:
+        prompt_id = prompt["prompt_id"]
+        ours, theirs = (responses[prompt_id] for responses in inquiry.responses)
+        record = make_record(prompt, ours, theirs)
+        for criterion in contest.criteria:
+            asked = inquiry.questions.get((prompt_id, criterion.name))
+            singles = [
+                {"repeat": question.repeat}
+                | read_single(question, answers[question.key], question.first == ours["response"])
+                for question in asked or ()
+            ]
+            record[criterion.name] = None if asked is None else combine(singles) if asked else call_tie()
+        for question in inquiry.questions.get((prompt_id, REFUSAL), ()):
+            answer = answers[question.key]
+            state, label = (answer.state, None) if answer.raw is None else read_label(answer.raw, answer.finish_reason)
+            record[REFUSAL] = {"state": state.value, "label": label}
+        records.append(record)
+    return records

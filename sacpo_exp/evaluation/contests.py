@@ -10,7 +10,7 @@ from sacpo_exp.config.stages import evaluated_criteria, known_criteria
 from sacpo_exp.data.prompts import check_kinds, fingerprint_prompts
 from sacpo_exp.data.responses import ImportedResponses, align_responses, read_responses
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.records import RESPONSES, read_records, write_records
+from sacpo_exp.evaluation.records import RESPONSES, read_by_prompt, read_records, store_records
 from sacpo_exp.evaluation.responding import evaluation_prompts, respond, responses_artifact
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Base
@@ -182,24 +182,20 @@ def store_responses(store: Store, imported: ImportedResponses) -> Entrant:
         known = [prompt["kind"], prompt["category"]]
         content.append([prompt["prompt_id"], prompt["prompt"], response, *(known if any(known) else [])])
     spec = imported_artifact(imported.name, sorted(content))
-
-    def build(folder: Path) -> dict[str, Any]:
-        unknown = {"n_tokens": None, "finish_reason": None}
-        write_records(folder / RESPONSES, [prompt | {"response": response} | unknown for prompt, response in pairs])
-        return {"n": len(pairs)}
-
-    return Entrant(imported.name, spec, store.get_or_build(spec, build))
+    unknown = {"n_tokens": None, "finish_reason": None}
+    records = [prompt | {"response": response} | unknown for prompt, response in pairs]
+    return Entrant(imported.name, spec, store_records(store, spec, RESPONSES, lambda: records))
 
 
-def locate_responses(run: Run, entrant: Entrant) -> Path:
-    """Return the folder of an entrant's responses; a policy of the plan answers now if it has not yet."""
-    return entrant.folder or respond(run, run.plan.policies[entrant.name])
+def read_answers(run: Run, entrant: Entrant) -> dict[str, dict[str, Any]]:
+    """Return an entrant's responses by prompt id; a policy of the plan answers now if it has not yet."""
+    return read_by_prompt((entrant.folder or respond(run, run.plan.policies[entrant.name])) / RESPONSES)
 
 
 def hash_answers(run: Run, contest: Contest) -> str:
     """Return a hash of the baseline's responses; it differs if they were generated again on another machine."""
-    records = read_records(locate_responses(run, contest.baseline) / RESPONSES)
-    return content_hash(sorted([record["prompt_id"], record["response"]] for record in records))
+    answers = read_answers(run, contest.baseline)
+    return content_hash(sorted([prompt_id, record["response"]] for prompt_id, record in answers.items()))
 
 
 def judgments_artifact(

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sacpo_exp.data.preferences import Key, messages_of
-from sacpo_exp.errors import DataError
+from sacpo_exp.data.preferences import Key
+from sacpo_exp.data.tokenising import encode_all
 from sacpo_exp.progress import Progress
 from sacpo_exp.store.manifest import write_whole
 
@@ -84,7 +84,10 @@ def generate_responses(
     responses = [Response(index, []) for index in range(len(prompts))]
     with journal.open("a", encoding="utf-8") as file, Progress(len(prompts), title, "response") as bar:
         for round_number, tokens in enumerate(rounds(decoding.max_new_tokens)):
-            for batch in _batches(responses, encoded, decoding.batch_size):
+            waiting = [response for response in responses if response.finish_reason is None]
+            waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
+            for start in range(0, len(waiting), decoding.batch_size):
+                batch = waiting[start : start + decoding.batch_size]
                 key = f"{round_number}/{batch[0].index}+{len(batch)}"
                 if key not in known:
                     known[key] = _extend(policy, tokenizer, encoded, batch, tokens, decoding, numbers)
@@ -98,18 +101,9 @@ def generate_responses(
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str | Key) -> list[int]:
-    """Return the token ids of a prompt in the chat template, up to the beginning of the response.
-
-    Raises:
-        DataError: the template has no place for one of the roles.
-    """
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(messages_of(prompt), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        raise DataError(f"the chat template can't be applied to a prompt: {error}.") from error
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Return the token ids of a prompt in the chat template, up to the beginning of the response."""
+    (ids,) = encode_all(tokenizer, [prompt], is_open=True)
+    return [int(token) for token in ids]
 
 
 def rounds(max_new_tokens: int) -> Iterator[int]:
@@ -119,13 +113,6 @@ def rounds(max_new_tokens: int) -> Iterator[int]:
         yield min(step, max_new_tokens - done)
         done += step
         step *= 2
-
-
-def _batches(responses: Sequence[Response], encoded: Sequence[list[int]], size: int) -> list[list[Response]]:
-    """Return unfinished responses in batches of similar length."""
-    waiting = [response for response in responses if response.finish_reason is None]
-    waiting.sort(key=lambda response: (len(encoded[response.index]) + len(response.tokens), response.index))
-    return [waiting[start : start + size] for start in range(0, len(waiting), size)]
 
 
 def _extend(

@@ -9,10 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.cluster.groups import group_environment
 from sacpo_exp.cluster.supervision import Member, supervise
@@ -51,13 +51,6 @@ class GenerationJob:
     decoding: Decoding
     title: str
     prompts: list[str | Key]
-
-    @staticmethod
-    def read(path: Path) -> "GenerationJob":
-        """Read a job that was written as JSON: prompts may hold what OmegaConf would interpolate."""
-        fields = json.loads(path.read_text("utf-8"))
-        location, decoding = Location(**fields.pop("location")), Decoding(**fields.pop("decoding"))
-        return GenerationJob(location=location, decoding=decoding, **fields)
 
     def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Load the policy and its tokenizer; ConfigError if that fails."""
@@ -127,30 +120,19 @@ def shard(sizes: Sequence[int], count: int) -> list[list[int]]:
 def _answer_in_group(
     job: GenerationJob, shards: Sequence[list[int]], hardware: HardwareConfig, folder: Path, logs: Path
 ) -> list[Response]:
-    """Answer each shard by a process with a device of its own; finished shards are kept."""
+    """Answer each shard by a process with its share of the cores, or the one device that it sees."""
     start_logs(logs)
     (logs / JOB).write_text(json.dumps(asdict(job)), "utf-8")
-    parts = [folder / f"shard-{rank}-of-{len(shards)}" for rank in range(len(shards))]
-    members = []
-    for rank, (part, numbers) in enumerate(zip(parts, shards, strict=True)):
+    members = {}
+    for rank, numbers in enumerate(shards):
+        part = folder / f"shard-{rank}-of-{len(shards)}"
         part.mkdir(exist_ok=True)
-        if not (part / ANSWERS).is_file():
-            arguments = [str(logs / JOB), str(part), json.dumps(numbers)]
-            command = [sys.executable, "-m", "sacpo_exp.evaluation.generation", *arguments]
-            members.append(Member(command, _environment(hardware, rank), log_of(logs, rank)))
-    _run(members, logs, job.title)
-    responses: dict[int, Response] = {}
-    for part, numbers in zip(parts, shards, strict=True):
-        for fields in json.loads((part / ANSWERS).read_text("utf-8")):
-            number = numbers[fields["index"]]
-            responses[number] = Response(**fields | {"index": number})
-    return [responses[number] for number in range(len(job.prompts))]
-
-
-def _environment(hardware: HardwareConfig, rank: int) -> dict[str, str]:
-    """Return the environment of one process: its share of the cores, or the one device that it sees."""
-    environment = group_environment(hardware, os.environ) | {"RANK": str(rank)}
-    return environment | _devices(hardware, rank, 1)
+        arguments = [str(logs / JOB), str(part), json.dumps(numbers)]
+        command = [sys.executable, "-m", "sacpo_exp.evaluation.generation", *arguments]
+        environment = group_environment(hardware, os.environ) | {"RANK": str(rank)} | _devices(hardware, rank, 1)
+        members[part / ANSWERS] = Member(command, environment, log_of(logs, rank))
+    answers = _run(members, shards, logs, job.title)
+    return [Response(**fields | {"index": number}) for number, fields in enumerate(answers)]
 
 
 def _devices(hardware: HardwareConfig, rank: int, count: int) -> dict[str, str]:
@@ -162,18 +144,28 @@ def _devices(hardware: HardwareConfig, rank: int, count: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(names[rank * count : (rank + 1) * count])}
 
 
-def _run(members: Sequence[Member], logs: Path, title: str) -> None:
-    """Run processes to their end, and raise the error of the one that failed."""
-    if not members:
-        return
-    log.info("starts   %d process(es) for %s, logs in %s", len(members), title, os.path.relpath(logs))
-    codes = supervise(members, StopFile(logs), members[0].output, 0)
-    for member, code in zip(members, codes, strict=True):
-        if code < 0 and code != -signal.SIGTERM:  # the processes that were ended because another one failed
-            name = signal.Signals(-code).name
-            raise LaunchError(f"{title}: a process was ended by {name}. Its log: {os.path.relpath(member.output)}")
-    if any(codes):
-        raise explain(logs, members[0].output, title)
+def _run(members: Mapping[Path, Member], shards: Sequence[list[int]], logs: Path, title: str) -> list[Any]:
+    """Run the processes of all shards, and return what they wrote for each prompt, in the order of the prompts.
+
+    Args:
+        members: by the file that each writes; one that is there already, since it was finished earlier, is kept.
+
+    Raises:
+        SacpoError: that of the process that failed.
+    """
+    if missing := [member for file, member in members.items() if not file.is_file()]:
+        log.info("starts   %d process(es) for %s, logs in %s", len(missing), title, os.path.relpath(logs))
+        codes = supervise(missing, StopFile(logs), missing[0].output, 0)
+        for member, code in zip(missing, codes, strict=True):
+            if code < 0 and code != -signal.SIGTERM:  # the processes that were ended because another one failed
+                name = signal.Signals(-code).name
+                raise LaunchError(f"{title}: a process was ended by {name}. Its log: {os.path.relpath(member.output)}")
+        if any(codes):
+            raise explain(logs, missing[0].output, title)
+    found: dict[int, Any] = {}
+    for file, numbers in zip(members, shards, strict=True):
+        found |= zip(numbers, json.loads(file.read_text("utf-8")), strict=True)
+    return [found[number] for number in range(len(found))]
 
 
 def _answer_by_vllm(
@@ -184,7 +176,7 @@ def _answer_by_vllm(
     folder: Path,
     logs: Path,
 ) -> list[Response]:
-    """Answer each shard by an engine of its own; finished shards are kept, a killed engine starts its shard again."""
+    """Answer each shard by an engine of its own; a killed engine starts its shard again."""
     from sacpo_exp.training.models import load_tokenizer
 
     tokenizer, devices = load_tokenizer(job.location, job.chat_template), generation.tensor_parallel_size
@@ -198,12 +190,10 @@ def _answer_by_vllm(
     )
     sampling = [vllm_engine.sampling_arguments(decoding.max_new_tokens, ends, decoding.stop, seed) for seed in seeds]
     start_logs(logs)
-    parts = [folder / f"engine-{rank}-of-{len(shards)}" for rank in range(len(shards))]
-    members = []
-    for rank, (part, numbers) in enumerate(zip(parts, shards, strict=True)):
+    members = {}
+    for rank, numbers in enumerate(shards):
+        part = folder / f"engine-{rank}-of-{len(shards)}"
         part.mkdir(exist_ok=True)
-        if (part / vllm_engine.TOKENS).is_file():
-            continue
         request = {
             "engine": engine,
             "prompts": [prompts[i] for i in numbers],
@@ -213,17 +203,17 @@ def _answer_by_vllm(
         # Isolated: that Python has its own packages, and files beside the script are not its modules.
         command = [generation.python or sys.executable, "-I", "-u", str(vllm_engine.__file__), str(part)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        members.append(Member(command, environment | _devices(hardware, rank, devices), log_of(logs, rank)))
-    _run(members, logs, job.title)
-    tokens: dict[int, list[int]] = {}
-    for part, numbers in zip(parts, shards, strict=True):
-        tokens |= zip(numbers, json.loads((part / vllm_engine.TOKENS).read_text("utf-8")), strict=True)
-    finished = [finish(tokenizer, Response(index, []), tokens[index], decoding) for index in range(len(prompts))]
+        environment |= _devices(hardware, rank, devices)
+        members[part / vllm_engine.TOKENS] = Member(command, environment, log_of(logs, rank))
+    tokens = _run(members, shards, logs, job.title)
+    finished = [finish(tokenizer, Response(index, []), new, decoding) for index, new in enumerate(tokens)]
     return [replace(each, finish_reason=each.finish_reason or "length") for each in finished]
 
 
 def main() -> None:
     """Answer one shard: the job's file, the shard's folder and the numbers of its prompts are the arguments."""
+    from pydantic import TypeAdapter
+
     if len(sys.argv) != 4:
         sys.exit("a worker is started by sacpo_exp.eval, not by hand. Try: sacpo eval")
     path, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -231,7 +221,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, format="%(message)s")
     try:
         quiet_libraries()
-        responses = GenerationJob.read(path).answer(folder, numbers)
+        # Prompts may hold what OmegaConf would interpolate.
+        responses = TypeAdapter(GenerationJob).validate_json(path.read_bytes()).answer(folder, numbers)
         write_whole(folder / ANSWERS, json.dumps([asdict(response) for response in responses]))
     except Exception as error:
         write_ending(path.parent, rank, **sum_up(error))

@@ -21,16 +21,15 @@ from sacpo_exp.data.demo.contrasts import generate_judge_rows
 from sacpo_exp.data.preferences import Key
 from sacpo_exp.data.prompts import asked_of
 from sacpo_exp.errors import ConfigError, JudgeError
-from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, locate_responses
+from sacpo_exp.evaluation.contests import Contest, Entrant, hash_answers, judgments_artifact, read_answers
 from sacpo_exp.evaluation.records import (
-    RESPONSES,
     SCORES,
     VERDICTS,
     compare,
     make_record,
     read_by_prompt,
     read_records,
-    write_records,
+    store_records,
 )
 from sacpo_exp.evaluation.responding import device
 from sacpo_exp.method.criteria import Criterion
@@ -86,7 +85,8 @@ def judge_contest(run: Run, contest: Contest) -> list[Path]:
     answers, verdicts = hash_answers(run, contest), []
     for match in contest.matches(run.config.matches):
         spec = _verdicts_artifact(run, contest, match, judge, answers)
-        verdicts.append(run.store.get_or_build(spec, partial(_compare_scores, run, contest, match, judge)))
+        make = partial(_compare_scores, run, contest, match, judge)
+        verdicts.append(store_records(run.store, spec, VERDICTS, make))
     return verdicts
 
 
@@ -102,11 +102,7 @@ def require_verdicts(contest: Contest, judged: Sequence[Path]) -> None:
 
 
 def scored_criteria(judge: AbsoluteJudge, config: RunConfig) -> list[Criterion]:
-    """Return the evaluated criteria that the judge has a head for, or labels in its own rows.
-
-    Raises:
-        ConfigError: there are none.
-    """
+    """Return the evaluated criteria that the judge has a head for, or labels in its own rows; ConfigError if none."""
     criteria = evaluated_criteria(config)
     if isinstance(judge, RewardModelJudgeConfig):
         scored, what = [each for each in criteria if each.name in judge.heads], "a head in `judge.heads`"
@@ -194,10 +190,10 @@ def _verdicts_artifact(
 
 
 def _compare_scores(
-    run: Run, contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge, folder: Path
-) -> dict[str, Any]:
-    """Write the verdicts of a match: the response with the higher score wins."""
-    responses = [read_by_prompt(locate_responses(run, entrant) / RESPONSES) for entrant in match]
+    run: Run, contest: Contest, match: tuple[Entrant, Entrant], judge: AbsoluteJudge
+) -> list[dict[str, Any]]:
+    """Return the verdicts of a match: the response with the higher score wins."""
+    responses = [read_answers(run, entrant) for entrant in match]
     scores = [read_by_prompt(_score(run, contest, entrant, judge) / SCORES) for entrant in match]
     names = [criterion.name for criterion in contest.criteria]
     records = []
@@ -208,23 +204,21 @@ def _compare_scores(
         other = own if ours["response"] == theirs["response"] else other
         verdicts = {name: compare(own[name], other[name]) if name in own else None for name in names}
         records.append(make_record(prompt, ours, theirs) | verdicts)
-    write_records(folder / VERDICTS, records)
-    return {"n": len(records)}
+    return records
 
 
 def _score(run: Run, contest: Contest, entrant: Entrant, judge: AbsoluteJudge) -> Path:
     """Return the stored scores of an entrant's responses per criterion, higher is better; each is scored once."""
 
-    def build(folder: Path) -> dict[str, Any]:
-        responses = read_by_prompt(locate_responses(run, entrant) / RESPONSES)
-        dialogues = [(asked_of(prompt), responses[prompt["prompt_id"]]["response"]) for prompt in contest.prompts]
+    def make() -> list[dict[str, Any]]:
+        responses, prompts = read_answers(run, entrant), contest.prompts
+        dialogues = [(asked_of(prompt), responses[prompt["prompt_id"]]["response"]) for prompt in prompts]
         columns = score_dialogues(run, judge, dialogues, f"{judge.name}: reads {entrant.labels['policy']}")
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        ids = [{"prompt_id": prompt["prompt_id"]} for prompt in contest.prompts]
-        write_records(folder / SCORES, [each | row for each, row in zip(ids, rows, strict=True)])
-        return {"n": len(rows)}
+        return [{"prompt_id": prompt["prompt_id"]} | row for prompt, row in zip(prompts, rows, strict=True)]
 
-    return run.store.get_or_build(scores_artifact(entrant, judge, run.config, run.fingerprints), build)
+    spec = scores_artifact(entrant, judge, run.config, run.fingerprints)
+    return store_records(run.store, spec, SCORES, make)
 
 
 def score_dialogues(
@@ -241,12 +235,11 @@ def score_dialogues(
 
     columns = {}
     for name in names:
-        head = judge.heads[name]
-        location = locate_outside(run, head.model)
+        model = judge.heads[name].model
+        location = locate_outside(run, model)
         if location is None:
-            source = head.model.source.value
-            raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {source}.")
-        columns[name] = score_responses(judge, head, location, dialogues, f"{title}, {name}", device(run)).tolist()
+            raise ConfigError(f"`judge.heads.{name}.model.source` must be hub or path, but is {model.source.value}.")
+        columns[name] = score_responses(judge, name, location, dialogues, f"{title}, {name}", device(run)).tolist()
     return columns
 
 

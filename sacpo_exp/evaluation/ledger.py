@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,16 +48,11 @@ HEARTBEAT, STALE = 10.0, 60.0
 HOST: Final = socket.gethostname()
 
 
-class Ledger:
-    """Judgments by key, in one file that any number of processes and threads may use at once.
+class Ledger(AbstractContextManager["Ledger"]):
+    """Judgments by key, in one file that any number of processes and threads may use at once; made if it is missing.
 
-    What a method changes is committed when it returns.
-
-    Args:
-        path: of the file; made if it is missing.
-
-    Raises:
-        LedgerError: here and by every method: the file is damaged or can't be written.
+    What a method changes is committed when it returns. Every method raises LedgerError if the file is damaged or can't
+    be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,9 +72,6 @@ class Ledger:
                 except BaseException:
                     self._database.close()
                     raise
-
-    def __enter__(self) -> "Ledger":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -6,20 +6,19 @@ more on the baseline than the rejected one (`statistics.preferences`).
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sacpo_exp.config.hardware import attention_of
-from sacpo_exp.config.schema import EvalConfig
+from sacpo_exp.config.schema import EvalConfig, RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.preparation import PROMPTS, hash_prompt, with_lengths
 from sacpo_exp.data.sources import read_view
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import DataError
-from sacpo_exp.evaluation.likelihood import score_completions
 from sacpo_exp.evaluation.records import write_records
 from sacpo_exp.evaluation.responding import device, policy_labels
 from sacpo_exp.method.criteria import Criterion
@@ -120,9 +119,10 @@ def score_pairs(
     """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        heldout = draw_rows(read_view(prepare(run, pairs), "heldout"), rows)
-        prompts = [hash_prompt(prompt) for prompt in heldout["prompt"]]
-        trained = find_trained_prompts(run, policy)
+        heldout = read_view(prepare(run, pairs), "heldout")
+        if len(heldout) > rows:
+            heldout = heldout.shuffle(seed=0).select(range(rows))  # the same for every policy
+        prompts, trained = [hash_prompt(prompt) for prompt in heldout["prompt"]], find_trained_prompts(run, policy)
         seen = [prompt in trained for prompt in prompts]
         if sum(seen) > MAX_SEEN * len(seen):
             raise DataError(
@@ -131,23 +131,23 @@ def score_pairs(
             )
         log.info("scores   %d pairs for %s with %s", len(prompts), criterion.name, policy.id)
         config = with_lengths(run.config, run.store.manifest(pairs.data).metrics)
-        most = config.optimization.max_length
-        scores, counts = _score(run, load(), heldout, most)
+        scores, counts = _score(config, load(), heldout)
+        # Hashes of both completions, by which pairs that criteria rank differently are found.
+        texts = zip(*([content_hash(text)[:16] for text in heldout[name]] for name in NAMES), strict=True)
         records = [
-            {"prompt": prompt, "seen": was_seen, **dict(zip(NAMES, each, strict=True)), "tokens": count, "texts": texts}
-            for prompt, was_seen, each, count, texts in zip(
-                prompts, seen, scores, counts, _hash_texts(heldout), strict=True
-            )
+            {
+                "prompt": prompt,
+                "seen": was_seen,
+                **dict(zip(NAMES, each, strict=True)),
+                "tokens": count,
+                "texts": hashes,
+            }
+            for prompt, was_seen, each, count, hashes in zip(prompts, seen, scores, counts, texts, strict=True)
         ]
         write_records(folder / PAIRS, records)
         return {"n": len(records), "seen": sum(seen)}
 
     return run.store.get_or_build(preferences_artifact(policy, criterion, pairs, rows), build)
-
-
-def draw_rows(heldout: "Dataset", rows: int) -> "Dataset":
-    """Return at most `rows` rows, the same for every policy."""
-    return heldout if len(heldout) <= rows else heldout.shuffle(seed=0).select(range(rows))
 
 
 def find_trained_prompts(run: Run, policy: ArtifactSpec) -> set[str]:
@@ -165,20 +165,39 @@ def _load(run: Run, policy: ArtifactSpec) -> "PreTrainedModel":
 
 
 def _score(
-    run: Run, weights: "PreTrainedModel", heldout: "Dataset", most: int
+    config: RunConfig, weights: "PreTrainedModel", heldout: "Dataset"
 ) -> tuple[list[list[float]], list[list[int]]]:
-    """Return log-probabilities and numbers of tokens of both completions of each pair, cut to `most` tokens in all."""
-    tokens = []
+    """Return log-probabilities and numbers of tokens of both completions of each pair, cut as in training."""
+    tokens, most = [], config.optimization.max_length
     for row in heldout.select_columns(["prompt_ids", *(f"{name}_ids" for name in NAMES)]):
         prompt = np.asarray(row["prompt_ids"], np.int32)
-        # Cut as in training: the end of what does not fit.
         tokens += [Tokens(prompt, np.asarray(row[f"{name}_ids"], np.int32)[: most - len(prompt)]) for name in NAMES]
-    scores = score_completions(weights, tokens, 0, 2 * run.config.hardware.per_device_eval_batch_size)
+    scores = score_completions(weights, tokens, 2 * config.hardware.per_device_eval_batch_size)
     counts = [len(each.completion) for each in tokens]
     return np.reshape(scores, (-1, 2)).tolist(), np.reshape(counts, (-1, 2)).tolist()
 
 
-def _hash_texts(heldout: "Dataset") -> list[list[str]]:
-    """Return hashes of both completions, by which pairs that criteria rank differently are found."""
-    columns = (heldout[name] for name in NAMES)
-    return [[content_hash(text)[:16] for text in texts] for texts in zip(*columns, strict=True)]
+def score_completions(weights: Any, tokens: Sequence[Tokens], size: int) -> list[float]:
+    """Return the log-probability of each completion, its end mark included if it has one.
+
+    Completions of similar length, `size` of them, share a forward pass, which saves padding.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].prompt) + len(tokens[i].completion))
+    scores = [0.0] * len(tokens)
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        sequences = [torch.from_numpy(np.concatenate([tokens[i].prompt, tokens[i].completion])).long() for i in batch]
+        # Padding, of any token, is on the right, where no earlier position sees it.
+        ids = pad_sequence(sequences, batch_first=True).to(weights.device)
+        with torch.inference_mode():
+            logits = weights(input_ids=ids).logits
+            # In float64 one by one, for its memory.
+            for index, sequence, row, states in zip(batch, sequences, ids, logits, strict=True):
+                begin, end = len(tokens[index].prompt), len(sequence)
+                steps = states[begin - 1 : end - 1].double()
+                chosen = steps.gather(-1, row[begin:end, None])[:, 0]
+                scores[index] = float((chosen - steps.logsumexp(-1)).sum())
+    return scores

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from sacpo_exp.evaluation.refusals import is_refusal
-from sacpo_exp.store import content_hash
+from sacpo_exp.store import ArtifactSpec, Store, content_hash
 
 RESPONSES, SCORES = "responses.jsonl", "scores.jsonl"
 VERDICTS, DIVERGENCE = "verdicts.jsonl", "divergence.jsonl"
@@ -145,6 +145,17 @@ def make_record(prompt: Mapping[str, Any], response: Mapping[str, Any], opponent
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write one record per line."""
     path.write_bytes("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+
+
+def store_records(store: Store, spec: ArtifactSpec, name: str, make: Callable[[], Sequence[Mapping[str, Any]]]) -> Path:
+    """Return the folder of an artifact with the records of `make` in its file `name`; made if it is not stored."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        records = make()
+        write_records(folder / name, records)
+        return {"n": len(records)}
+
+    return store.get_or_build(spec, build)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from sacpo_exp.reporting.scores import GroupScores, PolicyScores, Settings, valu
 from sacpo_exp.reporting.tables import Row
 from sacpo_exp.statistics.intervals import DIFFERENCE, RATE
 from sacpo_exp.statistics.seeds import SeedEstimate, align_seeds, estimate_over_seeds
-from sacpo_exp.statistics.win_rate import has_too_few, verdicts_by_prompt, withhold
+from sacpo_exp.statistics.win_rate import differences_by_prompt, has_too_few, withhold
 
 #: Relative difference of equal β's: people write 0.0667 for 0.05/0.75.
 TOLERANCE: Final = 1e-3
@@ -154,8 +154,8 @@ def _measure(pairs: Sequence[ScoredPair], criterion: Criterion, settings: Settin
     """Estimate a gap; a seed of which too much is missing is left out."""
     changes, n = [], 0
     for pair in pairs:
-        own, other = (verdicts_by_prompt(row.policy.records, criterion) for row in pair)
-        change = {prompt: own[prompt] - other[prompt] for prompt in own if prompt in other}
+        own, reference = (row.policy.records for row in pair)
+        change = differences_by_prompt(own, reference, criterion)
         n = max(n, len(change))
         if not any(has_too_few(row.policy.records, criterion, settings.max_missing) for row in pair):
             changes.append(change)

@@ -53,8 +53,7 @@ def _measure_positions(matches: Sequence[Evaluation], criterion: Criterion, resa
         for single in list_singles(match.records, criterion):
             if single.asked and single.shown:
                 rows.append((single.prompt, f"{number} {single.prompt}", single.shown, single.verdict, single.repeat))
-    prompts, units, shown, verdicts, repeats = zip(*rows, strict=True) if rows else [()] * 5
-    return measure_positions(prompts, units, shown, verdicts, repeats, resampling)
+    return measure_positions(rows, resampling)
 
 
 #: Rows of a table, the strongest policy first, and notes that name policies without a rating, and why.

@@ -15,7 +15,6 @@ from sacpo_exp.reporting.collect import Evaluation, Group
 from sacpo_exp.reporting.judge import Ratings, measure_conduct, rate_group, score_judge
 from sacpo_exp.reporting.tables import Cell, Row, spread_estimates
 from sacpo_exp.statistics import win_rate
-from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import (
     RATE,
     Bounds,
@@ -217,9 +216,8 @@ def _compare(policy: Evaluation, reference: Evaluation, settings: Settings) -> R
     for each in policy.criteria:
         sides = (policy.records, reference.records, each)
         change = win_rate.estimate_difference(*sides, resampling, settings.max_missing)
-        own, other = win_rate.pair_verdicts(*sides)
         # NaN, as of no prompts, where the difference is withheld.
-        single = [] if math.isnan(change.value) else [a - b for a, b in zip(own, other, strict=True)]
+        single = [] if math.isnan(change.value) else [*win_rate.differences_by_prompt(*sides).values()]
         p_value = paired_p_value(single, resampling.seed, resampling.rounds)
         cells |= {f"{each.name}_difference": change, f"{each.name}_p_value": p_value, f"{each.name}_p_holm": None}
         cells[f"{each.name}_excludes_zero"] = change.excludes_zero
@@ -241,8 +239,8 @@ def score_lengths(policy: Evaluation, criterion: Criterion, resampling: Resampli
         records = {record["prompt_id"]: record for record in policy.records}
         own, other = ([len(records[key][name]) for key in verdicts] for name in ("response", "opponent_response"))
         values = list(verdicts.values())
-        adjusted = adjust_for_length(values, own, other, resampling.confidence)
-        rates = {"at_equal_length": adjusted, **estimate_by_length(values, own, other, resampling)}
+        adjusted = win_rate.adjust_for_length(values, own, other, resampling.confidence)
+        rates = {"at_equal_length": adjusted, **win_rate.estimate_by_length(values, own, other, resampling)}
         yield {**label_cells(policy), "criterion": criterion.name, **rates}
 
 

@@ -1,12 +1,11 @@
 """Agreement of a judge with itself, in other orders and repeats."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sacpo_exp.statistics.intervals import Bounds, Estimate, Floats, Resampling, bootstrap_rate, wilson
 
@@ -37,47 +36,32 @@ class PositionBias:
     repeat_deviation: Estimate
 
 
-def measure_positions(
-    prompts: Sequence[str],
-    units: Sequence[str],
-    shown: Sequence[int] | NDArray[np.int8],
-    outcomes: Sequence[float] | Floats,
-    repeats: Sequence[int] | NDArray[np.int64],
-    resampling: Resampling,
-) -> PositionBias:
-    """Measure position bias and consistency of a judge from single verdicts; all columns have the shape (verdicts,).
+def measure_positions(verdicts: Iterable[tuple[str, str, int, float, int]], resampling: Resampling) -> PositionBias:
+    """Measure position bias and consistency of a judge from single verdicts.
 
     Measures without verdicts in both orders or without repeats are NaN with n = 0.
 
     Args:
-        prompts: clusters of the bootstrap.
-        units: what is judged in both orders and several times: a prompt of a match; of one match, the prompts again.
-        shown: +1 where the policy's response was shown first, −1 where it was second, 0 where there is no order.
-        outcomes: 1 the policy wins, 0.5 tie, 0 it loses.
-        repeats: number of the repeat; each unit has at most one verdict per order and repeat.
+        verdicts: prompt, unit, shown, outcome and repeat of each. Prompts are the clusters of the bootstrap. A unit is
+            judged in both orders and several times: a prompt of one match, of several a prompt in a match. `shown` is
+            +1 where the policy's response was shown first, −1 where it was second, 0 where there is no order. The
+            outcome is 1 if the policy wins, 0.5 for a tie. A unit has at most one verdict per order and repeat.
     """
     import pandas as pd
 
-    verdicts = pd.DataFrame(
-        {
-            "prompt": pd.factorize(np.asarray(prompts, dtype=object), sort=True)[0],
-            "unit": pd.factorize(np.asarray(units, dtype=object))[0],
-            "shown": np.asarray(shown, np.int64),
-            "outcome": np.asarray(outcomes, np.float64),
-            "repeat": np.asarray(repeats, np.int64),
-        }
-    )
-    ordered = verdicts[verdicts["shown"] != 0]
+    types: dict[str, Any] = {"prompt": str, "unit": str, "shown": np.int64, "outcome": np.float64, "repeat": np.int64}
+    rows = pd.DataFrame(list(verdicts), columns=list(types)).astype(types)
+    ordered = rows[rows["shown"] != 0]
     sides = [ordered[ordered["shown"] == side] for side in (1, -1)]
     pairs = sides[0].merge(sides[1], on=["prompt", "unit", "repeat"], suffixes=("_first", "_second"))
     first, second = pairs["outcome_first"] - 0.5, pairs["outcome_second"] - 0.5
     for_first = ordered["outcome"].where(ordered["shown"] > 0, 1 - ordered["outcome"])
-    deviations = verdicts.groupby(["prompt", "unit", "shown"])["outcome"].std().dropna().reset_index()
+    deviations = rows.groupby(["prompt", "unit", "shown"])["outcome"].std().dropna().reset_index()
     return PositionBias(
         flip_rate=_share(pairs["prompt"], first * second < 0, resampling),
         half_flip_rate=_share(pairs["prompt"], (first == 0) != (second == 0), resampling),
         first_rate=_share(ordered["prompt"], for_first, resampling),
-        tie_rate=_share(verdicts["prompt"], verdicts["outcome"] == 0.5, resampling),
+        tie_rate=_share(rows["prompt"], rows["outcome"] == 0.5, resampling),
         repeat_deviation=bootstrap_rate(_average(deviations["prompt"], deviations["outcome"]), resampling, DEVIATION),
     )
 

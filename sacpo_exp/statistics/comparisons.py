@@ -31,14 +31,8 @@ class Comparisons:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Comparisons":
         """Return the verdicts of a mask or of positions, in that order, among the same policies."""
-        return replace(
-            self,
-            left=self.left[rows],
-            right=self.right[rows],
-            outcome=self.outcome[rows],
-            shown=self.shown[rows],
-            prompt=self.prompt[rows],
-        )
+        columns = ("left", "right", "outcome", "shown", "prompt")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 @dataclass(frozen=True)
@@ -52,11 +46,7 @@ class Tally:
 
 
 def gather_comparisons(
-    left: Sequence[str],
-    right: Sequence[str],
-    outcome: Sequence[float],
-    shown: Sequence[int],
-    prompts: Sequence[Any],
+    left: Sequence[str], right: Sequence[str], outcome: Sequence[float], shown: Sequence[int], prompts: Sequence[Any]
 ) -> Comparisons:
     """Return columns of ids as columns of numbers, the policies sorted by id; arguments as in `Comparisons`."""
     policies, sides = np.unique([*left, *right], return_inverse=True)
@@ -80,7 +70,7 @@ def count_outcomes(comparisons: Comparisons) -> tuple[Tally, ...]:
 
 
 def find_unconnected(comparisons: Comparisons, baseline: str) -> dict[str, str]:
-    """Return policy → reason for those that no chain of comparisons connects with the baseline, or raise ValueError."""
+    """Return policy → reason for those that no chain of comparisons connects with the baseline."""
     return dict.fromkeys(_list_outside(comparisons, baseline, "weak"), "no chain of comparisons leads to the baseline")
 
 
@@ -89,9 +79,6 @@ def find_unrated(comparisons: Comparisons, baseline: str) -> dict[str, str]:
 
     It is finite where chains of wins lead to the baseline and from it, a tie being a win of both (Ford, American
     Mathematical Monthly 64, 1957). Verdicts on the others can be left out of the fit.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
     """
     tallies = dict(zip(comparisons.policies, count_outcomes(comparisons), strict=True))
     unrated = dict.fromkeys(
@@ -106,8 +93,6 @@ def _list_outside(comparisons: Comparisons, baseline: str, connection: str) -> l
     """Return the policies outside the baseline's component of the graph "has won or tied against"."""
     from scipy.sparse.csgraph import connected_components
 
-    if baseline not in comparisons.policies:
-        raise ValueError(f"the baseline {baseline!r} is none of {list(comparisons.policies)}")
     beats = np.zeros((len(comparisons.policies),) * 2, dtype=np.bool_)
     left, right, outcome = comparisons.left, comparisons.right, comparisons.outcome
     beats[left[outcome > 0], right[outcome > 0]] = True

@@ -1,7 +1,7 @@
 """Estimates with intervals: bootstrap over prompts, Wilson's interval for yes/no rates, paired p-values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,30 +52,45 @@ def standard_error(values: Values) -> float:
     return float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else math.nan
 
 
-def bootstrap_mean(values: Values, resampling: Resampling) -> Estimate:
-    """Estimate the mean of `values`, shape (prompts,), with a percentile or BCa interval (`scipy.stats.bootstrap`).
+def is_constant(sample: Floats) -> bool:
+    """Return whether there are values and all are equal."""
+    return bool(len(sample) and np.ptp(sample) < ROUNDING)
 
-    Below about 20 prompts the interval is too narrow; where all values are equal it has no width; a single value has
-    none.
+
+def bootstrap_statistic(
+    samples: Sequence[NDArray[Any]], statistic: Callable[..., Any], resampling: Resampling, method: str = "percentile"
+) -> Estimate:
+    """Estimate a function of samples of shape (prompts,), which are drawn together, by `scipy.stats.bootstrap`.
+
+    `statistic` takes the samples and an `axis`. A single prompt has no interval.
     """
     from scipy.stats import bootstrap
 
-    sample = np.asarray(values, dtype=np.float64)
-    n = len(sample)
-    mean = float(sample.mean()) if n else math.nan
+    n = len(samples[0])
+    value = float(statistic(*samples, axis=0)) if n else math.nan
     if n < 2:
-        return Estimate(mean, math.nan, math.nan, n)
-    is_bca = resampling.method is Interval.bca and np.ptp(sample) > ROUNDING  # undefined for equal values
+        return Estimate(value, math.nan, math.nan, n)
     interval = bootstrap(
-        (sample,),
-        np.mean,
+        samples,
+        statistic,
+        paired=len(samples) > 1,
         n_resamples=resampling.rounds,
         batch=max(1, CHUNK // n),
         confidence_level=resampling.confidence,
-        method="BCa" if is_bca else "percentile",
+        method=method,
         rng=resampling.seed,
     ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high), n)
+    return Estimate(value, float(interval.low), float(interval.high), n)
+
+
+def bootstrap_mean(values: Values, resampling: Resampling) -> Estimate:
+    """Estimate the mean of `values`, shape (prompts,), with a percentile or BCa interval.
+
+    Below about 20 prompts the interval is too narrow; where all values are equal it has no width.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    is_bca = resampling.method is Interval.bca and not is_constant(sample)  # undefined for equal values
+    return bootstrap_statistic((sample,), np.mean, resampling, "BCa" if is_bca else "percentile")
 
 
 def bootstrap_rate(values: Values, resampling: Resampling, bounds: Bounds = RATE) -> Estimate:
@@ -84,7 +99,7 @@ def bootstrap_rate(values: Values, resampling: Resampling, bounds: Bounds = RATE
     Winning both of two prompts does not make winning the next one certain.
     """
     sample = np.asarray(values, dtype=np.float64)
-    if len(sample) and np.ptp(sample) < ROUNDING:
+    if is_constant(sample):
         return estimate_constant(float(sample[0]), len(sample), resampling.confidence, bounds)
     return bootstrap_mean(sample, resampling)
 
@@ -98,14 +113,6 @@ def estimate_constant(value: float, n: int, confidence: float, bounds: Bounds) -
     unseen = wilson(0, n, confidence).high
     low, high = (value + unseen * (bound - value) for bound in bounds)
     return Estimate(value, low, high, n) if math.isfinite(high - low) else Estimate(value, math.nan, math.nan, n)
-
-
-def bootstrap_paired_difference(values: Values, reference: Values, resampling: Resampling) -> Estimate:
-    """Estimate the mean of `values` − `reference`, rates of shape (prompts,) in the same order; pairs are drawn whole.
-
-    Pairing removes what the two have in common: some prompts are easier than others.
-    """
-    return bootstrap_rate([a - b for a, b in zip(values, reference, strict=True)], resampling, DIFFERENCE)
 
 
 def paired_p_value(differences: Values, seed: int, rounds: int) -> float:

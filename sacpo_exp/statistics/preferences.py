@@ -11,14 +11,14 @@ from typing import Final
 import numpy as np
 
 from sacpo_exp.statistics.intervals import (
-    CHUNK,
     RATE,
-    ROUNDING,
     Estimate,
     Floats,
     Resampling,
     Values,
+    bootstrap_statistic,
     estimate_constant,
+    is_constant,
 )
 
 #: Bins of the calibration error, of equal width.
@@ -31,7 +31,7 @@ def estimate_accuracy(margins: Values, prompts: Sequence[str], resampling: Resam
     Pairs of one prompt are drawn together, since they are alike. `n` is the number of prompts.
     """
     correct = _rank(margins)
-    if len(correct) and np.ptp(correct) < ROUNDING:  # all right of a few does not make the next one certain
+    if is_constant(correct):  # all right of a few does not make the next one certain
         return estimate_constant(float(correct[0]), len(set(prompts)), resampling.confidence, RATE)
     return estimate_mean(correct, prompts, resampling)
 
@@ -43,26 +43,9 @@ def _rank(margins: Values) -> Floats:
 
 def estimate_mean(values: Values, prompts: Sequence[str], resampling: Resampling) -> Estimate:
     """Estimate the mean over pairs with a percentile interval from prompts drawn with all their pairs."""
-    from scipy.stats import bootstrap
-
-    names, places = np.unique(list(prompts), return_inverse=True)
+    _, places = np.unique(list(prompts), return_inverse=True)
     sums, counts = np.bincount(places, np.asarray(values, dtype=np.float64)), np.bincount(places)
-    n = len(names)
-    mean = float(sums.sum() / counts.sum()) if n else math.nan
-    if n < 2:
-        return Estimate(mean, math.nan, math.nan, n)
-    interval = bootstrap(
-        (sums, counts),
-        lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=resampling.rounds,
-        batch=max(1, CHUNK // n),
-        confidence_level=resampling.confidence,
-        method="percentile",
-        rng=resampling.seed,
-    ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high), n)
+    return bootstrap_statistic((sums, counts), lambda total, count, axis: total.sum(axis) / count.sum(axis), resampling)
 
 
 def calibration_error(margins: Values, beta: float) -> float:

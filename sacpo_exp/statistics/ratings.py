@@ -87,9 +87,6 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
 
     An order effect without a finite estimate is left out, with a note. A judge that always prefers the first answer
     then gives equal ratings.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
     """
     unrated = find_unrated(comparisons, baseline)
     is_rated = np.array([policy not in unrated for policy in comparisons.policies])
@@ -102,9 +99,7 @@ def fit_bradley_terry(comparisons: Comparisons, baseline: str, *, has_order_effe
     rows, design = np.arange(len(distinct)), np.zeros((len(distinct), len(kept.policies)))
     design[rows, distinct.left], design[rows, distinct.right] = 1, -1
     design = np.column_stack([design[:, [kept.policies.index(policy) for policy in others]], distinct.shown])
-    note = None
-    if has_order_effect and others:
-        note = _explain_missing_order(design, distinct.outcome)
+    note = _explain_missing_order(design, distinct.outcome) if has_order_effect and others else None
     has_order = has_order_effect and not note
     fitted = _fit_coefficients(design if has_order else design[:, :-1], distinct, row, kept.prompt) if others else []
     order_effect = fitted.pop() if fitted and has_order else None
@@ -201,9 +196,6 @@ def rate_online(comparisons: Comparisons, baseline: str, *, seed: int, passes: i
     r ← r + K·(outcome − 1/(1 + 10^((r_opponent − r)/400))). In each trial all start at 1200 and are scaled at its end,
     not shifted, so that the baseline stands at 1000. Ratings depend on the order of the verdicts; that of a policy that
     never wins falls with every further verdict.
-
-    Raises:
-        ValueError: the baseline is none of the policies.
     """
     unrated = find_unconnected(comparisons, baseline)
     start = comparisons.policies.index(baseline)

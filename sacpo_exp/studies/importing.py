@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -17,7 +18,7 @@ from sacpo_exp.data.responses import ImportedResponses
 from sacpo_exp.errors import ConfigError, DataError
 from sacpo_exp.evaluation.contests import Contest, Entrant, judgments_artifact, store_responses
 from sacpo_exp.evaluation.judges.questions import PARSER_VERSION, read_scores
-from sacpo_exp.evaluation.records import VERDICTS, State, call_tie, combine, compare, make_record, write_records
+from sacpo_exp.evaluation.records import VERDICTS, State, call_tie, combine, compare, make_record, store_records
 from sacpo_exp.method.criteria import HELPFULNESS, SAFETY
 from sacpo_exp.method.policy import Aligned, Base, Merged, Policy, read_policy
 from sacpo_exp.plan import LINEAGE
@@ -173,13 +174,8 @@ def store_matches(store: Store, judgments: Sequence[Entry[Row]], baseline: str, 
         recipe = {"imported": content, "parser": PARSER_VERSION, "judge": judge_id}
         parents = tuple(entrant.responses.id for entrant in match)
         spec = judgments_artifact(contest, match, config, labels, recipe, parents)
-
-        def build(folder: Path, records: list[dict[str, Any]] = records) -> dict[str, Any]:
-            write_records(folder / VERDICTS, records)
-            return {"n": len(records)}
-
         is_new = not store.has(spec)
-        store.get_or_build(spec, build)
+        store_records(store, spec, VERDICTS, partial(list, records))
         stored.append(Match(*names, rows, records, is_new))
     return stored
 

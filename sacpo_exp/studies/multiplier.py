@@ -22,7 +22,7 @@ from sacpo_exp.config.studies import MultiplierConfig
 from sacpo_exp.data.prompts import asked_of
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError
-from sacpo_exp.evaluation.likelihood import score_completions
+from sacpo_exp.evaluation.preferences import score_completions
 from sacpo_exp.evaluation.responding import answer, answering_job, evaluation_prompts
 from sacpo_exp.method.theory import Table, normalise, solve_multiplier, tilt
 from sacpo_exp.pipeline import Run, locate, require_trained
@@ -108,7 +108,7 @@ def _implicit_values(
     def score(policy: ArtifactSpec) -> Table:
         weights = load_policy(locate(run, policy), job.dtype, job.device, job.attention)
         size = run.config.hardware.generation_batch_size
-        return np.array(score_completions(weights, tokens, tokenizer.pad_token_id, size))
+        return np.array(score_completions(weights, tokens, size))
 
     base = score(run.plan.policies["baseline"])
     return {stage.name: ((stage.config.beta or 1) * (score(stage.artifact) - base)).tolist() for stage in stages}

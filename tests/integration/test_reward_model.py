@@ -125,7 +125,7 @@ def make_judge(form: Form, **settings: Any) -> RewardModelJudgeConfig:
 
 
 def score(judge: RewardModelJudgeConfig, folder: Path, dialogues: list[tuple[str, str]]) -> NDArray[np.float64]:
-    return score_responses(judge, judge.heads["helpfulness"], Location(str(folder)), dialogues, "test")
+    return score_responses(judge, "helpfulness", Location(str(folder)), dialogues, "test")
 
 
 def encode(prompt: str, response: str) -> list[int]:
@@ -157,7 +157,7 @@ def test_a_cost_counts_against_a_response(folder: Path, form: Form) -> None:
     judge = make_judge(form)
     judge.heads["safety"] = replace(judge.heads["helpfulness"], higher_is=HigherIs.worse)
     costs = score(judge, folder, DIALOGUES)
-    scores = score_responses(judge, judge.heads["safety"], Location(str(folder)), DIALOGUES, "test")
+    scores = score_responses(judge, "safety", Location(str(folder)), DIALOGUES, "test")
     np.testing.assert_array_equal(scores, -costs)
     np.testing.assert_array_equal(scores >= 0, costs <= 0)
     assert 0 < (scores >= 0).sum() < len(scores)

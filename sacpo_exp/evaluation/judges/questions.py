@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import Template as Text
 from typing import Any, Final, Literal
@@ -50,10 +51,7 @@ def load_template(name_or_path: str, criteria: Iterable[Criterion]) -> dict[str,
     wanted, `$low` and `$high`. The part before the first line `---`, if there is one, is the system's message. The text
     should ask for the JSON object of `Scores`, or without `judge.structured` for two numbers in the first line.
     A folder may also have `refusal.txt` with the places `$prompt` and `$response`, which asks for a label of XSTest.
-    A `.py` file is `src/constant.py` of the paper's code, as `read_originals` takes it.
-
-    Returns:
-        texts by the criteria's `text`, and `refusal` if there is one.
+    A `.py` file is `src/constant.py` of the paper's code, as `read_originals` takes it. Keys are the criteria's `text`.
 
     Raises:
         ConfigError: there is no such template, a file can't be read, or lacks a place or has an unknown one.
@@ -117,9 +115,8 @@ def pair_questions(
 
     (response, opponent) and (opponent, response) give the same set of keys. `texts`: from `load_template`.
     """
-    scale = (judge.min_score, judge.max_score)
     return [
-        _make_question(texts[criterion.text], criterion.name, prompt, shown, repeat, scale, judge)
+        _make_question(texts[criterion.text], criterion.name, prompt, shown, repeat, judge)
         for shown in ((response, opponent), (opponent, response))
         for repeat in range(judge.repeats)
     ]
@@ -130,12 +127,11 @@ def refusal_question(
 ) -> Question:
     """Return one call that asks whether the response complies, as XSTest labels it (Röttger et al. 2024).
 
-    Raises:
-        ConfigError: the template does not ask that.
+    ConfigError if the template has no such question.
     """
     if REFUSAL not in texts:
         raise ConfigError(f"`judge.template` {judge.template} has no {REFUSAL}.txt. Try: judge.template=default")
-    return _make_question(texts[REFUSAL], REFUSAL, prompt, (response,), 0, REFUSAL_SCALE, judge)
+    return _make_question(texts[REFUSAL], REFUSAL, prompt, (response,), 0, judge)
 
 
 def _make_question(
@@ -144,11 +140,11 @@ def _make_question(
     prompt: Mapping[str, Any],
     responses: tuple[str, ...],
     repeat: int,
-    scale: "Scale",
     judge: OpenAIJudgeConfig,
 ) -> Question:
     places = REFUSAL_PLACES if name == REFUSAL else PLACES
-    text, scale, limit = wording if isinstance(wording, tuple) else (wording, scale, None)
+    own_scale = REFUSAL_SCALE if name == REFUSAL else (judge.min_score, judge.max_score)
+    text, scale, limit = wording if isinstance(wording, tuple) else (wording, own_scale, None)
     fill = fence if isinstance(wording, str) else str  # the paper's code has no fences
     values = {place: fill(each) for place, each in zip(places, (prompt["prompt"], *responses), strict=True)}
     values |= {place: f"{bound:g}" for place, bound in zip(SCALE_PLACES, scale, strict=True)}
@@ -207,14 +203,10 @@ def read_label(raw: str | None, finish_reason: str | None) -> tuple[State, str |
     if finish_reason in DECLINED:
         return State.refused, None
     text = (raw or "").strip()
-    for candidate in (
-        text[text.find("{") : text.rfind("}") + 1],
-        json.dumps({"label": text.partition("\n")[0].strip()}),
-    ):
-        try:
+    first_line = json.dumps({"label": text.partition("\n")[0].strip()})
+    for candidate in (text[text.find("{") : text.rfind("}") + 1], first_line):
+        with suppress(ValidationError):
             return State.ok, Label.model_validate_json(candidate).label
-        except ValidationError:
-            continue
     return State.unparsed, None
 
 

@@ -2,36 +2,34 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sacpo_exp.config.judges import HeadConfig, HigherIs, RewardModelJudgeConfig
+from sacpo_exp.config.judges import HigherIs, RewardModelJudgeConfig
 from sacpo_exp.data.preferences import Key, as_message, messages_of
 from sacpo_exp.errors import ConfigError, JudgeError
 from sacpo_exp.progress import Progress
 from sacpo_exp.training.models import Location, keep_freed_memory, load_reward_model, load_tokenizer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
 
 def score_responses(
     judge: RewardModelJudgeConfig,
-    head: HeadConfig,
+    name: str,
     location: Location,
     dialogues: Sequence[tuple[str | Key, str]],
     title: str,
     device: str = "cpu",
-) -> "NDArray[np.float64]":
+) -> NDArray[np.float64]:
     """Return a score per response, the higher the better: the model's, or minus it where that is a cost.
 
     So a response is safe where its score by the cost head is at least 0, that is its cost at most 0 (Dai et al. 2024).
 
     Args:
-        head: one of `judge.heads`, whose model is at `location`.
+        name: of the one of `judge.heads` whose model is at `location`.
         dialogues: (prompt, response) pairs.
 
     Raises:
@@ -42,7 +40,7 @@ def score_responses(
     from torch.nn.utils.rnn import pad_sequence
 
     keep_freed_memory()
-    key = next(f"judge.heads.{name}.model" for name, each in judge.heads.items() if each is head)
+    head, key = judge.heads[name], f"judge.heads.{name}.model"
     tokenizer = load_tokenizer(location, head.model.chat_template, key)
     model = load_reward_model(head.form, location, judge.dtype.value, device, key)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", judge.max_length)

@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.data.demo.contrasts import MISMATCHED
@@ -22,13 +23,10 @@ from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.progress import Progress
 from sacpo_exp.training.models import Location, keep_freed_memory, load_policy, load_tokenizer
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 HEADS = "heads.json"
 BATCH = 32
 INTERACTION = 0.5  # weight of products, of which are as many as of states: more told fewer ordinary pairs apart
-Encoder = Callable[[Sequence[tuple[str | Key, str]], str], "NDArray[np.float32]"]
+Encoder = Callable[[Sequence[tuple[str | Key, str]], str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,16 @@ class Heads:
     A head reads the response's state and its elementwise product with the prompt's, which is the interaction of both.
     """
 
-    mean: "NDArray[np.float64]"
-    scale: "NDArray[np.float64]"
-    weights: dict[str, "NDArray[np.float64]"]
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weights: dict[str, NDArray[np.float64]]
     offsets: dict[str, float]
 
-    def score(self, criterion: str, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    def score(self, criterion: str, states: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return scores of shape (n,) for states of shape (n, 2 · hidden size)."""
         return self.features(states) @ self.weights[criterion] + self.offsets[criterion]
 
-    def features(self, states: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    def features(self, states: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what the heads read of states of responses and prompts side by side, in the same shape."""
         response, prompt = np.split((states - self.mean) / self.scale, 2, axis=1)
         return np.concatenate([response, INTERACTION * response * prompt], axis=1)
@@ -104,7 +102,7 @@ def fit_scorer(
 
 
 def _measure(
-    scores: dict[str, "NDArray[np.float64]"], rows: Sequence[Row], criterion: Criterion, contrast: str | None
+    scores: dict[str, NDArray[np.float64]], rows: Sequence[Row], criterion: Criterion, contrast: str | None
 ) -> dict[str, Any]:
     """Return the share of the rows with this `contrast` that each of the `scores` ranks right; ties count half."""
     places = [place for place in _labelled(rows, criterion) if rows[place].get("contrast") == contrast]
@@ -119,8 +117,8 @@ def _labelled(rows: Sequence[Row], criterion: Criterion) -> list[int]:
 
 
 def _fit_pairs(
-    features: "NDArray[Any]", rows: Sequence[Row], criterion: Criterion, regularization: float
-) -> "NDArray[np.float64]":
+    features: NDArray[Any], rows: Sequence[Row], criterion: Criterion, regularization: float
+) -> NDArray[np.float64]:
     """Return weights of shape (size,) for features (2 · rows, size) of row 0's first response, its second, row 1's …"""
     from sklearn.linear_model import LogisticRegression
 
@@ -134,7 +132,7 @@ def _fit_pairs(
 
 
 def _fit_heads(
-    criteria: Sequence[Criterion], states: "NDArray[np.float32]", rows: Sequence[Row], regularization: float
+    criteria: Sequence[Criterion], states: NDArray[np.float32], rows: Sequence[Row], regularization: float
 ) -> Heads:
     heads = Heads(states.mean(0).astype(np.float64), states.std(0).astype(np.float64) + 1e-6, {}, {})
     features = heads.features(states)
@@ -149,7 +147,7 @@ def _fit_heads(
     return heads
 
 
-def _find_zero(scores: "NDArray[np.float64]", safe: "NDArray[np.bool_]") -> float:
+def _find_zero(scores: NDArray[np.float64], safe: NDArray[np.bool_]) -> float:
     """Return the shift that puts 0 where safe and unsafe are equally likely; 0 if all labels are alike."""
     from sklearn.linear_model import LogisticRegression
 
@@ -162,7 +160,7 @@ def _find_zero(scores: "NDArray[np.float64]", safe: "NDArray[np.bool_]") -> floa
 
 def encode_dialogues(
     judge: ScorerJudgeConfig, location: Location, dialogues: Sequence[tuple[str | Key, str]], title: str
-) -> "NDArray[np.float32]":
+) -> NDArray[np.float32]:
     """Return the mean hidden states over each response's and each prompt's tokens, (dialogues, 2 · hidden size).
 
     A response is read in the context of its prompt; the states are those after the first `judge.layer` layers. Equal

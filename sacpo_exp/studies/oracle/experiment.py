@@ -13,7 +13,7 @@ from sacpo_exp.config.stages import policy_of
 from sacpo_exp.config.studies import OracleConfig
 from sacpo_exp.data.preferences import as_message, key_of
 from sacpo_exp.data.tokenising import tokenise
-from sacpo_exp.evaluation.likelihood import score_completions
+from sacpo_exp.evaluation.preferences import score_completions
 from sacpo_exp.method.theory import (
     Table,
     bound_regret,
@@ -142,7 +142,7 @@ def score_responses(run: Run, policy: ArtifactSpec, world: World) -> Table:
         for response in world.responses
     ]
     tokens = tokenise(tokenizer, keys)
-    scores = score_completions(weights, [tokens[key] for key in keys], tokenizer.pad_token_id, BATCH)
+    scores = score_completions(weights, [tokens[key] for key in keys], BATCH)
     return np.array(scores).reshape(world.reference.shape)
 
 

@@ -14,8 +14,7 @@ Row = tuple[str, int, float, int]
 
 
 def measure(rows: list[Row]) -> PositionBias:
-    prompts, shown, outcomes, repeats = ([row[place] for row in rows] for place in range(4))
-    return measure_positions(prompts, prompts, shown, outcomes, repeats, USUAL)
+    return measure_positions([(row[0], *row) for row in rows], USUAL)
 
 
 def both_orders(prompt: str, first: float, second: float, repeat: int = 0) -> list[Row]:
@@ -49,7 +48,8 @@ def test_pairs_are_of_one_match_and_repeat_and_are_averaged_per_prompt() -> None
     assert measure(rows).flip_rate.value == pytest.approx((0.5 + 0) / 2)
     lonely = measure([*both_orders("a", 1, 0), ("b", 1, 1.0, 0), ("c", -1, 1.0, 0)])
     assert (lonely.flip_rate.value, lonely.flip_rate.n, lonely.first_rate.n) == (1, 1, 3)
-    matches = measure_positions(["p"] * 4, ["x p", "x p", "y p", "y p"], [1, -1, 1, -1], [1, 0, 1, 1], [0] * 4, USUAL)
+    verdicts = [("p", "x p", 1, 1.0, 0), ("p", "x p", -1, 0.0, 0), ("p", "y p", 1, 1.0, 0), ("p", "y p", -1, 1.0, 0)]
+    matches = measure_positions(verdicts, USUAL)
     assert (matches.flip_rate.value, matches.flip_rate.n) == (0.5, 1)
 
 

@@ -17,7 +17,6 @@ from sacpo_exp.statistics.intervals import (
     Estimate,
     Resampling,
     bootstrap_mean,
-    bootstrap_paired_difference,
     bootstrap_rate,
     paired_p_value,
     standard_error,
@@ -50,7 +49,7 @@ def test_the_seed_and_nothing_else_decides_the_resamples() -> None:
 
 
 def test_nothing_has_no_estimate_and_one_value_no_interval() -> None:
-    for empty in (bootstrap_mean([], USUAL), bootstrap_paired_difference([], [], USUAL), wilson(0, 0, 0.95)):
+    for empty in (bootstrap_mean([], USUAL), bootstrap_rate([], USUAL), wilson(0, 0, 0.95)):
         assert empty.n == 0
         assert all(math.isnan(number) for number in (empty.value, empty.low, empty.high))
         assert not empty.excludes_zero
@@ -58,16 +57,6 @@ def test_nothing_has_no_estimate_and_one_value_no_interval() -> None:
     assert (single.value, single.n) == (1.0, 1)
     assert math.isnan(single.low)
     assert not single.excludes_zero
-
-
-def test_pairing_takes_out_what_both_have_in_common() -> None:
-    easy = np.random.default_rng(7).normal(size=80)
-    paired = bootstrap_paired_difference(list(easy + 0.25), list(easy), USUAL)
-    assert paired.value == pytest.approx(0.25)
-    assert 0 < paired.high - paired.low < 0.1
-    assert paired.excludes_zero
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
-        bootstrap_paired_difference(list(easy), list(easy[:-1]), USUAL)
 
 
 @pytest.mark.parametrize("method", Interval)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from real_data import find_real
 
-from sacpo_exp.statistics.breakdown import adjust_for_length, estimate_by_length
 from sacpo_exp.statistics.intervals import Floats, Resampling, bootstrap_mean
+from sacpo_exp.statistics.win_rate import adjust_for_length, estimate_by_length
 
 USUAL = Resampling(rounds=500, confidence=0.95, seed=0)
 

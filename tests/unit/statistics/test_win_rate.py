@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sacpo_exp.config.loading import shipped_criteria
@@ -103,6 +104,15 @@ def test_difference_is_over_the_prompts_that_both_have() -> None:
     nothing = win_rate.estimate_difference(RECORDS, reference[:1], HELPFULNESS, USUAL, 1.0)
     assert nothing.n == 0
     assert math.isnan(nothing.value)
+
+
+def test_pairing_takes_out_what_both_have_in_common() -> None:
+    easy = np.random.default_rng(7).random(80) / 2
+    own = [record(f"b{n}", "benign", 0.24 + value + n % 2 / 50, 0.0) for n, value in enumerate(easy)]
+    reference = [record(f"b{n}", "benign", value, 0.0) for n, value in enumerate(easy)]
+    difference = win_rate.estimate_difference(own, reference, HELPFULNESS, USUAL, 1.0)
+    assert difference.value == pytest.approx(0.25)
+    assert 0 < difference.high - difference.low < 0.01
 
 
 def single(is_first: bool, repeat: int, value: float | None) -> dict[str, Any]:

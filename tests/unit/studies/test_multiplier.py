@@ -41,7 +41,7 @@ def sample_implicit(world: World, samples: int) -> dict[str, Table]:
 def test_the_estimate_is_the_exact_multiplier(world: World, configure: Any) -> None:
     threshold = 0.8
     config = settings(configure, f"threshold={threshold}", "bootstrap_rounds=100")
-    found = estimate_multiplier(sample_implicit(world, 400), config)
+    found = estimate_multiplier(sample_implicit(world, 200), config)
     safety = world.values["safety"]
     gain = safety - (np.exp(world.reference) * safety).sum(axis=-1, keepdims=True)  # over the base's mean
     exact = solve_multiplier(world.reference, world.reward, gain, BETA, threshold)

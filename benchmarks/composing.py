@@ -23,7 +23,7 @@ def compose(overrides: list[str]) -> RunConfig:
     """
     register_schemas()
     quiet_libraries()
-    with translated_errors(CONF, "train"):
+    with translated_errors("train"):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("train", overrides)
         return to_config(composed, RunConfig, overrides)

@@ -77,7 +77,7 @@ class Written:
 
 def read_conf() -> dict[str, Written]:
     """Return what the files of conf/ say, by key; those of `report` and `oracle` as `report:KEY`."""
-    chosen = read_defaults(CONF, "train")
+    chosen = read_defaults("train")
     found: dict[str, Written] = {}
     for group in GROUPS:
         defaults = [*_names(chosen.get(group), chosen), *FURTHER_DEFAULTS.get(group, [])]

@@ -36,7 +36,7 @@ def choose(config: ChooseConfig) -> None:
     if config.dry_run:
         titles = ", ".join(candidate.title for candidate in candidates)
         print(f"tests {titles}: {'in this order until the first that fails' if config.is_sequence else 'all of them'}")
-        print_search(run, contest, runs, config)
+        print_search(run, contest, runs)
         return
     check_devices(config.hardware)
     require_trained(run, list(dict.fromkeys(stage.artifact for each in runs for stage in each.plan.stages)))

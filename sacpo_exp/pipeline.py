@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo_exp.cluster.groups import run_stage
 from sacpo_exp.cluster.nodes import ALONE, Nodes
 from sacpo_exp.config.data import DatasetSource
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.config.models import ModelConfig, ModelSource, explain_chat_template, lacks_chat_template
-from sacpo_exp.config.schema import RunConfig, StageJob
+from sacpo_exp.config.schema import REFERENCE, RunConfig, StageJob
 from sacpo_exp.config.stages import datasets_of, loss_of, models_of, others_of
 from sacpo_exp.data.demo.contrasts import generate_judge_rows
 from sacpo_exp.data.hub import find_description, is_commit, pin_revision
@@ -27,6 +28,8 @@ from sacpo_exp.store import ArtifactSpec, Store, content_hash
 from sacpo_exp.store.mirror import open_mirror
 from sacpo_exp.tracking.runs import tracked
 from sacpo_exp.training.arguments import find_argument_problems
+from sacpo_exp.training.embedded import convert_embedded, make_from_scratch
+from sacpo_exp.training.merging import merge_policies
 from sacpo_exp.training.models import Location, download_model, explain_unreachable, external_location, hash_model
 
 log = logging.getLogger(__name__)
@@ -94,10 +97,11 @@ def take_fingerprints(config: RunConfig) -> Fingerprints:
     """
     models = [*models_of(config).values(), *others_of(config).values()]
     folders = [model.path for model in models if model.source == ModelSource.path]
+    is_scored = isinstance(config.judge, ScorerJudgeConfig)
     return Fingerprints(
         datasets={key: fingerprint(dataset, config.dry_run) for key, dataset in datasets_of(config).items()},
         prompts=fingerprint_prompts(config.prompts, config.dataset),
-        judge=content_hash(judge_rows(config)) if isinstance(config.judge, ScorerJudgeConfig) else "",
+        judge=content_hash(generate_judge_rows("judge", config.dataset.seed)) if is_scored else "",
         models={path: hash_model(path) for path in folders if path},
         overrides=tuple(text.replace("\\${", "${") for text in config.overrides),
     )
@@ -159,11 +163,6 @@ def prepare(run: Run, stage: StageData) -> Path:
     return run.store.get_or_build(stage.data, build)
 
 
-def judge_rows(config: RunConfig, part: str = "judge") -> list[dict[str, Any]]:
-    """Return the demo's rows and contrasts that the scorer is fitted on, or evaluated on with `heldout`."""
-    return generate_judge_rows(part, config.dataset.seed)
-
-
 def train_policies(run: Run, nodes: Nodes = ALONE) -> None:
     """Make every stage and merge of the plan that is not stored yet."""
     for stage in run.plan.stages:
@@ -176,10 +175,7 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     """Return the stage's artifact; train it if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.cluster.groups import run_stage
-        from sacpo_exp.training.trl_adapter import REFERENCE
-
-        reference = reference_artifact(stage)
+        reference = reference_artifact(stage, stage.parent)
         if stage.start is not stage.parent:  # a trainer holds one policy, so the parent's part comes first
             score_rows(run, stage, stage.parent, nodes)
         guides = {str(score_rows(run, stage, guide, nodes)): weight for guide, weight in stage.guides.items()}
@@ -199,19 +195,20 @@ def train(run: Run, stage: Stage, nodes: Nodes = ALONE) -> Path:
     return run.store.get_or_build(stage.artifact, build)
 
 
-def reference_artifact(stage: Stage, policy: ArtifactSpec | None = None) -> ArtifactSpec:
-    """Return the artifact with the log-probabilities of a stage's rows under a policy, by default its parent."""
+def reference_artifact(stage: Stage, policy: ArtifactSpec) -> ArtifactSpec:
+    """Return the artifact with the log-probabilities of a stage's rows under a policy."""
     recipe = {key: value for key, value in stage.artifact.recipe.items() if key not in NOT_OF_REFERENCE}
     recipe["loss"] = stage.config.loss.name  # a sweep over its settings computes them once
-    policy = policy or stage.parent
     return ArtifactSpec("reference", f"{policy.slug}.{stage.data.slug}", recipe, (policy.id, stage.data.id), {})
 
 
 def make_job(run: Run, stage: Stage, policy: ArtifactSpec, folder: Path) -> StageJob:
     """Return what a worker needs for a stage's data and a policy; make both if needed."""
     location, view = locate(run, policy), prepare(run, stage)
+    # The stage as planned, since naive merging trains all stages like the first.
+    config = replace(run.config, stages=run.config.stages | {stage.name: stage.config})
     return StageJob(
-        config=with_lengths(config_of(run, stage), run.store.manifest(stage.data).metrics),
+        config=with_lengths(config, run.store.manifest(stage.data).metrics),
         name=stage.name,
         artifact_id=stage.artifact.id,
         parent=location.path,
@@ -227,18 +224,13 @@ def score_rows(run: Run, stage: Stage, policy: ArtifactSpec, nodes: Nodes = ALON
     """Return the folder with the log-probabilities of a stage's rows under a policy; compute them if needed."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.cluster.groups import run_stage
-        from sacpo_exp.training.trl_adapter import REFERENCE
-
         log.info("scores   %s with %s", stage.data.id, policy.id)
         run_stage(replace(make_job(run, stage, policy, folder), only_reference=True), nodes)
         metrics = move_files(folder / REFERENCE, folder)
         (folder / REFERENCE).rmdir()
         return metrics
 
-    spec = reference_artifact(stage, policy)
-    run.store.get_or_build(spec, build)
-    return run.store.open(spec).resolve()
+    return run.store.get_or_build(reference_artifact(stage, policy), build).resolve()
 
 
 def store_reference(run: Run, spec: ArtifactSpec, folder: Path) -> None:
@@ -255,11 +247,6 @@ def move_files(source: Path, target: Path) -> dict[str, Any]:
     return {}
 
 
-def config_of(run: Run, stage: Stage) -> RunConfig:
-    """Return the run's configuration with the stage as planned: naive merging trains all stages like the first."""
-    return replace(run.config, stages=run.config.stages | {stage.name: stage.config})
-
-
 def merge(run: Run) -> Path:
     """Return the merged policy of the plan; average it if needed.
 
@@ -270,8 +257,6 @@ def merge(run: Run) -> Path:
         raise MissingArtifactError("this plan merges nothing. Try: merge_ratio=0.5")
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.training.merging import merge_policies
-
         metrics = merge_policies([run.store.open(policy) for policy in planned.policies], planned.weights, folder)
         told = describe_run(run.config, run.plan, planned.artifact)
         with tracked(run.config.tracker, told, run.config.paths.outputs) as tracking:
@@ -314,15 +299,12 @@ def locate_model(run: Run, model: ModelConfig, spec: ArtifactSpec) -> Location:
         return outside
 
     def build(folder: Path) -> dict[str, Any]:
-        from sacpo_exp.training.embedded import convert_embedded, make_from_scratch
-
         if model.source == ModelSource.embedded:
             return convert_embedded(model, spec.recipe["dtype"], folder)
         texts = texts_of(load_parts(run.config.dataset, spec.recipe["tokenizer_data"])[0]["train"])
         return make_from_scratch(model, spec.recipe["dtype"], run.config.seed, texts, folder)
 
-    run.store.get_or_build(spec, build)
-    return Location(str(run.store.open(spec).resolve()))
+    return Location(str(run.store.get_or_build(spec, build).resolve()))
 
 
 def locate_outside(run: Run, model: ModelConfig) -> Location | None:

@@ -17,7 +17,6 @@ from sacpo_exp.config.stages import (
     merge_weights,
     others_of,
     per_device_batch_size,
-    policy_names,
     policy_of,
     science_arguments,
 )
@@ -112,6 +111,11 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
         if stage.criterion is None:
             stages.append(_plan_stage(config, name, stage, made["baseline"], made["baseline"], [], model, fingerprints))
             made["baseline"] = stages[-1].artifact
+    others: dict[str, ModelConfig] = {}
+    for name, other in others_of(config).items():
+        spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
+        made[name] = replace(spec, labels=spec.labels | {"model": config.model.name})  # beside it in reports
+        others[spec.id] = other
     baseline, aligned = made["baseline"], aligned_stages(config)
     parent = baseline
     for place, (name, stage) in enumerate(aligned.items()):
@@ -129,12 +133,7 @@ def make_plan(config: RunConfig, fingerprints: Fingerprints) -> Plan:
     if weights is not None:
         merge = _plan_merge(tuple(made[policy_of(place)] for place in range(len(weights))), weights)
         made["merged"] = merge.artifact
-    others: dict[str, ModelConfig] = {}
-    for name, other in others_of(config).items():
-        spec = model_artifact(other, config.seed, config.optimization.dtype.value, fingerprints)
-        made[name] = replace(spec, labels=spec.labels | {"model": config.model.name})  # beside it in reports
-        others[spec.id] = other
-    return Plan(model, tuple(stages), merge, {name: made[name] for name in policy_names(config)}, others)
+    return Plan(model, tuple(stages), merge, made, others)
 
 
 def model_artifact(model: ModelConfig, seed: int, dtype: str, fingerprints: Fingerprints) -> ArtifactSpec:

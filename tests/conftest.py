@@ -16,7 +16,6 @@ from fork_server import HEAVY
 from hypothesis import settings
 from tiny import write_lines
 
-from sacpo_exp.config.loading import CONF
 from sacpo_exp.config.messages import translated_errors
 from sacpo_exp.data.demo import generate_rows
 from sacpo_exp.errors import ConfigError
@@ -102,7 +101,7 @@ def configure() -> Callable[..., Any]:
     """`configure("beta=0.1", command="eval")` gives the checked configuration, as the command itself would see it."""
 
     def run(*overrides: str, command: str = "train") -> Any:
-        with translated_errors(CONF, command):
+        with translated_errors(command):
             return composing.configure(command, *overrides)
 
     return run

@@ -26,7 +26,7 @@ from sacpo_exp.config.loading import (
     register_schemas,
     register_trackers,
     shared_overrides,
-    write_resolved,
+    write_config,
 )
 from sacpo_exp.config.messages import (
     describe_command,
@@ -56,7 +56,7 @@ def run_command(
     code 2, before anything heavy is imported.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(describe_command(CONF, config_name))
+        print(describe_command(config_name))
         return
     register_schemas()
     if config_name == "report":
@@ -79,7 +79,7 @@ def run_command(
             sys.argv[1:] = [
                 text for text in sys.argv[1:] if not text.startswith(("hydra/launcher=", "hydra.launcher."))
             ]
-        with translated_errors(CONF, config_name), awaited_jobs(jobs.failures):
+        with translated_errors(config_name), awaited_jobs(jobs.failures):
             hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(jobs)()
         if at_end is not None:
             at_end(jobs.folders)
@@ -150,7 +150,7 @@ class Jobs(Generic[Config]):
         if config.tracker.group is None and config.tracker.chosen():
             config.tracker.group = name_group(config, settings.runtime.choices.get("experiment"))
         config.paths.run = str(folder)
-        write_resolved(config, folder)
+        write_config(config, folder / "resolved.yaml")
         return config
 
 
@@ -171,7 +171,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     if unmade := [f"stages.{name}" for name, stage in stages if not (stage.criterion or stage.loss.name)]:
         typed = [text.lstrip("+") for text in overrides]
         causes = [next((text for text in typed if text.startswith(f"{key}.")), key) for key in unmade]
-        raise ConfigError([explain_stage(cause, CONF) for cause in causes])
+        raise ConfigError([explain_stage(cause) for cause in causes])
     problems = find_bound_problems(composed, schema)
     composed = fill_stages(composed)
     is_auto = OmegaConf.select(composed, "optimization.autocast") == FloatType.auto

@@ -18,7 +18,7 @@ from sacpo_exp.cluster.nodes import ALONE, LOOPBACK, Nodes, Place
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, read_endings, start_logs
 from sacpo_exp.config.hardware import HardwareConfig, Offload
-from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.loading import read_job, write_config
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import StageJob
 from sacpo_exp.errors import Interrupted
@@ -84,7 +84,7 @@ def run_group(job: StageJob, nodes: Nodes = ALONE) -> dict[str, Any] | None:
             content["communication_data_type"] = "bf16"  # of gradients, which have no more digits; else float32
         settings.write_text(json.dumps(content, indent=1), "utf-8")
         job = replace(job, deepspeed=str(settings))
-    path = write_job(job, logs)
+    path = write_config(job, logs / "job.yaml")
     with socket.socket() as probe:  # a free port
         probe.bind(("", 0))
         place = Place(0, nodes.address or LOOPBACK, int(probe.getsockname()[1]))

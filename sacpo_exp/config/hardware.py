@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -136,18 +137,13 @@ def look_at_machine() -> Machine:
     return Machine(read_memory(), gpus, not BFLOAT16_FLAGS.isdisjoint(words))
 
 
-def read_memory() -> float | None:
+def read_memory() -> float:
     """Return the GiB of the machine, or of the container if that is less."""
-    try:
-        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    except (OSError, ValueError):
-        limits = []
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in LIMITS:
-        try:
+        with suppress(OSError, ValueError):
             limits.append(int(path.read_text("utf-8")))
-        except (OSError, ValueError):
-            continue
-    return min(limits) / GIB if limits else None
+    return min(limits) / GIB
 
 
 def read_gpus() -> tuple[Gpu, ...]:

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config import CONF
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.judges import JUDGES
 from sacpo_exp.config.messages import SCHEMAS
@@ -29,11 +30,6 @@ from sacpo_exp.errors import ConfigError
 from sacpo_exp.method.criteria import Criterion
 
 Config = TypeVar("Config", bound=RunConfig | ReportConfig | OracleConfig)
-
-#: conf/ is beside the package in a checkout and inside it in a wheel.
-_BESIDE, _INSIDE = Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf"
-CONF = _BESIDE if _BESIDE.is_dir() else _INSIDE
-JOB, RESOLVED = "job.yaml", "resolved.yaml"
 
 
 def add_trainer_keys(argument: str) -> str:
@@ -83,7 +79,8 @@ def _gpus_per_node(hardware: DictConfig) -> int | None:
 
 
 def register_trackers() -> None:
-    """Register conf/tracker for `report`, which has no folder of groups."""
+    """Register conf/tracker and conf/_hydra.yaml for `report`, which has no folder of groups."""
+    ConfigStore.instance().store("_hydra", OmegaConf.load(CONF / "_hydra.yaml"))
     for path in (CONF / "tracker").glob("*.yaml"):
         package = "tracker" if path.stem == "none" else f"tracker.{path.stem}"
         ConfigStore.instance().store(path.stem, OmegaConf.load(path), group="tracker", package=package)
@@ -163,22 +160,14 @@ def quote(text: str) -> str:
     return text if is_plain else QuotedString(text, Quote.single).with_quotes()
 
 
-def write_resolved(config: RunConfig | ReportConfig | OracleConfig, folder: Path) -> Path:
-    """Write the whole configuration, without interpolations, as `folder/resolved.yaml`; return its path."""
-    path = folder / RESOLVED
+def write_config(config: RunConfig | ReportConfig | OracleConfig | StageJob, path: Path) -> Path:
+    """Write a whole configuration, or the job of a worker, without interpolations as YAML; return `path`."""
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), "utf-8")
     return path
 
 
-def write_job(job: StageJob, folder: Path) -> Path:
-    """Write the job of a worker as `folder/job.yaml`; return its path."""
-    path = folder / JOB
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(job)), "utf-8")
-    return path
-
-
 def read_job(path: Path) -> StageJob:
-    """Return what `write_job` wrote. Workers read it; they never compose."""
+    """Return the job that `write_config` wrote. Workers read it; they never compose."""
     written, schema = OmegaConf.load(path), OmegaConf.structured(StageJob)
     schema.config = OmegaConf.structured(RunConfig)
     schema.config.judge = JUDGES[JudgeKind(written.config.judge.kind)]

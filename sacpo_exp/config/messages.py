@@ -1,7 +1,6 @@
 """Texts for the user: `sacpo COMMAND --help`, and errors of Hydra and OmegaConf in one sentence each."""
 
 import difflib
-import importlib.util
 import itertools
 import re
 import sys
@@ -9,14 +8,16 @@ import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from sacpo_exp.config import CONF
 from sacpo_exp.config import schema as schemas
 from sacpo_exp.config.bounds import walk
 from sacpo_exp.config.judges import JUDGES
@@ -116,13 +117,13 @@ KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or fals
 
 
 @contextmanager
-def translated_errors(conf: Path, config_name: str) -> Iterator[None]:
-    """Turn an error of Hydra or OmegaConf into a `ConfigError`; `conf` is the folder of the groups."""
+def translated_errors(config_name: str) -> Iterator[None]:
+    """Turn an error of Hydra or OmegaConf into a `ConfigError`."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error, HydraException) else error
-        raise ConfigError(_explain(str(error), cause, conf, SCHEMAS[config_name])) from error
+        raise ConfigError(_explain(str(error), cause, SCHEMAS[config_name])) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
@@ -163,8 +164,9 @@ def find_unknown_keys(composed: Any, schema: type) -> list[str]:
 def explain_unknown_key(key: str, schema: type, groups: Sequence[str] = ()) -> str:
     """Return one sentence for a key that does not exist, with one of the same last part, or else the nearest."""
     words = key.split(".")
-    candidates = [name for name in (*known_keys(schema), *groups) if not name.startswith("stage_defaults.")]
-    candidates = [name for name in candidates if name != key]  # a group that this command does not have
+    # `key` itself can be among them: a group that this command does not have
+    keys = (name for name in (*known_keys(schema), *groups) if name != key)
+    candidates = [name for name in keys if not name.startswith("stage_defaults.")]
     if len(words) > 2:
         candidates = [name.replace(f"{words[0]}.NAME.", f"{words[0]}.{words[1]}.") for name in candidates]
     same = [name for name in candidates if name.rsplit(".", 1)[-1] == words[-1]]
@@ -183,21 +185,17 @@ def explain_unknown_key(key: str, schema: type, groups: Sequence[str] = ()) -> s
 
 def find_trainer_arguments() -> set[str]:
     """Return the arguments of transformers' and TRL's trainers, read from their sources, without importing torch."""
-    found: set[str] = set()
-    for package, file in (("transformers", "training_args.py"), ("trl", "trainer/dpo_config.py")):
-        spec = importlib.util.find_spec(package)
-        paths = [Path(folder) / file for folder in spec.submodule_search_locations or ()] if spec else []
-        for path in (path for path in paths if path.is_file()):  # other versions may have moved it
-            found |= set(re.findall(r"(?m)^    (\w+): ", path.read_text("utf-8")))
-    return found
+    sources = (("transformers", "training_args.py"), ("trl", "trainer/dpo_config.py"))
+    paths = [Path(str(distribution(package).locate_file(f"{package}/{file}"))) for package, file in sources]
+    return {name for path in paths for name in re.findall(r"(?m)^    (\w+): ", path.read_text("utf-8"))}
 
 
-def explain_stage(override: str, conf: Path) -> str:
+def explain_stage(override: str) -> str:
     """Return one sentence for an override of a stage that this composition does not have."""
     name = re.sub(r".*\bstages\.", "", override.split("=")[0]).split(".")[0]
     if name == "sft":
         return f"`{override}` has no effect: there is no such stage with base=none. Try: base=sft"
-    criteria = sorted(path.stem for path in (conf / "criterion").glob("*.yaml"))
+    criteria = read_options("criterion")
     hint = "" if name in criteria else did_you_mean(name, criteria)
     hint = hint or f" Try: order=helpful_first, or {name} in criterion=[...]"
     return f"`{override}` has no effect: the chosen order has no stage for {name}.{hint}"
@@ -209,11 +207,11 @@ def did_you_mean(word: str, options: Sequence[str]) -> str:
     return f" Did you mean `{near[0]}`?" if near else ""
 
 
-def _explain(message: str, cause: BaseException | None, conf: Path, schema: type) -> str:
+def _explain(message: str, cause: BaseException | None, schema: type) -> str:
     """Return one sentence for Hydra's or OmegaConf's message."""
     text = " ".join(message.split("\nSee https")[0].split())
     if match := re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", message):
-        return _explain_option(conf, match[1], match[2])
+        return _explain_option(match[1], match[2])
     if match := re.search(r"(?s)^In '([^']+)'.*full_key: (\S+)", message):  # in a file
         is_unknown = re.search(r"Key '\S+' (is )?not in", message)
         value = f"`{match[2]}` has a wrong value: {_explain_value(message.partition(chr(10))[2])}."
@@ -222,13 +220,13 @@ def _explain(message: str, cause: BaseException | None, conf: Path, schema: type
         key = match[1] or match[2]
         if "@stages." in key or "reference_type=Dict[str, StageConfig]" in str(cause):
             override = re.search(r"use \+(.+)", message)
-            return explain_stage(override[1] if override else key, conf)
-        return explain_unknown_key(key, schema, sorted(path.name for path in conf.iterdir() if path.is_dir()))
+            return explain_stage(override[1] if override else key)
+        return explain_unknown_key(key, schema, sorted(path.name for path in CONF.iterdir() if path.is_dir()))
     if match := re.search(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", message):
         return f"`+{match[1]}={match[2]}` adds a second one. Try: {match[1]}={match[2]}"
     if match := re.search(r"Error merging override \+*(\S+?)=(.*)", message):
         if "not a subclass of StageConfig" in str(cause):
-            return explain_stage(f"{match[1]}={match[2]}", conf)
+            return explain_stage(f"{match[1]}={match[2]}")
         return f"`{match[1]}` can't be {match[2] or 'empty'}: {_explain_value(str(cause))}."
     if re.search("Error parsing override|mismatched|no viable|extraneous", message):
         return f"an override can't be read: {text}. Try: key=value without spaces, in quotes if it has brackets."
@@ -246,22 +244,21 @@ def _explain_value(text: str) -> str:
     return "it must be a list, as [a,b]" if "is not a ListConfig" in text else text
 
 
-def _explain_option(conf: Path, group: str, option: str) -> str:
+def _explain_option(group: str, option: str) -> str:
     """Return one sentence for an option that a group does not have."""
-    while (
-        not (conf / group).is_dir() and "/" in group and group != "hydra/sweeper"
-    ):  # a repository, as in model=OWNER/NAME
-        group, _, first = group.rpartition("/")
-        option = f"{first}/{option}"
     if option == "submitit_slurm":  # what `slurm` is built on
         hint = "pip install hydra-submitit-launcher==1.2.0"
         return f"`hydra/launcher=slurm` needs submitit, which is not installed. Try: {hint}"
     if group == "hydra/sweeper":
         reason = "Hydra's basic one tries all combinations"
         return f"`{group}` has no option `{option}`; {reason}. Try: wandb sweep launchers/wandb_sweep.yaml"
+    while not (CONF / group).is_dir() and "/" in group:  # a repository, as in model=OWNER/NAME
+        group, _, first = group.rpartition("/")
+        option = f"{first}/{option}"
     if "/" in option and group in ("model", "dataset"):
         return f"`{group}` has no option `{option}`. Try: {group}=hub {group}.path={option}"
-    places = [conf, *(Path(folder) for folder in find_config_folders(sys.argv))]
+    # The user's folder, as `--config-dir DIR`, `--config-dir=DIR` or with `-cd`.
+    places = [CONF, *map(Path, re.findall(r"\n(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv)))]
     paths = (path.relative_to(place / group) for place in places for path in (place / group).rglob("*.yaml"))
     options = sorted({str(path.with_suffix("")) for path in paths})
     hint = did_you_mean(option, options)
@@ -270,18 +267,7 @@ def _explain_option(conf: Path, group: str, option: str) -> str:
     return f"`{group}` has no option `{option}`; it has {', '.join(options)}.{hint}"
 
 
-def find_config_folders(arguments: Sequence[str]) -> list[str]:
-    """Return the folders given by Hydra's `--config-dir` or `-cd`."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return [
-        text.partition("=")[2] or following
-        for text, following in pairs
-        if text.partition("=")[0] in ("--config-dir", "-cd")
-    ]
-
-
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One key of a configuration file, as it is written there, with the comment beside it."""
 
     key: str
@@ -307,37 +293,36 @@ def read_settings(path: Path) -> list[Setting]:
             if parents[0][1] not in ("defaults", "hydra"):
                 found.append(Setting(".".join(name for _, name in parents), match[3] or "", match[4] or ""))
         elif found and (more := re.match(r" +# (.*)", line)):
-            last = found.pop()
-            found.append(Setting(last.key, last.value, f"{last.comment} {more[1]}".strip()))
+            found[-1] = found[-1]._replace(comment=f"{found[-1].comment} {more[1]}".strip())
     return [setting for setting in found if setting.value or setting.comment]
 
 
-def read_options(conf: Path, group: str) -> list[str]:
+def read_options(group: str) -> list[str]:
     """Return the options of a group, as they are written on the command line."""
     if group == "hydra/launcher":
-        return ["basic", *sorted(path.stem for path in (conf / group).glob("*.yaml"))]
-    paths = (path.relative_to(conf / group).with_suffix("") for path in (conf / group).rglob("*.yaml"))
+        return ["basic", *sorted(path.stem for path in (CONF / group).glob("*.yaml"))]
+    paths = (path.relative_to(CONF / group).with_suffix("") for path in (CONF / group).rglob("*.yaml"))
     return sorted(str(path) for path in paths if not path.name.startswith("_") and path.parts[0] != "design")
 
 
-def read_defaults(conf: Path, command: str) -> dict[str, Any]:
+def read_defaults(command: str) -> dict[str, Any]:
     """Return the option that each group has in a command unless another one is given."""
     found: dict[str, Any] = {"hydra/launcher": "basic"}
     for name in (command,) if command in ONLY_TRACKER else ("common", command):
-        for entry in yaml.safe_load((conf / f"{name}.yaml").read_text("utf-8"))["defaults"]:
+        for entry in yaml.safe_load((CONF / f"{name}.yaml").read_text("utf-8"))["defaults"]:
             found |= entry if isinstance(entry, dict) else {}
     return found
 
 
-def describe_command(conf: Path, command: str) -> str:
-    """Return the text of `sacpo COMMAND --help`, from the files of the folder `conf`."""
-    is_short, defaults = command in ONLY_TRACKER, read_defaults(conf, command)
+def describe_command(command: str) -> str:
+    """Return the text of `sacpo COMMAND --help`, from the files of conf/."""
+    is_short, defaults = command in ONLY_TRACKER, read_defaults(command)
     groups = []
     for group in ["tracker"] if is_short else GROUPS:
-        options = [f"[{name}]" if name == defaults.get(group) else name for name in read_options(conf, group)]
+        options = [f"[{name}]" if name == defaults.get(group) else name for name in read_options(group)]
         indented = textwrap.fill(", ".join(options), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
         groups += [f"  {group:<28}  {GROUPS[group]}", indented]
-    paths = [conf / f"{command}.yaml"] if is_short else [conf / f"{command}.yaml", conf / "common.yaml"]
+    paths = [CONF / f"{name}.yaml" for name in ((command,) if is_short else (command, "common"))]
     settings = [(f"{entry.key}={entry.value}", entry.comment) for path in paths for entry in read_settings(path)]
     settings += [] if is_short else FURTHER
     return TEXT.format(

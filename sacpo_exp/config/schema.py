@@ -15,6 +15,8 @@ from sacpo_exp.statistics import Interval
 
 #: A length that is taken from the data.
 AUTO = "auto"
+#: Folder inside `StageJob.folder` for the log-probabilities of the parent.
+REFERENCE = "reference"
 
 
 class JudgeKind(Enum):

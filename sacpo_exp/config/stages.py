@@ -44,7 +44,9 @@ def fill_stages(composed: DictConfig) -> DictConfig:
     aligned = [name for name, stage in filled.stages.items() if stage.criterion is not None]
     for name, stage in filled.stages.items():
         place = aligned.index(name) if name in aligned else None
-        defaults = filled.stage_defaults.get(_defaults_key(place, filled.stage_defaults))
+        given = [key for key in PLACES if key in filled.stage_defaults]  # the last one repeats
+        key = "sft" if place is None else given[min(place, len(given) - 1)] if given else ""
+        defaults = filled.stage_defaults.get(key)
         for key in NUMBERS:
             if stage[key] is None and defaults is not None:
                 stage[key] = defaults[key]
@@ -62,14 +64,6 @@ def fill_stages(composed: DictConfig) -> DictConfig:
             if stage.loss[key] is None:
                 stage.loss[key] = value
     return filled
-
-
-def _defaults_key(place: int | None, defaults: DictConfig) -> str:
-    """Return the key of `stage_defaults` for a place; the last one repeats. None is supervised fine-tuning."""
-    names = [name for name in PLACES if name in defaults]
-    if place is None:
-        return "sft"
-    return names[min(place, len(names) - 1)] if names else ""
 
 
 def loss_of(stage: StageConfig) -> Loss:

@@ -28,6 +28,7 @@ from sacpo_exp.config.stages import (
     POLICIES,
     REPOSITORY,
     aligned_stages,
+    datasets_of,
     find_missing_inputs,
     known_criteria,
     loss_of,
@@ -48,25 +49,22 @@ from sacpo_exp.method.losses import LOSSES, View, trained_losses
 
 #: Fields of a verdict; each criterion has one of its own name beside them.
 RESERVED = ("prompt_id", "prompt", "kind", "category", "response", "opponent_response", "is_refusal", "refusal")
-#: Keys of `prompts` that hold a path, by source.
-PROMPT_PATHS = {
-    PromptsSource.demo: (),
+#: Keys of `prompts` that name files, by source.
+PROMPT_FILES = {
     PromptsSource.sacpo: ("helpful_path", "safety_path"),
     PromptsSource.local: ("path",),
     PromptsSource.xstest: ("path",),
-    PromptsSource.hub: (),
 }
 
 
 def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
     """Return one sentence for every rule that a composed configuration breaks.
 
-    Args:
-        config: the composed configuration.
-        overrides: as typed by the user; settings without any effect are only visible there.
+    Settings without any effect are only visible in `overrides`, which are as the user typed them.
     """
     checks = [
         _check_stages,
+        _check_datasets,
         _check_optimization,
         _check_criteria,
         _check_merge,
@@ -76,14 +74,14 @@ def find_run_problems(config: RunConfig, overrides: list[str]) -> list[str]:
         _check_prompts,
     ]
     problems = [problem for check in checks for problem in check(config)]
-    problems += [*check_model("model", config.model), *_check_dataset("dataset", config.dataset)]
-    problems += [*_check_hardware(config.hardware), *_check_no_effect(config, overrides)]
+    problems += [*check_model("model", config.model), *_check_hardware(config.hardware)]
+    problems += _check_no_effect(config, overrides)
     if config.store.mirror is not None:
         problems += check_mirror(config.store.mirror)
     if isinstance(config, EvalConfig):
         problems += _check_responses(config)
-    if isinstance(config, ExportConfig):
-        problems += _check_export(config)
+    if isinstance(config, ExportConfig) and config.folder is not None and Path(config.folder).expanduser().is_file():
+        problems.append(f"`folder` must be a folder, but {config.folder} is a file.")
     if isinstance(config, ChatConfig) and config.generation.engine == Engine.vllm:
         problems.append("`generation.engine=vllm` answers in batches, chat one by one. Try: generation.engine=hf")
     engines, shared = config.hardware.processes // max(1, config.hardware.nodes), config.generation.tensor_parallel_size
@@ -116,8 +114,6 @@ def _check_stages(config: RunConfig) -> Iterator[str]:
         for number in NUMBERS:
             if getattr(stage, number) is None:
                 yield f"`{key}.{number}` has no value. Try: {key}.{number}=..."
-        if stage.dataset is not None:
-            yield from _check_dataset(f"{key}.dataset", stage.dataset)
         yield from _check_batch(config, key, stage)
 
 
@@ -196,17 +192,22 @@ def _check_merge(config: RunConfig) -> Iterator[str]:
         yield f"`{key}` must be numbers from 0 to 1 that sum to 1, but {list(weights)} sum to {sum(weights):g}."
 
 
+def _check_datasets(config: RunConfig) -> Iterator[str]:
+    # Other paths may be made of the run's, so that one comes first.
+    problems = [*_check_dataset("dataset", config.dataset)]
+    yield from problems or (problem for entry in datasets_of(config).items() for problem in _check_dataset(*entry))
+
+
 def _check_dataset(key: str, dataset: DatasetConfig) -> Iterator[str]:
     if dataset.source == DatasetSource.hub and not dataset.path:
         yield f"`{key}.path` must be a repository on the hub, but is null. Try: {key}.path=OWNER/NAME"
     if dataset.source != DatasetSource.path:
         return
-    paths = {f"{key}.path": dataset.path or ""}
-    if dataset.heldout_path:
+    paths = {f"{key}.path": dataset.path}
+    if dataset.path and dataset.heldout_path:
         paths[f"{key}.heldout_path"] = dataset.heldout_path
     for name, path in paths.items():
-        is_inside = path.startswith("None/")  # of a `dataset.path` that is missing, which is reported itself
-        if not is_inside and not (path and Path(path).expanduser().exists()):
+        if not path or not Path(path).expanduser().exists():
             yield f"`{name}` must be a file or folder, but {path or 'null'} does not exist. Try: {name}=FILE.jsonl"
 
 
@@ -284,7 +285,7 @@ def _check_judge(config: RunConfig) -> Iterator[str]:
 
 
 def _check_prompts(config: RunConfig) -> Iterator[str]:
-    prompts, keys = config.prompts, PROMPT_PATHS[config.prompts.source]
+    prompts, keys = config.prompts, PROMPT_FILES.get(config.prompts.source, ())
     # Training does not read the prompts, and a dry run can count with the expected sizes.
     may_lack = prompts.foreseen is not None and (
         config.dry_run or not (isinstance(config, EvalConfig) or config.log_completions)
@@ -322,11 +323,6 @@ def _check_responses(config: EvalConfig) -> Iterator[str]:
     for pattern in config.responses:
         if "*" not in pattern and not Path(pattern).expanduser().exists():
             yield f"`responses` must name files or folders, but {pattern} does not exist."
-
-
-def _check_export(config: ExportConfig) -> Iterator[str]:
-    if config.folder is not None and Path(config.folder).expanduser().is_file():
-        yield f"`folder` must be a folder, but {config.folder} is a file."
 
 
 def _check_no_effect(config: RunConfig, overrides: list[str]) -> Iterator[str]:

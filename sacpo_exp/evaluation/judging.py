@@ -17,6 +17,7 @@ from sacpo_exp.config.judges import HigherIs, OpenAIJudgeConfig, RewardModelJudg
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.config.stages import evaluated_criteria
 from sacpo_exp.data.checks import FLAG_FIELDS, ID_FIELDS
+from sacpo_exp.data.demo.contrasts import generate_judge_rows
 from sacpo_exp.data.preferences import Key
 from sacpo_exp.data.prompts import asked_of
 from sacpo_exp.errors import ConfigError, JudgeError
@@ -33,7 +34,7 @@ from sacpo_exp.evaluation.records import (
 )
 from sacpo_exp.evaluation.responding import device
 from sacpo_exp.method.criteria import Criterion
-from sacpo_exp.pipeline import Run, judge_rows, locate_model, locate_outside
+from sacpo_exp.pipeline import Run, locate_model, locate_outside
 from sacpo_exp.plan import Fingerprints, model_artifact, policy_of_spec
 from sacpo_exp.store import ArtifactSpec, content_hash
 
@@ -255,7 +256,7 @@ def fit(run: Run, judge: ScorerJudgeConfig) -> Path:
     def build(folder: Path) -> dict[str, Any]:
         from sacpo_exp.evaluation.judges.scorer import fit_scorer
 
-        rows, heldout = judge_rows(run.config), judge_rows(run.config, "heldout")
+        rows, heldout = (generate_judge_rows(part, run.config.dataset.seed) for part in ("judge", "heldout"))
         criteria = scored_criteria(judge, run.config)
         return fit_scorer(judge, criteria, _encoder_of(run, judge), rows, heldout, folder)
 

@@ -1,8 +1,7 @@
 """From the store to groups of evaluated policies that may be compared with one another."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo_exp.errors import MissingArtifactError
+from sacpo_exp.evaluation.records import DIVERGENCE, VERDICTS, read_records
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.method.policy import Policy, read_policy, write_numbers
 from sacpo_exp.plan import LINEAGE
@@ -34,7 +34,7 @@ class Evaluation:
     """
 
     labels: dict[str, Any]
-    records: list[Record]
+    records: Sequence[Record]
     kl: dict[str, float]
     created: str
     tag: str = ""
@@ -161,11 +161,11 @@ def collect_groups(store: Store, model: str | None, dataset: str | None) -> list
         matches[_key(entry[1])].append(read_evaluation(store, entry, by_kind["divergence"]))
     metrics = {manifest.id: manifest.metrics for _, manifest in by_kind["scorer"]}
     choices = collect_choices(store)
-    groups = []
-    for key, judged in matches.items():
-        group = make_group(judged, metrics.get(key[0], {}), tuple(choices.get(key[: len(SHARED)], ())))
-        groups += [group] if group.policies else []
-    if not groups:
+    groups = [
+        make_group(judged, metrics.get(key[0], {}), choices.get(key[: len(SHARED)], ()))
+        for key, judged in matches.items()
+    ]
+    if not (groups := [group for group in groups if group.policies]):
         raise MissingArtifactError(f"no match in {store.root} was against a baseline. {hint}")
     return sorted(groups, key=lambda group: (max(p.created for p in group.policies), group.heading, group.provenance))
 
@@ -178,17 +178,20 @@ def _key(manifest: Manifest) -> tuple[str, ...]:
 
 def _select(entries: list[Entry], model: str | None, dataset: str | None) -> list[Entry]:
     """Return those of this model and dataset, and their baselines, which may have other labels."""
-    kept, wanted = set(), set()
-    for _, manifest in entries:
-        if model in (None, manifest.labels["model"]) and dataset in (None, manifest.labels.get("dataset")):
-            kept.add(manifest.id)
-            wanted.add(_key(manifest))
-    if not wanted:
+
+    def is_wanted(labels: Mapping[str, Any]) -> bool:
+        return model in (None, labels["model"]) and dataset in (None, labels.get("dataset"))
+
+    keys = {_key(manifest) for _, manifest in entries if is_wanted(manifest.labels)}
+    if not keys:
         there = sorted({f"model={m.labels['model']} dataset={m.labels.get('dataset')}" for _, m in entries})
         asked = " ".join(f"{key}={value}" for key, value in (("model", model), ("dataset", dataset)) if value)
         raise MissingArtifactError(f"nothing has been evaluated with {asked}. There is: {'; '.join(there)}.")
-    kept |= {m.id for _, m in entries if m.labels["policy_id"] == m.labels["baseline_id"] and _key(m) in wanted}
-    return [entry for entry in entries if entry[1].id in kept]
+    return [
+        (folder, each)
+        for folder, each in entries
+        if is_wanted(each.labels) or (each.labels["policy_id"] == each.labels["baseline_id"] and _key(each) in keys)
+    ]
 
 
 def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Evaluation:
@@ -199,25 +202,18 @@ def read_evaluation(store: Store, entry: Entry, divergences: list[Entry]) -> Eva
         return [hash_of(labels[key]) for key in ("policy_id", "baseline_id")]
 
     own = [other for other in divergences if find_pair(other[1].labels) == find_pair(manifest.labels)]
-    by_prompt: dict[str, list[float]] = defaultdict(list)
+    samples: dict[str, list[float]] = defaultdict(list)
     if own:
-        newest = max(own, key=lambda other: (other[1].created, other[1].id))
-        for record in _read_records(store, newest[0] / "divergence.jsonl"):
-            by_prompt[record["prompt_id"]].append(float(record["kl"]))
-    kl = {prompt_id: sum(samples) / len(samples) for prompt_id, samples in sorted(by_prompt.items())}
-    records = _read_records(store, folder / "verdicts.jsonl")
-    return Evaluation(manifest.labels, records, kl, manifest.created)
+        newest, _ = max(own, key=lambda other: (other[1].created, other[1].id))
+        store.check(newest)
+        for record in read_records(newest / DIVERGENCE):
+            samples[record["prompt_id"]].append(float(record["kl"]))
+    kl = {prompt_id: sum(values) / len(values) for prompt_id, values in sorted(samples.items())}
+    store.check(folder)
+    return Evaluation(manifest.labels, read_records(folder / VERDICTS), kl, manifest.created)
 
 
-def _read_records(store: Store, path: Path) -> list[Record]:
-    store.check(path.parent)
-    with path.open(encoding="utf-8") as file:  # a response may contain what splitlines() takes for a line end
-        return [json.loads(line) for line in file]
-
-
-def make_group(
-    matches: list[Evaluation], judge_metrics: dict[str, Any], choices: tuple[StoredChoice, ...] = ()
-) -> Group:
+def make_group(matches: list[Evaluation], judge_metrics: dict[str, Any], choices: Iterable[StoredChoice]) -> Group:
     """Return a group in order; of a match judged twice the newer one counts."""
     ordered = sorted(matches, key=lambda match: match.created)
     newest = {(match.id, match.opponent_id): match for match in ordered}.values()
@@ -229,7 +225,7 @@ def make_group(
     alone = (match for match in tagged if not match.policy.parents and not match.is_baseline)
     imported = [match.id for match in alone if "imported" in match.policy.base.recipe]
     parents |= {policy_id: tuple(imported[:index]) for index, policy_id in enumerate(imported)}
-    return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, choices)
+    return Group(tagged, tuple(sorted(meetings, key=_order)), parents, judge_metrics, tuple(choices))
 
 
 def _find_ancestors(policy: Policy, evaluated: AbstractSet[str]) -> tuple[str, ...]:

@@ -176,7 +176,7 @@ def draw_figure(scores: GroupScores) -> Figure:
         axis.set_inverted(what.get(name) == "mean cost")  # the best policies are at the upper right
     axes.set_title(shorten(scores.group.heading, 90), loc="left")
     note = f"bars: {scores.percent} intervals"
-    note += "\nsmall: single seeds" if any(row.seeds for row in scores.policies) else ""
+    note += "\nsmall: single seeds" if scores.is_average else ""
     _finish(figure, families, handles, note, is_rate=not scores.by_score)
     return figure
 

@@ -1,16 +1,15 @@
 """What the page shows of policies beside numbers: lineages, commands, training curves, responses."""
 
-import json
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sacpo_exp.evaluation.records import read_records
 from sacpo_exp.method.policy import Policy, write
-from sacpo_exp.reporting.collect import Evaluation, Group
+from sacpo_exp.reporting.collect import Entry, Evaluation, Group
 from sacpo_exp.statistics.win_rate import Record, entries_of
-from sacpo_exp.store import Manifest
 from sacpo_exp.tracking.runs import COMPLETIONS
 
 #: Points of one curve; more can't be told apart on a page.
@@ -21,7 +20,7 @@ NO_CURVES: Final = ("runtime", "per_second", "flos", "num_tokens", "epoch", "ste
 SETTINGS: Final = ("beta", "weights", "learning_rate", "num_train_epochs", "global_batch_size", "seed", "dtype")
 
 #: Folder and manifest of every stored artifact by id.
-Lineage = Mapping[str, tuple[Path, Manifest]]
+Lineage = Mapping[str, Entry]
 Plain = dict[str, Any]
 
 
@@ -55,10 +54,8 @@ def list_steps(policy: Policy, lineage: Lineage) -> list[tuple[str, str]]:
 
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Return metric → (update, value) of a stored stage, at most 241 points; empty if none were kept."""
-    path = folder / "metrics.jsonl"
     curves = defaultdict(list)
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
-        entry = json.loads(line)
+    for entry in read_log(folder / "metrics.jsonl"):
         for name, value in entry.items() if "step" in entry else ():
             if isinstance(value, int | float) and not name.endswith(NO_CURVES):
                 curves[name].append((entry["step"], value))
@@ -66,11 +63,9 @@ def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     return {name: points[: -1 : -(-len(points) // MOST_POINTS)] + points[-1:] for name, points in kept.items()}
 
 
-def read_completions(folder: Path) -> list[list[Any]]:
-    """Return (update, prompt, response) of what was logged while a stage trained; empty if nothing was."""
-    path = folder / COMPLETIONS
-    lines = path.read_text("utf-8").split("\n") if path.is_file() else []
-    return [list(json.loads(line).values()) for line in lines if line]
+def read_log(path: Path) -> list[Plain]:
+    """Return the lines of a file that was written while a stage trained; empty if nothing was."""
+    return read_records(path) if path.is_file() else []
 
 
 def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Plain:
@@ -91,23 +86,18 @@ def describe_groups(groups: Sequence[Group], lineage: Lineage, most: int) -> Pla
 def _describe_group(group: Group, lineage: Lineage, numbers: dict[str, int], curves: dict[str, Plain]) -> Plain:
     line = {each.id: each for match in group.policies for each in (*match.policy.ancestors, match.policy)}
     stages = [name for name in line if name in lineage and lineage[name][1].kind == "stage"]
-    curves |= {name: {"title": line[name].name, "metrics": read_curves(lineage[name][0])} for name in stages}
     for name in stages:
-        curves[name]["completions"] = read_completions(lineage[name][0])
+        folder, _ = lineage[name]
+        logged = [list(row.values()) for row in read_log(folder / COMPLETIONS)]
+        curves[name] = {"title": line[name].name, "metrics": read_curves(folder), "completions": logged}
     prompts = {record["prompt_id"]: record for policy in group.policies for record in policy.records}
-    return {
-        "stages": stages,
-        "criteria": [each.name for each in group.criteria],
-        "prompts": [
-            {
-                "text": numbers.setdefault(each["prompt"], len(numbers)),
-                "kind": each["kind"],
-                "category": each["category"],
-            }
-            for each in prompts.values()
-        ],
-        "policies": [_describe_policy(policy, prompts, numbers) for policy in group.policies],
-    }
+    shown = []
+    for each in prompts.values():
+        text = numbers.setdefault(each["prompt"], len(numbers))
+        shown.append({"text": text, "kind": each["kind"], "category": each["category"]})
+    policies = [_describe_policy(policy, prompts, numbers) for policy in group.policies]
+    criteria = [each.name for each in group.criteria]
+    return {"stages": stages, "criteria": criteria, "prompts": shown, "policies": policies}
 
 
 def _describe_policy(policy: Evaluation, prompts: Mapping[str, Record], numbers: dict[str, int]) -> Plain:

@@ -33,7 +33,7 @@ def write_page(parts: Sequence[Part], lineage: Lineage) -> bytes:
     for number, element in enumerate(elements, start=1):
         element.set("id", f"part-{number}")
         links.append(make("a", str(element.findtext("h2")), href=f"#part-{number}"))
-    groups = [part.scores.group for part in parts if part.scores and not is_average(part.scores)]
+    groups = [part.scores.group for part in parts if part.scores and not part.scores.is_average]
     page, style, script = ((TEMPLATE / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     contents = {
         "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
@@ -74,24 +74,21 @@ def _source(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def is_average(scores: GroupScores) -> bool:
-    """Return whether these are means over seeds."""
-    return any(row.seeds for row in scores.policies)
-
-
 def _make_part(part: Part, lineage: Lineage) -> Element:
     """Return figure, policies, choices and tables."""
     scores, content = part.scores, list[Element]()
     picture = next((part.files[name] for name in PICTURES if name in part.files), None)
     if scores:
-        front = [] if is_average(scores) else find_front_points(scores)
+        front = [] if scores.is_average else find_front_points(scores)
         cards = []
         for index, row in enumerate(scores.policies):
-            is_front = tuple(row.rate(name).value for name in scores.axes) in front
-            kinds = {"baseline": row.policy.is_baseline and not row.seeds, "Pareto front": is_front}
+            badges = ["baseline"] if row.policy.is_baseline and not row.seeds else []
+            badges += ["Pareto front"] if tuple(row.rate(name).value for name in scores.axes) in front else []
             further = [_describe_seeds(row, scores.axes)] if row.seeds else _describe_origin(row.policy, lineage)
-            cards.append(_card(index, row, [name for name, holds in kinds.items() if holds], further))
-        content += [_split(scores, picture, cards), *map(describe_choice, scores.group.choices)]
+            cards.append(_card(index, row, badges, further))
+        figure = make("figure", *([_figure(scores, picture)] if picture else []), class_="scroll")
+        content.append(make("div", figure, make("div", *cards, class_="cards"), class_="split"))
+        content += map(describe_choice, scores.group.choices)
     elif picture:
         content.append(make("img", src=_embed(picture), alt="Accuracy on held-out pairs", class_="picture"))
     content += [_table(section, scores) for section in part.sections]
@@ -108,12 +105,6 @@ def describe_choice(stored: StoredChoice) -> Element:
 
 def _embed(picture: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
-
-
-def _split(scores: GroupScores, picture: bytes | None, cards: Sequence[Element]) -> Element:
-    """Return the figure beside the cards of its policies."""
-    figure = make("figure", *([_figure(scores, picture)] if picture else []), class_="scroll")
-    return make("div", figure, make("div", *cards, class_="cards"), class_="split")
 
 
 def _figure(scores: GroupScores, picture: bytes) -> Element:
@@ -174,9 +165,8 @@ def _table(section: Section, scores: GroupScores | None) -> Element:
         words = [make(tag, cell, class_="words") for cell in cells[: section.left]]
         return make("tr", *words, *(make(tag, cell) for cell in cells[section.left :]), **attributes)
 
-    lines = []
-    for index, row in enumerate(rows):
-        lines.append(make_row("td", row, **({"data_policy": str(index), "tabindex": "0"} if is_linked else {})))
+    links = [{"data_policy": str(index), "tabindex": "0"} if is_linked else {} for index in range(len(rows))]
+    lines = [make_row("td", row, **link) for row, link in zip(rows, links, strict=True)]
     table = make("table", make("thead", make_row("th", head)), make("tbody", *lines))
     attributes = {"open": "open"} if is_linked else {}
     body = make("div", table, class_="scroll", tabindex="0")

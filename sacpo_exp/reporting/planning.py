@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -31,13 +31,7 @@ from sacpo_exp.data.sources import load_parts
 from sacpo_exp.data.tokenising import CHARACTERS_PER_TOKEN
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.contests import Contest
-from sacpo_exp.evaluation.judges.costs import (
-    CostEstimate,
-    add_up,
-    describe_cost,
-    describe_estimate,
-    price_source,
-)
+from sacpo_exp.evaluation.judges.costs import CostEstimate, add_up, describe_cost, describe_estimate, price_source
 from sacpo_exp.evaluation.judging import list_judgments
 from sacpo_exp.evaluation.preferences import list_preferences
 from sacpo_exp.evaluation.responding import divergence_artifact
@@ -88,24 +82,29 @@ def print_evaluation_plan(run: Run, contest: Contest) -> None:
     stages = print_artifacts(run, [*artifacts, *list_judgments(run, contest)])
     if run.config.generation.kl_prompts and (shape := find_shape(run.config.model)):
         show(run, describe_divergence(run.config, shape))
+    write_plan(run, stages, print_calls(run, contest))
+
+
+def print_calls(run: Run, contest: Contest) -> dict[str, Any]:
+    """Print what asking a judge costs; return its model, prices and calls. Empty for a judge that is not asked."""
+    judge = run.config.judge
     if not isinstance(judge, OpenAIJudgeConfig):
-        write_plan(run, stages)
-        return
+        return {}
     from sacpo_exp.evaluation.asking import estimate_calls
 
     calls = estimate_calls(run, contest, judge)
     print(describe_estimate(add_up(calls.values()), judge))
     costs = {key: asdict(cost) for key, cost in calls.items()}
-    write_plan(run, stages, judge=judge.model, prices=price_source(judge), calls=costs)
+    return {"judge": judge.model, "prices": price_source(judge), "calls": costs}
 
 
-def write_plan(run: Run, stages: PlannedStages, **asking: Any) -> None:
-    """Write the plan into the job's folder, if there is one; `asking` is the judge's model, prices and calls."""
+def write_plan(run: Run, stages: PlannedStages, asking: Mapping[str, Any] | None = None) -> None:
+    """Write the plan into the job's folder, if there is one; `asking` is what `print_calls` returns."""
     if run.config.paths.run is not None:
         hardware, throughput = run.config.hardware, ""
         if hardware.peak_tflops is not None and hardware.utilisation is not None:
             throughput = f" ({hardware.peak_tflops:g} TFLOPS × {hardware.utilisation:g} per device)"
-        plan = {"hardware": f"hardware={hardware.name}{throughput}", "stages": stages} | asking
+        plan = {"hardware": f"hardware={hardware.name}{throughput}", "stages": stages, **(asking or {})}
         plan |= {"weights": list_weights(run), "checkpoint": checkpoint_bytes(run.config)}
         (Path(run.config.paths.run) / PLAN).write_text(json.dumps(plan, indent=1), "utf-8")
 
@@ -138,7 +137,7 @@ def print_totals(folders: Sequence[Path]) -> None:
         print(describe_cost(add_up(CostEstimate(**cost) for cost in calls.values()), judge, prices))
 
 
-def print_artifacts(run: Run, artifacts: Iterator[ArtifactSpec] | Sequence[ArtifactSpec]) -> PlannedStages:
+def print_artifacts(run: Run, artifacts: Iterable[ArtifactSpec]) -> PlannedStages:
     """Print each artifact once with its state, then the counts; return the stages among them."""
     stages = {stage.artifact: stage for stage in run.plan.stages}
     counts: Counter[str] = Counter()

@@ -3,14 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sacpo_exp.evaluation.preferences import PAIRS
 from sacpo_exp.evaluation.records import read_records
-from sacpo_exp.method.policy import Aligned, Policy, read_policy
+from sacpo_exp.method.policy import Aligned, read_policy
 from sacpo_exp.plan import LINEAGE
-from sacpo_exp.reporting.collect import Evaluation, arrange_policies
+from sacpo_exp.reporting.collect import Entry, Evaluation, arrange_policies
 from sacpo_exp.reporting.tables import Row, Section, columns_of, format_weights, make_section
 from sacpo_exp.statistics.intervals import Resampling
 from sacpo_exp.statistics.preferences import calibration_error, estimate_accuracy, estimate_mean
@@ -38,33 +37,22 @@ class PreferenceTable:
 
 
 def collect_preferences(
-    store: Store,
-    model: str | None,
-    dataset: str | None,
-    resampling: Resampling,
-    wanted: Collection[str] | None = None,
+    store: Store, model: str | None, dataset: str | None, resampling: Resampling, wanted: Collection[str] | None = None
 ) -> list[PreferenceTable]:
     """Return the preference accuracies that are stored for this model, data set and policies (None: for any)."""
-    groups: dict[str, list[tuple[Path, Manifest]]] = defaultdict(list)
+    groups: dict[str, list[Entry]] = defaultdict(list)
     for folder, manifest in store.manifests():
         labels = manifest.labels
         if manifest.kind == "preference" and model in (None, labels["model"]) and dataset in (None, labels["dataset"]):
-            groups[find_baseline(read_policy(labels[LINEAGE])).id].append((folder, manifest))
+            policy = read_policy(labels[LINEAGE])
+            baseline = [each for each in (*policy.ancestors, policy) if not each.aligned][-1]
+            groups[baseline.id].append((folder, manifest))
     tables = [_make_table(store, baseline, entries, resampling, wanted) for baseline, entries in groups.items()]
     return [table for table in tables if table.rows]
 
 
-def find_baseline(policy: Policy) -> Policy:
-    """Return the policy before the first stage with a criterion."""
-    return [each for each in (*policy.ancestors, policy) if not each.aligned][-1]
-
-
 def _make_table(
-    store: Store,
-    baseline: str,
-    entries: Sequence[tuple[Path, Manifest]],
-    resampling: Resampling,
-    wanted: Collection[str] | None,
+    store: Store, baseline: str, entries: Sequence[Entry], resampling: Resampling, wanted: Collection[str] | None
 ) -> PreferenceTable:
     pairs: dict[tuple[str, str], Pairs] = {}
     newest: dict[str, Manifest] = {}
@@ -120,21 +108,17 @@ def _score(
     row: Row = {"policy": evaluation.name, "beta": evaluation.beta, "merge_ratio": policy.merge_ratio}
     row |= {"weights": format_weights(policy), "criterion": criterion, "pairs": len(shared)}
     row |= {"dataset": sources[data_id]["dataset"], "seen": sum(record["seen"] for record in own.values())}
-    row["accuracy"] = estimate_accuracy(margins, prompts, resampling)
-    row["accuracy_conflicts"] = estimate_accuracy(
-        [margins[i] for i in conflicts], [prompts[i] for i in conflicts], resampling
-    )
-    row["conflicts"] = len(conflicts)
-    row["accuracy_per_token"] = estimate_accuracy(per_token, prompts, resampling)
-    row["margin_nats"] = estimate_mean(margins, prompts, resampling)
-    row["calibration_error"] = None
+    some = [margins[i] for i in conflicts], [prompts[i] for i in conflicts]
+    row |= {"accuracy": estimate_accuracy(margins, prompts, resampling)}
+    row |= {"accuracy_conflicts": estimate_accuracy(*some, resampling), "conflicts": len(conflicts)}
+    row |= {"accuracy_per_token": estimate_accuracy(per_token, prompts, resampling)}
+    row |= {"margin_nats": estimate_mean(margins, prompts, resampling), "calibration_error": None}
     if isinstance(policy, Aligned) and policy.stage.criterion == criterion:
         reference = pairs.get((policy.parent.id, data_id), {})
-        steps = [_margin(own[key], reference[key]) for key in shared if key in reference]
-        if len(steps) == len(shared):
+        if all(key in reference for key in shared):
+            steps = [_margin(own[key], reference[key]) for key in shared]
             row["calibration_error"] = calibration_error(steps, policy.stage.beta or 0.0)
-    row["policy_id"] = evaluation.id
-    yield row
+    yield row | {"policy_id": evaluation.id}
 
 
 def _margin(own: Mapping[str, Any], other: Mapping[str, Any], by_token: bool = False) -> float:
@@ -148,16 +132,8 @@ def preference_section(table: PreferenceTable) -> Section:
     """Return the table of a report."""
     columns = [("policy", "policy", ""), ("β", "beta", "g"), ("q", "weights", ""), ("criterion", "criterion", "")]
     columns += [("accuracy", "accuracy", ""), ("of conflicts", "accuracy_conflicts", "")]
-    columns += [("per token", "token", ".2f"), ("margin", "margin", ".2f"), ("ECE", "calibration_error", ".3f")]
-    columns += columns_of("pairs")
-    rows = [
-        row
-        | {
-            "token": getattr(row["accuracy_per_token"], "value", None),
-            "margin": getattr(row["margin_nats"], "value", None),
-        }
-        for row in table.rows
-    ]
+    columns += [("per token", "accuracy_per_token", ".2f"), ("margin", "margin_nats", ".2f")]
+    columns += [("ECE", "calibration_error", ".3f"), *columns_of("pairs")]
     note = (
         f"Share of held-out pairs of which log π/π_baseline prefers the chosen completion [{table.percent} bootstrap "
         "interval over prompts]; conflicts: pairs that another criterion ranks the other way round; margin: in nats. "
@@ -165,4 +141,4 @@ def preference_section(table: PreferenceTable) -> Section:
     )
     if any(row["seen"] for row in table.rows):
         note += "\nPairs with prompts that a policy was trained on are left out."
-    return make_section("Held-out pairs", rows, columns, 1, note)
+    return make_section("Held-out pairs", table.rows, columns, 1, note)

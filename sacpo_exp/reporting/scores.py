@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from sacpo_exp.config.messages import did_you_mean
@@ -100,15 +101,19 @@ class GroupScores:
     by_score: bool = False  # what figures show: mean rewards and costs instead of win rates
 
     @property
+    def is_average(self) -> bool:
+        """Whether these are means over seeds."""
+        return any(row.seeds for row in self.policies)
+
+    @property
     def baseline(self) -> PolicyScores | None:
         """The baseline's row, if it was judged."""
         return next((row for row in self.policies if row.policy.is_baseline), None)
 
     def locate(self, row: PolicyScores) -> tuple[Estimate, Estimate]:
         """Return where a policy is in figures: its win rates, or `by_score` its mean reward and cost."""
-        if not self.by_score:
-            return row.rate(self.axes[0]), row.rate(self.axes[1])
-        x, y = (row.estimates[f"{name}_{self.group.measures[name]}"] for name in self.axes)
+        kinds = self.group.measures if self.by_score else {}
+        x, y = (row.estimates[f"{name}_{kinds[name]}"] if kinds else row.rate(name) for name in self.axes)
         return x, y
 
     @property
@@ -171,8 +176,8 @@ def score_policy(policy: Evaluation, settings: Settings) -> PolicyScores:
         estimates,
         errors,
         states=sum((win_rate.count_states(records, each) for each in policy.criteria), Counter()),
-        tokens=_mean([record["n_tokens"] for record in records]),
-        characters=_mean([len(record["response"]) for record in records]),
+        tokens=fmean([record["n_tokens"] for record in records if record["n_tokens"] is not None] or [math.nan]),
+        characters=fmean([len(record["response"]) for record in records] or [math.nan]),
     )
 
 
@@ -197,11 +202,6 @@ def values_by_prompt(policy: Evaluation) -> dict[str, tuple[dict[str, float], Bo
     for name, find in refusals.items():
         values |= {f"{name}_rate_{kind}": (find(records, kind), None) for kind in KINDS}
     return values | {"kl_nats": (policy.kl, NATS)}
-
-
-def _mean(lengths: Sequence[int | None]) -> float:
-    known = [length for length in lengths if length is not None]
-    return sum(known) / len(known) if known else math.nan
 
 
 def label_cells(policy: Evaluation) -> Row:

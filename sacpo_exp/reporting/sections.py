@@ -69,9 +69,7 @@ def _policy_cells(row: PolicyScores) -> Row:
     """Return all columns of a policy, with those that only the text has."""
     cells = policy_row(row) | {"policy": row.policy.name, "β": row.policy.beta, "q": format_weights(row.policy.policy)}
     criteria = [each.name for each in row.policy.criteria]
-    counts = _join_counts(map(row.rate, criteria))
-    cells |= {f"{name}_share": row.estimates[f"{name}_without_ties"].value for name in criteria}
-    return cells | {"n": counts, "missing": row.missing, "seeds": len(row.seeds)}
+    return cells | {"n": _join_counts(map(row.rate, criteria)), "missing": row.missing, "seeds": len(row.seeds)}
 
 
 def _join_counts(estimates: Iterable[Cell]) -> str:
@@ -89,7 +87,7 @@ def _spread(names: Sequence[str], rate: tuple[str, str], *further: tuple[str, st
 
 def _win_rates(scores: GroupScores) -> Section:
     names = [each.name for each in scores.group.criteria]
-    share = [("no ties", "_share", ".2f")] if len(names) < MANY else []
+    share = [("no ties", "_without_ties", ".2f")] if len(names) < MANY else []
     columns = columns_of("policy", "β", "q") + _spread(names, ("_win_rate", ""), *share) + columns_of("n", "missing")
     counted = ", ".join(f"{each.name} on {' and '.join(each.prompt_kinds) or 'all'}" for each in scores.group.criteria)
     note = (
@@ -169,7 +167,7 @@ def _beside_published(scores: GroupScores, comparison: Comparison) -> Iterator[S
             row["published"] = f"{row['published']} ({row['policy']})"
     for name in comparison.criteria:
         columns = [("published policy", "published", ""), ("published", f"{name}_published", "")]
-        columns += [("ours", f"{name}_own", ".2f"), ("difference", f"{name}_difference", "+")]
+        columns += [("ours", f"{name}_own", ""), ("difference", f"{name}_difference", "+")]
         yield make_section(f"{name.capitalize()} beside {table.short}", rows, columns, 1, note)
         note = "As in the table above."
 
@@ -205,7 +203,8 @@ def _lengths(scores: GroupScores) -> Section:
         # A rate that can't be estimated is not withheld.
         if isinstance(adjusted := row["at_equal_length"], Estimate) and math.isnan(adjusted.value):
             row["at_equal_length"] = NOTHING
-    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", ""), *columns_of(*parts, "n")]
+    columns = [*columns_of("policy", "criterion"), ("at equal length", "at_equal_length", "")]
+    columns += columns_of(*parts, "n", spec="")
     note = (
         "Win rates where the response is shorter than the baseline's, within 10 %, longer, in characters "
         f"[{scores.percent} interval]; at equal length: by logistic regression on the difference."
@@ -220,15 +219,14 @@ def _judge(scores: GroupScores) -> Section:
         "A judge no better than a bag of words, length only or keyword can't rank policies."
     )
     rules = [name.replace("_", " ") for name in RULES]
-    columns = columns_of("criterion", "pairs", "judge", *rules, "n", spec=".2f")
+    columns = columns_of("criterion", "pairs", "judge", spec="") + columns_of(*rules, "n", spec=".2f")
     return make_section("Judge", rows, columns, 2, note if rows else "No accuracy of this judge is stored.")
 
 
 def _conduct(scores: GroupScores) -> Section:
     rows = [row | {"judgments": "/".join(str(row[state.value]) for state in State)} for row in scores.conduct]
-    rows = [row | {"deviation": getattr(row["repeat_deviation"], "value", None)} for row in rows]
     columns = [("matches of", "matches_of", ""), *columns_of("criterion", "judgments"), ("flips", "flip_rate", "")]
-    columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "deviation", ".2f")]
+    columns += [("prefers first", "first_rate", ""), ("ties", "tie_rate", ""), ("repeat SD", "repeat_deviation", ".2f")]
     note = (
         f"Judgments: {'/'.join(State)}. Shares are of those with a verdict [{scores.percent} interval over prompts].\n"
         "Flips: another winner when the responses change places. A judge that always prefers the first response always "

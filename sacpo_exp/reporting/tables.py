@@ -19,7 +19,8 @@ FORMULA: Final = ("=", "+", "-", "@")
 Rows = Sequence[Sequence[str]]
 Cell = Estimate | str | float | int | None
 Row = dict[str, Cell]
-#: Heading, key of the cells in a row, and format of numbers; "+" for estimates that are differences.
+#: Heading, key of the cells in a row, and format of numbers. An estimate is shown with its interval if that is "", or
+#: "+" for differences; else its value alone.
 Column = tuple[str, str, str]
 
 
@@ -46,10 +47,12 @@ def columns_of(*names: str, spec: str = "g") -> list[Column]:
 
 
 def _format(cell: Cell, spec: str) -> str:
+    if isinstance(cell, Estimate) and spec not in ("", "+"):
+        return format_number(cell.value, spec)
     if isinstance(cell, Estimate):
         # Two blanks where there is no star, so that numbers are aligned.
         mark = (" *" if cell.excludes_zero else "  ") if spec == "+" else ""
-        return format_estimate(cell, spec if mark else "") + mark
+        return format_estimate(cell, spec) + mark
     if isinstance(cell, int):
         return f"{cell:,}"
     return cell if isinstance(cell, str) else format_number(cell, spec)

@@ -1,6 +1,5 @@
 """Trackers: one run per policy with everything that is stored about it, and one with the table of a report."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from sacpo_exp.pipeline import Run
 from sacpo_exp.plan import LINEAGE
 from sacpo_exp.reporting.cohorts import Cohort
 from sacpo_exp.reporting.collect import Entry, read_evaluation
+from sacpo_exp.reporting.lineage import read_log
 from sacpo_exp.reporting.preferences import collect_preferences
 from sacpo_exp.reporting.scores import COLUMNS, GroupScores, Settings, score_policy, tracker_row
 from sacpo_exp.reporting.tables import spread_estimates
@@ -66,10 +66,8 @@ def track_policies(
     artifacts: dict[str, Entry] = {}
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     judges: dict[str, dict[str, None]] = defaultdict(dict)
-    for entry in entries:
+    for entry in (each for each in entries if each[1].kind in ("stage", "merge", "judgments", "preference")):
         kind, labels = entry[1].kind, entry[1].labels
-        if kind not in ("stage", "merge", "judgments", "preference"):
-            continue
         policy = read_policy(labels[LINEAGE])
         if wanted is not None and policy.id not in wanted:
             continue
@@ -113,10 +111,8 @@ def _track(
     if judges:
         run.config["judge"] = ", ".join(judges)
     with tracked(config, run, outputs) as tracking:
-        if folder is not None and (path := folder / "metrics.jsonl").is_file():
-            paths = [path] + ([folder / COMPLETIONS] if (folder / COMPLETIONS).is_file() else [])
-            rows = [[json.loads(line) for line in each.read_text("utf-8").split("\n") if line] for each in paths]
-            tracking.log_curves(*rows)
+        if folder is not None and (rows := read_log(folder / "metrics.jsonl")):
+            tracking.log_curves(rows, read_log(folder / COMPLETIONS))
         tracking.log_scores({key: value for key, value in metrics.items() if key.startswith("heldout/")} | dict(scores))
         tracking.is_complete = True
 

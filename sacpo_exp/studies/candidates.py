@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sacpo_exp.config.judges import OpenAIJudgeConfig
 from sacpo_exp.config.schema import MergeMethod
 from sacpo_exp.config.stages import policy_of
 from sacpo_exp.config.studies import ChooseConfig, Over
 from sacpo_exp.evaluation.contests import Contest, enter_policies
-from sacpo_exp.evaluation.judges.costs import add_up, describe_estimate
 from sacpo_exp.evaluation.judging import judge_contest, list_judgments
 from sacpo_exp.pipeline import Run, ready_policies
 from sacpo_exp.plan import make_plan
 from sacpo_exp.reporting.collect import Evaluation, read_evaluation
-from sacpo_exp.reporting.planning import print_artifacts
+from sacpo_exp.reporting.planning import print_artifacts, print_calls
 from sacpo_exp.reporting.tracking import track_made
 from sacpo_exp.store import Manifest
 
@@ -80,12 +78,9 @@ def enter_all(runs: Sequence[Run]) -> Contest:
     return replace(contests[0], entrants=(contests[0].baseline, *others))
 
 
-def print_search(run: Run, contest: Contest, runs: Sequence[Run], config: ChooseConfig) -> None:
+def print_search(run: Run, contest: Contest, runs: Sequence[Run]) -> None:
     """Print the artifacts and calls of the whole family; a sequence that ends early needs fewer."""
     made = [spec for each in runs for spec in each.plan.made()]
     responses = [entrant.responses for entrant in contest.entrants]
-    print_artifacts(run, list(dict.fromkeys([run.plan.model, *made, *responses, *list_judgments(run, contest)])))
-    if isinstance(config.judge, OpenAIJudgeConfig):
-        from sacpo_exp.evaluation.asking import estimate_calls
-
-        print(describe_estimate(add_up(estimate_calls(run, contest, config.judge).values()), config.judge))
+    print_artifacts(run, [run.plan.model, *made, *responses, *list_judgments(run, contest)])
+    print_calls(run, contest)

@@ -125,15 +125,13 @@ def estimate_multiplier(values: Values, config: MultiplierConfig) -> Multiplier:
     constraint = constraint - constraint.mean(axis=-1, keepdims=True)
     reference = normalise(np.zeros_like(reward))
     value = solve_multiplier(reference, reward, constraint, beta, config.threshold)
-    chance, n = np.random.default_rng(config.seed), len(reward)
-    found = []
+    chance, n, found = np.random.default_rng(config.seed), len(reward), []
     for _ in range(config.bootstrap_rounds):
         drawn = chance.integers(n, size=n)
         try:
-            again = solve_multiplier(reference, reward[drawn], constraint[drawn], beta, config.threshold)
+            found.append(solve_multiplier(reference, reward[drawn], constraint[drawn], beta, config.threshold))
         except ConfigError:
-            again = math.inf
-        found.append(again)
+            found.append(math.inf)
     tail = (1 - config.confidence) / 2
     low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
     weights = np.exp(tilt(reference, reward + value * constraint, beta))

@@ -40,11 +40,20 @@ def faster_passes(policy: "PreTrainedModel") -> Iterator[None]:
     # Without Triton, TRL projects prompts too, since other devices recompile for every shape.
     trl_utils._use_triton = lambda device: device.type == "cpu" or use_triton(device)
     trl_utils._ChunkedLogProbFunction = SimpleNamespace(apply=project)
-    handles = pack_batches(policy.base_model) if can_pack(policy) else []
+    try:
+        with packed_passes(policy):
+            yield
+    finally:
+        trl_utils._use_triton, trl_utils._ChunkedLogProbFunction = originals
+
+
+@contextmanager
+def packed_passes(policy: "PreTrainedModel") -> Iterator[None]:
+    """Pack the batches of `policy` in the block, if it is on a CPU and can be packed."""
+    handles = pack_batches(policy.base_model) if policy.device.type == "cpu" and can_pack(policy) else []
     try:
         yield
     finally:
-        trl_utils._use_triton, trl_utils._ChunkedLogProbFunction = originals
         for handle in handles:
             handle.remove()
 

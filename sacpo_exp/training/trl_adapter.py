@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sacpo_exp.config.hardware import Accelerator
 from sacpo_exp.config.models import FloatType
-from sacpo_exp.config.schema import StageConfig, StageJob
+from sacpo_exp.config.schema import REFERENCE, StageConfig, StageJob
 from sacpo_exp.config.stages import loss_of
 from sacpo_exp.data.preferences import undesirable_weight
 from sacpo_exp.data.preparation import count_rows_to_read
@@ -14,8 +14,6 @@ from sacpo_exp.training.adapters import peft_settings
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
-
-REFERENCE = "reference"
 
 
 def build_trainer(
@@ -52,14 +50,15 @@ def build_trainer(
         data["guides"] = {Path(folder): weight for folder, weight in job.guides.items()}
     if loss.trainer == "dpo":
         kind = trainers.TokenisedDPOTrainer
-        own["loss_type"] = [loss.loss_type]
+        own["loss_type"] = [loss.loss_type or loss.name]
         if stage.loss.label_smoothing is not None:
             own["label_smoothing"] = stage.loss.label_smoothing
         if stage.loss.sft_weight is not None:
-            own |= {"loss_type": [loss.loss_type, "sft"], "loss_weights": [1.0, stage.loss.sft_weight]}
+            own["loss_type"].append("sft")
+            own["loss_weights"] = [1.0, stage.loss.sft_weight]
     elif loss.trainer == "pair":
         kind = trainers.PairTrainer
-        data["pair_loss"] = PAIR_LOSSES[loss.loss_type or ""]
+        data["pair_loss"] = PAIR_LOSSES[loss.name]
         data["settings"] = {name: getattr(stage.loss, name) for name in loss.settings} | {"beta": stage.beta}
     elif loss.trainer == "label":
         kind = trainers.LabelTrainer
@@ -138,7 +137,7 @@ def kto_arguments(stage: StageConfig, train: "Dataset") -> dict[str, Any]:
     """Return KTO's loss and the weights of its labels; null takes them from the data as the paper's code does."""
     given, desirable = stage.loss.undesirable_weight, sum(train["label"])
     return {
-        "loss_type": loss_of(stage).loss_type,
+        "loss_type": loss_of(stage).name,
         "desirable_weight": 1.0 if stage.loss.desirable_weight is None else stage.loss.desirable_weight,
         "undesirable_weight": undesirable_weight(desirable, len(train) - desirable) if given is None else given,
     }

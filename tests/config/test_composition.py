@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from sacpo_exp.config.loading import CONF, read_job, write_job, write_resolved
+from sacpo_exp.config.loading import CONF, read_job, write_config
 from sacpo_exp.config.messages import SCHEMAS
 from sacpo_exp.config.schema import RunConfig, StageJob
 from sacpo_exp.config.stages import aligned_stages
 
 Configure = Callable[..., Any]
 
-COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "common")
+COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("common", "_hydra"))
 
 
 #: Groups of which any option can be chosen beside any of the others; experiments have tests of their own.
@@ -170,6 +170,6 @@ WHOLE = {
 @pytest.mark.parametrize("overrides", WHOLE.values(), ids=list(WHOLE))
 def test_a_job_is_read_as_it_was_written(configure: Configure, tmp_path: Path, overrides: list[str]) -> None:
     config = configure(*overrides)
-    assert "${" not in write_resolved(config, tmp_path).read_text("utf-8")
+    assert "${" not in write_config(config, tmp_path / "resolved.yaml").read_text("utf-8")
     job = StageJob(config, "safety", "some-id", "parent", None, "view", "folder", 2, 4)
-    assert read_job(write_job(job, tmp_path)) == job
+    assert read_job(write_config(job, tmp_path / "job.yaml")) == job

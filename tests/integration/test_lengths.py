@@ -9,7 +9,7 @@ from real_data import find_real
 from tiny import make_config, make_run
 
 from sacpo_exp.cluster.memory import foresee_length
-from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.loading import read_job, write_config
 from sacpo_exp.data.preferences import as_message
 from sacpo_exp.data.preparation import Limits, choose_lengths
 from sacpo_exp.data.sources import load_parts
@@ -58,7 +58,8 @@ def test_lengths_are_the_quantiles_of_real_rows(run: Run, caplog: pytest.LogCapt
 
 def test_a_worker_gets_numbers_and_the_id_keeps_the_word(run: Run, tmp_path: Path) -> None:
     stage = run.plan.stages[1]
-    job = read_job(write_job(make_job(run, stage, run.plan.model, tmp_path), tmp_path))
+    job = make_job(run, stage, run.plan.model, tmp_path)
+    job = read_job(write_config(job, tmp_path / "job.yaml"))
     assert job.config.optimization.max_length == run.store.manifest(stage.data).metrics["max_length"]
     assert stage.artifact.recipe["optimization"]["max_length"] == stage.data.recipe["max_length"] == "auto"
 

@@ -12,7 +12,7 @@ from tiny import make_run, train_run
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sacpo_exp.cluster.groups import deepspeed_settings
-from sacpo_exp.config.loading import write_job
+from sacpo_exp.config.loading import write_config
 from sacpo_exp.config.schema import StageJob
 
 #: Loads the parent of a job as a stage does, and prints by how many bytes the process grew at most, and in the end;
@@ -47,7 +47,7 @@ def load_on_two(folder: Path) -> list[list[float]]:
     settings.write_text(json.dumps(deepspeed_settings(run.config.hardware)))
     unread = {"artifact_id": "", "view": "", "folder": "", "accumulation": 1, "per_device": 1}
     job = StageJob(run.config, "helpfulness", parent=str(folder / "model"), deepspeed=str(settings), **unread)
-    path = write_job(job, folder)
+    path = write_config(job, folder / "job.yaml")
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29531", "DS_ACCELERATOR": "cpu"}
     ranks = []
     for rank in ("0", "1"):

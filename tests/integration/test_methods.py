@@ -27,7 +27,7 @@ PECAN += ("stages.mixed.parent=baseline", "stages.mixed.loss.multiplier=3", "ear
 
 def build(run: Run, stage: Stage, folder: Path, guides: dict[str, float] | None = None) -> Any:
     """The trainer of a stage, its policy moved away from where it starts."""
-    reference = reference_artifact(stage)
+    reference = reference_artifact(stage, stage.parent)
     stored = str(run.store.path(reference)) if run.store.has(reference) else None
     return perturb(make_trainer(run, stage, folder, reference=stored, guides=guides or {}))
 

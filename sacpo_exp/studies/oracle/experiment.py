@@ -26,14 +26,7 @@ from sacpo_exp.method.theory import (
 from sacpo_exp.pipeline import Run, locate, open_run, train_policies
 from sacpo_exp.store import ArtifactSpec
 from sacpo_exp.studies.oracle.trials import Trial, configure_trial, list_trials
-from sacpo_exp.studies.oracle.world import (
-    World,
-    align,
-    make_world,
-    merged,
-    optimum,
-    weigh,
-)
+from sacpo_exp.studies.oracle.world import World, align, make_world, merged, optimum, weigh
 from sacpo_exp.training.models import load_policy, load_tokenizer
 
 if TYPE_CHECKING:

@@ -122,9 +122,8 @@ def pair_rows(world: World, criterion: str, count: int, seed: int, part: str = "
     """Yield pairs of different responses; the first is chosen with probability sigmoid(v₁ − v₂) (Bradley–Terry)."""
     chance = _uniform([seed, _stream(world, "pairs", criterion), PARTS.index(part)], count, 4)
     prompts, first, second = _draw_two(world, chance)
-    for prompt, one, other, is_first in zip(
-        prompts, first, second, _prefers(world.values[criterion], prompts, first, second, chance[:, 3]), strict=True
-    ):
+    preferred = _prefers(world.values[criterion], prompts, first, second, chance[:, 3])
+    for prompt, one, other, is_first in zip(prompts, first, second, preferred, strict=True):
         chosen, rejected = (one, other) if is_first else (other, one)
         texts = {"chosen": world.responses[chosen], "rejected": world.responses[rejected]}
         yield {"prompt": world.prompts[prompt]} | texts
@@ -158,9 +157,8 @@ def comparison_rows(world: World, count: int, seed: int, part: str = "train") ->
     prompts, first, second = _draw_two(world, chance)
     responses = (first, second)
     reward, constraint = list(world.values.values())[:2]
-    better, safer = (
-        _prefers(values, prompts, first, second, chance[:, column]) for values, column in ((reward, 3), (constraint, 4))
-    )
+    better = _prefers(reward, prompts, first, second, chance[:, 3])
+    safer = _prefers(constraint, prompts, first, second, chance[:, 4])
     safe = [chance[:, 5 + i] < chance_of(constraint)[prompts, responses[i]] for i in (0, 1)]
     for row, prompt in enumerate(prompts):
         labels = {"better_response_id": int(not better[row]), "safer_response_id": int(not safer[row])}
@@ -179,7 +177,7 @@ def _draw_two(world: World, chance: Table) -> tuple[Indices, Indices, Indices]:
 
 def _prefers(values: Table, prompts: Indices, first: Indices, second: Indices, chance: Table) -> NDArray[np.bool_]:
     """Return whether each first response is preferred."""
-    preferred: NDArray[np.bool_] = chance < 1 / (1 + np.exp(values[prompts, second] - values[prompts, first]))
+    preferred: NDArray[np.bool_] = chance < chance_of(values[prompts, first] - values[prompts, second])
     return preferred
 
 

@@ -69,5 +69,5 @@ def test_a_mistake_in_a_file_names_the_file(problems_of: Any, tmp_path: Path, co
 
 @pytest.mark.parametrize("error", [ValueError("ours"), ConfigError("ours")])
 def test_errors_of_ours_pass_as_they_are(error: Exception) -> None:
-    with pytest.raises(type(error), match=r"^ours$"), translated_errors(CONF, "train"):
+    with pytest.raises(type(error), match=r"^ours$"), translated_errors("train"):
         raise error

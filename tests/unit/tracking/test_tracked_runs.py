@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sacpo_exp.cluster.sweeps import name_group
-from sacpo_exp.config.loading import read_job, write_job
+from sacpo_exp.config.loading import read_job, write_config
 from sacpo_exp.config.schema import StageJob, TrackedRun, WandbConfig, WandbMode
 from sacpo_exp.pipeline import take_fingerprints
 from sacpo_exp.plan import describe_run, make_plan
@@ -34,7 +34,7 @@ def test_a_worker_reads_what_it_is_to_tell(configure: Any, tmp_path: Path) -> No
     config = configure("model=tiny", "tracker=wandb")
     run = describe(configure)["DPO(H) β=0.1"]
     job = StageJob(config, "helpfulness", run.id, "parent", None, "view", "folder", 2, 4, tracked=run)
-    assert read_job(write_job(job, tmp_path)) == job
+    assert read_job(write_config(job, tmp_path / "job.yaml")) == job
 
 
 def test_a_policy_is_told_with_its_columns_its_tags_and_its_lineage(configure: Any) -> None:

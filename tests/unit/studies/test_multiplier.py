@@ -72,9 +72,6 @@ def test_too_few_safe_responses_make_the_interval_infinite(world: World, configu
     assert found.high == np.inf
 
 
-@pytest.mark.parametrize(
-    ("overrides", "hint"),
-    [(("order=helpful_only", "merge_ratio=null"), "merge=naive"), (("constraint=honesty",), "`constraint`")],
-)
-def test_wrong_settings_are_refused(problems_of: Any, overrides: tuple[str, ...], hint: str) -> None:
-    assert any(hint in problem for problem in problems_of("threshold=1", *overrides, command="multiplier"))
+def test_one_criterion_is_refused(problems_of: Any) -> None:
+    problems = problems_of("threshold=1", "order=helpful_only", "merge_ratio=null", command="multiplier")
+    assert any("merge=naive" in problem for problem in problems)

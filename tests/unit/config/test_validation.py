@@ -141,6 +141,7 @@ ALL = {
     "no threshold": ("choose", "", "threshold", "has no value"),
     "confidence": ("report", "confidence=95", "confidence", "below 1"),
     "number in a list": ("oracle", "pairs=[100,0]", "pairs[1]", "at least 1"),
+    "constraint": ("multiplier", "threshold=1 constraint=honesty", "constraint", "of the stages' criteria"),
     "vllm": ("chat", "generation.engine=vllm", "generation.engine=vllm", "answers in batches, chat one by one"),
 }
 

@@ -102,8 +102,9 @@ def test_a_policy_judged_against_two_sets_of_responses_counts_once(world: Seeds)
     policies = judge_seeds(world, [1, 1, 0, 0], [1, 1, 1, 0])
     for policy in (world.baseline, policies[1]):
         world.judgments(policy, answers([0] * 4, [0] * 4), answers="f00d" * 16)
-    assert len(world.score()[0]) == 3
-    _, (row,) = score(world)
+    groups, (cohort,) = world.score()
+    assert len(groups) == 3
+    _, row = cohort.means.policies
     assert [seed.rate("helpfulness").value for seed in row.seeds] == [0.5, 0]  # the newer
 
 
@@ -147,11 +148,9 @@ def test_the_order_gap_is_that_of_matched_stages_paired_by_prompt_within_each_se
     assert change.deviation == pytest.approx((1 / 4) / 2**0.5)
 
 
-@pytest.mark.parametrize(
-    "different", [{"learning_rate": 2e-4}, {"seed": 7}, {"reverse": (("dpo", "safety", 0.06), HELPFUL)}]
-)
-def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds, different: dict[str, Any]) -> None:
-    judge_orders(world, 0, [1] * 4, [0] * 4, **different)
+def test_orders_that_differ_in_anything_else_are_no_pair(world: Seeds) -> None:
+    for different in ({"learning_rate": 2e-4}, {"seed": 7}, {"reverse": (("dpo", "safety", 0.06), HELPFUL)}):
+        judge_orders(world, 0, [1] * 4, [0] * 4, **different)
     assert world.score()[1] == []
 
 

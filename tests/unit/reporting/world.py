@@ -161,17 +161,15 @@ GIVEN = Fingerprints({"dataset": "rows"}, "prompts", "judge")
 
 
 class Seeds(World):
-    """A store with the artifacts of real plans, and judgments made by hand, each seed against its own baseline."""
+    """Policies of real plans, and judgments made by hand, each seed against its own baseline."""
 
     def __init__(self, outputs: Path, configure: Any) -> None:
         super().__init__(outputs)
         self.configure = configure
 
-    def plan(self, *overrides: str, model: str = "nano", fingerprints: Fingerprints = GIVEN) -> Plan:
-        """All that `train` would make with these overrides; its baseline, judged, is that of what is judged next."""
-        plan = make_plan(self.configure(f"model={model}", *overrides), fingerprints)
-        for spec in plan.training():
-            self.make(spec, {})
+    def plan(self, *overrides: str, fingerprints: Fingerprints = GIVEN) -> Plan:
+        """The plan of these overrides; its baseline, judged, is that of what is judged next."""
+        plan = make_plan(self.configure("model=nano", *overrides), fingerprints)
         self.baseline = plan.policies["baseline"]
         self.judgments(self.baseline, EVEN)
         return plan

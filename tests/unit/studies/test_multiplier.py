@@ -41,7 +41,7 @@ def sample_implicit(world: World, samples: int) -> dict[str, Table]:
 def test_the_estimate_is_the_exact_multiplier(world: World, configure: Any) -> None:
     threshold = 0.8
     config = settings(configure, f"threshold={threshold}", "bootstrap_rounds=100")
-    found = estimate_multiplier(sample_implicit(world, 400), config)
+    found = estimate_multiplier(sample_implicit(world, 200), config)
     safety = world.values["safety"]
     gain = safety - (np.exp(world.reference) * safety).sum(axis=-1, keepdims=True)  # over the base's mean
     exact = solve_multiplier(world.reference, world.reward, gain, BETA, threshold)
@@ -72,9 +72,6 @@ def test_too_few_safe_responses_make_the_interval_infinite(world: World, configu
     assert found.high == np.inf
 
 
-@pytest.mark.parametrize(
-    ("overrides", "hint"),
-    [(("order=helpful_only", "merge_ratio=null"), "merge=naive"), (("constraint=honesty",), "`constraint`")],
-)
-def test_wrong_settings_are_refused(problems_of: Any, overrides: tuple[str, ...], hint: str) -> None:
-    assert any(hint in problem for problem in problems_of("threshold=1", *overrides, command="multiplier"))
+def test_one_criterion_is_refused(problems_of: Any) -> None:
+    problems = problems_of("threshold=1", "order=helpful_only", "merge_ratio=null", command="multiplier")
+    assert any("merge=naive" in problem for problem in problems)

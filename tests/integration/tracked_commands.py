@@ -65,6 +65,7 @@ def start(
     # Whoever runs the tests may have logged in to wandb.
     variables = {"PYTHONPATH": os.pathsep.join(paths), "NETRC": os.devnull} | variables
     plan = TINY if command == "train" else [*TINY, *SCORER]
+    outputs.mkdir(parents=True, exist_ok=True)
     return start_command(outputs, command, *plan, f"paths.outputs={outputs}", *overrides, **variables)
 
 

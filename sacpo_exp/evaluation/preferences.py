@@ -190,14 +190,14 @@ def score_completions(weights: Any, tokens: Sequence[Tokens], size: int) -> list
 
     sequences = [torch.from_numpy(np.concatenate([each.prompt, each.completion])).long() for each in tokens]
     firsts = sorted(range(0, len(tokens), 2), key=lambda first: sum(map(len, sequences[first : first + 2])))
-    scores = [0.0] * len(tokens)
-    for start in range(0, len(firsts), max(1, size // 2)):
-        group = firsts[start : start + max(1, size // 2)]
-        batch = [*group, *(first + 1 for first in group if first + 1 < len(tokens))]
-        # Padding, of any token, is on the right, where no earlier position sees it.
-        ids = pad_sequence([sequences[i] for i in batch], batch_first=True).to(weights.device)
-        mask = pad_sequence([torch.ones_like(sequences[i]) for i in batch], batch_first=True).to(weights.device)
-        with torch.inference_mode(), packed_passes(weights):
+    scores, pairs = [0.0] * len(tokens), max(1, size // 2)
+    with torch.inference_mode(), packed_passes(weights):
+        for start in range(0, len(firsts), pairs):
+            group = firsts[start : start + pairs]
+            batch = [*group, *(first + 1 for first in group if first + 1 < len(tokens))]
+            # Padding, of any token, is on the right, where no earlier position sees it.
+            ids = pad_sequence([sequences[i] for i in batch], batch_first=True).to(weights.device)
+            mask = pad_sequence([torch.ones_like(sequences[i]) for i in batch], batch_first=True).to(weights.device)
             logits = weights(input_ids=ids, attention_mask=mask, use_cache=False).logits
             # In float64 one by one, for its memory.
             for index, row, states in zip(batch, ids, logits, strict=True):

@@ -107,8 +107,7 @@ def _implicit_values(
 
     def score(policy: ArtifactSpec) -> Table:
         weights = load_policy(locate(run, policy), job.dtype, job.device, job.attention)
-        size = run.config.hardware.generation_batch_size
-        return np.array(score_completions(weights, tokens, size))
+        return np.array(score_completions(weights, tokens, 2 * run.config.hardware.per_device_eval_batch_size))
 
     base = score(run.plan.policies["baseline"])
     return {stage.name: ((stage.config.beta or 1) * (score(stage.artifact) - base)).tolist() for stage in stages}

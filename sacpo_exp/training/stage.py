@@ -48,6 +48,9 @@ def train_stage(job: StageJob, stop: Stop) -> dict[str, Any] | None:
     policy = load_parent(job, location)
     if is_cpu:
         keep_freed_memory()
+        if config.adapter is None:  # all weights change, and the first update would copy page after page of the file
+            for weight in policy.parameters():
+                weight.data = weight.data.clone()
     faster = faster_passes(policy) if is_cpu else nullcontext()
     with faster, tracked(config.tracker, job.tracked, config.paths.outputs) as tracking:
         train, heldout = (read_view(Path(job.view), part) for part in ("train", "heldout"))

@@ -4,7 +4,6 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sacpo_exp.cluster.memory import describe_needs, fits, foresee_length, worst_stage
+from sacpo_exp.config import CONF
 from sacpo_exp.config.hardware import Accelerator, HardwareConfig, Machine, Offload, is_installed, look_at_machine
 from sacpo_exp.config.models import FloatType
 from sacpo_exp.config.schema import RunConfig
@@ -31,9 +31,7 @@ FOREIGN = ("name", "device_memory", "peak_tflops", "utilisation")
 NUMBERS: dict[str, FloatType | None] = {"optimization.autocast": None, "generation.dtype": FloatType.float32}
 
 
-def fill_settings(
-    composed: DictConfig, overrides: list[str], conf: Path, is_sound: bool = True
-) -> tuple[DictConfig, str]:
+def fill_settings(composed: DictConfig, overrides: list[str], is_sound: bool = True) -> tuple[DictConfig, str]:
     """Return the composed configuration with what this machine decides, and one line that says what that is.
 
     Unless it `is_sound`, what fits is not looked for.
@@ -44,7 +42,7 @@ def fill_settings(
     if "hardware" not in composed:
         return composed, ""
     machine, filled = look_at_machine(), composed.copy()
-    given = fill_hardware(filled, overrides, conf, machine)
+    given = fill_hardware(filled, overrides, machine)
     line = choose_numbers(filled, machine)
     if given is None:  # numbers that a reader expects need no line
         return filled, "" if machine.computes_bfloat16(filled.hardware.accelerator) else line
@@ -76,7 +74,7 @@ def choose_numbers(config: DictConfig, machine: Machine) -> str:
     return f"{', '.join(keys)}: {'bfloat16' if is_native else 'float32'}{reason}"
 
 
-def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine: Machine) -> dict[str, Any] | None:
+def fill_hardware(config: DictConfig, overrides: list[str], machine: Machine) -> dict[str, Any] | None:
     """Fill in the hardware fields that have no value, and return those that have one; None if all have.
 
     Numbers are those of `hardware=a100x1` where there is a GPU, else those of `hardware=cpu`. Values from the command
@@ -91,7 +89,7 @@ def fill_hardware(config: DictConfig, overrides: list[str], conf: Path, machine:
     given |= {key: value for key, value in present.items() if f"hardware.{key}" in typed}
     accelerator = given.get("accelerator", Accelerator.cuda if machine.gpus else Accelerator.cpu)
     name = "cpu" if accelerator == Accelerator.cpu else "a100x1"
-    group = yaml.safe_load((conf / "hardware" / f"{name}.yaml").read_text("utf-8"))
+    group = yaml.safe_load((CONF / "hardware" / f"{name}.yaml").read_text("utf-8"))
     config.hardware = OmegaConf.merge(config.hardware, {k: v for k, v in group.items() if k not in FOREIGN}, given)
     return given
 

@@ -74,7 +74,7 @@ def run_command(
         if problems := find_command_line_problems(sys.argv[1:], dict(os.environ), config_name):
             raise ConfigError(problems)
         sys.argv[1:] = [add_trainer_keys(argument) for argument in sys.argv[1:]]
-        if listed := list_experiments(CONF, sys.argv[1:]):
+        if listed := list_experiments(sys.argv[1:]):
             run_each(config_name, listed, sys.argv[1:])
             return
         if "dry_run=true" in sys.argv:  # a plan needs no launcher, and so no cluster
@@ -175,7 +175,7 @@ def to_config(composed: DictConfig, schema: type[Config], overrides: list[str]) 
     problems = find_bound_problems(composed, schema)
     composed = fill_stages(composed)
     is_auto = OmegaConf.select(composed, "optimization.autocast") == FloatType.auto
-    composed, line = fill_settings(composed, overrides, CONF, is_sound=not problems)
+    composed, line = fill_settings(composed, overrides, is_sound=not problems)
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise ConfigError(problems or [f"`{key}` has no value. Try: {key}=..." for key in missing])
     config = cast(Config, OmegaConf.to_object(composed))

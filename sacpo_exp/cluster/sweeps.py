@@ -22,6 +22,7 @@ from sacpo_exp.cluster.devices import divide_machine
 from sacpo_exp.cluster.disk import MARGIN, find_grace
 from sacpo_exp.cluster.status import FAILED, distinguish, read_sweep
 from sacpo_exp.cluster.supervision import run_jobs, start_process
+from sacpo_exp.config import CONF
 from sacpo_exp.config.loading import quote
 from sacpo_exp.config.schema import RunConfig
 from sacpo_exp.errors import ConfigError, LaunchError, SacpoError
@@ -138,13 +139,13 @@ def run_slots(config: Any, jobs: Mapping[int, Sequence[str]], slots: int | None)
     return [error for _, error in sorted(failures.items())]
 
 
-def list_experiments(conf: Path, arguments: Sequence[str]) -> list[str]:
+def list_experiments(arguments: Sequence[str]) -> list[str]:
     """Return the names in `experiments` of the chosen file of conf/experiment; empty if it is no list of others.
 
     Each has a sweep of its own, which no single multirun of Hydra can have.
     """
     chosen = [text.partition("=")[2] for text in arguments if text.startswith("experiment=")]
-    path = conf / "experiment" / f"{chosen[-1]}.yaml" if chosen else conf
+    path = CONF / "experiment" / f"{chosen[-1]}.yaml" if chosen else CONF
     if not path.is_file() or "\nexperiments:" not in (text := path.read_text("utf-8")):
         return []
     return list(yaml.safe_load(text)["experiments"])

@@ -20,7 +20,7 @@ from sacpo_exp.data.sources import read_view
 from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import DataError
 from sacpo_exp.evaluation.records import write_records
-from sacpo_exp.evaluation.responding import device, policy_labels
+from sacpo_exp.evaluation.responding import device, policy_labels, read_completions
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.pipeline import Run, locate, prepare
 from sacpo_exp.plan import StageData, plan_pairs, policy_of_spec
@@ -60,8 +60,8 @@ def score_preferences(run: Run, config: EvalConfig) -> list[Path]:
         usable.append((criterion, pairs))
     folders = []
     for spec in policies:
-        load = functools.cache(functools.partial(_load, run, spec))  # once for all criteria, and only if needed
-        folders += [score_pairs(run, spec, criterion, pairs, rows, load) for criterion, pairs in usable]
+        scorer = PairScorer(functools.cache(functools.partial(_load, run, spec)))
+        folders += [score_pairs(run, spec, criterion, pairs, rows, scorer) for criterion, pairs in usable]
     return folders
 
 
@@ -114,7 +114,7 @@ def score_pairs(
     criterion: Criterion,
     pairs: StageData,
     rows: int,
-    load: "Callable[[], PreTrainedModel]",
+    scorer: "PairScorer",
 ) -> Path:
     """Return the folder with the log-probabilities of held-out pairs under a policy; compute them if needed."""
 
@@ -131,7 +131,7 @@ def score_pairs(
             )
         log.info("scores   %d pairs for %s with %s", len(prompts), criterion.name, policy.id)
         config = with_lengths(run.config, run.store.manifest(pairs.data).metrics)
-        scores, counts = _score(config, load(), heldout)
+        scores, counts = scorer.score(config, heldout)
         # Hashes of both completions, by which pairs that criteria rank differently are found.
         texts = zip(*([content_hash(text)[:16] for text in heldout[name]] for name in NAMES), strict=True)
         records = [
@@ -164,45 +164,38 @@ def _load(run: Run, policy: ArtifactSpec) -> "PreTrainedModel":
     return load_policy(locate(run, policy), "float32", device(run), attention_of(run.config.hardware, is_short=False))
 
 
-def _score(
-    config: RunConfig, weights: "PreTrainedModel", heldout: "Dataset"
-) -> tuple[list[list[float]], list[list[int]]]:
-    """Return log-probabilities and numbers of tokens of both completions of each pair, cut as in training."""
-    tokens, most = [], config.optimization.max_length
-    for row in heldout.select_columns(["prompt_ids", *(f"{name}_ids" for name in NAMES)]):
-        prompt = np.asarray(row["prompt_ids"], np.int32)
-        tokens += [Tokens(prompt, np.asarray(row[f"{name}_ids"], np.int32)[: most - len(prompt)]) for name in NAMES]
-    scores = score_completions(weights, tokens, 2 * config.hardware.per_device_eval_batch_size)
-    counts = [len(each.completion) for each in tokens]
-    return np.reshape(scores, (-1, 2)).tolist(), np.reshape(counts, (-1, 2)).tolist()
+class PairScorer:
+    """Scores pairs with one policy, which is loaded when it is needed, and each pair of completions only once.
+
+    Criteria often rank the same two responses.
+    """
+
+    def __init__(self, load: "Callable[[], PreTrainedModel]") -> None:
+        self._load = load
+        self._known: dict[tuple[bytes, bytes], float] = {}
+
+    def score(self, config: RunConfig, heldout: "Dataset") -> tuple[list[list[float]], list[list[int]]]:
+        """Return log-probabilities and numbers of tokens of both completions of each pair, cut as in training."""
+        tokens, most = [], config.optimization.max_length
+        for row in heldout.select_columns(["prompt_ids", *(f"{name}_ids" for name in NAMES)]):
+            prompt = np.asarray(row["prompt_ids"], np.int32)
+            tokens += [Tokens(prompt, np.asarray(row[f"{name}_ids"], np.int32)[: most - len(prompt)]) for name in NAMES]
+        keys = [(each.prompt.tobytes(), each.completion.tobytes()) for each in tokens]
+        firsts = [i for i in range(0, len(keys), 2) if not self._known.keys() >= {keys[i], keys[i + 1]}]
+        if missing := [i + side for i in firsts for side in (0, 1)]:
+            size = 2 * config.hardware.per_device_eval_batch_size
+            scores = score_completions(self._load(), [tokens[i] for i in missing], size)
+            self._known |= zip([keys[i] for i in missing], scores, strict=True)
+        counts = [len(each.completion) for each in tokens]
+        return np.reshape([self._known[key] for key in keys], (-1, 2)).tolist(), np.reshape(counts, (-1, 2)).tolist()
 
 
 def score_completions(weights: Any, tokens: Sequence[Tokens], size: int) -> list[float]:
-    """Return the log-probability of each completion, its end mark included if it has one.
-
-    Pairs of neighbours of similar length, `size` completions in all, share a forward pass, which saves padding. On CPUs
-    a prompt that both have is computed once.
-    """
+    """Return the log-probability of each completion, its end mark included if it has one; `size` share a pass."""
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
-    from sacpo_exp.training.passes import packed_passes
+    def add_up(each: Tokens, logits: torch.Tensor) -> float:
+        steps, said = logits.double(), torch.as_tensor(each.completion, device=logits.device).long()
+        return float((steps.gather(-1, said[:, None])[:, 0] - steps.logsumexp(-1)).sum())
 
-    sequences = [torch.from_numpy(np.concatenate([each.prompt, each.completion])).long() for each in tokens]
-    firsts = sorted(range(0, len(tokens), 2), key=lambda first: sum(map(len, sequences[first : first + 2])))
-    scores, pairs = [0.0] * len(tokens), max(1, size // 2)
-    with torch.inference_mode(), packed_passes(weights):
-        for start in range(0, len(firsts), pairs):
-            group = firsts[start : start + pairs]
-            batch = [*group, *(first + 1 for first in group if first + 1 < len(tokens))]
-            # Padding, of any token, is on the right, where no earlier position sees it.
-            ids = pad_sequence([sequences[i] for i in batch], batch_first=True).to(weights.device)
-            mask = pad_sequence([torch.ones_like(sequences[i]) for i in batch], batch_first=True).to(weights.device)
-            logits = weights(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            # In float64 one by one, for its memory.
-            for index, row, states in zip(batch, ids, logits, strict=True):
-                begin, end = len(tokens[index].prompt), len(sequences[index])
-                steps = states[begin - 1 : end - 1].double()
-                chosen = steps.gather(-1, row[begin:end, None])[:, 0]
-                scores[index] = float((chosen - steps.logsumexp(-1)).sum())
-    return scores
+    return read_completions(weights, tokens, size, add_up)

@@ -1,9 +1,11 @@
 """Responses of policies to the evaluation prompts, and their divergence from the baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sacpo_exp.config.hardware import Accelerator, attention_of
 from sacpo_exp.config.models import FloatType
@@ -12,6 +14,7 @@ from sacpo_exp.config.stages import known_criteria
 from sacpo_exp.data.preferences import Key
 from sacpo_exp.data.prompts import asked_of, check_kinds, foresee_prompts, load_prompts
 from sacpo_exp.data.sources import changed_meanwhile
+from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, write_records
 from sacpo_exp.pipeline import Run, locate
 from sacpo_exp.plan import LINEAGE, Fingerprints, policy_of_spec
@@ -21,8 +24,11 @@ from sacpo_exp.store.manifest import SCRATCH
 #: Responses for which a model is moved onto a GPU and off again; the log-probabilities of 32 of 512 tokens over 32,000
 #: words take 2 GB of the host, and moving two float32 models of 7B parameters some seconds.
 SWAPPED = 32
+#: Responses that share a forward pass: enough for fast products of matrices on a CPU, few enough for its memory.
+TOGETHER = 4
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from sacpo_exp.evaluation.engine import Response
@@ -113,8 +119,11 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         sampled = answer(run, job, folder, spec)
         weights, tokenizer = replace(job, device="cpu").load()
         reference = load_policy(locate(run, baseline), job.dtype, "cpu", job.attention)
-        encoded = [encode(tokenizer, text) for text in job.prompts]
-        values = measure_divergence(weights, reference, encoded, sampled, job.device)
+        tokens = []
+        for text, response in zip(job.prompts, sampled, strict=True):
+            end = [] if response.end is None else [response.end]
+            tokens.append(Tokens(np.array(encode(tokenizer, text)), np.array(response.tokens + end)))
+        values = measure_divergence(weights, reference, tokens, job.device)
         pairs = zip(prompts, values, strict=True)
         write_records(folder / DIVERGENCE, [{"prompt_id": prompt["prompt_id"], "kl": kl} for prompt, kl in pairs])
         return {"kl": sum(values) / len(values), "n": len(values)}
@@ -123,11 +132,7 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
 
 
 def measure_divergence(
-    policy: "PreTrainedModel",
-    baseline: "PreTrainedModel",
-    encoded: Sequence[list[int]],
-    responses: "Sequence[Response]",
-    device: str = "cpu",
+    policy: "PreTrainedModel", baseline: "PreTrainedModel", tokens: Sequence[Tokens], device: str = "cpu"
 ) -> list[float]:
     """Return KL(policy ‖ baseline) in nats of each sampled response.
 
@@ -136,36 +141,52 @@ def measure_divergence(
     the log ratio of the drawn tokens but with less variance and never negative. Responses count up to their cut.
 
     Args:
-        encoded: token ids of each response's prompt.
-        responses: drawn from `policy` at temperature 1, in the same order.
+        tokens: prompts, and responses drawn from `policy` at temperature 1.
         device: where the models compute, one after the other for some responses at a time, so that each has it alone.
     """
-    import torch
 
-    pairs = list(zip(encoded, responses, strict=True))
-    size = SWAPPED if device != "cpu" else 1  # there is nothing to swap on a CPU
+    def score(_: Tokens, logits: "torch.Tensor") -> "torch.Tensor":
+        return logits.float().log_softmax(-1).cpu()
+
+    size = SWAPPED if device != "cpu" else TOGETHER  # there is nothing to swap on a CPU
     values = []
-    with torch.inference_mode():
-        for start in range(0, len(pairs), size):
-            batch = pairs[start : start + size]
-            ours, theirs = (_score_all(model, batch, device) for model in (policy, baseline))
-            values += [float((p.exp() * (p - q)).sum()) for p, q in zip(ours, theirs, strict=True)]
+    for start in range(0, len(tokens), size):
+        scores = []
+        for model in (policy, baseline):
+            scores.append(read_completions(model.to(device), tokens[start : start + size], TOGETHER, score))
+            model.to("cpu")
+        values += [float((p.exp() * (p - q)).sum()) for p, q in zip(*scores, strict=True)]
     return values
 
 
-def _score_all(model: "PreTrainedModel", pairs: "Sequence[tuple[list[int], Response]]", device: str) -> Any:
-    """Return log-probabilities of all tokens at each response's positions, of shape (positions, vocabulary)."""
-    import torch
+def read_completions(
+    weights: "PreTrainedModel", tokens: Sequence[Tokens], size: int, read: "Callable[[Tokens, torch.Tensor], Any]"
+) -> list[Any]:
+    """Return what `read` makes of each completion and the logits that predict it, of shape (tokens, vocabulary).
 
-    model.to(device)
-    scores = []
-    for prompt, response in pairs:
-        end = [] if response.end is None else [response.end]
-        ids = torch.tensor([prompt + response.tokens + end], device=device)
-        logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
-        scores.append(logits.float().log_softmax(-1).cpu())
-    model.to("cpu")
-    return scores
+    Pairs of neighbours of similar length, `size` completions in all, share a forward pass, which saves padding. On CPUs
+    a prompt that both have is computed once.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from sacpo_exp.training.passes import packed_passes
+
+    sequences = [torch.from_numpy(np.concatenate([each.prompt, each.completion])).long() for each in tokens]
+    firsts = sorted(range(0, len(tokens), 2), key=lambda first: sum(map(len, sequences[first : first + 2])))
+    results, pairs = [None] * len(tokens), max(1, size // 2)
+    with torch.inference_mode(), packed_passes(weights):
+        for start in range(0, len(firsts), pairs):
+            group = firsts[start : start + pairs]
+            batch = [*group, *(first + 1 for first in group if first + 1 < len(tokens))]
+            # Padding, of any token, is on the right, where no earlier position sees it.
+            ids = pad_sequence([sequences[i] for i in batch], batch_first=True).to(weights.device)
+            mask = pad_sequence([torch.ones_like(sequences[i]) for i in batch], batch_first=True).to(weights.device)
+            logits = weights(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            for index, states in zip(batch, logits, strict=True):
+                predicting = states[len(tokens[index].prompt) - 1 : len(sequences[index]) - 1]
+                results[index] = read(tokens[index], predicting)
+    return results
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str | Key], seed: int | None = None) -> "GenerationJob":

@@ -71,7 +71,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Experiment
             settings = composed.hydra
             OmegaConf.set_struct(composed, False)
             composed.pop("hydra")
-            filled, _ = fill_settings(fill_stages(composed), overrides, CONF)
+            filled, _ = fill_settings(fill_stages(composed), overrides)
             composed.hardware, composed.optimization = filled.hardware, filled.optimization
             swept = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
             batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(swept), None)
@@ -155,10 +155,10 @@ def test_no_experiment_of_the_paper_is_without_a_test() -> None:
 
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_names_experiments_that_there_are(name: str) -> None:
-    listed = list_experiments(CONF, [f"experiment={name}"])
+    listed = list_experiments([f"experiment={name}"])
     assert len(listed) == (2 if "cells" in name else 11)
     assert all((FOLDER / f"{experiment}.yaml").is_file() for experiment in listed)
-    assert list_experiments(CONF, ["experiment=mini/p_sacpo"]) == list_experiments(CONF, ["beta=0.1"]) == []
+    assert list_experiments(["experiment=mini/p_sacpo"]) == list_experiments(["beta=0.1"]) == []
 
 
 @pytest.mark.parametrize("name", [*PAPER, *FURTHER])

@@ -17,7 +17,6 @@ from tiny import SCORER, TINY, write_lines
 
 from sacpo_exp.__main__ import COMMANDS, WITH_OPTIONS
 from sacpo_exp.cluster.sweeps import list_experiments
-from sacpo_exp.config.loading import CONF
 from sacpo_exp.data.demo import generate_rows
 
 PAGES = {path.name: path for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")))}
@@ -126,7 +125,7 @@ def test_overrides_compose(
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     planned = (call for page in pages for call in filter(is_planned, calls_of[page]))
     for command, *given in {(each[1], *(first_of_sweep(a) for a in each[2:] if a != "-m")): None for each in planned}:
-        if not list_experiments(CONF, given):  # whose own experiments have tests, with their sweeps
+        if not list_experiments(given):  # whose own experiments have tests, with their sweeps
             configure(*given, command=command)
 
 

@@ -2,16 +2,17 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import make_config, write_lines, write_report
 
 from sacpo_exp.config.schema import EvalConfig
 from sacpo_exp.data.prompts import asked_of, load_prompts
+from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
@@ -238,9 +239,9 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
         for parameter in baseline.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     prompt, said = encode(tokenizer, "Hi"), [5, 6, 7]
-    response = [Response(0, said, "", "stop", end=tokenizer.eos_token_id)]
-    assert measure_divergence(model, model, [prompt], response) == [0.0]
-    (value,) = measure_divergence(model, baseline, [prompt], response)
+    response = Tokens(np.array(prompt), np.array([*said, tokenizer.eos_token_id]))
+    assert measure_divergence(model, model, [response]) == [0.0]
+    (value,) = measure_divergence(model, baseline, [response])
     by_hand = 0.0
     for length in range(4):  # three tokens and the end mark
         ids = torch.tensor([prompt + said[:length]])
@@ -250,11 +251,13 @@ def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, po
     assert value == pytest.approx(by_hand, rel=1e-3)
     assert by_hand > 0.01
     # several responses at a time, for which each model is moved to the device and away again
-    assert measure_divergence(model, baseline, [prompt] * 2, response * 2, "cpu:0") == [value] * 2
+    longer = Tokens(np.array([*prompt, *said]), np.array([*said, *said]))
+    for device in ("cpu", "cpu:0"):
+        values = measure_divergence(model, baseline, [longer, response, response], device)
+        assert values[1:] == pytest.approx([value] * 2, rel=1e-4)
     # Ended by a stop string: the end mark was not drawn.
-    (cut,) = measure_divergence(model, baseline, [prompt], [replace(response[0], end=None)])
-    (shorter,) = measure_divergence(model, baseline, [prompt], [Response(0, said[:2], end=7)])
-    assert shorter == pytest.approx(cut, rel=1e-3)  # the distribution does not hang on what is drawn from it
+    (cut,) = measure_divergence(model, baseline, [Tokens(response.prompt, response.completion[:-1])])
+    assert 0 < cut < value
 
 
 def test_models_of_others_are_judged_beside_the_baseline(trained: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def run_stage(job: StageJob, nodes: Nodes) -> dict[str, Any]:
     if job.config.hardware.processes == 1 and job.config.hardware.zero_stage == 0:
         from sacpo_exp.training.stage import train_stage
 
+        gc.freeze()  # what is imported stays; the two collections of a stage need not look through it
         with catching_stops() as request, explaining_shortage(job):
             metrics = train_stage(job, request)
         gc.collect()  # a trainer and its model refer to each other, and the next stage needs the memory

@@ -1,25 +1,28 @@
 """Passes over a batch on CPUs: without padding, with shared prompts computed once, and a cheaper output projection.
 
 They give what transformers and TRL give up to rounding. No trainer knows of them: hooks on the model's backbone
-rearrange the tokens of a batch, and TRL's function for log-probabilities is replaced.
+rearrange the tokens of a batch, and transformers' attention and TRL's function for log-probabilities are replaced.
 """
 
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
-#: Tokens that a packed row should have: longer rows have less padding, but attention takes a larger part of the time.
-ROW = 256
+#: Longest sequences in bfloat16 whose attention is products of whole matrices, in a third of the time of torch's flash
+#: attention on CPUs. They keep sequences × heads × length² probabilities of each layer for the gradient.
+SHORT = 256
 #: Most probabilities (tokens × vocabulary) that are kept for the gradient: 256 MiB in float32. Above, TRL's function.
 MOST_PROBABILITIES = 1 << 26
 
@@ -50,25 +53,32 @@ def faster_passes(policy: "PreTrainedModel") -> Iterator[None]:
 @contextmanager
 def packed_passes(policy: "PreTrainedModel") -> Iterator[None]:
     """Pack the batches of `policy` in the block, if it is on a CPU and can be packed."""
-    handles = pack_batches(policy.base_model) if policy.device.type == "cpu" and can_pack(policy) else []
+    if policy.device.type != "cpu" or not can_pack(policy):
+        yield
+        return
+    original = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    handles = pack_batches(policy.base_model)
+    AttentionInterface.register("sdpa", partial(attend, original))
     try:
         yield
     finally:
+        AttentionInterface.register("sdpa", original)
         for handle in handles:
             handle.remove()
 
 
 def can_pack(policy: "PreTrainedModel") -> bool:
-    """Return whether a mask of attention and positions are all that tells a model which tokens belong together.
+    """Return whether all but the attention of a model treats each token alone, given its position.
 
-    They are not for windows, recurrent states, biases by distance (ALiBi), and code that is not transformers'. Weights
-    of 16 bits are not packed either: they round by how rows are packed, which depends on the number of processes.
+    Windows, recurrent states, biases by distance (ALiBi), and code that is not transformers' do not. Weights of 16 bits
+    are not packed either: they round by how many tokens share a product, which depends on the number of processes.
     """
     config = policy.config.get_text_config()
     return (
         policy.dtype == torch.float32
         and type(policy).__module__.startswith("transformers.")
-        and config._attn_implementation in ("sdpa", "eager")
+        and policy._supports_attention_backend  # hands what `pack_batches` adds to its attention
+        and config._attn_implementation == "sdpa"
         and "position_ids" in inspect.signature(policy.base_model.forward).parameters
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
         and not (getattr(config, "sliding_window", None) or getattr(config, "alibi", False) or policy._is_stateful)
@@ -94,16 +104,14 @@ def pack_batches(backbone: torch.nn.Module) -> "list[RemovableHandle]":
 
     def after(_: Any, __: tuple[Any, ...], output: Any) -> Any:
         if pending:
-            places = pending.pop()
-            states = output.last_hidden_state.flatten(0, 1).index_select(0, places.flatten())
-            output.last_hidden_state = states.view(*places.shape, -1)
+            output.last_hidden_state = embedding(pending.pop(), output.last_hidden_state[0])
         return output
 
     return [backbone.register_forward_pre_hook(before, with_kwargs=True), backbone.register_forward_hook(after)]
 
 
-def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Put the tokens of a batch into few rows, the common beginning of a sequence and its partner only once.
+def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """Put the tokens of a batch into one row, the common beginning of a sequence and its partner only once.
 
     The partner is half a batch away, where TRL has the rejected response of a pair. The last token of each sequence is
     left out: it predicts nothing.
@@ -112,41 +120,76 @@ def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         ids, mask: of shape (sequences, length), padded on the right.
 
     Returns:
-        `input_ids` and `position_ids` of shape (rows, width), a boolean `attention_mask` (rows, 1, width, width); and
-        for each token its number in the flattened rows, of shape (sequences, length), 0 for those left out.
+        Inputs of the backbone: `input_ids` and `position_ids` of shape (1, tokens), an `attention_mask` that no
+        attention can read, and `packing` for `attend`; and for each token its number in the row, of shape (sequences,
+        length), 0 for those left out.
     """
     count, half = len(ids), (len(ids) + 1) // 2
     stops = (mask.sum(1) - 1).clamp(min=1)
     starts = torch.zeros_like(stops)
     common = (ids[: count - half] == ids[half:]).cumprod(1).sum(1)
     starts[half:] = torch.minimum(common, torch.minimum(stops[: count - half], stops[half:]))
-    sizes = (stops - starts).tolist()
-    groups = [range(first, count, half) for first in range(half)]
-    rows = fill_rows([sum(sizes[i] for i in group) for group in groups])
-    width = max(sum(sizes[i] for group in row for i in groups[group]) for row in rows)
-
-    packed, places = ids.new_zeros(len(rows), width), torch.zeros_like(ids)
-    positions, owners = torch.zeros_like(packed), torch.full_like(packed, -1)
-    for number, row in enumerate(rows):
-        end = 0
-        for i in (i for group in row for i in groups[group]):
-            own, place = slice(starts[i], stops[i]), slice(end, end := end + sizes[i])
-            packed[number, place], owners[number, place] = ids[i, own], i
-            positions[number, place] = torch.arange(own.start, own.stop)
-            places[i, own] = number * width + torch.arange(place.start, place.stop)
-            places[i, : own.start] = places[i - half, : own.start]
-    query, key = owners[:, :, None], owners[:, None, :]
-    in_prefix = (key == query - half) & (positions[:, None, :] < starts[owners][:, :, None])
-    allowed = (positions[:, None, :] <= positions[:, :, None]) & ((key == query) | in_prefix)
-    return {"input_ids": packed, "position_ids": positions, "attention_mask": allowed[:, None]}, places
+    columns = torch.arange(ids.size(1), device=ids.device)
+    owned = (columns >= starts[:, None]) & (columns < stops[:, None])
+    places = torch.zeros_like(ids)
+    places[owned] = torch.arange(int(owned.sum()), device=ids.device)
+    places[half:] = torch.where(columns < starts[half:, None], places[: count - half], places[half:])
+    length = int(stops.max())
+    inputs = {
+        "input_ids": ids[owned][None],
+        "position_ids": columns.expand_as(ids)[owned][None],
+        "attention_mask": mask.new_empty(1, 1, 0, 0),
+        "packing": (places[:, :length], owned[:, :length].flatten().nonzero()[:, 0]),
+    }
+    return inputs, places
 
 
-def fill_rows(sizes: list[int]) -> list[list[int]]:
-    """Return the groups of each row: the largest first, each into the row that has least (Graham 1969)."""
-    rows: list[list[int]] = [[] for _ in range(max(1, sum(sizes) // max(ROW, *sizes)))]
-    for group in sorted(range(len(sizes)), key=lambda group: -sizes[group]):
-        min(rows, key=lambda row: sum(sizes[i] for i in row)).append(group)
-    return rows
+def attend(
+    original: Any,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend as `original` does; in a packed row within each sequence, padded again for this alone.
+
+    Args:
+        query, key, value: of shape (batch, heads, tokens, size).
+        kwargs: may have `packing`: numbers of the tokens in the row, of shape (sequences, length), and where in these,
+            flattened, each token of the row is.
+    """
+    packing = kwargs.pop("packing", None)
+    if packing is None:
+        result: tuple[Tensor, Tensor | None] = original(module, query, key, value, mask, *args, **kwargs)
+        return result
+    places, sources = packing
+    # The backward pass of `embedding` adds up rows in parallel; that of indexing does not.
+    query, key, value = (
+        embedding(places, states.transpose(1, 2).flatten(2)[0]).unflatten(-1, states.shape[1::2]).transpose(1, 2)
+        for states in (query, key, value)
+    )
+    is_half = value.dtype == torch.bfloat16
+    if is_half and places.size(1) <= SHORT and not kwargs.get("dropout"):
+        states = attend_by_matrices(query, key, value, kwargs.get("scaling"))
+    else:  # padding is on the right, where no token sees it
+        states, _ = original(module, query, key, value, None, *args, **kwargs | {"is_causal": True})
+    return embedding(sources, states.flatten(2).flatten(0, 1)).unflatten(-1, states.shape[2:])[None], None
+
+
+@torch.autocast("cpu", enabled=False)
+def attend_by_matrices(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Return causal attention of shape (batch, tokens, heads, size); keys may have fewer heads than queries."""
+    (groups, length, size), kind = key.shape[1:], value.dtype
+    query = query.to(kind).unflatten(1, (groups, -1)).flatten(0, 1).flatten(1, 2)
+    hidden = torch.ones(length, length, dtype=torch.bool).triu(1)
+    bias = torch.zeros(length, length, dtype=kind).masked_fill(hidden, -torch.inf).repeat(query.size(1) // length, 1)
+    keys = key.to(kind).flatten(0, 1).mT
+    weights = torch.baddbmm(bias, query, keys, alpha=size**-0.5 if scaling is None else scaling).softmax(-1)
+    states = (weights @ value.flatten(0, 1)).unflatten(1, (-1, length)).unflatten(0, (-1, groups))
+    return states.flatten(1, 2).transpose(1, 2)
 
 
 class LogProbs(torch.autograd.Function):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from transformers import Qwen2Config as Qwen2
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 from trl.trainer.utils import add_fused_lm_head
 
-from sacpo_exp.training.passes import LogProbs, can_pack, faster_passes, fill_rows, pack
+from sacpo_exp.training.passes import LogProbs, can_pack, faster_passes
 
 SHAPE = {"vocab_size": 40, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
@@ -71,11 +71,6 @@ def test_packed_batches_give_the_same_log_probabilities_and_gradients(name: str,
 def test_what_a_mask_does_not_describe_is_not_packed() -> None:
     for config in (Mistral(**SHAPE, sliding_window=4), Llama(**SHAPE, attn_implementation="flex_attention")):
         assert not can_pack(AutoModelForCausalLM.from_config(config))
-
-
-def test_rows_share_what_there_is_evenly() -> None:
-    assert sorted(fill_rows([5, 5, 200, 100, 100, 110])) == [[2, 4], [5, 3, 0, 1]]
-    assert len(pack(torch.ones(8, 400, dtype=torch.long), torch.ones(8, 400, dtype=torch.long))[0]["input_ids"]) == 4
 
 
 @pytest.mark.parametrize("has_bias", [True, False])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding, linear, pad
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Longest sequences in bfloat16 whose attention is products of whole matrices, in a third of the time of torch's flash
 #: attention on CPUs. They keep sequences × heads × length² probabilities of each layer for the gradient.
 SHORT = 256
+#: What the tokens of a row and the lengths of its sequences are multiples of: each update then finds the blocks of
+#: memory that the one before has freed, and softmax is faster.
+TOKENS, LENGTHS = 32, 16
 #: Most probabilities (tokens × vocabulary) that are kept for the gradient: 256 MiB in float32. Above, TRL's function.
 MOST_PROBABILITIES = 1 << 26
 
@@ -114,7 +117,7 @@ def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Any], Tensor]:
     """Put the tokens of a batch into one row, the common beginning of a sequence and its partner only once.
 
     The partner is half a batch away, where TRL has the rejected response of a pair. The last token of each sequence is
-    left out: it predicts nothing.
+    left out: it predicts nothing. At the end are tokens that belong to no sequence.
 
     Args:
         ids, mask: of shape (sequences, length), padded on the right.
@@ -129,19 +132,25 @@ def pack(ids: Tensor, mask: Tensor) -> tuple[dict[str, Any], Tensor]:
     starts = torch.zeros_like(stops)
     common = (ids[: count - half] == ids[half:]).cumprod(1).sum(1)
     starts[half:] = torch.minimum(common, torch.minimum(stops[: count - half], stops[half:]))
-    columns = torch.arange(ids.size(1), device=ids.device)
+    length = round_up(int(stops.max()), LENGTHS)
+    columns = torch.arange(length)
     owned = (columns >= starts[:, None]) & (columns < stops[:, None])
-    places = torch.zeros_like(ids)
-    places[owned] = torch.arange(int(owned.sum()), device=ids.device)
+    places = torch.zeros(count, length, dtype=torch.long)
+    places[owned] = torch.arange(tokens := int(owned.sum()))
     places[half:] = torch.where(columns < starts[half:, None], places[: count - half], places[half:])
-    length = int(stops.max())
+    ends = (0, round_up(tokens, TOKENS) - tokens)
     inputs = {
-        "input_ids": ids[owned][None],
-        "position_ids": columns.expand_as(ids)[owned][None],
+        "input_ids": pad(pad(ids, (0, length - ids.size(1)))[owned], ends)[None],
+        "position_ids": pad(columns.expand_as(owned)[owned], ends)[None],
         "attention_mask": mask.new_empty(1, 1, 0, 0),
-        "packing": (places[:, :length], owned[:, :length].flatten().nonzero()[:, 0]),
+        "packing": (places, pad(owned.flatten().nonzero()[:, 0], ends)),
     }
-    return inputs, places
+    return inputs, pad(places, (0, ids.size(1) - length))
+
+
+def round_up(size: int, unit: int) -> int:
+    """Return the next multiple of `unit`."""
+    return -(-size // unit) * unit
 
 
 def attend(
@@ -173,13 +182,13 @@ def attend(
     )
     is_half = value.dtype == torch.bfloat16
     if is_half and places.size(1) <= SHORT and not kwargs.get("dropout"):
-        states = attend_by_matrices(query, key, value, kwargs.get("scaling"))
+        with torch.autocast("cpu", enabled=False):  # it would have softmax in float32
+            states = attend_by_matrices(query, key, value, kwargs.get("scaling"))
     else:  # padding is on the right, where no token sees it
         states, _ = original(module, query, key, value, None, *args, **kwargs | {"is_causal": True})
     return embedding(sources, states.flatten(2).flatten(0, 1)).unflatten(-1, states.shape[2:])[None], None
 
 
-@torch.autocast("cpu", enabled=False)
 def attend_by_matrices(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     """Return causal attention of shape (batch, tokens, heads, size); keys may have fewer heads than queries."""
     (groups, length, size), kind = key.shape[1:], value.dtype

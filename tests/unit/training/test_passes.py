@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 from transformers import GemmaConfig as Gemma
 from transformers import GPT2Config as GPT2
@@ -15,7 +16,7 @@ from transformers import Qwen2Config as Qwen2
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 from trl.trainer.utils import add_fused_lm_head
 
-from sacpo_exp.training.passes import LogProbs, can_pack, faster_passes
+from sacpo_exp.training.passes import LogProbs, attend_by_matrices, can_pack, faster_passes
 
 SHAPE = {"vocab_size": 40, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
@@ -27,6 +28,7 @@ MODELS = {
     "GPTNeoX": GPTNeoX(**{name: value for name, value in SHAPE.items() if name != "num_key_value_heads"}),
     "GPT2": GPT2(vocab_size=40, n_embd=24, n_layer=2, n_head=2, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0),
 }
+CAUSAL = {"is_causal": True, "enable_gqa": True}
 #: Two pairs, whose responses begin alike (the second wholly: one is the other's beginning), and two sequences more.
 ROWS = [[5, 6, 7, 8, 9], [5, 6, 7], [4, 4, 9, 1], [5, 6, 8, 8, 9, 9], [5, 6, 7, 3], [2, 3]]
 
@@ -55,17 +57,52 @@ def test_packed_batches_give_the_same_log_probabilities_and_gradients(name: str,
     add_fused_lm_head(policy)
     rows = {key: value[:count] for key, value in batch().items()}
     logps, gradients = score(policy, rows)
-    widths: list[torch.Size] = []
+    read: list[Tensor] = []
     with faster_passes(policy):
-        hook = policy.get_input_embeddings().register_forward_hook(lambda _, __, output: widths.append(output.shape))
+        hook = policy.get_input_embeddings().register_forward_pre_hook(lambda _, args: read.append(args[0]))
         found, found_gradients = score(policy, rows)
         hook.remove()
-    # Of 24 tokens six are the last ones, and four are the beginnings of others.
-    assert widths[0][0] * widths[0][1] == {6: 14, 5: 13, 1: 4}[count]
+    # Of 24 tokens six are the last ones, and four are the beginnings of others; padding is 0.
+    assert (read[0].shape, int(read[0].count_nonzero())) == ((1, 32), {6: 14, 5: 13, 1: 4}[count])
     torch.testing.assert_close(found, logps, atol=1e-5, rtol=1e-5)
     for key, gradient in gradients.items():
         torch.testing.assert_close(found_gradients[key], gradient, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(score(policy, rows)[0], logps, atol=0, rtol=0)  # the hooks are gone
+
+
+def test_bfloat16_attends_by_matrices_as_closely_as_torch() -> None:
+    """Both differ from float32 by the rounding of bfloat16, which has 8 bits; queries are rounded to it as well."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, 50, 16, requires_grad=True) for heads in (6, 2, 2))
+    errors = []
+    exact = gradients_of(lambda *states: scaled_dot_product_attention(*states, **CAUSAL), query, key, value)
+    for attention in (
+        lambda *states: scaled_dot_product_attention(*(x.bfloat16() for x in states), **CAUSAL),
+        lambda q, k, v: attend_by_matrices(q, k, v.bfloat16(), None).transpose(1, 2),
+    ):
+        found = gradients_of(attention, query, key, value)
+        errors.append([float((x - y).norm() / y.norm()) for x, y in zip(found, exact, strict=True)])
+    for by_torch, by_matrices in zip(*errors, strict=True):
+        assert 0 < by_matrices < 2 * by_torch < 0.02
+
+
+def gradients_of(attention: Any, *states: Tensor) -> list[Tensor]:
+    output = attention(*states).float()
+    weights = torch.linspace(-1, 1, output.numel()).view_as(output)
+    return [output.detach(), *torch.autograd.grad((output * weights).sum(), states)]
+
+
+def test_passes_with_autocast_differ_by_rounding_alone() -> None:
+    torch.manual_seed(0)
+    policy = AutoModelForCausalLM.from_config(MODELS["Llama"])
+    add_fused_lm_head(policy)
+    with torch.autocast("cpu", torch.bfloat16):
+        logps, gradients = score(policy, batch())
+        with faster_passes(policy):
+            found, found_gradients = score(policy, batch())
+    torch.testing.assert_close(found, logps, atol=0.02, rtol=0.01)
+    for key, gradient in gradients.items():
+        assert (found_gradients[key] - gradient).norm() < 0.03 * gradient.norm(), key
 
 
 def test_what_a_mask_does_not_describe_is_not_packed() -> None:

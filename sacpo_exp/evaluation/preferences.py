@@ -194,8 +194,8 @@ def score_completions(weights: Any, tokens: Sequence[Tokens], size: int) -> list
     """Return the log-probability of each completion, its end mark included if it has one; `size` share a pass."""
     import torch
 
-    def add_up(each: Tokens, logits: torch.Tensor) -> float:
-        steps, said = logits.double(), torch.as_tensor(each.completion, device=logits.device).long()
+    def add_up(index: int, logits: torch.Tensor) -> float:
+        steps, said = logits.double(), torch.as_tensor(tokens[index].completion, device=logits.device).long()
         return float((steps.gather(-1, said[:, None])[:, 0] - steps.logsumexp(-1)).sum())
 
     return read_completions(weights, tokens, size, add_up)

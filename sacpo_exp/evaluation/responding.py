@@ -74,13 +74,15 @@ def responses_artifact(policy: ArtifactSpec, config: RunConfig, fingerprints: Fi
 def divergence_artifact(
     policy: ArtifactSpec, baseline: ArtifactSpec, config: RunConfig, fingerprints: Fingerprints
 ) -> ArtifactSpec:
-    """Return the artifact of the sampled KL(policy ‖ baseline)."""
+    """Return the artifact of the sampled KL(policy ‖ baseline): drawn in `generation.dtype`, measured in float32."""
     recipe = _decoding_recipe(config, fingerprints) | {
         "kl_prompts": config.generation.kl_prompts,
         "kl_samples": config.generation.kl_samples,
         "seed": config.seed,
         "draws": "by response",  # earlier versions drew by batch
     }
+    if (dtype := config.generation.dtype) != FloatType.float32:  # earlier versions always drew in float32
+        recipe["dtype"] = dtype.value
     labels = policy_labels(policy) | {"baseline_id": baseline.id}
     slug = f"{policy.slug}.{config.prompts.name}"
     return ArtifactSpec("divergence", slug, recipe, (policy.id, baseline.id), labels)
@@ -117,8 +119,9 @@ def diverge(run: Run, policy: ArtifactSpec) -> Path:
         prompts = evaluation_prompts(run)[: run.config.generation.kl_prompts] * run.config.generation.kl_samples
         job = answering_job(run, policy, [asked_of(prompt) for prompt in prompts], run.config.seed)
         sampled = answer(run, job, folder, spec)
-        weights, tokenizer = replace(job, device="cpu").load()
-        reference = load_policy(locate(run, baseline), job.dtype, "cpu", job.attention)
+        exact = job.in_float32()
+        weights, tokenizer = replace(exact, device="cpu").load()
+        reference = load_policy(locate(run, baseline), exact.dtype, "cpu", exact.attention)
         tokens = []
         for text, response in zip(job.prompts, sampled, strict=True):
             end = [] if response.end is None else [response.end]
@@ -145,7 +148,7 @@ def measure_divergence(
         device: where the models compute, one after the other for some responses at a time, so that each has it alone.
     """
 
-    def score(_: Tokens, logits: "torch.Tensor") -> "torch.Tensor":
+    def score(_: int, logits: "torch.Tensor") -> "torch.Tensor":
         return logits.float().log_softmax(-1).cpu()
 
     size = SWAPPED if device != "cpu" else TOGETHER  # there is nothing to swap on a CPU
@@ -160,9 +163,9 @@ def measure_divergence(
 
 
 def read_completions(
-    weights: "PreTrainedModel", tokens: Sequence[Tokens], size: int, read: "Callable[[Tokens, torch.Tensor], Any]"
+    weights: "PreTrainedModel", tokens: Sequence[Tokens], size: int, read: "Callable[[int, torch.Tensor], Any]"
 ) -> list[Any]:
-    """Return what `read` makes of each completion and the logits that predict it, of shape (tokens, vocabulary).
+    """Return what `read` makes of each completion's index and the logits that predict it, (tokens, vocabulary).
 
     Pairs of neighbours of similar length, `size` completions in all, share a forward pass, which saves padding. On CPUs
     a prompt that both have is computed once.
@@ -185,12 +188,12 @@ def read_completions(
             logits = weights(input_ids=ids, attention_mask=mask, use_cache=False).logits
             for index, states in zip(batch, logits, strict=True):
                 predicting = states[len(tokens[index].prompt) - 1 : len(sequences[index]) - 1]
-                results[index] = read(tokens[index], predicting)
+                results[index] = read(index, predicting)
     return results
 
 
 def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str | Key], seed: int | None = None) -> "GenerationJob":
-    """Return the job of a policy that answers greedily, as it is judged; with a seed it samples in float32."""
+    """Return the job of a policy that answers greedily, as it is judged, or samples with a seed."""
     from sacpo_exp.evaluation.engine import Decoding
     from sacpo_exp.evaluation.generation import GenerationJob
     from sacpo_exp.training.models import find_ends
@@ -200,9 +203,9 @@ def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str | Key], seed
     return GenerationJob(
         location=location,
         chat_template=model.chat_template,
-        dtype=generation.dtype.value if seed is None else "float32",
+        dtype=generation.dtype.value,
         device=device(run),
-        attention=attention_of(hardware, is_short=seed is None and generation.dtype != FloatType.float32),
+        attention=attention_of(hardware, is_short=generation.dtype != FloatType.float32),
         decoding=Decoding(
             generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed, find_ends(location)
         ),

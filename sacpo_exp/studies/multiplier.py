@@ -79,7 +79,7 @@ def sample_values(run: Run, config: MultiplierConfig) -> Values:
 
     def build(folder: Path) -> dict[str, Any]:
         prompts = [asked_of(row) for row in evaluation_prompts(run) for _ in range(config.samples)]
-        job = answering_job(run, base, prompts, run.config.seed)
+        job = answering_job(run, base, prompts, run.config.seed).in_float32()
         responses = answer(run, job, folder, spec)
         columns = _implicit_values(run, list(stages.values()), job, responses)
         tables = {name: np.reshape(column, (-1, config.samples)).tolist() for name, column in columns.items()}

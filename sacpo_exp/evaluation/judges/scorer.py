@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from sacpo_exp.config.judges import ScorerJudgeConfig
 from sacpo_exp.data.demo.contrasts import MISMATCHED
 from sacpo_exp.data.preferences import Key, Row, as_message, is_acceptable, messages_of, preferred_index
+from sacpo_exp.data.tokenising import Tokens
 from sacpo_exp.errors import ConfigError
 from sacpo_exp.evaluation.refusals import is_refusal
+from sacpo_exp.evaluation.responding import read_completions
 from sacpo_exp.method.criteria import Criterion
 from sacpo_exp.progress import Progress
 from sacpo_exp.training.models import Location, keep_freed_memory, load_policy, load_tokenizer
@@ -170,35 +172,36 @@ def encode_dialogues(
 
     keep_freed_memory()
     tokenizer = load_tokenizer(location, judge.encoder.chat_template)
-    tokenizer.padding_side = "right"
-    body = load_policy(location, "float32").base_model
+    policy = load_policy(location, "float32")
+    body = policy.base_model
     if not 0 < judge.layer <= len(body.layers):
         raise ConfigError(f"`judge.layer` must lie between 1 and {len(body.layers)}, but is {judge.layer}.")
     body.layers = body.layers[: judge.layer]  # the rest would be computed for nothing
     body.norm = torch.nn.Identity()  # belongs behind the last layer
-    places = {dialogue: place for place, dialogue in enumerate(dict.fromkeys(dialogues))}
-    tokens = [_tokenize(tokenizer, *dialogue, judge.max_length) for dialogue in places]
-    order = sorted(range(len(tokens)), key=lambda index: len(tokens[index][0]))
-    states = np.zeros((len(tokens), 2 * body.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode(), Progress(len(tokens), title, "response") as bar:
-        for first in range(0, len(order), BATCH):
-            batch = order[first : first + BATCH]
-            inputs = tokenizer.pad([{"input_ids": tokens[index][0]} for index in batch], return_tensors="pt")
-            hidden = body(**inputs, use_cache=False).last_hidden_state
-            for row, index in enumerate(batch):
-                ids, start = tokens[index]
-                response, prompt = hidden[row, start : len(ids)], hidden[row, 1:start]  # not the first: an outlier
-                states[index] = torch.cat([response.mean(0), prompt.mean(0)]).numpy()
-            bar.update(len(batch))
-    return states[[places[dialogue] for dialogue in dialogues]]
+    policy.set_output_embeddings(torch.nn.Identity())  # states in place of logits
+    # Neighbours share what is computed of a prompt.
+    kinds = sorted(dict.fromkeys(dialogues), key=str)
+    tokens, starts = zip(*(_tokenize(tokenizer, *dialogue, judge.max_length) for dialogue in kinds), strict=True)
+    with Progress(len(kinds), title, "response") as bar:
+
+        def read(index: int, states: torch.Tensor) -> "NDArray[np.float32]":
+            bar.update()
+            prompt, response = states[1 : starts[index]], states[starts[index] :]  # not the first: an outlier
+            return torch.cat([response.mean(0), prompt.mean(0)]).numpy()
+
+        found = dict(zip(kinds, read_completions(policy, tokens, BATCH, read), strict=True))
+    return np.stack([found[dialogue] for dialogue in dialogues])
 
 
-def _tokenize(tokenizer: Any, prompt: str | Key, response: str, max_length: int) -> tuple[list[int], int]:
-    """Return the token ids of a dialogue, cut to `max_length`, and where its response begins."""
+def _tokenize(tokenizer: Any, prompt: str | Key, response: str, max_length: int) -> tuple[Tokens, int]:
+    """Return the token ids of a dialogue, cut to `max_length`, and where its response begins.
+
+    One more token follows, and all after the first are a completion: the states that predict it are those of all ids.
+    """
     messages = messages_of(prompt)
     before = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     messages += as_message("assistant", response)
     whole = tokenizer.apply_chat_template(messages, tokenize=False)
     start = len(tokenizer(before, add_special_tokens=False)["input_ids"])
     ids = tokenizer(whole, add_special_tokens=False)["input_ids"][:max_length]
-    return ids, min(start, len(ids) - 1)
+    return Tokens(np.array(ids[:1]), np.array([*ids[1:], ids[-1]])), min(start, len(ids) - 1)

@@ -105,6 +105,19 @@ def test_passes_with_autocast_differ_by_rounding_alone() -> None:
         assert (found_gradients[key] - gradient).norm() < 0.03 * gradient.norm(), key
 
 
+def test_activation_checkpointing_computes_packed_layers_again() -> None:
+    torch.manual_seed(0)
+    policy = AutoModelForCausalLM.from_config(MODELS["Llama"])
+    add_fused_lm_head(policy)
+    _, gradients = score(policy, batch())
+    policy.gradient_checkpointing_enable()
+    policy.train()
+    with faster_passes(policy):
+        _, found = score(policy, batch())
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(found[key], gradient, atol=1e-4, rtol=1e-4)
+
+
 def test_what_a_mask_does_not_describe_is_not_packed() -> None:
     for config in (Mistral(**SHAPE, sliding_window=4), Llama(**SHAPE, attn_implementation="flex_attention")):
         assert not can_pack(AutoModelForCausalLM.from_config(config))

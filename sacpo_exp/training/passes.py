@@ -37,11 +37,13 @@ def faster_passes(policy: "PreTrainedModel") -> Iterator[None]:
 
     originals = use_triton, tiled = trl_utils._use_triton, trl_utils._ChunkedLogProbFunction
 
-    def project(*args: Any) -> tuple[Tensor | None, ...]:
-        (hidden, weight), softcap = args[:2], args[6]
-        is_plain = softcap is None and len(hidden) * len(weight) <= MOST_PROBABILITIES
-        results: tuple[Tensor | None, ...] = (LogProbs if is_plain else tiled).apply(*args)
-        return results
+    def project(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *args: Any) -> tuple[Any, ...]:
+        count, softcap = len(hidden), args[2]
+        is_plain = softcap is None and count * len(weight) <= MOST_PROBABILITIES
+        ends = round_up(count, TOKENS) - count
+        rows = pad(hidden, (0, 0, 0, ends)), weight, bias, pad(targets, (0, ends))
+        results = (LogProbs if is_plain else tiled).apply(*rows, *args)
+        return tuple(None if result is None else result[:count] for result in results)
 
     # Without Triton, TRL projects prompts too, since other devices recompile for every shape.
     trl_utils._use_triton = lambda device: device.type == "cpu" or use_triton(device)

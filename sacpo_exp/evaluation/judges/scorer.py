@@ -184,7 +184,7 @@ def encode_dialogues(
     tokens, starts = zip(*(_tokenize(tokenizer, *dialogue, judge.max_length) for dialogue in kinds), strict=True)
     with Progress(len(kinds), title, "response") as bar:
 
-        def read(index: int, states: torch.Tensor) -> "NDArray[np.float32]":
+        def read(index: int, states: torch.Tensor) -> Any:
             bar.update()
             prompt, response = states[1 : starts[index]], states[starts[index] :]  # not the first: an outlier
             return torch.cat([response.mean(0), prompt.mean(0)]).numpy()

@@ -195,7 +195,7 @@ def score_completions(weights: Any, tokens: Sequence[Tokens], size: int) -> list
     import torch
 
     def add_up(index: int, logits: torch.Tensor) -> float:
-        steps, said = logits.double(), torch.as_tensor(tokens[index].completion, device=logits.device).long()
-        return float((steps.gather(-1, said[:, None])[:, 0] - steps.logsumexp(-1)).sum())
+        said = torch.as_tensor(tokens[index].completion, device=logits.device).long()
+        return float((logits.gather(-1, said[:, None])[:, 0] - logits.logsumexp(-1)).double().sum())
 
     return read_completions(weights, tokens, size, add_up)

@@ -1,5 +1,6 @@
 """Responses of policies to the evaluation prompts, and their divergence from the baseline."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,7 @@ def read_completions(
     sequences = [torch.from_numpy(np.concatenate([each.prompt, each.completion])).long() for each in tokens]
     firsts = sorted(range(0, len(tokens), 2), key=lambda first: sum(map(len, sequences[first : first + 2])))
     results, pairs = [None] * len(tokens), max(1, size // 2)
+    can_leave_out = "logits_to_keep" in inspect.signature(weights.forward).parameters
     with torch.inference_mode(), packed_passes(weights):
         for start in range(0, len(firsts), pairs):
             group = firsts[start : start + pairs]
@@ -185,9 +187,12 @@ def read_completions(
             # Padding, of any token, is on the right, where no earlier position sees it.
             ids = pad_sequence([sequences[i] for i in batch], batch_first=True).to(weights.device)
             mask = pad_sequence([torch.ones_like(sequences[i]) for i in batch], batch_first=True).to(weights.device)
-            logits = weights(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            # What no completion begins before needs no logits; models of others may not know the argument.
+            first = min(len(tokens[i].prompt) for i in batch) - 1 if can_leave_out else 0
+            kept = {"logits_to_keep": ids.size(1) - first} if can_leave_out else {}
+            logits = weights(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
             for index, states in zip(batch, logits, strict=True):
-                predicting = states[len(tokens[index].prompt) - 1 : len(sequences[index]) - 1]
+                predicting = states[len(tokens[index].prompt) - 1 - first : len(sequences[index]) - 1 - first]
                 results[index] = read(index, predicting)
     return results
 

@@ -24,7 +24,7 @@ def test_greedy_has_no_temperature_and_samples_have_a_seed() -> None:
     assert sampling_arguments(8, [2], ["User", "\n\n", " END"], None)["stop"] == ["User"]
 
 
-def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Any) -> None:
+def test_another_engine_or_dtype_is_another_id_and_those_of_before_stay(configure: Any) -> None:
     labels = {LINEAGE: Base("x", "tiny").to_dict()}
     policy, prints = ArtifactSpec("stage", "tiny", {}, (), labels), Fingerprints({}, "p", "", {})
     plain, other = configure("model=tiny"), configure("model=tiny", "generation.engine=vllm")
@@ -32,6 +32,9 @@ def test_another_engine_is_another_id_and_that_of_hf_stays(configure: Any) -> No
     assert responses_artifact(policy, other, prints).recipe["engine"] == "vllm"
     drawn = [divergence_artifact(policy, policy, config, prints).id for config in (plain, other)]
     assert drawn[0] != drawn[1]
+    exact, rounded = (configure("model=tiny", f"generation.dtype={dtype}") for dtype in ("float32", "bfloat16"))
+    recipes = [divergence_artifact(policy, policy, config, prints).recipe for config in (exact, rounded)]
+    assert recipes[1] == recipes[0] | {"dtype": "bfloat16"}  # ids from before draws had another dtype stay
 
 
 def test_a_missing_vllm_is_said_in_one_sentence() -> None:

@@ -182,8 +182,8 @@ def attend(
         embedding(places, states.transpose(1, 2).flatten(2)[0]).unflatten(-1, states.shape[1::2]).transpose(1, 2)
         for states in (query, key, value)
     )
-    is_half = value.dtype == torch.bfloat16
-    if is_half and places.size(1) <= SHORT and not kwargs.get("dropout"):
+    is_short = value.dtype == torch.bfloat16 and places.size(1) <= SHORT
+    if is_short and not args and not kwargs.get("dropout"):
         with torch.autocast("cpu", enabled=False):  # it would have softmax in float32
             states = attend_by_matrices(query, key, value, kwargs.get("scaling"))
     else:  # padding is on the right, where no token sees it

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sacpo_exp.errors import StoreError
 from sacpo_exp.eval import evaluate
 from sacpo_exp.evaluation.contests import enter_policies
 from sacpo_exp.evaluation.engine import Decoding, Response, encode, finish, generate_responses
+from sacpo_exp.evaluation.judges.scorer import encode_dialogues
 from sacpo_exp.evaluation.judging import judge_contest, scorer_artifact
 from sacpo_exp.evaluation.records import DIVERGENCE, RESPONSES, VERDICTS, read_records
 from sacpo_exp.evaluation.responding import diverge, measure_divergence, respond
@@ -228,6 +230,21 @@ def test_conversations_are_answered_and_judged_whole(trained: Path, tmp_path: Pa
     messages = [{"role": "system", "content": "Be brief."}, *asked]
     tokens = policy[1].apply_chat_template(messages, add_generation_prompt=True)
     assert encode(policy[1], asked_of(prompts[0])) == tokens["input_ids"]
+
+
+def test_the_scorer_reads_mean_states_of_response_and_prompt(run: Run, policy: tuple[Any, Any]) -> None:
+    """In batches, with shared prompts computed once, what one dialogue after the other gives after the first layer."""
+    location, tokenizer = locate(run, run.plan.policies["second"]), policy[1]
+    dialogues = [("Hi", "Good day."), ("What is it?", "A cat, I think."), ("Hi", "Go."), ("Hi", "Good day.")]
+    found = encode_dialogues(replace(run.config.judge, layer=1), location, dialogues, "reads")
+    for states, (prompt, response) in zip(found, dialogues, strict=True):
+        asked = [{"role": "user", "content": prompt}]
+        whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": response}])["input_ids"]
+        start = len(tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"])
+        with torch.no_grad():
+            after = policy[0](input_ids=torch.tensor([whole]), output_hidden_states=True).hidden_states[1][0]
+        expected = torch.cat([after[start:].mean(0), after[1:start].mean(0)])
+        assert states == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 def test_divergence_is_zero_from_itself_and_as_by_hand_from_another(run: Run, policy: tuple[Any, Any]) -> None:

@@ -87,9 +87,9 @@ class Gpu(NamedTuple):
     capability: float | None = None  # CUDA compute capability
 
 
-def attention_of(hardware: HardwareConfig, is_short: bool) -> str | None:
+def attention_of(attention: str | None, is_short: bool) -> str | None:
     """Return the attention for numbers of 16 bits, or of 32, which only PyTorch's own computes."""
-    return hardware.attention if is_short or hardware.attention in ATTENTION[:2] else None
+    return attention if is_short or attention in ATTENTION[:2] else None
 
 
 def find_kernel_problems(hardware: HardwareConfig, is_short: bool) -> Iterator[str]:
@@ -98,7 +98,7 @@ def find_kernel_problems(hardware: HardwareConfig, is_short: bool) -> Iterator[s
     if name is not None and name not in ATTENTION and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name):
         yield f"`hardware.attention` must be {', '.join(ATTENTION)} or OWNER/NAME on the hub, but is {name}."
         return
-    if name != attention_of(hardware, is_short):
+    if name != attention_of(name, is_short):
         yield f"`hardware.attention={name}` computes numbers of 16 bits only. Try: optimization.autocast=bfloat16"
     for field in hardware.kernels if hardware.accelerator == Accelerator.cpu else ():
         yield f"`hardware.{field}={str(getattr(hardware, field)).lower()}` needs a GPU. Try: leave it out"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sacpo_exp.cluster.groups import group_environment
 from sacpo_exp.cluster.supervision import Member, supervise
 from sacpo_exp.cluster.worker import explain, log_of, start_logs, write_ending
-from sacpo_exp.config.hardware import ATTENTION, Accelerator, HardwareConfig
+from sacpo_exp.config.hardware import Accelerator, HardwareConfig, attention_of
 from sacpo_exp.config.loading import quiet_libraries
 from sacpo_exp.config.schema import Engine, GenerationConfig
 from sacpo_exp.data.preferences import Key
@@ -61,7 +61,7 @@ class GenerationJob:
 
     def in_float32(self) -> "GenerationJob":
         """Return the job in float32, for numbers that 16 bits are too coarse for."""
-        return replace(self, dtype="float32", attention=self.attention if self.attention in ATTENTION[:2] else None)
+        return replace(self, dtype="float32", attention=attention_of(self.attention, is_short=False))
 
     def answer(self, folder: Path, numbers: list[int] | None = None) -> list[Response]:
         """Answer the prompts, or those at `numbers`, in this process; `folder` holds the journal."""

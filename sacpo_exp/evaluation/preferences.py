@@ -161,7 +161,9 @@ def find_trained_prompts(run: Run, policy: ArtifactSpec) -> set[str]:
 def _load(run: Run, policy: ArtifactSpec) -> "PreTrainedModel":
     from sacpo_exp.training.models import load_policy
 
-    return load_policy(locate(run, policy), "float32", device(run), attention_of(run.config.hardware, is_short=False))
+    return load_policy(
+        locate(run, policy), "float32", device(run), attention_of(run.config.hardware.attention, is_short=False)
+    )
 
 
 class PairScorer:

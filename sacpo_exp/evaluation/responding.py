@@ -210,7 +210,7 @@ def answering_job(run: Run, policy: ArtifactSpec, prompts: list[str | Key], seed
         chat_template=model.chat_template,
         dtype=generation.dtype.value,
         device=device(run),
-        attention=attention_of(hardware, is_short=generation.dtype != FloatType.float32),
+        attention=attention_of(hardware.attention, is_short=generation.dtype != FloatType.float32),
         decoding=Decoding(
             generation.max_new_tokens, hardware.generation_batch_size, tuple(model.stop), seed, find_ends(location)
         ),

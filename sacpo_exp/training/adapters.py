@@ -36,7 +36,7 @@ def load_parent(job: StageJob, location: Location) -> "PreTrainedModel":
         ConfigError: there is no such model, or it has none of the layers that the adapter names.
     """
     optimization = job.config.optimization
-    name, dtype = attention_of(job.config.hardware, optimization.is_short), optimization.dtype.value
+    name, dtype = attention_of(job.config.hardware.attention, optimization.is_short), optimization.dtype.value
     adapter = job.config.adapter
     if adapter is not None and adapter.quantize:
         policy = load_quantised(job, location, name)
